@@ -1,0 +1,101 @@
+"""The interface between the benchmark and a model.
+
+Conventions
+    B clips of T frames each. `frames` is uint8 [B, T, 3, H, W], RGB, at the size on disk; all clips of a batch share T, H, W.
+    Audio arrives as the adapter asks for it (`AudioInput`), on the adapter's device:
+    waveform float32 [B, S], mono, in [-1, 1), S = T seconds at `sample_rate`; log_mel float32 [B, T, 1, 96, 64], VGGish's
+    input; embedding float32 [B, T, 128], VGGish's output.
+    `segment` returns probabilities in [0, 1], float [B, T, h, w] of any h, w (resized bilinearly to the mask's size), or class
+    logits [B, T, C, h, w].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from avsrobust.errors import AdapterError
+
+AudioKind = Literal["waveform", "log_mel", "embedding"]
+
+
+@dataclass(frozen=True)
+class AudioInput:
+    """What a model hears: its kind, and the rate in Hz where that is a waveform."""
+
+    kind: AudioKind
+    sample_rate: int | None = None
+
+    @classmethod
+    def waveform(cls, sample_rate: int) -> AudioInput:
+        """Mono waveform, float32 [B, S], at `sample_rate` Hz."""
+        return cls("waveform", sample_rate)
+
+    @classmethod
+    def log_mel(cls) -> AudioInput:
+        """VGGish's log-mel input, float32 [B, T, 1, 96, 64]."""
+        return cls("log_mel")
+
+    @classmethod
+    def embedding(cls) -> AudioInput:
+        """VGGish's embedding, float32 [B, T, 128]."""
+        return cls("embedding")
+
+
+@dataclass(frozen=True)
+class RowView:
+    """What an adapter that asks for it (`needs_rows`) learns about one row beside picture and sound.
+
+    `target` is bool [T, H, W]; `has_mask` bool [T] says which frames have one. For yardsticks and stored predictions only:
+    a model that looks at these is not evaluated, it is told the answer.
+    """
+
+    dataset: str
+    split: str
+    clip_id: str
+    condition: str
+    polarity: str
+    level: float | None
+    seed: int
+    target: Tensor
+    has_mask: Tensor
+
+
+class Adapter:
+    """One AVS model behind the benchmark's interface. Subclass it, or write a class with the same members."""
+
+    audio: ClassVar[AudioInput] = AudioInput.log_mel()
+    needs_rows: ClassVar[bool] = False
+    device: torch.device = torch.device("cpu")
+
+    @classmethod
+    def load(cls, checkpoint: Path | None, device: torch.device, **options: str) -> Adapter:
+        """Make the model ready on `device`.
+
+        `options` are the strings of ``--option key=value``. This default makes a model without weights or options.
+        Raises `AdapterError` for a checkpoint or option that cannot be used.
+        """
+        if checkpoint is not None:
+            raise AdapterError(f"--checkpoint {checkpoint}: {cls.__name__} takes none; leave the option out")
+        if options:
+            raise AdapterError(f"--option {next(iter(options))}: {cls.__name__} takes no options; leave it out")
+        adapter = cls()
+        adapter.device = device
+        return adapter
+
+    def encode_frames(self, frames: Tensor) -> Any:
+        """Return what of the pictures is independent of the sound; called once per clip. Default: the frames."""
+        return frames
+
+    def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+        """Return probabilities [B, T, h, w] or class logits [B, T, C, h, w]; called once per condition."""
+        raise NotImplementedError(f"{type(self).__name__} must define segment(encoded, audio)")
+
+    def segment_rows(self, encoded: Any, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
+        """Like `segment`, for adapters with `needs_rows`; `rows[b]` describes clip b under the present condition."""
+        raise NotImplementedError(f"{type(self).__name__} sets needs_rows, so it must define segment_rows")

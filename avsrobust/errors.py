@@ -1,0 +1,70 @@
+"""The one family of errors a user can meet.
+
+Conventions
+    Every message is one line and names the file or option, what was found, what was expected and what to do.
+    The command line turns any `AvsRobustError` into that line on stderr and exit status 2; anything else is a bug.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AvsRobustError(Exception):
+    """Root of all errors that the user can put right."""
+
+
+class OptionError(AvsRobustError):
+    """An option or argument has a value that cannot be used."""
+
+
+class DataSetError(AvsRobustError):
+    """The data set on disk is missing, incomplete or broken.
+
+    `findings` holds one line per problem, for display above the summary in `str(error)`.
+    """
+
+    def __init__(self, message: str, findings: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
+
+
+class AudioError(AvsRobustError):
+    """A recording cannot be read or is not of a kind that every front end reads alike."""
+
+
+class RecipeError(AvsRobustError):
+    """A recipe is unknown, malformed or asks for something impossible."""
+
+
+class ManifestError(AvsRobustError):
+    """A manifest cannot be read, is of another version, or does not fit the files beside it."""
+
+
+class AdapterError(AvsRobustError):
+    """An adapter cannot be found, loaded or run."""
+
+
+class AdapterOutputError(AdapterError):
+    """An adapter returned something else than its interface promises (shape, range, NaN)."""
+
+
+class ResultsError(AvsRobustError):
+    """Stored results cannot be read or do not fit together."""
+
+
+class MetricInputError(AvsRobustError, ValueError):
+    """A metric was given arrays it has no defined value for."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string.
+
+    >>> did_you_mean("orcale", ["oracle", "empty"])
+    "; did you mean 'oracle'?"
+    >>> did_you_mean("zzz", ["oracle"])
+    ''
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,329 @@
+"""The manifest: what building writes and evaluating reads, a row per (clip, condition).
+
+Conventions
+    Rows are sorted by split, clip_id, condition, level. `audio` is relative to the manifest's folder, or, with the prefix
+    ``data:``, to the data root; `frames` and `masks` are relative to the data root; `log_mel` to the manifest's folder.
+    The parquet file's bytes depend on data, recipe and seed alone. Where the data lies is therefore no part of it: a link
+    ``data_root`` beside the manifest remembers that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avsrobust import __version__
+from avsrobust.errors import ManifestError
+from avsrobust.files import atomic_path, is_safe_relative, resolve_inside
+
+MANIFEST_VERSION = 1
+MANIFEST_NAME = "manifest.parquet"
+DATA_ROOT_LINK = "data_root"
+DATA_PREFIX = "data:"
+ENVIRONMENT_DATA_ROOT = "AVSROBUST_DATA"
+POSITIVE = "positive"
+NEGATIVE = "negative"
+
+SCHEMA = pa.schema(
+    [
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("labels", pa.list_(pa.string()), nullable=False),
+        pa.field("broad", pa.list_(pa.string()), nullable=False),
+        pa.field("condition", pa.string(), nullable=False),
+        pa.field("polarity", pa.string(), nullable=False),
+        pa.field("level", pa.float32()),
+        pa.field("source_clip_id", pa.string()),
+        pa.field("source_labels", pa.list_(pa.string())),
+        pa.field("seed", pa.uint64(), nullable=False),
+        pa.field("audio", pa.string(), nullable=False),
+        pa.field("audio_sha256", pa.string(), nullable=False),
+        pa.field("log_mel", pa.string(), nullable=False),
+        pa.field("log_mel_row", pa.int32(), nullable=False),
+        pa.field("frames", pa.list_(pa.string()), nullable=False),
+        pa.field("masks", pa.list_(pa.string()), nullable=False),
+        pa.field("num_frames", pa.int32(), nullable=False),
+        pa.field("sample_rate", pa.int32(), nullable=False),
+        pa.field("duration_s", pa.float32(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip under one condition; the fields are the manifest's columns (see the module's conventions)."""
+
+    dataset: str
+    split: str
+    clip_id: str
+    labels: tuple[str, ...]
+    broad: tuple[str, ...]
+    condition: str
+    polarity: str
+    level: float | None
+    source_clip_id: str | None
+    source_labels: tuple[str, ...] | None
+    seed: int
+    audio: str
+    audio_sha256: str
+    log_mel: str
+    log_mel_row: int
+    frames: tuple[str, ...]
+    masks: tuple[str | None, ...]
+    num_frames: int
+    sample_rate: int
+    duration_s: float
+
+    @property
+    def key(self) -> tuple[str, str, str, float]:
+        """Sort key and identity: split, clip_id, condition, level (no level sorts first)."""
+        return (self.split, self.clip_id, self.condition, float("-inf") if self.level is None else self.level)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A clip, or one condition of it, that the build left out, and why."""
+
+    clip_id: str
+    condition: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class ManifestInfo:
+    """The parquet file's key-value metadata.
+
+    `recipe` is the recipe in full (plain JSON types). `fingerprints` maps each split to the SHA-256 of the names and sizes of
+    the data set's files it uses (`fingerprint`).
+    """
+
+    dataset: str
+    seed: int
+    recipe: dict[str, Any]
+    fingerprints: dict[str, str]
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
+    version: str = __version__
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest in memory: where it lies, its metadata and its rows."""
+
+    path: Path
+    info: ManifestInfo
+    rows: tuple[Row, ...]
+
+    @property
+    def folder(self) -> Path:
+        """The build's folder."""
+        return self.path.parent
+
+    def select(self, splits: Sequence[str] | None = None, conditions: Sequence[str] | None = None) -> Manifest:
+        """Return the manifest with only the rows of these splits and conditions (None: all)."""
+        kept = (
+            row
+            for row in self.rows
+            if (splits is None or row.split in splits) and (conditions is None or row.condition in conditions)
+        )
+        return replace(self, rows=tuple(kept))
+
+    def data_root(self, override: Path | None = None) -> Path:
+        """Return the folder the data lies in: `override`, else the environment's, else the remembered one.
+
+        Raises `ManifestError` where none of them is a folder.
+        """
+        for candidate, origin in self._data_root_candidates(override):
+            if candidate.is_dir():
+                return candidate.resolve()
+            if origin != "the build":
+                raise ManifestError(f"{origin}: found no folder {candidate}; expected the data set's root")
+        raise ManifestError(
+            f"{self.path}: the data root of this build is not there any more ({self._remembered_root()}); "
+            f"name the folder it lies in now with --data-root or {ENVIRONMENT_DATA_ROOT}"
+        )
+
+    def _data_root_candidates(self, override: Path | None) -> Iterable[tuple[Path, str]]:
+        if override is not None:
+            yield override, "--data-root"
+        yield self.folder / DATA_ROOT_LINK, "the build"
+        if os.environ.get(ENVIRONMENT_DATA_ROOT):
+            yield Path(os.environ[ENVIRONMENT_DATA_ROOT]), ENVIRONMENT_DATA_ROOT
+
+    def _remembered_root(self) -> str:
+        link = self.folder / DATA_ROOT_LINK
+        return str(link.readlink()) if link.is_symlink() else "it was not remembered"
+
+    def audio_path(self, row: Row, data_root: Path) -> Path:
+        """Return the file that holds the row's sound."""
+        if row.audio.startswith(DATA_PREFIX):
+            return resolve_inside(data_root, row.audio.removeprefix(DATA_PREFIX), named_by=self.path)
+        return resolve_inside(self.folder, row.audio, named_by=self.path)
+
+    def log_mel_path(self, row: Row) -> Path:
+        """Return the array file that holds the row's log-mel input."""
+        return resolve_inside(self.folder, row.log_mel, named_by=self.path)
+
+
+def data_files(rows: Iterable[Row]) -> set[str]:
+    """Return the data set's files that these rows use, relative to the data root."""
+    files: set[str] = set()
+    for row in rows:
+        files.update(row.frames)
+        files.update(mask for mask in row.masks if mask is not None)
+        if row.audio.startswith(DATA_PREFIX):
+            files.add(row.audio.removeprefix(DATA_PREFIX))
+    return files
+
+
+def fingerprint(data_root: Path, files: Iterable[str], *, named_by: Path | str) -> str:
+    """Return the SHA-256 over the sorted names and sizes (bytes) of `files` below `data_root`.
+
+    Sizes, not contents: it must cost seconds on 50,000 files. Contents of sounds are checked by `audio_sha256`.
+    Raises `ManifestError` naming the first file that is missing.
+    """
+    digest = hashlib.sha256()
+    for relative in sorted(files):
+        path = resolve_inside(data_root, relative, named_by=named_by)
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise ManifestError(
+                f"{path}: not found, but {named_by} needs it; expected the data set the build was made from; "
+                "name its root with --data-root, or build again"
+            ) from error
+        digest.update(f"{relative}\t{size}\n".encode())
+    return digest.hexdigest()
+
+
+def check_fingerprints(manifest: Manifest, data_root: Path, splits: Iterable[str]) -> None:
+    """Check that `data_root` holds the files of these splits that `manifest` (whole, not a selection) was built from.
+
+    Raises `ManifestError` where a file is missing or has another size.
+    """
+    for split in sorted(set(splits)):
+        files = data_files(row for row in manifest.rows if row.split == split)
+        if fingerprint(data_root, files, named_by=manifest.path) != manifest.info.fingerprints.get(split):
+            raise ManifestError(
+                f"{data_root}: the files of split '{split}' are not those that {manifest.path} was built from "
+                "(names or sizes differ); name the right root with --data-root, or build again"
+            )
+
+
+def write_manifest(path: Path, rows: Iterable[Row], info: ManifestInfo) -> None:
+    """Write `rows`, sorted, and `info` to the parquet file `path`, atomically."""
+    ordered = sorted(rows, key=lambda row: row.key)
+    columns = {name: [_plain(getattr(row, name)) for row in ordered] for name in SCHEMA.names}
+    table = pa.table(columns, schema=SCHEMA.with_metadata(_metadata(info)))
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", store_schema=True)
+
+
+def remember_data_root(folder: Path, data_root: Path) -> bool:
+    """Link ``folder/data_root`` to `data_root`; tell whether the file system can hold the link."""
+    link = folder / DATA_ROOT_LINK
+    try:
+        with atomic_path(link) as temporary:
+            temporary.symlink_to(data_root.resolve(), target_is_directory=True)
+    except (OSError, NotImplementedError):
+        return False
+    return True
+
+
+def load_manifest(path: Path | str) -> Manifest:
+    """Read a manifest, or the ``manifest.parquet`` of a build's folder.
+
+    Raises `ManifestError` where the file is no manifest, is of another version or names files outside its roots.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / MANIFEST_NAME
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path}: not found; expected a manifest made by 'avsrobust build'") from error
+    except (OSError, pa.ArrowException) as error:
+        raise ManifestError(
+            f"{path}: cannot be read as parquet; expected a manifest made by 'avsrobust build'; build again"
+        ) from error
+    info = _info(path, table.schema.metadata or {})
+    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise ManifestError(f"{path}: has no column {', '.join(missing)}; build again with this version of avsrobust")
+    columns = {name: table.column(name).to_pylist() for name in SCHEMA.names}
+    rows = tuple(
+        Row(**{name: _frozen(columns[name][index]) for name in SCHEMA.names}) for index in range(table.num_rows)
+    )
+    _check_paths(path, rows)
+    return Manifest(path, info, rows)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _frozen(value: object) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _metadata(info: ManifestInfo) -> dict[str, str]:
+    skipped = [[entry.clip_id, entry.condition, entry.reason] for entry in info.skipped]
+    return {
+        "avsrobust.manifest_version": str(MANIFEST_VERSION),
+        "avsrobust.version": info.version,
+        "avsrobust.dataset": info.dataset,
+        "avsrobust.seed": str(info.seed),
+        "avsrobust.recipe": _json(info.recipe),
+        "avsrobust.fingerprints": _json(info.fingerprints),
+        "avsrobust.skipped": _json(skipped),
+        "avsrobust.notes": _json(list(info.notes)),
+    }
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _info(path: Path, metadata: dict[bytes, bytes]) -> ManifestInfo:
+    texts = {key.decode(): value.decode() for key, value in metadata.items() if key.startswith(b"avsrobust.")}
+    version = texts.get("avsrobust.manifest_version")
+    if version is None:
+        raise ManifestError(f"{path}: is parquet, but no manifest; expected a file made by 'avsrobust build'")
+    if version != str(MANIFEST_VERSION):
+        raise ManifestError(
+            f"{path}: is a manifest of version {version} (avsrobust {texts.get('avsrobust.version', '?')}); "
+            f"expected version {MANIFEST_VERSION} (avsrobust {__version__}); build again"
+        )
+    try:
+        return ManifestInfo(
+            dataset=texts["avsrobust.dataset"],
+            seed=int(texts["avsrobust.seed"]),
+            recipe=json.loads(texts["avsrobust.recipe"]),
+            fingerprints=json.loads(texts["avsrobust.fingerprints"]),
+            skipped=tuple(Skipped(*entry) for entry in json.loads(texts["avsrobust.skipped"])),
+            notes=tuple(json.loads(texts["avsrobust.notes"])),
+            version=texts["avsrobust.version"],
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise ManifestError(f"{path}: has damaged metadata ({error}); build again") from error
+
+
+def _check_paths(path: Path, rows: Iterable[Row]) -> None:
+    for row in rows:
+        named = [row.clip_id, row.audio.removeprefix(DATA_PREFIX), row.log_mel, *row.frames]
+        named += [mask for mask in row.masks if mask is not None]
+        for relative in named:
+            if not is_safe_relative(relative):
+                raise ManifestError(
+                    f"{path}: row {row.clip_id}/{row.condition} names '{relative}', which leaves its root; "
+                    "do not use manifests from a source you do not trust; build again"
+                )

@@ -1,0 +1,205 @@
+"""Results: what evaluating writes and reporting reads, a row per (clip, condition, level, frame).
+
+Conventions
+    A results folder holds ``scores.parquet`` (the statistics) and ``run.json`` (who, with what, when).
+    ``scores.parquet`` depends on model, data and manifest alone: no time, host or path is in it. Its key-value metadata holds
+    the schema's version, the adapter's name, data set, split(s) and the failed clips.
+    `clean_intersection` and `clean_union` compare the mask at 0.5 with the same model's mask of the same frame under clean
+    sound (null under clean, and where the clip was not evaluated under clean sound).
+    `frame` counts from 0. Only frames that have a mask are scored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avsrobust import __version__
+from avsrobust.errors import ResultsError
+from avsrobust.files import atomic_path, write_text
+from avsrobust.metrics.frames import NUM_THRESHOLDS, FrameStatistics
+
+RESULTS_VERSION = 1
+SCORES_NAME = "scores.parquet"
+RUN_NAME = "run.json"
+COUNT_COLUMNS = ("pixels", "target_pixels", "tp_050", "fp_050", "tp_040", "fp_040")
+HISTOGRAM_COLUMNS = ("inside", "outside")
+SORT_COLUMNS = ["split", "clip_id", "condition", "level", "frame"]
+
+INDEX_FIELDS = (
+    pa.field("split", pa.string(), nullable=False),
+    pa.field("clip_id", pa.string(), nullable=False),
+    pa.field("labels", pa.list_(pa.string()), nullable=False),
+    pa.field("condition", pa.string(), nullable=False),
+    pa.field("polarity", pa.string(), nullable=False),
+    pa.field("level", pa.float32()),
+    pa.field("frame", pa.int32(), nullable=False),
+    pa.field("clean_intersection", pa.int64()),
+    pa.field("clean_union", pa.int64()),
+)
+SCHEMA = pa.schema(
+    [
+        *INDEX_FIELDS,
+        *(pa.field(name, pa.int64(), nullable=False) for name in COUNT_COLUMNS),
+        *(pa.field(name, pa.list_(pa.int32(), NUM_THRESHOLDS), nullable=False) for name in HISTOGRAM_COLUMNS),
+    ]
+)
+INDEX_COLUMNS = [entry.name for entry in INDEX_FIELDS]
+
+
+@dataclass(frozen=True)
+class FailedClip:
+    """A clip that could not be scored, and why."""
+
+    split: str
+    clip_id: str
+    error: str
+
+
+@dataclass(frozen=True)
+class ScoreInfo:
+    """Metadata of ``scores.parquet``: model (the adapter's name), data set, seed of the build, failed clips."""
+
+    model: str
+    dataset: str
+    seed: int
+    failed: tuple[FailedClip, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Statistics of N scored frames.
+
+    `index` is a data frame of N rows with the columns `INDEX_COLUMNS`; row i belongs to entry i of `statistics`.
+    """
+
+    info: ScoreInfo
+    index: pd.DataFrame
+    statistics: FrameStatistics
+
+
+@dataclass(frozen=True)
+class Run:
+    """``run.json``: how the scores came about.
+
+    `details` holds whatever else is worth keeping: adapter, checkpoint and manifest checksums, options, versions, device,
+    wall_time_s, clips_per_s.
+    """
+
+    model: str
+    dataset: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write `scores` to the parquet file `path`, sorted, atomically; equal scores give equal bytes."""
+    index = scores.index.reset_index(drop=True)
+    order = index.sort_values(SORT_COLUMNS, kind="stable", na_position="first").index.to_numpy()
+    columns: dict[str, pa.Array] = {
+        entry.name: pa.array(
+            [None if _is_missing(value) else value for value in index[entry.name].iloc[order]],
+            type=entry.type,
+        )
+        for entry in INDEX_FIELDS
+    }
+    statistics = scores.statistics
+    for name in COUNT_COLUMNS:
+        columns[name] = pa.array(getattr(statistics, name)[order], type=pa.int64())
+    for name in HISTOGRAM_COLUMNS:
+        flat = pa.array(getattr(statistics, name)[order].astype(np.int32).ravel(), type=pa.int32())
+        columns[name] = pa.FixedSizeListArray.from_arrays(flat, NUM_THRESHOLDS)
+    table = pa.table(columns, schema=SCHEMA.with_metadata(_metadata(scores.info)))
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", store_schema=True)
+
+
+def read_scores(path: Path | str) -> Scores:
+    """Read a results folder or its ``scores.parquet``.
+
+    Raises `ResultsError` where the file is missing, damaged or of another version.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / SCORES_NAME
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise ResultsError(f"{path}: not found; expected results made by 'avsrobust evaluate'") from error
+    except (OSError, pa.ArrowException) as error:
+        raise ResultsError(
+            f"{path}: cannot be read as parquet; expected results made by 'avsrobust evaluate'; evaluate again"
+        ) from error
+    info = _info(path, table.schema.metadata or {})
+    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise ResultsError(f"{path}: has no column {', '.join(missing)}; evaluate again with this version of avsrobust")
+    counts = {name: table.column(name).to_numpy().astype(np.int64) for name in COUNT_COLUMNS}
+    histograms = {name: _histogram(table.column(name), table.num_rows) for name in HISTOGRAM_COLUMNS}
+    index = table.select(INDEX_COLUMNS).to_pandas()
+    return Scores(info, index, FrameStatistics(**counts, **histograms))
+
+
+def write_run(path: Path, run: Run) -> None:
+    """Write ``run.json`` atomically."""
+    content = {"model": run.model, "dataset": run.dataset, **dict(run.details)}
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_run(path: Path) -> Run:
+    """Read ``run.json``. Raises `ResultsError` where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Run(content.pop("model"), content.pop("dataset"), content)
+    except FileNotFoundError as error:
+        raise ResultsError(f"{path}: not found; expected it beside {SCORES_NAME}; evaluate again") from error
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ResultsError(f"{path}: is damaged ({error}); evaluate again") from error
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+
+
+def _histogram(column: pa.ChunkedArray, num_rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, dtype=np.int64).reshape(num_rows, NUM_THRESHOLDS)
+
+
+def _metadata(info: ScoreInfo) -> dict[str, str]:
+    failed = [[entry.split, entry.clip_id, entry.error] for entry in info.failed]
+    return {
+        "avsrobust.results_version": str(RESULTS_VERSION),
+        "avsrobust.version": __version__,
+        "avsrobust.model": info.model,
+        "avsrobust.dataset": info.dataset,
+        "avsrobust.seed": str(info.seed),
+        "avsrobust.failed": json.dumps(failed, ensure_ascii=False),
+    }
+
+
+def _info(path: Path, metadata: dict[bytes, bytes]) -> ScoreInfo:
+    texts = {key.decode(): value.decode() for key, value in metadata.items() if key.startswith(b"avsrobust.")}
+    version = texts.get("avsrobust.results_version")
+    if version is None:
+        raise ResultsError(f"{path}: is parquet, but no results; expected scores made by 'avsrobust evaluate'")
+    if version != str(RESULTS_VERSION):
+        raise ResultsError(
+            f"{path}: holds results of version {version}; expected version {RESULTS_VERSION}; evaluate again"
+        )
+    try:
+        return ScoreInfo(
+            model=texts["avsrobust.model"],
+            dataset=texts["avsrobust.dataset"],
+            seed=int(texts["avsrobust.seed"]),
+            failed=tuple(FailedClip(*entry) for entry in json.loads(texts["avsrobust.failed"])),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise ResultsError(f"{path}: has damaged metadata ({error}); evaluate again") from error

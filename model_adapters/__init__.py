@@ -1,0 +1,1 @@
+"""Adapters of model families, one module or folder each."""
