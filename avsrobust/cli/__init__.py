@@ -1,1 +1,1 @@
-"""cli"""
+"""The command line: every command parses, calls public functions, and prints."""

@@ -1,0 +1,40 @@
+# `make demo` and `make test` each work alone on a fresh machine with Python >= 3.11.
+PYTHON ?= python3
+VENV ?= .venv
+STAMP := $(VENV)/.setup-done
+EXTRAS := test,lint,dask,train,torchmetrics
+TEST_WORKERS ?= auto
+
+.PHONY: setup demo test lint format bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "make setup: $(PYTHON) is older than Python 3.11; name another: make setup PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	@touch $@
+
+demo: setup
+	$(VENV)/bin/avsrobust demo
+
+test: setup
+	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist loadscope tests avsrobust model_adapters
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy --strict avsrobust
+
+format: setup
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: setup
+	$(VENV)/bin/python benchmarks/scoring.py
+	$(VENV)/bin/python benchmarks/front_end.py
+	$(VENV)/bin/python benchmarks/cli_start.py
+
+clean:
+	rm -rf $(VENV) build dist avsrobust-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

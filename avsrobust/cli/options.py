@@ -1,0 +1,57 @@
+"""Options and default paths that several commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from avsrobust.errors import OptionError
+
+ROBUST_ROOT = Path("robust")
+RESULTS_ROOT = Path("results")
+DEFAULT_DATA_ROOT = Path("data")
+DEFAULT_SEED = 42
+DEFAULT_RECIPE = "standard"
+
+data_root_option = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder the data sets lie in [default: $AVSROBUST_DATA, else 'data'].",
+)
+
+
+def given_data_root(data_root: Path | None) -> Path:
+    """Return the data root of the option, else of the environment, else ``data``."""
+    if data_root is not None:
+        return data_root
+    return Path(os.environ.get("AVSROBUST_DATA") or DEFAULT_DATA_ROOT)
+
+
+def build_name(dataset: str, seed: int, recipe: str) -> str:
+    """Return a build's folder name: ``<dataset>-seed<seed>``, and the recipe's name where it is not the standard one.
+
+    >>> build_name("s4", 42, "standard"), build_name("s4", 42, "reference")
+    ('s4-seed42', 's4-seed42-reference')
+    """
+    return f"{dataset}-seed{seed}" + ("" if recipe == DEFAULT_RECIPE else f"-{recipe}")
+
+
+def key_values(pairs: Iterable[str]) -> dict[str, str]:
+    """Parse ``key=value`` options.
+
+    >>> key_values(["repo=/x", "a=b=c"])
+    {'repo': '/x', 'a': 'b=c'}
+    """
+    options: dict[str, str] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key.isidentifier():
+            raise OptionError(f"--option {pair}: expected key=value, for example --option repo=/path/to/checkout")
+        if key in options:
+            raise OptionError(f"--option {key}: given twice; leave one out")
+        options[key] = value
+    return options
