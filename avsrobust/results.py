@@ -160,7 +160,7 @@ def read_run(path: Path) -> Run:
         return Run(content.pop("model"), content.pop("dataset"), content)
     except FileNotFoundError as error:
         raise ResultsError(f"{path}: not found; expected it beside {SCORES_NAME}; evaluate again") from error
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ResultsError(f"{path}: is damaged ({error}); evaluate again") from error
 
 

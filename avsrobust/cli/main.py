@@ -108,12 +108,16 @@ def invoke(arguments: list[str]) -> int:
     except OSError as error:
         if verbose:
             traceback.print_exc()
-        _say(f"error: {error.filename or 'a file'}: {error.strerror or error}; check the path, its rights and the free space")
+        _say(
+            f"error: {error.filename or 'a file'}: {error.strerror or error}; check the path, its rights and the free space"
+        )
         return STATUS_USER
     except Exception as error:
         if verbose:
             traceback.print_exc()
-        _say(f"internal error: {type(error).__name__}: {error} (a bug of avsrobust; --verbose shows where; please report it)")
+        _say(
+            f"internal error: {type(error).__name__}: {error} (a bug of avsrobust; --verbose shows where; please report it)"
+        )
         return STATUS_USER
 
 

@@ -1,0 +1,185 @@
+"""`avsrobust evaluate`: run models over builds and store sufficient statistics per frame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from avsrobust.cli.main import STATUS_INCOMPLETE
+from avsrobust.cli.options import RESULTS_ROOT, ROBUST_ROOT, build_name, data_root_option, key_values
+from avsrobust.cli.progress import note, progress_bar, warn
+from avsrobust.errors import ManifestError, OptionError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from avsrobust.evaluation.runner import EvaluationReport
+    from avsrobust.manifest import Manifest
+
+_MOST_FAILURES = 20
+
+
+@click.command()
+@click.option(
+    "--adapter",
+    "adapters",
+    required=True,
+    multiple=True,
+    metavar="NAME|MODULE:CLASS|FILE.py:CLASS",
+    help="The model; repeat for several. 'avsrobust adapters' lists the names.",
+)
+@click.option("--dataset", help="Only builds of this data set.")
+@click.option(
+    "--manifest",
+    "manifests",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Manifest or build folder [default: every build under 'robust'].",
+)
+@data_root_option
+@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="Weights of the model.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the model runs.")
+@click.option("--split", "splits", multiple=True, default=("test",), show_default=True, help="Split; repeatable.")
+@click.option("--condition", "conditions", multiple=True, help="Only these conditions; repeatable.")
+@click.option("--batch-size", default=1, show_default=True, type=click.IntRange(min=1), help="Clips at a time.")
+@click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Handed to the adapter; repeatable.")
+@click.option("--save-masks", is_flag=True, help="Also keep the masks, as COCO RLE in parquet.")
+@click.option("--name", help="What tables call the model [default: the adapter's name].")
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results.")
+def evaluate(
+    adapters: tuple[str, ...],
+    dataset: str | None,
+    manifests: tuple[Path, ...],
+    data_root: Path | None,
+    checkpoint: Path | None,
+    device: str,
+    splits: tuple[str, ...],
+    conditions: tuple[str, ...],
+    batch_size: int,
+    pairs: tuple[str, ...],
+    save_masks: bool,
+    name: str | None,
+    output: Path | None,
+) -> int:
+    """Run models over builds; store what every score needs."""
+    from avsrobust.adapters.lookup import find_adapter
+    from avsrobust.evaluation.runner import evaluate as run_evaluation
+
+    options = key_values(pairs)
+    if name is not None and len(adapters) > 1:
+        raise OptionError(
+            f"--name {name}: given for {len(adapters)} adapters; evaluate them one at a time to name them"
+        )
+    classes = {spec: find_adapter(spec) for spec in dict.fromkeys(adapters)}
+    builds = _builds(manifests, dataset)
+    torch_device = _device(device)
+    for manifest in builds:
+        _check_selection(manifest, splits, conditions)
+    several = len(builds) * len(classes) > 1
+    complete = True
+    for spec, adapter_class in classes.items():
+        model = name or model_name(spec)
+        adapter = adapter_class.load(checkpoint, torch_device, **options)
+        for manifest in builds:
+            folder = _results_folder(output, model, manifest, several)
+            with progress_bar(f"{model} on {manifest.info.dataset}") as progress:
+                report = run_evaluation(
+                    manifest,
+                    adapter,
+                    name=model,
+                    spec=spec,
+                    splits=splits,
+                    conditions=conditions or None,
+                    data_root=data_root,
+                    output=folder,
+                    device=torch_device,
+                    batch_size=batch_size,
+                    save_masks=save_masks,
+                    checkpoint=checkpoint,
+                    options=options,
+                    progress=progress,
+                )
+            complete &= _tell(report)
+    return 0 if complete else STATUS_INCOMPLETE
+
+
+def model_name(spec: str) -> str:
+    """Return what tables call the model of an adapter's spec: its name, or its class.
+
+    >>> model_name("oracle"), model_name("my/model.py:MyModel"), model_name("package.module:Net")
+    ('oracle', 'MyModel', 'Net')
+    """
+    return spec.rpartition(":")[2] if ":" in spec else spec
+
+
+def _builds(paths: Sequence[Path], dataset: str | None) -> list[Manifest]:
+    from avsrobust.datasets.read import canonical_name
+    from avsrobust.manifest import MANIFEST_NAME, load_manifest
+
+    wanted = canonical_name(dataset) if dataset is not None else None
+    found = list(paths) or sorted(ROBUST_ROOT.glob(f"*/{MANIFEST_NAME}"))
+    if not found:
+        raise ManifestError(
+            f"{ROBUST_ROOT}/: found no build; expected {ROBUST_ROOT}/<dataset>-seed<seed>/{MANIFEST_NAME}; "
+            "run 'avsrobust build --dataset s4 --seed 42' first, or name one with --manifest"
+        )
+    builds = [load_manifest(path) for path in found]
+    chosen = [manifest for manifest in builds if wanted in (None, manifest.info.dataset)]
+    if not chosen:
+        names = ", ".join(sorted({manifest.info.dataset for manifest in builds}))
+        raise OptionError(
+            f"--dataset {dataset}: found builds of {names} only; run 'avsrobust build --dataset {dataset}'"
+        )
+    return chosen
+
+
+def _check_selection(manifest: Manifest, splits: Sequence[str], conditions: Sequence[str]) -> None:
+    for option, asked, there in (
+        ("--split", splits, sorted({row.split for row in manifest.rows})),
+        ("--condition", conditions, sorted({row.condition for row in manifest.rows})),
+    ):
+        for value in asked:
+            if value not in there:
+                raise OptionError(
+                    f"{option} {value}: {manifest.path} has only {', '.join(there)}{did_you_mean(value, there)}"
+                )
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise OptionError(
+            f"--device {name}: expected auto, cpu, cuda or cuda:N{did_you_mean(name, ['auto', 'cpu', 'cuda'])}"
+        )
+    if name != "cpu" and not torch.cuda.is_available():
+        raise OptionError(f"--device {name}: torch {torch.__version__} sees no GPU here; use --device cpu or auto")
+    return torch.device(name)
+
+
+def _results_folder(output: Path | None, model: str, manifest: Manifest, several: bool) -> Path:
+    recipe = str(manifest.info.recipe.get("name", "standard"))
+    below = Path(re.sub(r"[^\w.+-]", "_", model)) / build_name(manifest.info.dataset, manifest.info.seed, recipe)
+    if output is None:
+        return RESULTS_ROOT / below
+    return output / below if several else output
+
+
+def _tell(report: EvaluationReport) -> bool:
+    for message in report.notes:
+        note(message)
+    for failure in report.failed[:_MOST_FAILURES]:
+        note(f"  {failure.split}/{failure.clip_id}: {failure.error}")
+    if len(report.failed) > _MOST_FAILURES:
+        note(f"  ... and {len(report.failed) - _MOST_FAILURES} more, in run.json")
+    if report.failed:
+        warn(f"{len(report.failed)} of {report.clips + len(report.failed)} clips could not be scored")
+    click.echo(report.scores)
+    return not report.failed

@@ -1,0 +1,25 @@
+"""`avsrobust verify`: is everything a manifest names there and unchanged?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from avsrobust.cli.main import STATUS_INCOMPLETE
+from avsrobust.cli.options import data_root_option
+
+
+@click.command()
+@click.argument("manifest", type=click.Path(path_type=Path))
+@data_root_option
+def verify(manifest: Path, data_root: Path | None) -> int:
+    """Check every file that MANIFEST names: presence, checksums, shapes, seeds."""
+    from avsrobust.build.verify import verify as verify_manifest
+
+    report = verify_manifest(manifest, data_root)
+    for problem in report.problems:
+        click.echo(problem)
+    verdict = f"{len(report.problems)} problems" if report.problems else "all in order"
+    click.echo(f"{manifest}: {report.rows} rows, {verdict}")
+    return STATUS_INCOMPLETE if report.problems else 0

@@ -1,0 +1,71 @@
+"""Atomic writes, checksums, and paths that stay inside their root."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avsrobust.errors import AvsRobustError, OptionError
+from avsrobust.files import (
+    TEMPORARY_SUFFIX,
+    atomic_path,
+    is_safe_relative,
+    remove_temporaries,
+    require_writable,
+    resolve_inside,
+    sha256_of_file,
+    write_bytes,
+)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "file.bin"
+    write_bytes(target, b"old")
+    with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise ZeroDivisionError
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in target.parent.iterdir()] == ["file.bin"]
+
+
+def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    leftover = tmp_path / "sub" / f".x.wav.1.ab{TEMPORARY_SUFFIX}"
+    leftover.write_bytes(b"half")
+    (tmp_path / "sub" / "x.wav").write_bytes(b"whole")
+    remove_temporaries(tmp_path)
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["x.wav"]
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 5000
+    (tmp_path / "f").write_bytes(content)
+    assert sha256_of_file(tmp_path / "f") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../x", "a/../../x", "a//b", "", ".", "a/./b", "a\\..\\b", "a\nb", "a/"]
+)
+def test_paths_that_could_leave_are_refused(path: str, tmp_path: Path) -> None:
+    assert not is_safe_relative(path)
+    with pytest.raises(AvsRobustError, match="expected a relative path"):
+        resolve_inside(tmp_path, path, named_by="some.csv")
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="/\\", min_codepoint=32), min_size=1), min_size=1))
+def test_any_accepted_path_resolves_below_its_root(parts: list[str]) -> None:
+    path = "/".join(parts)
+    if is_safe_relative(path):
+        assert Path("/root/x") in (Path("/root/x") / path).parents
+
+
+def test_an_output_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OptionError, match="choose another output folder"):
+        require_writable(tmp_path / "file" / "folder")
+    with pytest.raises(OptionError, match="choose another output folder"):
+        write_bytes(tmp_path / "file" / "folder" / "x", b"")
