@@ -22,12 +22,17 @@ from avsrobust.files import (
 )
 
 
+def _fail_while_writing(target: Path) -> None:
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise ZeroDivisionError("while writing")
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a" / "file.bin"
     write_bytes(target, b"old")
-    with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
-        temporary.write_bytes(b"half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError, match="while writing"):
+        _fail_while_writing(target)
     assert target.read_bytes() == b"old"
     assert [path.name for path in target.parent.iterdir()] == ["file.bin"]
 
