@@ -1,0 +1,138 @@
+"""Front ends: the log-mel inputs of VGGish and of AVSBench-Robust's generator.
+
+Conventions
+    A log-mel is float32 [T, 1, 96, 64]: T examples of 96 time steps and 64 mel bands, the input of VGGish's network.
+    One example stands for one frame of the clip (one second), although VGGish's examples are 0.96 s long: AVSBench feeds
+    example t with frame t all the same (avs_s4/dataloader.py).
+    `FRONT_ENDS` maps the names that recipes use to functions (path, number of frames) -> log-mel. All conditions of a
+    build come out of one of them: features of clean and negative sound made by different front ends can be told apart
+    without listening.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsrobust.audio.blas import one_blas_thread
+from avsrobust.audio.io import check_sound, read_samples
+from avsrobust.audio.resample import resample
+
+STEPS, BANDS = 96, 64
+
+# torchvggish/vggish_params.py.
+VGGISH_RATE = 16000
+_WINDOW, _HOP, _FFT = 400, 160, 512
+_LOWEST_HZ, _HIGHEST_HZ = 125.0, 7500.0
+_LOG_OFFSET = 0.01
+_EXAMPLE = _WINDOW + (STEPS - 1) * _HOP
+
+# AVSBench-Robust, dataset_generation/audio_processing.py `extract_log_mel_features`; the rate is librosa.load's default.
+_ROBUST_RATE, _ROBUST_FFT, _ROBUST_HOP = 22050, 1024, 512
+
+
+def vggish_log_mel(
+    samples: NDArray[np.float64], sample_rate: int, num_frames: int | None = None
+) -> NDArray[np.float32]:
+    """Return VGGish's log-mel of a sound, float32 [T, 1, 96, 64], natural log of magnitude + 0.01.
+
+    `samples`: float64 [S] or [S, channels] in [-1, 1), `sample_rate` in Hz. The channels' mean at 16 kHz, windows of 25 ms
+    every 10 ms (periodic Hann), 512-point spectrum, 64 HTK mel bands between 125 and 7500 Hz, examples of 0.96 s without
+    overlap; an incomplete one is dropped (torchvggish/vggish_input.py `waveform_to_examples`).
+    `num_frames`: cut to so many examples, or extend with copies of the last one, as AVSBench does with clips that end early
+    (preprocess_s4.py `extract_one_log_mel`). A sound too short for one example (0.975 s) gets zeros behind it up to
+    that length; the reference returns no example there, and then fails.
+    """
+    mono = samples.mean(axis=1) if samples.ndim == 2 else samples
+    wave = resample(mono, sample_rate, VGGISH_RATE)
+    if wave.size < _EXAMPLE:
+        wave = np.concatenate([wave, np.zeros(_EXAMPLE - wave.size)])
+    num_examples = ((wave.size - _WINDOW) // _HOP + 1) // STEPS
+    if num_frames is not None:
+        num_examples = min(num_examples, num_frames)
+    windows = np.zeros((num_examples * STEPS, _FFT))
+    sliding = np.lib.stride_tricks.sliding_window_view(wave, _WINDOW)[::_HOP]
+    np.multiply(sliding[: len(windows)], _hann(), out=windows[:, :_WINDOW])
+    magnitudes = np.abs(np.fft.rfft(windows))
+    with one_blas_thread():
+        log_mel = np.log(magnitudes @ _mel_bands() + _LOG_OFFSET)
+    examples = log_mel.astype(np.float32).reshape(num_examples, 1, STEPS, BANDS)
+    return examples if num_frames is None else _extend(examples, num_frames)
+
+
+def librosa_log_mel(path: Path, num_frames: int = 5) -> NDArray[np.float32]:
+    """Return AVSBench-Robust's log-mel of a wav file, float32 [num_frames, 1, 96, 64].
+
+    The first `num_frames` seconds at 22050 Hz (librosa.load), zeros behind a shorter sound, cut into `num_frames` equal parts;
+    of each the mel power spectrogram in dB, standardised where it is not constant, zeros behind its 44 time steps
+    (dataset_generation/audio_processing.py `extract_log_mel_features`, which does so for 5 frames).
+    Raises `AudioError` as `check_sound` does.
+    """
+    import librosa
+
+    check_sound(path)
+    wave, _ = librosa.load(path, sr=_ROBUST_RATE, duration=float(num_frames))
+    wave = np.pad(wave, (0, max(0, num_frames * _ROBUST_RATE - wave.size)))
+    with one_blas_thread():
+        parts = [_robust_part(part) for part in np.array_split(wave, num_frames)]
+    return np.stack(parts)[:, None]
+
+
+def _robust_part(wave: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the log-mel [96, 64] of one second."""
+    import librosa
+
+    power = librosa.feature.melspectrogram(
+        y=wave, sr=_ROBUST_RATE, n_mels=BANDS, n_fft=_ROBUST_FFT, hop_length=_ROBUST_HOP
+    )
+    log_mel: NDArray[np.float32] = librosa.power_to_db(power).T[:STEPS]
+    if log_mel.std() > 0:
+        log_mel = (log_mel - log_mel.mean()) / log_mel.std()
+    return np.pad(log_mel, ((0, STEPS - len(log_mel)), (0, 0)))
+
+
+def _extend(examples: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
+    """Append copies of the last example up to `num_frames`."""
+    copies = np.repeat(examples[-1:], num_frames - len(examples), axis=0)
+    return np.concatenate([examples, copies])
+
+
+@lru_cache(maxsize=1)
+def _hann() -> NDArray[np.float64]:
+    """Return the periodic Hann window (mel_features.py `periodic_hann`)."""
+    window: NDArray[np.float64] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)
+    return window
+
+
+@lru_cache(maxsize=1)
+def _mel_bands() -> NDArray[np.float64]:
+    """Return the weights [257, 64] of the triangular HTK mel bands (mel_features.py `spectrogram_to_mel_matrix`)."""
+    bins = _mel(np.linspace(0.0, VGGISH_RATE / 2, _FFT // 2 + 1))[:, None]
+    lowest, highest = _mel(np.array([_LOWEST_HZ, _HIGHEST_HZ]))
+    edges = np.linspace(lowest, highest, BANDS + 2)
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    bands: NDArray[np.float64] = np.maximum(
+        0.0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
+    )
+    bands[0] = 0.0
+    return bands
+
+
+def _mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+    mel: NDArray[np.float64] = 1127.0 * np.log1p(hertz / 700.0)
+    return mel
+
+
+def _vggish_of_file(path: Path, num_frames: int) -> NDArray[np.float32]:
+    samples, sample_rate = read_samples(path)
+    return vggish_log_mel(samples, sample_rate, num_frames)
+
+
+FRONT_ENDS: Mapping[str, Callable[[Path, int], NDArray[np.float32]]] = MappingProxyType(
+    {"vggish": _vggish_of_file, "librosa": librosa_log_mel}
+)

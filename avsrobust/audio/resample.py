@@ -1,0 +1,182 @@
+"""Change of sampling rate: resampy's `kaiser_best`, as a polyphase filter.
+
+Conventions
+    Waveforms are float64 [S] with finite values; rates are whole numbers of Hz.
+    VGGish's front end resamples with resampy 0.4.3, filter `kaiser_best` (AVSBench, torchvggish/vggish_input.py). Published
+    features hold that filter's properties, so it is kept to the last detail: the table and its linear interpolation, the
+    step through the table cut to a whole number, the gain, zeros beyond both ends, the output's length.
+    With source / target = a / b in lowest terms, output k lies at time k * a / b of the input: its weights depend on
+    k mod b alone. So a block of a input samples (and the reach of the filter around it) times one matrix gives b outputs.
+    44100 -> 16000: blocks of 441 samples, 160 outputs. Where the matrix would be large (rates without a common divisor),
+    resampy itself is called: the same numbers, slower.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsrobust.audio.blas import one_blas_thread
+from avsrobust.errors import OptionError
+
+FILTER = "kaiser_best"
+
+_MOST_WEIGHTS = 1 << 20
+# Blocks of fewer outputs are put together, since matrix products of a few columns are slow; larger ones are taken apart,
+# since most of a large matrix is zeros.
+_FEWEST_OUTPUTS = 64
+_PART_OUTPUTS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Neighbouring outputs of a block: weights [reach, outputs] of the samples from `start` on."""
+
+    start: int
+    weights: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Polyphase:
+    """The filter of one ratio of rates, for blocks of `block` samples with `lead` samples before them.
+
+    `parts` hold all outputs of a block in order. `below` holds those at a whole sample once more, for the case that the
+    time register, which is a float in resampy, comes out a rounding error below it. (The table's step is cut to a whole
+    number, which makes the response jump there, by about 1e-5.)
+    """
+
+    block: int
+    lead: int
+    parts: tuple[_Part, ...]
+    below: tuple[_Part, ...]
+
+
+def resample(samples: NDArray[np.float64], source_rate: int, target_rate: int) -> NDArray[np.float64]:
+    """Resample a waveform [S] to [int(S * target_rate / source_rate)]; equal to resampy's `kaiser_best` to 1e-9.
+
+    One thing differs: where the output would have no sample, it is empty (resampy raises).
+    Raises `OptionError` for a rate below 1 Hz.
+
+    >>> resample(np.zeros(44100), 44100, 16000).shape
+    (16000,)
+    """
+    if min(source_rate, target_rate) < 1:
+        raise OptionError(
+            f"sample rate: found {min(source_rate, target_rate)} Hz; expected at least 1 Hz; correct the rate"
+        )
+    samples = np.asarray(samples, dtype=np.float64)
+    if source_rate == target_rate:
+        return samples.copy()
+    # resampy's own expression, for the same rounding.
+    num_outputs = int(samples.size * float(target_rate) / float(source_rate))
+    if num_outputs == 0:
+        return np.zeros(0)
+    divisor = math.gcd(source_rate, target_rate)
+    a, b = source_rate // divisor, target_rate // divisor
+    if _reach(a / b) * b + _PART_OUTPUTS * a > _MOST_WEIGHTS:
+        return _by_resampy(samples, source_rate, target_rate)
+    bank = _polyphase(a, b)
+    outputs = _filter(samples, bank, bank.parts, num_outputs)
+    times = np.arange(0, num_outputs, b) * (1.0 / (float(target_rate) / source_rate))
+    is_below = times.astype(np.int64) < np.arange(times.size) * a
+    if is_below.any():
+        outputs[::b] = np.where(is_below, _filter(samples, bank, bank.below, times.size), outputs[::b])
+    return outputs
+
+
+def _filter(
+    samples: NDArray[np.float64], bank: _Polyphase, parts: tuple[_Part, ...], num_outputs: int
+) -> NDArray[np.float64]:
+    """Apply the parts to every block of the samples [S]; return the first `num_outputs` outputs."""
+    block = bank.block
+    reach = max(part.start + len(part.weights) for part in parts)
+    outputs = sum(part.weights.shape[1] for part in parts)
+    num_blocks = -(-num_outputs // outputs)
+    padded = np.zeros(num_blocks * block + reach)
+    used = samples[: padded.size - bank.lead]
+    padded[bank.lead : bank.lead + used.size] = used
+    filtered = np.zeros((num_blocks, outputs))
+    column = 0
+    with one_blas_thread():
+        for part in parts:
+            width = part.weights.shape[1]
+            # Rows that overlap cannot go to BLAS as they are. So a part is applied in pieces of at most one block,
+            # each to all blocks at once; no sample is copied twice.
+            for row in range(0, len(part.weights), block):
+                piece = part.weights[row : row + block]
+                first = part.start + row
+                rows = padded[first : first + num_blocks * block].reshape(num_blocks, block)
+                filtered[:, column : column + width] += rows[:, : len(piece)] @ piece
+            column += width
+    return filtered.reshape(-1)[:num_outputs]
+
+
+@lru_cache(maxsize=16)
+def _polyphase(a: int, b: int) -> _Polyphase:
+    """Return the filter for a / b = source / target rate in lowest terms."""
+    repeats = -(-_FEWEST_OUTPUTS // b)
+    lead = _reach(a / b) // 2 + 1
+    times = [divmod(output * a, b) for output in range(b * repeats)]
+    parts = tuple(
+        _part([(lead + whole, rest / b) for whole, rest in times[first : first + _PART_OUTPUTS]], b / a)
+        for first in range(0, len(times), _PART_OUTPUTS)
+    )
+    just_below = _part([(lead + repeat * a - 1, np.nextafter(1.0, 0.0)) for repeat in range(repeats)], b / a)
+    return _Polyphase(a * repeats, lead, parts, (just_below,))
+
+
+def _part(times: list[tuple[int, float]], ratio: float) -> _Part:
+    """Return the weights of outputs at the given (whole, fractional) times, for target / source = `ratio`."""
+    side = _reach(1 / ratio) // 2
+    start = times[0][0] - side
+    weights = np.zeros((times[-1][0] + side + 1 - start, len(times)))
+    for column, (whole, fraction) in zip(weights.T, times, strict=True):
+        _place(column, whole - start, fraction, ratio)
+    weights.flags.writeable = False
+    return _Part(start, weights)
+
+
+def _place(column: NDArray[np.float64], position: int, fraction: float, ratio: float) -> None:
+    """Write the weights of an output `fraction` of a sample after row `position` into a column."""
+    scale = min(1.0, ratio)
+    left = _wing(scale * fraction, scale, ratio)
+    column[position - left.size + 1 : position + 1] = left[::-1]
+    right = _wing(scale - scale * fraction, scale, ratio)
+    column[position + 1 : position + 1 + right.size] = right
+
+
+def _wing(start: float, scale: float, ratio: float) -> NDArray[np.float64]:
+    """Return one wing of the filter from `start` (in zero crossings) on, as resampy/interpn.py reads it from its table."""
+    table, slope, num_table = _table()
+    step = int(scale * num_table)
+    offset = int(start * num_table)
+    eta = start * num_table - offset
+    count = (table.size - offset) // step
+    at = offset + step * np.arange(count)
+    return min(1.0, ratio) * (table[at] + eta * slope[at])
+
+
+def _reach(rate_ratio: float) -> int:
+    """Return how many input samples around a time have weights at most, for source / target = `rate_ratio`."""
+    table, _, num_table = _table()
+    return 2 * (table.size // int(min(1.0, 1 / rate_ratio) * num_table) + 2)
+
+
+@lru_cache(maxsize=1)
+def _table() -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Return resampy's table of the filter's right wing, the table's differences, and its steps per zero crossing."""
+    from resampy.filters import get_filter
+
+    table, num_table, _ = get_filter(FILTER)
+    return table, np.diff(table, append=table[-1]), num_table
+
+
+def _by_resampy(samples: NDArray[np.float64], source_rate: int, target_rate: int) -> NDArray[np.float64]:
+    import resampy
+
+    resampled: NDArray[np.float64] = resampy.resample(samples, source_rate, target_rate, filter=FILTER)
+    return resampled
