@@ -1,0 +1,191 @@
+"""A worker process behind a pipe: start it, exchange messages within a time limit, end it.
+
+Conventions
+    The messages are those of `avsrobust.adapters.remote.avsrobust_worker`, which the other side runs.
+    Every failure of the process, of the pipe or of the model behind it is an `AdapterError` of one line.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from avsrobust.adapters.remote import avsrobust_worker as protocol
+from avsrobust.errors import AdapterError
+
+WORKER_FILE = Path(protocol.__file__)
+_STDERR_LINES = 20
+_CHUNK = 1 << 20
+_GRACE_S = 2.0
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class WorkerProcess:
+    """One running worker. `request` sends a message and returns the answer; after any failure the process is gone."""
+
+    def __init__(self, command: str, hello: Mapping[str, Any], timeout_s: float) -> None:
+        self.command = command
+        self.timeout_s = timeout_s
+        self._lines: collections.deque[str] = collections.deque(maxlen=_STDERR_LINES)
+        self._process = self._start()
+        self.ready, _ = self.request("hello", {"version": protocol.PROTOCOL_VERSION, **hello}, starting=True)
+        if self.ready["type"] != "ready":
+            raise self._failure(f"answered '{self.ready['type']}' to the greeting; expected 'ready'", starting=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def request(
+        self, kind: str, fields: Mapping[str, Any], arrays: Sequence[Array] = (), *, starting: bool = False
+    ) -> tuple[dict[str, Any], list[Array]]:
+        """Send one message, wait for its answer, return its header and arrays. Raises `AdapterError`."""
+        deadline = time.monotonic() + self.timeout_s
+        try:
+            for part in protocol.encode_message(kind, dict(fields), arrays):
+                self._write(memoryview(part), deadline)
+            header, received = self._read_message(deadline)
+        except TimeoutError:
+            raise self._failure(
+                f"gave no answer to '{kind}' within {self.timeout_s:g} s and was stopped; "
+                "raise the limit with --option timeout=SECONDS",
+                starting,
+            ) from None
+        except (EOFError, BrokenPipeError):
+            raise self._failure(f"ended while it worked on '{kind}' ({self._exit_status()})", starting) from None
+        except protocol.ProtocolError as error:
+            raise self._failure(f"wrote something else than messages to its stdout ({error})", starting) from None
+        if header["type"] == "error":
+            message = f"worker '{self.command}': {header.get('message', 'an error without a message')}"
+            if starting:
+                self.close()
+            raise AdapterError(" ".join(message.split()))
+        return header, received
+
+    def close(self) -> None:
+        """End the process and everything it has started."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        try:
+            self._process.wait(_GRACE_S if self._process.returncode is None else 0)
+        except subprocess.TimeoutExpired:
+            self._kill()
+        self._stderr_thread.join(_GRACE_S)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = dict(os.environ)
+        # The worker's program can import avsrobust_worker without a copy of its own.
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(WORKER_FILE.parent), environment.get("PYTHONPATH")])
+        )
+        try:
+            process = subprocess.Popen(
+                shlex.split(self.command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                env=environment,
+                start_new_session=True,
+            )
+        except (OSError, ValueError, IndexError) as error:
+            raise AdapterError(
+                f"--option command={self.command}: cannot be started ({error}); expected a command line, "
+                "for example command='conda run -n avsegformer python my_worker.py'"
+            ) from error
+        self._stdin, self._stdout = _descriptor(process.stdin), _descriptor(process.stdout)
+        for descriptor in (self._stdin, self._stdout):
+            os.set_blocking(descriptor, False)
+        self._stderr_thread = threading.Thread(target=self._pass_stderr, args=(process.stderr,), daemon=True)
+        self._stderr_thread.start()
+        return process
+
+    def _pass_stderr(self, stream: IO[bytes]) -> None:
+        for raw in stream:
+            line = raw.decode(errors="replace")
+            self._lines.append(line.rstrip())
+            sys.stderr.write(line)
+
+    def _write(self, view: memoryview, deadline: float) -> None:
+        while len(view):
+            _, writable, _ = select.select([], [self._stdin], [], max(0.0, deadline - time.monotonic()))
+            if not writable:
+                raise TimeoutError
+            with contextlib.suppress(BlockingIOError):
+                view = view[os.write(self._stdin, view[:_CHUNK]) :]
+
+    def _read(self, count: int, deadline: float) -> bytearray:
+        buffer = bytearray(count)
+        view = memoryview(buffer)
+        done = 0
+        while done < count:
+            readable, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
+            if not readable:
+                raise TimeoutError
+            try:
+                received = os.readv(self._stdout, [view[done:]])
+            except BlockingIOError:
+                continue
+            if not received:
+                raise EOFError
+            done += received
+        return buffer
+
+    def _read_message(self, deadline: float) -> tuple[dict[str, Any], list[Array]]:
+        start = bytes(self._read(len(protocol.MAGIC), deadline))
+        if start != protocol.MAGIC:
+            raise protocol.ProtocolError(f"it began with {start!r}")
+        length = int.from_bytes(self._read(4, deadline), "little")
+        if length > protocol.MAX_HEADER:
+            raise protocol.ProtocolError(f"a header of {length} bytes")
+        header = protocol.parse_header(self._read(length, deadline))
+        arrays = [
+            np.frombuffer(self._read(protocol.array_bytes(dtype, shape), deadline), dtype=dtype).reshape(shape)
+            for dtype, shape in header["arrays"]
+        ]
+        return header, arrays
+
+    def _exit_status(self) -> str:
+        try:
+            status = self._process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            return "it closed its pipe"
+        return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _failure(self, what: str, starting: bool) -> AdapterError:
+        self._kill()
+        self.close()
+        last = (
+            f"; its stderr ends: {' | '.join(list(self._lines)[-3:])}"
+            if self._lines
+            else "; it wrote nothing to stderr"
+        )
+        when = " while starting" if starting else ""
+        return AdapterError(f"worker '{self.command}'{when}: {what}{last}")
+
+
+def _descriptor(stream: IO[bytes] | None) -> int:
+    if stream is None:
+        raise AdapterError("a worker was started without pipes")
+    return stream.fileno()

@@ -1,0 +1,1 @@
+"""What runs in other environments; only `avsrobust_worker.py`, which stands alone."""

@@ -1,0 +1,177 @@
+"""The other end of avsrobust's `worker` adapter: serve a model from its own environment.
+
+Copy this one file beside your model. It needs Python 3.7 or later and numpy, nothing else.
+
+    import avsrobust_worker
+
+    class MyModel:
+        audio = "log_mel"                      # or ("waveform", 16000), or "embedding"
+
+        def __init__(self, checkpoint, device, options):
+            ...                                # a path or None, "cpu" or "cuda:0", a dict of strings
+
+        def encode_frames(self, frames):       # uint8 [B, T, 3, H, W], RGB
+            return frames                      # whatever segment needs; it stays on this side
+
+        def segment(self, encoded, audio):     # float32 [B, T, 1, 96, 64], [B, samples] or [B, T, 128]
+            return probabilities               # float [B, T, h, w] in [0, 1], or class logits [B, T, C, h, w]
+
+    avsrobust_worker.serve(MyModel)
+
+Conventions
+    A message is 4 bytes ``AVSR``, the length of its header as a little-endian uint32, the header as JSON, then the bytes of its
+    arrays one after the other, in C order. The header holds ``type``, fields, and ``arrays``: a list of [dtype, shape].
+    Requests come on stdin, answers go to stdout; whatever the model prints goes to stderr. No pickle anywhere.
+"""
+
+import json
+import os
+import struct
+import sys
+import traceback
+
+import numpy as np
+
+PROTOCOL_VERSION = 1
+MAGIC = b"AVSR"
+MAX_HEADER = 1 << 20
+DTYPES = ("|u1", "|b1", "<f2", "<f4", "<f8", "<i4", "<i8")
+
+
+class ProtocolError(Exception):
+    """The other side sent something that is no message of this protocol."""
+
+
+def read_exactly(stream, count):
+    """Read `count` bytes from a raw stream; raise EOFError where it ends before."""
+    buffer = bytearray(count)
+    view = memoryview(buffer)
+    done = 0
+    while done < count:
+        received = stream.readinto(view[done:])
+        if not received:
+            raise EOFError(f"the pipe was closed after {done} of {count} bytes")
+        done += received
+    return buffer
+
+
+def parse_header(raw):
+    """Return the header dict of its JSON bytes; raise ProtocolError where it is none."""
+    try:
+        header = json.loads(bytes(raw).decode("utf-8"))
+        for dtype, shape in header["arrays"]:
+            if dtype not in DTYPES or not all(isinstance(size, int) and size >= 0 for size in shape):
+                raise ProtocolError(f"array of dtype {dtype!r} and shape {shape!r}")
+        header["type"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProtocolError(f"unreadable header ({error})") from error
+    return header
+
+
+def array_bytes(dtype, shape):
+    """Return how many bytes an array takes."""
+    count = np.dtype(dtype).itemsize
+    for size in shape:
+        count *= size
+    return count
+
+
+def read_message(stream):
+    """Return (header, arrays) of the next message; raise EOFError at the end, ProtocolError for anything else."""
+    start = bytes(read_exactly(stream, 8))
+    if start[:4] != MAGIC:
+        raise ProtocolError(f"expected {MAGIC!r}, got {start!r}")
+    (length,) = struct.unpack("<I", start[4:])
+    if length > MAX_HEADER:
+        raise ProtocolError(f"a header of {length} bytes")
+    header = parse_header(read_exactly(stream, length))
+    arrays = []
+    for dtype, shape in header["arrays"]:
+        raw = read_exactly(stream, array_bytes(dtype, shape))
+        arrays.append(np.frombuffer(raw, dtype=dtype).reshape(shape))
+    return header, arrays
+
+
+def encode_message(kind, fields=None, arrays=()):
+    """Return the parts (bytes-like) of a message."""
+    plain = [np.ascontiguousarray(array).reshape(np.shape(array)) for array in arrays]
+    for array in plain:
+        if array.dtype.str not in DTYPES:
+            raise ProtocolError(f"cannot send arrays of dtype {array.dtype}; expected one of {', '.join(DTYPES)}")
+    header = dict(fields or {}, type=kind, arrays=[[array.dtype.str, list(array.shape)] for array in plain])
+    raw = json.dumps(header).encode("utf-8")
+    return [MAGIC + struct.pack("<I", len(raw)) + raw] + [memoryview(array).cast("B") for array in plain if array.size]
+
+
+def write_parts(stream, parts):
+    """Write the parts of a message to a raw, unbuffered stream."""
+    for part in parts:
+        view = memoryview(part)
+        while len(view):
+            view = view[stream.write(view) :]
+
+
+def write_message(stream, kind, fields=None, arrays=()):
+    """Write one message to a raw, unbuffered stream."""
+    write_parts(stream, encode_message(kind, fields, arrays))
+
+
+def _audio_of(model):
+    audio = model.audio
+    if isinstance(audio, str):
+        return [audio, None]
+    return [str(audio[0]), int(audio[1])]
+
+
+def _answer(model, encoded, header, arrays):
+    kind = header["type"]
+    for handle in header.get("release", ()):
+        encoded.pop(handle, None)
+    if kind == "encode":
+        encoded[header["handle"]] = model.encode_frames(arrays[0])
+        return "encoded", []
+    if kind == "segment":
+        return "segmented", [np.asarray(model.segment(encoded[header["handle"]], arrays[0]))]
+    raise ProtocolError(f"unknown request {kind!r}")
+
+
+def _describe(error):
+    return {"message": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+
+
+def serve(model_class):
+    """Serve `model_class` until the other side closes the pipe."""
+    requests = os.fdopen(os.dup(0), "rb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    # What the model prints must not end up between messages.
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    hello, _ = read_message(requests)
+    if hello.get("version") != PROTOCOL_VERSION:
+        write_message(
+            answers,
+            "error",
+            {"message": f"avsrobust_worker.py speaks protocol {PROTOCOL_VERSION}, avsrobust {hello.get('version')!r}"},
+        )
+        return
+    try:
+        model = model_class(hello["checkpoint"], hello["device"], hello["options"])
+        ready = {"version": PROTOCOL_VERSION, "audio": _audio_of(model), "python": sys.version.split()[0]}
+    except Exception as error:
+        traceback.print_exc()
+        write_message(answers, "error", _describe(error))
+        return
+    write_message(answers, "ready", ready)
+    encoded = {}
+    while True:
+        try:
+            header, arrays = read_message(requests)
+        except EOFError:
+            return
+        try:
+            kind, results = _answer(model, encoded, header, arrays)
+            parts = encode_message(kind, {}, results)
+        except Exception as error:
+            write_message(answers, "error", _describe(error))
+            continue
+        write_parts(answers, parts)

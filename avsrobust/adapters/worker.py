@@ -1,0 +1,185 @@
+"""The adapter `worker`: a model in another environment, another Python or a container, behind a pipe.
+
+Conventions
+    ``--option command=...`` starts one worker process; ``workers`` of them share each batch; ``timeout`` is the limit in
+    seconds for one answer, starting included. All other options go to the model. A process that fails is ended, its clip
+    is an error, and the next clip starts a new one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.adapters.pipes import WorkerProcess
+from avsrobust.errors import AdapterError
+
+DEFAULT_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A worker's share of a batch: which worker, which process of it, the handle of what it has encoded, how many clips."""
+
+    worker: int
+    generation: int
+    handle: int
+    clips: int
+
+
+class _Encoded:
+    """What the workers hold of one batch; freed there when this object goes."""
+
+    def __init__(self, shares: Sequence[_Share]) -> None:
+        self.shares = tuple(shares)
+
+
+class _Worker:
+    """One worker that is started when needed, and again after a failure."""
+
+    def __init__(self, command: str, hello: dict[str, Any], timeout_s: float) -> None:
+        self._arguments = (command, hello, timeout_s)
+        self._process: WorkerProcess | None = None
+        self._handles = itertools.count()
+        self.generation = 0
+        self.released: list[int] = []
+
+    def start(self) -> dict[str, Any]:
+        """Start the process where none runs; return what it said of itself."""
+        if self._process is None or not self._process.alive:
+            self.generation += 1
+            self.released.clear()
+            self._process = None
+            self._process = WorkerProcess(*self._arguments)
+        return self._process.ready
+
+    def encode(self, frames: Tensor) -> tuple[int, int]:
+        """Have the model encode uint8 [B, T, 3, H, W]; return (generation, handle)."""
+        self.start()
+        handle = next(self._handles)
+        self._request("encode", {"handle": handle}, frames)
+        return self.generation, handle
+
+    def segment(self, share: _Share, audio: Tensor) -> Tensor:
+        """Have the model segment what it encoded before."""
+        if share.generation != self.generation or self._process is None or not self._process.alive:
+            raise AdapterError(f"worker '{self._arguments[0]}': ended before it had segmented this clip")
+        arrays = self._request("segment", {"handle": share.handle}, audio)
+        if len(arrays) != 1:
+            raise AdapterError(f"worker '{self._arguments[0]}': sent {len(arrays)} arrays; expected one")
+        return torch.from_numpy(arrays[0].copy())
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.close()
+
+    def _request(self, kind: str, fields: dict[str, Any], tensor: Tensor) -> list[Any]:
+        if self._process is None:
+            raise AdapterError(f"worker '{self._arguments[0]}': is not running")
+        released, self.released = self.released, []
+        _, arrays = self._process.request(kind, {**fields, "release": released}, [tensor.cpu().numpy()])
+        return arrays
+
+
+class Worker(Adapter):
+    """A model behind a pipe; see `avsrobust adapters --worker-file` for the file that serves it."""
+
+    def __init__(self, workers: Sequence[_Worker], audio: AudioInput) -> None:
+        self._workers = tuple(workers)
+        self._pool = ThreadPoolExecutor(len(self._workers))
+        self.audio = audio  # type: ignore[misc]
+        weakref.finalize(self, _close_all, self._workers)
+
+    @classmethod
+    def load(cls, checkpoint: Path | None, device: torch.device, **options: str) -> Worker:
+        """Start the workers and ask them what they want to hear.
+
+        Raises `AdapterError` where a worker cannot be started, with the end of what it wrote to stderr.
+        """
+        command = options.pop("command", "")
+        if not command:
+            raise AdapterError(
+                "--adapter worker: needs --option command='...', the command line that starts your worker"
+            )
+        count = _positive(options.pop("workers", "1"), "workers", whole=True)
+        timeout_s = _positive(options.pop("timeout", str(DEFAULT_TIMEOUT_S)), "timeout", whole=False)
+        path = None if checkpoint is None else str(checkpoint.resolve())
+        workers = [
+            _Worker(command, {"checkpoint": path, "device": name, "options": options}, timeout_s)
+            for name in _devices(device, int(count))
+        ]
+        said = [worker.start() for worker in workers]
+        adapter = cls(workers, _audio_input(command, said[0]))
+        adapter.device = torch.device("cpu")
+        return adapter
+
+    def encode_frames(self, frames: Tensor) -> _Encoded:
+        """Send each worker its share of the clips; uint8 [B, T, 3, H, W]."""
+        parts = torch.tensor_split(frames, min(len(self._workers), len(frames)))
+        workers = self._workers[: len(parts)]
+        answers = list(self._pool.map(lambda worker, part: worker.encode(part), workers, parts))
+        shares = [
+            _Share(index, generation, handle, len(part))
+            for index, ((generation, handle), part) in enumerate(zip(answers, parts, strict=True))
+        ]
+        encoded = _Encoded(shares)
+        weakref.finalize(encoded, _release, self._workers, encoded.shares)
+        return encoded
+
+    def segment(self, encoded: _Encoded, audio: Tensor) -> Tensor:
+        """Collect the workers' answers, in the order of the clips."""
+        parts = torch.split(audio, [share.clips for share in encoded.shares])
+        results = self._pool.map(
+            lambda share, part: self._workers[share.worker].segment(share, part), encoded.shares, parts
+        )
+        return torch.cat(list(results))
+
+
+def _close_all(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.close()
+
+
+def _release(workers: Sequence[_Worker], shares: Sequence[_Share]) -> None:
+    for share in shares:
+        if workers[share.worker].generation == share.generation:
+            workers[share.worker].released.append(share.handle)
+
+
+def _devices(device: torch.device, count: int) -> list[str]:
+    if device.type == "cuda" and device.index is None:
+        return [f"cuda:{index % torch.cuda.device_count()}" for index in range(count)]
+    return [str(device)] * count
+
+
+def _positive(text: str, option: str, *, whole: bool) -> float:
+    try:
+        value = int(text) if whole else float(text)
+    except ValueError:
+        value = 0
+    if not value > 0:
+        raise AdapterError(f"--option {option}={text}: expected a {'whole ' if whole else ''}number above 0")
+    return value
+
+
+def _audio_input(command: str, ready: dict[str, Any]) -> AudioInput:
+    kind, rate = ready.get("audio", [None, None])
+    if kind == "waveform" and isinstance(rate, int) and rate > 0:
+        return AudioInput.waveform(rate)
+    if kind == "log_mel":
+        return AudioInput.log_mel()
+    if kind == "embedding":
+        return AudioInput.embedding()
+    raise AdapterError(
+        f"worker '{command}': its class has audio = {kind!r}; expected 'log_mel', 'embedding' or ('waveform', RATE)"
+    )

@@ -1,0 +1,167 @@
+"""The adapter `worker`: a model behind a pipe, and everything that can go wrong there."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avsrobust.adapters.base import AudioInput
+from avsrobust.adapters.pipes import WORKER_FILE
+from avsrobust.adapters.worker import Worker
+from avsrobust.errors import AdapterError
+
+CPU = torch.device("cpu")
+PROGRAM = """
+import os, sys, time
+import numpy as np
+import avsrobust_worker
+
+class Model:
+    audio = {audio!r}
+    def __init__(self, checkpoint, device, options):
+        self.options = options
+        print("a model may print", checkpoint, device)
+    def encode_frames(self, frames):
+        return frames.astype("float32").mean(2) / 255
+    def segment(self, encoded, audio):
+        mode = self.options.get("mode", "")
+        if audio.max() > 0.5:  # the bad clip
+            if mode == "exit":
+                print("giving up", file=sys.stderr)
+                os._exit(3)
+            if mode == "hang":
+                time.sleep(60)
+            if mode == "garbage":
+                for descriptor in range(3, 20):
+                    try:
+                        os.write(descriptor, b"garbage" * 10)
+                    except OSError:
+                        pass
+            if mode == "raise":
+                raise ValueError("this clip is too loud")
+        return encoded * 0.5 + audio.mean()
+
+avsrobust_worker.serve(Model)
+"""
+
+
+def _command(folder: Path, program: str = "", audio: object = "log_mel", python: str = sys.executable) -> str:
+    path = folder / "my worker.py"
+    path.write_text(program or PROGRAM.format(audio=audio))
+    return f"'{python}' '{path}'"
+
+
+def _clip(clips: int = 1, loud: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(clips)
+    frames = torch.randint(0, 256, (clips, 5, 3, 12, 20), dtype=torch.uint8, generator=generator)
+    return frames, torch.full((clips, 5, 1, 96, 64), 1.0 if loud else 0.25)
+
+
+def _expected(frames: torch.Tensor) -> torch.Tensor:
+    return frames.float().mean(2) / 255 * 0.5 + 0.25
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_answers_are_those_of_the_model(tmp_path: Path, workers: str) -> None:
+    adapter = Worker.load(None, CPU, command=_command(tmp_path), workers=workers)
+    assert adapter.audio == AudioInput.log_mel()
+    for clips in (1, 2, 3):
+        frames, audio = _clip(clips)
+        encoded = adapter.encode_frames(frames)
+        other = adapter.encode_frames(frames.flip(0))
+        torch.testing.assert_close(adapter.segment(encoded, audio), _expected(frames))
+        torch.testing.assert_close(adapter.segment(other, audio), _expected(frames.flip(0)))
+
+
+def test_audio_is_what_the_class_asks_for(tmp_path: Path) -> None:
+    assert Worker.load(None, CPU, command=_command(tmp_path, audio=("waveform", 8000))).audio == AudioInput.waveform(
+        8000
+    )
+    with pytest.raises(AdapterError, match="its class has audio = 'smell'"):
+        Worker.load(None, CPU, command=_command(tmp_path, audio="smell"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("exit", r"ended while it worked on 'segment' \(exit status 3\); its stderr ends: .*giving up"),
+        ("hang", "gave no answer to 'segment' within 2 s"),
+        ("garbage", "something else than messages"),
+        ("raise", "ValueError: this clip is too loud"),
+    ],
+)
+def test_a_failure_is_one_clips_error_and_the_next_clip_works(tmp_path: Path, mode: str, message: str) -> None:
+    adapter = Worker.load(None, CPU, command=_command(tmp_path), mode=mode, timeout="2")
+    frames, loud = _clip(loud=True)
+    with pytest.raises(AdapterError, match=message):
+        adapter.segment(adapter.encode_frames(frames), loud)
+    frames, audio = _clip()
+    torch.testing.assert_close(adapter.segment(adapter.encode_frames(frames), audio), _expected(frames))
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("import sys; sys.exit('no CUDA here')", "while starting: .*no CUDA here"),
+        ("import nothing_like_it", "while starting: .*nothing_like_it"),
+        ("print('hello', flush=True); import time; time.sleep(9)", "while starting: wrote something else"),
+        ("import time; time.sleep(60)", "while starting: gave no answer to 'hello' within 2 s"),
+        (
+            "import avsrobust_worker\nclass M:\n def __init__(s, c, d, o): raise ValueError(c)\navsrobust_worker.serve(M)",
+            "ValueError",
+        ),
+    ],
+)
+def test_a_worker_that_cannot_start_says_why(tmp_path: Path, program: str, message: str) -> None:
+    with pytest.raises(AdapterError, match=message):
+        Worker.load(None, CPU, command=_command(tmp_path, program), timeout="2")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "needs --option command="),
+        ({"command": "/nowhere/python x.py"}, "cannot be started"),
+        ({"command": "'unbalanced"}, "cannot be started"),
+        ({"command": "x", "workers": "0"}, "workers=0: expected a whole number above 0"),
+        ({"command": "x", "timeout": "soon"}, "timeout=soon: expected a number above 0"),
+    ],
+)
+def test_unusable_options_are_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(AdapterError, match=message):
+        Worker.load(None, CPU, **options)
+
+
+def test_processes_end_with_the_adapter(tmp_path: Path) -> None:
+    adapter = Worker.load(None, CPU, command=_command(tmp_path))
+    process = adapter._workers[0]._process
+    assert process is not None
+    assert process.alive
+    del adapter
+    assert not process.alive
+
+
+def test_the_file_for_the_other_side_is_python_37() -> None:
+    ast.parse(WORKER_FILE.read_text(), feature_version=(3, 7))
+
+
+def test_an_old_python_serves(tmp_path: Path) -> None:
+    old = next((path for path in Path("/root/.pyenv/versions").glob("3.7*/bin/python")), None) or shutil.which(
+        "python3.7"
+    )
+    if old is None:
+        pytest.skip("no Python 3.7 on this machine")
+    subprocess.run([str(old), "-m", "venv", str(tmp_path / "old")], check=True)
+    python = tmp_path / "old" / "bin" / "python"
+    if subprocess.run([str(python), "-m", "pip", "install", "-q", "numpy"], capture_output=True).returncode:
+        pytest.skip("no numpy to be had for Python 3.7")
+    adapter = Worker.load(None, CPU, command=_command(tmp_path, python=str(python)))
+    frames, audio = _clip(2)
+    np.testing.assert_allclose(adapter.segment(adapter.encode_frames(frames), audio), _expected(frames), atol=1e-6)
