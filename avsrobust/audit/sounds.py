@@ -1,0 +1,140 @@
+"""Reading a build's log-mel arrays and describing them, row by row and condition by condition.
+
+Conventions
+    A log-mel file is an ``.npy`` array [rows, T, 1, 96, 64]; the manifest's `log_mel_row` counts along its first axis.
+    Arrays are mapped into memory, never loaded whole, and never unpickled.
+    Clean and negative rows often share one array (an off-screen sound is another clip's own): it is described once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from avsrobust.audit.statistics import Floats, describe
+from avsrobust.errors import ManifestError
+from avsrobust.manifest import Manifest, Row
+
+Array = npt.NDArray[np.floating]
+AXES = 5
+MOST_OPEN = 64
+
+
+@dataclass(frozen=True)
+class ConditionSummary:
+    """What the arrays of one condition look like, taken together.
+
+    `forms` are their dtypes with the shape behind the T examples, for example ``float32 [1, 96, 64]``. `fixed_share` is the
+    share of the 96 x 64 positions at which all examples of all rows hold one and the same value.
+    """
+
+    condition: str
+    polarity: str
+    rows: int
+    forms: tuple[str, ...]
+    minimum: float
+    maximum: float
+    mean: float
+    fixed_share: float
+
+
+@dataclass(frozen=True)
+class DescribedRows:
+    """Rows of a manifest with the statistics of their arrays, float64 [N, K], and a summary per condition."""
+
+    rows: tuple[Row, ...]
+    statistics: Floats
+    summaries: tuple[ConditionSummary, ...]
+
+
+def describe_rows(manifest: Manifest) -> DescribedRows:
+    """Read every row's array once. Raises `ManifestError` for an array that is missing, damaged or not finite."""
+    reader = _Reader(manifest)
+    known: dict[tuple[str, int], Floats] = {}
+    seen: dict[str, _Condition] = {}
+    for row in manifest.rows:
+        array = reader.read(row)
+        key = (row.log_mel, row.log_mel_row)
+        if key not in known:
+            known[key] = describe(array)
+        seen.setdefault(row.condition, _Condition(row.condition, row.polarity)).add(array)
+    statistics = np.array([known[row.log_mel, row.log_mel_row] for row in manifest.rows])
+    return DescribedRows(manifest.rows, statistics, tuple(seen[name].summary() for name in sorted(seen)))
+
+
+class _Reader:
+    """Hands out the arrays of a manifest's rows."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        # Every map holds a file descriptor, and a large build has hundreds of files.
+        self._open = lru_cache(maxsize=MOST_OPEN)(_open)
+
+    def read(self, row: Row) -> Array:
+        path = self._manifest.log_mel_path(row)
+        rows = self._open(path)
+        if not 0 <= row.log_mel_row < len(rows):
+            raise ManifestError(
+                f"{path}: has {len(rows)} rows, but {self._manifest.path} names row {row.log_mel_row} of it; build again"
+            )
+        array: Array = np.asarray(rows[row.log_mel_row])
+        if not np.isfinite(array).all():
+            raise ManifestError(f"{path}: row {row.log_mel_row} holds NaN or infinity; expected numbers; build again")
+        return array
+
+
+def _open(path: Path) -> Array:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path}: not found; expected the log-mel arrays of the build; build again") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise ManifestError(f"{path}: cannot be read as a plain .npy array ({error}); build again") from error
+    if not isinstance(array, np.ndarray) or array.ndim != AXES or array.dtype.kind != "f" or array[:1].size == 0:
+        shape = list(getattr(array, "shape", ()))
+        raise ManifestError(
+            f"{path}: found an array of shape {shape}; expected floats [rows, T, 1, 96, 64]; build again"
+        )
+    return array
+
+
+class _Condition:
+    """Running extremes and sums over the arrays of one condition."""
+
+    def __init__(self, condition: str, polarity: str) -> None:
+        self._names = (condition, polarity)
+        self._forms: set[str] = set()
+        self._lowest: dict[tuple[int, ...], Array] = {}
+        self._highest: dict[tuple[int, ...], Array] = {}
+        self._rows, self._sum, self._count = 0, 0.0, 0
+
+    def add(self, array: Array) -> None:
+        shape = array.shape[1:]
+        self._forms.add(f"{array.dtype.name} {list(shape)}")
+        lowest, highest = array.min(axis=0), array.max(axis=0)
+        self._lowest[shape] = np.minimum(self._lowest.get(shape, lowest), lowest)
+        self._highest[shape] = np.maximum(self._highest.get(shape, highest), highest)
+        self._rows += 1
+        self._sum += float(array.sum(dtype=np.float64))
+        self._count += array.size
+
+    def summary(self) -> ConditionSummary:
+        fixed = np.concatenate([(self._lowest[shape] == self._highest[shape]).ravel() for shape in self._shapes()])
+        return ConditionSummary(
+            condition=self._names[0],
+            polarity=self._names[1],
+            rows=self._rows,
+            forms=tuple(sorted(self._forms)),
+            minimum=min(float(lowest.min()) for lowest in self._lowest.values()),
+            maximum=max(float(highest.max()) for highest in self._highest.values()),
+            mean=self._sum / self._count,
+            fixed_share=float(fixed.mean()),
+        )
+
+    def _shapes(self) -> Iterator[tuple[int, ...]]:
+        yield from sorted(self._lowest)

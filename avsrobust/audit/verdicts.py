@@ -1,0 +1,221 @@
+"""Can negatives be told from clean audio by feature statistics alone?
+
+Conventions
+    Every negative condition is set against the clean rows twice.
+    *plain*: all rows of both. Silence and noise differ from recordings by nature, off-screen sounds may differ by which
+    categories were drawn: this says how far a model gets without looking at the picture.
+    *matched*: every off-screen row against the clean row of the very same sound. Sound and mix of categories are equal, so
+    whatever tells the two apart comes from the front end; out of one front end the AUROC is 0.5.
+    A manifest fails where the front end gives a condition away; being silent or noisy is no fault.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from avsrobust.audit.separability import FOLDS, Estimate, Flags, Groups, estimate, linear_scores, weighted_auroc
+from avsrobust.audit.sounds import ConditionSummary, DescribedRows, describe_rows
+from avsrobust.audit.statistics import STATISTICS, Floats
+from avsrobust.errors import ManifestError
+from avsrobust.manifest import NEGATIVE, Manifest, Row
+
+CLEAN = "clean"
+# By nature unlike any recording: told apart, and rightly so.
+SEPARABLE_BY_NATURE = ("silence", "noise")
+# The lower end of the interval above which a front end is taken to be another one.
+HIGHEST_AUROC = 0.65
+FEWEST_SOUNDS = 4
+# log(0.01): VGGish adds 0.01 to every magnitude before the logarithm (torchvggish/vggish_params.py LOG_OFFSET).
+VGGISH_FLOOR = float(np.log(0.01))
+_TOLERANCE = 1e-3
+# AVSBench-Robust's arrays hold zeros from time step 44 of 96 on: 54 % of the positions never change.
+_HIGHEST_FIXED_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How well one negative condition can be told from clean.
+
+    `auroc` holds the AUROC of each of the `STATISTICS` alone; `plain` and `matched` those of a linear classifier over all of
+    them, judged on sounds it was not fitted on (None: too few rows). `matched_rows` counts the rows whose sound also occurs
+    clean, `identical_share` says how many of these have equal statistics there.
+    """
+
+    condition: str
+    rows: int
+    auroc: dict[str, float]
+    plain: Estimate | None
+    matched: Estimate | None
+    matched_rows: int
+    identical_share: float | None
+
+    @property
+    def strongest(self) -> tuple[str, float]:
+        """The statistic whose AUROC is farthest from 0.5, and that AUROC."""
+        return max(self.auroc.items(), key=lambda entry: abs(entry[1] - 0.5))
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What the arrays of a manifest give away. `findings` are faults, `remarks` are not."""
+
+    manifest: str
+    dataset: str
+    recipe: str
+    summaries: tuple[ConditionSummary, ...]
+    separations: tuple[Separation, ...]
+    findings: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether the front end gives a condition away."""
+        return bool(self.findings)
+
+
+def audit(manifest: Manifest) -> AuditReport:
+    """Describe the log-mel arrays of all rows and judge whether statistics alone tell the conditions apart.
+
+    Raises `ManifestError` where there are no clean or no negative rows, or an array is missing or damaged.
+    """
+    conditions = {row.condition for row in manifest.rows}
+    negative = sorted({row.condition for row in manifest.rows if row.polarity == NEGATIVE})
+    if CLEAN not in conditions or not negative:
+        found = ", ".join(sorted(conditions)) or "no rows"
+        raise ManifestError(
+            f"{manifest.path}: found {found}; expected clean and negative rows to set against each other; "
+            "audit a build that has both"
+        )
+    described = describe_rows(manifest)
+    separations = tuple(_separation(described, condition) for condition in negative)
+    findings = [*_front_end_findings(described.summaries), *_separation_findings(separations)]
+    return AuditReport(
+        manifest=str(manifest.path),
+        dataset=manifest.info.dataset,
+        recipe=str(manifest.info.recipe.get("name", "unnamed")),
+        summaries=described.summaries,
+        separations=separations,
+        findings=tuple(findings),
+        remarks=tuple(remark for entry in separations if (remark := _remark(entry))),
+    )
+
+
+def _separation(described: DescribedRows, condition: str) -> Separation:
+    rows = described.rows
+    clean = [index for index, row in enumerate(rows) if row.condition == CLEAN]
+    negative = [index for index, row in enumerate(rows) if row.condition == condition]
+    clean_row_of = {_sound(rows[index]): index for index in clean}
+    pairs = [
+        (index, clean_row_of[_sound(rows[index])])
+        for index in negative
+        if rows[index].source_clip_id is not None and _sound(rows[index]) in clean_row_of
+    ]
+    partners = [partner for _, partner in pairs]
+    paired = [index for index, _ in pairs]
+    same = (described.statistics[paired] == described.statistics[partners]).all(axis=1)
+    return Separation(
+        condition=condition,
+        rows=len(negative),
+        auroc=_single(described, clean, negative),
+        plain=_linear(described, clean, negative, "plain"),
+        matched=_linear(described, partners, paired, "matched"),
+        matched_rows=len(pairs),
+        identical_share=float(same.mean()) if pairs else None,
+    )
+
+
+def _sound(row: Row) -> str:
+    """Return whose sound a row is: the clip's own, or the other clip's it was taken from."""
+    return f"{row.split}/{row.source_clip_id if row.source_clip_id is not None else row.clip_id}"
+
+
+def _single(described: DescribedRows, clean: list[int], negative: list[int]) -> dict[str, float]:
+    statistics, is_negative = _stacked(described, clean, negative)
+    weights = np.ones(is_negative.size)
+    values = (weighted_auroc(statistics[:, column], is_negative, weights) for column in range(len(STATISTICS)))
+    return {name: value for name, value in zip(STATISTICS, values, strict=True) if value is not None}
+
+
+def _linear(described: DescribedRows, clean: list[int], negative: list[int], purpose: str) -> Estimate | None:
+    statistics, is_negative = _stacked(described, clean, negative)
+    names, sounds = np.unique([_sound(described.rows[index]) for index in clean + negative], return_inverse=True)
+    if names.size < FEWEST_SOUNDS:
+        return None
+    groups: Groups = sounds.astype(np.int64)
+    folds = np.array([_hash(str(name)) % FOLDS for name in names], dtype=np.int64)[groups]
+    scores, valid = linear_scores(statistics, is_negative, folds)
+    if not (is_negative & valid).any() or not (~is_negative & valid).any():
+        return None
+    generator = np.random.default_rng(_hash(f"audit bootstrap {purpose}"))
+    return estimate(scores[valid], is_negative[valid], groups[valid], generator)
+
+
+def _stacked(described: DescribedRows, clean: list[int], negative: list[int]) -> tuple[Floats, Flags]:
+    is_negative = np.zeros(len(clean) + len(negative), dtype=np.bool_)
+    is_negative[len(clean) :] = True
+    return described.statistics[clean + negative], is_negative
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def _front_end_findings(summaries: tuple[ConditionSummary, ...]) -> list[str]:
+    clean = next(summary for summary in summaries if summary.condition == CLEAN)
+    findings = []
+    for summary in summaries:
+        name = summary.condition
+        if not set(summary.forms) <= set(clean.forms):
+            findings.append(f"{name}: arrays are {', '.join(summary.forms)}, clean ones {', '.join(clean.forms)}")
+        if clean.minimum >= VGGISH_FLOOR - _TOLERANCE > summary.minimum:
+            findings.append(
+                f"{name}: values down to {summary.minimum:.2f}; clean ones stay above {VGGISH_FLOOR:.2f}, "
+                "VGGish's lowest: another front end"
+            )
+        if name != "silence" and summary.fixed_share > clean.fixed_share + _HIGHEST_FIXED_SHARE:
+            findings.append(
+                f"{name}: {summary.fixed_share:.0%} of the positions hold the same value in every row, "
+                f"{clean.fixed_share:.0%} in clean ones: another front end"
+            )
+    return findings
+
+
+def _separation_findings(separations: tuple[Separation, ...]) -> list[str]:
+    findings = []
+    for entry in separations:
+        judged = _judged(entry)
+        if judged is not None and judged.low > HIGHEST_AUROC:
+            findings.append(
+                f"{entry.condition} can be told from clean by statistics of the features (AUROC {judged.auroc:.2f}): "
+                "features of another front end?"
+            )
+    return findings
+
+
+def _judged(entry: Separation) -> Estimate | None:
+    """Return the estimate that decides: the matched one where most rows have a match."""
+    if entry.condition in SEPARABLE_BY_NATURE:
+        return None
+    if entry.matched is not None and 2 * entry.matched_rows >= entry.rows:
+        return entry.matched
+    # Sounds from outside the data set (unseen) may well differ; only another clip's sound has no reason to.
+    return entry.plain if entry.condition == "offscreen" else None
+
+
+def _remark(entry: Separation) -> str | None:
+    if entry.condition in SEPARABLE_BY_NATURE:
+        return f"{entry.condition}: unlike any recording by nature; that it can be told apart is expected"
+    if entry.plain is None:
+        return f"{entry.condition}: too few sounds to say ({entry.rows} rows)"
+    if entry.matched is None:
+        return f"{entry.condition}: no row's sound occurs under clean, so only all rows could be compared"
+    parts = [f"{entry.condition}: {entry.identical_share:.0%} of the sounds have the features they have under clean"]
+    if entry.plain.low > 0.5 and entry.matched.low <= 0.5:
+        parts.append(
+            f"what separates them (AUROC {entry.plain.auroc:.2f} over all rows, {entry.matched.auroc:.2f} for the same "
+            "sounds) is which sounds were drawn"
+        )
+    return "; ".join(parts)

@@ -1,0 +1,239 @@
+"""The audit: another front end is found, honest negatives are not blamed, damaged arrays are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avsrobust.audio.features import librosa_log_mel, vggish_log_mel
+from avsrobust.audit import audit, render_audit
+from avsrobust.audit.separability import estimate, linear_scores, weighted_auroc
+from avsrobust.audit.statistics import STATISTICS, describe
+from avsrobust.errors import ManifestError
+from avsrobust.manifest import Manifest, ManifestInfo, Row, load_manifest, write_manifest
+
+Array = npt.NDArray[np.float32]
+FrontEnd = Callable[[Path], Array]
+CLIPS, SECONDS, RATE = 14, 2, 16_000
+
+
+def vggish(path: Path) -> Array:
+    samples, rate = soundfile.read(path, dtype="float64")
+    return vggish_log_mel(samples, rate, SECONDS)
+
+
+def released(path: Path) -> Array:
+    return librosa_log_mel(path, SECONDS)
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Recordings of pitched, decaying tones over a noise floor, and silence and noise, as wav files."""
+    folder = tmp_path_factory.mktemp("sounds")
+    time = np.arange(SECONDS * RATE) / RATE
+    paths = {}
+    for clip in range(CLIPS):
+        generator = np.random.default_rng(clip)
+        tone = sum(np.sin(2 * np.pi * (150 + 90 * clip) * k * time) / k for k in range(1, 6))
+        decay = np.exp(-((time * (1 + clip % 4)) % 1.0) * 3)
+        paths[f"c{clip:02d}"] = folder / f"c{clip:02d}.wav"
+        soundfile.write(paths[f"c{clip:02d}"], 0.2 * tone * decay + 0.002 * generator.standard_normal(time.size), RATE)
+        paths[f"noise{clip:02d}"] = folder / f"noise{clip:02d}.wav"
+        soundfile.write(paths[f"noise{clip:02d}"], generator.uniform(-1, 1, time.size), RATE)
+    paths["silence"] = folder / "silence.wav"
+    soundfile.write(paths["silence"], np.zeros(time.size), RATE)
+    return paths
+
+
+def build(folder: Path, sounds: dict[str, Path], negatives: FrontEnd, *, clean: bool = True) -> Manifest:
+    """Write a manifest and its arrays; `negatives` is the front end of everything but the clean rows."""
+    arrays: list[Array] = []
+    places: dict[tuple[str, str], int] = {}
+
+    def place(sound: str, front_end: FrontEnd) -> int:
+        key = (sound, front_end.__name__)
+        if key not in places:
+            places[key] = len(arrays)
+            arrays.append(front_end(sounds[sound]))
+        return places[key]
+
+    rows = []
+    for clip in range(CLIPS):
+        name, donor = f"c{clip:02d}", f"c{(clip * 5 + 3) % CLIPS:02d}"
+        own = Row(
+            "s4", "test", name, ("dog",), ("animal",), "clean", "positive", None, None, None, clip, "data:a.wav", "0" * 64,
+            "log_mel/0.npy", place(name, vggish), ("f.png",) * SECONDS, (None,) * SECONDS, SECONDS, RATE, float(SECONDS),
+        )  # fmt: skip
+        negative = replace(own, polarity="negative")
+        rows += [own] if clean else []
+        rows += [
+            replace(negative, condition="silence", log_mel_row=place("silence", negatives)),
+            replace(negative, condition="noise", log_mel_row=place(f"noise{clip:02d}", negatives)),
+            replace(
+                negative, condition="offscreen", source_clip_id=donor, source_labels=("cat",),
+                log_mel_row=place(donor, negatives),
+            ),
+        ]  # fmt: skip
+    write_manifest(folder / "manifest.parquet", rows, ManifestInfo("s4", 1, {"name": negatives.__name__}, {}))
+    (folder / "log_mel").mkdir()
+    np.save(folder / "log_mel" / "0.npy", np.stack(arrays))
+    return load_manifest(folder)
+
+
+def test_one_front_end_passes(tmp_path: Path, sounds: dict[str, Path]) -> None:
+    report = audit(build(tmp_path, sounds, vggish))
+    assert not report.failed, report.findings
+    found = {entry.condition: entry for entry in report.separations}
+    assert found["offscreen"].identical_share == 1.0
+    assert found["offscreen"].matched is not None
+    assert found["offscreen"].matched.auroc == 0.5
+    for condition in ("silence", "noise"):
+        plain = found[condition].plain
+        assert plain is not None
+        assert plain.auroc > 0.95
+        assert any(remark.startswith(f"{condition}: unlike any recording") for remark in report.remarks)
+
+
+def test_the_released_generators_front_end_fails(tmp_path: Path, sounds: dict[str, Path]) -> None:
+    report = audit(build(tmp_path, sounds, released))
+    assert report.failed
+    faults = "\n".join(report.findings)
+    assert "offscreen can be told from clean by statistics of the features (AUROC 1.00)" in faults
+    assert "offscreen: 54% of the positions hold the same value in every row, 0% in clean ones" in faults
+    assert "silence: values down to -100.00" in faults
+    text = render_audit(report)
+    assert text.endswith("failed: the features give a condition away\n")
+    assert text.count("- FAILED ") == len(report.findings)
+
+
+def test_without_the_same_sounds_under_clean_all_rows_decide(tmp_path: Path, sounds: dict[str, Path]) -> None:
+    manifest = build(tmp_path, sounds, released)
+    renamed = tuple(
+        replace(row, source_clip_id=f"elsewhere/{row.source_clip_id}") if row.source_clip_id else row
+        for row in manifest.rows
+    )
+    report = audit(replace(manifest, rows=renamed))
+    assert any("offscreen can be told from clean" in finding for finding in report.findings)
+    assert any(remark.startswith("offscreen: no row's sound occurs under clean") for remark in report.remarks)
+
+
+def test_few_sounds_give_no_verdict(tmp_path: Path, sounds: dict[str, Path]) -> None:
+    manifest = build(tmp_path, sounds, vggish)
+    few = tuple(
+        row for row in manifest.rows if row.clip_id in ("c00", "c01") and row.condition in ("clean", "offscreen")
+    )
+    few = tuple(replace(row, source_clip_id="c00") if row.source_clip_id else row for row in few)
+    report = audit(replace(manifest, rows=few))
+    assert not report.failed
+    assert report.remarks == ("offscreen: too few sounds to say (2 rows)",)
+    assert "passed" in render_audit(report)
+
+
+def test_the_order_of_rows_does_not_matter(tmp_path: Path, sounds: dict[str, Path]) -> None:
+    manifest = build(tmp_path, sounds, released)
+    straight, reverse = audit(manifest), audit(replace(manifest, rows=manifest.rows[::-1]))
+    for one, other in zip(straight.separations, reverse.separations, strict=True):
+        assert one.plain is not None
+        assert other.plain is not None
+        assert one.plain.auroc == pytest.approx(other.plain.auroc, abs=1e-9)
+        assert one.auroc == pytest.approx(other.auroc)
+
+
+def test_a_build_without_clean_rows_is_refused(tmp_path: Path, sounds: dict[str, Path]) -> None:
+    manifest = build(tmp_path, sounds, vggish, clean=False)
+    with pytest.raises(ManifestError, match="found noise, offscreen, silence; expected clean and negative rows"):
+        audit(manifest)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "not found; expected the log-mel arrays"),
+        (lambda path: path.write_bytes(b"\x93NUMPY"), "cannot be read as a plain .npy array"),
+        (lambda path: path.write_bytes(b""), "cannot be read as a plain .npy array"),
+        (lambda path: np.save(path, np.zeros((3, 4))), r"found an array of shape \[3, 4\]; expected floats"),
+        (lambda path: np.save(path, np.zeros((1, 2, 1, 96, 64))), "has 1 rows, but .* names row"),
+        (lambda path: np.save(path, np.full((90, 2, 1, 96, 64), np.nan)), "holds NaN or infinity"),
+        (lambda path: np.save(path, np.array([{}], dtype=object), allow_pickle=True), "cannot be read as a plain"),
+    ],
+)
+def test_damaged_arrays_are_named(
+    tmp_path: Path, sounds: dict[str, Path], damage: Callable[[Path], object], message: str
+) -> None:
+    manifest = build(tmp_path, sounds, vggish)
+    damage(tmp_path / "log_mel" / "0.npy")
+    with pytest.raises(ManifestError, match=message):
+        audit(manifest)
+
+
+def test_statistics_of_a_constant_and_of_a_step() -> None:
+    constant = dict(zip(STATISTICS, describe(np.full((2, 1, 96, 64), -3.0, np.float32)), strict=True))
+    assert constant == pytest.approx(
+        {
+            "mean": -3, "std": 0, "minimum": -3, "maximum": -3, "level": -3, "dynamics": 0, "flatness": 0, "tilt": 0,
+            "change": 0, "identical_frames": 1, "floor_share": 1,
+        },
+        abs=1e-12,
+    )  # fmt: skip
+    array = np.zeros((1, 1, 96, 64), np.float32)
+    array[:, :, 48:, 32:] = 1000.0
+    step = dict(zip(STATISTICS, describe(array), strict=True))
+    assert step["tilt"] == pytest.approx(500)
+    assert step["identical_frames"] == pytest.approx(94 / 95)
+    assert step["change"] == pytest.approx(500 / 95)
+    assert step["floor_share"] == pytest.approx(0.75)
+    # Half of exp(1000), half of 1: the mean's logarithm is 1000 - log 2, without overflow.
+    assert step["level"] == pytest.approx((1000 - np.log(2)) / 2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), min_size=1, max_size=25))
+def test_auroc_counts_pairs(rows: list[tuple[int, bool, int]]) -> None:
+    scores = np.array([float(row[0]) for row in rows])
+    negative = np.array([row[1] for row in rows])
+    weights = np.array([float(row[2]) for row in rows])
+    pairs = [
+        (weights[i] * weights[j], (scores[i] > scores[j]) + 0.5 * (scores[i] == scores[j]))
+        for i in np.flatnonzero(negative)
+        for j in np.flatnonzero(~negative)
+    ]
+    total = sum(weight for weight, _ in pairs)
+    found = weighted_auroc(scores, negative, weights)
+    if total == 0:
+        assert found is None
+    else:
+        assert found == pytest.approx(sum(weight * won for weight, won in pairs) / total)
+
+
+def test_the_classifier_finds_a_direction_no_single_statistic_shows() -> None:
+    generator = np.random.default_rng(5)
+    negative = np.arange(400) % 2 == 1
+    common = generator.standard_normal(400)
+    statistics = np.stack([common, common + np.where(negative, 0.3, -0.3)], axis=1)
+    sounds = np.arange(400)
+    scores, valid = linear_scores(statistics, negative, sounds % 5)
+    assert valid.all()
+    assert weighted_auroc(statistics[:, 1], negative, np.ones(400)) < 0.75
+    found = estimate(scores, negative, sounds, np.random.default_rng(0))
+    assert found.low > 0.95
+
+
+def test_the_interval_covers_chance_for_labels_without_meaning() -> None:
+    generator = np.random.default_rng(6)
+    scores, sounds = generator.standard_normal(300), np.arange(300)
+    found = estimate(scores, sounds % 2 == 0, sounds, np.random.default_rng(0))
+    assert found.low < 0.5 < found.high
+    assert found.low < found.auroc < found.high
+
+
+def test_a_fold_whose_rest_holds_one_group_is_left_out() -> None:
+    negative = np.array([True, False, False, False])
+    _, valid = linear_scores(np.eye(4), negative, np.array([0, 1, 1, 2]))
+    assert valid.tolist() == [False, True, True, True]
