@@ -1,0 +1,150 @@
+"""Decode frames and masks.
+
+Conventions
+    Frames are uint8 [3, H, W], RGB. S4 and MS3 masks are bool [H, W]: any pixel that is not black is foreground, in every
+    picture mode (alpha is ignored). AVSS masks are class ids, uint8 [H, W], 0..70, 0 is background
+    (`taxonomy.AVSS_CLASSES`). A labels_semantic mask of AVSBench-semantic, read as S4 or MS3, is foreground where its id is
+    not 0, by the same rule.
+    The palette of labels_rgb: for class j, bits 0, 3, 6 of j are bits 7, 6, 5 of R, bits 1, 4 those of G, bits 2, 5 those of B
+    (AVSBench, avs_scripts/avss/color_dataloader.py `get_v2_pallete`). The released files appear to hold the channels in
+    reverse (OpenNLPLab/AVSBench#24), so the order is decided by which of the two yields the clip's own categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsrobust.datasets.avss import RGB_MASKS
+from avsrobust.datasets.pictures import decode
+from avsrobust.datasets.taxonomy import AVSS_CLASSES
+from avsrobust.errors import DataSetError, OptionError
+
+ORDERS = ("rgb", "bgr")
+EITHER_ORDER = "either"
+_INTEGER_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")
+_CLASSES_SHOWN = 8
+
+
+def read_frame(path: Path) -> NDArray[np.uint8]:
+    """Return a frame, uint8 [3, H, W], RGB. Raises `DataSetError` for a picture that cannot be decoded."""
+    return np.ascontiguousarray(np.asarray(decode(path, "RGB"), dtype=np.uint8).transpose(2, 0, 1))
+
+
+def read_mask(path: Path, dataset: str, labels: Iterable[str] = ()) -> NDArray[np.uint8] | NDArray[np.bool_]:
+    """Return a mask of a data set: bool [H, W] for s4 and ms3, class ids uint8 [H, W] for avss.
+
+    `labels` are the clip's categories; only labels_rgb masks of avss need them.
+    Raises `DataSetError` for a picture that cannot be decoded or whose values are impossible, `OptionError` for an
+    unknown data set.
+    """
+    if dataset in ("s4", "ms3"):
+        return read_binary_mask(path)
+    if dataset == "avss":
+        return read_class_mask(path, labels)
+    raise OptionError(f"dataset: found '{dataset}'; expected s4, ms3 or avss")
+
+
+def read_binary_mask(path: Path) -> NDArray[np.bool_]:
+    """Return where a mask is not black, bool [H, W]. Raises `DataSetError` for a picture that cannot be decoded."""
+    picture = decode(path)
+    if picture.mode == "P":
+        # An index says nothing by itself; its colour does.
+        picture = picture.convert("RGB")
+    pixels = np.asarray(picture)
+    if picture.mode in ("LA", "RGBA"):
+        pixels = pixels[..., :-1]
+    foreground: NDArray[np.bool_] = pixels != 0 if pixels.ndim == 2 else (pixels != 0).any(axis=-1)
+    return foreground
+
+
+def read_class_mask(path: Path, labels: Iterable[str] = ()) -> NDArray[np.uint8]:
+    """Return a mask's class ids, uint8 [H, W], from labels_semantic (the pixels) or labels_rgb (the palette).
+
+    `labels` are the clip's categories, needed for labels_rgb. Raises `DataSetError` for a picture that cannot be decoded,
+    for ids above 70, and for colours that do not fit the labels.
+    """
+    if path.parent.name == RGB_MASKS:
+        allowed = {AVSS_CLASSES.index(label) for label in labels if label in AVSS_CLASSES}
+        try:
+            return decode_rgb_mask(np.asarray(decode(path, "RGB")), allowed)[0]
+        except _PaletteError as error:
+            raise DataSetError(f"{path}: {error}") from error
+    picture = decode(path)
+    pixels = np.asarray(picture)
+    if picture.mode not in _INTEGER_MODES:
+        channels = pixels if picture.mode == "RGB" else pixels[..., :-1]
+        if picture.mode not in ("LA", "RGB", "RGBA") or (channels != channels[..., :1]).any():
+            raise DataSetError(
+                f"{path}: found a picture of mode {picture.mode}; expected one channel of class ids 0..70; "
+                "take labels_semantic as it was released"
+            )
+        pixels = channels[..., 0]
+    highest = int(pixels.max())
+    if highest >= len(AVSS_CLASSES):
+        raise DataSetError(
+            f"{path}: found the value {highest}; expected class ids 0..{len(AVSS_CLASSES) - 1}; "
+            "take labels_semantic as it was released"
+        )
+    return pixels.astype(np.uint8)
+
+
+def palette() -> NDArray[np.uint8]:
+    """Return the colours of the 71 classes, uint8 [71, 3], RGB (see the module's conventions)."""
+    colours = np.zeros((len(AVSS_CLASSES), 3), dtype=np.uint8)
+    for index in range(len(AVSS_CLASSES)):
+        for bit in range(8):
+            colours[index, bit % 3] |= ((index >> bit) & 1) << (7 - bit // 3)
+    return colours
+
+
+def decode_rgb_mask(rgb: NDArray[np.uint8], allowed_classes: Collection[int]) -> tuple[NDArray[np.uint8], str]:
+    """Return the class ids, uint8 [H, W], of a labels_rgb picture, uint8 [H, W, 3] as read, and its channels' order.
+
+    `allowed_classes` are the ids of the clip's categories; background is allowed besides. The order is ``rgb``, ``bgr``
+    (the palette's R is the last channel), or ``either`` where both say the same.
+    Raises `DataSetError` where a colour is not in the palette, where neither order yields allowed classes only, and where
+    both do, but differ.
+    """
+    colours, inverse = np.unique(rgb.reshape(-1, 3), axis=0, return_inverse=True)
+    readings = {order: _ids_of_colours(colours if order == "rgb" else colours[:, ::-1]) for order in ORDERS}
+    allowed = {0, *allowed_classes}
+    fitting = [order for order, ids in readings.items() if set(ids) <= allowed]
+    if not fitting:
+        raise _PaletteError(_misfit(colours, readings, allowed))
+    if len(fitting) == 2 and readings["rgb"] != readings["bgr"]:
+        raise _PaletteError(
+            f"found colours that mean {_names(readings['rgb'])} in one order of the channels and "
+            f"{_names(readings['bgr'])} in the other, all of them the clip's categories; expected only one to fit; "
+            "add labels_semantic"
+        )
+    ids = np.array(readings[fitting[0]], dtype=np.uint8)[inverse.reshape(rgb.shape[:2])]
+    return ids, EITHER_ORDER if len(fitting) == 2 else fitting[0]
+
+
+class _PaletteError(DataSetError):
+    """A palette problem, before the file's name is put in front of it."""
+
+
+def _ids_of_colours(colours: NDArray[np.uint8]) -> list[int]:
+    """Return the class id of each colour [K, 3], -1 for a colour that is not in the palette."""
+    known = {tuple(colour): index for index, colour in enumerate(palette().tolist())}
+    return [known.get(tuple(colour), -1) for colour in colours.tolist()]
+
+
+def _misfit(colours: NDArray[np.uint8], readings: dict[str, list[int]], allowed: Collection[int]) -> str:
+    strange = [colour for colour, *ids in zip(colours.tolist(), *readings.values(), strict=True) if set(ids) == {-1}]
+    if strange:
+        return f"found the colour {strange[0]}, which is no class's; expected AVSBench's palette; add labels_semantic"
+    return (
+        f"found colours that mean {_names(readings['rgb'])} (channels as they are) or {_names(readings['bgr'])} (reversed); "
+        f"expected only the clip's categories, {_names(allowed)}; correct a_obj or add labels_semantic"
+    )
+
+
+def _names(ids: Iterable[int]) -> str:
+    names = [AVSS_CLASSES[index] if index >= 0 else "no class" for index in sorted(set(ids))]
+    return ", ".join(names[:_CLASSES_SHOWN]) + (", ..." if len(names) > _CLASSES_SHOWN else "")

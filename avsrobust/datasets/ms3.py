@@ -1,0 +1,76 @@
+"""MS3, the multi-source set: AVSBench-object's ``Multi-sources/``, or the v1m rows of AVSBench-semantic.
+
+Conventions
+    Multi-sources/ms3_meta_data.csv lists name and split; ms3_data/ holds visual_frames/{name}/{name}.mp4_{1..5}.png,
+    gt_masks/{split}/{name}/{name}_{1..5}.png, audio_wav/{split}/{name}.wav (AVSBench, avs_scripts/avs_ms3/dataloader.py).
+    A clip's id is its name. The table has no categories; they are looked up in AVSBench-semantic's metadata.csv
+    (`ms3_labels`), and a clip without them has empty `labels` and `broad`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from avsrobust.datasets import avss
+from avsrobust.datasets.entries import Draft, Entry, Listing, accept
+from avsrobust.datasets.ms3_labels import find_labels
+from avsrobust.datasets.objects import name_column, require_folders
+from avsrobust.datasets.tables import read_table
+from avsrobust.datasets.taxonomy import broad_kinds
+from avsrobust.datasets.trees import MULTI, SEMANTIC, Survey, Tree, join
+
+NUM_FRAMES = 5
+LOOKED_FOR = (
+    "Multi-sources/ms3_meta_data.csv beside ms3_data/, or AVSBench-semantic's metadata.csv with v1m rows beside v1m/"
+)
+
+
+def list_clips(found: Survey, splits: Collection[str]) -> Listing:
+    """Return the MS3 clips of these splits, from whichever release lies below the data root.
+
+    Raises `DataSetError` where neither does, and where a table cannot be read.
+    """
+    tree = found.find(MULTI)
+    if tree is not None:
+        return _list_object(found, tree, splits)
+    semantic = found.find(SEMANTIC)
+    if semantic is None or "ms3" not in semantic.serves or found.is_incomplete(MULTI):
+        raise found.absent("ms3", LOOKED_FOR)
+    return avss.list_clips_of(found.root, semantic, "ms3", splits)
+
+
+def _list_object(found: Survey, tree: Tree, splits: Collection[str]) -> Listing:
+    data = join(tree.folder, MULTI.data[0])
+    require_folders(found.root, data)
+    table = read_table(found.root, tree.table)
+    split = table.require("split")["split"]
+    name, notes = name_column(table)
+    drafts = [Draft(row, row.cells[name], row.cells[split], {"name": row.cells[name]}, (), "ms3") for row in table.rows]
+    categories = find_labels(found, tuple((draft.clip_id, draft.split) for draft in drafts))
+    drafts = [replace(draft, labels=categories.labels.get(draft.clip_id, ())) for draft in drafts]
+    good, findings, rows_per_split = accept(table, drafts, splits)
+    entries = tuple(_entry(data, draft) for draft in good)
+    return Listing(
+        layout=f"AVSBench-object, {tree}",
+        entries=entries,
+        findings=(*table.findings, *findings),
+        notes=(*notes, *categories.notes(entry.clip_id for entry in entries)),
+        rows_per_split=rows_per_split,
+        off_screen_obstacle=categories.obstacle,
+    )
+
+
+def _entry(data: str, draft: Draft) -> Entry:
+    name = draft.clip_id
+    numbers = range(1, NUM_FRAMES + 1)
+    return Entry(
+        dataset="ms3",
+        split=draft.split,
+        clip_id=name,
+        labels=draft.labels,
+        broad=broad_kinds("ms3", draft.labels),
+        frames=tuple(join(data, "visual_frames", name, f"{name}.mp4_{number}.png") for number in numbers),
+        masks=tuple(join(data, "gt_masks", draft.split, name, f"{name}_{number}.png") for number in numbers),
+        audio=join(data, "audio_wav", draft.split, f"{name}.wav"),
+    )

@@ -1,0 +1,134 @@
+"""Categories of MS3 clips, looked up in AVSBench-semantic's metadata.csv.
+
+Conventions
+    Rows with the label v1m are MS3's clips. Which of their columns equals the MS3 name is not documented: AVSBench-Robust
+    (dataset_generation/audio_processing.py `process_ms3_split`) matches the wav's stem with `vid`; the names look like a vid
+    followed by a start time. So the rules of `_RULES` are tried in turn, clip by clip, the plainest first. A rule that
+    gives a clip two different sets of labels gives it none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from avsrobust.datasets.avss import COLUMNS, split_labels
+from avsrobust.datasets.tables import Table, read_table
+from avsrobust.datasets.trees import SEMANTIC, Survey
+
+SUBSET = "v1m"
+NAMES_SHOWN = 5
+
+
+def _whole(text: str) -> str:
+    return text
+
+
+def _less_times(text: str) -> str:
+    return re.sub(r"_\d+_\d+$", "", text)
+
+
+def _less_number(text: str) -> str:
+    return re.sub(r"_\d+$", "", text)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A clip and a row belong together where ``of_name(name) == of_cell(row[column])``."""
+
+    column: str
+    title: str
+    of_name: Callable[[str], str]
+    of_cell: Callable[[str], str]
+
+
+_RULES = (
+    _Rule("vid", "vid", _whole, _whole),
+    _Rule("uid", "uid", _whole, _whole),
+    _Rule("uid", "uid without its times", _whole, _less_times),
+    _Rule("uid", "uid without its end time", _whole, _less_number),
+    _Rule("vid", "vid, which equals the name without its last number", _less_number, _whole),
+)
+
+
+@dataclass(frozen=True)
+class Ms3Labels:
+    """Labels by clip name; clips without any are not in it. `obstacle` says why there are none at all, or is None."""
+
+    table: str | None
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rules: Mapping[str, int] = field(default_factory=dict)
+    obstacle: str | None = None
+
+    def notes(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return where the categories of these clips came from, and which of them have none."""
+        if self.obstacle is not None:
+            return ()
+        rules = "; ".join(f"{count} clips matched by {title}" for title, count in self.rules.items())
+        notes = [f"categories are AVSBench-semantic's, {SUBSET} rows of {self.table} ({rules})"]
+        without = [name for name in names if name not in self.labels]
+        if without:
+            shown = ", ".join(without[:NAMES_SHOWN]) + (", ..." if len(without) > NAMES_SHOWN else "")
+            notes.append(
+                f"{self.table} gives no categories, or contradicting ones, for {len(without)} MS3 clips ({shown}); "
+                "they get no off-screen sound"
+            )
+        return tuple(notes)
+
+
+def find_labels(found: Survey, clips: Iterable[tuple[str, str]]) -> Ms3Labels:
+    """Look up the labels of MS3 clips, given as (name, split).
+
+    Raises `DataSetError` where metadata.csv is there but cannot be read, lacks a column, or is there twice.
+    """
+    path = found.semantic_table()
+    if path is None:
+        wanted = f"{found.root}/{SEMANTIC.usual_names[0]}/{SEMANTIC.table}"
+        return Ms3Labels(
+            None, obstacle=f"MS3's own table has no categories; put AVSBench-semantic's metadata.csv at {wanted}"
+        )
+    table = read_table(found.root, path)
+    rows = _rows_by_rule(table)
+    clips = tuple(clips)
+    namesakes = [Counter(rule.of_name(name) for name in {name for name, _ in clips}) for rule in _RULES]
+    labels: dict[str, tuple[str, ...]] = {}
+    rules: Counter[str] = Counter()
+    for name, split in clips:
+        for rule, by_key, sharing in zip(_RULES, rows, namesakes, strict=True):
+            key = rule.of_name(name)
+            # Two clips cut from one video share a shortened name: which row is whose cannot be told.
+            if key in by_key and sharing[key] == 1:
+                choice = _one_choice(by_key[key], split)
+                if choice:
+                    labels[name] = choice
+                    rules[rule.title] += 1
+                break
+    if not labels:
+        return Ms3Labels(
+            path,
+            obstacle=f"{path} has no row with the label {SUBSET} that fits an MS3 clip, so their categories are unknown; "
+            "put the metadata.csv that comes with AVSBench-semantic there",
+        )
+    return Ms3Labels(path, labels, rules)
+
+
+def _rows_by_rule(table: Table) -> list[dict[str, list[tuple[str, tuple[str, ...]]]]]:
+    """Return, per rule, (split, labels) of the v1m rows by the key that a name must have."""
+    column = table.require(*COLUMNS)
+    tables: list[dict[str, list[tuple[str, tuple[str, ...]]]]] = []
+    for rule in _RULES:
+        by_key = defaultdict(list)
+        for row in table.rows:
+            if row.cells[column["label"]] == SUBSET:
+                entry = (row.cells[column["split"]], split_labels(row.cells[column["a_obj"]]))
+                by_key[rule.of_cell(row.cells[column[rule.column]])].append(entry)
+        tables.append(dict(by_key))
+    return tables
+
+
+def _one_choice(rows: list[tuple[str, tuple[str, ...]]], split: str) -> tuple[str, ...]:
+    """Return the labels that all rows agree on, those of the clip's own split first; empty where they contradict."""
+    own = [labels for row_split, labels in rows if row_split == split] or [labels for _, labels in rows]
+    return own[0] if len({frozenset(labels) for labels in own}) == 1 else ()

@@ -1,0 +1,80 @@
+"""S4, the single-source set: AVSBench-object's ``Single-source/``, or the v1s rows of AVSBench-semantic.
+
+Conventions
+    Single-source/s4_meta_data.csv lists name, category and split; s4_data/ holds
+    visual_frames/{split}/{category}/{name}/{name}_{1..5}.png, gt_masks/ alike, audio_wav/{split}/{category}/{name}.wav
+    (AVSBench, avs_scripts/avs_s4/dataloader.py and preprocess_scripts/preprocess_s4.py).
+    A clip's id is ``category/name``. In the train split only the first frame has a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from avsrobust.datasets import avss
+from avsrobust.datasets.entries import Draft, Entry, Listing, accept
+from avsrobust.datasets.objects import name_column, require_folders
+from avsrobust.datasets.tables import read_table
+from avsrobust.datasets.taxonomy import broad_kinds
+from avsrobust.datasets.trees import SEMANTIC, SINGLE, Survey, Tree, join
+
+NUM_FRAMES = 5
+LOOKED_FOR = (
+    "Single-source/s4_meta_data.csv beside s4_data/, or AVSBench-semantic's metadata.csv with v1s rows beside v1s/"
+)
+
+
+def list_clips(found: Survey, splits: Collection[str]) -> Listing:
+    """Return the S4 clips of these splits, from whichever release lies below the data root.
+
+    Raises `DataSetError` where neither does, and where a table cannot be read.
+    """
+    tree = found.find(SINGLE)
+    if tree is not None:
+        return _list_object(found.root, tree, splits)
+    semantic = found.find(SEMANTIC)
+    if semantic is None or "s4" not in semantic.serves or found.is_incomplete(SINGLE):
+        raise found.absent("s4", LOOKED_FOR)
+    return avss.list_clips_of(found.root, semantic, "s4", splits)
+
+
+def _list_object(root: Path, tree: Tree, splits: Collection[str]) -> Listing:
+    data = join(tree.folder, SINGLE.data[0])
+    require_folders(root, data)
+    table = read_table(root, tree.table)
+    column = table.require("category", "split")
+    name, notes = name_column(table)
+    drafts = []
+    for row in table.rows:
+        names = {"name": row.cells[name], "category": row.cells[column["category"]]}
+        clip_id = f"{names['category']}/{names['name']}"
+        drafts.append(Draft(row, clip_id, row.cells[column["split"]], names, (names["category"],), "s4"))
+    good, findings, rows_per_split = accept(table, drafts, splits)
+    notes += (f"categories are S4's own, from {tree.table}",)
+    return Listing(
+        layout=f"AVSBench-object, {tree}",
+        entries=tuple(_entry(data, draft) for draft in good),
+        findings=(*table.findings, *findings),
+        notes=notes,
+        rows_per_split=rows_per_split,
+    )
+
+
+def _entry(data: str, draft: Draft) -> Entry:
+    name = draft.names["name"]
+    place = f"{draft.split}/{draft.clip_id}"
+    numbers = range(1, NUM_FRAMES + 1)
+    return Entry(
+        dataset="s4",
+        split=draft.split,
+        clip_id=draft.clip_id,
+        labels=draft.labels,
+        broad=broad_kinds("s4", draft.labels),
+        frames=tuple(join(data, "visual_frames", place, f"{name}_{number}.png") for number in numbers),
+        masks=tuple(
+            join(data, "gt_masks", place, f"{name}_{number}.png") if number == 1 or draft.split != "train" else None
+            for number in numbers
+        ),
+        audio=join(data, "audio_wav", f"{place}.wav"),
+    )
