@@ -10,7 +10,7 @@ Conventions
 
 from __future__ import annotations
 
-import re
+import string
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from avsrobust.datasets.clips import Clip, Finding, SoundHeader
 from avsrobust.datasets.entries import Entry
 from avsrobust.datasets.pictures import PictureHeader, read_header
-from avsrobust.errors import AvsRobustError
+from avsrobust.errors import AudioError, AvsRobustError, DataSetError
 
 
 @dataclass(frozen=True)
@@ -48,23 +48,24 @@ def check_entry(root: Path, entry: Entry) -> Checked:
         return _check(root, entry)
     except OSError as error:
         found = f"a place that cannot be looked at ({error.strerror or error})"
-        return Checked(None, (Finding(_frame_folder(entry), found, "the clip's files", entry.clip_id),))
+        return Checked(None, (Finding(_folder(entry.frames), found, "the clip's files", entry.clip_id),))
 
 
 def _check(root: Path, entry: Entry) -> Checked:
-    if _nothing_there(root, entry):
+    masks = [mask for mask in entry.masks if mask is not None]
+    in_frames, in_masks = _names_in(root / _folder(entry.frames)), _names_in(root / _folder(masks))
+    if in_frames is None and in_masks is None and not (root / entry.audio).exists():
         expected = f"{len(entry.frames)} frames, their masks and a sound"
-        return Checked(
-            None, (Finding(_frame_folder(entry), "nothing of this clip (missing)", expected, entry.clip_id),)
-        )
+        finding = Finding(_folder(entry.frames), "nothing of this clip (missing)", expected, entry.clip_id)
+        return Checked(None, (finding,))
     findings: list[Finding] = []
-    frames = _check_pictures(root, entry, entry.frames, "frame", findings)
-    findings += _surplus_frames(root, entry)
-    masks = _check_pictures(root, entry, [mask for mask in entry.masks if mask is not None], "mask", findings)
-    findings += _size_problems(entry, frames, masks)
+    frame_headers = _check_pictures(root, entry, entry.frames, in_frames, "frame", findings)
+    findings += _surplus_frames(entry, in_frames or frozenset())
+    mask_headers = _check_pictures(root, entry, masks, in_masks, "mask", findings)
+    findings += _size_problems(entry, frame_headers, mask_headers)
     sound = _check_sound(root, entry, findings)
-    sizes = frozenset(header.size for header in frames.values())
-    modes = frozenset(header.mode for header in masks.values())
+    sizes = frozenset(header.size for header in frame_headers.values())
+    modes = frozenset(header.mode for header in mask_headers.values())
     if findings or sound is None:
         return Checked(None, tuple(findings), sizes, modes)
     return Checked(_clip(entry, sound), (), sizes, modes)
@@ -84,45 +85,56 @@ def _clip(entry: Entry, sound: SoundHeader) -> Clip:
     )
 
 
-def _frame_folder(entry: Entry) -> str:
-    return str(PurePosixPath(entry.frames[0]).parent)
+def _folder(paths: Sequence[str]) -> str:
+    """Return the folder in which all these files are to lie."""
+    return str(PurePosixPath(paths[0]).parent)
 
 
-def _nothing_there(root: Path, entry: Entry) -> bool:
-    folders = {PurePosixPath(path).parent for path in (*entry.frames, *entry.masks) if path is not None}
-    return not (root / entry.audio).exists() and not any((root / folder).exists() for folder in folders)
+def _names_in(folder: Path) -> frozenset[str] | None:
+    """Return the names in a folder, or None where there is no folder. Other `OSError` are the caller's."""
+    try:
+        return frozenset(path.name for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _check_pictures(
-    root: Path, entry: Entry, paths: Sequence[str], what: str, findings: list[Finding]
+    root: Path,
+    entry: Entry,
+    paths: Sequence[str],
+    names: frozenset[str] | None,
+    what: str,
+    findings: list[Finding],
 ) -> dict[str, PictureHeader]:
-    """Return the headers of the pictures that are whole; add a finding for each of the others."""
+    """Return the headers of the pictures that are whole; add a finding for each of the others.
+
+    `names` are the names in the pictures' folder (`_names_in`).
+    """
     headers: dict[str, PictureHeader] = {}
-    folder = PurePosixPath(paths[0]).parent
-    if not (root / folder).is_dir():
-        findings.append(Finding(str(folder), "no folder", f"{len(paths)} {what}s in it", entry.clip_id))
+    if names is None:
+        findings.append(Finding(_folder(paths), "no folder", f"{len(paths)} {what}s in it", entry.clip_id))
         return headers
     for number, path in enumerate(paths, start=1):
+        if path.rpartition("/")[2] not in names:
+            findings.append(Finding(path, "no file", f"{what} {number} of {len(paths)}", entry.clip_id))
+            continue
         try:
-            if (root / path).exists():
-                headers[path] = read_header(root / path)
-            else:
-                findings.append(Finding(path, "no file", f"{what} {number} of {len(paths)}", entry.clip_id))
-        except (AvsRobustError, OSError) as error:
+            headers[path] = read_header(root / path)
+        except DataSetError as error:
             findings.append(_as_finding(root, path, error, entry))
     return headers
 
 
-def _surplus_frames(root: Path, entry: Entry) -> Iterable[Finding]:
+def _surplus_frames(entry: Entry, names: Iterable[str]) -> Iterable[Finding]:
     """More frames than expected mean another data set, or another sampling, than the masks belong to."""
     first = PurePosixPath(entry.frames[0])
-    pattern = re.compile(re.escape(re.sub(r"\d+$", "", first.stem)) + r"\d+" + re.escape(first.suffix))
-    folder = root / first.parent
-    if not folder.is_dir():
-        return
-    count = sum(1 for path in folder.iterdir() if pattern.fullmatch(path.name))
+    prefix = first.stem.rstrip(string.digits)
+    count = sum(
+        name.startswith(prefix) and name.endswith(first.suffix) and name[len(prefix) : -len(first.suffix)].isdigit()
+        for name in names
+    )
     if count > len(entry.frames):
-        yield Finding(_frame_folder(entry), f"{count} frames", f"{len(entry.frames)}", entry.clip_id)
+        yield Finding(_folder(entry.frames), f"{count} frames", f"{len(entry.frames)}", entry.clip_id)
 
 
 def _size_problems(
@@ -131,7 +143,7 @@ def _size_problems(
     sizes = list(dict.fromkeys(header.size for header in frames.values()))
     if len(sizes) > 1:
         yield Finding(
-            _frame_folder(entry), f"frames of the sizes {', '.join(sizes)}", "one size in a clip", entry.clip_id
+            _folder(entry.frames), f"frames of the sizes {', '.join(sizes)}", "one size in a clip", entry.clip_id
         )
     for frame, mask in zip(entry.frames, entry.masks, strict=True):
         if mask in masks and frame in frames and masks[mask].size != frames[frame].size:
@@ -143,16 +155,15 @@ def _check_sound(root: Path, entry: Entry, findings: list[Finding]) -> SoundHead
     from avsrobust.audio.io import check_sound
 
     try:
-        if not (root / entry.audio).exists():
-            findings.append(Finding(entry.audio, "no file", "the clip's sound, a wav file", entry.clip_id))
-            return None
-        return check_sound(root / entry.audio)
-    except (AvsRobustError, OSError) as error:
+        if (root / entry.audio).exists():
+            return check_sound(root / entry.audio)
+        findings.append(Finding(entry.audio, "no file", "the clip's sound, a wav file", entry.clip_id))
+    except AudioError as error:
         findings.append(_as_finding(root, entry.audio, error, entry))
-        return None
+    return None
 
 
-def _as_finding(root: Path, path: str, error: Exception, entry: Entry) -> Finding:
+def _as_finding(root: Path, path: str, error: AvsRobustError, entry: Entry) -> Finding:
     """Take an error's message, ``PATH: found X; expected Y; advice``, apart."""
     text = str(error).removeprefix(f"{root / path}: ")
     found, _, expected = text.partition("; expected ")
