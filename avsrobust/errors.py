@@ -50,6 +50,10 @@ class AdapterOutputError(AdapterError):
     """An adapter returned something else than its interface promises (shape, range, NaN)."""
 
 
+class ClipError(AdapterError):
+    """An adapter cannot do one clip, but may well do the others: that clip is listed and the evaluation goes on."""
+
+
 class ResultsError(AvsRobustError):
     """Stored results cannot be read or do not fit together."""
 

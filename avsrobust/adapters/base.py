@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -45,6 +45,29 @@ class AudioInput:
     def embedding(cls) -> AudioInput:
         """VGGish's embedding, float32 [B, T, 128]."""
         return cls("embedding")
+
+    @classmethod
+    def of(cls, value: object) -> AudioInput:
+        """Return what an adapter's `audio` asks for: an `AudioInput`, or the string "log_mel" or "embedding".
+
+        Raises `AdapterError` for anything else.
+        """
+        if isinstance(value, AudioInput):
+            if value.kind == "waveform" and not (isinstance(value.sample_rate, int) and value.sample_rate > 0):
+                raise AdapterError(
+                    f"audio: found a waveform at {value.sample_rate} Hz; expected AudioInput.waveform(sample_rate)"
+                )
+            if value.kind in get_args(AudioKind):
+                return value
+        if value == "log_mel":
+            return cls.log_mel()
+        if value == "embedding":
+            return cls.embedding()
+        hint = "; a waveform needs its rate" if value == "waveform" else ""
+        raise AdapterError(
+            f"audio: found {value!r}; expected AudioInput.waveform(sample_rate), AudioInput.log_mel() or "
+            f"AudioInput.embedding(){hint}"
+        )
 
 
 @dataclass(frozen=True)

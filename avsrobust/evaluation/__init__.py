@@ -1,1 +1,1 @@
-"""evaluation"""
+"""Evaluation: a manifest and an adapter in, sufficient statistics per frame out."""

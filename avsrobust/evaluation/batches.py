@@ -1,0 +1,93 @@
+"""From clips to batches: which clips go together, and reading the next ones while the model works.
+
+Conventions
+    Clips of a batch share number of frames, frame size, mask size and conditions, so that tensors stack and each call of the
+    model is about one condition. The plan depends on the clips and the batch size alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from torch import Tensor
+
+from avsrobust.errors import AvsRobustError
+from avsrobust.evaluation.samples import ClipRows, ClipSample, load_clip, picture_sizes
+from avsrobust.evaluation.sound import SoundReader
+from avsrobust.results import FailedClip
+
+Batch = tuple[ClipRows, ...]
+# Two batches ahead keep a GPU busy; more would only hold memory.
+_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class LoadedClip:
+    """A clip's pictures, and the sound of each of its rows (``sounds[i]`` belongs to ``sample.rows[i]``)."""
+
+    sample: ClipSample
+    sounds: tuple[Tensor, ...]
+
+
+def plan_batches(clips: Sequence[ClipRows], data_root: Path, batch_size: int) -> list[Batch]:
+    """Group clips into batches of up to `batch_size`, each clip in exactly one."""
+    if batch_size == 1:
+        return [(clip,) for clip in clips]
+    open_batches: dict[object, list[ClipRows]] = {}
+    batches: list[Batch] = []
+    for clip in clips:
+        conditions = tuple((row.condition, row.level) for row in clip)
+        key = (clip[0].num_frames, conditions, picture_sizes(clip[0], data_root))
+        waiting = open_batches.setdefault(key, [])
+        waiting.append(clip)
+        if len(waiting) == batch_size:
+            batches.append(tuple(open_batches.pop(key)))
+    return [*batches, *(tuple(waiting) for waiting in open_batches.values())]
+
+
+def load_batch(batch: Batch, data_root: Path, sounds: SoundReader) -> list[LoadedClip | FailedClip]:
+    """Read the clips of a batch; a clip that cannot be read is a `FailedClip`."""
+    return [_load(clip, data_root, sounds) for clip in batch]
+
+
+def read_ahead(
+    batches: Iterable[Batch], load: Callable[[Batch], list[LoadedClip | FailedClip]]
+) -> Iterator[list[LoadedClip | FailedClip]]:
+    """Yield ``load(batch)`` for each batch, in order, reading the next ones in threads meanwhile."""
+    with ThreadPoolExecutor(max_workers=_AHEAD) as pool:
+        pending: deque[Future[list[LoadedClip | FailedClip]]] = deque()
+        try:
+            for batch in batches:
+                pending.append(pool.submit(load, batch))
+                if len(pending) > _AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def of_one_shape(clips: Sequence[LoadedClip]) -> list[list[LoadedClip]]:
+    """Split the clips of a batch where, against their pictures' headers, their shapes differ after all."""
+    ordered = sorted(clips, key=_shapes)
+    return [list(group) for _, group in groupby(ordered, key=_shapes)]
+
+
+def _shapes(clip: LoadedClip) -> tuple[tuple[int, ...], ...]:
+    return (tuple(clip.sample.frames.shape), tuple(clip.sample.target.shape))
+
+
+def _load(clip: ClipRows, data_root: Path, sounds: SoundReader) -> LoadedClip | FailedClip:
+    try:
+        sample = load_clip(clip, data_root)
+        if not sample.has_mask.any():
+            return FailedClip(clip[0].split, clip[0].clip_id, "no frame has a mask: there is nothing to score")
+        return LoadedClip(sample, tuple(sounds.read(row) for row in clip))
+    except AvsRobustError as error:
+        return FailedClip(clip[0].split, clip[0].clip_id, " ".join(str(error).split()))

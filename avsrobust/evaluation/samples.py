@@ -1,0 +1,142 @@
+"""One clip in memory: its frames and masks as tensors, read once whatever the number of conditions.
+
+Conventions
+    frames: uint8 [T, 3, H, W], RGB, at the size on disk. target: bool [T, h, w] at the mask files' own size, True where
+    any sounding object of the clip is: any non-zero pixel (s4, ms3), any class but background (avss). has_mask: bool [T];
+    frames without a mask have an empty target.
+    The rows of a clip come in the order they are evaluated in: clean first, then by condition and level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avsrobust.adapters.base import RowView
+from avsrobust.errors import DataSetError, ManifestError
+from avsrobust.files import resolve_inside
+from avsrobust.manifest import Manifest, Row, check_fingerprints, load_manifest
+
+CLEAN = "clean"
+ClipRows = tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class ClipSample:
+    """One clip's pictures (see the module's conventions); `rows` are its conditions."""
+
+    rows: ClipRows
+    frames: Tensor
+    target: Tensor
+    has_mask: Tensor
+
+    def view(self, row: Row) -> RowView:
+        """Return what an adapter with `needs_rows` is told about `row`."""
+        return RowView(
+            dataset=row.dataset,
+            split=row.split,
+            clip_id=row.clip_id,
+            condition=row.condition,
+            polarity=row.polarity,
+            level=row.level,
+            seed=row.seed,
+            target=self.target.clone(),
+            has_mask=self.has_mask.clone(),
+        )
+
+
+def clips_of(rows: Iterable[Row]) -> list[ClipRows]:
+    """Group rows into clips, sorted by (split, clip_id), the rows of each with clean first."""
+    ordered = sorted(rows, key=lambda row: (row.split, row.clip_id, row.condition != CLEAN, row.key))
+    return [tuple(group) for _, group in groupby(ordered, key=lambda row: (row.split, row.clip_id))]
+
+
+def load_clip(rows: ClipRows, data_root: Path) -> ClipSample:
+    """Read the frames and masks of one clip. Raises `DataSetError` for pictures that are bad or do not fit together."""
+    frames = load_frames(rows[0], data_root)
+    target, has_mask = load_target(rows[0], data_root, (frames.shape[-2], frames.shape[-1]))
+    return ClipSample(rows, frames, target, has_mask)
+
+
+def load_frames(row: Row, data_root: Path) -> Tensor:
+    """Return the clip's frames, uint8 [T, 3, H, W]. Raises `DataSetError`."""
+    from avsrobust.datasets.masks import read_frame
+
+    pictures = [read_frame(_locate(data_root, row, relative)) for relative in row.frames]
+    _require_one_size(row, "frames", [picture.shape for picture in pictures])
+    return torch.from_numpy(np.stack(pictures))
+
+
+def load_target(row: Row, data_root: Path, frame_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the clip's target, bool [T, h, w], and which frames have a mask, bool [T].
+
+    A clip without any mask gets an empty target of `frame_size` (height, width). Raises `DataSetError`.
+    """
+    from avsrobust.datasets.masks import read_mask
+
+    masks = {
+        frame: read_mask(_locate(data_root, row, relative), row.dataset, row.labels) != 0
+        for frame, relative in enumerate(row.masks)
+        if relative is not None
+    }
+    _require_one_size(row, "masks", [mask.shape for mask in masks.values()])
+    size = next(iter(masks.values())).shape if masks else frame_size
+    target = np.zeros((row.num_frames, *size), np.bool_)
+    for frame, mask in masks.items():
+        target[frame] = mask
+    return torch.from_numpy(target), torch.tensor([relative is not None for relative in row.masks])
+
+
+def picture_sizes(row: Row, data_root: Path) -> tuple[tuple[int, int] | None, ...]:
+    """Return (width, height) of the first frame and the first mask from their headers; None where that fails.
+
+    For grouping clips only: whoever reads the pictures finds out what is wrong with them.
+    """
+    first_mask = next((mask for mask in row.masks if mask is not None), None)
+    return tuple(_header_size(data_root, row, relative) for relative in (row.frames[0], first_mask))
+
+
+def check_data(manifest: Manifest, data_root: Path, splits: Sequence[str]) -> None:
+    """Check that `data_root` holds the data set that `manifest`, whole or a selection, was built from.
+
+    Raises `ManifestError` where it does not.
+    """
+    try:
+        check_fingerprints(manifest, data_root, splits)
+    except ManifestError:
+        # A fingerprint covers all rows of a split; a selection has fewer files.
+        whole = load_manifest(manifest.path)
+        if len(whole.rows) == len(manifest.rows):
+            raise
+        check_fingerprints(whole, data_root, splits)
+
+
+def _locate(data_root: Path, row: Row, relative: str) -> Path:
+    return resolve_inside(data_root, relative, named_by=f"the manifest's clip {row.clip_id}")
+
+
+def _header_size(data_root: Path, row: Row, relative: str | None) -> tuple[int, int] | None:
+    from PIL import Image
+
+    if relative is None:
+        return None
+    try:
+        with Image.open(_locate(data_root, row, relative)) as picture:
+            return picture.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _require_one_size(row: Row, what: str, shapes: Sequence[tuple[int, ...]]) -> None:
+    sizes = sorted({f"{shape[-1]}x{shape[-2]}" for shape in shapes})
+    if len(sizes) > 1:
+        raise DataSetError(
+            f"{row.split}/{row.clip_id}: found {what} of the sizes {', '.join(sizes)}; expected one size in a clip; "
+            "restore the data set's own files"
+        )

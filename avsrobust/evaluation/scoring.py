@@ -1,0 +1,149 @@
+"""Running an adapter on a batch of clips, and what is kept of its masks.
+
+Conventions
+    Under `torch.inference_mode`; `encode_frames` is called once per batch, `segment` once per condition, clean first.
+    Each call gets tensors of its own, and results are copied at once: an adapter that works in place or returns a view of its
+    own buffer does no harm to other calls, except by changing the frames that it gave back as its encoding, which is refused.
+    Masks are scored at the size of the clip's mask files. Whatever an adapter raises becomes an `AdapterError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from avsrobust.adapters.base import Adapter
+from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
+from avsrobust.evaluation.batches import LoadedClip
+from avsrobust.evaluation.outputs import check_output, resize_probability
+from avsrobust.evaluation.samples import CLEAN, ClipSample
+from avsrobust.evaluation.stored_masks import masks_table
+from avsrobust.manifest import Row
+from avsrobust.metrics.frames import FrameStatistics, concatenate, frame_statistics
+
+MASK_THRESHOLD = 0.5
+_LONGEST_MESSAGE = 400
+
+
+@dataclass(frozen=True)
+class ScoredClip:
+    """The statistics of one clip's frames under all its conditions.
+
+    ``index[i]`` holds the index columns of `avsrobust.results` for entry i of `statistics`; `masks` holds the stored masks of
+    each row where they are wanted.
+    """
+
+    split: str
+    clip_id: str
+    index: tuple[dict[str, Any], ...]
+    statistics: FrameStatistics
+    masks: tuple[pa.Table, ...]
+
+
+class Scorer:
+    """One adapter, ready to score batches; `name` is what messages call it."""
+
+    def __init__(self, adapter: Adapter, name: str, device: torch.device, *, keep_masks: bool = False) -> None:
+        self._adapter = adapter
+        self._name = name
+        self._device = device
+        self._keep_masks = keep_masks
+
+    def score(self, batch: Sequence[LoadedClip]) -> list[ScoredClip]:
+        """Score clips of one shape and the same conditions. Raises `AdapterError`."""
+        collectors = [_Collector(clip.sample, self._keep_masks) for clip in batch]
+        frames = torch.stack([clip.sample.frames for clip in batch]).to(self._device)
+        with torch.inference_mode():
+            encoded = self._call("encode_frames", lambda: self._adapter.encode_frames(frames))
+            untouched = frames.clone()
+            for position, row in enumerate(batch[0].sample.rows):
+                output = self._segment(encoded, batch, position)
+                if not torch.equal(frames, untouched):
+                    raise AdapterOutputError(
+                        f"{self._name}: segment changes the encoded frames in place, which would leak into the next "
+                        "condition; expected them unchanged; clone them first"
+                    )
+                probability = check_output(
+                    output, adapter=self._name, batch=len(batch), num_frames=row.num_frames, device=self._device
+                )
+                for collector, clip_probability in zip(collectors, probability, strict=True):
+                    collector.add(position, clip_probability)
+        return [collector.result() for collector in collectors]
+
+    def _segment(self, encoded: Any, batch: Sequence[LoadedClip], position: int) -> object:
+        audio = torch.stack([clip.sounds[position] for clip in batch]).to(self._device)
+        if not getattr(self._adapter, "needs_rows", False):
+            return self._call("segment", lambda: self._adapter.segment(encoded, audio))
+        views = [clip.sample.view(clip.sample.rows[position]) for clip in batch]
+        return self._call("segment_rows", lambda: self._adapter.segment_rows(encoded, audio, views))
+
+    def _call(self, what: str, function: Callable[[], Any]) -> Any:
+        try:
+            return function()
+        except AvsRobustError:
+            raise
+        # A model may raise anything, and research code calls quit().
+        except (Exception, SystemExit) as error:
+            raise AdapterError(f"{self._name}: {what} raised {type(error).__name__}: {one_line(error)}") from error
+
+
+class _Collector:
+    """Gathers one clip's statistics, condition by condition."""
+
+    def __init__(self, sample: ClipSample, keep_masks: bool) -> None:
+        self._sample = sample
+        self._keep_masks = keep_masks
+        self._has_mask = sample.has_mask.numpy()
+        self._target = sample.target.numpy()[self._has_mask]
+        self._clean: npt.NDArray[np.bool_] | None = None
+        self._index: list[dict[str, Any]] = []
+        self._statistics: list[FrameStatistics] = []
+        self._masks: list[pa.Table] = []
+
+    def add(self, position: int, probability: Tensor) -> None:
+        """Keep what is needed of the probabilities, float32 [T, h, w], under the clip's row at `position`."""
+        row = self._sample.rows[position]
+        height, width = self._sample.target.shape[-2:]
+        resized = resize_probability(probability, height, width).cpu().numpy()
+        masks = resized > MASK_THRESHOLD
+        if row.condition == CLEAN:
+            self._clean = masks
+        self._index.extend(self._entries(row, masks))
+        self._statistics.append(frame_statistics(np.ascontiguousarray(resized[self._has_mask]), self._target))
+        if self._keep_masks:
+            self._masks.append(masks_table(row, masks))
+
+    def _entries(self, row: Row, masks: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
+        compared = None if row.condition == CLEAN else self._clean
+        return [
+            {
+                "split": row.split,
+                "clip_id": row.clip_id,
+                "labels": list(row.labels),
+                "condition": row.condition,
+                "polarity": row.polarity,
+                "level": row.level,
+                "frame": int(frame),
+                "clean_intersection": None if compared is None else int((masks[frame] & compared[frame]).sum()),
+                "clean_union": None if compared is None else int((masks[frame] | compared[frame]).sum()),
+            }
+            for frame in np.flatnonzero(self._has_mask)
+        ]
+
+    def result(self) -> ScoredClip:
+        """Return what was gathered."""
+        first = self._sample.rows[0]
+        statistics = concatenate(self._statistics)
+        return ScoredClip(first.split, first.clip_id, tuple(self._index), statistics, tuple(self._masks))
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's message in one line of bounded length."""
+    return " ".join(str(error).split())[:_LONGEST_MESSAGE]

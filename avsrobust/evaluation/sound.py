@@ -1,0 +1,133 @@
+"""The sound of a row, in the form that a model asks for.
+
+Conventions
+    waveform: float32 [S], mono, S = T seconds at the model's rate. log_mel: float32 [T, 1, 96, 64]. embedding: float32
+    [T, 128], VGGish's output for that log-mel, with weights from the file of ``--option vggish=FILE``.
+    Every tensor is the caller's own: changing it changes nothing elsewhere.
+    A sound file's checksum is compared with the manifest's when it is first read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from avsrobust.adapters.base import AudioInput
+from avsrobust.errors import AdapterError, ManifestError
+from avsrobust.files import sha256_of_file
+from avsrobust.manifest import Manifest, Row
+
+VGGISH_OPTION = "vggish"
+STEPS, BANDS = 96, 64
+_NO_WEIGHTS = (
+    f"the model hears VGGish embeddings, but their weights are not named; expected --option {VGGISH_OPTION}=FILE "
+    "(torchvggish's weights, .pth or .safetensors)"
+)
+
+
+class SoundReader:
+    """Reads the sounds of a manifest's rows; may be copied to other processes (what it has open stays behind).
+
+    `vggish` is the file of VGGish's weights, needed for embeddings, which are computed on `device`.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        data_root: Path,
+        audio: AudioInput,
+        vggish: Path | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        if audio.kind == "embedding" and vggish is None:
+            raise AdapterError(_NO_WEIGHTS)
+        self._manifest = manifest
+        self._data_root = data_root
+        self._audio = audio
+        self._vggish = vggish
+        self._device = device or torch.device("cpu")
+        self._arrays: dict[Path, npt.NDArray[Any]] = {}
+        self._checked: set[Path] = set()
+        self._embed: Callable[[Tensor], Tensor] | None = None
+        if vggish is not None and audio.kind == "embedding":
+            self._embed = _load_embedding(vggish, self._device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A memory map would be pickled with all its contents.
+        return {**self.__dict__, "_arrays": {}, "_checked": set(), "_embed": None}
+
+    def read(self, row: Row) -> Tensor:
+        """Return the row's sound (see the module's conventions).
+
+        Raises `ManifestError` where a file is missing or is not the one the manifest means, `AudioError` for a bad one.
+        """
+        if self._audio.kind == "waveform":
+            return self._waveform(row)
+        log_mel = self._log_mel(row)
+        if self._audio.kind == "log_mel":
+            return log_mel
+        return self._embedding(log_mel)
+
+    def _embedding(self, log_mel: Tensor) -> Tensor:
+        if self._embed is None and self._vggish is not None:
+            self._embed = _load_embedding(self._vggish, self._device)
+        if self._embed is None:
+            raise AdapterError(_NO_WEIGHTS)
+        with torch.no_grad():
+            return self._embed(log_mel[None].to(self._device))[0].cpu()
+
+    def _waveform(self, row: Row) -> Tensor:
+        from avsrobust.audio.io import read_waveform
+
+        path = self._manifest.audio_path(row, self._data_root)
+        if path not in self._checked:
+            self._check(path, row)
+            self._checked.add(path)
+        rate = self._audio.sample_rate or row.sample_rate
+        return torch.from_numpy(read_waveform(path, rate, row.num_frames * rate))
+
+    def _check(self, path: Path, row: Row) -> None:
+        try:
+            found = sha256_of_file(path)
+        except OSError as error:
+            raise ManifestError(f"{path}: cannot be read ({error.strerror}); {self._manifest.path} needs it") from error
+        if found != row.audio_sha256:
+            raise ManifestError(
+                f"{path}: has SHA-256 {found[:12]}..; {self._manifest.path} was built with {row.audio_sha256[:12]}..; "
+                "restore the file or build again"
+            )
+
+    def _log_mel(self, row: Row) -> Tensor:
+        path = self._manifest.log_mel_path(row)
+        if path not in self._arrays:
+            self._arrays[path] = _open_array(path)
+        array = self._arrays[path]
+        expected = (row.num_frames, 1, STEPS, BANDS)
+        if not 0 <= row.log_mel_row < len(array) or array.shape[1:] != expected or array.dtype != np.float32:
+            raise ManifestError(
+                f"{path}: holds {array.dtype} {list(array.shape)}; expected float32 [more than {row.log_mel_row}, "
+                f"{', '.join(map(str, expected))}] for {row.clip_id}/{row.condition}; build again"
+            )
+        return torch.from_numpy(np.array(array[row.log_mel_row]))
+
+
+def _load_embedding(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+    from avsrobust.audio.vggish import load_vggish
+
+    return load_vggish(weights).to(device).embedding
+
+
+def _open_array(path: Path) -> npt.NDArray[Any]:
+    try:
+        opened = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ManifestError(f"{path}: cannot be read as an array ({error}); build again") from error
+    if not isinstance(opened, np.ndarray) or opened.ndim == 0:
+        raise ManifestError(f"{path}: is not a single array; build again")
+    return opened
