@@ -55,13 +55,15 @@ def vggish_log_mel(
     num_examples = ((wave.size - _WINDOW) // _HOP + 1) // STEPS
     if num_frames is not None:
         num_examples = min(num_examples, num_frames)
-    windows = np.zeros((num_examples * STEPS, _FFT))
     sliding = np.lib.stride_tricks.sliding_window_view(wave, _WINDOW)[::_HOP]
-    np.multiply(sliding[: len(windows)], _hann(), out=windows[:, :_WINDOW])
-    magnitudes = np.abs(np.fft.rfft(windows))
+    examples = np.empty((num_examples, 1, STEPS, BANDS), np.float32)
+    # One example at a time, in one buffer: it stays in the processor's cache.
+    windows = np.zeros((STEPS, _FFT))
     with one_blas_thread():
-        log_mel = np.log(magnitudes @ _mel_bands() + _LOG_OFFSET)
-    examples = log_mel.astype(np.float32).reshape(num_examples, 1, STEPS, BANDS)
+        for number in range(num_examples):
+            np.multiply(sliding[number * STEPS : (number + 1) * STEPS], _hann(), out=windows[:, :_WINDOW])
+            magnitudes = np.abs(np.fft.rfft(windows))
+            examples[number, 0] = np.log(magnitudes @ _mel_bands() + _LOG_OFFSET)
     return examples if num_frames is None else _extend(examples, num_frames)
 
 

@@ -30,6 +30,8 @@ _MOST_WEIGHTS = 1 << 20
 # since most of a large matrix is zeros.
 _FEWEST_OUTPUTS = 64
 _PART_OUTPUTS = 32
+# A stretch of the sound that stays in the processor's cache while all parts pass over it.
+_CACHED_SAMPLES = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,27 +94,43 @@ def _filter(
     samples: NDArray[np.float64], bank: _Polyphase, parts: tuple[_Part, ...], num_outputs: int
 ) -> NDArray[np.float64]:
     """Apply the parts to every block of the samples [S]; return the first `num_outputs` outputs."""
-    block = bank.block
-    reach = max(part.start + len(part.weights) for part in parts)
     outputs = sum(part.weights.shape[1] for part in parts)
+    reach = max(part.start + len(part.weights) for part in parts)
     num_blocks = -(-num_outputs // outputs)
-    padded = np.zeros(num_blocks * block + reach)
-    used = samples[: padded.size - bank.lead]
-    padded[bank.lead : bank.lead + used.size] = used
-    filtered = np.zeros((num_blocks, outputs))
-    column = 0
+    together = max(1, _CACHED_SAMPLES // bank.block)
+    filtered = np.empty((num_blocks, outputs))
     with one_blas_thread():
-        for part in parts:
-            width = part.weights.shape[1]
-            # Rows that overlap cannot go to BLAS as they are. So a part is applied in pieces of at most one block,
-            # each to all blocks at once; no sample is copied twice.
-            for row in range(0, len(part.weights), block):
-                piece = part.weights[row : row + block]
-                first = part.start + row
-                rows = padded[first : first + num_blocks * block].reshape(num_blocks, block)
-                filtered[:, column : column + width] += rows[:, : len(piece)] @ piece
-            column += width
+        for first in range(0, num_blocks, together):
+            target = filtered[first : first + together]
+            begin = first * bank.block - bank.lead
+            stretch = _stretch(samples, begin, begin + len(target) * bank.block + reach)
+            column = 0
+            for part in parts:
+                width = part.weights.shape[1]
+                target[:, column : column + width] = _apply(stretch, part, len(target), bank.block)
+                column += width
     return filtered.reshape(-1)[:num_outputs]
+
+
+def _apply(stretch: NDArray[np.float64], part: _Part, num_blocks: int, block: int) -> NDArray[np.float64]:
+    """Return the part's outputs [num_blocks, outputs] from a stretch of samples."""
+    filtered = np.zeros((num_blocks, part.weights.shape[1]))
+    # Rows that overlap cannot go to BLAS as they are. So the weights are applied in pieces of at most one block, each to all
+    # blocks at once; no sample is copied twice.
+    for row in range(0, len(part.weights), block):
+        piece = part.weights[row : row + block]
+        first = part.start + row
+        rows = stretch[first : first + num_blocks * block].reshape(num_blocks, block)
+        filtered += rows[:, : len(piece)] @ piece
+    return filtered
+
+
+def _stretch(samples: NDArray[np.float64], begin: int, end: int) -> NDArray[np.float64]:
+    """Return ``samples[begin:end]`` with zeros where that is outside."""
+    stretch = np.zeros(end - begin)
+    inside = samples[max(begin, 0) : end]
+    stretch[max(-begin, 0) : max(-begin, 0) + inside.size] = inside
+    return stretch
 
 
 @lru_cache(maxsize=16)

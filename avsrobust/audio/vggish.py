@@ -124,18 +124,18 @@ def _load_postprocessor(path: Path) -> Postprocessor:
 
 
 def _require_fit(path: Path, state: Mapping[str, Tensor], network: nn.Module) -> None:
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: list(tensor.shape) for name, tensor in state.items()}
     for name in sorted(expected.keys() | found.keys()):
-        if found.get(name) != expected.get(name):
-            problem = (
-                f"no tensor {name}"
-                if name not in found
-                else f"tensor {name} of shape {list(found[name])} instead of {list(expected[name])}"
-                if name in expected
-                else f"an unknown tensor {name}"
-            )
-            raise AdapterError(f"{path}: found {problem}; {_EXPECTED}; {_GET_IT}")
+        if name not in found:
+            problem = f"no tensor {name}"
+        elif name not in expected:
+            problem = f"an unknown tensor {name}"
+        elif found[name] != expected[name]:
+            problem = f"tensor {name} of shape {found[name]} instead of {expected[name]}"
+        else:
+            continue
+        raise AdapterError(f"{path}: found {problem}; {_EXPECTED}; {_GET_IT}")
 
 
 def _read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
@@ -154,12 +154,10 @@ def _read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
         raise AdapterError(f"{path}: found a file that cannot be read as weights; {expected}; {_GET_IT}") from error
     if not isinstance(content, Mapping):
         raise AdapterError(f"{path}: found a {type(content).__name__}; {expected}; {_GET_IT}")
-    tensors = {}
     for name, value in content.items():
-        if not isinstance(value, Tensor | np.ndarray) or not isinstance(name, str):
+        if not isinstance(name, str) or not isinstance(value, Tensor):
             raise AdapterError(f"{path}: found a {type(value).__name__} named {name!r}; {expected}; {_GET_IT}")
-        tensors[name] = torch.as_tensor(value)
-    return tensors
+    return dict(content)
 
 
 def _read(path: Path) -> object:
@@ -169,5 +167,5 @@ def _read(path: Path) -> object:
         return load_file(path)
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
+            return {name: torch.from_numpy(array) for name, array in archive.items()}
     return torch.load(path, map_location="cpu", weights_only=True)
