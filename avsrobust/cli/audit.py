@@ -1,0 +1,22 @@
+"""`avsrobust audit`: do the features give the negatives away?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from avsrobust.cli.main import STATUS_INCOMPLETE
+
+
+@click.command()
+@click.argument("manifest", type=click.Path(path_type=Path))
+def audit(manifest: Path) -> int:
+    """Ask whether negatives can be told from clean sound by feature statistics alone."""
+    from avsrobust.audit import audit as audit_manifest
+    from avsrobust.audit import render_audit
+    from avsrobust.manifest import load_manifest
+
+    report = audit_manifest(load_manifest(manifest))
+    click.echo(render_audit(report), nl=False)
+    return STATUS_INCOMPLETE if report.failed else 0
