@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from PIL import Image
+
+from avsrobust.files import sha256_of_file
+from avsrobust.manifest import (
+    Manifest,
+    ManifestInfo,
+    Row,
+    data_files,
+    fingerprint,
+    load_manifest,
+    remember_data_root,
+    write_manifest,
+)
 
 SIZE = (16, 12)
 
@@ -121,3 +136,110 @@ def s4_root(avsbench: Avsbench) -> Avsbench:
         ]
     )
     return avsbench
+
+
+# A tiny build on real files, made without the builder, so that evaluation is tested by itself.
+TINY_RATE = 4000
+TINY_FRAMES = 5
+STANDARD = ("clean", "noise", "offscreen", "silence")
+
+
+def make_build(
+    root: Path,
+    *,
+    clips: int = 4,
+    size: tuple[int, int] = (24, 32),
+    sizes: Sequence[tuple[int, int]] = (),
+    dataset: str = "s4",
+    split: str = "test",
+    conditions: Sequence[str] = STANDARD,
+    levels: Sequence[float] = (),
+    masked: Sequence[int] = range(TINY_FRAMES),
+) -> Manifest:
+    """Write a data set of random clips and a manifest of it; `sizes[i]` (height, width) is clip i's, else `size`.
+
+    `levels` adds a positive condition ``mixture`` at each of them. `masked` are the frames that have a mask.
+    """
+    data, build = root / "data", root / "build"
+    rows: list[Row] = []
+    features: list[np.ndarray] = []
+    wanted = [(name, None) for name in conditions] + [("mixture", level) for level in levels]
+    for index in range(clips):
+        clip_id = f"group/clip{index}"
+        generator = np.random.default_rng([index, len(dataset)])
+        height, width = sizes[index] if index < len(sizes) else size
+        frames, masks = _write_pictures(data, clip_id, generator, height, width, dataset)
+        for name, level in wanted:
+            audio = _write_sound(data, build, clip_id, name, generator)
+            features.append(generator.standard_normal((TINY_FRAMES, 1, 96, 64)).astype(np.float32))
+            seed = int.from_bytes(hashlib.sha256(f"{clip_id}{name}{level}".encode()).digest()[:8], "little")
+            rows.append(
+                Row(
+                    dataset=dataset,
+                    split=split,
+                    clip_id=clip_id,
+                    labels=("dog",),
+                    broad=("animal",),
+                    condition=name,
+                    polarity="positive" if name in ("clean", "mixture") else "negative",
+                    level=None if level is None else float(np.float32(level)),
+                    source_clip_id=None,
+                    source_labels=None,
+                    seed=seed,
+                    audio=audio,
+                    audio_sha256=sha256_of_file(_sound_path(data, build, audio)),
+                    log_mel="features.npy",
+                    log_mel_row=len(features) - 1,
+                    frames=tuple(frames),
+                    masks=tuple(mask if frame in masked else None for frame, mask in enumerate(masks)),
+                    num_frames=TINY_FRAMES,
+                    sample_rate=TINY_RATE,
+                    duration_s=float(TINY_FRAMES),
+                )
+            )
+    np.save(build / "features.npy", np.stack(features))
+    prints = {split: fingerprint(data, data_files(rows), named_by="test")}
+    write_manifest(build / "manifest.parquet", rows, ManifestInfo(dataset, 42, {"name": "standard"}, prints))
+    remember_data_root(build, data)
+    return load_manifest(build)
+
+
+def _write_pictures(
+    data: Path, clip_id: str, generator: np.random.Generator, height: int, width: int, dataset: str
+) -> tuple[list[str], list[str]]:
+    frames, masks = [], []
+    for frame in range(TINY_FRAMES):
+        for kind, names in (("frames", frames), ("masks", masks)):
+            relative = f"{kind}/{clip_id}/{frame}.png"
+            (data / relative).parent.mkdir(parents=True, exist_ok=True)
+            names.append(relative)
+        Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(data / frames[-1])
+        top, left = generator.integers(0, height // 2), generator.integers(0, width // 2)
+        mask = np.zeros((height, width), np.uint8)
+        mask[top : top + height // 3, left : left + width // 3] = 21 if dataset == "avss" else 255
+        Image.fromarray(mask).save(data / masks[-1])
+    return frames, masks
+
+
+def _write_sound(data: Path, build: Path, clip_id: str, condition: str, generator: np.random.Generator) -> str:
+    audio = f"data:audio/{clip_id}.wav" if condition == "clean" else f"audio/{clip_id}-{condition}.wav"
+    path = _sound_path(data, build, audio)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, generator.uniform(-0.5, 0.5, TINY_RATE * TINY_FRAMES), TINY_RATE, subtype="PCM_16")
+    return audio
+
+
+def _sound_path(data: Path, build: Path, audio: str) -> Path:
+    return data / audio.removeprefix("data:") if audio.startswith("data:") else build / audio
+
+
+@pytest.fixture(name="make_build")
+def make_build_fixture(tmp_path: Path) -> Callable[..., Manifest]:
+    """`make_build` in the test's own folder."""
+    return lambda **choices: make_build(tmp_path, **choices)
+
+
+@pytest.fixture(scope="module")
+def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Four clips of S4 under the standard conditions. Tests must not change its files."""
+    return make_build(tmp_path_factory.mktemp("tiny"))

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from avsrobust.adapters.base import RowView
+from avsrobust.adapters.yardsticks import Empty, Oracle, VisualPrior
+
+
+def row(polarity: str) -> RowView:
+    target = torch.zeros(5, 4, 6, dtype=torch.bool)
+    target[0, 1:3, 2:5] = True
+    has_mask = torch.tensor([True, False, False, False, False])
+    return RowView("s4", "train", "clip", "clean", polarity, None, 1, target, has_mask)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "under_positive", "under_negative"), [(Oracle, 6, 0), (VisualPrior, 6, 6), (Empty, 0, 0)]
+)
+def test_yardsticks_answer_from_target_and_polarity(
+    adapter: type[Oracle], under_positive: int, under_negative: int
+) -> None:
+    yardstick = adapter.load(None, torch.device("cpu"))
+    rows = [row("positive"), row("negative")]
+    frames = torch.zeros(2, 5, 3, 4, 6, dtype=torch.uint8)
+    answer = yardstick.segment_rows(yardstick.encode_frames(frames), torch.zeros(2), rows)
+    assert answer.shape == (2, 5, 4, 6)
+    assert answer.dtype == torch.float32
+    assert answer.sum(dim=(1, 2, 3)).tolist() == [under_positive, under_negative]
+    if under_positive:
+        assert torch.equal(answer[0] > 0.5, rows[0].target)

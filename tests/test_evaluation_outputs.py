@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avsrobust.errors import AdapterOutputError
+from avsrobust.evaluation.outputs import ROUNDING, check_output, resize_probability
+
+CPU = torch.device("cpu")
+
+
+def check(output: object) -> torch.Tensor:
+    return check_output(output, adapter="model", batch=2, num_frames=5, device=CPU)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_floating_type_becomes_float32(dtype: torch.dtype) -> None:
+    checked = check(torch.full((2, 5, 3, 4), 0.25, dtype=dtype))
+    assert checked.dtype == torch.float32
+    assert (checked == 0.25).all()
+
+
+def test_output_is_copied() -> None:
+    output = torch.rand(2, 5, 3, 4)
+    checked = check(output)
+    output.zero_()
+    assert checked.sum() > 0
+
+
+def test_rounding_beyond_the_bounds_is_clamped() -> None:
+    output = torch.tensor([1 + ROUNDING / 2, -ROUNDING / 2]).repeat(2, 5, 3, 1)
+    assert set(check(output).flatten().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ([1.0], "returned list; expected a torch tensor of probabilities"),
+        (torch.zeros(2, 4, 3, 4), r"returned shape \[2, 4, 3, 4\]; expected probabilities \[B=2, T=5, h, w\]"),
+        (torch.zeros(10, 3, 4), "separate clips and frames"),
+        (torch.zeros(2, 5, 0, 4), r"returned shape \[2, 5, 0, 4\]"),
+        (torch.zeros(2, 5, 1, 3, 4), "drop the channel axis"),
+        (torch.zeros(2, 5, 71, 3, 4), "class logits .* cannot be scored yet"),
+        (torch.zeros(2, 5, 3, 4, dtype=torch.bool), "returned dtype bool; expected floating-point"),
+        (torch.zeros(2, 5, 3, 4, device="meta"), "returned a tensor on meta; expected cpu"),
+        (torch.full((2, 5, 3, 4), float("nan")), r"returned NaN in 100.00% of the values"),
+        (torch.full((2, 5, 3, 4), float("inf")), "returned values from inf to inf"),
+        (torch.full((2, 5, 3, 4), -3.5), "returned values from -3.5 to -3.5; .* are they logits"),
+        (torch.full((2, 5, 3, 4), 1.001), "returned values from 1.001 to 1.001"),
+    ],
+)
+def test_what_breaks_the_contract_is_refused(output: object, message: str) -> None:
+    with pytest.raises(AdapterOutputError, match=f"model: .*{message}"):
+        check(output)
+
+
+def test_one_nan_is_found() -> None:
+    output = torch.zeros(2, 5, 3, 4)
+    output[1, 4, 2, 3] = float("nan")
+    with pytest.raises(AdapterOutputError, match="returned NaN in 0.83%"):
+        check(output)
+
+
+def test_resize_leaves_the_right_size_alone() -> None:
+    probability = torch.rand(5, 3, 4)
+    assert resize_probability(probability, 3, 4) is probability
+
+
+def test_resize_is_bilinear_without_aligned_corners() -> None:
+    # Closed form: doubling [0, 1] puts samples at -0.25, 0.25, 0.75, 1.25 of the source's pixel centres.
+    resized = resize_probability(torch.tensor([[[0.0, 1.0]]]), 1, 4)
+    assert resized.tolist() == [[[0.0, 0.25, 0.75, 1.0]]]
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**16))
+def test_resize_stays_in_range_and_ignores_the_other_frames(height: int, width: int, seed: int) -> None:
+    probability = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(seed))
+    resized = resize_probability(probability, height, width)
+    assert resized.shape == (3, height, width)
+    assert resized.min() >= 0
+    assert resized.max() <= 1
+    assert torch.equal(resized[1:2], resize_probability(probability[1:2], height, width))
