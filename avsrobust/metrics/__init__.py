@@ -1,1 +1,60 @@
-"""Metrics of audio-visual segmentation: pure numpy, no files, no models."""
+"""Metrics of audio-visual segmentation: pure numpy, no files, no models.
+
+Conventions
+    Probabilities are float32 [N, H, W] in [0, 1], targets bool of the same shape. Scores are fractions.
+    One clip: `mask_iou`, `f_measure`, `false_positive_rate`. A data set: `frame_statistics` of every frame, gathered in
+    `ScoredFrames`, then `dataset_score` under a protocol.
+"""
+
+from avsrobust.metrics.binary import f_measure, false_positive_rate, mask_iou
+from avsrobust.metrics.bootstrap import PairedDifference, paired_bootstrap
+from avsrobust.metrics.clips import ClipScores, activated_area, clip_scores
+from avsrobust.metrics.frames import FrameStatistics, concatenate, empty_prediction, frame_statistics, take
+from avsrobust.metrics.gscores import CLEAN, NEGATIVES, g_score
+from avsrobust.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol, get_protocol
+from avsrobust.metrics.scored import ScoredFrames
+from avsrobust.metrics.scores import HIGHER_IS_BETTER, ConditionScore, DatasetScore, dataset_score, floors, summarise
+from avsrobust.metrics.separation import (
+    MaskOverlap,
+    ThresholdCurve,
+    area_auroc,
+    auroc,
+    mask_overlap,
+    threshold_curve,
+)
+
+__all__ = [
+    "CLEAN",
+    "DEFAULT_PROTOCOL",
+    "HIGHER_IS_BETTER",
+    "NEGATIVES",
+    "PROTOCOLS",
+    "ClipScores",
+    "ConditionScore",
+    "DatasetScore",
+    "FrameStatistics",
+    "MaskOverlap",
+    "PairedDifference",
+    "Protocol",
+    "ScoredFrames",
+    "ThresholdCurve",
+    "activated_area",
+    "area_auroc",
+    "auroc",
+    "clip_scores",
+    "concatenate",
+    "dataset_score",
+    "empty_prediction",
+    "f_measure",
+    "false_positive_rate",
+    "floors",
+    "frame_statistics",
+    "g_score",
+    "get_protocol",
+    "mask_iou",
+    "mask_overlap",
+    "paired_bootstrap",
+    "summarise",
+    "take",
+    "threshold_curve",
+]

@@ -11,18 +11,34 @@ Conventions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
-NUM_THRESHOLDS = 255
-Counts = npt.NDArray[np.int64]
+from avsrobust.errors import MetricInputError
+from avsrobust.metrics.binary import activated_pixels
+from avsrobust.metrics.binning import NUM_THRESHOLDS, Counts, histograms, thresholds
+from avsrobust.metrics.inputs import Mask, checked_pair
+
+__all__ = [
+    "NUM_THRESHOLDS",
+    "Counts",
+    "FrameStatistics",
+    "concatenate",
+    "empty_prediction",
+    "frame_statistics",
+    "take",
+]
 
 
 @dataclass(frozen=True)
 class FrameStatistics:
-    """Counts for N frames; every field is int64, of shape [N], and [N, 255] for `inside` and `outside`."""
+    """Counts for N frames; every field is int64, of shape [N], and [N, 255] for `inside` and `outside`.
+
+    Raises `MetricInputError` where the shapes do not fit together.
+    """
 
     pixels: Counts
     target_pixels: Counts
@@ -32,3 +48,66 @@ class FrameStatistics:
     fp_040: Counts
     inside: Counts
     outside: Counts
+
+    def __post_init__(self) -> None:
+        for name in FIELDS:
+            found = getattr(self, name).shape
+            expected = (len(self.pixels), NUM_THRESHOLDS) if name in ("inside", "outside") else (len(self.pixels),)
+            if found != expected:
+                raise MetricInputError(f"{name}: found shape {found}; expected {expected}, one entry per frame")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+FIELDS = tuple(entry.name for entry in fields(FrameStatistics))
+
+
+def frame_statistics(pred: npt.NDArray[np.floating], target: Mask) -> FrameStatistics:
+    """Return the statistics of N frames: float32 [N, H, W] in [0, 1] against bool [N, H, W].
+
+    Raises `MetricInputError` (see `inputs`).
+
+    >>> import numpy as np
+    >>> pred = np.array([[[0.9, 0.45], [0.6, 0.2]]], dtype=np.float32)
+    >>> statistics = frame_statistics(pred, np.array([[[True, True], [False, False]]]))
+    >>> statistics.tp_050, statistics.fp_050, statistics.tp_040
+    (array([1]), array([1]), array([2]))
+    """
+    prediction, mask = checked_pair(pred, target)
+    inside, outside = histograms(prediction, mask, thresholds(NUM_THRESHOLDS))
+    tp_050, fp_050 = activated_pixels(prediction, mask, np.float32(0.5))
+    tp_040, fp_040 = activated_pixels(prediction, mask, np.float32(0.4))
+    return FrameStatistics(
+        pixels=np.full(len(mask), mask[0].size, dtype=np.int64),
+        target_pixels=inside.sum(axis=1),
+        tp_050=tp_050,
+        fp_050=fp_050,
+        tp_040=tp_040,
+        fp_040=fp_040,
+        inside=inside,
+        outside=outside,
+    )
+
+
+def concatenate(parts: Sequence[FrameStatistics]) -> FrameStatistics:
+    """Return the statistics of all parts' frames, in order; of no frame where there is no part."""
+    if not parts:
+        none = np.zeros(0, dtype=np.int64)
+        histogram = np.zeros((0, NUM_THRESHOLDS), dtype=np.int64)
+        return FrameStatistics(none, none, none, none, none, none, histogram, histogram)
+    return FrameStatistics(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})
+
+
+def take(statistics: FrameStatistics, index: npt.NDArray[np.integer] | Mask | slice) -> FrameStatistics:
+    """Return the statistics of some frames: `index` is a slice, integers (in the order wanted) or bool [N]."""
+    return FrameStatistics(**{name: getattr(statistics, name)[index] for name in FIELDS})
+
+
+def empty_prediction(statistics: FrameStatistics) -> FrameStatistics:
+    """Return what a model that gives every pixel probability 0 would get on the same targets."""
+    none = np.zeros_like(statistics.pixels)
+    inside, outside = np.zeros_like(statistics.inside), np.zeros_like(statistics.outside)
+    inside[:, 0] = statistics.target_pixels
+    outside[:, 0] = statistics.pixels - statistics.target_pixels
+    return FrameStatistics(statistics.pixels, statistics.target_pixels, none, none, none, none, inside, outside)

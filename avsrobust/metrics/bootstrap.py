@@ -1,0 +1,164 @@
+"""Is one model better than another, or were the clips kind? A paired bootstrap over clips.
+
+Conventions
+    A and B are `ClipScores` of two models under the same protocol, whose clip numbers mean the same clips. Only rows that
+    both have count. A resample draws as many clips as there are common ones, with replacement, with all their conditions.
+    Differences are A minus B, in fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from avsrobust.errors import MetricInputError, OptionError, did_you_mean
+from avsrobust.metrics.clips import MEASURES, ClipScores
+from avsrobust.metrics.gscores import CLEAN, NEGATIVES, g_scores
+from avsrobust.metrics.scored import Flags, Floats, Ints
+
+_CONDITIONS = (CLEAN, *NEGATIVES)
+_INTERVAL = (2.5, 97.5)
+_BLOCK_DRAWS = 1 << 20
+
+
+def _clean(measure: str) -> Callable[[Floats], Floats]:
+    column = MEASURES.index(measure)
+    return lambda scores: scores[..., 0, column]
+
+
+def _negative(measure: str) -> Callable[[Floats], Floats]:
+    column = MEASURES.index(measure)
+    return lambda scores: scores[..., 1:, column].mean(axis=-1)
+
+
+def _g(measure: str) -> Callable[[Floats], Floats]:
+    return lambda scores: g_scores(_clean(measure)(scores), _negative(measure)(scores))
+
+
+# Each maps scores [..., 4 conditions, 3 measures] to [...]; NaN where a condition is missing.
+STATISTICS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
+    {
+        "mIoU": _clean("miou"),
+        "F": _clean("f"),
+        "mIoU-": _negative("miou"),
+        "F-": _negative("f"),
+        "G_mIoU": _g("miou"),
+        "G_F": _g("f"),
+        "G_FPR": _negative("fpr"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Difference A - B of one statistic, with its 95 % percentile interval and two-sided p.
+
+    `a`, `b`: the statistic on the common clips. `p`: twice the smaller share of resamples whose difference is not above, or
+    not below, 0 (with one added to both counts, so that it is never 0). `clips` common clips. `samples` resamples in which
+    the statistic is defined for both. All None but the counts where it is undefined for the clips themselves.
+    """
+
+    statistic: str
+    a: float | None
+    b: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    clips: int
+    samples: int
+
+
+def paired_bootstrap(
+    a: ClipScores, b: ClipScores, statistic: str, samples: int, generator: np.random.Generator
+) -> PairedDifference:
+    """Return the difference of `statistic` (a key of `STATISTICS`) between two models over their common clips.
+
+    Raises `OptionError` for an unknown statistic, `MetricInputError` where the two do not fit together.
+    """
+    if statistic not in STATISTICS:
+        raise OptionError(
+            f"statistic: found '{statistic}'; expected one of {', '.join(STATISTICS)}{did_you_mean(statistic, STATISTICS)}"
+        )
+    if samples < 1:
+        raise OptionError(f"samples: found {samples}; expected at least 1; 10000 is usual")
+    sums, clips = _common_sums(a, b)
+    of = STATISTICS[statistic]
+    score_a, score_b = (float(value) for value in of(_ratio(sums.sum(axis=0))))
+    if np.isnan(score_a) or np.isnan(score_b):
+        return PairedDifference(statistic, None, None, None, None, None, None, clips, 0)
+    differences = np.concatenate([_differences(of, sums, draws) for draws in _resamples(clips, samples, generator)])
+    differences = differences[~np.isnan(differences)]
+    low, high = _interval(differences)
+    return PairedDifference(
+        statistic, score_a, score_b, score_a - score_b, low, high, _p(differences), clips, len(differences)
+    )
+
+
+def _common_sums(a: ClipScores, b: ClipScores) -> tuple[Floats, int]:
+    """Numerators and denominators of the common rows, [clips, 2 terms, 2 models, 4 conditions, 3 measures]."""
+    if a.protocol != b.protocol:
+        raise MetricInputError(
+            f"a, b: found protocols {a.protocol.name} and {b.protocol.name}; expected one protocol for both models"
+        )
+    clips = np.intersect1d(a.clip, b.clip)
+    (terms_a, has_a), (terms_b, has_b) = _table(a, clips), _table(b, clips)
+    common = has_a & has_b
+    counted = common.any(axis=1)
+    terms = np.stack([terms_a, terms_b], axis=2) * common[:, None, None, :, None]
+    return terms[counted], int(np.count_nonzero(counted))
+
+
+def _table(scores: ClipScores, clips: Ints) -> tuple[Floats, Flags]:
+    """The rows of `clips` as [clips, 2 terms, 4 conditions, 3 measures], and which of them count, [clips, 4]."""
+    terms = np.zeros((len(clips), 2, len(_CONDITIONS), len(MEASURES)))
+    has_row = np.zeros((len(clips), len(_CONDITIONS)), dtype=np.bool_)
+    usable = np.isnan(scores.level) & np.isin(scores.clip, clips) & ~scores.left_out
+    for position, name in enumerate(_CONDITIONS):
+        chosen = (scores.condition == name) & usable
+        index = np.searchsorted(clips, scores.clip[chosen])
+        terms[index, 0, position] = scores.numerator[chosen]
+        terms[index, 1, position] = scores.denominator[chosen]
+        has_row[index, position] = True
+    return terms, has_row
+
+
+def _ratio(sums: Floats) -> Floats:
+    """Numerators [2, ...] over denominators: NaN where the denominator is 0."""
+    ratio: Floats = np.divide(sums[0], sums[1], out=np.full_like(sums[0], np.nan), where=sums[1] > 0)
+    return ratio
+
+
+def _resamples(clips: int, samples: int, generator: np.random.Generator) -> Iterator[Floats]:
+    """Yield how often each clip was drawn, float64 [some, clips], for `samples` resamples in all."""
+    block = max(_BLOCK_DRAWS // clips, 1)
+    for first in range(0, samples, block):
+        size = min(block, samples - first)
+        draws = generator.integers(clips, size=(size, clips))
+        draws += np.arange(size)[:, None] * clips
+        yield np.bincount(draws.ravel(), minlength=size * clips).reshape(size, clips).astype(np.float64)
+
+
+def _differences(of: Callable[[Floats], Floats], sums: Floats, draws: Floats) -> Floats:
+    clips = len(sums)
+    totals = (draws @ sums.reshape(clips, -1)).reshape(len(draws), *sums.shape[1:])
+    scores = of(_ratio(np.moveaxis(totals, 1, 0)))
+    difference: Floats = scores[:, 0] - scores[:, 1]
+    return difference
+
+
+def _interval(differences: Floats) -> tuple[float | None, float | None]:
+    if len(differences) == 0:
+        return None, None
+    low, high = np.percentile(differences, _INTERVAL)
+    return float(low), float(high)
+
+
+def _p(differences: Floats) -> float | None:
+    if len(differences) == 0:
+        return None
+    rarer = min(np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0))
+    return min(2 * (int(rarer) + 1) / (len(differences) + 1), 1.0)

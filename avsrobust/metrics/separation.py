@@ -1,0 +1,154 @@
+"""Does the sound change the mask? Clean against negative masks of the same model.
+
+Conventions
+    The activated area of a clip is the share of its frames' pixels with ``p > 0.5``, averaged over its frames
+    (`clips.activated_area`). Fractions in [0, 1]; undefined is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from avsrobust.errors import MetricInputError
+from avsrobust.metrics import ratios
+from avsrobust.metrics.binning import NUM_THRESHOLDS, at_least, thresholds
+from avsrobust.metrics.clips import activated_area
+from avsrobust.metrics.gscores import CLEAN, NEGATIVES, g_scores
+from avsrobust.metrics.scored import Flags, Floats, Ints, ScoredFrames, sums_from
+
+
+def auroc(clean_area: npt.NDArray[np.floating], negative_area: npt.NDArray[np.floating]) -> float | None:
+    """Return the probability that a clean clip's area [C] exceeds a negative one's [M], ties counting one half.
+
+    The area under the ROC curve, as Mann and Whitney's U / (C M): 1 separates perfectly, 0.5 is chance. None where one side
+    is empty. Raises `MetricInputError` for NaN or infinite areas.
+
+    >>> import numpy as np
+    >>> auroc(np.array([0.3, 0.2]), np.array([0.1, 0.2])), auroc(np.array([0.3]), np.array([]))
+    (0.875, None)
+    """
+    for name, area in (("clean_area", clean_area), ("negative_area", negative_area)):
+        if not np.isfinite(area).all():
+            raise MetricInputError(f"{name}: found NaN or infinite values; expected one finite area per clip")
+    if clean_area.size == 0 or negative_area.size == 0:
+        return None
+    ordered = np.sort(negative_area)
+    below = np.searchsorted(ordered, clean_area, side="left")
+    not_above = np.searchsorted(ordered, clean_area, side="right")
+    return float((below.sum() + not_above.sum()) / (2 * clean_area.size * negative_area.size))
+
+
+def area_auroc(frames: ScoredFrames, negatives: Sequence[str] = NEGATIVES) -> float | None:
+    """Return `auroc` of the clips' activated area, clean against these negative conditions taken together."""
+    area = activated_area(frames)
+    condition = frames.rows.condition
+    return auroc(area[condition == CLEAN], area[np.isin(condition, list(negatives))])
+
+
+@dataclass(frozen=True)
+class MaskOverlap:
+    """Overlap of two masks of the same frames: 1 where the sound changed nothing.
+
+    `value`: mean over clips of the mean over frames of intersection / union; None where no frame has one. `clips` and
+    `frames` counted; in `undefined_frames` both masks are empty.
+    """
+
+    value: float | None
+    clips: int
+    frames: int
+    undefined_frames: int
+
+
+def mask_overlap(
+    intersection: npt.NDArray[np.integer], union: npt.NDArray[np.integer], clip: npt.NDArray[np.integer]
+) -> MaskOverlap:
+    """Return the overlap of N pairs of masks, from pixels of intersection and union [N] and the clip of each [N].
+
+    Frames in which both masks are empty are undefined and left out. Raises `MetricInputError` where the arrays do not fit.
+
+    >>> import numpy as np
+    >>> mask_overlap(np.array([2, 4, 0]), np.array([4, 4, 0]), np.array([7, 7, 8]))
+    MaskOverlap(value=0.75, clips=1, frames=2, undefined_frames=1)
+    """
+    if not intersection.shape == union.shape == clip.shape:
+        raise MetricInputError(
+            f"intersection, union, clip: found shapes {intersection.shape}, {union.shape}, {clip.shape}; expected one [N]"
+        )
+    if (intersection < 0).any() or (intersection > union).any():
+        raise MetricInputError("intersection: found values below 0 or above union; expected counts of pixels")
+    defined = union > 0
+    frame_overlap = intersection[defined] / union[defined]
+    clips, index = np.unique(clip[defined], return_inverse=True)
+    per_clip = np.bincount(index, weights=frame_overlap) / np.bincount(index) if len(clips) else np.zeros(0)
+    return MaskOverlap(
+        value=float(per_clip.mean()) if len(clips) else None,
+        clips=len(clips),
+        frames=int(np.count_nonzero(defined)),
+        undefined_frames=int(np.count_nonzero(~defined)),
+    )
+
+
+@dataclass(frozen=True)
+class ThresholdCurve:
+    """mIoU under clean sound, mIoU- and G-mIoU of ``p >= threshold`` for the 255 thresholds, each float64 [255]."""
+
+    threshold: Floats
+    miou: Floats
+    miou_negative: Floats
+    g_miou: Floats
+
+    @property
+    def best_index(self) -> int:
+        """Index of the single threshold with the largest G-mIoU over all conditions; of equal ones the smallest."""
+        return int(np.argmax(self.g_miou))
+
+    @property
+    def best_threshold(self) -> float:
+        """The threshold at `best_index`."""
+        return float(self.threshold[self.best_index])
+
+
+def threshold_curve(frames: ScoredFrames) -> ThresholdCurve | None:
+    """Return the curve of G-mIoU over the thresholds, counted as protocol `strict` does, but with ``p >= threshold``.
+
+    None where clean or one of the negative conditions has no clip that counts.
+    """
+    rows = frames.rows
+    names = (CLEAN, *NEGATIVES)
+    chosen = [(rows.condition == name) & np.isnan(rows.level) for name in names]
+    sums = np.zeros((len(names), NUM_THRESHOLDS))
+    counted = _rows_with_target(frames)
+    for block, index, start in rows.blocks():
+        miou = _strict_miou(frames, index, start)
+        for position, flags in enumerate(chosen):
+            sums[position] += miou[flags[block] & counted[block]].sum(axis=0)
+    clips = np.array([np.count_nonzero(flags & counted) for flags in chosen])
+    if (clips == 0).any():
+        return None
+    means = sums / clips[:, None]
+    negative = means[1:].mean(axis=0)
+    return ThresholdCurve(thresholds().astype(np.float64), means[0], negative, g_scores(means[0], negative))
+
+
+def _rows_with_target(frames: ScoredFrames) -> Flags:
+    has_target = frames.statistics.target_pixels[frames.rows.order] > 0
+    return frames.rows.sum(has_target) > 0
+
+
+def _strict_miou(frames: ScoredFrames, index: Ints, start: Ints) -> Floats:
+    """Mean IoU [rows, 255] of the rows whose frames are `index` and begin at `start`; frames count as in `strict`."""
+    statistics = frames.statistics
+    target = statistics.target_pixels[index, None]
+    iou = ratios.iou(
+        at_least(statistics.inside[index]),
+        at_least(statistics.outside[index]),
+        target,
+        statistics.pixels[index, None],
+    )
+    scored = (target > 0) | ~frames.negative[index, None]
+    ratio: Floats = sums_from(iou * scored, start) / np.maximum(sums_from(scored, start), 1.0)
+    return ratio
