@@ -121,7 +121,6 @@ def _mel_bands() -> NDArray[np.float64]:
     bands: NDArray[np.float64] = np.maximum(
         0.0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
     )
-    bands[0] = 0.0
     return bands
 
 
