@@ -1,0 +1,116 @@
+"""Where the work of a build is done: in this process, in a local pool, or on a dask cluster.
+
+Conventions
+    An engine maps a function over tasks and yields the results in the order of the tasks, whatever finishes first. Tasks
+    and functions are picklable and touch only files that no other task writes, so that the outcome is the same everywhere.
+    The machines of a dask cluster must see data root and output folder under the same paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from avsrobust.errors import OptionError, did_you_mean
+
+ENGINES = ("local", "dask")
+_CONNECT_SECONDS = 30
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    """Something that works through tasks."""
+
+    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        """Yield ``function(task)`` for every task, in order."""
+        ...
+
+
+@contextmanager
+def open_engine(engine: str, workers: int, scheduler: str | None = None) -> Iterator[Engine]:
+    """Yield an engine; its processes end with the block.
+
+    `workers` is the number of processes of a local pool or of a dask cluster started here; `scheduler` is the address of a
+    dask cluster that runs already and has its own. Raises `OptionError` as `check_engine`, and where dask cannot be had.
+    """
+    check_engine(engine, workers, scheduler)
+    if engine == "dask":
+        with _dask(workers, scheduler) as cluster:
+            yield cluster
+    elif workers == 1:
+        yield _InProcess()
+    else:
+        yield _Pool(workers)
+
+
+def check_engine(engine: str, workers: int, scheduler: str | None) -> None:
+    """Raise `OptionError` for an unknown engine, less than one worker, or a scheduler where none is used."""
+    if engine not in ENGINES:
+        raise OptionError(f"--engine {engine}: expected one of {', '.join(ENGINES)}{did_you_mean(engine, ENGINES)}")
+    if workers < 1:
+        raise OptionError(f"--workers {workers}: expected 1 or more")
+    if scheduler is not None and engine != "dask":
+        raise OptionError(
+            f"--scheduler {scheduler}: only --engine dask uses one; add that option or leave this one out"
+        )
+
+
+class _InProcess:
+    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        return map(function, tasks)
+
+
+class _Pool:
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+
+    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        if not tasks:
+            return iter(())
+        from joblib import Parallel, delayed
+
+        pool = Parallel(n_jobs=min(self._workers, len(tasks)), backend="loky", return_as="generator")
+        results: Iterator[Result] = pool(delayed(function)(task) for task in tasks)
+        return results
+
+
+class _Dask:
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        # pure=False: a task writes files, so it is never to be answered from the cluster's memory of an earlier build.
+        futures = self._client.map(function, list(tasks), pure=False)
+        while futures:
+            future = futures.pop(0)
+            result: Result = future.result()
+            yield result
+
+
+@contextmanager
+def _dask(workers: int, scheduler: str | None) -> Iterator[Engine]:
+    try:
+        import distributed
+    except ImportError as error:
+        raise OptionError("--engine dask: dask is not installed; run: pip install 'avsrobust[dask]'") from error
+    library: Any = distributed  # its classes carry no types
+    if scheduler is None:
+        # No dashboard: it would need a port and say so in a warning.
+        with (
+            library.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+            library.Client(cluster) as client,
+        ):
+            yield _Dask(client)
+        return
+    try:
+        client = library.Client(scheduler, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"--scheduler {scheduler}: cannot be reached ({' '.join(str(error).split())}); "
+            "expected the address of a running dask scheduler, such as tcp://host:8786"
+        ) from error
+    with client:
+        yield _Dask(client)

@@ -1,0 +1,124 @@
+"""The plan of a build: clips and a recipe in, rows out, without touching a file.
+
+Conventions
+    A pure function: equal clips (in any order), recipe, seed and listing give an equal plan. Rows are sorted by split,
+    clip_id, condition, level, as in the manifest. What cannot be made is listed in `left_out`, never dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from avsrobust.conditions.base import Choice, Condition, Scene, Unavailable
+from avsrobust.conditions.recipe import Entry, Recipe
+from avsrobust.conditions.reference import Listing
+from avsrobust.conditions.seeds import check_seed, row_seed
+from avsrobust.conditions.sounds import Sound
+from avsrobust.datasets.clips import Clip
+from avsrobust.manifest import Skipped
+
+EVERY_CLIP = "*"
+_MOST_NAMED = 20
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One clip under one condition, before anything is made.
+
+    `front_end` names the one its log-mel comes out of; `donor` is the clip whose sound it is, where that is another one.
+    """
+
+    clip: Clip
+    condition: str
+    polarity: str
+    level: float | None
+    seed: int
+    sound: Sound
+    donor: Clip | None
+    front_end: str
+
+    @property
+    def key(self) -> tuple[str, str, str, float]:
+        """Sort key, that of `avsrobust.manifest.Row`."""
+        return (
+            self.clip.split,
+            self.clip.clip_id,
+            self.condition,
+            float("-inf") if self.level is None else self.level,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows to make; what is left out, and why (`clip_id` is `EVERY_CLIP` where that holds for all); remarks."""
+
+    rows: tuple[PlannedRow, ...]
+    left_out: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def plan(
+    clips: Sequence[Clip],
+    recipe: Recipe,
+    seed: int,
+    off_screen_obstacle: str | None = None,
+    listing: Listing | None = None,
+) -> Plan:
+    """Return the rows that `recipe` makes of `clips`, all of one data set.
+
+    `off_screen_obstacle` says why off-screen sounds cannot be chosen; `listing` is what the released generator finds on
+    disk, for recipes that reproduce it (None: what the table of clips holds).
+    Raises `OptionError` for a seed out of range, `RecipeError` for a data set that the released generator does not cover.
+    """
+    check_seed(seed)
+    ordered = tuple(sorted(clips, key=lambda clip: (clip.split, clip.clip_id)))
+    scene = Scene(ordered[0].dataset if ordered else "", ordered, seed, off_screen_obstacle, listing)
+    rows: list[PlannedRow] = []
+    left_out: list[Skipped] = []
+    notes: list[str] = []
+    for entry in recipe.entries:
+        if entry.condition.highest_seed is not None:
+            check_seed(seed, entry.condition.highest_seed)
+        notes += entry.condition.notes
+        obstacle = entry.condition.obstacle(scene)
+        if obstacle is not None:
+            left_out.append(Skipped(EVERY_CLIP, entry.condition.name, obstacle))
+            continue
+        fallbacks = _plan_condition(entry, scene, rows, left_out)
+        if fallbacks:
+            notes.append(_fallback_note(entry.condition, fallbacks))
+    # A condition with several levels gives one reason for all of them.
+    unique = sorted(set(left_out), key=lambda entry: (entry.clip_id, entry.condition or "", entry.reason))
+    return Plan(tuple(sorted(rows, key=lambda row: row.key)), tuple(unique), tuple(notes))
+
+
+def _plan_condition(entry: Entry, scene: Scene, rows: list[PlannedRow], left_out: list[Skipped]) -> list[str]:
+    """Append the rows of one condition and what it leaves out; return the clips for which it fell back."""
+    condition = entry.condition
+    if not scene.clips:
+        return []
+    choose = condition.prepare(scene)
+    fallbacks: list[str] = []
+    for clip in scene.clips:
+        for level in condition.levels:
+            seed = row_seed(scene.seed, clip.dataset, clip.clip_id, condition.name, level)
+            match choose(clip, seed, level):
+                case Unavailable(reason):
+                    left_out.append(Skipped(clip.clip_id, condition.name, reason))
+                case Choice(sound, donor, fallback):
+                    rows.append(
+                        PlannedRow(clip, condition.name, condition.polarity, level, seed, sound, donor, entry.front_end)
+                    )
+                    if fallback:
+                        fallbacks.append(clip.clip_id)
+    return fallbacks
+
+
+def _fallback_note(condition: Condition, clip_ids: Iterable[str]) -> str:
+    names = sorted(set(clip_ids))
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return (
+        f"{condition.name}: for {len(names)} clips no sound of a suitable other kind is in the split; they have one of a clip "
+        f"that shares no category: {', '.join(names[:_MOST_NAMED])}{more}"
+    )

@@ -1,0 +1,22 @@
+"""Condition `clean`: the clip's own sound. Positive: the picture's objects do sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from avsrobust.conditions.base import Choice, Chooser, Condition, Scene
+from avsrobust.conditions.sounds import sound_of
+from avsrobust.manifest import POSITIVE
+
+
+@dataclass(frozen=True)
+class Clean(Condition):
+    """The clip's own sound."""
+
+    name: ClassVar[str] = "clean"
+    polarity: ClassVar[str] = POSITIVE
+
+    def prepare(self, scene: Scene) -> Chooser:
+        """Return the function that chooses."""
+        return lambda clip, seed, level: Choice(sound_of(clip))

@@ -1,0 +1,134 @@
+"""Condition `noise`: white noise. Negative.
+
+Conventions
+    `standard`: samples uniform in [-1, 1) on the 16-bit grid, as long as the clip and at its rate, from the row's seed. They
+    are the raw bits of PCG64, whose stream numpy promises to keep, where it does not promise that of its distributions.
+    `released`: as the released generator makes it (`avsrobust.conditions.reference.noise`): 20 s at 44.1 kHz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsrobust.conditions import reference
+from avsrobust.conditions.base import (
+    RELEASED,
+    STANDARD,
+    Choice,
+    Chooser,
+    Condition,
+    Scene,
+    Unavailable,
+    one_of,
+    option,
+)
+from avsrobust.conditions.sounds import MadeSound
+from avsrobust.datasets.clips import Clip
+from avsrobust.manifest import NEGATIVE
+
+_PER_DRAW = 4  # 16-bit samples in 64 bits
+
+
+@dataclass(frozen=True)
+class NoiseSound(MadeSound):
+    """White noise from a seed."""
+
+    seed: int
+
+    def samples(self, data_root: Path) -> NDArray[np.int16]:
+        """Return int16 [num_samples], uniform over -32768 .. 32767."""
+        return white_noise(self.seed, self.num_samples)
+
+
+@dataclass(frozen=True)
+class ReleasedNoiseSound(MadeSound):
+    """The released generator's noise number `order`; `state` is filled in shortly before it is made."""
+
+    seed: int
+    order: int
+    state: reference.NoiseState | None = None
+
+    def samples(self, data_root: Path) -> NDArray[np.int16]:
+        """Return int16 [882000]."""
+        if self.state is None:
+            return with_states([self])[0].samples(data_root)
+        return reference.noise(self.state)
+
+
+@dataclass(frozen=True)
+class Noise(Condition):
+    """White noise instead of the clip's sound."""
+
+    name: ClassVar[str] = "noise"
+    polarity: ClassVar[str] = NEGATIVE
+
+    generator: str = option(one_of(STANDARD, RELEASED), STANDARD)
+
+    @property
+    def highest_seed(self) -> int | None:
+        """Highest seed of the released generator."""
+        return reference.HIGHEST_SEED if self.generator == RELEASED else None
+
+    @property
+    def needs_listing(self) -> bool:
+        """The released draws depend on every sound on disk."""
+        return self.generator == RELEASED
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Say what the released noise is."""
+        if self.generator == STANDARD:
+            return ()
+        return (
+            "noise: as the released AVSBench-Robust generator makes it, the bytes of float64 values read as 16-bit samples: "
+            "20 s at 44100 Hz for every clip, one sample in four nearly constant",
+        )
+
+    def prepare(self, scene: Scene) -> Chooser:
+        """Return the function that chooses."""
+        if self.generator == RELEASED:
+            return _released(scene)
+        return lambda clip, seed, level: Choice(
+            NoiseSound(_path(clip), clip.split, clip.sound.sample_rate, clip.sound.num_samples, seed)
+        )
+
+
+def with_states(sounds: Sequence[ReleasedNoiseSound]) -> list[ReleasedNoiseSound]:
+    """Give sounds of one seed the generator's states to start from, found in one pass over its sequence."""
+    if not sounds:
+        return []
+    states = reference.noise_states(sounds[0].seed, [sound.order for sound in sounds])
+    return [replace(sound, state=states[sound.order]) for sound in sounds]
+
+
+def white_noise(seed: int, num_samples: int) -> NDArray[np.int16]:
+    """Return white noise, int16 [num_samples], uniform over the full range: in [-1, 1) once divided by 32768."""
+    draws = np.random.PCG64(seed).random_raw(-(-num_samples // _PER_DRAW))
+    return np.asarray(draws, dtype="<u8").view("<i2")[:num_samples].astype(np.int16)
+
+
+def _path(clip: Clip) -> str:
+    return f"audio/noise/{clip.split}/{clip.clip_id}.wav"
+
+
+def _released(scene: Scene) -> Chooser:
+    listing = scene.listing or reference.listing_of(scene.clips)
+    orders = reference.noise_order(listing)
+
+    def choose(clip: Clip, seed: int, level: float | None) -> Choice | Unavailable:
+        order = orders.get((clip.split, reference.sound_key(clip)))
+        if order is None:
+            return Unavailable("the released generator does not find this clip's sound where it looks for it")
+        return Choice(
+            ReleasedNoiseSound(
+                _path(clip), clip.split, reference.NOISE_RATE, reference.NOISE_SAMPLES, scene.seed, order
+            )
+        )
+
+    return choose

@@ -1,0 +1,179 @@
+"""Condition `offscreen`: the sound of something that is not in the picture. Negative.
+
+Conventions
+    `standard`: the partner is a clip of the same split that shares no broad kind with this one and has none that is the
+    least suitable contrast to one of its kinds. On s4 the row's seed draws a category, then one of its clips, each
+    uniformly; on ms3 and avss it draws a clip. Where no clip is eligible: one that shares no category. Draws are by
+    rendezvous hashing, so a clip's partner changes only if it goes or a new clip wins.
+    `released`: the partner the released AVSBench-Robust generator draws (`avsrobust.conditions.reference.partners`).
+    Source of kinds and contrasts: AVSBench-Robust, dataset_generation/audio_processing.py, `get_semantic_category` and
+    `least_suitable_contrast`, in the form for MS3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsrobust.conditions import reference
+from avsrobust.conditions.base import (
+    RELEASED,
+    STANDARD,
+    Choice,
+    Chooser,
+    Condition,
+    Scene,
+    Unavailable,
+    one_of,
+    option,
+)
+from avsrobust.conditions.seeds import candidate_hashes, rendezvous
+from avsrobust.conditions.sounds import sound_of
+from avsrobust.datasets.clips import Clip
+from avsrobust.datasets.taxonomy import LEAST_SUITABLE
+from avsrobust.manifest import NEGATIVE
+
+_UNKNOWN = "its categories are not known, so no sound can be told to be off-screen"
+
+
+@dataclass(frozen=True)
+class Offscreen(Condition):
+    """The sound of another clip, of another kind."""
+
+    name: ClassVar[str] = "offscreen"
+    polarity: ClassVar[str] = NEGATIVE
+
+    generator: str = option(one_of(STANDARD, RELEASED), STANDARD)
+
+    @property
+    def needs_listing(self) -> bool:
+        """The released draws depend on every sound on disk."""
+        return self.generator == RELEASED
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Say whose draws these are."""
+        if self.generator == STANDARD:
+            return ()
+        return (
+            "offscreen: partners as the released AVSBench-Robust generator draws them with this seed; some share a broad kind",
+        )
+
+    def obstacle(self, scene: Scene) -> str | None:
+        """Return what the data set lacks for off-screen sounds, or None."""
+        return scene.off_screen_obstacle
+
+    def prepare(self, scene: Scene) -> Chooser:
+        """Return the function that chooses."""
+        return _released(scene) if self.generator == RELEASED else _standard(scene)
+
+
+def is_eligible(clip: Clip, donor: Clip) -> bool:
+    """Tell whether the sound of `donor` may be off-screen for `clip` by kind: none shared, none the least suitable.
+
+    The definition; `_Donors` applies it to sets of kinds.
+    """
+    return bool(donor.labels and donor.broad) and _kinds_fit(frozenset(clip.broad), frozenset(donor.broad))
+
+
+def _kinds_fit(kinds: frozenset[str], donor_kinds: frozenset[str]) -> bool:
+    unsuitable = {LEAST_SUITABLE[kind] for kind in kinds if kind in LEAST_SUITABLE}
+    return not donor_kinds & (kinds | unsuitable)
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The donors some clips may draw from: by category, or all in one group."""
+
+    category_hashes: NDArray[np.uint64]
+    groups: tuple[tuple[tuple[Clip, ...], NDArray[np.uint64]], ...]
+
+    @classmethod
+    def of(cls, donors: Iterable[Clip], by_category: bool) -> _Pool:
+        grouped: dict[str, list[Clip]] = {}
+        for donor in donors:
+            grouped.setdefault(donor.labels[0] if by_category else "", []).append(donor)
+        names = sorted(grouped)
+        groups = tuple((tuple(grouped[name]), _clip_hashes(grouped[name])) for name in names)
+        return cls(candidate_hashes("category", names), groups)
+
+    def draw(self, seed: int) -> Clip | None:
+        if not self.groups:
+            return None
+        clips, hashes = self.groups[rendezvous(seed, self.category_hashes)]
+        return clips[rendezvous(seed, hashes)]
+
+
+def _clip_hashes(clips: Sequence[Clip]) -> NDArray[np.uint64]:
+    return candidate_hashes("clip", (clip.clip_id for clip in clips))
+
+
+@dataclass
+class _Donors:
+    """The clips of one split that can lend their sound; pools are made once per set of kinds or categories."""
+
+    clips: tuple[Clip, ...]
+    by_category: bool
+    _by_kinds: dict[frozenset[str], _Pool] = field(default_factory=dict)
+    _by_labels: dict[frozenset[str], _Pool] = field(default_factory=dict)
+
+    def of_other_kind(self, clip: Clip) -> _Pool:
+        kinds = frozenset(clip.broad)
+        if kinds not in self._by_kinds:
+            fitting = (donor for donor in self.clips if _kinds_fit(kinds, frozenset(donor.broad)))
+            self._by_kinds[kinds] = _Pool.of(fitting, self.by_category)
+        return self._by_kinds[kinds]
+
+    def of_other_category(self, clip: Clip) -> _Pool:
+        labels = frozenset(clip.labels)
+        if labels not in self._by_labels:
+            fitting = (donor for donor in self.clips if not labels & set(donor.labels))
+            self._by_labels[labels] = _Pool.of(fitting, self.by_category)
+        return self._by_labels[labels]
+
+
+def _standard(scene: Scene) -> Chooser:
+    splits = _by_split(clip for clip in scene.clips if clip.labels and clip.broad)
+    donors = {split: _Donors(clips, scene.dataset == "s4") for split, clips in splits.items()}
+
+    def choose(clip: Clip, seed: int, level: float | None) -> Choice | Unavailable:
+        if not clip.labels or not clip.broad:
+            return Unavailable(_UNKNOWN)
+        # A clip shares kinds and categories with itself, so it is in neither pool.
+        donor = donors[clip.split].of_other_kind(clip).draw(seed)
+        if donor is not None:
+            return Choice(sound_of(donor), donor)
+        donor = donors[clip.split].of_other_category(clip).draw(seed)
+        if donor is not None:
+            return Choice(sound_of(donor), donor, fallback=True)
+        return Unavailable(f"no clip of split '{clip.split}' is free of its categories ({', '.join(clip.labels)})")
+
+    return choose
+
+
+def _released(scene: Scene) -> Chooser:
+    listing = scene.listing or reference.listing_of(scene.clips)
+    pairs = reference.partners(listing, scene.seed)
+    by_key: Mapping[tuple[str, str], Clip] = {(clip.split, reference.sound_key(clip)): clip for clip in scene.clips}
+
+    def choose(clip: Clip, seed: int, level: float | None) -> Choice | Unavailable:
+        key = pairs.get(clip.split, {}).get(reference.sound_key(clip))
+        if key is None:
+            return Unavailable("the released generator gives this clip no partner")
+        donor = by_key.get((clip.split, key))
+        if donor is None:
+            return Unavailable(f"the released generator's partner, {key}, is not among the clips that can be used")
+        return Choice(sound_of(donor), donor)
+
+    return choose
+
+
+def _by_split(clips: Iterable[Clip]) -> dict[str, tuple[Clip, ...]]:
+    splits: dict[str, list[Clip]] = {}
+    for clip in sorted(clips, key=lambda clip: (clip.split, clip.clip_id)):
+        splits.setdefault(clip.split, []).append(clip)
+    return {split: tuple(members) for split, members in splits.items()}

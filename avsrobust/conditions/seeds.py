@@ -1,0 +1,73 @@
+"""Seeds: where every random number of a build comes from.
+
+Conventions
+    A row's seed is a function of (seed, data set, clip, condition, level) alone: no other clip, no order of listing, no
+    worker and no split has a say, so one more clip in the data set leaves all other draws as they were.
+    Seeds are integers in 0 .. 2**64 - 1. Levels are dB, rounded to float32 as the manifest stores them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsrobust.errors import OptionError
+
+HIGHEST_SEED = 2**64 - 1
+_ROW = "avsrobust.row.1"
+_CANDIDATE = "avsrobust.candidate.1"
+
+
+def check_seed(seed: int, highest: int = HIGHEST_SEED) -> None:
+    """Raise `OptionError` unless `seed` is an integer in 0 .. `highest`."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= highest:
+        raise OptionError(f"--seed: found {seed!r}; expected an integer from 0 to {highest}")
+
+
+def row_seed(seed: int, dataset: str, clip_id: str, condition: str, level: float | None) -> int:
+    """Return the seed of one row, an integer in 0 .. 2**64 - 1.
+
+    The first 8 bytes (big-endian) of the SHA-256 of a JSON array: unambiguous whatever characters the names hold.
+    Raises `OptionError` for a seed out of range, `ValueError` for a level that is not finite.
+    """
+    check_seed(seed)
+    return _hash([_ROW, seed, dataset, clip_id, condition, None if level is None else _exact(level)])
+
+
+def candidate_hashes(kind: str, names: Iterable[str]) -> NDArray[np.uint64]:
+    """Return a hash per candidate, uint64 [N], for `rendezvous`; `kind` keeps clips and categories of one name apart."""
+    return np.array([_hash([_CANDIDATE, kind, name]) for name in names], dtype=np.uint64)
+
+
+def rendezvous(seed: int, candidates: NDArray[np.uint64]) -> int:
+    """Return the index of the candidate that `seed` draws: the one with the highest mixed hash.
+
+    Rendezvous hashing (Thaler and Ravishankar 1998): every candidate's score depends on the seed and itself alone, so the
+    winner changes only if it goes, or if a new candidate wins. The mixer is that of splitmix64 (Steele, Lea and Flood
+    2014; constants of Stafford's variant 13).
+    """
+    score = candidates + np.uint64(seed)
+    score ^= score >> np.uint64(30)
+    score *= np.uint64(0xBF58476D1CE4E5B9)
+    score ^= score >> np.uint64(27)
+    score *= np.uint64(0x94D049BB133111EB)
+    score ^= score >> np.uint64(31)
+    return int(np.argmax(score))
+
+
+def _hash(parts: list[str | int | None]) -> int:
+    text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
+    return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "big")
+
+
+def _exact(level: float) -> str:
+    if not math.isfinite(level):
+        raise ValueError(f"level {level} is not finite")
+    # float32 because the manifest stores that, and whoever reads it must get the same seed; + 0.0 turns -0.0 into 0.0.
+    return float(struct.unpack("<f", struct.pack("<f", level + 0.0))[0]).hex()

@@ -1,0 +1,58 @@
+"""Condition `silence`: zeros. Negative.
+
+Conventions
+    `standard`: as many zeros as the clip has samples, at the clip's rate; one file per (rate, length) for the whole build.
+    `released`: one file of 5 s at 11025 Hz for all, as the released generator makes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsrobust.conditions import reference
+from avsrobust.conditions.base import RELEASED, STANDARD, Choice, Chooser, Condition, Scene, one_of, option
+from avsrobust.conditions.sounds import SHARED, MadeSound
+from avsrobust.manifest import NEGATIVE
+
+
+@dataclass(frozen=True)
+class SilentSound(MadeSound):
+    """Zeros."""
+
+    def samples(self, data_root: Path) -> NDArray[np.int16]:
+        """Return int16 [num_samples] of zeros."""
+        return np.zeros(self.num_samples, dtype=np.int16)
+
+
+@dataclass(frozen=True)
+class Silence(Condition):
+    """Zeros instead of the clip's sound."""
+
+    name: ClassVar[str] = "silence"
+    polarity: ClassVar[str] = NEGATIVE
+
+    generator: str = option(one_of(STANDARD, RELEASED), STANDARD)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Say what the released silence is."""
+        if self.generator == STANDARD:
+            return ()
+        return ("silence: as the released AVSBench-Robust generator makes it, 5 s at 11025 Hz for every clip",)
+
+    def prepare(self, scene: Scene) -> Chooser:
+        """Return the function that chooses."""
+        if self.generator == RELEASED:
+            samples, rate = reference.silence()
+            released = Choice(_silent(rate, len(samples)))
+            return lambda clip, seed, level: released
+        return lambda clip, seed, level: Choice(_silent(clip.sound.sample_rate, clip.sound.num_samples))
+
+
+def _silent(sample_rate: int, num_samples: int) -> SilentSound:
+    return SilentSound(f"audio/silence/{sample_rate}Hz-{num_samples}.wav", SHARED, sample_rate, num_samples)
