@@ -58,7 +58,7 @@ class Avsbench:
         self.root = root
 
     def write(self, relative: str, content: bytes) -> Path:
-        path = self.root / relative
+        path = self.root / relative.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         return path

@@ -68,7 +68,7 @@ class Ms3Labels:
             return ()
         rules = "; ".join(f"{count} clips matched by {title}" for title, count in self.rules.items())
         notes = [f"categories are AVSBench-semantic's, {SUBSET} rows of {self.table} ({rules})"]
-        without = [name for name in names if name not in self.labels]
+        without = sorted(name for name in names if name not in self.labels)
         if without:
             shown = ", ".join(without[:NAMES_SHOWN]) + (", ..." if len(without) > NAMES_SHOWN else "")
             notes.append(

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from avsrobust.datasets.tables import Table, read_table
+from avsrobust.errors import DataSetError
+
+PLAIN = "name,category,split\na,dog,test\nb,cat,val\n"
+
+
+def read(root: Path, content: str | bytes) -> Table:
+    (root / "t.csv").write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_table(root, "t.csv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PLAIN,
+        PLAIN.replace("\n", "\r\n"),
+        PLAIN.rstrip(),
+        b"\xef\xbb\xbf" + PLAIN.encode(),
+        PLAIN.replace("a,dog", '"a","dog"'),
+        PLAIN.replace("a,dog", " a , dog "),
+        PLAIN.replace("\nb", "\n\n , ,\nb"),
+        PLAIN.replace("test\n", "test,\n"),
+        PLAIN.replace("name,category", "Name, CATEGORY"),
+    ],
+    ids=["plain", "crlf", "no newline", "bom", "quoted", "blanks", "blank lines", "trailing comma", "other case"],
+)
+def test_reads_the_same_rows_however_they_are_written(tmp_path: Path, content: str | bytes) -> None:
+    table = read(tmp_path, content)
+    assert [row.cells for row in table.rows] == [("a", "dog", "test"), ("b", "cat", "val")]
+    assert table.require("name", "split") == {"name": 0, "split": 2}
+    assert table.findings == ()
+
+
+def test_a_quoted_cell_may_hold_commas_quotes_and_line_ends(tmp_path: Path) -> None:
+    table = read(tmp_path, 'name,split\n"a,""b""\nc",test\n')
+    assert table.rows[0].cells == ('a,"b"\nc', "test")
+
+
+def test_rows_that_do_not_fit_the_header_are_findings_with_their_line(tmp_path: Path) -> None:
+    table = read(tmp_path, PLAIN + "c\nd,dog,test,more\n")
+    assert len(table.rows) == 2
+    assert [str(finding) for finding in table.findings] == [
+        "t.csv:4: found 1 cells; expected 3, as in the header",
+        "t.csv:5: found 4 cells; expected 3, as in the header",
+    ]
+    assert [finding.clip_id for finding in table.findings] == ["line 4", "line 5"]
+
+
+def test_missing_columns_are_named_and_those_found_listed(tmp_path: Path) -> None:
+    table = read(tmp_path, PLAIN)
+    with pytest.raises(DataSetError, match=r"t.csv: has no column vid, label; found the columns name, category, split"):
+        table.require("vid", "split", "label")
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    table = read(tmp_path, "name,split,split\na,test,val\n")
+    with pytest.raises(DataSetError, match="has the column 'split' twice"):
+        table.require("split")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "t.csv: found no header"),
+        (b"name,split\n", "t.csv: found a header without rows"),
+        ("name,split\né,test\n".encode("latin-1"), "t.csv: is not UTF-8"),
+        ("name,split\na,test\n".encode("utf-16"), "t.csv: is not UTF-8"),
+        (b'name,split\n"a,test\nb,val\n', "t.csv: is no well-formed csv"),
+    ],
+    ids=["empty", "header only", "latin-1", "utf-16", "unclosed quote"],
+)
+def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(DataSetError, match=message):
+        read(tmp_path, content)
+
+
+def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").mkdir()
+    with pytest.raises(DataSetError, match=r"t.csv: cannot be read"):
+        read_table(tmp_path, "t.csv")
