@@ -191,8 +191,8 @@ class _Subject:
 
     def _check_frame_state(self) -> None:
         first, second = self._make(8), self._make(9)
+        before = self._answer(first)
         encoded = self._encode(first.copy())
-        before = self._segment(encoded, first.copy())
         self._encode(second.copy())
         after = self._segment(encoded, first.copy())
         _require_equal(before, after, "encode_frames stores something that segment reads; return it instead")
@@ -250,8 +250,9 @@ class _Subject:
             raise AdapterError(f"{what} raised {type(error).__name__}: {' '.join(str(error).split())[:400]}") from error
 
     def _make(
-        self, seed: int, *, batch: int = 1, num_frames: int = LENGTHS[0], size: tuple[int, int] = SIZES[0]
+        self, seed: int, *, batch: int = 1, num_frames: int = LENGTHS[0], size: tuple[int, int] | None = None
     ) -> _Input:
+        size = size or SIZES[0]
         generator = torch.Generator().manual_seed(seed)
         frames = torch.randint(0, 256, (batch, num_frames, 3, *size), dtype=torch.uint8, generator=generator)
         audio = self._make_sound(batch, num_frames, generator)

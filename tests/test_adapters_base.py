@@ -37,7 +37,7 @@ def test_audio_input_of_refuses_what_no_front_end_makes(value: object, message: 
 
 
 def test_default_load_takes_neither_checkpoint_nor_options() -> None:
-    with pytest.raises(AdapterError, match="--checkpoint x.pth: Adapter takes none"):
+    with pytest.raises(AdapterError, match=r"--checkpoint x\.pth: Adapter takes none"):
         Adapter.load(Path("x.pth"), torch.device("cpu"))
     with pytest.raises(AdapterError, match="--option size: Adapter takes no options"):
         Adapter.load(None, torch.device("cpu"), size="3")

@@ -59,7 +59,7 @@ def test_what_breaks_the_contract_is_refused(output: object, message: str) -> No
 def test_one_nan_is_found() -> None:
     output = torch.zeros(2, 5, 3, 4)
     output[1, 4, 2, 3] = float("nan")
-    with pytest.raises(AdapterOutputError, match="returned NaN in 0.83%"):
+    with pytest.raises(AdapterOutputError, match=r"returned NaN in 0\.83%"):
         check(output)
 
 

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+import torch
+
+from avsrobust.adapters import lookup
+from avsrobust.adapters.lookup import BUILT_IN, find_adapter, known_adapters, load_adapter
+from avsrobust.adapters.yardsticks import Empty, Oracle
+from avsrobust.errors import AdapterError
+
+CPU = torch.device("cpu")
+MODEL = """
+import torch
+
+class Model:
+    audio = "log_mel"
+
+    @classmethod
+    def load(cls, checkpoint, device, size="3"):
+        model = cls()
+        model.size = int(size)
+        return model
+
+    def encode_frames(self, frames):
+        return frames
+
+    def segment(self, encoded, audio):
+        return torch.zeros(encoded.shape[0], encoded.shape[1], self.size, self.size)
+"""
+
+
+def write(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def restored_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(lookup, "_FOLDERS", set())
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch):
+    def apply(*points: EntryPoint) -> None:
+        monkeypatch.setattr(lookup, "entry_points", lambda group: points if group == lookup.ENTRY_POINT_GROUP else ())
+
+    return apply
+
+
+@pytest.mark.parametrize("entry", BUILT_IN, ids=lambda entry: entry.name)
+def test_every_built_in_can_be_found(entry: lookup.AdapterEntry) -> None:
+    assert f"{find_adapter(entry.name).__module__}:{find_adapter(entry.name).__qualname__}" == entry.target
+    assert entry.description
+
+
+def test_listing_imports_no_adapter() -> None:
+    code = (
+        "import sys; from avsrobust.adapters.lookup import known_adapters; known_adapters(); "
+        "print(any(n.startswith(('avsrobust.adapters.y', 'avsrobust.adapters.p', 'model_adapters')) for n in sys.modules))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
+
+
+def test_unknown_names_get_suggestions_and_the_list() -> None:
+    with pytest.raises(AdapterError, match=r"--adapter orcale: unknown; .*oracle, visual_prior.*did you mean 'oracle'"):
+        find_adapter("orcale")
+
+
+def test_a_file_names_a_class(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.py", MODEL)
+    found = find_adapter(f"{path}:Model")
+    assert found.load(None, CPU, size="7").size == 7
+
+
+def test_a_file_imports_its_neighbours_also_later(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "eager_part.py", "NAME = 'a'")
+    write(tmp_path / "a" / "late_part.py", "NAME = 'late'")
+    late = MODEL.replace("model = cls()", "from late_part import NAME; model = cls(); model.late = NAME")
+    path = write(tmp_path / "a" / "model.py", "import eager_part\nNAME = eager_part.NAME\n" + late)
+    adapter = find_adapter(f"{path}:Model")
+    assert sys.modules[adapter.__module__].NAME == "a"
+    assert adapter.load(None, CPU).late == "late"
+
+
+def test_two_files_have_neighbours_of_one_name(tmp_path: Path) -> None:
+    names = []
+    for folder in ("a", "b"):
+        write(tmp_path / folder / "shared_name_part.py", f"NAME = '{folder}'")
+        path = write(tmp_path / folder / "model.py", "import shared_name_part\nNAME = shared_name_part.NAME\n" + MODEL)
+        adapter = find_adapter(f"{path}:Model")
+        names.append(sys.modules[adapter.__module__].NAME)
+    assert names == ["a", "b"]
+
+
+def test_a_module_beside_the_user_names_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "their_package" / "their_module.py", MODEL)
+    monkeypatch.chdir(tmp_path)
+    assert find_adapter("their_package.their_module:Model").__name__ == "Model"
+
+
+@pytest.mark.parametrize(
+    ("content", "spec", "message"),
+    [
+        ("def broken(:\n", "m.py:Model", r"m\.py: importing it raised SyntaxError: .*put that right"),
+        ("import no_such_module_here\n", "m.py:Model", "raised ModuleNotFoundError: .*no_such_module_here.*line 1"),
+        ("x = 1\nraise RuntimeError('two\\nlines')\n", "m.py:Model", r"RuntimeError: two lines \(.*m\.py, line 2\)"),
+        ("quit()\n", "m.py:Model", "raised (SystemExit|NameError)"),
+        (MODEL, "m.py:Modle", "has no class 'Modle'; did you mean 'Model'"),
+        (MODEL, "m.py:Xyz", "has no class 'Xyz'; it has Model"),
+        (MODEL, "m.py", "names no class; expected file.py:Class"),
+        ("Model = 3\n", "m.py:Model", "is a int; expected a class with load, encode_frames, segment"),
+        ("class Model:\n    def load(): pass\n", "m.py:Model", "class Model has no encode_frames, segment"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, content: str, spec: str, message: str) -> None:
+    write(tmp_path / "m.py", content)
+    with pytest.raises(AdapterError, match=message) as caught:
+        find_adapter(f"{tmp_path}/{spec}")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_module_are_named(tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match=r"none\.py: not found"):
+        find_adapter(f"{tmp_path}/none.py:Model")
+    with pytest.raises(AdapterError, match="found no module no_such_package; install"):
+        find_adapter("no_such_package.models:Model")
+    with pytest.raises(AdapterError, match=r"found no module avsrobust\.no_such; install"):
+        find_adapter("avsrobust.no_such:Model")
+
+
+def test_a_module_that_misses_a_dependency_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "needy_module.py", "import detectron_not_here\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AdapterError, match=r"importing needy_module raised ModuleNotFoundError: .*detectron_not_here"):
+        find_adapter("needy_module:Model")
+
+
+def test_registered_names_are_found_and_listed(register) -> None:
+    register(EntryPoint("theirs", "avsrobust.adapters.yardsticks:Empty", lookup.ENTRY_POINT_GROUP))
+    assert find_adapter("theirs") is Empty
+    assert [entry.name for entry in known_adapters()][:2] == ["theirs", "oracle"]
+
+
+def test_a_users_definition_wins_over_a_built_in_with_a_warning(register, caplog: pytest.LogCaptureFixture) -> None:
+    register(EntryPoint("oracle", "avsrobust.adapters.yardsticks:Empty", lookup.ENTRY_POINT_GROUP))
+    assert find_adapter("oracle") is Empty
+    assert "yardsticks:Empty (an installed package) is used instead of the built-in avsrobust" in caplog.text
+    assert [entry.name for entry in known_adapters()].count("oracle") == 1
+
+
+def test_two_packages_with_one_name_are_refused(register) -> None:
+    register(
+        EntryPoint("theirs", "a:A", lookup.ENTRY_POINT_GROUP), EntryPoint("theirs", "b:B", lookup.ENTRY_POINT_GROUP)
+    )
+    with pytest.raises(AdapterError, match=r"'theirs': registered by .* and by .*uninstall one"):
+        find_adapter("theirs")
+
+
+def test_load_adapter_keeps_the_runners_options_to_itself() -> None:
+    adapter = load_adapter("oracle", checkpoint=None, device=CPU, options={"vggish": "w.pth"})
+    assert isinstance(adapter, Oracle)
+
+
+def test_load_adapter_explains_what_goes_wrong(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.py", MODEL)
+    spec = f"{path}:Model"
+    with pytest.raises(AdapterError, match=r"--option sise: unknown to .*takes size; did you mean 'size'"):
+        load_adapter(spec, checkpoint=None, device=CPU, options={"sise": "3"})
+    with pytest.raises(AdapterError, match=r"load raised ValueError: invalid literal.*model\.py, line 10"):
+        load_adapter(spec, checkpoint=None, device=CPU, options={"size": "x"})
+    with pytest.raises(AdapterError, match=r"--checkpoint .*w\.pth: not found; expected the weights of"):
+        load_adapter(spec, checkpoint=tmp_path / "w.pth", device=CPU, options={})
+
+
+def test_load_adapter_takes_a_class_and_needs_its_audio() -> None:
+    class Deaf:
+        @classmethod
+        def load(cls, checkpoint, device):
+            return cls()
+
+        def encode_frames(self, frames): ...
+
+        def segment(self, encoded, audio): ...
+
+    with pytest.raises(AdapterError, match="audio: found None; expected AudioInput"):
+        load_adapter(Deaf, checkpoint=None, device=CPU, options={})
+    Deaf.audio = "embedding"  # type: ignore[attr-defined]
+    assert isinstance(load_adapter(Deaf, checkpoint=None, device=CPU, options={}), Deaf)
