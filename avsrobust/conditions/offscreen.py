@@ -13,8 +13,8 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ from avsrobust.conditions.sounds import sound_of
 from avsrobust.datasets.clips import Clip
 from avsrobust.datasets.taxonomy import LEAST_SUITABLE
 from avsrobust.manifest import NEGATIVE
+
+Key = TypeVar("Key")
 
 _UNKNOWN = "its categories are not known, so no sound can be told to be off-screen"
 
@@ -85,55 +87,74 @@ def _kinds_fit(kinds: frozenset[str], donor_kinds: frozenset[str]) -> bool:
     return not donor_kinds & (kinds | unsuitable)
 
 
+Flags = NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class _Pool:
-    """The donors some clips may draw from: by category, or all in one group."""
+    """Donors that some clips may draw from, by position: one group, or a group per category."""
 
     category_hashes: NDArray[np.uint64]
-    groups: tuple[tuple[tuple[Clip, ...], NDArray[np.uint64]], ...]
+    groups: tuple[tuple[NDArray[np.intp], NDArray[np.uint64]], ...]
 
-    @classmethod
-    def of(cls, donors: Iterable[Clip], by_category: bool) -> _Pool:
-        grouped: dict[str, list[Clip]] = {}
-        for donor in donors:
-            grouped.setdefault(donor.labels[0] if by_category else "", []).append(donor)
-        names = sorted(grouped)
-        groups = tuple((tuple(grouped[name]), _clip_hashes(grouped[name])) for name in names)
-        return cls(candidate_hashes("category", names), groups)
-
-    def draw(self, seed: int) -> Clip | None:
+    def draw(self, seed: int) -> int | None:
         if not self.groups:
             return None
-        clips, hashes = self.groups[rendezvous(seed, self.category_hashes)]
-        return clips[rendezvous(seed, hashes)]
+        members, hashes = self.groups[rendezvous(seed, self.category_hashes)]
+        return int(members[rendezvous(seed, hashes)])
 
 
-def _clip_hashes(clips: Sequence[Clip]) -> NDArray[np.uint64]:
-    return candidate_hashes("clip", (clip.clip_id for clip in clips))
-
-
-@dataclass
 class _Donors:
     """The clips of one split that can lend their sound; pools are made once per set of kinds or categories."""
 
-    clips: tuple[Clip, ...]
-    by_category: bool
-    _by_kinds: dict[frozenset[str], _Pool] = field(default_factory=dict)
-    _by_labels: dict[frozenset[str], _Pool] = field(default_factory=dict)
+    def __init__(self, clips: Sequence[Clip], by_category: bool) -> None:
+        self._clips = clips
+        self._hashes = candidate_hashes("clip", (clip.clip_id for clip in clips))
+        self._group = np.array([clip.labels[0] if by_category else "" for clip in clips])
+        self._with_label = _flags([clip.labels for clip in clips])
+        self._with_kinds = _flags([(frozenset(clip.broad),) for clip in clips])
+        self._by_kinds: dict[frozenset[str], _Pool] = {}
+        self._by_labels: dict[frozenset[str], _Pool] = {}
 
-    def of_other_kind(self, clip: Clip) -> _Pool:
+    def of_other_kind(self, clip: Clip, seed: int) -> Clip | None:
         kinds = frozenset(clip.broad)
         if kinds not in self._by_kinds:
-            fitting = (donor for donor in self.clips if _kinds_fit(kinds, frozenset(donor.broad)))
-            self._by_kinds[kinds] = _Pool.of(fitting, self.by_category)
-        return self._by_kinds[kinds]
+            fitting = [flags for others, flags in self._with_kinds.items() if _kinds_fit(kinds, others)]
+            self._by_kinds[kinds] = self._pool(self._any(fitting))
+        return self._draw(self._by_kinds[kinds], seed)
 
-    def of_other_category(self, clip: Clip) -> _Pool:
+    def of_other_category(self, clip: Clip, seed: int) -> Clip | None:
         labels = frozenset(clip.labels)
         if labels not in self._by_labels:
-            fitting = (donor for donor in self.clips if not labels & set(donor.labels))
-            self._by_labels[labels] = _Pool.of(fitting, self.by_category)
-        return self._by_labels[labels]
+            self._by_labels[labels] = self._pool(~self._any([self._with_label[label] for label in labels]))
+        return self._draw(self._by_labels[labels], seed)
+
+    def _any(self, flags: Sequence[Flags]) -> Flags:
+        held = np.zeros(len(self._clips), dtype=bool)
+        for entry in flags:
+            held |= entry
+        return held
+
+    def _pool(self, members: Flags) -> _Pool:
+        names = sorted(set(self._group[members].tolist()))
+        groups = (np.flatnonzero(members & (self._group == name)) for name in names)
+        return _Pool(candidate_hashes("category", names), tuple((group, self._hashes[group]) for group in groups))
+
+    def _draw(self, pool: _Pool, seed: int) -> Clip | None:
+        position = pool.draw(seed)
+        return None if position is None else self._clips[position]
+
+
+def _flags(values: Sequence[Iterable[Key]]) -> dict[Key, Flags]:
+    """Return, for every value, which of the sequence's entries hold it."""
+    positions: dict[Key, list[int]] = {}
+    for position, held in enumerate(values):
+        for value in held:
+            positions.setdefault(value, []).append(position)
+    flags = {value: np.zeros(len(values), dtype=bool) for value in positions}
+    for value, members in positions.items():
+        flags[value][members] = True
+    return flags
 
 
 def _standard(scene: Scene) -> Chooser:
@@ -144,10 +165,10 @@ def _standard(scene: Scene) -> Chooser:
         if not clip.labels or not clip.broad:
             return Unavailable(_UNKNOWN)
         # A clip shares kinds and categories with itself, so it is in neither pool.
-        donor = donors[clip.split].of_other_kind(clip).draw(seed)
+        donor = donors[clip.split].of_other_kind(clip, seed)
         if donor is not None:
             return Choice(sound_of(donor), donor)
-        donor = donors[clip.split].of_other_category(clip).draw(seed)
+        donor = donors[clip.split].of_other_category(clip, seed)
         if donor is not None:
             return Choice(sound_of(donor), donor, fallback=True)
         return Unavailable(f"no clip of split '{clip.split}' is free of its categories ({', '.join(clip.labels)})")

@@ -163,7 +163,8 @@ def _front_end(value: object, where: str, key: str) -> str:
 def _text(content: Mapping[str, Any], key: str, where: str) -> str:
     value = content.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise RecipeError(f"{where}: key {key}: found {_type_of(value)}; expected a text; correct the file")
+        found = "an empty text" if isinstance(value, str) else _type_of(value)
+        raise RecipeError(f"{where}: key {key}: found {found}; expected a text; correct the file")
     return value
 
 

@@ -1,0 +1,123 @@
+"""Recipes: what loads, what is refused and how it is said."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from avsrobust.conditions.base import options_of
+from avsrobust.conditions.recipe import KIND, find_recipe, load_recipe, parse_recipe, read_yaml, recipes_folder
+from avsrobust.conditions.registry import CONDITIONS
+from avsrobust.errors import RecipeError
+
+BUNDLED = sorted(path.stem for path in recipes_folder().glob("*.yaml") if read_yaml(path).get("kind") == KIND)
+STANDARD = read_yaml(recipes_folder() / "standard.yaml")
+
+
+def test_the_contracts_recipes_are_there():
+    assert {"standard", "reference"} <= set(BUNDLED)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_recipe_says_its_name_and_survives_the_manifest(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert parse_recipe(json.loads(json.dumps(recipe.as_dict())), "x") == recipe
+
+
+def test_standard_is_the_four_conditions_from_one_front_end():
+    recipe = load_recipe("standard")
+    assert recipe.condition_names == ("clean", "noise", "offscreen", "silence")
+    assert {entry.front_end for entry in recipe.entries} == {"vggish"}
+    assert [entry.condition.polarity for entry in recipe.entries] == ["positive", "negative", "negative", "negative"]
+
+
+def test_every_condition_goes_by_its_name_and_shows_its_options():
+    for name, condition in CONDITIONS.items():
+        assert condition.name == name
+        assert condition(**options_of(condition())) == condition()
+
+
+def test_a_path_names_a_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("kind: build\nname: mine\ndescription: d\nconditions: {clean: , noise: {front_end: librosa}}\n")
+    recipe = load_recipe(str(path))
+    assert recipe.name == "mine"
+    assert [entry.front_end for entry in recipe.entries] == ["vggish", "librosa"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "standrad",
+            r"--recipe standrad: found no recipe of that name; did you mean 'standard'\?; expected one of .*standard",
+        ),
+        ("../recipes/standard", "found no recipe of that name"),
+        ("nowhere.yaml", r"--recipe nowhere.yaml: found no such file; expected a YAML file"),
+        ("", "found no recipe of that name"),
+    ],
+)
+def test_unknown_recipes_are_refused(name, message):
+    with pytest.raises(RecipeError, match=message):
+        find_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: build\nkind: build\n", "a key is given twice"),
+        ("- 1\n", "found a list; expected a mapping"),
+        ("", "found nothing; expected a mapping"),
+        ("kind: [\n", "cannot be read as YAML"),
+        ("kind: !!python/object/apply:os.system [true]\n", "cannot be read as YAML"),
+        ("kind: train\n", r"key kind: found 'train'; expected 'build'; .*'avsrobust train'"),
+    ],
+)
+def test_files_that_are_no_build_recipe_are_refused(tmp_path, text, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_recipe(str(path))
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(RecipeError, match="cannot be read as YAML"):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"conditons": {}}, r"f: key conditons: not known; did you mean 'conditions'\?; expected one of kind, name"),
+        ({"conditions": {}}, "f: key conditions: found a mapping; expected a mapping of conditions"),
+        ({"conditions": None}, "f: key conditions: found nothing"),
+        ({"conditions": {"nose": {}}}, r"f: condition nose: not known; did you mean 'noise'\?"),
+        ({"conditions": {1: {}}}, "f: condition 1: not known"),
+        ({"conditions": {"noise": 3}}, "f: key conditions.noise: found 3; expected a mapping of options"),
+        (
+            {"conditions": {"noise": {"levle": 3}}},
+            r"f: key conditions.noise.levle: not known; expected one of front_end",
+        ),
+        (
+            {"conditions": {"noise": {"generator": "mine"}}},
+            "f: key conditions.noise.generator: found 'mine'; expected one of standard, released",
+        ),
+        ({"conditions": {"noise": {"generator": ["standard"]}}}, r"found \['standard'\]; expected one of"),
+        (
+            {"front_end": "vgish"},
+            r"f: key front_end: found 'vgish'; expected one of vggish, librosa; did you mean 'vggish'\?",
+        ),
+        ({"conditions": {"clean": {"front_end": 1}}}, "f: key conditions.clean.front_end: found 1"),
+        ({"name": 3}, "f: key name: found 3; expected a text"),
+        ({"description": " "}, "f: key description: found an empty text; expected a text"),
+    ],
+)
+def test_wrong_keys_are_named(change, message):
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe({**STANDARD, **change}, "f")
