@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from PIL import Image
@@ -26,6 +27,8 @@ from avsrobust.manifest import (
     remember_data_root,
     write_manifest,
 )
+from avsrobust.metrics import concatenate, frame_statistics
+from avsrobust.results import INDEX_COLUMNS, FailedClip, ScoreInfo, Scores
 
 SIZE = (16, 12)
 
@@ -243,3 +246,76 @@ def make_build_fixture(tmp_path: Path) -> Callable[..., Manifest]:
 def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """Four clips of S4 under the standard conditions. Tests must not change its files."""
     return make_build(tmp_path_factory.mktemp("tiny"))
+
+
+# Results without a model or a file, for everything that reads them.
+SCORED_SIZE = (12, 16)
+Predict = Callable[[np.ndarray, str, int], np.ndarray]
+
+
+def scored_targets(clip: int, frames: int = 2, empty: bool = False) -> np.ndarray:
+    """Targets of one clip, bool [frames, 12, 16]: a rectangle that grows with the clip's number."""
+    targets = np.zeros((frames, *SCORED_SIZE), np.bool_)
+    if not empty:
+        targets[:, 2 : 5 + clip % 7, 3 : 9 + clip % 5] = True
+    return targets
+
+
+def make_scores(
+    predict: str | Predict,
+    *,
+    model: str | None = None,
+    dataset: str = "s4",
+    split: str = "test",
+    clips: Sequence[int] = range(6),
+    conditions: Sequence[str] = STANDARD,
+    levels: Sequence[float] = (),
+    empty: Sequence[int] = (),
+    labels: Callable[[int], Sequence[str]] = lambda clip: ("dog",) if clip % 2 else ("cat",),
+    seed: int = 42,
+    failed: Sequence[str] = (),
+) -> Scores:
+    """Scores of clips of two frames; `predict` is a yardstick's name, or maps (target, condition, clip) to probabilities.
+
+    `levels` adds the positive condition ``mixture`` at each of them; the clips in `empty` have nothing in their masks.
+    """
+    of: Predict = YARDSTICK_MASKS[predict] if isinstance(predict, str) else predict
+    wanted = [(name, None) for name in conditions] + [("mixture", level) for level in levels]
+    records, statistics = [], []
+    for clip in clips:
+        targets = scored_targets(clip, empty=clip in empty)
+        masks = {key: of(targets, key[0], clip).astype(np.float32) for key in wanted}
+        clean = masks.get(("clean", None))
+        for (name, level), mask in masks.items():
+            statistics.append(frame_statistics(mask, targets))
+            for frame in range(len(targets)):
+                pair = None if clean is None or name == "clean" else (clean[frame] > 0.5, mask[frame] > 0.5)
+                records.append(
+                    {
+                        "split": split,
+                        "clip_id": f"clip{clip:03d}",
+                        "labels": list(labels(clip)),
+                        "condition": name,
+                        "polarity": "positive" if name in ("clean", "mixture") else "negative",
+                        "level": level,
+                        "frame": frame,
+                        "clean_intersection": None if pair is None else int((pair[0] & pair[1]).sum()),
+                        "clean_union": None if pair is None else int((pair[0] | pair[1]).sum()),
+                    }
+                )
+    failures = tuple(FailedClip(split, name, "ran out of memory") for name in failed)
+    info = ScoreInfo(model or (predict if isinstance(predict, str) else "net"), dataset, seed, failures)
+    return Scores(info, pd.DataFrame(records, columns=INDEX_COLUMNS), concatenate(statistics))
+
+
+YARDSTICK_MASKS: dict[str, Predict] = {
+    "oracle": lambda targets, condition, clip: targets * (condition in ("clean", "mixture")),
+    "visual_prior": lambda targets, condition, clip: targets * 1.0,
+    "empty": lambda targets, condition, clip: targets * 0.0,
+}
+
+
+@pytest.fixture(name="make_scores")
+def make_scores_fixture() -> Callable[..., Scores]:
+    """`make_scores`."""
+    return make_scores
