@@ -2,10 +2,11 @@
 
     python benchmarks/scoring.py [--clips 740]
 
-One 5-frame 224x224 clip: `frame_statistics`, then all four protocols; against three ways to count 255 thresholds, which
-give one protocol's F each. One data set: the statistics of CLIPS clips x 4 conditions x 5 frames, then all four protocols.
-Maps are smooth blobs with noise; "binary" is the hardest map for a histogram, two values only. Best of several repeats, the
-ways interleaved, so that a busy machine slows all of them.
+One 5-frame 224x224 clip: `frame_statistics`, then all four protocols; against 255 passes over the pixels that only count,
+without any F computed from the counts: in the papers' form (float32 masks, frame by frame) in numpy and in torch, as plain
+numpy on the whole clip, and in the quickest form found, which no paper uses. One data set: all four protocols from the
+statistics of CLIPS clips x 4 conditions x 5 frames. Maps are smooth blobs with noise; "binary" has two values only.
+Best of several repeats, the ways interleaved, so that a busy machine slows all of them.
 """
 
 from __future__ import annotations
