@@ -353,7 +353,9 @@ def same_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let adapters of different classes pass for one model, as the same one run again does."""
     names = ("adapter_class", "checkpoint_sha256", "manifest_sha256", "options")
     monkeypatch.setattr(
-        runner, "evaluation_identity", lambda *_, **choices: {**dict.fromkeys(names), "adapter": choices["spec"]}
+        runner,
+        "evaluation_identity",
+        lambda *_, **choices: {**dict.fromkeys(names), "adapter": choices["spec"], "save_masks": choices["save_masks"]},
     )
 
 
@@ -405,6 +407,23 @@ def test_a_finished_evaluation_is_not_run_again(tiny_build: Manifest, tmp_path: 
     assert model.encoded == []
     assert (again.clips, again.reused, digest(again)) == (4, 4, before)
     assert again.notes == ("already evaluated; nothing was run again",)
+
+
+def test_masks_are_not_lost_by_asking_without_them(tiny_build: Manifest, tmp_path: Path) -> None:
+    masks = run(tiny_build, Model(), tmp_path / "out", save_masks=True).masks
+    model = Model()
+    report = run(tiny_build, model, tmp_path / "out")
+    assert model.encoded == []
+    assert report.masks == masks
+    assert masks.exists()
+
+
+def test_masks_asked_for_later_are_made(tiny_build: Manifest, tmp_path: Path) -> None:
+    run(tiny_build, Model(), tmp_path / "out")
+    model = Model()
+    report = run(tiny_build, model, tmp_path / "out", save_masks=True)
+    assert len(model.encoded) == 4
+    assert report.masks.exists()
 
 
 @pytest.mark.usefixtures("same_identity")

@@ -40,7 +40,7 @@ class PartStore:
         self._pending: list[ScoredClip] = []
         self.discarded = False
         if self._folder.is_dir():
-            if _read_identity(self._folder) != dict(identity):
+            if parts_identity(output) != dict(identity):
                 self.discarded = any(self._folder.glob(f"*{_SCORES_SUFFIX}"))
                 shutil.rmtree(self._folder)
             else:
@@ -91,6 +91,14 @@ class PartStore:
         return sorted(self._folder.glob(f"*{_SCORES_SUFFIX}"))
 
 
+def parts_identity(output: Path) -> object:
+    """Return the identity of the evaluation whose parts are in `output`, or None where there are none."""
+    try:
+        return json.loads((output / PARTS_NAME / _IDENTITY_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def clips_in(scores: Scores) -> set[ClipKey]:
     """Return the clips, (split, clip_id), that `scores` holds."""
     return set(zip(scores.index["split"], scores.index["clip_id"], strict=True))
@@ -111,10 +119,3 @@ def merge_scores(parts: Iterable[Scores], info: ScoreInfo) -> Scores:
 
 def _mask_file(scores: Path) -> Path:
     return scores.with_name(scores.name.replace(_SCORES_SUFFIX, _MASKS_SUFFIX))
-
-
-def _read_identity(folder: Path) -> object:
-    try:
-        return json.loads((folder / _IDENTITY_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

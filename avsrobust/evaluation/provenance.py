@@ -85,7 +85,7 @@ def run_details(
         "frames": len(index),
         "frames_with_empty_target": int((scores.statistics.target_pixels[index] == 0).sum()),
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "batch_size": batch_size,
         "wall_time_s": round(wall_time_s, 3),
         "clips_per_s": round((num_clips - reused) / wall_time_s, 3),

@@ -5,14 +5,15 @@ Conventions
     itself fails (anything but `ClipError`) before any clip has succeeded, its error is raised at once: it would fail on all.
     ``scores.parquet`` holds the same bytes whatever the batch size and however often the evaluation was interrupted.
     Results of the same evaluation (`avsrobust.evaluation.identity`) are reused clip by clip; failed clips are tried again.
-    Results of another one in the same folder are replaced, at the end and whole.
+    Results of another one in the same folder are replaced, at the end and whole. Stored masks are kept where the same
+    evaluation is asked for without them.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionError, did_you_mean
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
 from avsrobust.evaluation.identity import evaluation_identity
-from avsrobust.evaluation.parts import PartStore, clips_in, merge_scores
+from avsrobust.evaluation.parts import PartStore, clips_in, merge_scores, parts_identity
 from avsrobust.evaluation.provenance import FinishedRun, find_finished, run_details
 from avsrobust.evaluation.samples import ClipRows, check_data, clips_of
 from avsrobust.evaluation.scoring import ScoredClip, Scorer, one_line
@@ -132,6 +133,8 @@ class _Evaluation:
         """Reuse what is finished, score the rest, write the results."""
         started = time.perf_counter()
         identity = self._identity()
+        if not self.save_masks and self._masks_are_there(identity):
+            return replace(self, save_masks=True).run()
         finished = find_finished(self.output, identity, save_masks=self.save_masks)
         if finished is not None and clips_in(finished.scores) == set(self._keys()):
             return self._report(reused=len(self.clips), failed=(), notes=("already evaluated; nothing was run again",))
@@ -176,6 +179,11 @@ class _Evaluation:
             save_masks=self.save_masks,
             output=self.output,
         )
+
+    def _masks_are_there(self, identity: Mapping[str, Any]) -> bool:
+        """Tell whether the same evaluation, finished or not, keeps masks: it has all that is asked for, and more."""
+        more = {**identity, "save_masks": True}
+        return parts_identity(self.output) == more or find_finished(self.output, more, save_masks=True) is not None
 
     def _keys(self) -> list[ClipKey]:
         return [(clip[0].split, clip[0].clip_id) for clip in self.clips]
