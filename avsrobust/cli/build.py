@@ -1,0 +1,108 @@
+"""`avsrobust build`: make the robust variants of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from avsrobust.cli.main import STATUS_INCOMPLETE
+from avsrobust.cli.options import (
+    DEFAULT_RECIPE,
+    DEFAULT_SEED,
+    ROBUST_ROOT,
+    build_name,
+    data_root_option,
+    given_data_root,
+)
+from avsrobust.cli.progress import note, progress_bar, warn
+
+if TYPE_CHECKING:
+    from avsrobust.build.build import BuildReport
+    from avsrobust.conditions.recipe import Recipe
+    from avsrobust.datasets.clips import DataSet
+
+_MOST_SKIPPED = 20
+
+
+@click.command()
+@click.option(
+    "--dataset", "dataset_name", required=True, metavar="s4|ms3|avss", help="The data set (v1s, v1m, v2 too)."
+)
+@click.option("--seed", default=DEFAULT_SEED, show_default=True, type=int, help="Seed of every draw.")
+@data_root_option
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder [default: robust/<dataset>-seed<seed>]."
+)
+@click.option("--recipe", "recipe_name", default=DEFAULT_RECIPE, show_default=True, metavar="NAME|FILE")
+@click.option("--split", "splits", multiple=True, help="Only these splits; repeatable [default: all].")
+@click.option("--dry-run", is_flag=True, help="Say what was found and what would be made; write nothing.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes.")
+@click.option("--engine", default="local", show_default=True, metavar="local|dask")
+@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler, for example tcp://10.0.0.1:8786.")
+@click.option("--on-error", default="fail", show_default=True, metavar="fail|skip", help="What to do with bad clips.")
+@click.option("--export", metavar="avsbench", help="Also write the trees that AVSBench-Robust's loaders read.")
+def build(
+    dataset_name: str,
+    seed: int,
+    data_root: Path | None,
+    output: Path | None,
+    recipe_name: str,
+    splits: tuple[str, ...],
+    dry_run: bool,
+    workers: int,
+    engine: str,
+    scheduler: str | None,
+    on_error: str,
+    export: str | None,
+) -> int:
+    """Make seeded silence, noise and off-screen variants of a data set, and their manifest."""
+    from avsrobust.build.build import build as build_benchmark
+    from avsrobust.conditions.recipe import load_recipe
+    from avsrobust.datasets.read import read_dataset
+
+    recipe = load_recipe(recipe_name)
+    dataset = read_dataset(dataset_name, given_data_root(data_root), splits=splits or None, workers=workers)
+    if dry_run:
+        return _describe(dataset, recipe, seed)
+    folder = output or ROBUST_ROOT / build_name(dataset.name, seed, recipe.name)
+    with progress_bar(f"building {dataset.name}") as progress:
+        report = build_benchmark(
+            dataset,
+            recipe,
+            seed,
+            folder,
+            workers=workers,
+            engine=engine,
+            scheduler=scheduler,
+            on_error=on_error,
+            export=export,
+            progress=progress,
+        )
+    return _tell(report)
+
+
+def _describe(dataset: DataSet, recipe: Recipe, seed: int) -> int:
+    from avsrobust.build.describe import describe
+    from avsrobust.build.listing import read_listing
+    from avsrobust.build.plan import plan
+
+    planned = plan(dataset.clips, recipe, seed, dataset.off_screen_obstacle, read_listing(dataset, recipe))
+    for line in describe(dataset, planned).lines():
+        click.echo(line)
+    return STATUS_INCOMPLETE if dataset.findings else 0
+
+
+def _tell(report: BuildReport) -> int:
+    for message in report.notes:
+        note(message)
+    for entry in report.skipped[:_MOST_SKIPPED]:
+        note(f"  {entry.clip_id}{f', {entry.condition}' if entry.condition else ''}: {entry.reason}")
+    if len(report.skipped) > _MOST_SKIPPED:
+        note(f"  ... and {len(report.skipped) - _MOST_SKIPPED} more, in the manifest's metadata")
+    if report.skipped:
+        warn(f"{len(report.skipped)} clips or rows were left out; the manifest lists them")
+    note(f"{report.rows} rows; {report.rendered} files made, {report.reused} found")
+    click.echo(report.manifest)
+    return STATUS_INCOMPLETE if report.skipped else 0
