@@ -205,10 +205,10 @@ def test_progress_is_reported(tmp_path: Path) -> None:
 def test_a_tree_made_with_other_arguments_is_refused(tmp_path: Path) -> None:
     write_toy(tmp_path, "ms3", clips=1)
     before = checksums(tmp_path)
-    with pytest.raises(OptionError, match=r"found the toy of 1 clips of ms3 with seed 0; expected 2 clips of ms3"):
+    with pytest.raises(OptionError, match=r"found the toy of 1 clip of ms3 with seed 0; expected 2 clips of ms3"):
         write_toy(tmp_path, "ms3", clips=2)
     with pytest.raises(
-        OptionError, match=r"found the toy of 1 clips of ms3 with seed 0; expected 1 clips of avss with seed 1"
+        OptionError, match=r"found the toy of 1 clip of ms3 with seed 0; expected 1 clip of avss with seed 1"
     ):
         write_toy(tmp_path, "avss", clips=1, seed=1)
     assert checksums(tmp_path) == before

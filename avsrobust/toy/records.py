@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from avsrobust.errors import OptionError
-from avsrobust.files import write_text
+from avsrobust.files import require_writable, write_text
 
 RECORD_NAME = "toy.json"
 TREES: Mapping[str, str] = {"s4": "Single-source", "ms3": "Multi-sources", "avss": "AVSBench_semantic"}
@@ -34,14 +34,16 @@ class Record:
     format: int = _FORMAT
 
     def __str__(self) -> str:
-        text = f"{self.clips} clips of {self.dataset} with seed {self.seed}"
+        clips = "1 clip" if self.clips == 1 else f"{self.clips} clips"
+        text = f"{clips} of {self.dataset} with seed {self.seed}"
         return text if self.format == _FORMAT else f"{text} by another version of avsrobust"
 
 
 def claim(out: Path, wanted: Record) -> dict[str, Record]:
     """Check that `wanted` may be written below `out`, record it, and return all records there by data set.
 
-    Raises `OptionError` where a tree is there that was not made by the toy, or with other arguments.
+    Raises `OptionError` where a tree is there that was not made by the toy, or with other arguments, or where `out`
+    cannot be written; what is refused is left untouched.
     """
     records = _read_records(out)
     others = [record for record in records.values() if record.dataset == wanted.dataset or not _fits(record, wanted)]
@@ -54,6 +56,7 @@ def claim(out: Path, wanted: Record) -> dict[str, Record]:
         raise OptionError(
             f"{tree}: is there already, and 'avsrobust toy' did not make it; choose another folder for the toy"
         )
+    require_writable(out)
     write_text(out / TREES[wanted.dataset] / RECORD_NAME, json.dumps(asdict(wanted), indent=1) + "\n")
     return {**records, wanted.dataset: wanted}
 

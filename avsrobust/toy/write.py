@@ -17,7 +17,7 @@ from avsrobust.conditions.seeds import check_seed
 from avsrobust.datasets.clips import DATASETS
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import OptionError, did_you_mean
-from avsrobust.files import remove_temporaries, require_writable, write_text
+from avsrobust.files import remove_temporaries, write_text
 from avsrobust.toy.catalogue import S4_CATEGORY
 from avsrobust.toy.records import TREES, Record, claim
 from avsrobust.toy.scenes import Scene, plan_scene
@@ -61,7 +61,6 @@ def write_toy(
     if clips < 1:
         raise OptionError(f"--clips: found {clips}; expected at least 1")
     check_seed(seed)
-    require_writable(out)
     records = claim(out, Record(dataset, clips, seed))
     remove_temporaries(out / TREES[dataset])
     jobs = list(_jobs(out, dataset, records))
