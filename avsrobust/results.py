@@ -79,11 +79,13 @@ class Scores:
     """Statistics of N scored frames.
 
     `index` is a data frame of N rows with the columns `INDEX_COLUMNS`; row i belongs to entry i of `statistics`.
+    `source` is the file they were read from, for messages.
     """
 
     info: ScoreInfo
     index: pd.DataFrame
     statistics: FrameStatistics
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def read_scores(path: Path | str) -> Scores:
     counts = {name: table.column(name).to_numpy().astype(np.int64) for name in COUNT_COLUMNS}
     histograms = {name: _histogram(table.column(name), table.num_rows) for name in HISTOGRAM_COLUMNS}
     index = table.select(INDEX_COLUMNS).to_pandas()
-    return Scores(info, index, FrameStatistics(**counts, **histograms))
+    return Scores(info, index, FrameStatistics(**counts, **histograms), path)
 
 
 def write_run(path: Path, run: Run) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsrobust.audio.features import librosa_log_mel, vggish_log_mel
@@ -194,6 +194,7 @@ def test_statistics_of_a_constant_and_of_a_step() -> None:
     assert step["level"] == pytest.approx((1000 - np.log(2)) / 2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), min_size=1, max_size=25))
 def test_auroc_counts_pairs(rows: list[tuple[int, bool, int]]) -> None:
     scores = np.array([float(row[0]) for row in rows])

@@ -7,7 +7,7 @@ Conventions
 """
 
 from avsrobust.metrics.binary import f_measure, false_positive_rate, mask_iou
-from avsrobust.metrics.bootstrap import PairedDifference, paired_bootstrap
+from avsrobust.metrics.bootstrap import PairedDifference, paired_bootstrap, paired_bootstraps
 from avsrobust.metrics.clips import ClipScores, activated_area, clip_scores
 from avsrobust.metrics.frames import FrameStatistics, concatenate, empty_prediction, frame_statistics, take
 from avsrobust.metrics.gscores import CLEAN, NEGATIVES, g_score
@@ -54,6 +54,7 @@ __all__ = [
     "mask_iou",
     "mask_overlap",
     "paired_bootstrap",
+    "paired_bootstraps",
     "summarise",
     "take",
     "threshold_curve",

@@ -8,7 +8,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -24,9 +24,9 @@ _INTERVAL = (2.5, 97.5)
 _BLOCK_DRAWS = 1 << 20
 
 
-def _clean(measure: str) -> Callable[[Floats], Floats]:
-    column = MEASURES.index(measure)
-    return lambda scores: scores[..., 0, column]
+def _under(condition: str, measure: str) -> Callable[[Floats], Floats]:
+    place, column = _CONDITIONS.index(condition), MEASURES.index(measure)
+    return lambda scores: scores[..., place, column]
 
 
 def _negative(measure: str) -> Callable[[Floats], Floats]:
@@ -35,14 +35,14 @@ def _negative(measure: str) -> Callable[[Floats], Floats]:
 
 
 def _g(measure: str) -> Callable[[Floats], Floats]:
-    return lambda scores: g_scores(_clean(measure)(scores), _negative(measure)(scores))
+    return lambda scores: g_scores(_under(CLEAN, measure)(scores), _negative(measure)(scores))
 
 
 # Each maps scores [..., 4 conditions, 3 measures] to [...]; NaN where a condition is missing.
 STATISTICS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
     {
-        "mIoU": _clean("miou"),
-        "F": _clean("f"),
+        "mIoU": _under(CLEAN, "miou"),
+        "F": _under(CLEAN, "f"),
         "mIoU-": _negative("miou"),
         "F-": _negative("f"),
         "G_mIoU": _g("miou"),
@@ -50,6 +50,15 @@ STATISTICS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
         "G_FPR": _negative("fpr"),
     }
 )
+# The same under one negative condition; named as the columns of the report.
+CONDITION_STATISTICS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
+    {
+        f"{condition}_{title}": _under(condition, measure)
+        for condition in NEGATIVES
+        for title, measure in (("mIoU", "miou"), ("F", "f"), ("FPR", "fpr"))
+    }
+)
+_KNOWN = {**STATISTICS, **CONDITION_STATISTICS}
 
 
 @dataclass(frozen=True)
@@ -75,26 +84,43 @@ class PairedDifference:
 def paired_bootstrap(
     a: ClipScores, b: ClipScores, statistic: str, samples: int, generator: np.random.Generator
 ) -> PairedDifference:
-    """Return the difference of `statistic` (a key of `STATISTICS`) between two models over their common clips.
+    """Return the difference of a statistic between two models over their common clips.
 
+    `statistic` is a key of `STATISTICS` or `CONDITION_STATISTICS`.
     Raises `OptionError` for an unknown statistic, `MetricInputError` where the two do not fit together.
     """
-    if statistic not in STATISTICS:
-        raise OptionError(
-            f"statistic: found '{statistic}'; expected one of {', '.join(STATISTICS)}{did_you_mean(statistic, STATISTICS)}"
-        )
+    return paired_bootstraps(a, b, [statistic], samples, generator)[0]
+
+
+def paired_bootstraps(
+    a: ClipScores, b: ClipScores, statistics: Sequence[str], samples: int, generator: np.random.Generator
+) -> tuple[PairedDifference, ...]:
+    """Return `paired_bootstrap` of several statistics, all from the same resamples."""
+    for name in statistics:
+        if name not in _KNOWN:
+            raise OptionError(
+                f"statistic: found '{name}'; expected one of {', '.join(_KNOWN)}{did_you_mean(name, _KNOWN)}"
+            )
     if samples < 1:
         raise OptionError(f"samples: found {samples}; expected at least 1; 10000 is usual")
     sums, clips = _common_sums(a, b)
-    of = STATISTICS[statistic]
-    score_a, score_b = (float(value) for value in of(_ratio(sums.sum(axis=0))))
+    scores = _ratio(sums.sum(axis=0))
+    # Without a common clip there is nothing to draw from, and every score is undefined.
+    resampled = [_resampled(sums, draws) for draws in _resamples(clips, samples, generator)] if clips else []
+    return tuple(_difference(name, scores, resampled, clips) for name in statistics)
+
+
+def _difference(name: str, scores: Floats, resampled: Sequence[Floats], clips: int) -> PairedDifference:
+    of = _KNOWN[name]
+    score_a, score_b = (float(value) for value in of(scores))
     if np.isnan(score_a) or np.isnan(score_b):
-        return PairedDifference(statistic, None, None, None, None, None, None, clips, 0)
-    differences = np.concatenate([_differences(of, sums, draws) for draws in _resamples(clips, samples, generator)])
+        return PairedDifference(name, None, None, None, None, None, None, clips, 0)
+    pairs = np.concatenate([of(block) for block in resampled])
+    differences = pairs[:, 0] - pairs[:, 1]
     differences = differences[~np.isnan(differences)]
     low, high = _interval(differences)
     return PairedDifference(
-        statistic, score_a, score_b, score_a - score_b, low, high, _p(differences), clips, len(differences)
+        name, score_a, score_b, score_a - score_b, low, high, _p(differences), clips, len(differences)
     )
 
 
@@ -142,12 +168,10 @@ def _resamples(clips: int, samples: int, generator: np.random.Generator) -> Iter
         yield np.bincount(draws.ravel(), minlength=size * clips).reshape(size, clips).astype(np.float64)
 
 
-def _differences(of: Callable[[Floats], Floats], sums: Floats, draws: Floats) -> Floats:
-    clips = len(sums)
-    totals = (draws @ sums.reshape(clips, -1)).reshape(len(draws), *sums.shape[1:])
-    scores = of(_ratio(np.moveaxis(totals, 1, 0)))
-    difference: Floats = scores[:, 0] - scores[:, 1]
-    return difference
+def _resampled(sums: Floats, draws: Floats) -> Floats:
+    """Scores of every resample, [resamples, 2 models, 4 conditions, 3 measures]."""
+    totals = (draws @ sums.reshape(len(sums), -1)).reshape(len(draws), *sums.shape[1:])
+    return _ratio(np.moveaxis(totals, 1, 0))
 
 
 def _interval(differences: Floats) -> tuple[float | None, float | None]:

@@ -1,0 +1,216 @@
+"""Tables for programs: csv, json, parquet.
+
+Conventions
+    Fractions at full precision: the shortest decimal that reads back as the same float64. Undefined is an empty cell, null.
+    csv holds the columns of CONTRACT section 7 and nothing else (RFC 4180 quoting, "\\n" at the end of lines); json holds
+    everything; parquet holds csv's columns and what stands beside them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avsrobust import __version__
+from avsrobust.metrics import DatasetScore, MaskOverlap, ThresholdCurve
+from avsrobust.report.columns import METRICS
+from avsrobust.report.diagnostics import Diagnostics
+from avsrobust.report.tables import Line, Subject, Table
+
+REPORT_VERSION = 1
+_INTEGERS = ("clips", "clips_left_out", "empty_frames", "failed_clips")
+_TEXTS = ("model", "name", "dataset", "split", "protocol", "category", "source")
+
+
+def render_csv(table: Table) -> str:
+    """Return the table as csv."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(table.columns)
+    for line in table.lines:
+        cells = line.cells()
+        writer.writerow(["" if cells[name] is None else cells[name] for name in table.columns])
+    return stream.getvalue()
+
+
+def render_json(table: Table) -> str:
+    """Return the table, its floors, conditions, diagnostics, notes and warnings as JSON."""
+    content = {
+        "avsrobust": __version__,
+        "report_version": REPORT_VERSION,
+        "columns": list(table.columns),
+        "metrics": {name: _metric(name) for name in METRICS},
+        "protocols": {protocol.name: asdict(protocol) for protocol in table.protocols},
+        "lines": [_line(line) for line in table.lines],
+        "diagnostics": [_subject(subject) for subject in table.subjects],
+        "notes": list(table.notes),
+        "warnings": list(table.warnings),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def render_parquet(table: Table) -> bytes:
+    """Return csv's columns, the floors (``floor_`` and the column) and the diagnostics as a parquet file."""
+    rows = [_flat(line) for line in table.lines]
+    names = list(_flat_names(table))
+    columns = {name: pa.array([row[name] for row in rows], type=_type(name)) for name in names}
+    metadata = {
+        "avsrobust.report_version": str(REPORT_VERSION),
+        "avsrobust.version": __version__,
+        "avsrobust.protocols": json.dumps({entry.name: asdict(entry) for entry in table.protocols}),
+        "avsrobust.notes": json.dumps(table.notes, ensure_ascii=False),
+        "avsrobust.warnings": json.dumps(table.warnings, ensure_ascii=False),
+    }
+    schema = pa.schema([pa.field(name, _type(name)) for name in names], metadata=metadata)
+    stream = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=schema), stream, compression="zstd")
+    return stream.getvalue()
+
+
+def _metric(name: str) -> dict[str, Any]:
+    metric = METRICS[name]
+    bounds = [metric.lowest, metric.highest]
+    return {"label": metric.label, "higher_is_better": metric.higher_is_better, "bounds": bounds}
+
+
+def _line(line: Line) -> dict[str, Any]:
+    score = line.score
+    return {
+        **line.cells(),
+        "name": line.subject.name,
+        "mIoU_negative": score.miou_negative,
+        "F_negative": score.f_negative,
+        "clips_left_out": score.clips_left_out,
+        "empty_frames": score.empty_frames,
+        "missing": list(score.missing),
+        "floors": line.floor.columns(),
+        "conditions": _conditions(score),
+    }
+
+
+def _conditions(score: DatasetScore) -> list[dict[str, Any]]:
+    return [
+        {
+            "condition": entry.condition,
+            "level": entry.level,
+            "polarity": "negative" if entry.negative else "positive",
+            "mIoU": entry.miou,
+            "F": entry.f,
+            "FPR": entry.fpr,
+            "clips": entry.clips,
+            "frames": entry.frames,
+            "empty_frames": entry.empty_frames,
+            "clips_left_out": entry.left_out,
+        }
+        for entry in score.conditions
+    ]
+
+
+def _subject(subject: Subject) -> dict[str, Any]:
+    return {
+        "name": subject.name,
+        "model": subject.model,
+        "dataset": subject.dataset,
+        "split": subject.split,
+        "seed": subject.seed,
+        "source": subject.source,
+        **_diagnostics(subject.diagnostics),
+        "failed": [asdict(entry) for entry in subject.failed],
+        "run": _plain(subject.run),
+    }
+
+
+def _diagnostics(diagnostics: Diagnostics) -> dict[str, Any]:
+    return {
+        "clips": diagnostics.clips,
+        "frames": diagnostics.frames,
+        "empty_frames": diagnostics.empty_frames,
+        "missing_rows": diagnostics.missing_rows,
+        "missing_clean": diagnostics.missing_clean,
+        "overlap": _overlap(diagnostics.overlap),
+        "auroc": diagnostics.auroc,
+        "best_threshold": diagnostics.best_threshold,
+        "best_threshold_G_mIoU": diagnostics.best_g_miou,
+        "threshold_curve": _curve(diagnostics.curve),
+        "conditions": [
+            {
+                "condition": entry.condition,
+                "level": entry.level,
+                "missing_clips": entry.missing_clips,
+                "overlap": _overlap(entry.overlap),
+                "auroc": entry.auroc,
+            }
+            for entry in diagnostics.conditions
+        ],
+    }
+
+
+def _overlap(overlap: MaskOverlap) -> dict[str, Any]:
+    return asdict(overlap)
+
+
+def _curve(curve: ThresholdCurve | None) -> dict[str, Any] | None:
+    if curve is None:
+        return None
+    return {
+        "threshold": curve.threshold.tolist(),
+        "mIoU": curve.miou.tolist(),
+        "mIoU_negative": curve.miou_negative.tolist(),
+        "G_mIoU": curve.g_miou.tolist(),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return what ``run.json`` said, without numbers that JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _flat(line: Line) -> dict[str, Any]:
+    subject, diagnostics = line.subject, line.subject.diagnostics
+    return {
+        **line.cells(),
+        **{f"floor_{name}": value for name, value in line.floor.columns().items()},
+        "mIoU_negative": line.score.miou_negative,
+        "F_negative": line.score.f_negative,
+        "clips_left_out": line.score.clips_left_out,
+        "empty_frames": line.score.empty_frames,
+        "failed_clips": len(subject.failed),
+        "threshold": line.protocol.threshold,
+        "beta2": line.protocol.beta2,
+        "overlap": diagnostics.overlap.value,
+        "auroc": diagnostics.auroc,
+        "best_threshold": diagnostics.best_threshold,
+        "best_threshold_G_mIoU": diagnostics.best_g_miou,
+        "name": subject.name,
+        "seed": subject.seed,
+        "source": subject.source,
+    }
+
+
+def _flat_names(table: Table) -> tuple[str, ...]:
+    beside = (
+        *(f"floor_{name}" for name in METRICS),
+        *("mIoU_negative", "F_negative", "clips_left_out", "empty_frames", "failed_clips", "threshold", "beta2"),
+        *("overlap", "auroc", "best_threshold", "best_threshold_G_mIoU", "name", "seed", "source"),
+    )
+    return (*table.columns, *beside)
+
+
+def _type(name: str) -> pa.DataType:
+    if name in _TEXTS:
+        return pa.string()
+    if name == "seed":
+        return pa.uint64()
+    return pa.int64() if name in _INTEGERS else pa.float64()

@@ -1,0 +1,108 @@
+"""From stored results to what the metrics read: one model's scored frames on one split.
+
+Conventions
+    Clips are numbered by the position of (split, clip_id) among the sorted ids given or found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from avsrobust.metrics import ScoredFrames, take
+from avsrobust.results import FailedClip, Scores
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one split: N scored frames, and what else is known of them.
+
+    `clip_ids[i]` is the clip numbered i. `clean_intersection`, `clean_union` float64 [N] are pixels, NaN where the frame has
+    no mask under clean sound to compare with (and under clean itself).
+    """
+
+    model: str
+    dataset: str
+    split: str
+    seed: int
+    source: str | None
+    clip_ids: tuple[str, ...]
+    labels: tuple[tuple[str, ...], ...]
+    frames: ScoredFrames
+    clean_intersection: npt.NDArray[np.float64]
+    clean_union: npt.NDArray[np.float64]
+    failed: tuple[FailedClip, ...]
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, for messages."""
+        return self.source or f"{self.model} (in memory)"
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """All labels of its clips, sorted."""
+        return tuple(sorted({label for labels in self.labels for label in labels}))
+
+    def clips_of(self, category: str) -> npt.NDArray[np.int64]:
+        """Return the numbers of the clips that have this label."""
+        return np.array([clip for clip, labels in enumerate(self.labels) if category in labels], dtype=np.int64)
+
+
+def splits_of(scores: Scores) -> list[str]:
+    """Return the splits that have a scored frame or a failed clip, sorted."""
+    return sorted({*scores.index["split"].unique(), *(entry.split for entry in scores.info.failed)})
+
+
+def clip_ids_of(scores: Scores, split: str) -> list[str]:
+    """Return the clips of a split that have a scored frame, sorted."""
+    return sorted(scores.index.loc[scores.index["split"] == split, "clip_id"].unique())
+
+
+def evaluation(scores: Scores, split: str, clip_ids: Sequence[str] | None = None) -> Evaluation:
+    """Return what `scores` says about `split`.
+
+    `clip_ids`, sorted, numbers the clips where several evaluations must agree, and must hold all of its clips.
+    """
+    chosen = np.flatnonzero((scores.index["split"] == split).to_numpy())
+    index = scores.index.iloc[chosen]
+    ids = clip_ids_of(scores, split) if clip_ids is None else list(clip_ids)
+    clip = pd.Index(ids).get_indexer(pd.Index(index["clip_id"])).astype(np.int64)
+    frames = ScoredFrames(
+        take(scores.statistics, chosen),
+        clip,
+        index["condition"].to_numpy(dtype=np.str_),
+        (index["polarity"] == "negative").to_numpy(dtype=np.bool_),
+        _floats(index["level"]),
+    )
+    return Evaluation(
+        model=scores.info.model,
+        dataset=scores.info.dataset,
+        split=split,
+        seed=scores.info.seed,
+        source=None if scores.source is None else str(scores.source),
+        clip_ids=tuple(ids),
+        labels=_labels(index, clip, len(ids)),
+        frames=frames,
+        clean_intersection=_floats(index["clean_intersection"]),
+        clean_union=_floats(index["clean_union"]),
+        failed=tuple(entry for entry in scores.info.failed if entry.split == split),
+    )
+
+
+def _floats(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    return np.asarray(pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _labels(index: pd.DataFrame, clip: npt.NDArray[np.int64], num_clips: int) -> tuple[tuple[str, ...], ...]:
+    numbers, first = np.unique(clip, return_index=True)
+    labels: list[tuple[str, ...]] = [()] * num_clips
+    for number, position in zip(numbers, first, strict=True):
+        labels[number] = tuple(index["labels"].iloc[position])
+    return tuple(labels)

@@ -1,0 +1,128 @@
+"""Tables in Markdown: percent with two decimals, the best value per column bold, yardsticks in italics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from avsrobust.report.blocks import Block, MarkedLine, Section, sections
+from avsrobust.report.columns import HEADLINE, MISSING, UNDER_NEGATIVES, Metric, condition_title, percent
+from avsrobust.report.tables import Subject, Table
+from avsrobust.report.text_table import text_table
+
+
+def render_markdown(table: Table) -> str:
+    """Return the table with floors, diagnostics, warnings and notes as Markdown."""
+    parts = [part for section in sections(table) for part in _section(section)]
+    parts += _bullets("Warnings", table.warnings)
+    parts += _bullets("Notes", table.notes)
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(section: Section) -> Iterator[str]:
+    for block in section.blocks:
+        yield f"## {section.dataset}, {section.split}: protocol {block.protocol.name}"
+        yield _headline(block)
+        yield f"Under negative sound, against the clip's own mask ({block.protocol.name})"
+        yield _scores(block, UNDER_NEGATIVES)
+        if block.extended:
+            yield f"Under further conditions ({block.protocol.name})"
+            yield _extended(block)
+        if block.categories:
+            yield f"By category ({block.protocol.name})"
+            yield _categories(block)
+    if section.subjects:
+        yield f"## {section.dataset}, {section.split}: does the sound change the mask?"
+        yield _diagnostics(section.subjects)
+
+
+def _headline(block: Block) -> str:
+    header = ["model", "clips", *(metric.heading for metric in HEADLINE)]
+    rows = [[_name(entry), str(entry.line.score.clips), *_values(entry, HEADLINE)] for entry in block.lines]
+    rows += [
+        [f"_{floor.title}_", str(floor.score.clips), *(percent(floor.score.columns()[m.name]) for m in HEADLINE)]
+        for floor in block.floors
+    ]
+    return text_table(header, rows)
+
+
+def _scores(block: Block, metrics: Sequence[Metric]) -> str:
+    header = ["model", *(metric.heading for metric in metrics)]
+    rows = [[_name(entry), *_values(entry, metrics)] for entry in block.lines]
+    rows += [
+        [f"_{floor.title}_", *(percent(floor.score.columns()[metric.name]) for metric in metrics)]
+        for floor in block.floors
+    ]
+    return text_table(header, rows)
+
+
+def _extended(block: Block) -> str:
+    rows = [
+        [
+            _name(entry),
+            condition_title(score.condition, score.level),
+            "negative" if score.negative else "positive",
+            str(score.clips),
+            percent(score.miou),
+            percent(score.f),
+            percent(score.fpr),
+        ]
+        for entry, score in block.extended
+    ]
+    return text_table(["model", "condition", "polarity", "clips", "mIoU", "F", "FPR"], rows, numeric_from=3)
+
+
+def _categories(block: Block) -> str:
+    header = ["category", "model", "clips", *(metric.heading for metric in HEADLINE)]
+    rows = [
+        [category, _name(entry), str(entry.line.score.clips), *_values(entry, HEADLINE)]
+        for category, entries in block.categories
+        for entry in entries
+    ]
+    return text_table(header, rows, numeric_from=2)
+
+
+def _diagnostics(subjects: Sequence[Subject]) -> str:
+    header = [
+        "model", "mask overlap with clean", "AUROC of area", "best threshold", "G-mIoU there", "frames", "empty frames",
+        "failed clips", "missing rows",
+    ]  # fmt: skip
+    return text_table(header, [_diagnostic_row(subject) for subject in subjects])
+
+
+def _diagnostic_row(subject: Subject) -> list[str]:
+    diagnostics = subject.diagnostics
+    return [
+        _italic(subject.name) if subject.is_yardstick else subject.name,
+        fraction(diagnostics.overlap.value),
+        fraction(diagnostics.auroc),
+        fraction(diagnostics.best_threshold),
+        percent(diagnostics.best_g_miou),
+        str(diagnostics.frames),
+        str(diagnostics.empty_frames),
+        str(len(subject.failed)),
+        str(diagnostics.missing_rows),
+    ]
+
+
+def fraction(value: float | None) -> str:
+    """Return a fraction with three decimals; `MISSING` for None."""
+    return MISSING if value is None else f"{value:.3f}"
+
+
+def _values(entry: MarkedLine, metrics: Sequence[Metric]) -> list[str]:
+    columns = entry.line.score.columns()
+    texts = ((metric.name, percent(columns[metric.name])) for metric in metrics)
+    return [f"**{text}**" if name in entry.best else text for name, text in texts]
+
+
+def _name(entry: MarkedLine) -> str:
+    subject = entry.line.subject
+    return _italic(subject.name) if subject.is_yardstick else subject.name
+
+
+def _italic(text: str) -> str:
+    return f"_{text}_"
+
+
+def _bullets(title: str, texts: Sequence[str]) -> list[str]:
+    return [f"## {title}", "\n".join(f"- {' '.join(text.split())}" for text in texts)] if texts else []

@@ -1,0 +1,136 @@
+"""The report as one page: a single HTML file with its style and charts in it, without scripts or outside references.
+
+Conventions
+    Everything that comes from results (names, categories, messages) is escaped by the template engine.
+    The page says nothing of the time or host it was made on: equal results give equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from avsrobust import __version__
+from avsrobust.metrics import NEGATIVES
+from avsrobust.report.blocks import Block, Section, sections
+from avsrobust.report.charts import BarChart, CurveChart, bar_chart, curve_chart
+from avsrobust.report.columns import HEADLINE, UNDER_NEGATIVES, condition_title, percent
+from avsrobust.report.markdown import fraction
+from avsrobust.report.tables import Subject, Table
+
+_CHECKSUM_SHOWN = 12
+# What sums a model up stands first: the page is wide, and a reader may not scroll.
+_METRICS = (*HEADLINE, *UNDER_NEGATIVES)
+
+
+@dataclass(frozen=True)
+class ColumnGroup:
+    """Neighbouring columns under one title."""
+
+    title: str
+    condition: str
+    width: int
+
+
+@dataclass(frozen=True)
+class BlockView:
+    """A block and its charts."""
+
+    block: Block
+    charts: tuple[BarChart, ...]
+
+
+@dataclass(frozen=True)
+class SectionView:
+    """A section and its charts."""
+
+    section: Section
+    blocks: tuple[BlockView, ...]
+    curves: tuple[CurveChart, ...]
+    provenance: tuple[tuple[Subject, tuple[tuple[str, str], ...]], ...]
+
+
+def render_html(table: Table) -> str:
+    """Return the page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("avsrobust.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(percent=percent, fraction=fraction)
+    environment.globals.update(condition_title=condition_title, negatives=NEGATIVES)
+    return environment.get_template("report.html.j2").render(
+        version=__version__,
+        sections=[_view(section) for section in sections(table)],
+        metrics=_METRICS,
+        groups=_groups(),
+        warnings=table.warnings,
+        notes=table.notes,
+    )
+
+
+def _view(section: Section) -> SectionView:
+    curves = (curve_chart(subject) for subject in section.subjects)
+    return SectionView(
+        section=section,
+        blocks=tuple(
+            BlockView(block, tuple(bar_chart(entry.line) for entry in block.lines)) for block in section.blocks
+        ),
+        curves=tuple(curve for curve in curves if curve is not None),
+        provenance=tuple((subject, _provenance(subject)) for subject in section.subjects),
+    )
+
+
+def _groups() -> tuple[ColumnGroup, ...]:
+    return tuple(
+        ColumnGroup("all conditions" if condition == "G" else condition_title(condition), condition, len(list(same)))
+        for condition, same in groupby(_METRICS, lambda metric: metric.condition)
+    )
+
+
+def _provenance(subject: Subject) -> tuple[tuple[str, str], ...]:
+    """What ``run.json`` says, in pairs of name and text."""
+    run = subject.run
+    pairs = [
+        ("results", subject.source),
+        ("seed of the build", str(subject.seed)),
+        ("adapter", _entry(run, "adapter", "spec")),
+        ("checkpoint", _entry(run, "checkpoint", "path")),
+        ("checkpoint SHA-256", _checksum(run, "checkpoint")),
+        ("manifest", _entry(run, "manifest", "path")),
+        ("manifest SHA-256", _checksum(run, "manifest")),
+        ("device", _text(run.get("device_name")) or _text(run.get("device"))),
+        ("wall time", _with_unit(run.get("wall_time_s"), "s")),
+        ("speed", _with_unit(run.get("clips_per_s"), "clips/s")),
+        ("versions", _versions(run.get("versions"))),
+    ]
+    return tuple((name, text) for name, text in pairs if text)
+
+
+def _entry(run: Mapping[str, Any], key: str, name: str) -> str | None:
+    value = run.get(key)
+    return _text(value.get(name)) if isinstance(value, Mapping) else None
+
+
+def _checksum(run: Mapping[str, Any], key: str) -> str | None:
+    text = _entry(run, key, "sha256")
+    return None if text is None else text[:_CHECKSUM_SHOWN]
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _with_unit(value: object, unit: str) -> str | None:
+    return f"{value:.4g} {unit}" if isinstance(value, int | float) else None
+
+
+def _versions(value: object) -> str | None:
+    return ", ".join(f"{name} {version}" for name, version in value.items()) if isinstance(value, Mapping) else None

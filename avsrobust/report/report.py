@@ -1,0 +1,38 @@
+"""`report`: stored results in, one rendered table out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from avsrobust.metrics import DEFAULT_PROTOCOL
+from avsrobust.report.formats import check_format, render
+from avsrobust.report.loading import load_results, load_runs
+from avsrobust.report.tables import build_table
+from avsrobust.results import Scores
+
+__all__ = ["Rendered", "load_results", "report"]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A table in some format: text, or bytes where the format is binary; and what to tell the user beside it."""
+
+    content: str | bytes
+    warnings: tuple[str, ...]
+
+
+def report(
+    results: Sequence[Scores],
+    protocols: Sequence[str] = (DEFAULT_PROTOCOL,),
+    by: str | None = None,
+    format: str = "md",  # noqa: A002 - the option's name
+) -> Rendered:
+    """Render `results` under these protocols; `by` is None or "category", `format` a name in `formats.FORMATS`.
+
+    Raises `OptionError` for an unknown protocol, grouping or format, `ResultsError` where there is nothing to show.
+    """
+    check_format(format)
+    runs, damaged = load_runs(results)
+    table = build_table(results, protocols, by, runs)
+    return Rendered(render(table, format), (*damaged, *table.warnings))
