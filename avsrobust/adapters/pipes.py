@@ -2,7 +2,8 @@
 
 Conventions
     The messages are those of `avsrobust.adapters.remote.avsrobust_worker`, which the other side runs.
-    Every failure of the process, of the pipe or of the model behind it is an `AdapterError` of one line.
+    Every failure of the process, of the pipe or of the model behind it is an `AdapterError` of one line; where the process
+    or the pipe fails on a clip, a `ClipError`: the next clip gets a new process.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 
 from avsrobust.adapters.remote import avsrobust_worker as protocol
-from avsrobust.errors import AdapterError
+from avsrobust.errors import AdapterError, ClipError
 
 WORKER_FILE = Path(protocol.__file__)
 _STDERR_LINES = 20
@@ -181,8 +182,9 @@ class WorkerProcess:
             if self._lines
             else "; it wrote nothing to stderr"
         )
-        when = " while starting" if starting else ""
-        return AdapterError(f"worker '{self.command}'{when}: {what}{last}")
+        if starting:
+            return AdapterError(f"worker '{self.command}' while starting: {what}{last}")
+        return ClipError(f"worker '{self.command}': {what}{last}")
 
 
 def _descriptor(stream: IO[bytes] | None) -> int:

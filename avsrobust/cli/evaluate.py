@@ -67,7 +67,7 @@ def evaluate(
     output: Path | None,
 ) -> int:
     """Run models over builds; store what every score needs."""
-    from avsrobust.adapters.lookup import find_adapter
+    from avsrobust.adapters.lookup import find_adapter, load_adapter
     from avsrobust.evaluation.runner import evaluate as run_evaluation
 
     options = key_values(pairs)
@@ -75,16 +75,18 @@ def evaluate(
         raise OptionError(
             f"--name {name}: given for {len(adapters)} adapters; evaluate them one at a time to name them"
         )
-    classes = {spec: find_adapter(spec) for spec in dict.fromkeys(adapters)}
+    specs = list(dict.fromkeys(adapters))
+    for spec in specs:
+        find_adapter(spec)
     builds = _builds(manifests, dataset)
     torch_device = _device(device)
     for manifest in builds:
         _check_selection(manifest, splits, conditions)
-    several = len(builds) * len(classes) > 1
+    several = len(builds) * len(specs) > 1
     complete = True
-    for spec, adapter_class in classes.items():
+    for spec in specs:
         model = name or model_name(spec)
-        adapter = adapter_class.load(checkpoint, torch_device, **options)
+        adapter = load_adapter(spec, checkpoint=checkpoint, device=torch_device, options=options)
         for manifest in builds:
             folder = _results_folder(output, model, manifest, several)
             with progress_bar(f"{model} on {manifest.info.dataset}") as progress:

@@ -1,0 +1,83 @@
+"""The whole chain on the procedural data set: toy -> build -> evaluate -> report, without any download.
+
+Conventions
+    Everything lies below one folder, each step where the command line would put it: ``data``, ``robust``, ``results``.
+    Run again in the same folder, only what is missing is made.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from avsrobust.adapters.lookup import find_adapter
+from avsrobust.build.build import build
+from avsrobust.conditions.recipe import load_recipe
+from avsrobust.datasets.read import read_dataset
+from avsrobust.evaluation.runner import evaluate
+from avsrobust.files import write_text
+from avsrobust.manifest import load_manifest
+from avsrobust.report.columns import percent
+from avsrobust.report.report import report
+from avsrobust.report.text_table import text_table
+from avsrobust.results import Scores, read_scores
+from avsrobust.toy.write import write_toy
+
+SEED = 42
+TOY_SEED = 0
+TOY_CLIPS = {"s4": 96, "ms3": 64}
+MODELS = ("oracle", "visual_prior", "empty")
+PROTOCOLS = ("strict", "avsbench")
+Announce = Callable[[str], None]
+
+
+SPLIT = "test"
+COLUMNS = ("mIoU", "F", "G_mIoU", "G_F", "G_FPR")
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """The G scores as one table, and where the page with all numbers lies."""
+
+    table: str
+    page: Path
+
+
+def run_demo(output: Path, models: Sequence[str] = MODELS, announce: Announce = lambda _step: None) -> DemoReport:
+    """Run the demo in the folder `output`. `announce` is told each step before it starts."""
+    import torch
+
+    scores: list[Scores] = []
+    for dataset, clips in TOY_CLIPS.items():
+        announce(f"toy: {clips} procedural clips in the layout of {dataset}")
+        write_toy(output / "data", dataset, clips=clips, seed=TOY_SEED)
+        announce(f"build: {dataset} under silence, noise and off-screen sound")
+        table = read_dataset(dataset, output / "data", splits=[SPLIT])
+        built = build(table, load_recipe("standard"), SEED, output / "robust" / f"{dataset}-seed{SEED}")
+        manifest = load_manifest(built.manifest)
+        for model in models:
+            announce(f"evaluate: {model} on {dataset}")
+            adapter = find_adapter(model).load(None, torch.device("cpu"))
+            folder = output / "results" / model / f"{dataset}-seed{SEED}"
+            outcome = evaluate(manifest, adapter, name=model, output=folder)
+            scores.append(read_scores(outcome.scores))
+    page = output / "report.html"
+    write_text(page, str(report(scores, PROTOCOLS, None, "html").content))
+    return DemoReport(_summary(scores), page)
+
+
+def _summary(scores: Sequence[Scores]) -> str:
+    lines = csv.DictReader(io.StringIO(str(report(scores, PROTOCOLS, None, "csv").content)))
+    header = ["dataset", "protocol", "model", *(f"{name.replace('_', '-')} %" for name in COLUMNS)]
+    rows = [
+        [line["dataset"], line["protocol"], line["model"], *(percent(_number(line[name])) for name in COLUMNS)]
+        for line in lines
+    ]
+    return text_table(header, rows, numeric_from=3) + "\n"
+
+
+def _number(cell: str) -> float | None:
+    return float(cell) if cell else None
