@@ -24,11 +24,14 @@ Conventions
     Requests come on stdin, answers go to stdout; whatever the model prints goes to stderr. No pickle anywhere.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import struct
 import sys
 import traceback
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +45,7 @@ class ProtocolError(Exception):
     """The other side sent something that is no message of this protocol."""
 
 
-def read_exactly(stream, count):
+def read_exactly(stream: Any, count: int) -> bytearray:
     """Read `count` bytes from a raw stream; raise EOFError where it ends before."""
     buffer = bytearray(count)
     view = memoryview(buffer)
@@ -55,10 +58,10 @@ def read_exactly(stream, count):
     return buffer
 
 
-def parse_header(raw):
+def parse_header(raw: bytes | bytearray) -> dict[str, Any]:
     """Return the header dict of its JSON bytes; raise ProtocolError where it is none."""
     try:
-        header = json.loads(bytes(raw).decode("utf-8"))
+        header: dict[str, Any] = json.loads(bytes(raw).decode("utf-8"))
         for dtype, shape in header["arrays"]:
             if dtype not in DTYPES or not all(isinstance(size, int) and size >= 0 for size in shape):
                 raise ProtocolError(f"array of dtype {dtype!r} and shape {shape!r}")
@@ -68,15 +71,15 @@ def parse_header(raw):
     return header
 
 
-def array_bytes(dtype, shape):
+def array_bytes(dtype: str, shape: list[int]) -> int:
     """Return how many bytes an array takes."""
-    count = np.dtype(dtype).itemsize
+    count = int(np.dtype(dtype).itemsize)
     for size in shape:
         count *= size
     return count
 
 
-def read_message(stream):
+def read_message(stream: Any) -> tuple[dict[str, Any], list[Any]]:
     """Return (header, arrays) of the next message; raise EOFError at the end, ProtocolError for anything else."""
     start = bytes(read_exactly(stream, 8))
     if start[:4] != MAGIC:
@@ -92,7 +95,7 @@ def read_message(stream):
     return header, arrays
 
 
-def encode_message(kind, fields=None, arrays=()):
+def encode_message(kind: str, fields: Any = None, arrays: Any = ()) -> list[Any]:
     """Return the parts (bytes-like) of a message."""
     plain = [np.ascontiguousarray(array).reshape(np.shape(array)) for array in arrays]
     for array in plain:
@@ -100,10 +103,12 @@ def encode_message(kind, fields=None, arrays=()):
             raise ProtocolError(f"cannot send arrays of dtype {array.dtype}; expected one of {', '.join(DTYPES)}")
     header = dict(fields or {}, type=kind, arrays=[[array.dtype.str, list(array.shape)] for array in plain])
     raw = json.dumps(header).encode("utf-8")
-    return [MAGIC + struct.pack("<I", len(raw)) + raw] + [memoryview(array).cast("B") for array in plain if array.size]
+    parts: list[Any] = [MAGIC + struct.pack("<I", len(raw)) + raw]
+    parts.extend(array.data.cast("B") for array in plain if array.size)
+    return parts
 
 
-def write_parts(stream, parts):
+def write_parts(stream: Any, parts: list[Any]) -> None:
     """Write the parts of a message to a raw, unbuffered stream."""
     for part in parts:
         view = memoryview(part)
@@ -111,19 +116,19 @@ def write_parts(stream, parts):
             view = view[stream.write(view) :]
 
 
-def write_message(stream, kind, fields=None, arrays=()):
+def write_message(stream: Any, kind: str, fields: Any = None, arrays: Any = ()) -> None:
     """Write one message to a raw, unbuffered stream."""
     write_parts(stream, encode_message(kind, fields, arrays))
 
 
-def _audio_of(model):
+def _audio_of(model: Any) -> list[Any]:
     audio = model.audio
     if isinstance(audio, str):
         return [audio, None]
     return [str(audio[0]), int(audio[1])]
 
 
-def _answer(model, encoded, header, arrays):
+def _answer(model: Any, encoded: dict[int, Any], header: dict[str, Any], arrays: list[Any]) -> tuple[str, list[Any]]:
     kind = header["type"]
     for handle in header.get("release", ()):
         encoded.pop(handle, None)
@@ -135,11 +140,11 @@ def _answer(model, encoded, header, arrays):
     raise ProtocolError(f"unknown request {kind!r}")
 
 
-def _describe(error):
+def _describe(error: Exception) -> dict[str, str]:
     return {"message": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
 
 
-def serve(model_class):
+def serve(model_class: Any) -> None:
     """Serve `model_class` until the other side closes the pipe."""
     requests = os.fdopen(os.dup(0), "rb", buffering=0)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
@@ -162,7 +167,7 @@ def serve(model_class):
         write_message(answers, "error", _describe(error))
         return
     write_message(answers, "ready", ready)
-    encoded = {}
+    encoded: dict[int, Any] = {}
     while True:
         try:
             header, arrays = read_message(requests)
