@@ -125,6 +125,23 @@ def test_without_the_same_sounds_under_clean_all_rows_decide(tmp_path: Path, sou
     assert any(remark.startswith("offscreen: no row's sound occurs under clean") for remark in report.remarks)
 
 
+def test_a_sound_cut_to_fewer_frames_is_not_matched(tmp_path: Path, sounds: dict[str, Path]) -> None:
+    manifest = build(tmp_path, sounds, vggish)
+    cut = np.load(tmp_path / "log_mel" / "0.npy")[:, :1]
+    np.save(tmp_path / "log_mel" / "1.npy", cut)
+    shorter = tuple(
+        replace(row, log_mel="log_mel/1.npy", num_frames=1) if row.clip_id < "c04" else row for row in manifest.rows
+    )
+    report = audit(replace(manifest, rows=shorter))
+    offscreen = next(entry for entry in report.separations if entry.condition == "offscreen")
+    same_length = [
+        row for row in shorter if row.source_clip_id and (row.clip_id < "c04") == (row.source_clip_id < "c04")
+    ]
+    assert offscreen.matched_rows == len(same_length) < CLIPS
+    assert offscreen.identical_share == 1.0
+    assert not report.failed
+
+
 def test_few_sounds_give_no_verdict(tmp_path: Path, sounds: dict[str, Path]) -> None:
     manifest = build(tmp_path, sounds, vggish)
     few = tuple(

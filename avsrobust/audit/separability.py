@@ -21,6 +21,7 @@ Groups = npt.NDArray[np.int64]
 FOLDS = 5
 RIDGE = 1.0
 DRAWS = 1000
+_DECIMALS = 9
 
 
 @dataclass(frozen=True)
@@ -90,4 +91,6 @@ def _ridge(fit: Floats, negative: Flags, judged: Floats) -> Floats:
     target = np.where(negative, 1.0, -1.0)
     gram = design.T @ (design * weights[:, None]) + RIDGE * np.eye(design.shape[1])
     coefficients = np.linalg.solve(gram, design.T @ (weights * target))
-    return np.asarray((judged - centre) / spread @ coefficients, dtype=np.float64)
+    # Equal rows come out of the product with different last bits, and those must not decide a comparison.
+    scores: Floats = np.round((judged - centre) / spread @ coefficients, _DECIMALS)
+    return scores

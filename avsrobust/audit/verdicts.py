@@ -4,8 +4,9 @@ Conventions
     Every negative condition is set against the clean rows twice.
     *plain*: all rows of both. Silence and noise differ from recordings by nature, off-screen sounds may differ by which
     categories were drawn: this says how far a model gets without looking at the picture.
-    *matched*: every off-screen row against the clean row of the very same sound. Sound and mix of categories are equal, so
-    whatever tells the two apart comes from the front end; out of one front end the AUROC is 0.5.
+    *matched*: every off-screen row against the clean row of the very same sound, where both have as many frames. Sound and
+    mix of categories are equal, so whatever tells the two apart comes from the front end; out of one front end the AUROC
+    is 0.5.
     A manifest fails where the front end gives a condition away; being silent or noisy is no fault.
 """
 
@@ -41,7 +42,7 @@ class Separation:
 
     `auroc` holds the AUROC of each of the `STATISTICS` alone; `plain` and `matched` those of a linear classifier over all of
     them, judged on sounds it was not fitted on (None: too few rows). `matched_rows` counts the rows whose sound also occurs
-    clean, `identical_share` says how many of these have equal statistics there.
+    clean with as many frames, `identical_share` says how many of these have equal statistics there.
     """
 
     condition: str
@@ -107,11 +108,13 @@ def _separation(described: DescribedRows, condition: str) -> Separation:
     rows = described.rows
     clean = [index for index, row in enumerate(rows) if row.condition == CLEAN]
     negative = [index for index, row in enumerate(rows) if row.condition == condition]
-    clean_row_of = {_sound(rows[index]): index for index in clean}
+    # A sound cut to fewer frames than its own clip has is another array, by any front end.
+    clean_row_of = {(_sound(rows[index]), rows[index].num_frames): index for index in clean}
     pairs = [
-        (index, clean_row_of[_sound(rows[index])])
+        (index, clean_row_of[key])
         for index in negative
-        if rows[index].source_clip_id is not None and _sound(rows[index]) in clean_row_of
+        if rows[index].source_clip_id is not None
+        and (key := (_sound(rows[index]), rows[index].num_frames)) in clean_row_of
     ]
     partners = [partner for _, partner in pairs]
     paired = [index for index, _ in pairs]
@@ -212,7 +215,9 @@ def _remark(entry: Separation) -> str | None:
         return f"{entry.condition}: too few sounds to say ({entry.rows} rows)"
     if entry.matched is None:
         return f"{entry.condition}: no row's sound occurs under clean, so only all rows could be compared"
-    parts = [f"{entry.condition}: {entry.identical_share:.0%} of the sounds have the features they have under clean"]
+    parts = [
+        f"{entry.condition}: {entry.identical_share:.0%} of the sounds that also occur clean have the same features there"
+    ]
     if entry.plain.low > 0.5 and entry.matched.low <= 0.5:
         parts.append(
             f"what separates them (AUROC {entry.plain.auroc:.2f} over all rows, {entry.matched.auroc:.2f} for the same "
