@@ -8,6 +8,9 @@ Conventions
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -16,6 +19,7 @@ from avsrobust.errors import OptionError, did_you_mean
 
 ENGINES = ("local", "dask")
 _CONNECT_SECONDS = 30
+_WATCH_SECONDS = 0.5
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -72,9 +76,26 @@ class _Pool:
             return iter(())
         from joblib import Parallel, delayed
 
-        pool = Parallel(n_jobs=min(self._workers, len(tasks)), backend="loky", return_as="generator")
+        pool = Parallel(
+            n_jobs=min(self._workers, len(tasks)),
+            backend="loky",
+            return_as="generator",
+            initializer=_end_with,
+            initargs=(os.getpid(),),
+        )
         results: Iterator[Result] = pool(delayed(function)(task) for task in tasks)
         return results
+
+
+def _end_with(parent: int) -> None:
+    """End this worker when its parent has gone: a killed one cannot tell it, and it would wait for work for minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Dask:
