@@ -1,0 +1,237 @@
+"""The adapters `m2f`, `m2f_debias` and `m2f_robust`: one network, three ways of training it, one interface.
+
+Conventions
+    Sound arrives as VGGish's log-mel where the network has an encoder of its own (the bundled ones), as VGGish's embedding
+    where it has none (published checkpoints; the runner makes it, ``--option vggish=FILE``).
+    Binary networks answer in probabilities [B, T, s, s], s = image_size, resized as logits; networks with 71 classes in
+    scores [B, T, 71, h, w] at a quarter of the image size. `reference` behaviour takes the published detours in size.
+    Rows are looked at for their seed, clip and condition alone, never for their target.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from avsrobust.adapters.base import Adapter, AudioInput, RowView
+from avsrobust.errors import AdapterError
+from model_adapters.m2f.debias import AllQueries, Contrast, DeafModel, NoisyAudio, alpha_bars, row_noise
+from model_adapters.m2f.queries import ClassFiles
+from model_adapters.m2f.settings import Debias, Settings, parse_options, strategy
+
+if TYPE_CHECKING:
+    from model_adapters.m2f.checkpoint import LoadedNetwork
+    from model_adapters.m2f.network import EncodedFrames, M2FNetwork
+    from model_adapters.m2f.readout import QueryLogits
+
+WEIGHTS = Path(__file__).parent / "weights"
+# The published code compares at this size (bias_in_AVS, avs_m2f_base.py).
+_REFERENCE_SIZE = (256, 256)
+
+
+@dataclass(frozen=True)
+class EncodedClips:
+    """The pictures of B clips of T frames: features, their size on disk, and the deaf model's answer where one is asked."""
+
+    frames: EncodedFrames
+    clips: int
+    size: tuple[int, int]
+    deaf: Tensor | None
+
+
+class M2F(Adapter):
+    """Mask2Former prompted by the sound, without debiasing."""
+
+    audio: ClassVar[AudioInput] = AudioInput.log_mel()
+    needs_rows: ClassVar[bool] = True
+    bundled: ClassVar[str] = "m2f"
+    default_debias: ClassVar[Debias] = "none"
+
+    def __init__(self, loaded: LoadedNetwork, settings: Settings, device: torch.device) -> None:
+        self.device = device
+        if loaded.network.config.audio == "embedding":
+            # What is heard is the checkpoint's, not the class's.
+            self.audio = AudioInput.embedding()  # type: ignore[misc]
+        self.network = loaded.network
+        self.report = loaded.report
+        self._settings = settings
+        default = (
+            self.default_debias if self.default_debias == "none" else loaded.info.get("debias", self.default_debias)
+        )
+        self._strategy = strategy(settings, default)
+        self._files = ClassFiles(settings.classes, settings.behaviour) if settings.classes else None
+        self._deaf = _load_deaf(settings.deaf, loaded.network, device) if settings.deaf else None
+        _check_fit(settings, self._strategy, loaded.network)
+
+    @classmethod
+    def load(cls, checkpoint: Path | None, device: torch.device, **options: str) -> Self:
+        """Make the network of a bundle or published checkpoint ready; None takes the bundled weights.
+
+        `options` are those of README.md. Raises `AdapterError` for a checkpoint or option that cannot be used.
+        """
+        settings = parse_options(options)
+        path = checkpoint if checkpoint is not None else _bundled(settings.weights or cls.bundled)
+        return cls(_load_network(path, device, settings), settings, device)
+
+    @torch.inference_mode()
+    def encode_frames(self, frames: Tensor) -> EncodedClips:
+        """Run backbone and pixel decoder on frames, uint8 [B, T, 3, H, W]."""
+        clips, _, _, height, width = frames.shape
+        flat = frames.to(self.device).flatten(0, 1)
+        with self._precision():
+            encoded = self._encode(self.network, flat)
+            deaf = None if self._deaf is None else self._ask_deaf(self._deaf, flat)
+        return EncodedClips(encoded, clips, (height, width), deaf)
+
+    def segment(self, encoded: EncodedClips, audio: Tensor) -> Tensor:
+        """Return the masks as `segment_rows` does, where nothing depends on the row.
+
+        Raises `AdapterError` where noise or class files are asked for, which belong to rows.
+        """
+        if self._strategy == "noise" or self._files is not None:
+            raise AdapterError(f"{type(self).__name__}: debias=noise and queries=classes need rows; call segment_rows")
+        return self._segment(encoded, audio, ())
+
+    def segment_rows(self, encoded: EncodedClips, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
+        """Return probabilities [B, T, s, s] or scores [B, T, 71, h, w] for sounds [B, T, ...] (`audio`)."""
+        return self._segment(encoded, audio, rows)
+
+    @torch.inference_mode()
+    def _segment(self, encoded: EncodedClips, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
+        num_frames = audio.shape[1]
+        with self._precision():
+            sound = self.network.embed_audio(audio.to(self.device).flatten(0, 1))
+            contrast = self._contrast(encoded, num_frames, rows)
+            queries, gates = self.network.ask(encoded.frames, sound, self._gate(num_frames, rows), contrast)
+        answer = self._answer(queries, gates, contrast, encoded.size)
+        return answer.reshape(encoded.clips, num_frames, *answer.shape[1:])
+
+    def _answer(
+        self, queries: Sequence[QueryLogits], gates: Sequence[Tensor], contrast: Contrast | None, size: tuple[int, int]
+    ) -> Tensor:
+        from model_adapters.m2f.readout import read_out, resize
+
+        config = self.network.config
+        square = (config.image_size, config.image_size)
+        reference = self._settings.behaviour == "reference"
+        queries = [type(query)(query.classes.float(), query.masks.float()) for query in queries]
+        if config.semantic and reference:
+            queries = [query.upsampled(square) for query in queries]
+        logits = read_out(config, queries, [gate.float() for gate in gates], gate_classes=not reference)
+        if contrast is not None:
+            logits = contrast.finish(logits)
+        if config.semantic:
+            return logits
+        logits = resize(logits, square)
+        return torch.sigmoid(resize(resize(logits, size), _REFERENCE_SIZE) if reference else logits)
+
+    def _gate(self, num_frames: int, rows: Sequence[RowView]) -> Tensor | None:
+        queries = self.network.config.num_queries
+        if self._files is None:
+            # Asked for by name, "all" overrules a gate that the network has learned.
+            opened = torch.ones(len(rows) * num_frames, queries, device=self.device)
+            return opened if self._settings.queries == "all" else None
+        gates = [self._files.gate(row.clip_id, row.condition, row.level, num_frames, queries) for row in rows]
+        return torch.cat(gates).to(self.device)
+
+    def _contrast(self, encoded: EncodedClips, num_frames: int, rows: Sequence[RowView]) -> Contrast | None:
+        if self._strategy == "none":
+            return None
+        if self._strategy == "all_queries":
+            return AllQueries()
+        if encoded.deaf is not None:
+            return DeafModel(encoded.deaf)
+        width = self.network.config.hidden_dim
+        eps = torch.cat([row_noise(row.seed, num_frames, width) for row in rows])
+        share = alpha_bars()[self._settings.timestep]
+        return NoisyAudio(share.to(self.device), eps.to(self.device), self._settings.behaviour)
+
+    def _encode(self, network: M2FNetwork, frames: Tensor) -> EncodedFrames:
+        from model_adapters.m2f.network import prepare_frames
+
+        return network.encode(prepare_frames(frames, network.config.image_size))
+
+    def _ask_deaf(self, deaf: M2FNetwork, frames: Tensor) -> Tensor:
+        from model_adapters.m2f.readout import read_out, resize
+
+        queries = deaf.decode(self._encode(deaf, frames), None)
+        opened = torch.ones(len(frames), deaf.config.num_queries, device=self.device)
+        side = self.network.config.image_size // 4
+        return resize(read_out(deaf.config, [queries], [opened]).float(), (side, side))
+
+    def _precision(self) -> contextlib.AbstractContextManager[object]:
+        if self._settings.precision == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+class M2FDebias(M2F):
+    """The same network with debiased contrast: what the picture alone suggests is taken off."""
+
+    bundled: ClassVar[str] = "m2f_debias"
+    default_debias: ClassVar[Debias] = "noise"
+
+
+class M2FRobust(M2F):
+    """The same network, trained with negatives and with similarity of sound and picture."""
+
+    bundled: ClassVar[str] = "m2f_robust"
+
+
+def _bundled(name: str) -> Path:
+    path = WEIGHTS / f"{name}.safetensors"
+    if not path.is_file():
+        there = ", ".join(sorted(found.stem for found in WEIGHTS.glob("*.safetensors"))) or "none"
+        raise AdapterError(
+            f"--option weights={name}: no such weights in the package (found: {there}); name a checkpoint with "
+            "--checkpoint FILE, or train one with 'avsrobust train'"
+        )
+    return path
+
+
+def _load_network(path: Path, device: torch.device, settings: Settings) -> LoadedNetwork:
+    try:
+        from model_adapters.m2f.checkpoint import load_checkpoint
+    except ImportError as error:
+        raise AdapterError(
+            f"m2f: needs transformers 5.23 or later ({error}); run 'pip install \"avsrobust[m2f]\"'"
+        ) from error
+    return load_checkpoint(
+        path,
+        device,
+        config=settings.config,
+        head=settings.head,
+        image_size=settings.image_size,
+        accept_unexpected=settings.unexpected == "accept",
+    )
+
+
+def _load_deaf(path: Path, network: M2FNetwork, device: torch.device) -> M2FNetwork:
+    from model_adapters.m2f.checkpoint import load_checkpoint
+
+    deaf = load_checkpoint(path, device).network
+    mine = (network.config.semantic, network.config.readout_labels)
+    if (deaf.config.semantic, deaf.config.readout_labels) != mine:
+        raise AdapterError(
+            f"--option deaf={path}: reads {deaf.config.readout_labels} classes as {deaf.config.readout}; expected the head "
+            f"of the checkpoint, {network.config.readout_labels} classes as {network.config.readout}"
+        )
+    return deaf
+
+
+def _check_fit(settings: Settings, chosen: Debias, network: M2FNetwork) -> None:
+    if settings.behaviour == "reference" and chosen not in ("none", "noise"):
+        raise AdapterError(
+            f"--option debias={chosen}: the published code has no such branch; leave out behaviour=reference"
+        )
+    if chosen == "all_queries" and settings.classes is None and network.query_gate is None:
+        raise AdapterError(
+            "--option debias=all_queries: all queries are active already, so the contrast would be nothing; add "
+            "--option queries=classes with --option classes=DIR, or take debias=noise"
+        )

@@ -1,0 +1,199 @@
+"""Networks in files: our own bundles, and raw checkpoints of the published code.
+
+Conventions
+    A bundle is a safetensors file whose metadata hold `format`, `version`, `config` (JSON, config.M2FConfig) and free text
+    about the training; its weights may be float16 and are float32 in the network. Anything else is taken for a raw
+    checkpoint (published.py), whose architecture is told by its shapes or by a configuration file.
+    Nothing that does not fit is passed over: it is in the error, or in the `LoadReport`, which is logged.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from avsrobust.errors import AdapterError
+from avsrobust.files import atomic_path
+from model_adapters.m2f.config import M2FConfig, Readout, read_config, with_readout
+from model_adapters.m2f.network import M2FNetwork
+from model_adapters.m2f.published import infer_config, readout_of, rename
+from model_adapters.m2f.state import StoredState, read_state
+
+FORMAT = "avsrobust.m2f"
+VERSION = "1"
+_RESERVED = ("format", "version", "config")
+_MOST_NAMES = 5
+_log = logging.getLogger(__name__)
+
+# Stock Swin has a last norm which Mask2Former never uses and the published code does not store.
+_NEVER_USED = "mask2former.model.pixel_level_module.encoder.swin.layernorm."
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """How a file's tensors and a network's parameters met.
+
+    `missing` and `unexpected` are names, `mismatched` "name: shape found, shape expected"; `unused` maps the reasons why
+    tensors play no part to their names in the file.
+    """
+
+    matched: int
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+    unused: Mapping[str, list[str]] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """Return a line per kind of difference, with every name."""
+        kinds = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.mismatched}
+        told = [f"{len(names)} {kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
+        return told + [f"{len(names)} not used ({reason}): {', '.join(names)}" for reason, names in self.unused.items()]
+
+    def summary(self) -> str:
+        """Return the differences that matter in one line, with a few names of each kind."""
+        kinds = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.mismatched}
+        return "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names)
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network in evaluation mode, what the file says about itself, and how the loading went."""
+
+    network: M2FNetwork
+    info: dict[str, str]
+    report: LoadReport
+
+
+def save_bundle(
+    path: Path, network: M2FNetwork, info: Mapping[str, str] | None = None, dtype: torch.dtype = torch.float16
+) -> None:
+    """Write a network to a safetensors file, atomically; `info` is free text such as the recipe and the metrics.
+
+    Raises `AdapterError` where a weight does not fit into `dtype`.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for key, tensor in network.state_dict().items():
+        kept = tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        if not torch.isfinite(kept).all():
+            raise AdapterError(
+                f"{path}: '{key}' is not finite as {dtype}; expected finite weights; save as torch.float32"
+            )
+        tensors[key] = kept
+    texts = {str(key): str(value) for key, value in (info or {}).items() if key not in _RESERVED}
+    texts |= {"format": FORMAT, "version": VERSION, "config": network.config.to_json()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=texts)
+
+
+def load_bundle(path: Path, device: torch.device | str = "cpu") -> LoadedNetwork:
+    """Return the network of a bundle. Raises `AdapterError` for a file that is none, or of another version."""
+    return _from_bundle(path, read_state(path), torch.device(device))
+
+
+def load_checkpoint(
+    path: Path,
+    device: torch.device | str = "cpu",
+    *,
+    config: Path | None = None,
+    head: Readout | None = None,
+    image_size: int | None = None,
+    accept_unexpected: bool = False,
+) -> LoadedNetwork:
+    """Return the network of a bundle or of a raw published checkpoint.
+
+    `config`, `head` and `image_size` overrule, for a raw checkpoint, what shapes and keys tell. Raises `AdapterError` for
+    a file that cannot be read, another architecture, and any difference; tensors that the network has no place for are
+    let pass with `accept_unexpected`, and logged.
+    """
+    state = read_state(path)
+    if state.metadata.get("format") == FORMAT:
+        if config is not None or head is not None or image_size is not None:
+            raise AdapterError(
+                f"--checkpoint {path}: holds its own configuration; leave out options config, head, image_size"
+            )
+        return _from_bundle(path, state, torch.device(device))
+    try:
+        renamed = rename(state.tensors)
+        architecture = infer_config(renamed.tensors, head or readout_of(state.tensors))
+    except AdapterError as error:
+        raise AdapterError(
+            f"--checkpoint {path}: {error}; expected a bundle of avsrobust or a Mask2Former of GeWu-Lab/bias_in_AVS"
+        ) from error
+    if config is not None:
+        architecture = with_readout(read_config(config, architecture), architecture.readout)
+    if image_size is not None:
+        architecture = replace(architecture, image_size=image_size)
+    network = M2FNetwork.seeded(architecture, seed=0)
+    report = fill(network, renamed.tensors, renamed.unused)
+    _refuse_differences(path, report, accept_unexpected)
+    return LoadedNetwork(network.eval().to(device), {}, report)
+
+
+def fill(
+    network: M2FNetwork, tensors: Mapping[str, Tensor], unused: Mapping[str, list[str]] | None = None
+) -> LoadReport:
+    """Copy what fits of `tensors` (our names) into the network and return what fitted and what did not."""
+    own = network.state_dict()
+    ignored = {key for key in own if key.startswith(_NEVER_USED) or ".criterion." in key}
+    fitting: dict[str, Tensor] = {}
+    mismatched = []
+    for key in sorted(own.keys() & tensors.keys()):
+        if own[key].shape == tensors[key].shape:
+            fitting[key] = tensors[key].to(own[key].dtype)
+        else:
+            mismatched.append(f"{key}: {list(tensors[key].shape)} found, {list(own[key].shape)} expected")
+    network.load_state_dict(fitting, strict=False)
+    return LoadReport(
+        matched=len(fitting),
+        missing=tuple(sorted(own.keys() - tensors.keys() - ignored)),
+        unexpected=tuple(sorted(tensors.keys() - own.keys())),
+        mismatched=tuple(mismatched),
+        unused=dict(unused or {}),
+    )
+
+
+def _from_bundle(path: Path, state: StoredState, device: torch.device) -> LoadedNetwork:
+    if state.metadata.get("format") != FORMAT:
+        raise AdapterError(f"{path}: not a bundle of avsrobust (no format '{FORMAT}' in its metadata)")
+    if state.metadata.get("version") != VERSION:
+        raise AdapterError(
+            f"{path}: found version {state.metadata.get('version')}; expected {VERSION}; install the avsrobust that made it"
+        )
+    try:
+        values = json.loads(state.metadata["config"])
+    except (KeyError, ValueError) as error:
+        raise AdapterError(f"{path}: its configuration cannot be read; copy or download the file again") from error
+    if not isinstance(values, dict):
+        raise AdapterError(f"{path}: its configuration is no JSON object; copy or download the file again")
+    network = M2FNetwork.seeded(M2FConfig.from_dict(values, named_by=str(path)), seed=0)
+    report = fill(network, state.tensors)
+    _refuse_differences(path, report, accept_unexpected=False)
+    info = {key: value for key, value in state.metadata.items() if key not in _RESERVED}
+    return LoadedNetwork(network.eval().to(device), info, report)
+
+
+def _refuse_differences(path: Path, report: LoadReport, accept_unexpected: bool) -> None:
+    if report.missing or report.mismatched or (report.unexpected and not accept_unexpected):
+        only_unexpected = not (report.missing or report.mismatched)
+        remedy = (
+            "take --option unexpected=accept to run without them" if only_unexpected else "name the right checkpoint"
+        )
+        raise AdapterError(
+            f"--checkpoint {path}: does not fit the network: {report.summary()}; expected all {report.matched} others and "
+            f"no differences; {remedy}, or the architecture with --option config=FILE"
+        )
+    for line in report.lines():
+        _log.warning("%s: %s", path, line)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more

@@ -1,0 +1,182 @@
+"""What a network of this family is made of: one frozen value, stored as JSON beside the weights.
+
+Conventions
+    Frames are square, `image_size` pixels. The backbone is a Swin of four stages, the pixel decoder and the masked decoder
+    share one width, `hidden_dim`. `decoder_layers` counts the prediction before the first layer, as transformers does.
+    Readouts: "queries" sums the gated query masks (bundled binary models); "foreground" weights them by the chance of
+    classes 1..21 as the published S4/MS3 code does; "semantic" scores `readout_labels` classes (AVSS).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from avsrobust.errors import AdapterError, did_you_mean
+
+AudioFeatures = Literal["log_mel", "embedding"]
+Readout = Literal["queries", "foreground", "semantic"]
+QueryGate = Literal["all", "learned"]
+
+EMBEDDING_SIZE = 128
+# bias_in_AVS, image_processing_mask2former.py: AVS_CLASS_NUM of the S4/MS3 code and of the AVSS code.
+FOREGROUND_LABELS = 22
+SEMANTIC_LABELS = 71
+_STAGES = 4
+# transformers' pixel decoder normalises groups of channels: GroupNorm(32, feature_size).
+_CHANNEL_GROUPS = 32
+_COARSEST_STRIDE = 32
+
+
+def _check_type(name: str, value: object, kind: Any) -> None:
+    choices = get_args(kind)
+    if kind is int:
+        _require(isinstance(value, int) and not isinstance(value, bool) and value > 0, name, "a positive integer")
+    elif kind is float:
+        _require(isinstance(value, int | float) and value >= 0, name, "a number of at least 0")
+    elif kind == tuple[int, ...]:
+        whole = isinstance(value, tuple) and all(isinstance(item, int) and item > 0 for item in value)
+        _require(whole, name, "positive integers")
+    else:
+        _require(value in choices, name, " or ".join(map(str, choices)))
+
+
+def _require(holds: bool, name: str, expected: str) -> None:
+    if not holds:
+        raise AdapterError(f"configuration of the network: {name}: expected {expected}")
+
+
+@dataclass(frozen=True)
+class M2FConfig:
+    """The architecture; the defaults are the toy-sized network of the bundled weights (see the module's conventions).
+
+    Raises `AdapterError` for numbers that do not make a network.
+    """
+
+    image_size: int = 96
+    embed_dim: int = 32
+    depths: tuple[int, ...] = (1, 1, 2, 1)
+    num_heads: tuple[int, ...] = (2, 4, 8, 16)
+    window_size: int = 6
+    mlp_ratio: float = 4.0
+    drop_path_rate: float = 0.0
+    hidden_dim: int = 64
+    encoder_layers: int = 2
+    encoder_feedforward_dim: int = 128
+    decoder_layers: int = 4
+    feedforward_dim: int = 128
+    attention_heads: int = 4
+    num_queries: int = 20
+    num_labels: int = 1
+    readout: Readout = "queries"
+    readout_labels: int = 1
+    audio: AudioFeatures = "log_mel"
+    query_gate: QueryGate = "all"
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            _check_type(name, getattr(self, name), kind)
+        _require(len(self.depths) == len(self.num_heads) == _STAGES, "depths and num_heads", f"{_STAGES} numbers each")
+        _require(self.image_size % _COARSEST_STRIDE == 0, "image_size", f"a multiple of {_COARSEST_STRIDE}")
+        _require(self.hidden_dim % _CHANNEL_GROUPS == 0, "hidden_dim", f"a multiple of {_CHANNEL_GROUPS}")
+        _require(self.hidden_dim % self.attention_heads == 0, "hidden_dim", "a multiple of attention_heads")
+        for stage, heads in enumerate(self.num_heads):
+            _require(self.embed_dim * 2**stage % heads == 0, "num_heads", "divisors of the widths of the stages")
+        _require(self.readout_labels <= self.num_labels, "readout_labels", "no more than num_labels")
+        _require(self.readout == "queries" or self.readout_labels > 1, "readout_labels", "a background and a class")
+
+    @property
+    def semantic(self) -> bool:
+        """Whether the network scores classes instead of sounding-or-not."""
+        return self.readout == "semantic"
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON text; `from_dict` reads it back."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, named_by: str) -> M2FConfig:
+        """Return the configuration that `values` describe; `named_by` is the file they come from, for messages.
+
+        Raises `AdapterError` for unknown keys and unusable values.
+        """
+        known = {field.name for field in fields(cls)}
+        for key in values:
+            if key not in known:
+                raise AdapterError(f"{named_by}: unknown key '{key}' in the configuration{did_you_mean(key, known)}")
+        listed: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        try:
+            return cls(**listed)
+        except AdapterError as error:
+            raise AdapterError(f"{named_by}: {error}") from error
+
+
+# facebook/mask2former-swin-base-ade-semantic, the start of the published checkpoints (bias_in_AVS, avs_m2f_base.py).
+PUBLISHED = M2FConfig(
+    image_size=384,
+    embed_dim=128,
+    depths=(2, 2, 18, 2),
+    num_heads=(4, 8, 16, 32),
+    window_size=12,
+    drop_path_rate=0.3,
+    hidden_dim=256,
+    encoder_layers=6,
+    encoder_feedforward_dim=1024,
+    decoder_layers=10,
+    feedforward_dim=2048,
+    attention_heads=8,
+    num_queries=100,
+    num_labels=150,
+    readout="foreground",
+    readout_labels=FOREGROUND_LABELS,
+    audio="embedding",
+)
+
+
+def with_readout(config: M2FConfig, readout: Readout) -> M2FConfig:
+    """Return `config` with another head, and the classes which that one reads."""
+    labels = {"queries": 1, "foreground": FOREGROUND_LABELS, "semantic": SEMANTIC_LABELS}[readout]
+    return replace(config, readout=readout, readout_labels=labels)
+
+
+def read_config(path: Path, base: M2FConfig) -> M2FConfig:
+    """Return the configuration in a JSON file: our own keys over `base`, or a Hugging Face Mask2Former config.json.
+
+    Raises `AdapterError` for a file that is neither.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AdapterError(
+            f"--option config={path}: cannot be read ({error.strerror}); expected a JSON file"
+        ) from error
+    except ValueError as error:
+        raise AdapterError(f"--option config={path}: not JSON ({error}); expected a configuration") from error
+    if not isinstance(values, dict):
+        raise AdapterError(f"--option config={path}: found a JSON {type(values).__name__}; expected an object")
+    if "backbone_config" in values:
+        values = _from_hugging_face(values, path)
+    return M2FConfig.from_dict({**asdict(base), **values}, named_by=str(path))
+
+
+def _from_hugging_face(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    backbone = values["backbone_config"]
+    if not isinstance(backbone, Mapping) or backbone.get("model_type") != "swin":
+        raise AdapterError(f"{path}: found another backbone; expected 'backbone_config' with model_type 'swin'")
+    if len({values.get(key, 256) for key in ("hidden_dim", "feature_size", "mask_feature_size")}) > 1:
+        raise AdapterError(f"{path}: hidden_dim, feature_size and mask_feature_size differ; expected one width for all")
+    backbone_keys = ("image_size", "embed_dim", "depths", "num_heads", "window_size", "mlp_ratio", "drop_path_rate")
+    taken = {key: backbone[key] for key in backbone_keys if key in backbone}
+    renamed = {"dim_feedforward": "feedforward_dim", "num_attention_heads": "attention_heads"}
+    own = ("hidden_dim", "encoder_layers", "encoder_feedforward_dim", "decoder_layers", "num_queries", "num_labels")
+    for key in (*own, *renamed):
+        if key in values:
+            taken[renamed.get(key, key)] = values[key]
+    if isinstance(values.get("id2label"), Mapping) and "num_labels" not in values:
+        taken["num_labels"] = len(values["id2label"])
+    return taken

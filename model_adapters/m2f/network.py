@@ -1,0 +1,207 @@
+"""The network: stock Mask2Former with adapter layers, prompted by the sound.
+
+Conventions
+    N frames in a batch (clips times seconds), Q queries, H = hidden_dim, h, w = image_size / 4.
+    Frames are float32 [N, 3, image_size, image_size], ImageNet-normalised (`prepare_frames`). Audio is what
+    `config.audio` says: log_mel [N, 1, 96, 64] or VGGish embedding [N, 128].
+    A gate, float [N, Q] in 0..1, says which queries are active: it scales the prompt and the queries' share of the mask.
+    Prompting follows bias_in_AVS (avs_m2f_base.py `PmpAVS.forward`; modeling_mask2former.py: the prompt is added to the
+    query features). `encode` is independent of the sound; `decode` is run once per sound, several sounds in one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
+
+from model_adapters.m2f.audio_encoder import LogMelEncoder
+from model_adapters.m2f.blocks import insert_adapters
+from model_adapters.m2f.config import EMBEDDING_SIZE, M2FConfig
+from model_adapters.m2f.debias import Branch, Contrast, prompt_queries
+from model_adapters.m2f.readout import QueryLogits, read_out
+
+# Of ImageNet, as facebook/mask2former-swin-base-ade-semantic's preprocessor_config.json has them.
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+# bias_in_AVS, avs_m2f_base.py `audio_proj`: 128 -> 512 -> H.
+_AUDIO_HIDDEN = 512
+
+
+class EncodedFrames(NamedTuple):
+    """What of the frames the decoder needs: three levels [N, H, h/8.., w/8..] from coarse to fine, mask features [N, H, h, w]."""
+
+    levels: tuple[Tensor, ...]
+    mask_features: Tensor
+
+    def repeat(self, times: int) -> EncodedFrames:
+        """Return the frames `times` over, one whole batch after the other."""
+        if times == 1:
+            return self
+        levels = tuple(level.repeat(times, 1, 1, 1) for level in self.levels)
+        return EncodedFrames(levels, self.mask_features.repeat(times, 1, 1, 1))
+
+
+class Segmentation(NamedTuple):
+    """What a pass through the network yields.
+
+    `logits` are [N, h, w] (sounding where positive) or class scores [N, C, h, w]; `queries` those of the clean branch;
+    `audio` [N, H] the projected sound and `visual` [N, H] the pooled mask features, for losses that compare the two.
+    """
+
+    logits: Tensor
+    queries: QueryLogits
+    audio: Tensor
+    visual: Tensor
+
+
+def prepare_frames(frames: Tensor, image_size: int) -> Tensor:
+    """Return the network's input, float32 [N, 3, image_size, image_size], of RGB frames, uint8 [N, 3, H, W].
+
+    Squeezed to a square with antialiased bilinear filtering, like the published image processor, then normalised.
+    """
+    scaled = frames.to(torch.float32)
+    if scaled.shape[-2:] != (image_size, image_size):
+        scaled = F.interpolate(scaled, size=(image_size, image_size), mode="bilinear", antialias=True)
+    mean = torch.tensor(IMAGE_MEAN, device=frames.device).view(1, 3, 1, 1)
+    std = torch.tensor(IMAGE_STD, device=frames.device).view(1, 3, 1, 1)
+    return (scaled / 255.0 - mean) / std
+
+
+class M2FNetwork(nn.Module):
+    """Mask2Former with adapters, an audio encoder and a projection of the sound onto the queries."""
+
+    def __init__(self, config: M2FConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mask2former: Any = Mask2FormerForUniversalSegmentation(_stock_config(config))
+        insert_adapters(self.mask2former)
+        self.audio_encoder: nn.Module = LogMelEncoder() if config.audio == "log_mel" else nn.Identity()
+        self.audio_proj = nn.Sequential(
+            nn.Linear(EMBEDDING_SIZE, _AUDIO_HIDDEN),
+            nn.ReLU(),
+            nn.Linear(_AUDIO_HIDDEN, config.hidden_dim),
+        )
+        self.query_gate = nn.Linear(config.hidden_dim, config.num_queries) if config.query_gate == "learned" else None
+        self._freeze_what_no_output_depends_on()
+
+    @classmethod
+    def seeded(cls, config: M2FConfig, seed: int) -> Self:
+        """Return a network whose first weights depend on `seed` alone; torch's global generator stays as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(config)
+
+    def encode(self, frames: Tensor) -> EncodedFrames:
+        """Run backbone and pixel decoder on frames, float32 [N, 3, image_size, image_size]."""
+        pixels = self.mask2former.model.pixel_level_module(pixel_values=frames)
+        return EncodedFrames(tuple(pixels.decoder_hidden_states), pixels.decoder_last_hidden_state)
+
+    def embed_audio(self, audio: Tensor) -> Tensor:
+        """Return the sound projected onto the queries' space, [N, H]; `audio` is what `config.audio` says."""
+        return cast("Tensor", self.audio_proj(self.audio_encoder(audio)))
+
+    def gate_of(self, audio: Tensor) -> Tensor:
+        """Return the gate which the network itself derives from projected sound [N, H]: learned, or all ones; [N, Q]."""
+        if self.query_gate is None:
+            return audio.new_ones(len(audio), self.config.num_queries)
+        return torch.sigmoid(self.query_gate(audio))
+
+    def decode(self, encoded: EncodedFrames, prompt: Tensor | None) -> QueryLogits:
+        """Run the masked decoder; `prompt` [N, Q, H] is added to the query features, None leaves them as they are."""
+        module = self.mask2former.model.transformer_module
+        with _prompted(module.decoder, prompt):
+            out = module(multi_scale_features=list(encoded.levels), mask_features=encoded.mask_features)
+        states = out.intermediate_hidden_states[-1].transpose(0, 1)
+        return QueryLogits(self.mask2former.class_predictor(states), out.masks_queries_logits[-1])
+
+    def ask(
+        self, encoded: EncodedFrames, audio: Tensor, gate: Tensor | None = None, contrast: Contrast | None = None
+    ) -> tuple[list[QueryLogits], list[Tensor]]:
+        """Return what the queries answer to projected sound [N, H], and their gates: clean, then biased where there is one.
+
+        `gate` overrules the network's own. Clean and biased branch pass the decoder in one batch.
+        """
+        gate = self.gate_of(audio) if gate is None else gate
+        branches = [Branch(prompt_queries(audio, gate), gate)]
+        biased = contrast.branch(audio, gate) if contrast is not None else None
+        if biased is not None:
+            branches.append(biased)
+        decoded = self.decode(encoded.repeat(len(branches)), torch.cat([branch.prompt for branch in branches]))
+        queries = [decoded.part(number, len(branches)) for number in range(len(branches))]
+        return queries, [branch.gate for branch in branches]
+
+    def segment(
+        self, encoded: EncodedFrames, audio: Tensor, gate: Tensor | None = None, contrast: Contrast | None = None
+    ) -> tuple[Tensor, QueryLogits]:
+        """Return the logits (as in `Segmentation`) and the clean queries' answer; arguments as in `ask`."""
+        queries, gates = self.ask(encoded, audio, gate, contrast)
+        logits = read_out(self.config, queries, gates)
+        return (logits if contrast is None else contrast.finish(logits)), queries[0]
+
+    def forward(
+        self, frames: Tensor, audio: Tensor, gate: Tensor | None = None, contrast: Contrast | None = None
+    ) -> Segmentation:
+        """Return everything a training step needs; arguments as in `encode`, `embed_audio` and `segment`."""
+        encoded = self.encode(frames)
+        sound = self.embed_audio(audio)
+        logits, queries = self.segment(encoded, sound, gate, contrast)
+        return Segmentation(logits, queries, sound, encoded.mask_features.mean(dim=(2, 3)))
+
+    def _freeze_what_no_output_depends_on(self) -> None:
+        # Distributed training waits for gradients of everything that is not frozen.
+        self.mask2former.model.pixel_level_module.encoder.swin.layernorm.requires_grad_(False)
+        if self.config.readout == "queries":
+            self.mask2former.class_predictor.requires_grad_(False)
+
+
+@contextmanager
+def _prompted(decoder: nn.Module, prompt: Tensor | None) -> Iterator[None]:
+    """While inside, `decoder` adds `prompt` [N, Q, H] to the query features that it is given."""
+
+    def add(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        # The library keeps queries first: [Q, N, H].
+        return args, {**kwargs, "inputs_embeds": kwargs["inputs_embeds"] + cast("Tensor", prompt).transpose(0, 1)}
+
+    if prompt is None:
+        yield
+        return
+    handle = decoder.register_forward_pre_hook(add, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _stock_config(config: M2FConfig) -> Any:
+    width = config.hidden_dim
+    backbone: dict[str, Any] = {
+        "model_type": "swin",
+        "image_size": config.image_size,
+        "embed_dim": config.embed_dim,
+        "depths": list(config.depths),
+        "num_heads": list(config.num_heads),
+        "window_size": config.window_size,
+        "mlp_ratio": float(config.mlp_ratio),
+        "drop_path_rate": float(config.drop_path_rate),
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    }
+    whole: dict[str, Any] = {
+        "backbone_config": backbone,
+        "feature_size": width,
+        "mask_feature_size": width,
+        "hidden_dim": width,
+        "encoder_layers": config.encoder_layers,
+        "encoder_feedforward_dim": config.encoder_feedforward_dim,
+        "decoder_layers": config.decoder_layers,
+        "dim_feedforward": config.feedforward_dim,
+        "num_attention_heads": config.attention_heads,
+        "num_queries": config.num_queries,
+        "num_labels": config.num_labels,
+    }
+    return Mask2FormerConfig(**whole)

@@ -1,0 +1,228 @@
+"""Training networks of this family: the side of the model in `avsrobust.training.model`.
+
+Conventions
+    Options of a recipe: `size` ("toy" or "published") and `config` (keys of config.M2FConfig over that); `debias`, the biased
+    branch that stands against the clean one in training as in inference (debias.py); `deaf`, the file of the frozen network
+    for debias "deaf"; `query_classes`, for a learned query gate: the category of query 0, 1, .. (default: the 70 of
+    AVSBench-semantic); queries beyond these are always active and hold the background.
+    The loss `active_queries` teaches the gate which categories sound (paper: active queries are those of the classes found
+    in the sound). `biased` gives the biased branch the same target, so that it is a model of its own, not a mere offset.
+    In training the noise step is uniform over 0..99, in evaluation it is the last (bias_in_AVS, train.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.datasets.taxonomy import AVSS_CLASSES
+from avsrobust.errors import AdapterError, RecipeError
+from avsrobust.training.losses import mask_losses
+from avsrobust.training.model import Batch, Predictions
+from avsrobust.training.parsing import read_fields
+from avsrobust.training.recipe import LossPart
+from model_adapters.m2f.adapter import M2F, M2FDebias
+from model_adapters.m2f.checkpoint import LoadedNetwork, LoadReport, fill, load_checkpoint, save_bundle
+from model_adapters.m2f.config import PUBLISHED, M2FConfig, read_config
+from model_adapters.m2f.debias import STEPS, AllQueries, Contrast, DeafModel, NoisyAudio, alpha_bars
+from model_adapters.m2f.network import EncodedFrames, M2FNetwork, prepare_frames
+from model_adapters.m2f.readout import QueryLogits, read_out, resize
+from model_adapters.m2f.settings import Settings
+
+ACTIVE_QUERIES = "active_queries"
+BIASED = "biased"
+
+
+@dataclass(frozen=True)
+class M2FOptions:
+    """A recipe's `model.options`."""
+
+    size: Literal["toy", "published"] = "toy"
+    config: dict[str, Any] = field(default_factory=dict)
+    debias: Literal["none", "noise", "all_queries", "deaf"] = "none"
+    deaf: str | None = None
+    query_classes: tuple[str, ...] = AVSS_CLASSES[1:]
+
+
+class M2FTraining:
+    """A network of this family as something to train (`avsrobust.training.model.Trainable`)."""
+
+    def __init__(
+        self, network: M2FNetwork, options: M2FOptions, deaf: M2FNetwork | None, notes: tuple[str, ...]
+    ) -> None:
+        config = network.config
+        self.audio = AudioInput.log_mel() if config.audio == "log_mel" else AudioInput.embedding()
+        self.image_size = config.image_size
+        self.notes = notes
+        self._options = options
+        self._network = network
+        self._deaf = deaf
+        self.network: nn.Module = _Step(network, options, deaf)
+
+    @classmethod
+    def open(cls, options: Mapping[str, Any], start: Path | None, seed: int, where: str) -> Self:
+        """Return the network of a recipe's options; `start`: a bundle, a run's folder, or a Mask2Former checkpoint folder.
+
+        Raises `RecipeError` for bad options, `AdapterError` for a start that cannot be read.
+        """
+        chosen = read_fields(M2FOptions, options, where, "model.options.")
+        config = _config(chosen, start, where)
+        _check(chosen, config, where)
+        network = M2FNetwork.seeded(config, seed)
+        notes = _fill_from(network, start) if start is not None else ("starts from nothing",)
+        deaf = None if chosen.deaf is None else load_checkpoint(Path(chosen.deaf)).network.requires_grad_(False)
+        return cls(network, chosen, deaf, notes)
+
+    @property
+    def extra_losses(self) -> tuple[str, ...]:
+        """Names of the losses of this family."""
+        return (ACTIVE_QUERIES, BIASED)
+
+    @property
+    def similarity_widths(self) -> tuple[int, int]:
+        """Widths of the projected sound and of the pooled mask features."""
+        return self._network.config.hidden_dim, self._network.config.hidden_dim
+
+    def adapter(self, device: torch.device) -> Adapter:
+        """Return the adapter that evaluates this network."""
+        loaded = LoadedNetwork(self._network, {"debias": self._options.debias}, LoadReport(0))
+        if self._options.debias == "none":
+            return M2F(loaded, Settings(), device)
+        return M2FDebias(
+            loaded, Settings(deaf=None if self._options.deaf is None else Path(self._options.deaf)), device
+        )
+
+    def export(self, path: Path, info: Mapping[str, str]) -> None:
+        """Write a bundle in float16."""
+        save_bundle(path, self._network, {**info, "debias": self._options.debias})
+
+
+class _Step(nn.Module):
+    """One pass of a batch through the network, as training sees it."""
+
+    assignment: Tensor
+
+    def __init__(self, network: M2FNetwork, options: M2FOptions, deaf: M2FNetwork | None) -> None:
+        super().__init__()
+        self.network = network
+        self._options = options
+        # In a list it is no submodule: neither trained nor stored.
+        self._deaf = [] if deaf is None else [deaf]
+        self.register_buffer("assignment", _assignment(options, network.config), persistent=False)
+
+    def forward(self, batch: Batch) -> Predictions:
+        """Return the predictions of the batch's scored frames."""
+        network, scored = self.network, batch.scored
+        pixels = prepare_frames(batch.frames[scored], network.config.image_size)
+        encoded = network.encode(pixels)
+        sound = network.embed_audio(batch.audio[scored])
+        contrast = self._contrast(pixels, encoded, batch.seed)
+        queries, gates = network.ask(encoded, sound, None, contrast)
+        logits = read_out(network.config, queries, gates)
+        if contrast is not None:
+            logits = contrast.finish(logits)
+        extra = self._extra(batch, sound, queries, gates)
+        return Predictions(logits, sound, encoded.mask_features.mean(dim=(2, 3)), extra)
+
+    def _contrast(self, pixels: Tensor, encoded: EncodedFrames, seed: int) -> Contrast | None:
+        kind = self._options.debias
+        if kind == "noise":
+            # On the CPU, so that a seed means the same noise on every machine.
+            generator = torch.Generator().manual_seed(seed)
+            steps = torch.randint(0, STEPS, (len(pixels),), generator=generator)
+            noise = torch.randn(len(pixels), self.network.config.hidden_dim, generator=generator)
+            return NoisyAudio(alpha_bars()[steps].to(pixels.device), noise.to(pixels.device))
+        if kind == "all_queries":
+            return AllQueries()
+        return None if kind == "none" else DeafModel(self._ask_deaf(pixels, encoded.mask_features.shape[-1]))
+
+    @torch.no_grad()
+    def _ask_deaf(self, pixels: Tensor, side: int) -> Tensor:
+        deaf = self._deaf[0].to(pixels.device).eval()
+        queries = deaf.decode(deaf.encode(pixels), None)
+        opened = pixels.new_ones(len(pixels), deaf.config.num_queries)
+        return resize(read_out(deaf.config, [queries], [opened]).float(), (side, side))
+
+    def _extra(self, batch: Batch, sound: Tensor, queries: list[QueryLogits], gates: list[Tensor]) -> dict[str, Tensor]:
+        extra: dict[str, Tensor] = {}
+        if self.network.query_gate is not None:
+            wanted = (batch.heard[batch.scored] @ self.assignment).clamp(max=1)
+            wanted[:, len(self._options.query_classes) :] = 1
+            extra[ACTIVE_QUERIES] = F.binary_cross_entropy_with_logits(self.network.query_gate(sound).float(), wanted)
+        if len(queries) > 1:
+            biased = read_out(self.network.config, queries[1:], gates[1:])
+            extra[BIASED] = sum(mask_losses(biased, batch.scored_target, LossPart()).values(), sound.new_zeros(()))
+        return extra
+
+
+def _config(options: M2FOptions, start: Path | None, where: str) -> M2FConfig:
+    base = PUBLISHED if options.size == "published" else M2FConfig()
+    if start is not None and (start / "config.json").is_file():
+        base = read_config(start / "config.json", base)
+    return M2FConfig.from_dict({**asdict(base), **options.config}, named_by=f"{where}: key model.options.config")
+
+
+def _check(options: M2FOptions, config: M2FConfig, where: str) -> None:
+    if (options.debias == "deaf") != (options.deaf is not None):
+        raise RecipeError(
+            f"{where}: key model.options.deaf: goes with debias: deaf, and only with it; correct the file"
+        )
+    if options.debias == "all_queries" and config.query_gate != "learned":
+        raise RecipeError(
+            f"{where}: key model.options.debias: 'all_queries' is the opposite of a gate; expected config.query_gate: learned"
+        )
+    if config.query_gate == "learned" and len(options.query_classes) >= config.num_queries:
+        raise RecipeError(
+            f"{where}: key model.options.query_classes: found {len(options.query_classes)} categories for "
+            f"{config.num_queries} queries; expected fewer, so that one query at least is always active"
+        )
+    for name in options.query_classes:
+        if name not in AVSS_CLASSES[1:]:
+            raise RecipeError(f"{where}: key model.options.query_classes: '{name}' is no category of AVSBench-semantic")
+
+
+def _assignment(options: M2FOptions, config: M2FConfig) -> Tensor:
+    """Return which query each class speaks through, float32 [71, Q]."""
+    assignment = torch.zeros(len(AVSS_CLASSES), config.num_queries)
+    if config.query_gate == "learned":
+        for query, name in enumerate(options.query_classes):
+            assignment[AVSS_CLASSES.index(name), query] = 1
+    return assignment
+
+
+def _fill_from(network: M2FNetwork, start: Path) -> tuple[str, ...]:
+    """Copy what fits of a start into the network; return what did not, a line per kind."""
+    if (start / "config.json").is_file():
+        tensors = _stock_tensors(start)
+    else:
+        tensors = load_checkpoint(start / "best.safetensors" if start.is_dir() else start).network.state_dict()
+    report = fill(network, tensors)
+    if report.matched == 0:
+        raise AdapterError(f"--init {start}: none of its tensors fits the recipe's network; name another start")
+    return (f"starts from {start}: {report.matched} tensors", *report.lines())
+
+
+def _stock_tensors(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors of a Mask2Former checkpoint folder, by our names; the library renames those of older versions."""
+    from transformers import Mask2FormerForUniversalSegmentation
+
+    if not any(folder.glob("*.safetensors")):
+        raise AdapterError(
+            f"--init {folder}: found no *.safetensors beside config.json; expected a Mask2Former checkpoint folder, "
+            "weights as safetensors (pickles are not read)"
+        )
+    try:
+        stock = Mask2FormerForUniversalSegmentation.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except Exception as error:
+        # The library raises many kinds for a damaged or foreign folder; all of it means the same to the user.
+        raise AdapterError(
+            f"--init {folder}: cannot be read as a Mask2Former ({error}); name another folder"
+        ) from error
+    return {f"mask2former.{name}": tensor for name, tensor in stock.state_dict().items()}

@@ -1,0 +1,111 @@
+"""The network's configuration: round trip, Hugging Face files, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from avsrobust.errors import AdapterError
+from model_adapters.m2f.config import PUBLISHED, M2FConfig, read_config, with_readout
+
+
+@pytest.mark.parametrize("config", [M2FConfig(), PUBLISHED, with_readout(PUBLISHED, "semantic")])
+def test_round_trip_through_json(config: M2FConfig) -> None:
+    assert M2FConfig.from_dict(json.loads(config.to_json()), named_by="test") == config
+
+
+def test_readouts_take_the_published_numbers_of_classes() -> None:
+    assert with_readout(PUBLISHED, "foreground").readout_labels == 22
+    assert with_readout(PUBLISHED, "semantic").readout_labels == 71
+    assert with_readout(PUBLISHED, "semantic").semantic
+    assert with_readout(PUBLISHED, "queries").readout_labels == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 100}, "image_size: expected a multiple of 32"),
+        ({"hidden_dim": 48}, "hidden_dim: expected a multiple of 32"),
+        ({"depths": [1, 1, 1]}, "depths and num_heads: expected 4 numbers each"),
+        ({"depths": [1, 1, 1, 0]}, "depths: expected positive integers"),
+        ({"num_heads": [3, 3, 3, 3]}, "num_heads: expected divisors"),
+        ({"num_queries": 0}, "num_queries: expected a positive integer"),
+        ({"num_queries": True}, "num_queries: expected a positive integer"),
+        ({"num_queries": "20"}, "num_queries: expected a positive integer"),
+        ({"mlp_ratio": "4"}, "mlp_ratio: expected a number of at least 0"),
+        ({"readout": "pixels"}, "readout: expected queries or foreground or semantic"),
+        ({"readout_labels": 5}, "readout_labels: expected no more than num_labels"),
+        ({"readout": "semantic"}, "readout_labels: expected a background and a class"),
+        ({"queries": 5}, "unknown key 'queries' in the configuration"),
+        ({"num_query": 5}, "unknown key 'num_query' in the configuration; did you mean 'num_queries'"),
+    ],
+)
+def test_refusals(changes: dict[str, object], message: str) -> None:
+    values = {**json.loads(M2FConfig().to_json()), **changes}
+    with pytest.raises(AdapterError, match=f"file.json: .*{message}"):
+        M2FConfig.from_dict(values, named_by="file.json")
+
+
+def test_own_keys_are_laid_over_the_base(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"image_size": 224}')
+    assert read_config(path, PUBLISHED).image_size == 224
+    assert read_config(path, PUBLISHED).hidden_dim == PUBLISHED.hidden_dim
+
+
+def hugging_face(**changes: object) -> dict[str, object]:
+    """facebook/mask2former-swin-base-ade-semantic's config.json, as far as it matters here."""
+    backbone = {
+        "model_type": "swin",
+        "image_size": 384,
+        "embed_dim": 128,
+        "depths": [2, 2, 18, 2],
+        "num_heads": [4, 8, 16, 32],
+        "window_size": 12,
+        "mlp_ratio": 4.0,
+        "drop_path_rate": 0.3,
+        "hidden_act": "gelu",
+    }
+    return {
+        "model_type": "mask2former",
+        "backbone_config": backbone,
+        "hidden_dim": 256,
+        "feature_size": 256,
+        "mask_feature_size": 256,
+        "encoder_layers": 6,
+        "encoder_feedforward_dim": 1024,
+        "decoder_layers": 10,
+        "dim_feedforward": 2048,
+        "num_attention_heads": 8,
+        "num_queries": 100,
+        "id2label": {str(label): "?" for label in range(150)},
+        **changes,
+    }
+
+
+def test_hugging_face_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(hugging_face()))
+    base = M2FConfig(num_labels=150, readout="foreground", readout_labels=22, audio="embedding")
+    assert read_config(path, base) == PUBLISHED
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        ("{", "not JSON"),
+        ("[1]", "found a JSON list; expected an object"),
+        (json.dumps(hugging_face(backbone_config={"model_type": "resnet"})), "found another backbone"),
+        (json.dumps(hugging_face(feature_size=128)), "differ; expected one width"),
+    ],
+)
+def test_configuration_files_that_are_none(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "config.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(AdapterError, match=message) as caught:
+        read_config(path, PUBLISHED)
+    assert "\n" not in str(caught.value)
