@@ -1,0 +1,74 @@
+"""A checkpoint into a checkout's network: every tensor in its place, and any difference refused.
+
+Conventions
+    Names are those of the network's own state dict, without the ``module.`` that `torch.nn.DataParallel` puts before them.
+    Files are read without running anything in them (`model_adapters.m2f.state`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from avsrobust.errors import AdapterError
+from model_adapters.m2f.state import read_state
+
+_PARALLEL = "module."
+_MOST_NAMES = 4
+
+
+def read_weights(checkpoint: Path | None, model: str) -> dict[str, Tensor]:
+    """Return the named tensors of a checkpoint. Raises `AdapterError` where there is none, or it holds anything else.
+
+    `model` is what messages call the model.
+    """
+    if checkpoint is None:
+        raise AdapterError(f"{model}: found no --checkpoint; expected the file of weights that its training wrote")
+    tensors = read_state(checkpoint).tensors
+    if all(name.startswith(_PARALLEL) for name in tensors):
+        return {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], checkpoint: Path | None, hint: str = "") -> None:
+    """Copy all of `tensors` into the network. Raises `AdapterError` that lists what is missing, left over or misshapen.
+
+    `hint` says what else such a checkpoint may be for.
+    """
+    own = network.state_dict()
+    misshapen = [
+        f"{name} {list(tensors[name].shape)} instead of {list(own[name].shape)}"
+        for name in sorted(own.keys() & tensors.keys())
+        if own[name].shape != tensors[name].shape
+    ]
+    differences = {
+        "missing": sorted(own.keys() - tensors.keys()),
+        "unknown": sorted(tensors.keys() - own.keys()),
+        "of another shape": misshapen,
+    }
+    if any(differences.values()):
+        told = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in differences.items() if names)
+        fitting = len(own.keys() & tensors.keys()) - len(misshapen)
+        raise AdapterError(
+            f"--checkpoint {checkpoint}: does not fit the network: {told}; {fitting} tensors fit; "
+            f"name the checkpoint of this network, or its configuration{hint}"
+        )
+    network.load_state_dict(dict(tensors))
+
+
+def shape_of(tensors: Mapping[str, Tensor], name: str, checkpoint: Path | None, model: str) -> tuple[int, ...]:
+    """Return the shape of one tensor that every checkpoint of the model has. Raises `AdapterError` where it is not there."""
+    if name not in tensors:
+        first = _some(sorted(tensors))
+        raise AdapterError(
+            f"--checkpoint {checkpoint}: has no tensor '{name}', which every {model} has; found {len(tensors)} others "
+            f"({first}); name a checkpoint of {model}"
+        )
+    return tuple(tensors[name].shape)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
