@@ -80,6 +80,20 @@ def test_answers_are_those_of_the_model(tmp_path: Path, workers: str) -> None:
         torch.testing.assert_close(adapter.segment(other, audio), _expected(frames.flip(0)))
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_values_beside_the_masks_come_too(tmp_path: Path, workers: str) -> None:
+    program = PROGRAM.format(audio="log_mel").replace(
+        "    def segment(", "    def extras(self):\n        return {'loud': self.loud}\n    def segment("
+    )
+    program = program.replace("        mode =", "        self.loud = audio.mean((2, 3, 4))\n        mode =")
+    adapter = Worker.load(None, CPU, command=_command(tmp_path, program), workers=workers)
+    assert adapter.extras() == {}
+    frames, audio = _clip(3)
+    audio *= torch.arange(1, 4)[:, None, None, None, None] / 2
+    adapter.segment(adapter.encode_frames(frames), audio)
+    torch.testing.assert_close(adapter.extras()["loud"], audio.mean(dim=(2, 3, 4)))
+
+
 def test_audio_is_what_the_class_asks_for(tmp_path: Path) -> None:
     assert Worker.load(None, CPU, command=_command(tmp_path, audio=("waveform", 8000))).audio == AudioInput.waveform(
         8000

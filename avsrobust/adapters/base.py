@@ -11,7 +11,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -118,6 +118,10 @@ class Adapter:
     def segment(self, encoded: Any, audio: Tensor) -> Tensor:
         """Return probabilities [B, T, h, w] or class logits [B, T, C, h, w]; called once per condition."""
         raise NotImplementedError(f"{type(self).__name__} must define segment(encoded, audio)")
+
+    def extras(self) -> Mapping[str, Tensor]:
+        """Return further values of the last call of `segment`, float [B, T] by name, kept beside the scores. Default: none."""
+        return {}
 
     def segment_rows(self, encoded: Any, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
         """Like `segment`, for adapters with `needs_rows`; `rows[b]` describes clip b under the present condition."""

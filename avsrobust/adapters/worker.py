@@ -69,26 +69,27 @@ class _Worker:
         self._request("encode", {"handle": handle}, frames)
         return self.generation, handle
 
-    def segment(self, share: _Share, audio: Tensor) -> Tensor:
-        """Have the model segment what it encoded before."""
+    def segment(self, share: _Share, audio: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Have the model segment what it encoded before; return the masks, and what it says beside them by name."""
         if share.generation != self.generation or self._process is None or not self._process.alive:
             raise AdapterError(f"worker '{self._arguments[0]}': ended before it had segmented this clip")
-        arrays = self._request("segment", {"handle": share.handle}, audio)
-        if len(arrays) != 1:
-            raise AdapterError(f"worker '{self._arguments[0]}': sent {len(arrays)} arrays; expected one")
-        return torch.from_numpy(arrays[0].copy())
+        header, arrays = self._request("segment", {"handle": share.handle}, audio)
+        names = [str(name) for name in header.get("extras", ())]
+        if len(arrays) != 1 + len(names):
+            raise AdapterError(f"worker '{self._arguments[0]}': sent {len(arrays)} arrays; expected {1 + len(names)}")
+        masks, *extras = (torch.from_numpy(array) for array in arrays)
+        return masks, dict(zip(names, extras, strict=True))
 
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
             self._process.close()
 
-    def _request(self, kind: str, fields: dict[str, Any], tensor: Tensor) -> list[Any]:
+    def _request(self, kind: str, fields: dict[str, Any], tensor: Tensor) -> tuple[dict[str, Any], list[Any]]:
         if self._process is None:
             raise AdapterError(f"worker '{self._arguments[0]}': is not running")
         released, self.released = self.released, []
-        _, arrays = self._process.request(kind, {**fields, "release": released}, [tensor.cpu().numpy()])
-        return arrays
+        return self._process.request(kind, {**fields, "release": released}, [tensor.cpu().numpy()])
 
 
 class Worker(Adapter):
@@ -98,6 +99,7 @@ class Worker(Adapter):
         self._workers = tuple(workers)
         self._pool = ThreadPoolExecutor(len(self._workers))
         self.audio = audio  # type: ignore[misc]
+        self._extras: dict[str, Tensor] = {}
         weakref.finalize(self, _close_all, self._workers)
 
     @classmethod
@@ -139,10 +141,16 @@ class Worker(Adapter):
     def segment(self, encoded: _Encoded, audio: Tensor) -> Tensor:
         """Collect the workers' answers, in the order of the clips."""
         parts = torch.split(audio, [share.clips for share in encoded.shares])
-        results = self._pool.map(
-            lambda share, part: self._workers[share.worker].segment(share, part), encoded.shares, parts
+        answers = list(
+            self._pool.map(lambda share, part: self._workers[share.worker].segment(share, part), encoded.shares, parts)
         )
-        return torch.cat(list(results))
+        names = answers[0][1]
+        self._extras = {name: torch.cat([extras[name] for _, extras in answers]) for name in names}
+        return torch.cat([masks for masks, _ in answers])
+
+    def extras(self) -> dict[str, Tensor]:
+        """Return what the model said beside its last masks."""
+        return self._extras
 
 
 def _close_all(workers: Sequence[_Worker]) -> None:

@@ -2,7 +2,8 @@
 
 Conventions
     ``<output>/parts/`` holds ``identity.json`` and, per `CLIPS_PER_PART` finished clips, ``<number>.scores.parquet`` and,
-    where masks are kept, ``<number>.masks.parquet``, written before the scores, which commit the part.
+    where there are any, ``<number>.masks.parquet`` and ``<number>.extras.parquet``, written before the scores, which commit
+    the part.
     Parts are caches: those of another evaluation are discarded. They are removed when the evaluation is finished.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from avsrobust.errors import AdapterError, ResultsError
+from avsrobust.evaluation.extras import write_extras
 from avsrobust.evaluation.scoring import ScoredClip
 from avsrobust.evaluation.stored_masks import ClipKey, StoredMasks, write_masks
 from avsrobust.files import remove_temporaries, write_text
@@ -28,6 +30,7 @@ CLIPS_PER_PART = 16
 _IDENTITY_NAME = "identity.json"
 _SCORES_SUFFIX = ".scores.parquet"
 _MASKS_SUFFIX = ".masks.parquet"
+_EXTRAS_SUFFIX = ".extras.parquet"
 
 
 class PartStore:
@@ -61,6 +64,8 @@ class PartStore:
         if self._keep_masks:
             tables = (table for clip in self._pending for table in clip.masks)
             write_masks(self._folder / f"{number:06d}{_MASKS_SUFFIX}", tables)
+        if extras := [entry for clip in self._pending for entry in clip.extras]:
+            write_extras(self._folder / f"{number:06d}{_EXTRAS_SUFFIX}", extras)
         index = pd.DataFrame([entry for clip in self._pending for entry in clip.index], columns=INDEX_COLUMNS)
         statistics = concatenate([clip.statistics for clip in self._pending])
         write_scores(self._folder / f"{number:06d}{_SCORES_SUFFIX}", Scores(self._info, index, statistics))
@@ -72,8 +77,9 @@ class PartStore:
         for path in self._score_files():
             try:
                 scores = read_scores(path)
-                if self._keep_masks and not clips_in(scores) <= set(StoredMasks(_mask_file(path)).clips):
-                    raise ResultsError(f"{_mask_file(path)}: lacks clips")
+                masks = _beside(path, _MASKS_SUFFIX)
+                if self._keep_masks and not clips_in(scores) <= set(StoredMasks(masks).clips):
+                    raise ResultsError(f"{masks}: lacks clips")
                 found.append(scores)
             except (ResultsError, AdapterError):
                 path.unlink()
@@ -81,7 +87,12 @@ class PartStore:
 
     def mask_files(self) -> list[Path]:
         """Return the files of stored masks that belong to the parts."""
-        return [_mask_file(path) for path in self._score_files()]
+        return [_beside(path, _MASKS_SUFFIX) for path in self._score_files()]
+
+    def extras_files(self) -> list[Path]:
+        """Return the files of further values that belong to the parts; those of adapters without any have none."""
+        paths = [_beside(path, _EXTRAS_SUFFIX) for path in self._score_files()]
+        return [path for path in paths if path.exists()]
 
     def remove(self) -> None:
         """Delete the folder."""
@@ -117,5 +128,5 @@ def merge_scores(parts: Iterable[Scores], info: ScoreInfo) -> Scores:
     return Scores(info, pd.concat(indices, ignore_index=True), concatenate(statistics))
 
 
-def _mask_file(scores: Path) -> Path:
-    return scores.with_name(scores.name.replace(_SCORES_SUFFIX, _MASKS_SUFFIX))
+def _beside(scores: Path, suffix: str) -> Path:
+    return scores.with_name(scores.name.replace(_SCORES_SUFFIX, suffix))

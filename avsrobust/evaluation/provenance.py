@@ -9,7 +9,7 @@ Conventions
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 
 from avsrobust import __version__
 from avsrobust.errors import AdapterError, ResultsError
+from avsrobust.evaluation.extras import EXTRAS_NAME, clips_with_extras
 from avsrobust.evaluation.identity import source_file
 from avsrobust.evaluation.parts import clips_in
 from avsrobust.evaluation.stored_masks import MASKS_NAME, StoredMasks
@@ -29,10 +30,11 @@ from avsrobust.results import RUN_NAME, SCORES_NAME, Scores, read_run, read_scor
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """Results of the same evaluation that are there already; `masks` is their file of stored masks, where wanted."""
+    """Results of the same evaluation that are there already; `masks` and `extras` are their files, where wanted or made."""
 
     scores: Scores
     masks: Path | None
+    extras: Path | None
 
 
 def find_finished(output: Path, identity: Mapping[str, Any], *, save_masks: bool) -> FinishedRun | None:
@@ -47,9 +49,12 @@ def find_finished(output: Path, identity: Mapping[str, Any], *, save_masks: bool
         scores = read_scores(output / SCORES_NAME)
         if masks is not None and not clips_in(scores) <= set(StoredMasks(masks).clips):
             return None
+        extras = output / EXTRAS_NAME if details.get("extras") else None
+        if extras is not None and not clips_in(scores) <= clips_with_extras(extras):
+            return None
     except (OSError, ResultsError, AdapterError):
         return None
-    return FinishedRun(scores, masks)
+    return FinishedRun(scores, masks, extras)
 
 
 def run_details(
@@ -62,6 +67,7 @@ def run_details(
     device: torch.device,
     scores: Scores,
     scores_path: Path,
+    extras: Sequence[str],
     batch_size: int,
     wall_time_s: float,
     reused: int,
@@ -80,6 +86,7 @@ def run_details(
         "splits": sorted(set(scores.index["split"])),
         "conditions": sorted(set(scores.index["condition"])),
         "scores_sha256": sha256_of_file(scores_path),
+        "extras": list(extras),
         "clips": num_clips,
         "failed": [{"split": f.split, "clip_id": f.clip_id, "error": f.error} for f in scores.info.failed],
         "frames": len(index),

@@ -1,4 +1,4 @@
-"""Evaluating: a manifest and an adapter in, ``scores.parquet`` and ``run.json`` out.
+"""Evaluating: a manifest and an adapter in, ``scores.parquet`` and ``run.json`` out (``extras.parquet`` where it has any).
 
 Conventions
     A clip that cannot be read, or that the adapter fails on, is listed with its error and the rest goes on. Where the adapter
@@ -22,6 +22,7 @@ import torch
 from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionError, did_you_mean
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
+from avsrobust.evaluation.extras import EXTRAS_NAME, merge_extras
 from avsrobust.evaluation.identity import evaluation_identity
 from avsrobust.evaluation.parts import PartStore, clips_in, merge_scores, parts_identity
 from avsrobust.evaluation.provenance import FinishedRun, find_finished, run_details
@@ -162,7 +163,9 @@ class _Evaluation:
         else:
             # Those of an earlier evaluation would be taken for this one's.
             (self.output / MASKS_NAME).unlink(missing_ok=True)
-        self._write(identity, scores, time.perf_counter() - started, len(reused))
+        earlier_extras = [finished.extras] if finished and finished.extras else []
+        extras = merge_extras(self.output / EXTRAS_NAME, [*earlier_extras, *store.extras_files()], clips_in(scores))
+        self._write(identity, scores, extras, time.perf_counter() - started, len(reused))
         store.remove()
         notes = ("parts of another evaluation in this folder were discarded",) if store.discarded else ()
         return self._report(reused=len(reused), failed=tuple(failed), notes=notes)
@@ -222,7 +225,9 @@ class _Evaluation:
             store.flush()
         return sorted(failed, key=lambda clip: (clip.split, clip.clip_id))
 
-    def _write(self, identity: Mapping[str, Any], scores: Scores, wall_time_s: float, reused: int) -> None:
+    def _write(
+        self, identity: Mapping[str, Any], scores: Scores, extras: Sequence[str], wall_time_s: float, reused: int
+    ) -> None:
         write_scores(self.output / SCORES_NAME, scores)
         details = run_details(
             identity,
@@ -233,6 +238,7 @@ class _Evaluation:
             device=self.device,
             scores=scores,
             scores_path=self.output / SCORES_NAME,
+            extras=extras,
             batch_size=self.batch_size,
             wall_time_s=wall_time_s,
             reused=reused,

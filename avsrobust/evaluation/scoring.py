@@ -22,6 +22,7 @@ from torch import Tensor
 from avsrobust.adapters.base import Adapter
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
 from avsrobust.evaluation.batches import LoadedClip
+from avsrobust.evaluation.extras import Values, check_extras, extras_entries
 from avsrobust.evaluation.outputs import check_output, resize_probability
 from avsrobust.evaluation.samples import CLEAN, ClipSample
 from avsrobust.evaluation.stored_masks import masks_table
@@ -37,7 +38,7 @@ class ScoredClip:
     """The statistics of one clip's frames under all its conditions.
 
     ``index[i]`` holds the index columns of `avsrobust.results` for entry i of `statistics`; `masks` holds the stored masks of
-    each row where they are wanted.
+    each row where they are wanted; `extras` the rows of ``extras.parquet`` (`avsrobust.evaluation.extras`).
     """
 
     split: str
@@ -45,6 +46,7 @@ class ScoredClip:
     index: tuple[dict[str, Any], ...]
     statistics: FrameStatistics
     masks: tuple[pa.Table, ...]
+    extras: tuple[dict[str, Any], ...] = ()
 
 
 class Scorer:
@@ -73,8 +75,10 @@ class Scorer:
                 probability = check_output(
                     output, adapter=self._name, batch=len(batch), num_frames=row.num_frames, device=self._device
                 )
-                for collector, clip_probability in zip(collectors, probability, strict=True):
-                    collector.add(position, clip_probability)
+                extras = self._extras(len(batch), row.num_frames)
+                for clip, collector in enumerate(collectors):
+                    collector.add(position, probability[clip])
+                    collector.keep(position, {name: values[clip] for name, values in extras.items()})
         return [collector.result() for collector in collectors]
 
     def _segment(self, encoded: Any, batch: Sequence[LoadedClip], position: int) -> object:
@@ -83,6 +87,13 @@ class Scorer:
             return self._call("segment", lambda: self._adapter.segment(encoded, audio))
         views = [clip.sample.view(clip.sample.rows[position]) for clip in batch]
         return self._call("segment_rows", lambda: self._adapter.segment_rows(encoded, audio, views))
+
+    def _extras(self, batch: int, num_frames: int) -> Values:
+        """Return what the adapter gives beside its last masks; adapters need not have `extras`."""
+        extras = getattr(self._adapter, "extras", None)
+        if not callable(extras):
+            return {}
+        return check_extras(self._call("extras", extras), adapter=self._name, batch=batch, num_frames=num_frames)
 
     def _call(self, what: str, function: Callable[[], Any]) -> Any:
         try:
@@ -106,6 +117,7 @@ class _Collector:
         self._index: list[dict[str, Any]] = []
         self._statistics: list[FrameStatistics] = []
         self._masks: list[pa.Table] = []
+        self._extras: list[dict[str, Any]] = []
 
     def add(self, position: int, probability: Tensor) -> None:
         """Keep what is needed of the probabilities, float32 [T, h, w], under the clip's row at `position`."""
@@ -119,6 +131,10 @@ class _Collector:
         self._statistics.append(frame_statistics(np.ascontiguousarray(resized[self._has_mask]), self._target))
         if self._keep_masks:
             self._masks.append(masks_table(row, masks))
+
+    def keep(self, position: int, extras: Values) -> None:
+        """Keep further values, float64 [T] by name, of the clip's row at `position`."""
+        self._extras += extras_entries(self._sample.rows[position], extras)
 
     def _entries(self, row: Row, masks: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
         compared = None if row.condition == CLEAN else self._clean
@@ -141,7 +157,9 @@ class _Collector:
         """Return what was gathered."""
         first = self._sample.rows[0]
         statistics = concatenate(self._statistics)
-        return ScoredClip(first.split, first.clip_id, tuple(self._index), statistics, tuple(self._masks))
+        return ScoredClip(
+            first.split, first.clip_id, tuple(self._index), statistics, tuple(self._masks), tuple(self._extras)
+        )
 
 
 def one_line(error: BaseException) -> str:

@@ -16,6 +16,9 @@ Copy this one file beside your model. It needs Python 3.7 or later and numpy, no
         def segment(self, encoded, audio):     # float32 [B, T, 1, 96, 64], [B, samples] or [B, T, 128]
             return probabilities               # float [B, T, h, w] in [0, 1], or class logits [B, T, C, h, w]
 
+        def extras(self):                      # may be left out: further values of the last segment,
+            return {"similarity": values}      # float [B, T] by name, kept beside the scores
+
     avsrobust_worker.serve(MyModel)
 
 Conventions
@@ -128,15 +131,19 @@ def _audio_of(model: Any) -> list[Any]:
     return [str(audio[0]), int(audio[1])]
 
 
-def _answer(model: Any, encoded: dict[int, Any], header: dict[str, Any], arrays: list[Any]) -> tuple[str, list[Any]]:
+def _answer(
+    model: Any, encoded: dict[int, Any], header: dict[str, Any], arrays: list[Any]
+) -> tuple[str, dict[str, Any], list[Any]]:
     kind = header["type"]
     for handle in header.get("release", ()):
         encoded.pop(handle, None)
     if kind == "encode":
         encoded[header["handle"]] = model.encode_frames(arrays[0])
-        return "encoded", []
+        return "encoded", {}, []
     if kind == "segment":
-        return "segmented", [np.asarray(model.segment(encoded[header["handle"]], arrays[0]))]
+        masks = np.asarray(model.segment(encoded[header["handle"]], arrays[0]))
+        extras = model.extras() if hasattr(model, "extras") else {}
+        return "segmented", {"extras": list(extras)}, [masks] + [np.asarray(value) for value in extras.values()]
     raise ProtocolError(f"unknown request {kind!r}")
 
 
@@ -174,8 +181,8 @@ def serve(model_class: Any) -> None:
         except EOFError:
             return
         try:
-            kind, results = _answer(model, encoded, header, arrays)
-            parts = encode_message(kind, {}, results)
+            kind, fields, results = _answer(model, encoded, header, arrays)
+            parts = encode_message(kind, fields, results)
         except Exception as error:
             write_message(answers, "error", _describe(error))
             continue
