@@ -9,6 +9,7 @@ import wave
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -319,3 +320,61 @@ YARDSTICK_MASKS: dict[str, Predict] = {
 def make_scores_fixture() -> Callable[..., Scores]:
     """`make_scores`."""
     return make_scores
+
+
+@pytest.fixture(scope="session")
+def toy_builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with 12 toy clips of s4 and 8 of ms3, and their builds below ``robust``; not to be changed."""
+    from avsrobust.build.build import build
+    from avsrobust.conditions.recipe import load_recipe
+    from avsrobust.datasets.read import read_dataset
+    from avsrobust.toy.write import write_toy
+
+    root = tmp_path_factory.mktemp("toy")
+    for dataset, clips in (("s4", 12), ("ms3", 8)):
+        write_toy(root, dataset, clips=clips, seed=5)
+        output = root / "robust" / f"{dataset}-seed42"
+        build(read_dataset(dataset, root), load_recipe("standard"), 42, output, on_error="skip")
+    return root
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path) -> Callable[..., Path]:
+    """Writes training recipes for a network of a few thousand weights; arguments replace or add top-level keys."""
+    import yaml
+
+    tiny = {
+        "image_size": 64,
+        "embed_dim": 8,
+        "depths": [1, 1, 1, 1],
+        "num_heads": [2, 2, 2, 2],
+        "window_size": 4,
+        "hidden_dim": 32,
+        "encoder_layers": 1,
+        "encoder_feedforward_dim": 32,
+        "decoder_layers": 2,
+        "feedforward_dim": 32,
+        "num_queries": 6,
+    }
+
+    def write(name: str = "tiny", config: dict[str, object] | None = None, **changes: object) -> Path:
+        model = {"family": "m2f", "trainable": ["*"], "options": {"config": {**tiny, **(config or {})}}}
+        content: dict[str, Any] = {
+            "kind": "train",
+            "name": name,
+            "description": "A tiny one.",
+            "model": model,
+            "data": {"datasets": ["s4", "ms3"], "mix": {"s4": 0.5, "ms3": 0.5}},
+            "negatives": {"share": 0.3, "kinds": ["offscreen", "silence", "noise"]},
+            "loss": {"similarity": 0.2},
+            "optimizer": {"lr": 1.0e-3, "warmup_steps": 3},
+            "run": {"steps": 4, "batch_size": 4, "validate_every": 100, "validate_clips": 1, "checkpoint_every": 10},
+        }
+        for key, value in changes.items():
+            merge = isinstance(value, dict) and isinstance(content.get(key), dict)
+            content[key] = {**content[key], **value} if merge else value
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return write

@@ -1,0 +1,95 @@
+"""`avsrobust train`: train a model by a recipe, or go on where the same command was stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from avsrobust.cli.options import ROBUST_ROOT, data_root_option
+from avsrobust.cli.progress import note, progress_bar
+from avsrobust.errors import OptionError
+
+
+@click.command()
+@click.option("--recipe", required=True, metavar="NAME|FILE", help="What to train, on what, and how.")
+@click.option(
+    "--manifest",
+    "manifests",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Manifest or build folder, one per data set of the recipe [default: those under 'robust', or the recipe's toy].",
+)
+@data_root_option
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder [default: training/NAME]."
+)
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER|FILE",
+    help="Start: a run's folder, a bundle, or a public Mask2Former checkpoint folder.",
+)
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where it trains.")
+@click.option("--steps", type=click.IntRange(min=1), help="Instead of the recipe's number of steps.")
+@click.option(
+    "--checkpoint-every", type=click.IntRange(min=1), metavar="STEPS", help="Instead of the recipe's interval."
+)
+@click.option("--workers", default=0, show_default=True, type=click.IntRange(min=0), help="Processes that read data.")
+@click.option(
+    "--vggish", type=click.Path(path_type=Path), metavar="FILE", help="VGGish's weights, for models that need them."
+)
+def train(
+    recipe: str,
+    manifests: tuple[Path, ...],
+    data_root: Path | None,
+    output: Path | None,
+    init: Path | None,
+    device: str,
+    steps: int | None,
+    checkpoint_every: int | None,
+    workers: int,
+    vggish: Path | None,
+) -> int:
+    """Train a model; the same command goes on where it was stopped.
+
+    \b
+    On several GPUs: accelerate launch --num_processes 4 -m avsrobust train --recipe NAME
+    """
+    from avsrobust.training.recipe import default_output, load_train_recipe
+    from avsrobust.training.sources import open_sources
+
+    chosen = load_train_recipe(recipe).with_steps(steps)
+    try:
+        from avsrobust.training.engine import TrainOptions
+        from avsrobust.training.engine import train as run_training
+    except ImportError as error:
+        raise OptionError(f"train: needs more packages ({error}); run 'pip install \"avsrobust[train]\"'") from error
+    from avsrobust.training.start import find_start
+
+    start = find_start(chosen, init)
+    tell = note if is_main_process() else lambda _line: None
+    sources = open_sources(chosen, manifests, data_root, ROBUST_ROOT, tell=tell)
+    options = TrainOptions(
+        output=default_output(chosen) if output is None else output,
+        start=start,
+        device=device,
+        workers=workers,
+        checkpoint_every=checkpoint_every,
+        vggish=vggish,
+    )
+    with progress_bar(f"train {chosen.name}") as progress:
+        report = run_training(chosen, sources, options, where=recipe, progress=progress, tell=tell)
+    if is_main_process():
+        best = "none" if report.best_score is None else f"{report.best_score:.4f} at step {report.best_step}"
+        note(f"{report.steps} steps done; best strict G-mIoU on validation clips: {best}")
+        click.echo(report.best)
+    return 0
+
+
+def is_main_process() -> bool:
+    """Tell whether this is the process that speaks, of those that accelerate has started."""
+    import os
+
+    return os.environ.get("RANK", "0") == "0"

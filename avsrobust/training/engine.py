@@ -1,0 +1,348 @@
+"""The training loop, on accelerate: CPU, one GPU or several; it goes on after a kill as if nothing had happened.
+
+Conventions
+    The batch of a step is a function of (seed, step), the noise of a step one of (seed, step, process, part): a run that is
+    continued from a checkpoint repeats what the killed one did, and ends with the same weights.
+    One folder holds a run: checkpoints/, best.safetensors (by validation G-mIoU), final.safetensors, log.csv,
+    validation.csv, parameters.csv, run.json, tensorboard/.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from avsrobust.errors import OptionError, RecipeError
+from avsrobust.training.checkpoints import (
+    Progress,
+    latest_checkpoint,
+    remove_leftovers,
+    restore,
+    save_checkpoint,
+)
+from avsrobust.training.data import Sample, Source, TrainingSet, collate
+from avsrobust.training.identity import claim_run, export_info
+from avsrobust.training.logs import PARAMETERS, RunLog, write_parameters
+from avsrobust.training.losses import Similarity, mask_losses, similarity_loss
+from avsrobust.training.model import Batch, Trainable, find_family
+from avsrobust.training.order import Order, noise_seed, part_of
+from avsrobust.training.phases import phases
+from avsrobust.training.recipe import LossPart, OptimizerPart, TrainRecipe
+from avsrobust.training.selection import choose_trained
+from avsrobust.training.validation import Validation, validate
+
+BEST, FINAL = "best.safetensors", "final.safetensors"
+VALIDATION_SPLIT = "val"
+Ticker = Callable[[int, int], None]
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What came of a run: its files, the steps done (and from which on they were done now), the best validation."""
+
+    best: Path
+    final: Path
+    steps: int
+    resumed_from: int
+    best_step: int | None
+    best_score: float | None
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a user chooses beside the recipe. `start`: weights to start from; `workers`: processes that read items."""
+
+    output: Path
+    start: Path | None = None
+    device: str = "auto"
+    workers: int = 0
+    checkpoint_every: int | None = None
+    vggish: Path | None = None
+
+
+def train(
+    recipe: TrainRecipe,
+    sources: Sequence[Source],
+    options: TrainOptions,
+    *,
+    where: str,
+    progress: Ticker | None = None,
+    tell: Tell | None = None,
+) -> TrainReport:
+    """Train `recipe` on `sources`, or go on where an earlier call stopped; `where` names the recipe in messages.
+
+    `progress` is called with (steps done, steps to do), `tell` with lines for people. Raises `RecipeError`,
+    `OptionError`, `AdapterError`, and what reading data raises.
+    """
+    return _Run(recipe, sources, options, where, progress or (lambda _done, _total: None), tell or _silent).run()
+
+
+class _Losses(nn.Module):
+    """The model and the losses around it, as one module: distributed training wraps a forward pass."""
+
+    def __init__(self, network: nn.Module, weights: LossPart, similarity: Similarity | None) -> None:
+        super().__init__()
+        self.model = network
+        self.similarity = similarity
+        self._weights = weights
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted losses by name."""
+        predictions = self.model(batch)
+        named = mask_losses(predictions.logits, batch.scored_target, self._weights)
+        weights = {"bce": self._weights.bce, "dice": self._weights.dice, **self._weights.extra}
+        named |= {name: predictions.extra[name] for name in self._weights.extra if name in predictions.extra}
+        if self.similarity is not None:
+            named["similarity"] = similarity_loss(self.similarity, predictions, batch)
+            weights["similarity"] = self._weights.similarity
+        return {name: weights[name] * loss for name, loss in named.items()}
+
+
+class _Run:
+    """One run, all choices made."""
+
+    def __init__(
+        self,
+        recipe: TrainRecipe,
+        sources: Sequence[Source],
+        options: TrainOptions,
+        where: str,
+        progress: Ticker,
+        tell: Tell,
+    ) -> None:
+        self.recipe, self.sources, self.options = recipe, sources, options
+        self.tick, self.tell = progress, tell
+        self.accelerator = _accelerator(recipe, options.device)
+        self.model: Trainable = find_family(recipe.model.family, where).open(
+            recipe.model.options, options.start, recipe.run.seed, where
+        )
+        _check_losses(recipe, self.model, where)
+        self.losses = _Losses(self.model.network, recipe.loss, _similarity(recipe, self.model))
+        self.trained = choose_trained(self.model.network, recipe.model.trainable, where)
+        self.optimizer = torch.optim.AdamW(_groups(self.losses, recipe.optimizer), lr=recipe.optimizer.lr)
+        self.items = TrainingSet(
+            sources,
+            recipe.data,
+            recipe.negatives,
+            audio=self.model.audio,
+            image_size=self.model.image_size,
+            vggish=options.vggish,
+        )
+        run = recipe.run
+        self.order = Order(run.seed, run.batch_size, phases(recipe, self.items.datasets, self.items.parts))
+        self.parts = self.accelerator.num_processes * run.accumulate
+        if run.batch_size % self.parts:
+            raise OptionError(
+                f"run.batch_size {run.batch_size}: cannot be shared by {self.accelerator.num_processes} processes in "
+                f"{run.accumulate} parts each; start another number of processes"
+            )
+
+    def run(self) -> TrainReport:
+        """Train from the last checkpoint, or from the start, to the end."""
+        output, main = self.options.output, self.accelerator.is_main_process
+        if main:
+            claim_run(output, self.recipe, self.sources, self.options.start)
+            remove_leftovers(output)
+        self.accelerator.wait_for_everyone()
+        checkpoint = latest_checkpoint(output)
+        done = Progress() if checkpoint is None else checkpoint.progress
+        module, optimizer = self.accelerator.prepare(self.losses, self.optimizer)
+        if checkpoint is not None:
+            restore(checkpoint, self.losses, self.optimizer)
+        self._announce(done)
+        resumed_from = done.step
+        names = _loss_names(self.recipe)
+        with RunLog(output, names, done.step) if main else nullcontext() as log:
+            for step, micro in enumerate(self._batches(done.step), start=done.step):
+                logged = self._step(module, optimizer, step, micro)
+                done = replace(done, step=step + 1)
+                if log is not None:
+                    log.losses(step + 1, logged)
+                done = self._look(done, log)
+                self.tick(done.step, self.recipe.run.steps)
+        if main:
+            self.model.export(output / FINAL, export_info(self.recipe, self.sources, done))
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+        return TrainReport(output / BEST, output / FINAL, done.step, resumed_from, done.best_step, done.best_score)
+
+    def _step(self, module: Any, optimizer: Any, step: int, micro: Sequence[Batch]) -> dict[str, float]:
+        """Update the weights once; return what is logged."""
+        module.train()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe.optimizer, step, self.recipe.run.steps)
+        optimizer.zero_grad()
+        sums: dict[str, Tensor] = {}
+        for number, batch in enumerate(micro):
+            # Dropout and its like draw from torch's own generator.
+            torch.manual_seed(batch.seed)
+            last = number == len(micro) - 1
+            with nullcontext() if last else self.accelerator.no_sync(module):
+                named = module(batch.to(self.accelerator.device))
+                self.accelerator.backward(torch.stack(list(named.values())).sum() / len(micro))
+            for name, value in named.items():
+                sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach().float() / len(micro)
+        norm = self.accelerator.clip_grad_norm_(self._parameters(), self.recipe.optimizer.clip_norm or math.inf)
+        _require_finite(sums, step)
+        optimizer.step()
+        means = self.accelerator.reduce(torch.stack([sums[name] for name in sorted(sums)]), reduction="mean")
+        logged = dict(zip(sorted(sums), means.tolist(), strict=True))
+        lr = float(optimizer.param_groups[0]["lr"])
+        return {"loss": sum(logged.values()), **logged, "lr": lr, "gradient_norm": float(norm)}
+
+    def _look(self, done: Progress, log: RunLog | None) -> Progress:
+        """Validate and store where that is due."""
+        run = self.recipe.run
+        last = done.step == run.steps
+        if last or done.step % run.validate_every == 0:
+            if log is not None:
+                done = self._validate(done, log)
+            self.accelerator.wait_for_everyone()
+        if log is not None and (last or done.step % (self.options.checkpoint_every or run.checkpoint_every) == 0):
+            save_checkpoint(self.options.output, done, self.losses, self.optimizer)
+        return done
+
+    def _validate(self, done: Progress, log: RunLog) -> Progress:
+        self.model.network.eval()
+        device = self.accelerator.device
+        found: Validation = validate(
+            self.model.adapter(device),
+            self.sources,
+            split=VALIDATION_SPLIT,
+            clips=self.recipe.run.validate_clips,
+            device=device,
+            vggish=self.options.vggish,
+        )
+        for dataset in found.scores:
+            log.validation(done.step, dataset, found.columns(dataset))
+        self.tell(f"step {done.step}: strict G-mIoU {found.g_miou:.4f} on validation clips")
+        if done.best_score is not None and found.g_miou <= done.best_score:
+            return done
+        done = replace(done, best_step=done.step, best_score=found.g_miou)
+        self.model.export(self.options.output / BEST, export_info(self.recipe, self.sources, done))
+        return done
+
+    def _batches(self, first: int) -> Iterator[list[Batch]]:
+        """Yield this process's parts of the batch of each step from `first` on."""
+        accumulate, rank = self.recipe.run.accumulate, self.accelerator.process_index
+        wanted = [
+            [part_of(self.order.batch(step), rank * accumulate + number, self.parts) for number in range(accumulate)]
+            for step in range(first, self.recipe.run.steps)
+        ]
+        loader: DataLoader[Sample] = DataLoader(
+            self.items,
+            batch_sampler=[slots for parts in wanted for slots in parts],
+            num_workers=self.options.workers,
+            collate_fn=_as_list,
+        )
+        read = iter(loader)
+        for step in range(first, self.recipe.run.steps):
+            seeds = (noise_seed(self.recipe.run.seed, step, rank * accumulate + part) for part in range(accumulate))
+            yield [collate(next(read), seed) for seed in seeds]
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.losses.parameters() if parameter.requires_grad]
+
+    def _announce(self, done: Progress) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        write_parameters(self.options.output / PARAMETERS, self.trained)
+        for note in self.model.notes if done.step == 0 else ():
+            self.tell(note)
+        trained = [math.prod(shape) for shape, chosen in self.trained.values() if chosen]
+        everything = sum(math.prod(shape) for shape, _ in self.trained.values())
+        self.tell(
+            f"trains {len(trained)} of {len(self.trained)} tensors, {sum(trained):,} of {everything:,} parameters, on "
+            f"{len(self.items)} items; all of them are listed in {self.options.output / PARAMETERS}"
+        )
+        if done.step:
+            self.tell(f"goes on after step {done.step}")
+
+
+def learning_rate(part: OptimizerPart, step: int, steps: int) -> float:
+    """Return the learning rate of step `step`, counted from 0, of `steps`."""
+    warm = min(1.0, (step + 1) / part.warmup_steps) if part.warmup_steps else 1.0
+    decay = 0.5 * (1 + math.cos(math.pi * step / steps)) if part.schedule == "cosine" else 1.0
+    return part.lr * warm * decay
+
+
+def _accelerator(recipe: TrainRecipe, device: str) -> Accelerator:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise OptionError(f"--device cuda: torch {torch.__version__} sees no GPU here; use --device cpu or auto")
+    if device not in ("auto", "cpu", "cuda"):
+        raise OptionError(f"--device {device}: expected auto, cpu or cuda (accelerate spreads over several GPUs)")
+    mixed = "bf16" if recipe.run.precision == "bfloat16" else "no"
+    # Set by accelerate launch; what the recipe says is what counts.
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
+    # Accelerate keeps one precision for the whole process; a second run of it may want another.
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=mixed, cpu=device == "cpu")
+
+
+def _similarity(recipe: TrainRecipe, model: Trainable) -> Similarity | None:
+    if recipe.loss.similarity == 0 or model.similarity_widths is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.run.seed)
+        return Similarity(*model.similarity_widths)
+
+
+def _check_losses(recipe: TrainRecipe, model: Trainable, where: str) -> None:
+    for name in recipe.loss.extra:
+        if name not in model.extra_losses:
+            raise RecipeError(
+                f"{where}: key loss.extra.{name}: the model has no such loss; expected one of "
+                f"{', '.join(model.extra_losses) or 'none'}"
+            )
+    if recipe.loss.similarity and model.similarity_widths is None:
+        raise RecipeError(
+            f"{where}: key loss.similarity: the model yields no projected sound and pooled picture; expected 0"
+        )
+
+
+def _groups(module: nn.Module, part: OptimizerPart) -> list[dict[str, Any]]:
+    """Return the optimizer's groups: weight decay for matrices, none for biases, norms and scales."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": part.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _loss_names(recipe: TrainRecipe) -> list[str]:
+    plain = {
+        "bce": recipe.loss.bce,
+        "dice": recipe.loss.dice,
+        "similarity": recipe.loss.similarity,
+        **recipe.loss.extra,
+    }
+    return sorted(name for name, weight in plain.items() if weight)
+
+
+def _require_finite(losses: Mapping[str, Tensor], step: int) -> None:
+    for name, value in losses.items():
+        if not torch.isfinite(value):
+            raise OptionError(
+                f"step {step + 1}: loss '{name}' is {value.item()}; expected a finite number; lower optimizer.lr, or train "
+                "in float32; the last checkpoint is in the output folder"
+            )
+
+
+def _as_list(samples: list[Sample]) -> list[Sample]:
+    return samples
+
+
+def _silent(_line: str) -> None:
+    return

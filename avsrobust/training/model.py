@@ -1,0 +1,117 @@
+"""What training asks of a model: one forward pass on a batch, and how to evaluate and store the result.
+
+Conventions
+    B items of T seconds. A batch's N scored frames are those that have a mask, in order (`Batch.scored` flattened); only
+    for these the model answers, so that a model without memory need not look at the others.
+    Binary models answer in logits [N, h, w], sounding where positive; models of C classes in scores [N, C, h, w] >= 0, of
+    which each pixel's largest counts. Any h, w; losses resize bilinearly.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.errors import RecipeError, did_you_mean
+
+FAMILIES = {"m2f": "model_adapters.m2f.training:M2FTraining"}
+
+
+class Batch(NamedTuple):
+    """What a model learns from in one go.
+
+    frames: uint8 [B, T, 3, S, S]. audio: [B, T, ...] or [B, samples], as the model asks. target: uint8 [B, T, S, S], 1 (or
+    the class id) where an object sounds, all 0 under a negative sound. scored: bool [B, T]. positive: float32 [B], 1 where
+    picture and sound belong together. heard: float32 [B, T, 71], 1 for the categories (AVSBench-semantic's ids) of what
+    sounds. seed: of all noise that the model draws for this batch.
+    """
+
+    frames: Tensor
+    audio: Tensor
+    target: Tensor
+    scored: Tensor
+    positive: Tensor
+    heard: Tensor
+    seed: int
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on another device."""
+        frames, audio, target, scored, positive, heard = (part.to(device) for part in self[:-1])
+        return Batch(frames, audio, target, scored, positive, heard, self.seed)
+
+    @property
+    def scored_target(self) -> Tensor:
+        """The targets of the scored frames, uint8 [N, S, S]."""
+        return self.target[self.scored]
+
+    @property
+    def scored_positive(self) -> Tensor:
+        """`positive` of the scored frames, float32 [N]."""
+        return self.positive.unsqueeze(1).expand(self.scored.shape)[self.scored]
+
+
+class Predictions(NamedTuple):
+    """A model's answer on N scored frames.
+
+    logits: see the module's conventions. audio [N, A] and visual [N, V]: the projected sound and the pooled picture, for the
+    similarity loss, or None. extra: the model's own losses by name, scalars.
+    """
+
+    logits: Tensor
+    audio: Tensor | None
+    visual: Tensor | None
+    extra: dict[str, Tensor]
+
+
+class Trainable(Protocol):
+    """A model that can be trained. `network` is an `nn.Module` that maps a `Batch` to `Predictions`."""
+
+    audio: AudioInput
+    image_size: int
+    network: nn.Module
+    notes: tuple[str, ...]
+
+    @classmethod
+    def open(cls, options: Mapping[str, Any], start: Path | None, seed: int, where: str) -> Trainable:
+        """Return the model for a recipe's `options`, its weights from `start`, or drawn from `seed`.
+
+        `where` is the recipe, for messages. Raises `RecipeError` for bad options, `AdapterError` for a bad start.
+        """
+
+    @property
+    def extra_losses(self) -> tuple[str, ...]:
+        """Names of the losses that the model itself may yield."""
+
+    @property
+    def similarity_widths(self) -> tuple[int, int] | None:
+        """Widths of `Predictions.audio` and `.visual`, or None where the model yields neither."""
+
+    def adapter(self, device: torch.device) -> Adapter:
+        """Return the model as it will be evaluated, sharing its weights."""
+
+    def export(self, path: Path, info: Mapping[str, str]) -> None:
+        """Write a file that ``--checkpoint`` takes, atomically, with `info` as its metadata."""
+
+
+def find_family(name: str, where: str) -> type[Trainable]:
+    """Return the `Trainable` class of a family's name or of MODULE:CLASS. Raises `RecipeError`."""
+    spec = FAMILIES.get(name, name)
+    module, separator, attribute = spec.partition(":")
+    if not separator:
+        raise RecipeError(
+            f"{where}: key model.family: found '{name}'; expected one of {', '.join(FAMILIES)}, or MODULE:CLASS"
+            f"{did_you_mean(name, FAMILIES)}"
+        )
+    try:
+        return cast("type[Trainable]", getattr(importlib.import_module(module), attribute))
+    except (ImportError, AttributeError) as error:
+        raise RecipeError(
+            f"{where}: key model.family: '{name}' cannot be imported ({error}); expected an importable class; "
+            "for m2f, run 'pip install \"avsrobust[train]\"'"
+        ) from error

@@ -1,0 +1,96 @@
+"""Negatives in training: sounds that belong to nothing in the picture, with the empty mask as the answer.
+
+Conventions
+    A clip's negative sounds are silence and noise from its own rows of the build, and off-screen ones from any other clip
+    of the split and data set that shares no broad kind with it; where there is none, that shares no category.
+    An off-screen partner is drawn anew each time, where an evaluation has one per clip. Source: AVSBench-Robust, which mixes
+    misaligned and silent pairs into training (training_evaluation/.../dataloader/s4_dataset.py `S4Dataset_ood_silence`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from avsrobust.errors import OptionError
+from avsrobust.evaluation.samples import CLEAN, ClipRows
+from avsrobust.manifest import NEGATIVE, Row
+
+OFFSCREEN = "offscreen"
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Where the negative sounds of each clip come from; `partners[i]` are the clips whose sound is off-screen for clip i.
+
+    `share` of the items get a negative sound, of `kinds`, each as likely. `own[i]` holds clip i's silence and noise.
+    """
+
+    share: float
+    kinds: tuple[str, ...]
+    clean: tuple[Row, ...]
+    own: tuple[dict[str, Row], ...]
+    partners: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, clips: Sequence[ClipRows], share: float, kinds: Sequence[str]) -> Negatives:
+        """Return the negatives of `clips` of one or more builds. Raises `OptionError` where a build lacks a kind."""
+        clean = tuple(_clean_row(clip) for clip in clips)
+        own = tuple({row.condition: row for row in clip if row.polarity == NEGATIVE} for clip in clips)
+        partners = _partners(clean) if share > 0 and OFFSCREEN in kinds else tuple(() for _ in clips)
+        for kind in kinds if share > 0 else ():
+            if not any(partners if kind == OFFSCREEN else [kind in rows for rows in own]):
+                raise OptionError(
+                    f"negatives: found no {kind} sound in the builds; expected builds with that condition; "
+                    "build with the recipe 'standard', or leave it out of negatives.kinds"
+                )
+        return cls(share, tuple(kinds), clean, own, partners)
+
+    def draw(self, clip: int, generator: np.random.Generator) -> Row:
+        """Return the row whose sound the clip has this time: its own clean one, or a negative."""
+        if self.share == 0 or generator.random() >= self.share:
+            return self.clean[clip]
+        there = [kind for kind in self.kinds if (self.partners[clip] if kind == OFFSCREEN else kind in self.own[clip])]
+        if not there:
+            return self.clean[clip]
+        kind = there[int(generator.integers(len(there)))]
+        if kind != OFFSCREEN:
+            return self.own[clip][kind]
+        return self.clean[self.partners[clip][int(generator.integers(len(self.partners[clip])))]]
+
+
+def _clean_row(clip: ClipRows) -> Row:
+    row = clip[0]
+    if row.condition != CLEAN:
+        raise OptionError(
+            f"{row.dataset}/{row.split}/{row.clip_id}: has no clean sound in the build; expected the condition 'clean'; "
+            "build with a recipe that has it"
+        )
+    return row
+
+
+def _partners(clean: Sequence[Row]) -> tuple[tuple[int, ...], ...]:
+    found: dict[tuple[object, ...], tuple[int, ...]] = {}
+    partners = []
+    for row in clean:
+        key = (row.dataset, row.num_frames, row.broad, row.labels)
+        if key not in found:
+            found[key] = _fitting(row, clean)
+        partners.append(found[key])
+    return tuple(partners)
+
+
+def _fitting(row: Row, clean: Sequence[Row]) -> tuple[int, ...]:
+    """Return the clips whose sound is off-screen for `row`; as long, so that each second has its sound."""
+    others = [
+        (index, other)
+        for index, other in enumerate(clean)
+        if other.dataset == row.dataset and other.num_frames == row.num_frames and other.labels
+    ]
+    kinds, labels = set(row.broad), set(row.labels)
+    if not kinds or not labels:
+        return ()
+    strict = tuple(index for index, other in others if other.broad and kinds.isdisjoint(other.broad))
+    return strict or tuple(index for index, other in others if labels.isdisjoint(other.labels))

@@ -1,0 +1,120 @@
+"""Validation: the strict G-mIoU of the model as it is, on the validation split under all conditions.
+
+Conventions
+    The same scoring as ``avsrobust evaluate`` with the protocol `strict`; over several data sets the mean of their G-mIoU.
+    Models of classes are scored by where they see anything but background. With a limit on the clips, these are spread
+    evenly over the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avsrobust.adapters.base import Adapter, AudioInput, RowView
+from avsrobust.errors import DataSetError, OptionError
+from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
+from avsrobust.evaluation.samples import ClipRows, clips_of
+from avsrobust.evaluation.scoring import ScoredClip, Scorer
+from avsrobust.evaluation.sound import SoundReader
+from avsrobust.metrics import ScoredFrames, concatenate, dataset_score, get_protocol
+from avsrobust.metrics.scores import DatasetScore
+from avsrobust.results import FailedClip
+from avsrobust.training.data import Source
+
+PROTOCOL = "strict"
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Scores by data set, and the number that decides which checkpoint is best."""
+
+    scores: dict[str, DatasetScore]
+
+    @property
+    def g_miou(self) -> float:
+        """Mean strict G-mIoU over the data sets."""
+        values = [score.g_miou for score in self.scores.values() if score.g_miou is not None]
+        return float(np.mean(values)) if values else 0.0
+
+    def columns(self, dataset: str) -> dict[str, float | None]:
+        """Return the numbers of one data set for the log."""
+        score = self.scores[dataset]
+        by_condition = {entry.condition: entry.miou for entry in score.conditions}
+        negatives = {f"{name}_mIoU": by_condition.get(name) for name in ("silence", "noise", "offscreen")}
+        return {"clips": score.clips, "mIoU": score.miou, **negatives, "G_mIoU": score.g_miou, "G_FPR": score.g_fpr}
+
+
+def validate(
+    adapter: Adapter, sources: Sequence[Source], *, split: str, clips: int, device: torch.device, vggish: Path | None
+) -> Validation:
+    """Score `adapter` on `split` of each source, on up to `clips` clips (0: all). Raises `DataSetError` for bad files."""
+    scored = {}
+    for source in sources:
+        name = source.manifest.info.dataset
+        chosen = _spread(clips_of(source.manifest.select([split]).rows), clips)
+        if not chosen:
+            raise OptionError(
+                f"{source.manifest.path}: has no clip of split '{split}', which decides on the best checkpoint; build it too"
+            )
+        scored[name] = _score(adapter, source, chosen, device, vggish)
+    return Validation(scored)
+
+
+def _score(
+    adapter: Adapter, source: Source, clips: Sequence[ClipRows], device: torch.device, vggish: Path | None
+) -> DatasetScore:
+    sounds = SoundReader(source.manifest, source.data_root, AudioInput.of(adapter.audio), vggish, device)
+    scorer = Scorer(_Foreground(adapter), "validation", device)
+    batches = plan_batches(clips, source.data_root, _BATCH)
+    results: list[ScoredClip] = []
+    for loaded in read_ahead(batches, lambda batch: load_batch(batch, source.data_root, sounds)):
+        for clip in loaded:
+            if isinstance(clip, FailedClip):
+                raise DataSetError(f"{clip.split}/{clip.clip_id}: {clip.error}")
+        for together in of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)]):
+            results += scorer.score(together)
+    return dataset_score(_frames(results), get_protocol(PROTOCOL))
+
+
+def _frames(clips: Sequence[ScoredClip]) -> ScoredFrames:
+    entries = [(number, entry) for number, clip in enumerate(clips) for entry in clip.index]
+    return ScoredFrames(
+        concatenate([clip.statistics for clip in clips]),
+        clip=np.array([number for number, _ in entries]),
+        condition=np.array([entry["condition"] for _, entry in entries], dtype=np.str_),
+        negative=np.array([entry["polarity"] == "negative" for _, entry in entries]),
+        level=np.array([np.nan if entry["level"] is None else entry["level"] for _, entry in entries]),
+    )
+
+
+def _spread(clips: list[ClipRows], limit: int) -> list[ClipRows]:
+    if limit == 0 or len(clips) <= limit:
+        return clips
+    return [clips[place * len(clips) // limit] for place in range(limit)]
+
+
+class _Foreground(Adapter):
+    """Another adapter, its class scores turned into the probability of anything but background."""
+
+    needs_rows = True
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+
+    def encode_frames(self, frames: Tensor) -> Any:
+        return self._adapter.encode_frames(frames)
+
+    def segment_rows(self, encoded: Any, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
+        if self._adapter.needs_rows:
+            output = self._adapter.segment_rows(encoded, audio, rows)
+        else:
+            output = self._adapter.segment(encoded, audio)
+        return output if output.dim() == 4 else (output.argmax(dim=2) != 0).float()

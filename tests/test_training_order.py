@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avsrobust.training.order import Order, Phase, Pool, noise_seed, part_of, quotas
+
+ONE = Order(3, 4, (Phase(0, 100, (Pool(tuple(range(10)), 1.0, 0),)),))
+TWO = Order(3, 8, (Phase(0, 100, (Pool(tuple(range(10)), 0.75, 0), Pool(tuple(range(10, 13)), 0.25, 1))),))
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    backwards = [ONE.batch(step) for step in reversed(range(8))]
+    assert backwards[::-1] == [ONE.batch(step) for step in range(8)]
+    assert ONE.batch(0) != Order(4, 4, ONE.phases).batch(0)
+
+
+def test_each_epoch_has_every_item_once_in_an_order_of_its_own() -> None:
+    items = [slot.item for step in range(5) for slot in ONE.batch(step)]
+    assert sorted(items[:10]) == sorted(items[10:]) == list(range(10))
+    assert items[:10] != items[10:]
+
+
+def test_draws_differ_from_epoch_to_epoch() -> None:
+    slots = [slot for step in range(5) for slot in ONE.batch(step)]
+    assert len({slot.draws for slot in slots}) == len(slots)
+    assert {slot.epoch for slot in slots} == {0, 1}
+    assert slots[0].generator().random() == slots[0].generator().random()
+
+
+def test_a_mix_keeps_its_shares_in_every_batch() -> None:
+    for step in range(6):
+        counts = Counter(slot.item >= 10 for slot in TWO.batch(step))
+        assert counts == {False: 6, True: 2}
+
+
+def test_phases_follow_each_other() -> None:
+    first, second = Pool((0, 1), 1.0, 0), Pool((0, 1, 2, 3), 1.0, 0)
+    order = Order(0, 4, (Phase(0, 2, (first,)), Phase(2, 5, (second,))))
+    assert {slot.item for step in (0, 1) for slot in order.batch(step)} == {0, 1}
+    assert {slot.item for slot in order.batch(2)} == {0, 1, 2, 3}
+
+
+@given(st.integers(1, 4), st.integers(0, 20))
+def test_parts_make_up_the_batch(parts: int, step: int) -> None:
+    together = [slot for part in range(parts) for slot in part_of(TWO.batch(step), part, parts)]
+    assert sorted(together, key=lambda slot: slot.draws) == sorted(TWO.batch(step), key=lambda slot: slot.draws)
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=6), st.integers(1, 64))
+def test_quotas_add_up_and_stay_near_their_share(shares: list[float], total: int) -> None:
+    counts = quotas(shares, total)
+    assert sum(counts) == total
+    for share, count in zip(shares, counts, strict=True):
+        assert abs(count - share / sum(shares) * total) <= 1
+
+
+@pytest.mark.parametrize("other", [(2, 5, 0), (1, 6, 0), (1, 5, 1)])
+def test_noise_seeds_differ(other: tuple[int, int, int]) -> None:
+    assert noise_seed(1, 5, 0) != noise_seed(*other)
+    assert 0 <= noise_seed(*other) < 2**63

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from avsrobust.conditions.recipe import load_recipe, recipes_folder
+from avsrobust.errors import RecipeError
+from avsrobust.training.recipe import load_train_recipe, parse_train_recipe
+
+SMALL: dict[str, Any] = {
+    "kind": "train",
+    "name": "small",
+    "description": "A small one.",
+    "model": {"family": "m2f", "trainable": ["*"]},
+    "data": {"datasets": ["s4"]},
+    "optimizer": {"lr": 0.001},
+    "run": {"steps": 4, "batch_size": 2},
+}
+
+
+def with_key(path: str, value: object) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(yaml.safe_dump(SMALL))
+    *parents, last = path.split(".")
+    at = content
+    for parent in parents:
+        at = at.setdefault(parent, {})
+    at[last] = value
+    return content
+
+
+def shipped() -> list[str]:
+    kinds = {path.stem: yaml.safe_load(path.read_text())["kind"] for path in recipes_folder().glob("*.yaml")}
+    return sorted(name for name, kind in kinds.items() if kind == "train")
+
+
+def test_shipped_recipes_are_there() -> None:
+    wanted = {f"{model}_{task}" for model in ("m2f", "m2f_debias") for task in ("s4", "ms3", "avss", "toy")}
+    assert wanted | {"m2f_robust_s4", "m2f_robust_ms3", "m2f_robust_toy", "m2f_avss_toy"} <= set(shipped())
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_recipes_are_valid_and_read_back(name: str) -> None:
+    recipe = load_train_recipe(name)
+    assert recipe.name == name
+    assert parse_train_recipe(recipe.as_dict(), "again") == recipe
+
+
+def test_published_shares_of_negatives() -> None:
+    assert load_train_recipe("m2f_robust_s4").negatives.share == 0.10
+    assert load_train_recipe("m2f_robust_ms3").negatives.share == 0.20
+
+
+def test_debiasing_starts_from_a_plain_run_at_a_smaller_rate() -> None:
+    for task in ("s4", "ms3", "avss", "toy"):
+        plain, debias = load_train_recipe(f"m2f_{task}"), load_train_recipe(f"m2f_debias_{task}")
+        assert debias.model.start_from == plain.name
+        assert debias.optimizer.lr < plain.optimizer.lr
+
+
+def test_the_curriculum_adds_parts() -> None:
+    stages = load_train_recipe("m2f_avss").curriculum
+    assert [stage.parts for stage in stages] == [("v1s",), ("v1s", "v2"), ("v1s", "v2", "v1m")]
+
+
+def test_kinds_refuse_each_other() -> None:
+    with pytest.raises(RecipeError, match=r"standard.yaml: key kind: found 'build'; expected 'train'"):
+        load_train_recipe("standard")
+    with pytest.raises(RecipeError, match=r"m2f_toy.yaml: key kind: found 'train'; expected 'build'"):
+        load_recipe("m2f_toy")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("optimiser", {}, r"x.yaml: key optimiser: not known; did you mean 'optimizer'\?"),
+        ("run.stepz", 3, r"x.yaml: key run.stepz: not known; did you mean 'steps'\?"),
+        ("run.steps", "3", "x.yaml: key run.steps: found '3'; expected a whole number"),
+        ("run.steps", 0, "x.yaml: key run.steps: found 0; expected a whole number of at least 1"),
+        ("run.steps", True, "x.yaml: key run.steps: found True; expected a whole number"),
+        ("optimizer.lr", "6e-4", "key optimizer.lr: found '6e-4'; expected a number .*6.0e-4"),
+        ("optimizer.lr", float("nan"), "key optimizer.lr: found nan"),
+        (
+            "run.precision",
+            "bf16",
+            r"key run.precision: found 'bf16'; expected float32 or bfloat16; did you mean 'bfloat16'",
+        ),
+        ("run.accumulate", 3, "key run.accumulate: found 3; expected a divisor of batch_size, 2"),
+        ("data.datasets", "s4", "key data.datasets: found 's4'; expected a list"),
+        ("data.datasets", ["s5"], "key data.datasets: found 's5'; expected one of s4, ms3, avss"),
+        ("data.mix", {"ms3": 1.0}, "key data.mix: found 'ms3'; expected one of s4"),
+        ("data.toy", {"clips": {"s4": 2}}, "key data.toy.seed: not given; expected a whole number"),
+        ("negatives", {"share": 1.5}, "key negatives.share: found 1.5; expected a number from 0 to 1"),
+        (
+            "negatives",
+            {"kinds": ["rain"]},
+            "key negatives.kinds: found 'rain'; expected one of offscreen, silence, noise",
+        ),
+        ("model.trainable", [], "key model.trainable: .* expected one pattern at least"),
+        ("model", ["m2f"], r"key model: found \['m2f'\]; expected a mapping"),
+        ("curriculum", [{"until": 1.0, "parts": ["v1s"]}], r"key curriculum: .* expected data.datasets \[avss\]"),
+    ],
+)
+def test_bad_keys_are_named(path: str, value: object, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_train_recipe(with_key(path, value), "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([{"until": 0.5, "parts": ["v1s"]}], "stages whose 'until' rise up to 1"),
+        ([{"until": 1.0, "parts": ["v3"]}], r"key curriculum\[0\].parts: found 'v3'"),
+        ([{"until": 1.0}], r"key curriculum\[0\].parts: .* one part at least"),
+    ],
+)
+def test_bad_curricula(stages: object, message: str) -> None:
+    content = with_key("data.datasets", ["avss"]) | {"curriculum": stages}
+    with pytest.raises(RecipeError, match=message):
+        parse_train_recipe(content, "x.yaml")
+
+
+def test_a_missing_key(tmp_path: Path) -> None:
+    content = {key: value for key, value in SMALL.items() if key != "run"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(RecipeError, match=r"mine.yaml: key run: not given"):
+        load_train_recipe(str(path))
+
+
+def test_other_steps() -> None:
+    recipe = parse_train_recipe(SMALL, "x")
+    assert recipe.with_steps(None) is recipe
+    assert recipe.with_steps(9).run.steps == 9
