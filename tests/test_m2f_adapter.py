@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import RowView
 from avsrobust.errors import AdapterError
+from avsrobust.evaluation.runner import evaluate
+from avsrobust.manifest import Manifest
 from avsrobust.testing import check_adapter
 from model_adapters.m2f import adapter as adapter_module
 from model_adapters.m2f.adapter import M2F, M2FDebias, M2FRobust
@@ -264,3 +268,18 @@ def test_configuration_file_overrules_the_shapes(tmp_path: Path) -> None:
         AdapterError, match=r"2 of another shape \(.*queries_embedder\.weight: \[100, 32\] found, \[50, 32\]"
     ):
         M2F.load(FORK, CPU, config=str(config))
+
+
+def test_evaluation_is_the_same_again(tmp_path: Path, make_build: Callable[..., Manifest]) -> None:
+    """The noise of debiasing comes from the rows: neither torch's generator nor the clips before have a say."""
+    build = make_build(clips=2)
+    adapter = M2FDebias.load(bundle(tmp_path), CPU)
+    scores = []
+    for number, conditions in enumerate((None, None, ["clean", "noise"])):
+        torch.manual_seed(number)
+        report = evaluate(build, adapter, name="m2f", output=tmp_path / str(number), conditions=conditions)
+        assert report.failed == ()
+        table = pd.read_parquet(report.scores)
+        scores.append(table[table["condition"].isin(["clean", "noise"])].reset_index(drop=True))
+    pd.testing.assert_frame_equal(scores[0], scores[1])
+    pd.testing.assert_frame_equal(scores[0], scores[2])
