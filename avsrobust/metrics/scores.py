@@ -10,7 +10,7 @@ Conventions
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -20,7 +20,8 @@ from avsrobust.metrics.clips import MEASURES, ClipScores, clip_scores
 from avsrobust.metrics.frames import empty_prediction
 from avsrobust.metrics.gscores import CLEAN, NEGATIVES, g_score
 from avsrobust.metrics.protocols import Protocol
-from avsrobust.metrics.scored import Flags, ScoredFrames
+from avsrobust.metrics.scored import Flags, Rows, ScoredFrames
+from avsrobust.metrics.semantic_protocols import SemanticProtocol
 
 # The score columns of a report, in its order, and whether more is better. Under a negative condition a mask is a mistake.
 HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
@@ -64,7 +65,7 @@ class DatasetScore:
     noise, offscreen those without any row.
     """
 
-    protocol: Protocol
+    protocol: Protocol | SemanticProtocol
     conditions: tuple[ConditionScore, ...]
     miou: float | None
     f: float | None
@@ -110,7 +111,23 @@ def floors(frames: ScoredFrames, protocol: Protocol) -> DatasetScore:
 
 def summarise(scores: ClipScores) -> DatasetScore:
     """Return the data set's scores from those of its rows; to score a part of the clips, select frames first."""
-    conditions = _condition_scores(scores)
+    return assemble(
+        scores.protocol,
+        tuple(_condition_score(scores, name, level, chosen) for name, level, chosen in conditions_of(scores)),
+        clips=len(np.unique(scores.clip[~scores.left_out])),
+        clips_left_out=len(np.unique(scores.clip[scores.left_out])),
+        empty_frames=_empty_frames(scores),
+    )
+
+
+def assemble(
+    protocol: Protocol | SemanticProtocol,
+    conditions: tuple[ConditionScore, ...],
+    clips: int,
+    clips_left_out: int,
+    empty_frames: int,
+) -> DatasetScore:
+    """Return the data set's scores from those under each condition: the means over the negatives and the G scores."""
     plain = {score.condition: score for score in conditions if score.level is None}
     clean = plain.get(CLEAN)
     negatives = [plain.get(name) for name in NEGATIVES]
@@ -119,7 +136,7 @@ def summarise(scores: ClipScores) -> DatasetScore:
         _mean([None if score is None else getattr(score, measure) for score in negatives]) for measure in MEASURES
     )
     return DatasetScore(
-        protocol=scores.protocol,
+        protocol=protocol,
         conditions=conditions,
         miou=miou,
         f=f,
@@ -129,31 +146,32 @@ def summarise(scores: ClipScores) -> DatasetScore:
         g_miou=_g(miou, miou_negative),
         g_f=_g(f, f_negative),
         g_fpr=fpr_negative,
-        clips=len(np.unique(scores.clip[~scores.left_out])),
-        clips_left_out=len(np.unique(scores.clip[scores.left_out])),
-        empty_frames=_empty_frames(scores),
+        clips=clips,
+        clips_left_out=clips_left_out,
+        empty_frames=empty_frames,
         missing=tuple(name for name in (CLEAN, *NEGATIVES) if name not in plain),
     )
 
 
-def _condition_scores(scores: ClipScores) -> tuple[ConditionScore, ...]:
-    """One entry per condition and level: clean, the three negatives, then the others by name and level."""
-    level = np.where(np.isnan(scores.level), -np.inf, scores.level)
-    found = sorted({(str(name), float(value)) for name, value in zip(scores.condition, level, strict=True)})
+def conditions_of(rows: Rows | ClipScores) -> Iterator[tuple[str, float | None, Flags]]:
+    """Yield each condition, its level, and which rows are its: clean, the three negatives, the others by name and level."""
+    level = np.where(np.isnan(rows.level), -np.inf, rows.level)
+    found = sorted({(str(name), float(value)) for name, value in zip(rows.condition, level, strict=True)})
     known = (CLEAN, *NEGATIVES)
     found.sort(key=lambda key: known.index(key[0]) if key[0] in known else len(known))
-    return tuple(_condition_score(scores, key, (scores.condition == key[0]) & (level == key[1])) for key in found)
+    for name, value in found:
+        yield name, None if math.isinf(value) else value, (rows.condition == name) & (level == value)
 
 
-def _condition_score(scores: ClipScores, key: tuple[str, float], chosen: Flags) -> ConditionScore:
+def _condition_score(scores: ClipScores, name: str, level: float | None, chosen: Flags) -> ConditionScore:
     numerator, denominator = scores.numerator[chosen].sum(axis=0), scores.denominator[chosen].sum(axis=0)
     miou, f, fpr = (
         float(above / below) if below > 0 else None for above, below in zip(numerator, denominator, strict=True)
     )
     counted = chosen & ~scores.left_out
     return ConditionScore(
-        condition=key[0],
-        level=None if math.isinf(key[1]) else key[1],
+        condition=name,
+        level=level,
         negative=bool(scores.negative[chosen][0]),
         miou=miou,
         f=f,
