@@ -7,6 +7,9 @@ Conventions
     `clean_intersection` and `clean_union` compare the mask at 0.5 with the same model's mask of the same frame under clean
     sound (null under clean, and where the clip was not evaluated under clean sound).
     `frame` counts from 0. Only frames that have a mask are scored.
+    Where a model that returns classes was scored on class masks (avss), the column `classes` lists for each frame the pixels of
+    every class that is predicted or true in it (`avsrobust.metrics.classes`); otherwise there is no such column. All other
+    columns are then those of anything but background.
 """
 
 from __future__ import annotations
@@ -23,8 +26,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avsrobust import __version__
-from avsrobust.errors import ResultsError
+from avsrobust.errors import MetricInputError, ResultsError
 from avsrobust.files import atomic_path, write_text
+from avsrobust.metrics.classes import COUNTS as CLASS_COUNTS
+from avsrobust.metrics.classes import ClassStatistics, take_classes
 from avsrobust.metrics.frames import NUM_THRESHOLDS, FrameStatistics
 
 RESULTS_VERSION = 1
@@ -52,6 +57,11 @@ SCHEMA = pa.schema(
         *(pa.field(name, pa.list_(pa.int32(), NUM_THRESHOLDS), nullable=False) for name in HISTOGRAM_COLUMNS),
     ]
 )
+CLASSES_FIELD = pa.field(
+    "classes",
+    pa.list_(pa.struct([pa.field("class_id", pa.int32()), *(pa.field(name, pa.int64()) for name in CLASS_COUNTS)])),
+    nullable=False,
+)
 INDEX_COLUMNS = [entry.name for entry in INDEX_FIELDS]
 
 
@@ -78,7 +88,8 @@ class ScoreInfo:
 class Scores:
     """Statistics of N scored frames.
 
-    `index` is a data frame of N rows with the columns `INDEX_COLUMNS`; row i belongs to entry i of `statistics`.
+    `index` is a data frame of N rows with the columns `INDEX_COLUMNS`; row i belongs to entry i of `statistics`, and to
+    frame i of `classes`, which is None where the model returned no classes or the data set has none.
     `source` is the file they were read from, for messages.
     """
 
@@ -86,6 +97,7 @@ class Scores:
     index: pd.DataFrame
     statistics: FrameStatistics
     source: Path | None = None
+    classes: ClassStatistics | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +130,11 @@ def write_scores(path: Path, scores: Scores) -> None:
     for name in HISTOGRAM_COLUMNS:
         flat = pa.array(getattr(statistics, name)[order].astype(np.int32).ravel(), type=pa.int32())
         columns[name] = pa.FixedSizeListArray.from_arrays(flat, NUM_THRESHOLDS)
-    table = pa.table(columns, schema=SCHEMA.with_metadata(_metadata(scores.info)))
+    schema = SCHEMA
+    if scores.classes is not None:
+        columns[CLASSES_FIELD.name] = _class_lists(take_classes(scores.classes, order))
+        schema = SCHEMA.append(CLASSES_FIELD)
+    table = pa.table(columns, schema=schema.with_metadata(_metadata(scores.info)))
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", store_schema=True)
 
@@ -146,7 +162,10 @@ def read_scores(path: Path | str) -> Scores:
     counts = {name: table.column(name).to_numpy().astype(np.int64) for name in COUNT_COLUMNS}
     histograms = {name: _histogram(table.column(name), table.num_rows) for name in HISTOGRAM_COLUMNS}
     index = table.select(INDEX_COLUMNS).to_pandas()
-    return Scores(info, index, FrameStatistics(**counts, **histograms), path)
+    classes = _classes(path, table.column(CLASSES_FIELD.name)) if CLASSES_FIELD.name in table.column_names else None
+    if classes is not None and not np.array_equal(classes.pixels, counts["pixels"]):
+        raise ResultsError(f"{path}: the pixels of its classes are not those of its frames; evaluate again")
+    return Scores(info, index, FrameStatistics(**counts, **histograms), path, classes)
 
 
 def write_run(path: Path, run: Run) -> None:
@@ -173,6 +192,26 @@ def _is_missing(value: object) -> bool:
 def _histogram(column: pa.ChunkedArray, num_rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, dtype=np.int64).reshape(num_rows, NUM_THRESHOLDS)
+
+
+def _class_lists(classes: ClassStatistics) -> pa.Array:
+    """Return the entries of each frame as a list of structs."""
+    names = [entry.name for entry in CLASSES_FIELD.type.value_type]
+    fields = [pa.array(getattr(classes, entry.name), type=entry.type) for entry in CLASSES_FIELD.type.value_type]
+    starts = np.searchsorted(classes.frame, np.arange(classes.num_frames + 1))
+    entries = pa.StructArray.from_arrays(fields, names=names)
+    return pa.ListArray.from_arrays(pa.array(starts, type=pa.int32()), entries).cast(CLASSES_FIELD.type)
+
+
+def _classes(path: Path, column: pa.ChunkedArray) -> ClassStatistics:
+    lists = column.combine_chunks()
+    try:
+        lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+        entries = lists.flatten()
+        arrays = {name: np.asarray(entries.field(name)).astype(np.int64) for name in ("class_id", *CLASS_COUNTS)}
+        return ClassStatistics(len(lists), np.repeat(np.arange(len(lists), dtype=np.int64), lengths), **arrays)
+    except (MetricInputError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ResultsError(f"{path}: has a damaged column {CLASSES_FIELD.name} ({error}); evaluate again") from error
 
 
 def _metadata(info: ScoreInfo) -> dict[str, str]:

@@ -175,3 +175,54 @@ def test_options_are_checked(tmp_path: Path) -> None:
         Predictions.load(None, CPU, masks=str(tmp_path / "none"))
     with pytest.raises(AdapterError, match=r"none\.parquet: not found"):
         Predictions.load(None, CPU, masks=str(tmp_path / "none.parquet"))
+
+
+def class_answer(folder: Path, row: RowView) -> np.ndarray:
+    return (
+        Predictions.load(None, CPU, masks=str(folder), task="semantic")
+        .segment_rows(None, torch.zeros(1), [row])[0]
+        .numpy()
+    )
+
+
+def test_class_ids_as_pictures(tmp_path: Path) -> None:
+    values = random_bytes() % 71
+    write_pngs(tmp_path, values)
+    found = class_answer(tmp_path, view())
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, values)
+    larger = class_answer(tmp_path, view(size=(8, 12)))
+    assert np.array_equal(larger, values.repeat(2, axis=1).repeat(2, axis=2))
+
+
+def test_class_ids_as_a_palettes_indices(tmp_path: Path) -> None:
+    values = random_bytes() % 71
+    (tmp_path / "clean/group/a").mkdir(parents=True)
+    for frame, value in enumerate(values):
+        picture = Image.fromarray(value)
+        picture.putpalette([channel for index in range(256) for channel in (255 - index, index, 0)])
+        picture.save(tmp_path / f"clean/group/a/{frame}.png")
+    assert np.array_equal(class_answer(tmp_path, view()), values)
+
+
+def test_class_ids_in_archives(tmp_path: Path) -> None:
+    values = (random_bytes() % 71).astype(np.int64)
+    (tmp_path / "clean/group").mkdir(parents=True)
+    np.savez(tmp_path / "clean/group/a.npz", masks=values)
+    assert np.array_equal(class_answer(tmp_path, view()), values)
+    np.savez(tmp_path / "clean/group/a.npz", masks=values / 70)
+    with pytest.raises(ClipError, match=r"a\.npz: found 'masks' of dtype float64; expected class ids"):
+        class_answer(tmp_path, view())
+
+
+def test_what_are_no_class_ids_fails_the_clip(tmp_path: Path) -> None:
+    write_pngs(tmp_path, random_bytes() | 128)
+    with pytest.raises(
+        ClipError, match=r"0\.png: found pixels from .*; expected class ids 0\.\.70; for binary masks leave"
+    ):
+        class_answer(tmp_path, view())
+    write_pngs(tmp_path, random_bytes(), mode="1")
+    with pytest.raises(ClipError, match=r"0\.png: found a picture of mode 1; expected class ids"):
+        class_answer(tmp_path, view())
+    with pytest.raises(AdapterError, match=r"task=semantic: .*m\.parquet holds binary masks; expected a folder"):
+        Predictions.load(None, CPU, masks=str(tmp_path / "m.parquet"), task="semantic")

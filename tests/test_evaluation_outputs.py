@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avsrobust.errors import AdapterOutputError
-from avsrobust.evaluation.outputs import ROUNDING, check_output, resize_probability
+from avsrobust.evaluation.outputs import ROUNDING, check_output, is_classes, resize_classes, resize_probability
 
 CPU = torch.device("cpu")
 
@@ -42,7 +42,18 @@ def test_rounding_beyond_the_bounds_is_clamped() -> None:
         (torch.zeros(10, 3, 4), "separate clips and frames"),
         (torch.zeros(2, 5, 0, 4), r"returned shape \[2, 5, 0, 4\]"),
         (torch.zeros(2, 5, 1, 3, 4), "drop the channel axis"),
-        (torch.zeros(2, 5, 71, 3, 4), "class logits .* cannot be scored yet"),
+        (torch.zeros(2, 4, 71, 3, 4), r"returned shape \[2, 4, 71, 3, 4\]; expected probabilities"),
+        (torch.zeros(2, 5, 71, 3, 4, dtype=torch.int64), "returned dtype int64; expected floating-point"),
+        (torch.full((2, 5, 71, 3, 4), float("nan")), r"returned NaN in 100.00%.*finite class logits"),
+        (
+            torch.full((2, 5, 71, 3, 4), -float("inf")),
+            "returned values from -inf to -inf; expected finite class logits",
+        ),
+        (
+            torch.full((2, 5, 3, 4), 255, dtype=torch.uint8),
+            r"integers from 255 to 255, which are class ids; expected 0\.\.70",
+        ),
+        (torch.full((2, 5, 3, 4), -1), "integers from -1 to -1"),
         (torch.zeros(2, 5, 3, 4, dtype=torch.bool), "returned dtype bool; expected floating-point"),
         (torch.zeros(2, 5, 3, 4, device="meta"), "returned a tensor on meta; expected cpu"),
         (torch.full((2, 5, 3, 4), float("nan")), r"returned NaN in 100.00% of the values"),
@@ -82,3 +93,60 @@ def test_resize_stays_in_range_and_ignores_the_other_frames(height: int, width: 
     assert resized.min() >= 0
     assert resized.max() <= 1
     assert torch.equal(resized[1:2], resize_probability(probability[1:2], height, width))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+def test_integers_are_class_ids(dtype: torch.dtype) -> None:
+    checked = check(torch.full((2, 5, 3, 4), 70, dtype=dtype))
+    assert checked.dtype == torch.uint8
+    assert is_classes(checked)
+    assert not is_classes(check(torch.zeros(2, 5, 3, 4)))
+
+
+def test_logits_have_the_data_sets_number_of_classes() -> None:
+    def check_classes(output: torch.Tensor) -> torch.Tensor:
+        return check_output(output, adapter="model", batch=2, num_frames=5, device=CPU, num_classes=71)
+
+    logits = torch.randn(2, 5, 71, 3, 4, dtype=torch.float64)
+    checked = check_classes(logits)
+    assert checked.dtype == torch.float32
+    assert is_classes(checked)
+    with pytest.raises(
+        AdapterOutputError, match=r"shape \[2, 5, 2, 3, 4\]; .* logits of C=71, .* binary model returns"
+    ):
+        check_classes(torch.zeros(2, 5, 2, 3, 4))
+    assert is_classes(check(torch.zeros(2, 5, 2, 3, 4)))
+
+
+def test_the_background_of_logits_is_class_0() -> None:
+    logits = torch.zeros(1, 3, 1, 4)
+    logits[0, :, 0] = torch.tensor([[2.0, 0.0, 0.0, 5.0], [0.0, 1.0, 0.0, 5.0], [0.0, 0.0, 3.0, 5.0]])
+    ids, probability = resize_classes(logits, 1, 4)
+    assert ids.tolist() == [[[0, 1, 2, 0]]]
+    expected = 1 - logits.softmax(dim=1)[:, 0]
+    assert torch.equal(probability, expected)
+
+
+def test_logits_are_resized_before_the_largest_is_taken() -> None:
+    # Between a weak 0 and a strong 1 the strong one reaches further, which resized ids would not show.
+    logits = torch.tensor([[[[1.0, 0.0]], [[0.0, 5.0]]]])
+    ids, probability = resize_classes(logits, 1, 8)
+    assert ids.tolist() == [[[0, 0, 0, 1, 1, 1, 1, 1]]]
+    assert probability.shape == (1, 1, 8)
+    assert probability.diff().min() >= 0
+
+
+def test_ids_are_resized_to_the_nearest() -> None:
+    ids, probability = resize_classes(torch.tensor([[[3, 0], [70, 21]]], dtype=torch.uint8), 4, 4)
+    assert ids[0].tolist() == [[3, 3, 0, 0]] * 2 + [[70, 70, 21, 21]] * 2
+    assert torch.equal(probability, (ids != 0).float())
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**16))
+def test_classes_of_a_frame_ignore_the_others(height: int, width: int, seed: int) -> None:
+    logits = torch.randn(3, 4, 5, 7, generator=torch.Generator().manual_seed(seed))
+    ids, probability = resize_classes(logits, height, width)
+    alone = resize_classes(logits[1:2], height, width)
+    assert torch.equal(ids[1:2], alone[0])
+    assert torch.equal(probability[1:2], alone[1])
+    assert 0 <= probability.min() <= probability.max() <= 1

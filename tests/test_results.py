@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from avsrobust.errors import ResultsError
+from avsrobust.metrics.classes import ClassStatistics, class_statistics, take_classes
 from avsrobust.metrics.frames import NUM_THRESHOLDS, FrameStatistics
 from avsrobust.results import FailedClip, Run, ScoreInfo, Scores, read_run, read_scores, write_run, write_scores
 
@@ -54,6 +56,50 @@ def test_equal_scores_give_equal_bytes(tmp_path: Path) -> None:
     write_scores(tmp_path / "a", _scores([3, 0, 2, 1]))
     write_scores(tmp_path / "b", _scores([0, 1, 2, 3]))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def _with_classes(order: list[int]) -> Scores:
+    generator = np.random.default_rng(0)
+    pred, target = generator.integers(0, 71, (2, 4, 3, 3))
+    scores, classes = _scores(order), take_classes(class_statistics(pred, target), np.array(order))
+    return replace(scores, statistics=replace(scores.statistics, pixels=np.full(4, 9)), classes=classes)
+
+
+def test_classes_are_read_in_the_order_of_the_frames(tmp_path: Path) -> None:
+    write_scores(tmp_path / "a", _with_classes([3, 0, 2, 1]))
+    write_scores(tmp_path / "b", _with_classes([0, 1, 2, 3]))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    found, expected = read_scores(tmp_path / "a").classes, _with_classes([0, 1, 2, 3]).classes
+    assert isinstance(found, ClassStatistics)
+    assert isinstance(expected, ClassStatistics)
+    for name in ("num_frames", "frame", "class_id", "intersection", "predicted", "target"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    table = pq.read_table(tmp_path / "a")
+    first = table.column("classes")[0].as_py()
+    assert sum(entry["target"] for entry in first) == 9
+    assert list(first[0]) == ["class_id", "intersection", "predicted", "target"]
+
+
+def test_results_without_classes_have_no_such_column(tmp_path: Path) -> None:
+    write_scores(tmp_path / "a", _scores([0, 1]))
+    assert "classes" not in pq.read_schema(tmp_path / "a").names
+    assert read_scores(tmp_path / "a").classes is None
+
+
+def test_damaged_classes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    write_scores(path, _with_classes([0, 1, 2, 3]))
+    table = pq.read_table(path)
+    place = table.column_names.index("classes")
+    pq.write_table(table.set_column(place, "classes", [[[{"class_id": 99}]] * 4]), path)
+    with pytest.raises(ResultsError, match="has a damaged column classes"):
+        read_scores(path)
+    pq.write_table(table.set_column(place, "classes", [table.column("classes").to_pylist()[::-1]]), path)
+    assert read_scores(path).classes is not None
+    pixels = table.column_names.index("pixels")
+    pq.write_table(table.set_column(pixels, "pixels", [[9, 9, 9, 8]]), path)
+    with pytest.raises(ResultsError, match="the pixels of its classes are not those of its frames"):
+        read_scores(path)
 
 
 def test_broken_results_are_refused(tmp_path: Path) -> None:

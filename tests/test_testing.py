@@ -38,6 +38,28 @@ class Embeddings(Good):
     audio = "embedding"  # type: ignore[assignment]
 
 
+class ClassLogits(Good):
+    def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+        foreground = 20 * super().segment(encoded, audio)
+        return torch.stack([torch.zeros_like(foreground), foreground - 9, -foreground], dim=2)
+
+
+class ClassIds(ClassLogits):
+    def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+        return super().segment(encoded, audio).argmax(dim=2)
+
+
+class BatchClasses(ClassIds):
+    def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+        return (super().segment(encoded, audio) + len(audio)) % 3
+
+
+class NowAndThenClasses(ClassIds):
+    def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+        answer = super().segment(encoded, audio)
+        return answer if len(audio) == 1 else answer.float() / 3
+
+
 class WrongShape(Good):
     def segment(self, encoded: Any, audio: Tensor) -> Tensor:
         return super().segment(encoded, audio)[:, 0]
@@ -140,7 +162,9 @@ def test_pictures_have_avsbenchs_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "it takes frames of 180x320" in names
 
 
-@pytest.mark.parametrize("adapter", [Good, Good(), Waveforms, Embeddings, "oracle", "visual_prior", "empty"])
+@pytest.mark.parametrize(
+    "adapter", [Good, Good(), Waveforms, Embeddings, ClassLogits, ClassIds, "oracle", "visual_prior", "empty"]
+)
 def test_good_adapters_pass(adapter: Any) -> None:
     report = check_adapter(adapter)
     assert report.passed, report
@@ -160,6 +184,8 @@ def test_good_adapters_pass(adapter: Any) -> None:
         (FiveFrames, "clips of 10 frames", r"returned shape \[1, 5, 8, 8\]; expected probabilities \[B=1, T=10"),
         (OneSize, "frames of 24x40", "encode_frames raised RuntimeError: size mismatch; .*resize .* inside"),
         (BatchNorm, "two clips in a batch", "the batch changes a clip's mask"),
+        (BatchClasses, "two clips in a batch", "class ids differ in 1 of the pixels: the batch changes a clip's mask"),
+        (NowAndThenClasses, "two clips in a batch", "probabilities or logits here, class ids there"),
         (Random, "the same input gives the same output", "training mode, or does it draw random numbers"),
         (RemembersSound, "from one sound to the next", "changed by segment"),
         (SpoilsEncoding, "from one sound to the next", "the encoding or the adapter itself is changed"),
@@ -178,6 +204,11 @@ def test_each_broken_rule_is_found_and_explained(adapter: type[Adapter], check: 
     with pytest.raises(AdapterError, match=f"{adapter.__name__}: .*{check}"):
         report.raise_if_failed()
     assert f"FAILED  {failure.name}" in str(report)
+
+
+def test_yardsticks_pass_in_classes_too() -> None:
+    for name in ("oracle", "visual_prior", "empty"):
+        assert check_adapter(name, task="semantic").passed
 
 
 def test_one_broken_rule_is_one_failure() -> None:

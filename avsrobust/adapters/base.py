@@ -5,8 +5,14 @@ Conventions
     Audio arrives as the adapter asks for it (`AudioInput`), on the adapter's device:
     waveform float32 [B, S], mono, in [-1, 1), S = T seconds at `sample_rate`; log_mel float32 [B, T, 1, 96, 64], VGGish's
     input; embedding float32 [B, T, 128], VGGish's output.
-    `segment` returns probabilities in [0, 1], float [B, T, h, w] of any h, w (resized bilinearly to the mask's size), or class
-    logits [B, T, C, h, w].
+    `segment` returns one of three, of any h and w; which one, the tensor itself says:
+    probabilities, floating point [B, T, h, w] in [0, 1], that a pixel belongs to a sounding object (resized bilinearly to the
+    mask's size);
+    class logits, floating point [B, T, C, h, w], class 0 background (resized bilinearly, then the largest of the C); or
+    class ids, integers [B, T, h, w], 0..70, 0 background (resized to the nearest).
+    Classes are AVSBench-semantic's 71, in its order (`datasets.taxonomy.AVSS_CLASSES`). On avss they are scored as classes, and
+    everywhere as sounding or not: there the probability is that of anything but background. A binary mask must not be
+    returned as integers.
 """
 
 from __future__ import annotations
@@ -74,8 +80,9 @@ class AudioInput:
 class RowView:
     """What an adapter that asks for it (`needs_rows`) learns about one row beside picture and sound.
 
-    `target` is bool [T, H, W]; `has_mask` bool [T] says which frames have one. For yardsticks and stored predictions only:
-    a model that looks at these is not evaluated, it is told the answer.
+    `target` is bool [T, H, W]; `has_mask` bool [T] says which frames have one; `classes` holds the class ids, uint8 [T, H, W],
+    where the data set has classes (avss). For yardsticks and stored predictions only: a model that looks at these is not
+    evaluated, it is told the answer.
     """
 
     dataset: str
@@ -87,6 +94,7 @@ class RowView:
     seed: int
     target: Tensor
     has_mask: Tensor
+    classes: Tensor | None = None
 
 
 class Adapter:
@@ -116,7 +124,7 @@ class Adapter:
         return frames
 
     def segment(self, encoded: Any, audio: Tensor) -> Tensor:
-        """Return probabilities [B, T, h, w] or class logits [B, T, C, h, w]; called once per condition."""
+        """Return probabilities or class ids [B, T, h, w], or class logits [B, T, C, h, w]; called once per condition."""
         raise NotImplementedError(f"{type(self).__name__} must define segment(encoded, audio)")
 
     def extras(self) -> Mapping[str, Tensor]:

@@ -1,32 +1,50 @@
 """What an adapter may return: the check of every output, and the resize to the mask's size.
 
 Conventions
-    An output is probabilities in [0, 1], floating point [B, T, h, w] of any h and w, on the adapter's device or on the CPU.
+    An output is probabilities in [0, 1], floating point [B, T, h, w] of any h and w, class logits, floating point
+    [B, T, C, h, w], or class ids, integers [B, T, h, w] in 0..70, on the adapter's device or on the CPU.
     float16 and bfloat16 are widened to float32. `ROUNDING` beyond 0 or 1 is taken for rounding (a model that upsamples its
-    own probabilities) and clamped; anything further out is refused.
-    Resizing is bilinear with align_corners=False and without antialiasing, each clip by itself, then clamped to [0, 1].
+    own probabilities) and clamped; anything further out is refused. Logits must be finite.
+    Resizing is bilinear with align_corners=False and without antialiasing, each frame by itself; probabilities are then clamped
+    to [0, 1], of logits the largest is taken (the first of equal ones). Ids are resized to the nearest (pixel centres, as PIL
+    does). Class 0 is background, and the probability of a sounding object is that of any other class: one minus the
+    background's softmax, or 0 and 1 for ids.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from avsrobust.errors import AdapterOutputError
+from avsrobust.metrics.classes import BACKGROUND, NUM_CLASSES
 
 ROUNDING = 1e-5
+_ID_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def check_output(output: object, *, adapter: str, batch: int, num_frames: int, device: torch.device) -> Tensor:
-    """Return `output` as float32 [B, T, h, w] in [0, 1], on its own device, never a view of what the adapter keeps.
+def check_output(
+    output: object,
+    *,
+    adapter: str,
+    batch: int,
+    num_frames: int,
+    device: torch.device,
+    num_classes: int | None = None,
+) -> Tensor:
+    """Return `output` as float32 [B, T, h, w] in [0, 1], float32 [B, T, C, h, w], or uint8 [B, T, h, w].
 
-    `adapter` is its name, for messages. Raises `AdapterOutputError` that says what was returned and what was expected.
+    The result is on the output's own device and never a view of what the adapter keeps; `is_classes` tells its kind.
+    `num_classes` is the C that logits must have (None: any, from 2). `adapter` is its name, for messages. Raises
+    `AdapterOutputError` that says what was returned and what was expected.
     """
     expected = f"probabilities [B={batch}, T={num_frames}, h, w]"
     if not isinstance(output, Tensor):
         raise AdapterOutputError(f"{adapter}: returned {type(output).__name__}; expected a torch tensor of {expected}")
-    _check_shape(output, adapter, expected, (batch, num_frames))
-    if not output.is_floating_point():
+    _check_shape(output, adapter, expected, (batch, num_frames), num_classes)
+    if not (output.is_floating_point() or (output.dtype in _ID_TYPES and output.ndim == 4)):
         raise AdapterOutputError(
             f"{adapter}: returned dtype {_dtype(output)}; expected floating-point {expected}; convert with .float()"
         )
@@ -34,9 +52,20 @@ def check_output(output: object, *, adapter: str, batch: int, num_frames: int, d
         raise AdapterOutputError(
             f"{adapter}: returned a tensor on {output.device}; expected {device}, the device it was loaded for, or cpu"
         )
-    probability = output.detach().to(torch.float32, copy=True)
-    _check_range(probability, adapter, expected)
-    return probability.clamp_(0.0, 1.0)
+    if not output.is_floating_point():
+        _check_ids(output, adapter)
+        return output.detach().to(torch.uint8, copy=True)
+    values = output.detach().to(torch.float32, copy=True)
+    if values.ndim == 5:
+        _check_finite(values, adapter, f"finite class logits [B={batch}, T={num_frames}, C, h, w]")
+        return values
+    _check_range(values, adapter, expected)
+    return values.clamp_(0.0, 1.0)
+
+
+def is_classes(output: Tensor) -> bool:
+    """Tell whether a checked output is class logits or class ids, and not probabilities."""
+    return output.ndim == 5 or not output.is_floating_point()
 
 
 def resize_probability(probability: Tensor, height: int, width: int) -> Tensor:
@@ -49,27 +78,70 @@ def resize_probability(probability: Tensor, height: int, width: int) -> Tensor:
     return resized[:, 0].clamp_(0.0, 1.0)
 
 
-def _check_shape(output: Tensor, adapter: str, expected: str, leading: tuple[int, int]) -> None:
+def resize_classes(output: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return class ids, integers [T, height, width], and the probability of anything but background, float32 of that shape.
+
+    `output` is one clip's, checked: logits, float32 [T, C, h, w], or ids, uint8 [T, h, w].
+    """
+    if not output.is_floating_point():
+        # As floating point, which holds 0..70 exactly: not every device resizes integers.
+        stored = output[:, None].to(torch.float32)
+        ids = torch.nn.functional.interpolate(stored, size=(height, width), mode="nearest-exact")[:, 0].to(torch.uint8)
+        return ids, (ids != BACKGROUND).to(torch.float32)
+    # Frame by frame: ten frames of 71 classes at 1280 x 720 would need 2.6 GB.
+    frames = [_read_logits(logits, height, width) for logits in output]
+    return torch.stack([ids for ids, _ in frames]), torch.stack([probability for _, probability in frames])
+
+
+def _read_logits(logits: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return ids [height, width] and probability of anything but background of one frame's logits, float32 [C, h, w]."""
+    if logits.shape[-2:] != (height, width):
+        size = (height, width)
+        logits = torch.nn.functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+    foreground = 1.0 - logits.softmax(dim=0)[BACKGROUND]
+    return logits.argmax(dim=0), foreground.clamp_(0.0, 1.0)
+
+
+def _check_shape(
+    output: Tensor, adapter: str, expected: str, leading: tuple[int, int], num_classes: int | None
+) -> None:
     shape = list(output.shape)
-    if output.ndim == 5:
-        hint = (
-            "drop the channel axis"
-            if shape[2] == 1
-            else "class logits [B, T, C, h, w] cannot be scored yet; return the probability that a pixel belongs to "
-            "a sounding object"
+    if output.ndim == 5 and tuple(shape[:2]) == leading and 0 not in shape and shape[2] > 1:
+        if num_classes in (None, shape[2]):
+            return
+        raise AdapterOutputError(
+            f"{adapter}: returned shape {shape}; expected {expected} or class logits of C={num_classes}, background "
+            "included, in AVSBench-semantic's order; a binary model returns the probability of its foreground"
         )
-        raise AdapterOutputError(f"{adapter}: returned shape {shape}; expected {expected}; {hint}")
+    if output.ndim == 5 and shape[2] == 1:
+        raise AdapterOutputError(f"{adapter}: returned shape {shape}; expected {expected}; drop the channel axis")
     if output.ndim != 4 or tuple(shape[:2]) != leading or 0 in shape:
         hint = "; separate clips and frames" if output.ndim == 3 and shape[0] == leading[0] * leading[1] else ""
         raise AdapterOutputError(f"{adapter}: returned shape {shape}; expected {expected}{hint}")
 
 
-def _check_range(probability: Tensor, adapter: str, expected: str) -> None:
-    # One minimum and one maximum tell everything: NaN survives both.
-    low, high = (float(value) for value in torch.aminmax(probability))
+def _check_ids(ids: Tensor, adapter: str) -> None:
+    low, high = (int(value) for value in torch.aminmax(ids))
+    if low < 0 or high >= NUM_CLASSES:
+        raise AdapterOutputError(
+            f"{adapter}: returned integers from {low} to {high}, which are class ids; expected 0..{NUM_CLASSES - 1}, 0 for "
+            "background; return probabilities as floating point"
+        )
+
+
+def _check_finite(values: Tensor, adapter: str, expected: str) -> tuple[float, float]:
+    """Return minimum and maximum, which tell everything: NaN survives both."""
+    low, high = (float(value) for value in torch.aminmax(values))
     if low != low or high != high:
-        share = float(probability.isnan().float().mean())
-        raise AdapterOutputError(f"{adapter}: returned NaN in {share:.2%} of the values; expected {expected} in [0, 1]")
+        share = float(values.isnan().float().mean())
+        raise AdapterOutputError(f"{adapter}: returned NaN in {share:.2%} of the values; expected {expected}")
+    if values.ndim == 5 and not (math.isfinite(low) and math.isfinite(high)):
+        raise AdapterOutputError(f"{adapter}: returned values from {low:.4g} to {high:.4g}; expected {expected}")
+    return low, high
+
+
+def _check_range(probability: Tensor, adapter: str, expected: str) -> None:
+    low, high = _check_finite(probability, adapter, f"{expected} in [0, 1]")
     if low < -ROUNDING or high > 1.0 + ROUNDING:
         raise AdapterOutputError(
             f"{adapter}: returned values from {low:.4g} to {high:.4g}; expected {expected} in [0, 1]; "

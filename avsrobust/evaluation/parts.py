@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ import pandas as pd
 
 from avsrobust.errors import AdapterError, ResultsError
 from avsrobust.evaluation.extras import write_extras
+from avsrobust.evaluation.samples import CLASS_DATASET
 from avsrobust.evaluation.scoring import ScoredClip
 from avsrobust.evaluation.stored_masks import ClipKey, StoredMasks, write_masks
 from avsrobust.files import remove_temporaries, write_text
+from avsrobust.metrics.classes import concatenate_classes, take_classes
 from avsrobust.metrics.frames import concatenate, take
 from avsrobust.results import INDEX_COLUMNS, ScoreInfo, Scores, read_scores, write_scores
 
@@ -68,7 +70,9 @@ class PartStore:
             write_extras(self._folder / f"{number:06d}{_EXTRAS_SUFFIX}", extras)
         index = pd.DataFrame([entry for clip in self._pending for entry in clip.index], columns=INDEX_COLUMNS)
         statistics = concatenate([clip.statistics for clip in self._pending])
-        write_scores(self._folder / f"{number:06d}{_SCORES_SUFFIX}", Scores(self._info, index, statistics))
+        classes = [clip.classes for clip in self._pending if clip.classes is not None]
+        scores = Scores(self._info, index, statistics, classes=concatenate_classes(classes) if classes else None)
+        write_scores(self._folder / f"{number:06d}{_SCORES_SUFFIX}", scores)
         self._pending.clear()
 
     def read(self) -> list[Scores]:
@@ -115,17 +119,29 @@ def clips_in(scores: Scores) -> set[ClipKey]:
     return set(zip(scores.index["split"], scores.index["clip_id"], strict=True))
 
 
+def has_classes(parts: Sequence[Scores]) -> bool | None:
+    """Return whether finished clips of avss have scores of classes; None where that says nothing about the adapter."""
+    known = [part.classes is not None for part in parts if part.info.dataset == CLASS_DATASET and len(part.index)]
+    return known[0] if known else None
+
+
 def merge_scores(parts: Iterable[Scores], info: ScoreInfo) -> Scores:
-    """Return all frames of `parts` under `info`; of a clip that several parts hold, those of the first part."""
+    """Return all frames of `parts`, with classes or all without, under `info`.
+
+    Of a clip that several parts hold, those of the first part.
+    """
     seen: set[ClipKey] = set()
-    indices, statistics = [], []
+    indices, statistics, classes = [], [], []
     for part in parts:
         keys = pd.Series(list(zip(part.index["split"], part.index["clip_id"], strict=True)), dtype=object)
         fresh = ~keys.isin(seen).to_numpy(dtype=bool)
         indices.append(part.index[fresh])
         statistics.append(take(part.statistics, fresh))
+        if part.classes is not None:
+            classes.append(take_classes(part.classes, fresh))
         seen |= clips_in(part)
-    return Scores(info, pd.concat(indices, ignore_index=True), concatenate(statistics))
+    index = pd.concat(indices, ignore_index=True)
+    return Scores(info, index, concatenate(statistics), classes=concatenate_classes(classes) if classes else None)
 
 
 def _beside(scores: Path, suffix: str) -> Path:

@@ -87,6 +87,7 @@ def run_details(
         "conditions": sorted(set(scores.index["condition"])),
         "scores_sha256": sha256_of_file(scores_path),
         "extras": list(extras),
+        "classes": scores.classes is not None,
         "clips": num_clips,
         "failed": [{"split": f.split, "clip_id": f.clip_id, "error": f.error} for f in scores.info.failed],
         "frames": len(index),

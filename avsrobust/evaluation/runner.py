@@ -24,7 +24,7 @@ from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionErro
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
 from avsrobust.evaluation.extras import EXTRAS_NAME, merge_extras
 from avsrobust.evaluation.identity import evaluation_identity
-from avsrobust.evaluation.parts import PartStore, clips_in, merge_scores, parts_identity
+from avsrobust.evaluation.parts import PartStore, clips_in, has_classes, merge_scores, parts_identity
 from avsrobust.evaluation.provenance import FinishedRun, find_finished, run_details
 from avsrobust.evaluation.samples import ClipRows, check_data, clips_of
 from avsrobust.evaluation.scoring import ScoredClip, Scorer, one_line
@@ -142,9 +142,10 @@ class _Evaluation:
         sounds = self._sounds()
         require_writable(self.output)
         store = PartStore(self.output, identity, self._info(()), keep_masks=self.save_masks)
-        reused = {key for scores in self._scores(store, finished) for key in clips_in(scores)}
+        earlier = self._scores(store, finished)
+        reused = {key for scores in earlier for key in clips_in(scores)}
         try:
-            failed = self._score_all(store, sounds, reused)
+            failed = self._score_all(store, sounds, reused, has_classes(earlier))
         except AdapterError:
             if not reused:
                 self._leave_nothing(store)
@@ -158,8 +159,8 @@ class _Evaluation:
             )
         scores = merge_scores(parts, self._info(tuple(failed)))
         if self.save_masks:
-            earlier = [finished.masks] if finished and finished.masks else []
-            merge_masks(self.output / MASKS_NAME, [*earlier, *store.mask_files()], sorted(clips_in(scores)))
+            earlier_masks = [finished.masks] if finished and finished.masks else []
+            merge_masks(self.output / MASKS_NAME, [*earlier_masks, *store.mask_files()], sorted(clips_in(scores)))
         else:
             # Those of an earlier evaluation would be taken for this one's.
             (self.output / MASKS_NAME).unlink(missing_ok=True)
@@ -202,11 +203,16 @@ class _Evaluation:
     def _scores(self, store: PartStore, finished: FinishedRun | None) -> list[Scores]:
         return [*([finished.scores] if finished else []), *store.read()]
 
-    def _score_all(self, store: PartStore, sounds: SoundReader, done: set[ClipKey]) -> list[FailedClip]:
-        """Score the clips that are not `done`; return those that failed, sorted."""
+    def _score_all(
+        self, store: PartStore, sounds: SoundReader, done: set[ClipKey], classes: bool | None
+    ) -> list[FailedClip]:
+        """Score the clips that are not `done`; return those that failed, sorted.
+
+        `classes`: whether the adapter returned classes for those that are (None: unknown).
+        """
         waiting = [clip for clip, key in zip(self.clips, self._keys(), strict=True) if key not in done]
         batches = plan_batches(waiting, self.data_root, self.batch_size)
-        scorer = Scorer(self.adapter, self.name, self.device, keep_masks=self.save_masks)
+        scorer = Scorer(self.adapter, self.name, self.device, keep_masks=self.save_masks, classes=classes)
         succeeded, failed = len(done), list[FailedClip]()
         self.progress(succeeded, len(self.clips))
         try:

@@ -2,8 +2,8 @@
 
 Conventions
     frames: uint8 [T, 3, H, W], RGB, at the size on disk. target: bool [T, h, w] at the mask files' own size, True where
-    any sounding object of the clip is: any non-zero pixel (s4, ms3), any class but background (avss). has_mask: bool [T];
-    frames without a mask have an empty target.
+    any sounding object of the clip is: any non-zero pixel (s4, ms3), any class but background (avss). classes: uint8 [T, h, w],
+    the class ids 0..70 of avss; other data sets have none. has_mask: bool [T]; frames without a mask have an empty target.
     The rows of a clip come in the order they are evaluated in: clean first, then by condition and level.
 """
 
@@ -24,6 +24,8 @@ from avsrobust.files import resolve_inside
 from avsrobust.manifest import Manifest, Row, check_fingerprints, load_manifest
 
 CLEAN = "clean"
+# Its masks hold class ids; those of the others say only where something sounds.
+CLASS_DATASET = "avss"
 ClipRows = tuple[Row, ...]
 
 
@@ -35,6 +37,7 @@ class ClipSample:
     frames: Tensor
     target: Tensor
     has_mask: Tensor
+    classes: Tensor | None = None
 
     def view(self, row: Row) -> RowView:
         """Return what an adapter with `needs_rows` is told about `row`."""
@@ -48,6 +51,7 @@ class ClipSample:
             seed=row.seed,
             target=self.target.clone(),
             has_mask=self.has_mask.clone(),
+            classes=None if self.classes is None else self.classes.clone(),
         )
 
 
@@ -60,8 +64,9 @@ def clips_of(rows: Iterable[Row]) -> list[ClipRows]:
 def load_clip(rows: ClipRows, data_root: Path) -> ClipSample:
     """Read the frames and masks of one clip. Raises `DataSetError` for pictures that are bad or do not fit together."""
     frames = load_frames(rows[0], data_root)
-    target, has_mask = load_target(rows[0], data_root, (frames.shape[-2], frames.shape[-1]))
-    return ClipSample(rows, frames, target, has_mask)
+    masks, has_mask = _load_masks(rows[0], data_root, (frames.shape[-2], frames.shape[-1]))
+    classes = masks if rows[0].dataset == CLASS_DATASET else None
+    return ClipSample(rows, frames, masks != 0, has_mask, classes)
 
 
 def load_frames(row: Row, data_root: Path) -> Tensor:
@@ -78,19 +83,25 @@ def load_target(row: Row, data_root: Path, frame_size: tuple[int, int]) -> tuple
 
     A clip without any mask gets an empty target of `frame_size` (height, width). Raises `DataSetError`.
     """
+    masks, has_mask = _load_masks(row, data_root, frame_size)
+    return masks != 0, has_mask
+
+
+def _load_masks(row: Row, data_root: Path, frame_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the masks as they are stored, uint8 [T, h, w] (class ids, or 0 and 1), and which frames have one."""
     from avsrobust.datasets.masks import read_mask
 
     masks = {
-        frame: read_mask(_locate(data_root, row, relative), row.dataset, row.labels) != 0
+        frame: read_mask(_locate(data_root, row, relative), row.dataset, row.labels)
         for frame, relative in enumerate(row.masks)
         if relative is not None
     }
     _require_one_size(row, "masks", [mask.shape for mask in masks.values()])
     size = next(iter(masks.values())).shape if masks else frame_size
-    target = np.zeros((row.num_frames, *size), np.bool_)
+    stored = np.zeros((row.num_frames, *size), np.uint8)
     for frame, mask in masks.items():
-        target[frame] = mask
-    return torch.from_numpy(target), torch.tensor([relative is not None for relative in row.masks])
+        stored[frame] = mask
+    return torch.from_numpy(stored), torch.tensor([relative is not None for relative in row.masks])
 
 
 def picture_sizes(row: Row, data_root: Path) -> tuple[tuple[int, int] | None, ...]:

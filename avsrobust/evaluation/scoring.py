@@ -4,7 +4,8 @@ Conventions
     Under `torch.inference_mode`; `encode_frames` is called once per batch, `segment` once per condition, clean first.
     Each call gets tensors of its own, and results are copied at once: an adapter that works in place or returns a view of its
     own buffer does no harm to other calls, except by changing the frames that it gave back as its encoding, which is refused.
-    Masks are scored at the size of the clip's mask files. Whatever an adapter raises becomes an `AdapterError`.
+    Masks are scored at the size of the clip's mask files. Classes are scored where the clip has class ids, and as anything but
+    background everywhere. Whatever an adapter raises becomes an `AdapterError`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from avsrobust.adapters.base import Adapter
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
 from avsrobust.evaluation.batches import LoadedClip
 from avsrobust.evaluation.extras import Values, check_extras, extras_entries
-from avsrobust.evaluation.outputs import check_output, resize_probability
+from avsrobust.evaluation.outputs import check_output, is_classes, resize_classes, resize_probability
 from avsrobust.evaluation.samples import CLEAN, ClipSample
 from avsrobust.evaluation.stored_masks import masks_table
 from avsrobust.manifest import Row
+from avsrobust.metrics.classes import NUM_CLASSES, ClassStatistics, class_statistics, concatenate_classes
 from avsrobust.metrics.frames import FrameStatistics, concatenate, frame_statistics
 
 MASK_THRESHOLD = 0.5
@@ -37,8 +39,9 @@ _LONGEST_MESSAGE = 400
 class ScoredClip:
     """The statistics of one clip's frames under all its conditions.
 
-    ``index[i]`` holds the index columns of `avsrobust.results` for entry i of `statistics`; `masks` holds the stored masks of
-    each row where they are wanted; `extras` the rows of ``extras.parquet`` (`avsrobust.evaluation.extras`).
+    ``index[i]`` holds the index columns of `avsrobust.results` for entry i of `statistics`, which belongs to frame i of `classes`
+    (where adapter and clip have classes); `masks` holds the stored masks of each row where they are wanted; `extras` the rows
+    of ``extras.parquet`` (`avsrobust.evaluation.extras`).
     """
 
     split: str
@@ -47,16 +50,29 @@ class ScoredClip:
     statistics: FrameStatistics
     masks: tuple[pa.Table, ...]
     extras: tuple[dict[str, Any], ...] = ()
+    classes: ClassStatistics | None = None
 
 
 class Scorer:
-    """One adapter, ready to score batches; `name` is what messages call it."""
+    """One adapter, ready to score batches; `name` is what messages call it.
 
-    def __init__(self, adapter: Adapter, name: str, device: torch.device, *, keep_masks: bool = False) -> None:
+    `classes` says whether it has returned classes so far (None: it has returned nothing yet); it must go on so.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        name: str,
+        device: torch.device,
+        *,
+        keep_masks: bool = False,
+        classes: bool | None = None,
+    ) -> None:
         self._adapter = adapter
         self._name = name
         self._device = device
         self._keep_masks = keep_masks
+        self._classes = classes
 
     def score(self, batch: Sequence[LoadedClip]) -> list[ScoredClip]:
         """Score clips of one shape and the same conditions. Raises `AdapterError`."""
@@ -72,14 +88,31 @@ class Scorer:
                         f"{self._name}: segment changes the encoded frames in place, which would leak into the next "
                         "condition; expected them unchanged; clone them first"
                     )
-                probability = check_output(
-                    output, adapter=self._name, batch=len(batch), num_frames=row.num_frames, device=self._device
-                )
+                checked = self._check(output, batch, row.num_frames)
+                classes = is_classes(checked)
                 extras = self._extras(len(batch), row.num_frames)
                 for clip, collector in enumerate(collectors):
-                    collector.add(position, probability[clip])
+                    collector.add(position, checked[clip], classes=classes)
                     collector.keep(position, {name: values[clip] for name, values in extras.items()})
         return [collector.result() for collector in collectors]
+
+    def _check(self, output: object, batch: Sequence[LoadedClip], num_frames: int) -> Tensor:
+        checked = check_output(
+            output,
+            adapter=self._name,
+            batch=len(batch),
+            num_frames=num_frames,
+            device=self._device,
+            num_classes=None if batch[0].sample.classes is None else NUM_CLASSES,
+        )
+        found = is_classes(checked)
+        if self._classes not in (None, found):
+            kinds = ("probabilities", "classes")
+            raise AdapterOutputError(
+                f"{self._name}: returned {kinds[found]} after {kinds[not found]}; expected the same kind for every clip"
+            )
+        self._classes = found
+        return checked
 
     def _segment(self, encoded: Any, batch: Sequence[LoadedClip], position: int) -> object:
         audio = torch.stack([clip.sounds[position] for clip in batch]).to(self._device)
@@ -118,12 +151,18 @@ class _Collector:
         self._statistics: list[FrameStatistics] = []
         self._masks: list[pa.Table] = []
         self._extras: list[dict[str, Any]] = []
+        self._classes: list[ClassStatistics] = []
 
-    def add(self, position: int, probability: Tensor) -> None:
-        """Keep what is needed of the probabilities, float32 [T, h, w], under the clip's row at `position`."""
+    def add(self, position: int, output: Tensor, *, classes: bool) -> None:
+        """Keep what is needed of a checked output, [T, h, w] or [T, C, h, w], under the clip's row at `position`."""
         row = self._sample.rows[position]
         height, width = self._sample.target.shape[-2:]
-        resized = resize_probability(probability, height, width).cpu().numpy()
+        if classes:
+            ids, probability = resize_classes(output, height, width)
+            self._count_classes(ids)
+        else:
+            probability = resize_probability(output, height, width)
+        resized = probability.cpu().numpy()
         masks = resized > MASK_THRESHOLD
         if row.condition == CLEAN:
             self._clean = masks
@@ -131,6 +170,11 @@ class _Collector:
         self._statistics.append(frame_statistics(np.ascontiguousarray(resized[self._has_mask]), self._target))
         if self._keep_masks:
             self._masks.append(masks_table(row, masks))
+
+    def _count_classes(self, ids: Tensor) -> None:
+        if self._sample.classes is not None:
+            target = self._sample.classes.numpy()[self._has_mask]
+            self._classes.append(class_statistics(ids.cpu().numpy()[self._has_mask], target))
 
     def keep(self, position: int, extras: Values) -> None:
         """Keep further values, float64 [T] by name, of the clip's row at `position`."""
@@ -158,7 +202,13 @@ class _Collector:
         first = self._sample.rows[0]
         statistics = concatenate(self._statistics)
         return ScoredClip(
-            first.split, first.clip_id, tuple(self._index), statistics, tuple(self._masks), tuple(self._extras)
+            first.split,
+            first.clip_id,
+            tuple(self._index),
+            statistics,
+            tuple(self._masks),
+            tuple(self._extras),
+            concatenate_classes(self._classes) if self._classes else None,
         )
 
 
