@@ -11,6 +11,7 @@ from avsrobust.errors import OptionError
 from avsrobust.evaluation.samples import ClipRows, clips_of
 from avsrobust.manifest import load_manifest
 from avsrobust.training.negatives import Negatives
+from avsrobust.training.recipe import NegativesPart
 
 KINDS = ("offscreen", "silence", "noise")
 
@@ -31,7 +32,7 @@ def drawn(negatives: Negatives, clip: int, times: int) -> list[str]:
 
 
 def test_share_and_kinds_are_kept(clips: list[ClipRows]) -> None:
-    negatives = Negatives.of(clips, 0.4, KINDS)
+    negatives = Negatives.of(clips, NegativesPart(0.4, KINDS))
     counts = Counter(drawn(negatives, 0, 1500))
     assert abs(counts["clean"] / 1500 - 0.6) < 0.05
     for kind in KINDS:
@@ -39,11 +40,11 @@ def test_share_and_kinds_are_kept(clips: list[ClipRows]) -> None:
 
 
 def test_no_share_no_negatives(clips: list[ClipRows]) -> None:
-    assert set(drawn(Negatives.of(clips, 0.0, KINDS), 1, 50)) == {"clean"}
+    assert set(drawn(Negatives.of(clips, NegativesPart(0.0, KINDS)), 1, 50)) == {"clean"}
 
 
 def test_partners_are_of_the_same_data_set_and_share_no_kind(clips: list[ClipRows]) -> None:
-    negatives = Negatives.of(clips, 0.5, ("offscreen",))
+    negatives = Negatives.of(clips, NegativesPart(0.5, ("offscreen",)))
     strict = 0
     for clip, partners in zip(negatives.clean, negatives.partners, strict=True):
         for partner in (negatives.clean[index] for index in partners):
@@ -54,7 +55,7 @@ def test_partners_are_of_the_same_data_set_and_share_no_kind(clips: list[ClipRow
 
 
 def test_partners_are_drawn_anew(clips: list[ClipRows]) -> None:
-    negatives = Negatives.of(clips, 1.0, ("offscreen",))
+    negatives = Negatives.of(clips, NegativesPart(1.0, ("offscreen",)))
     clip = max(range(len(clips)), key=lambda index: len(negatives.partners[index]))
     found = {negatives.draw(clip, np.random.default_rng(time)).clip_id for time in range(60)}
     assert len(found) > 1
@@ -63,17 +64,17 @@ def test_partners_are_drawn_anew(clips: list[ClipRows]) -> None:
 def test_a_kind_that_the_build_lacks(clips: list[ClipRows]) -> None:
     without = [tuple(row for row in clip if row.condition != "noise") for clip in clips]
     with pytest.raises(OptionError, match="negatives: found no noise sound in the builds"):
-        Negatives.of(without, 0.1, KINDS)
-    assert set(drawn(Negatives.of(without, 1.0, ("silence",)), 0, 5)) == {"silence"}
+        Negatives.of(without, NegativesPart(0.1, KINDS))
+    assert set(drawn(Negatives.of(without, NegativesPart(1.0, ("silence",))), 0, 5)) == {"silence"}
 
 
 def test_a_clip_without_clean_sound(clips: list[ClipRows]) -> None:
     without = [tuple(row for row in clips[0] if row.condition != "clean")]
     with pytest.raises(OptionError, match="has no clean sound in the build"):
-        Negatives.of(without, 0.0, ())
+        Negatives.of(without, NegativesPart(0.0, ()))
 
 
 def test_without_partner_or_kind_the_sound_stays_clean(clips: list[ClipRows]) -> None:
-    lonely = Negatives.of(clips[:2], 1.0, ("silence",))
-    lonely = replace(lonely, kinds=("offscreen",), partners=((), ()))
+    lonely = Negatives.of(clips[:2], NegativesPart(1.0, ("silence",)))
+    lonely = replace(lonely, part=NegativesPart(1.0, ("offscreen",)), partners=((), ()))
     assert set(drawn(lonely, 0, 5)) == {"clean"}

@@ -26,7 +26,7 @@ from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.evaluation.samples import ClipRows, clips_of
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import resolve_inside
-from avsrobust.manifest import Manifest, Row
+from avsrobust.manifest import NEGATIVE, Manifest, Row
 from avsrobust.toy.catalogue import S4_CATEGORY
 from avsrobust.training.model import Batch
 from avsrobust.training.negatives import Negatives
@@ -38,15 +38,22 @@ _MIB = 1 << 20
 _SEMANTIC_NAME = {sound: source for source, sound in S4_CATEGORY.items()}
 
 
-class Sample(NamedTuple):
-    """One item; as `Batch`, without the first axis."""
+class Question(NamedTuple):
+    """A sound and what is right to answer to it; as in `Batch`, without the first axis."""
 
-    frames: Tensor
     audio: Tensor
     target: Tensor
-    scored: Tensor
     positive: float
+    weight: float
     heard: Tensor
+
+
+class Sample(NamedTuple):
+    """One picture and the sounds it is asked with, its item's own first."""
+
+    frames: Tensor
+    scored: Tensor
+    questions: tuple[Question, ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,8 @@ class TrainingSet(Dataset[Sample]):
         self._sources = tuple(sources)
         self._sounds = [SoundReader(source.manifest, source.data_root, audio, vggish) for source in sources]
         clips, self._of_source = _gather(sources, data.split)
-        self._negatives = Negatives.of(clips, negatives.share, negatives.kinds)
+        self._negatives = Negatives.of(clips, negatives)
+        self._beside, self._weight_beside = negatives.beside, negatives.weight
         self._clips = self._negatives.clean
         self._source_of = {
             (row.dataset, row.split, row.clip_id): n for row, n in zip(self._clips, self._of_source, strict=True)
@@ -104,17 +112,23 @@ class TrainingSet(Dataset[Sample]):
         item = self._items[slot.item]
         row = self._clips[item.clip]
         generator = slot.generator()
-        sound = self._negatives.draw(item.clip, generator)
+        sounds = [self._negatives.draw(item.clip, generator)]
         mirrored = bool(generator.random() < self._mirror)
-        positive = sound.polarity != "negative" and sound.clip_id == row.clip_id
+        sounds += [self._negatives.draw_negative(item.clip, generator) for _ in range(self._beside)]
         pictures = [self._picture(item.clip, second) for second in item.seconds]
         frames, masks = (torch.stack(parts) for parts in zip(*pictures, strict=True))
-        target = masks if positive else torch.zeros_like(masks)
         scored = torch.tensor([row.masks[second] is not None for second in item.seconds])
         if mirrored:
-            frames, target = frames.flip(-1), target.flip(-1)
-        audio = self._audio(sound, item.seconds)
-        return Sample(frames, audio, target, scored, float(positive), _heard(sound, positive, target, scored))
+            frames, masks = frames.flip(-1), masks.flip(-1)
+        questions = [self._question(row, sound, item.seconds, masks, scored) for sound in sounds]
+        questions[1:] = [question._replace(weight=self._weight_beside) for question in questions[1:]]
+        return Sample(frames, scored, tuple(questions))
+
+    def _question(self, row: Row, sound: Row, seconds: tuple[int, ...], masks: Tensor, scored: Tensor) -> Question:
+        positive = sound.polarity != NEGATIVE and sound.clip_id == row.clip_id
+        target = masks if positive else torch.zeros_like(masks)
+        heard = _heard(sound, positive, target, scored)
+        return Question(self._audio(sound, seconds), target, float(positive), 1.0, heard)
 
     def _picture(self, clip: int, second: int) -> tuple[Tensor, Tensor]:
         """Return a frame, uint8 [3, S, S], and its mask, uint8 [S, S], empty where there is none."""
@@ -149,14 +163,20 @@ class TrainingSet(Dataset[Sample]):
 def collate(samples: Sequence[Sample], seed: int = 0) -> Batch:
     """Return the batch of some samples, filled up to the longest (see the module's conventions)."""
     longest = max(len(sample.frames) for sample in samples)
-    audio_length = max(len(sample.audio) for sample in samples)
+    own = [(number, sample.questions[0]) for number, sample in enumerate(samples)]
+    beside = [(number, question) for number, sample in enumerate(samples) for question in sample.questions[1:]]
+    asked = [*own, *beside]
+    questions = [question for _, question in asked]
+    audio_length = max(len(question.audio) for question in questions)
     return Batch(
         frames=torch.stack([_filled(sample.frames, longest) for sample in samples]),
-        audio=torch.stack([_filled(sample.audio, audio_length) for sample in samples]),
-        target=torch.stack([_filled(sample.target, longest) for sample in samples]),
-        scored=torch.stack([_filled(sample.scored, longest) for sample in samples]),
-        positive=torch.tensor([sample.positive for sample in samples]),
-        heard=torch.stack([_filled(sample.heard, longest) for sample in samples]),
+        picture=torch.tensor([number for number, _ in asked]),
+        audio=torch.stack([_filled(question.audio, audio_length) for question in questions]),
+        target=torch.stack([_filled(question.target, longest) for question in questions]),
+        scored=torch.stack([_filled(samples[number].scored, longest) for number, _ in asked]),
+        positive=torch.tensor([question.positive for question in questions]),
+        weight=torch.tensor([question.weight for question in questions]),
+        heard=torch.stack([_filled(question.heard, longest) for question in questions]),
         seed=seed,
     )
 
@@ -216,7 +236,7 @@ def _heard(row: Row, positive: bool, target: Tensor, scored: Tensor) -> Tensor:
     Labels are the clip's. In a second whose mask is empty none of a clean clip's objects sounds.
     """
     heard = torch.zeros(len(target), len(AVSS_CLASSES))
-    labels = row.labels if row.polarity != "negative" else ()
+    labels = row.labels if row.polarity != NEGATIVE else ()
     heard[:, [AVSS_CLASSES.index(name) for name in map(_semantic, labels) if name in AVSS_CLASSES]] = 1
     if positive:
         heard[scored & ~(target != 0).flatten(1).any(dim=1)] = 0

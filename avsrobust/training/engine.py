@@ -101,7 +101,8 @@ class _Losses(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted losses by name."""
         predictions = self.model(batch)
-        named = mask_losses(predictions.logits, batch.scored_target, self._weights)
+        of_frame = batch.per_scored_frame(batch.weight)
+        named = mask_losses(predictions.logits, batch.scored_target, self._weights, of_frame)
         weights = {"bce": self._weights.bce, "dice": self._weights.dice, **self._weights.extra}
         named |= {name: predictions.extra[name] for name in self._weights.extra if name in predictions.extra}
         if self.similarity is not None:
@@ -265,7 +266,8 @@ class _Run:
         everything = sum(math.prod(shape) for shape, _ in self.trained.values())
         self.tell(
             f"trains {len(trained)} of {len(self.trained)} tensors, {sum(trained):,} of {everything:,} parameters, on "
-            f"{len(self.items)} items; all of them are listed in {self.options.output / PARAMETERS}"
+            f"{len(self.items)} items, in {self.accelerator.num_processes} process(es) on {self.accelerator.device}; all "
+            f"are listed in {self.options.output / PARAMETERS}"
         )
         if done.step:
             self.tell(f"goes on after step {done.step}")

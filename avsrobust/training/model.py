@@ -26,24 +26,28 @@ FAMILIES = {"m2f": "model_adapters.m2f.training:M2FTraining"}
 class Batch(NamedTuple):
     """What a model learns from in one go.
 
-    frames: uint8 [B, T, 3, S, S]. audio: [B, T, ...] or [B, samples], as the model asks. target: uint8 [B, T, S, S], 1 (or
-    the class id) where an object sounds, all 0 under a negative sound. scored: bool [B, T]. positive: float32 [B], 1 where
-    picture and sound belong together. heard: float32 [B, T, 71], 1 for the categories (AVSBench-semantic's ids) of what
-    sounds. seed: of all noise that the model draws for this batch.
+    frames: uint8 [P, T, 3, S, S]; item b sees frames[picture[b]], picture int64 [B]. The first P items are the pictures'
+    own, in order; further ones ask the same pictures with other sounds, so that a model may encode each picture once.
+    audio: [B, T, ...] or [B, samples], as the model asks. target: uint8 [B, T, S, S], 1 (or the class id) where an object
+    sounds, all 0 under a negative sound. scored: bool [B, T]. positive: float32 [B], 1 where picture and sound belong
+    together. weight: float32 [B], of the item in the mask losses. heard: float32 [B, T, 71], 1 for the categories
+    (AVSBench-semantic's ids) of what sounds. seed: of all noise that the model draws for this batch.
     """
 
     frames: Tensor
+    picture: Tensor
     audio: Tensor
     target: Tensor
     scored: Tensor
     positive: Tensor
+    weight: Tensor
     heard: Tensor
     seed: int
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
-        frames, audio, target, scored, positive, heard = (part.to(device) for part in self[:-1])
-        return Batch(frames, audio, target, scored, positive, heard, self.seed)
+        tensors = {name: part.to(device) for name, part in self._asdict().items() if name != "seed"}
+        return Batch(**tensors, seed=self.seed)
 
     @property
     def scored_target(self) -> Tensor:
@@ -51,9 +55,16 @@ class Batch(NamedTuple):
         return self.target[self.scored]
 
     @property
-    def scored_positive(self) -> Tensor:
-        """`positive` of the scored frames, float32 [N]."""
-        return self.positive.unsqueeze(1).expand(self.scored.shape)[self.scored]
+    def scored_picture(self) -> Tensor:
+        """Which of the pictures' own scored frames, ``frames[scored[:P]]``, each scored frame is, int64 [N]."""
+        own = self.scored[: len(self.frames)]
+        number = torch.full(own.shape, -1, dtype=torch.int64, device=own.device)
+        number[own] = torch.arange(int(own.sum()), device=own.device)
+        return number[self.picture][self.scored]
+
+    def per_scored_frame(self, values: Tensor) -> Tensor:
+        """Return the values [B] of the items for each of their scored frames, [N]."""
+        return values.unsqueeze(1).expand(self.scored.shape)[self.scored]
 
 
 class Predictions(NamedTuple):

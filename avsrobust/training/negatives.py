@@ -17,6 +17,7 @@ import numpy as np
 from avsrobust.errors import OptionError
 from avsrobust.evaluation.samples import CLEAN, ClipRows
 from avsrobust.manifest import NEGATIVE, Row
+from avsrobust.training.recipe import NegativesPart
 
 OFFSCREEN = "offscreen"
 
@@ -25,40 +26,46 @@ OFFSCREEN = "offscreen"
 class Negatives:
     """Where the negative sounds of each clip come from; `partners[i]` are the clips whose sound is off-screen for clip i.
 
-    `share` of the items get a negative sound, of `kinds`, each as likely. `own[i]` holds clip i's silence and noise.
+    `own[i]` holds clip i's silence and noise.
     """
 
-    share: float
-    kinds: tuple[str, ...]
+    part: NegativesPart
     clean: tuple[Row, ...]
     own: tuple[dict[str, Row], ...]
     partners: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, clips: Sequence[ClipRows], share: float, kinds: Sequence[str]) -> Negatives:
+    def of(cls, clips: Sequence[ClipRows], part: NegativesPart) -> Negatives:
         """Return the negatives of `clips` of one or more builds. Raises `OptionError` where a build lacks a kind."""
         clean = tuple(_clean_row(clip) for clip in clips)
         own = tuple({row.condition: row for row in clip if row.polarity == NEGATIVE} for clip in clips)
-        partners = _partners(clean) if share > 0 and OFFSCREEN in kinds else tuple(() for _ in clips)
-        for kind in kinds if share > 0 else ():
+        partners = _partners(clean) if part.any and OFFSCREEN in part.kinds else tuple(() for _ in clips)
+        for kind in part.kinds if part.any else ():
             if not any(partners if kind == OFFSCREEN else [kind in rows for rows in own]):
                 raise OptionError(
                     f"negatives: found no {kind} sound in the builds; expected builds with that condition; "
                     "build with the recipe 'standard', or leave it out of negatives.kinds"
                 )
-        return cls(share, tuple(kinds), clean, own, partners)
+        return cls(part, clean, own, partners)
 
     def draw(self, clip: int, generator: np.random.Generator) -> Row:
         """Return the row whose sound the clip has this time: its own clean one, or a negative."""
-        if self.share == 0 or generator.random() >= self.share:
+        if self.part.share == 0 or generator.random() >= self.part.share:
             return self.clean[clip]
-        there = [kind for kind in self.kinds if (self.partners[clip] if kind == OFFSCREEN else kind in self.own[clip])]
+        return self.draw_negative(clip, generator)
+
+    def draw_negative(self, clip: int, generator: np.random.Generator) -> Row:
+        """Return the row of a negative sound for the clip; its clean one where there is none."""
+        there = [kind for kind in self.part.kinds if self._has(clip, kind)]
         if not there:
             return self.clean[clip]
         kind = there[int(generator.integers(len(there)))]
         if kind != OFFSCREEN:
             return self.own[clip][kind]
         return self.clean[self.partners[clip][int(generator.integers(len(self.partners[clip])))]]
+
+    def _has(self, clip: int, kind: str) -> bool:
+        return bool(self.partners[clip]) if kind == OFFSCREEN else kind in self.own[clip]
 
 
 def _clean_row(clip: ClipRows) -> Row:

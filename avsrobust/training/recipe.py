@@ -66,10 +66,22 @@ class DataPart:
 
 @dataclass(frozen=True)
 class NegativesPart:
-    """Robust training: the share of items whose sound is a negative one, and of which kinds, each as likely."""
+    """Robust training: sounds that belong to nothing in the picture, with an empty mask.
+
+    `share` of the items have a negative sound in place of their own. `beside`: further negative sounds with which each
+    picture is asked in the same step, in `weight` times an item's weight; a picture is encoded once for all its sounds.
+    `kinds` are each as likely; one that is named twice, twice as likely.
+    """
 
     share: float = bounded(0, 1, 0.0)
     kinds: tuple[str, ...] = ("offscreen", "silence")
+    beside: int = bounded(0, 8, 0)
+    weight: float = bounded(0, None, 1.0)
+
+    @property
+    def any(self) -> bool:
+        """Whether there are negatives at all."""
+        return self.share > 0 or self.beside > 0
 
 
 @dataclass(frozen=True)
@@ -173,7 +185,7 @@ def _check(recipe: TrainRecipe, where: str) -> None:
     if data.mix:
         complete = set(data.mix) == set(data.datasets) and all(share > 0 for share in data.mix.values())
         _require(where, "data.mix", data.mix, complete, "a share above 0 for each data set")
-    if recipe.negatives.share > 0:
+    if recipe.negatives.any:
         _require(where, "negatives.kinds", [], bool(recipe.negatives.kinds), "one kind at least")
     parts = run.batch_size % run.accumulate == 0
     _require(where, "run.accumulate", run.accumulate, parts, f"a divisor of batch_size, {run.batch_size}")

@@ -120,10 +120,12 @@ class _Step(nn.Module):
     def forward(self, batch: Batch) -> Predictions:
         """Return the predictions of the batch's scored frames."""
         network, scored = self.network, batch.scored
-        pixels = prepare_frames(batch.frames[scored], network.config.image_size)
-        encoded = network.encode(pixels)
+        # Each picture passes backbone and pixel decoder once, whatever the number of sounds it is asked with.
+        pictures = prepare_frames(batch.frames[scored[: len(batch.frames)]], network.config.image_size)
+        place = batch.scored_picture
+        encoded = _take(network.encode(pictures), place)
         sound = network.embed_audio(batch.audio[scored])
-        contrast = self._contrast(pixels, encoded, batch.seed)
+        contrast = self._contrast(pictures[place], encoded, batch.seed)
         queries, gates = network.ask(encoded, sound, None, contrast)
         logits = read_out(network.config, queries, gates)
         if contrast is not None:
@@ -158,8 +160,15 @@ class _Step(nn.Module):
             extra[ACTIVE_QUERIES] = F.binary_cross_entropy_with_logits(self.network.query_gate(sound).float(), wanted)
         if len(queries) > 1:
             biased = read_out(self.network.config, queries[1:], gates[1:])
-            extra[BIASED] = sum(mask_losses(biased, batch.scored_target, LossPart()).values(), sound.new_zeros(()))
+            extra[BIASED] = sum(
+                mask_losses(biased, batch.scored_target, LossPart(), batch.per_scored_frame(batch.weight)).values(),
+                sound.new_zeros(()),
+            )
         return extra
+
+
+def _take(encoded: EncodedFrames, index: Tensor) -> EncodedFrames:
+    return EncodedFrames(tuple(level[index] for level in encoded.levels), encoded.mask_features[index])
 
 
 def _config(options: M2FOptions, start: Path | None, where: str) -> M2FConfig:
