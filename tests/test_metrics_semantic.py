@@ -271,7 +271,9 @@ def test_floors_are_what_an_empty_model_scores() -> None:
 
 def test_scores_of_one_class() -> None:
     scores = under_all(oracle, "strict")
-    assert scores.true_classes() == (0, 21, 70)
+    assert scores.occurring_classes() == (0, 21, 70)
+    wrong = under_all(lambda name: np.full_like(objects(), 33 if name == CLEAN else 44), "strict")
+    assert wrong.occurring_classes() == (0, 21, 33, 70)
     of_class = scores.of_class(21)
     assert (of_class.miou, of_class.g_miou, of_class.g_fpr, of_class.clips) == (1, 1, 0, 1)
     background = scores.of_class(0)

@@ -10,23 +10,34 @@ import click
 from avsrobust.cli.progress import warn
 
 BY = ("category",)
+TASKS = ("semantic", "binary")
 
 
 @click.command()
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--format", "format_name", default="md", show_default=True, metavar="csv|md|latex|json|parquet|html")
 @click.option("--protocol", "protocols", multiple=True, default=("avsbench",), show_default=True, help="Repeatable.")
-@click.option("--by", type=click.Choice(BY), help="A line per category as well.")
+@click.option("--by", type=click.Choice(BY), help="A line per category (or class) as well.")
+@click.option(
+    "--task",
+    type=click.Choice(TASKS),
+    help="avss: only models that were scored by class, or all as sounding or not [default: each by the finest it has].",
+)
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, not to stdout.")
 def report(
-    results: tuple[Path, ...], format_name: str, protocols: tuple[str, ...], by: str | None, output: Path | None
+    results: tuple[Path, ...],
+    format_name: str,
+    protocols: tuple[str, ...],
+    by: str | None,
+    task: str | None,
+    output: Path | None,
 ) -> int:
     """Turn RESULTS (default: everything under 'results') into one table."""
     from avsrobust.files import write_bytes
     from avsrobust.report.report import load_results
     from avsrobust.report.report import report as render_report
 
-    rendered = render_report(load_results(results or None), protocols, by, format_name)
+    rendered = render_report(load_results(results or None), protocols, by, format_name, task)
     for message in rendered.warnings:
         warn(message)
     content = rendered.content.encode() if isinstance(rendered.content, str) else rendered.content

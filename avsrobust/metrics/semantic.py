@@ -102,9 +102,12 @@ class SemanticScores:
         )
         return assemble(self.protocol, conditions, int(self.class_clips[class_id]), 0, self.empty_frames)
 
-    def true_classes(self) -> tuple[int, ...]:
-        """The classes that are in a target, background included."""
-        return tuple(int(class_id) for class_id in np.flatnonzero(self.class_clips))
+    def occurring_classes(self) -> tuple[int, ...]:
+        """The classes that are in a target, or predicted where objects sound; background included."""
+        occurs = self.class_clips > 0
+        for entry in self.conditions:
+            occurs |= (entry.frames > 0) & (not entry.negative)
+        return tuple(int(class_id) for class_id in np.flatnonzero(occurs))
 
     def _means(self, classes: Iterable[int]) -> DatasetScore:
         chosen = np.fromiter(classes, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Lines grouped the way people read them: a block per data set, split and protocol.
+"""Lines grouped the way people read them: a block per data set, split, task and protocol.
 
 Conventions
     In a block of models scored on the same targets the floors are one line; otherwise every model has its own.
@@ -6,14 +6,16 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from avsrobust.metrics import CLEAN, NEGATIVES, ConditionScore, DatasetScore, Protocol
+from avsrobust.metrics import CLEAN, NEGATIVES, ConditionScore, DatasetScore, SemanticProtocol
 from avsrobust.report.marks import best_columns
 from avsrobust.report.tables import Line, Subject, Table
+from avsrobust.report.tasks import BINARY, AnyProtocol, task_title
 
+HEADLINES = ("with background", "without background")
 FLOOR_TITLE = "floor: nothing predicted"
 
 
@@ -35,14 +37,55 @@ class Floor:
 
 @dataclass(frozen=True)
 class Block:
-    """Comparable lines: `lines` over all clips, `categories` the same per category."""
+    """Comparable lines: `lines` over all clips, `categories` the same per category where that was asked for.
+
+    `classes`: where classes are scored, the lines of each, asked for or not.
+    """
 
     dataset: str
     split: str
-    protocol: Protocol
+    task: str
+    protocol: AnyProtocol
     lines: tuple[MarkedLine, ...]
     floors: tuple[Floor, ...]
     categories: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
+    classes: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
+
+    @property
+    def title(self) -> str:
+        """The protocol, and what is scored where that is not plain."""
+        return f"{self.protocol.name}{task_title(self.task, self.dataset)}"
+
+    @property
+    def key(self) -> str:
+        """A name that no other block of its section has, for anchors."""
+        return self.protocol.name if self.task == BINARY else f"{self.protocol.name}-{self.task}"
+
+    @property
+    def breakdown(self) -> tuple[tuple[str, tuple[MarkedLine, ...]], ...]:
+        """`classes`, or else `categories`."""
+        return self.classes or self.categories
+
+    @property
+    def breakdown_title(self) -> str:
+        """What the breakdown is by."""
+        return "By class" if self.classes else "By category"
+
+    @property
+    def headline(self) -> str:
+        """Over which classes mIoU and F are means; empty where classes are not scored."""
+        return self.protocol.headline if isinstance(self.protocol, SemanticProtocol) else ""
+
+    @property
+    def beside_headline(self) -> str:
+        """Over which classes the means of `beside` are."""
+        return next((title for title in HEADLINES if self.headline and title != self.headline), "")
+
+    @property
+    def beside(self) -> tuple[tuple[MarkedLine, DatasetScore], ...]:
+        """The other means over classes of each line; none where classes are not scored."""
+        found = ((entry, entry.line.semantic) for entry in self.lines)
+        return tuple((entry, semantic.beside) for entry, semantic in found if semantic is not None)
 
     @property
     def extended(self) -> tuple[tuple[MarkedLine, ConditionScore], ...]:
@@ -71,29 +114,37 @@ def sections(table: Table) -> list[Section]:
     subjects: dict[tuple[str, str], list[Subject]] = {}
     for subject in table.subjects:
         subjects.setdefault((subject.dataset, subject.split), []).append(subject)
-    blocks = list(_blocks(table.lines))
+    blocks = list(_blocks(table))
     return [
         Section(dataset, split, tuple(there), tuple(b for b in blocks if (b.dataset, b.split) == (dataset, split)))
         for (dataset, split), there in sorted(subjects.items())
     ]
 
 
-def _blocks(lines: Sequence[Line]) -> Iterator[Block]:
-    def key(line: Line) -> tuple[str, str, str]:
-        return (line.subject.dataset, line.subject.split, line.protocol.name)
+def _block_key(line: Line) -> tuple[str, str, str, str]:
+    return (line.subject.dataset, line.subject.split, line.subject.task, line.protocol.name)
 
-    for (dataset, split, _), group in groupby(lines, key):
+
+def _blocks(table: Table) -> Iterator[Block]:
+    classes = {key: list(group) for key, group in groupby(table.classes, _block_key)}
+    for key, group in groupby(table.lines, _block_key):
         members = list(group)
         overall = [line for line in members if line.is_overall]
-        by_category = groupby((line for line in members if not line.is_overall), lambda line: line.category or "")
         yield Block(
-            dataset=dataset,
-            split=split,
+            dataset=key[0],
+            split=key[1],
+            task=key[2],
             protocol=members[0].protocol,
             lines=_marked(overall),
             floors=_floors(overall),
-            categories=tuple((category, _marked(list(same))) for category, same in by_category),
+            categories=_by_category(line for line in members if not line.is_overall),
+            classes=_by_category(classes.get(key, [])),
         )
+
+
+def _by_category(lines: Iterable[Line]) -> tuple[tuple[str, tuple[MarkedLine, ...]], ...]:
+    groups = groupby(lines, lambda line: line.category or "")
+    return tuple((category, _marked(list(same))) for category, same in groups)
 
 
 def _marked(lines: Sequence[Line]) -> tuple[MarkedLine, ...]:

@@ -126,6 +126,8 @@ def _split(a: Scores, b: Scores, split: str, protocol: Protocol, samples: int, s
 
 
 def _notes(a: Scores, b: Scores) -> Iterator[str]:
+    if a.classes is not None or b.classes is not None:
+        yield "scored as sounding or not: any class but background is foreground; classes are not compared"
     if a.info.seed != b.info.seed:
         yield (
             f"the builds' seeds differ ({a.info.seed}, {b.info.seed}): the models heard different noise and other off-screen "

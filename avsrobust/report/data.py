@@ -4,6 +4,8 @@ Conventions
     Fractions at full precision: the shortest decimal that reads back as the same float64. Undefined is an empty cell, null.
     csv holds the columns of CONTRACT section 7 and nothing else (RFC 4180 quoting, "\\n" at the end of lines); json holds
     everything; parquet holds csv's columns and what stands beside them.
+    json and parquet say in `task` whether a line scores classes ("semantic") or sounding or not ("binary"). csv has no column
+    for it: where one data set and split has both, the protocol of the latter reads ``<protocol>-binary``.
 """
 
 from __future__ import annotations
@@ -20,14 +22,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avsrobust import __version__
-from avsrobust.metrics import DatasetScore, MaskOverlap, ThresholdCurve
+from avsrobust.datasets.taxonomy import AVSS_CLASSES
+from avsrobust.metrics import DatasetScore, MaskOverlap, Protocol, ThresholdCurve
+from avsrobust.report.blocks import HEADLINES
 from avsrobust.report.columns import METRICS
 from avsrobust.report.diagnostics import Diagnostics
 from avsrobust.report.tables import Line, Subject, Table
 
 REPORT_VERSION = 1
 _INTEGERS = ("clips", "clips_left_out", "empty_frames", "failed_clips")
-_TEXTS = ("model", "name", "dataset", "split", "protocol", "category", "source")
+_TEXTS = ("model", "name", "dataset", "split", "task", "protocol", "category", "source")
+_OVER_CLASSES = ("mIoU", "F", "G_mIoU", "G_F")
 
 
 def render_csv(table: Table) -> str:
@@ -37,6 +42,7 @@ def render_csv(table: Table) -> str:
     writer.writerow(table.columns)
     for line in table.lines:
         cells = line.cells()
+        cells["protocol"] = table.protocol_cell(line)
         writer.writerow(["" if cells[name] is None else cells[name] for name in table.columns])
     return stream.getvalue()
 
@@ -49,7 +55,9 @@ def render_json(table: Table) -> str:
         "columns": list(table.columns),
         "metrics": {name: _metric(name) for name in METRICS},
         "protocols": {protocol.name: asdict(protocol) for protocol in table.protocols},
+        "semantic_protocols": {protocol.name: asdict(protocol) for protocol in table.semantic_protocols},
         "lines": [_line(line) for line in table.lines],
+        "classes": [_class_line(line) for line in table.classes],
         "diagnostics": [_subject(subject) for subject in table.subjects],
         "notes": list(table.notes),
         "warnings": list(table.warnings),
@@ -66,6 +74,7 @@ def render_parquet(table: Table) -> bytes:
         "avsrobust.report_version": str(REPORT_VERSION),
         "avsrobust.version": __version__,
         "avsrobust.protocols": json.dumps({entry.name: asdict(entry) for entry in table.protocols}),
+        "avsrobust.semantic_protocols": json.dumps({entry.name: asdict(entry) for entry in table.semantic_protocols}),
         "avsrobust.notes": json.dumps(table.notes, ensure_ascii=False),
         "avsrobust.warnings": json.dumps(table.warnings, ensure_ascii=False),
     }
@@ -85,7 +94,9 @@ def _line(line: Line) -> dict[str, Any]:
     score = line.score
     return {
         **line.cells(),
+        "task": line.subject.task,
         "name": line.subject.name,
+        **_backgrounds(line),
         "mIoU_negative": score.miou_negative,
         "F_negative": score.f_negative,
         "clips_left_out": score.clips_left_out,
@@ -93,6 +104,21 @@ def _line(line: Line) -> dict[str, Any]:
         "missing": list(score.missing),
         "floors": line.floor.columns(),
         "conditions": _conditions(score),
+    }
+
+
+def _class_line(line: Line) -> dict[str, Any]:
+    entry = _line(line)
+    return {"class": line.category, "class_id": AVSS_CLASSES.index(line.category or ""), **entry}
+
+
+def _backgrounds(line: Line) -> dict[str, float | None]:
+    """The four means over classes with and without background; None where classes are not scored."""
+    both = (None, None) if line.semantic is None else (line.semantic.with_background, line.semantic.without_background)
+    return {
+        f"{name}_{title.replace(' ', '_')}": None if score is None else score.columns()[name]
+        for title, score in zip(HEADLINES, both, strict=True)
+        for name in _OVER_CLASSES
     }
 
 
@@ -120,6 +146,7 @@ def _subject(subject: Subject) -> dict[str, Any]:
         "model": subject.model,
         "dataset": subject.dataset,
         "split": subject.split,
+        "task": subject.task,
         "seed": subject.seed,
         "source": subject.source,
         **_diagnostics(subject.diagnostics),
@@ -187,12 +214,14 @@ def _flat(line: Line) -> dict[str, Any]:
         "clips_left_out": line.score.clips_left_out,
         "empty_frames": line.score.empty_frames,
         "failed_clips": len(subject.failed),
-        "threshold": line.protocol.threshold,
+        "threshold": line.protocol.threshold if isinstance(line.protocol, Protocol) else None,
         "beta2": line.protocol.beta2,
         "overlap": diagnostics.overlap.value,
         "auroc": diagnostics.auroc,
         "best_threshold": diagnostics.best_threshold,
         "best_threshold_G_mIoU": diagnostics.best_g_miou,
+        "task": subject.task,
+        **_backgrounds(line),
         "name": subject.name,
         "seed": subject.seed,
         "source": subject.source,
@@ -203,7 +232,9 @@ def _flat_names(table: Table) -> tuple[str, ...]:
     beside = (
         *(f"floor_{name}" for name in METRICS),
         *("mIoU_negative", "F_negative", "clips_left_out", "empty_frames", "failed_clips", "threshold", "beta2"),
-        *("overlap", "auroc", "best_threshold", "best_threshold_G_mIoU", "name", "seed", "source"),
+        *("overlap", "auroc", "best_threshold", "best_threshold_G_mIoU", "task"),
+        *(f"{name}_{title.replace(' ', '_')}" for title in HEADLINES for name in _OVER_CLASSES),
+        *("name", "seed", "source"),
     )
     return (*table.columns, *beside)
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from avsrobust.metrics import ScoredFrames, take
+from avsrobust.metrics import ClassStatistics, ScoredFrames, take, take_classes
 from avsrobust.results import FailedClip, Scores
 
 Flags = npt.NDArray[np.bool_]
@@ -25,7 +25,8 @@ class Evaluation:
     """One model on one split: N scored frames, and what else is known of them.
 
     `clip_ids[i]` is the clip numbered i. `clean_intersection`, `clean_union` float64 [N] are pixels, NaN where the frame has
-    no mask under clean sound to compare with (and under clean itself).
+    no mask under clean sound to compare with (and under clean itself). `classes`: pixels per class of the same N frames, None
+    where the model or the data set has no classes.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Evaluation:
     clean_intersection: npt.NDArray[np.float64]
     clean_union: npt.NDArray[np.float64]
     failed: tuple[FailedClip, ...]
+    classes: ClassStatistics | None
 
     @property
     def origin(self) -> str:
@@ -93,6 +95,7 @@ def evaluation(scores: Scores, split: str, clip_ids: Sequence[str] | None = None
         clean_intersection=_floats(index["clean_intersection"]),
         clean_union=_floats(index["clean_union"]),
         failed=tuple(entry for entry in scores.info.failed if entry.split == split),
+        classes=None if scores.classes is None else take_classes(scores.classes, chosen),
     )
 
 

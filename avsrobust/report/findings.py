@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from avsrobust.metrics import CLEAN, NEGATIVES
 from avsrobust.report.columns import ALL_CATEGORIES, condition_title
 from avsrobust.report.evaluations import Evaluation
+from avsrobust.report.tasks import BINARY, CLASS_DATASET, SEMANTIC
 
 if TYPE_CHECKING:
     from avsrobust.report.tables import Line, Subject, Table
@@ -22,14 +23,31 @@ if TYPE_CHECKING:
 def find_warnings(table: Table, evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
     """Return what is wrong with the table or with the results it was made from."""
     per_subject = (warning for subject in table.subjects for warning in _of_subject(subject))
-    return (*_same_model(evaluations), *per_subject, *_unlike_evaluations(table, evaluations))
+    return (
+        *_same_model(evaluations),
+        *per_subject,
+        *_unlike_evaluations(table, evaluations),
+        *_without_line(table),
+        *_unlike_tasks(table),
+    )
 
 
 def find_notes(table: Table) -> tuple[str, ...]:
     """Return what explains the table."""
-    notes = [f"{protocol.name}: {protocol.description} ({protocol.source})" for protocol in table.protocols]
-    if table.by is not None:
+    tasks = {subject.task for subject in table.subjects}
+    notes: list[str] = []
+    if BINARY in tasks:
+        notes += [f"{protocol.name}: {protocol.description} ({protocol.source})" for protocol in table.protocols]
+    if SEMANTIC in tasks:
+        notes += [f"{entry.name}, by class: {entry.description} ({entry.source})" for entry in table.semantic_protocols]
+    if any(line.subject.task == BINARY and line.subject.dataset == CLASS_DATASET for line in table.lines):
+        notes.append(
+            f"{CLASS_DATASET}, sounding or not: any class but background is foreground; nothing is said about classes"
+        )
+    if table.by is not None and BINARY in tasks:
         notes.append(f"by category: a clip with several labels counts in each; '{ALL_CATEGORIES}' has every clip once")
+    if table.by is not None and SEMANTIC in tasks:
+        notes.append("by class: the class's own scores over all clips; FPR is the share of pixels given the class")
     notes += dict.fromkeys(note for line in table.lines if line.is_overall and (note := _left_out(line)))
     return tuple(notes)
 
@@ -103,6 +121,32 @@ def _unlike_evaluations(table: Table, evaluations: Sequence[Evaluation]) -> Iter
         manifests = {_manifest(subject) for subject, _ in scored} - {None}
         if len({subject.seed for subject, _ in scored}) > 1 or len(manifests) > 1:
             yield f"{dataset}/{split}: models were scored on different builds; their negatives differ"
+
+
+def _without_line(table: Table) -> Iterator[str]:
+    """Protocols that were asked for and that one of the two tasks does not have."""
+    names = {SEMANTIC: [entry.name for entry in table.semantic_protocols], BINARY: [p.name for p in table.protocols]}
+    for task, other, why in (
+        (SEMANTIC, BINARY, f"scores no classes; --task {BINARY} has it"),
+        (BINARY, SEMANTIC, "is for classes alone"),
+    ):
+        missing = [name for name in names[other] if name not in names[task]]
+        titles = [_title(subject) for subject in table.subjects if subject.task == task and subject.diagnostics.clips]
+        if missing and titles:
+            yield f"{', '.join(titles)}: no line under {', '.join(missing)}, which {why}"
+
+
+def _unlike_tasks(table: Table) -> Iterator[str]:
+    """Data sets of which some models are scored by class and others are not."""
+    for (dataset, split), group in groupby(table.subjects, lambda subject: (subject.dataset, subject.split)):
+        names: dict[str, list[str]] = {SEMANTIC: [], BINARY: []}
+        for subject in group:
+            names[subject.task].append(subject.name)
+        if names[SEMANTIC] and names[BINARY]:
+            yield (
+                f"{dataset}/{split}: {', '.join(names[SEMANTIC])} scored by class, {', '.join(names[BINARY])} only as sounding "
+                f"or not (in csv: protocol '...-{BINARY}'); these do not compare; --task {BINARY} scores all as sounding or not"
+            )
 
 
 def _manifest(subject: Subject) -> str | None:

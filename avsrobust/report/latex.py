@@ -1,7 +1,7 @@
 r"""Tables in LaTeX (booktabs): percent with two decimals, the best value per column bold, yardsticks in italics.
 
 Conventions
-    One tabular per data set, split and protocol, without a float around it, so that it can be put into the paper's own.
+    One tabular per data set, split, task and protocol, without a float around it, so that it can be put into the paper's own.
     The preamble needs ``\usepackage{booktabs}``.
 """
 
@@ -44,7 +44,7 @@ def _block(block: Block) -> str:
     by_category = bool(block.categories)
     keys = ["Category", "Model"] if by_category else ["Model"]
     head = [
-        f"% {block.dataset}, {block.split}, protocol {block.protocol.name}",
+        f"% {block.dataset}, {block.split}, protocol {block.title}",
         rf"\begin{{tabular}}{{{'l' * len(keys)}r*{{{len(METRICS)}}}{{r}}}}",
         r"\toprule",
         *_header(keys),

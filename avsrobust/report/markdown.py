@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from avsrobust.report.blocks import Block, MarkedLine, Section, sections
 from avsrobust.report.columns import HEADLINE, MISSING, UNDER_NEGATIVES, Metric, condition_title, percent
 from avsrobust.report.tables import Subject, Table
+from avsrobust.report.tasks import SEMANTIC
 from avsrobust.report.text_table import text_table
 
 
@@ -20,19 +21,26 @@ def render_markdown(table: Table) -> str:
 
 def _section(section: Section) -> Iterator[str]:
     for block in section.blocks:
-        yield f"## {section.dataset}, {section.split}: protocol {block.protocol.name}"
+        yield f"## {section.dataset}, {section.split}: protocol {block.title}"
+        if block.headline:
+            yield f"mIoU and F are means over classes {block.headline}; FPR is the share of pixels given any but class 0"
         yield _headline(block)
+        if block.beside:
+            yield f"Means over classes {block.beside_headline} ({block.protocol.name})"
+            yield _beside(block)
         yield f"Under negative sound, against the clip's own mask ({block.protocol.name})"
         yield _scores(block, UNDER_NEGATIVES)
         if block.extended:
             yield f"Under further conditions ({block.protocol.name})"
             yield _extended(block)
-        if block.categories:
-            yield f"By category ({block.protocol.name})"
-            yield _categories(block)
+        if block.breakdown:
+            yield f"{block.breakdown_title} ({block.protocol.name})"
+            yield _breakdown(block)
     if section.subjects:
         yield f"## {section.dataset}, {section.split}: does the sound change the mask?"
         yield _diagnostics(section.subjects)
+        if any(subject.task == SEMANTIC for subject in section.subjects):
+            yield "Of classes, the mask is that of any but background, at probability 0.5"
 
 
 def _headline(block: Block) -> str:
@@ -71,11 +79,20 @@ def _extended(block: Block) -> str:
     return text_table(["model", "condition", "polarity", "clips", "mIoU", "F", "FPR"], rows, numeric_from=3)
 
 
-def _categories(block: Block) -> str:
-    header = ["category", "model", "clips", *(metric.heading for metric in HEADLINE)]
+def _beside(block: Block) -> str:
+    metrics = [metric for metric in HEADLINE if metric.measure != "FPR"]
+    header = ["model", *(metric.heading for metric in metrics)]
+    rows = [
+        [_name(entry), *(percent(score.columns()[metric.name]) for metric in metrics)] for entry, score in block.beside
+    ]
+    return text_table(header, rows)
+
+
+def _breakdown(block: Block) -> str:
+    header = [block.breakdown_title.removeprefix("By "), "model", "clips", *(metric.heading for metric in HEADLINE)]
     rows = [
         [category, _name(entry), str(entry.line.score.clips), *_values(entry, HEADLINE)]
-        for category, entries in block.categories
+        for category, entries in block.breakdown
         for entry in entries
     ]
     return text_table(header, rows, numeric_from=2)

@@ -23,6 +23,7 @@ from avsrobust.report.tables import Subject, Table
 _CHECKSUM_SHOWN = 12
 # What sums a model up stands first: the page is wide, and a reader may not scroll.
 _METRICS = (*HEADLINE, *UNDER_NEGATIVES)
+_MEANS = tuple(metric for metric in HEADLINE if metric.measure != "FPR")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def render_html(table: Table) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(percent=percent, fraction=fraction)
-    environment.globals.update(condition_title=condition_title, negatives=NEGATIVES)
+    environment.globals.update(condition_title=condition_title, negatives=NEGATIVES, headline_metrics=_MEANS)
     return environment.get_template("report.html.j2").render(
         version=__version__,
         sections=[_view(section) for section in sections(table)],

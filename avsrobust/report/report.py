@@ -27,12 +27,14 @@ def report(
     protocols: Sequence[str] = (DEFAULT_PROTOCOL,),
     by: str | None = None,
     format: str = "md",  # noqa: A002 - the option's name
+    task: str | None = None,
 ) -> Rendered:
     """Render `results` under these protocols; `by` is None or "category", `format` a name in `formats.FORMATS`.
 
-    Raises `OptionError` for an unknown protocol, grouping or format, `ResultsError` where there is nothing to show.
+    `task` is "semantic" (only results that have classes), "binary" (all, as sounding or not) or None: each by the finest it has.
+    Raises `OptionError` for an unknown protocol, grouping, task or format, `ResultsError` where there is nothing to show.
     """
     check_format(format)
     runs, damaged = load_runs(results)
-    table = build_table(results, protocols, by, runs)
+    table = build_table(results, protocols, by, runs, task)
     return Rendered(render(table, format), (*damaged, *table.warnings))

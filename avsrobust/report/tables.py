@@ -2,8 +2,9 @@
 
 Conventions
     One line per (model, dataset, split, protocol), by category also one per label of the clips; a clip with several labels
-    counts in each of them. Lines are sorted by dataset, split, protocol, category (all first) and model; the yardsticks,
-    which are no models, come last.
+    counts in each of them. Lines are sorted by dataset, split, task (classes first), protocol, category (all first) and model;
+    the yardsticks, which are no models, come last.
+    Where classes are scored, a category is a class, and its line the class's own scores over all clips.
     Results of one model, data set and split from several files are lines of their own, never averaged.
 """
 
@@ -17,21 +18,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import OptionError, ResultsError, did_you_mean
 from avsrobust.metrics import (
+    PROTOCOLS,
+    SEMANTIC_PROTOCOLS,
+    ClassStatistics,
     ClipScores,
     DatasetScore,
     Protocol,
     ScoredFrames,
+    SemanticProtocol,
+    SemanticScores,
     clip_scores,
     empty_prediction,
-    get_protocol,
+    semantic_floors,
+    semantic_scores,
     summarise,
 )
 from avsrobust.report.columns import ALL_CATEGORIES, CATEGORY_COLUMN, CSV_COLUMNS, YARDSTICKS
 from avsrobust.report.diagnostics import Diagnostics, diagnose
 from avsrobust.report.evaluations import Evaluation, evaluation, splits_of
 from avsrobust.report.findings import find_notes, find_warnings
+from avsrobust.report.tasks import BINARY, SEMANTIC, TASKS, AnyProtocol, check_protocols, check_task, of_task, task_of
 from avsrobust.results import FailedClip, Run, Scores
 
 GROUPINGS = (CATEGORY_COLUMN,)
@@ -40,7 +49,7 @@ Details = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Subject:
-    """One model's results on one split of a data set.
+    """One model's results on one split of a data set, scored under `task`.
 
     `name` is the model, told apart from others of the same name; `run` is what ``run.json`` says (empty: there was none).
     """
@@ -54,6 +63,7 @@ class Subject:
     diagnostics: Diagnostics
     failed: tuple[FailedClip, ...]
     run: Details
+    task: str = BINARY
 
     @property
     def is_yardstick(self) -> bool:
@@ -65,14 +75,16 @@ class Subject:
 class Line:
     """One line of the table. `category` is None unless lines are by category.
 
-    `score` is the model's, `floor` that of a model which predicts nothing on the same targets.
+    `score` is the model's, `floor` that of a model which predicts nothing on the same targets. `semantic` has the means with
+    and without background, where all classes are scored.
     """
 
     subject: Subject
-    protocol: Protocol
+    protocol: AnyProtocol
     category: str | None
     score: DatasetScore
     floor: DatasetScore
+    semantic: SemanticScores | None = None
 
     @property
     def is_overall(self) -> bool:
@@ -93,7 +105,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """The whole report. `warnings` are things to put right or to know before quoting a number, `notes` explain."""
+    """The whole report. `warnings` are things to put right or to know before quoting a number, `notes` explain.
+
+    `classes` are the lines of single classes, whether or not `lines` holds them too. `protocols` and `semantic_protocols` are
+    those asked for.
+    """
 
     lines: tuple[Line, ...]
     subjects: tuple[Subject, ...]
@@ -101,6 +117,16 @@ class Table:
     by: str | None
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    semantic_protocols: tuple[SemanticProtocol, ...] = ()
+    classes: tuple[Line, ...] = ()
+
+    def protocol_cell(self, line: Line) -> str:
+        """Return what csv has under `protocol`: marked where lines of classes stand beside lines of sounding or not."""
+        place = (line.subject.dataset, line.subject.split)
+        mixed = line.subject.task == BINARY and any(
+            (subject.dataset, subject.split) == place for subject in self.subjects if subject.task == SEMANTIC
+        )
+        return f"{line.protocol.name}-{BINARY}" if mixed else line.protocol.name
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -116,38 +142,55 @@ def build_table(
     protocols: Sequence[str],
     by: str | None = None,
     runs: Sequence[Run | None] | None = None,
+    task: str | None = None,
 ) -> Table:
     """Return the table of `results` under these protocols.
 
-    `runs[i]` is what is known about the making of `results[i]`. Raises `OptionError` for an unknown protocol or grouping,
-    `ResultsError` where there is nothing to show.
+    `runs[i]` is what is known about the making of `results[i]`. `task` is None, "semantic" or "binary" (`report.tasks`).
+    Raises `OptionError` for an unknown protocol, grouping or task, `ResultsError` where there is nothing to show.
     """
-    chosen = tuple(get_protocol(name) for name in sorted(set(protocols)))
-    if not chosen:
-        raise OptionError("--protocol: found none; expected at least one; leave the option out for avsbench")
+    check_protocols(protocols)
+    check_task(task)
+    chosen = tuple(PROTOCOLS[name] for name in sorted(set(protocols)) if name in PROTOCOLS)
+    semantic = tuple(SEMANTIC_PROTOCOLS[name] for name in sorted(set(protocols)) if name in SEMANTIC_PROTOCOLS)
     if by is not None and by not in GROUPINGS:
         raise OptionError(f"--by: found '{by}'; expected {', '.join(GROUPINGS)}{did_you_mean(by, GROUPINGS)}")
-    found = _evaluations(results, runs)
+    found = _evaluations(results, runs, task)
     if not found:
         raise ResultsError("results: found no scored frame and no failed clip in them; evaluate again")
     subjects: list[Subject] = []
     lines: list[Line] = []
+    classes: list[Line] = []
     for name, entry, run in found:
-        subject = _subject(name, entry, run)
+        subject = _subject(name, entry, run, task)
         subjects.append(subject)
-        if len(entry.frames):
+        if subject.task == BINARY and len(entry.frames):
             lines += _lines(subject, entry, chosen, by)
-    lines.sort(key=_place)
-    table = Table(tuple(lines), tuple(subjects), chosen, by, (), ())
+        elif entry.classes is not None and len(entry.frames):
+            for overall, of_classes in _semantic_lines(subject, entry.classes, entry.frames, semantic, by):
+                lines.append(overall)
+                classes += of_classes
+    lines += classes if by is not None else []
+    table = Table(
+        lines=tuple(sorted(lines, key=_place)),
+        subjects=tuple(subjects),
+        protocols=chosen,
+        by=by,
+        notes=(),
+        warnings=(),
+        semantic_protocols=semantic,
+        classes=tuple(sorted(classes, key=_place)),
+    )
     return replace(table, notes=find_notes(table), warnings=find_warnings(table, [entry for _, entry, _ in found]))
 
 
-def _place(line: Line) -> tuple[str, str, str, bool, str, bool, str]:
+def _place(line: Line) -> tuple[str, str, int, str, bool, str, bool, str]:
     subject = line.subject
     category = line.category or ""
     return (
         subject.dataset,
         subject.split,
+        TASKS.index(subject.task),
         line.protocol.name,
         not line.is_overall,
         category,
@@ -156,14 +199,18 @@ def _place(line: Line) -> tuple[str, str, str, bool, str, bool, str]:
     )
 
 
-def _evaluations(results: Sequence[Scores], runs: Sequence[Run | None] | None) -> list[tuple[str, Evaluation, Details]]:
-    """Every (name for people, evaluation, run's details), sorted as subjects are."""
+def _evaluations(
+    results: Sequence[Scores], runs: Sequence[Run | None] | None, task: str | None
+) -> list[tuple[str, Evaluation, Details]]:
+    """Every (name for people, evaluation, run's details) that the task can score, sorted as subjects are."""
     details = [{} if run is None else run.details for run in (runs if runs is not None else [None] * len(results))]
     pairs = [
         (evaluation(scores, split), run)
         for scores, run in zip(results, details, strict=True)
         for split in splits_of(scores)
     ]
+    wanted = of_task([entry for entry, _ in pairs], task)
+    pairs = [pair for pair in pairs if any(pair[0] is entry for entry in wanted)]
     pairs.sort(key=lambda pair: (pair[0].dataset, pair[0].split, pair[0].model, pair[0].seed, pair[0].source or ""))
     named = [(_name(entry, [other for other, _ in pairs]), entry, run) for entry, run in pairs]
     return sorted(named, key=lambda item: (item[1].dataset, item[1].split, item[1].model in YARDSTICKS, item[1].model))
@@ -183,7 +230,7 @@ def _name(entry: Evaluation, others: Sequence[Evaluation]) -> str:
     return f"{entry.model} ({position})"
 
 
-def _subject(name: str, entry: Evaluation, run: Details) -> Subject:
+def _subject(name: str, entry: Evaluation, run: Details, task: str | None) -> Subject:
     return Subject(
         name=name,
         model=entry.model,
@@ -194,6 +241,7 @@ def _subject(name: str, entry: Evaluation, run: Details) -> Subject:
         diagnostics=diagnose(entry),
         failed=entry.failed,
         run=MappingProxyType(dict(run)),
+        task=task_of(entry, task),
     )
 
 
@@ -209,6 +257,26 @@ def _lines(subject: Subject, entry: Evaluation, protocols: Sequence[Protocol], b
         for category in entry.categories if by is not None else ():
             clips = entry.clips_of(category)
             yield Line(subject, protocol, category, summarise(_of(scores, clips)), summarise(_of(floors, clips)))
+
+
+def _semantic_lines(
+    subject: Subject,
+    classes: ClassStatistics,
+    frames: ScoredFrames,
+    protocols: Sequence[SemanticProtocol],
+    by: str | None,
+) -> Iterator[tuple[Line, list[Line]]]:
+    """Yield, for each protocol, the line over all classes and those of the single ones."""
+    for protocol in protocols:
+        scores, floors = semantic_scores(classes, frames, protocol), semantic_floors(classes, frames, protocol)
+        overall = None if by is None else ALL_CATEGORIES
+        yield (
+            Line(subject, protocol, overall, scores.headline, floors.headline, scores),
+            [
+                Line(subject, protocol, AVSS_CLASSES[class_id], scores.of_class(class_id), floors.of_class(class_id))
+                for class_id in scores.occurring_classes()
+            ],
+        )
 
 
 def _of(scores: ClipScores, clips: npt.NDArray[np.int64]) -> ClipScores:
