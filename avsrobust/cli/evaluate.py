@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import RESULTS_ROOT, ROBUST_ROOT, build_name, data_root_option, key_values
+from avsrobust.cli.options import RESULTS_ROOT, ROBUST_ROOT, build_name, data_root_option, key_values, torch_device
 from avsrobust.cli.progress import note, progress_bar, warn
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
 
 if TYPE_CHECKING:
-    import torch
-
     from avsrobust.evaluation.runner import EvaluationReport
     from avsrobust.manifest import Manifest
 
@@ -79,14 +77,14 @@ def evaluate(
     for spec in specs:
         find_adapter(spec)
     builds = _builds(manifests, dataset)
-    torch_device = _device(device)
+    place = torch_device(device)
     for manifest in builds:
         _check_selection(manifest, splits, conditions)
     several = len(builds) * len(specs) > 1
     complete = True
     for spec in specs:
         model = name or model_name(spec)
-        adapter = load_adapter(spec, checkpoint=checkpoint, device=torch_device, options=options)
+        adapter = load_adapter(spec, checkpoint=checkpoint, device=place, options=options)
         for manifest in builds:
             folder = _results_folder(output, model, manifest, several)
             with progress_bar(f"{model} on {manifest.info.dataset}") as progress:
@@ -99,7 +97,7 @@ def evaluate(
                     conditions=conditions or None,
                     data_root=data_root,
                     output=folder,
-                    device=torch_device,
+                    device=place,
                     batch_size=batch_size,
                     save_masks=save_masks,
                     checkpoint=checkpoint,
@@ -150,20 +148,6 @@ def _check_selection(manifest: Manifest, splits: Sequence[str], conditions: Sequ
                 raise OptionError(
                     f"{option} {value}: {manifest.path} has only {', '.join(there)}{did_you_mean(value, there)}"
                 )
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise OptionError(
-            f"--device {name}: expected auto, cpu, cuda or cuda:N{did_you_mean(name, ['auto', 'cpu', 'cuda'])}"
-        )
-    if name != "cpu" and not torch.cuda.is_available():
-        raise OptionError(f"--device {name}: torch {torch.__version__} sees no GPU here; use --device cpu or auto")
-    return torch.device(name)
 
 
 def _results_folder(output: Path | None, model: str, manifest: Manifest, several: bool) -> Path:

@@ -31,6 +31,7 @@ COMMANDS = {
     "report": "avsrobust.cli.report:report",
     "compare": "avsrobust.cli.compare:compare",
     "audit": "avsrobust.cli.audit:audit",
+    "pretransform": "avsrobust.cli.pretransform:pretransform",
     "train": "avsrobust.cli.train:train",
     "toy": "avsrobust.cli.toy:toy",
     "demo": "avsrobust.cli.demo:demo",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from avsrobust.errors import OptionError
+from avsrobust.errors import OptionError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
 
 ROBUST_ROOT = Path("robust")
 RESULTS_ROOT = Path("results")
@@ -55,3 +60,18 @@ def key_values(pairs: Iterable[str]) -> dict[str, str]:
             raise OptionError(f"--option {key}: given twice; leave one out")
         options[key] = value
     return options
+
+
+def torch_device(name: str) -> torch.device:
+    """Return the device of ``--device``; auto takes a GPU where there is one. Raises `OptionError` for any other name."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise OptionError(
+            f"--device {name}: expected auto, cpu, cuda or cuda:N{did_you_mean(name, ['auto', 'cpu', 'cuda'])}"
+        )
+    if name != "cpu" and not torch.cuda.is_available():
+        raise OptionError(f"--device {name}: torch {torch.__version__} sees no GPU here; use --device cpu or auto")
+    return torch.device(name)

@@ -1,0 +1,111 @@
+"""`avsrobust pretransform`: class files, which tell a model with active queries what each sound is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from avsrobust.cli.options import build_name, data_root_option, torch_device
+from avsrobust.cli.progress import note, progress_bar
+
+CLASSES_ROOT = Path("classes")
+_MOST_NAMES = 8
+
+
+@click.command()
+@click.option(
+    "--manifest", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Manifest or build folder."
+)
+@data_root_option
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder [default: classes/<build>-<encoder>]."
+)
+@click.option("--encoder", required=True, metavar="NAME", help="ast, clap, hubert, beats, vggish or log_mel.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER|FILE",
+    help="Its weights: a transformers folder (ast, clap, hubert) or a file (beats, vggish). Nothing is downloaded.",
+)
+@click.option("--queries", type=click.IntRange(min=1), help="Queries that the network has [default: 100].")
+@click.option("--clusters", type=click.IntRange(min=1), metavar="K", help="Clusters of k-means [default: 30].")
+@click.option(
+    "--clusters-from",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="clusters.safetensors of an earlier run, for the same clusters and classes.",
+)
+@click.option("--classes/--no-classes", default=None, help="Use the encoder's classes [default: with ast and beats].")
+@click.option("--class-threshold", type=float, help="Score above which a class is heard [default: 0.4].")
+@click.option(
+    "--class-map",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="YAML or JSON, label: query [default: the classes heard in the fitted splits].",
+)
+@click.option(
+    "--fit-split", "fit_splits", multiple=True, help="Split whose clean sounds are fitted; repeatable [default: train]."
+)
+@click.option("--seed", type=int, help="Seed of k-means [default: 42].")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the encoder runs.")
+def pretransform(
+    manifest: Path,
+    data_root: Path | None,
+    output: Path | None,
+    encoder: str,
+    checkpoint: Path | None,
+    queries: int | None,
+    clusters: int | None,
+    clusters_from: Path | None,
+    classes: bool | None,
+    class_threshold: float | None,
+    class_map: Path | None,
+    fit_splits: tuple[str, ...],
+    seed: int | None,
+    device: str,
+) -> int:
+    """Write class files for every row of a manifest, from its sound.
+
+    \b
+    avsrobust pretransform --manifest robust/s4-seed42 --encoder ast --checkpoint FOLDER
+    avsrobust evaluate --adapter m2f --option queries=classes --option classes=classes/s4-seed42-ast
+    """
+    from avsrobust.manifest import load_manifest
+    from avsrobust.pretransform.write import DEFAULT_QUERIES, Choices
+    from avsrobust.pretransform.write import pretransform as write_class_files
+
+    build = load_manifest(manifest)
+    choices = Choices(
+        encoder,
+        checkpoint,
+        DEFAULT_QUERIES if queries is None else queries,
+        clusters_from,
+        clusters,
+        classes,
+        class_threshold,
+        class_map,
+        fit_splits,
+        seed,
+    )
+    if output is None:
+        recipe = str(build.info.recipe.get("name", "standard"))
+        output = CLASSES_ROOT / f"{build_name(build.info.dataset, build.info.seed, recipe)}-{encoder}"
+    with progress_bar(f"pretransform {build.info.dataset}") as progress:
+        report = write_class_files(
+            build, output, choices, data_root=data_root, device=torch_device(device), progress=progress
+        )
+    layout = report.layout
+    note(
+        f"{report.files} class files of {report.sounds} sounds; queries 0 to {layout.first_cluster - 1} are classes, "
+        f"{layout.first_cluster} to {layout.highest_query} clusters"
+        if layout.class_map
+        else f"{report.files} class files of {report.sounds} sounds; queries 0 to {layout.highest_query} are clusters"
+    )
+    if report.left_out:
+        names = ", ".join(report.left_out[:_MOST_NAMES]) + (", .." if len(report.left_out) > _MOST_NAMES else "")
+        note(
+            f"{len(report.left_out)} classes, the rarest, found no query: {names}; fewer --clusters or a --class-map make room"
+        )
+    click.echo(report.folder)
+    return 0

@@ -1,0 +1,99 @@
+"""The encoders by name.
+
+Conventions
+    vggish and log_mel hear the log-mel that the build stores, the same front end under every condition; the others the
+    waveform at their own rate. Nothing is ever downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from avsrobust.adapters.base import AudioInput
+from avsrobust.errors import OptionError, did_you_mean
+from avsrobust.pretransform.base import Encoder, Heard, files_identity, heard, require_file
+
+# Name -> whether classes are asked of it unless the user says otherwise; None: it names none.
+ENCODERS: dict[str, bool | None] = {
+    "ast": True,
+    "beats": True,
+    "clap": False,
+    "hubert": None,
+    "vggish": None,
+    "log_mel": None,
+}
+
+
+class LogMel(Encoder):
+    """No network: mean and standard deviation over time of each mel band, [T, 128]."""
+
+    audio = AudioInput.log_mel()
+
+    def encode(self, sound: Tensor) -> Heard:
+        """Return the statistics of a log-mel [T, 1, 96, 64]."""
+        bands = sound[:, 0].double()
+        return heard(torch.cat([bands.mean(dim=1), bands.std(dim=1, correction=0)], dim=1))
+
+
+class VGGishEncoder(Encoder):
+    """VGGish's embedding, [T, 128], with torchvggish's weights from a file."""
+
+    audio = AudioInput.log_mel()
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        from avsrobust.audio.vggish import load_vggish
+
+        self._network = load_vggish(path).to(device)
+        self._device = device
+        self.identity = files_identity([path])
+
+    @torch.inference_mode()
+    def encode(self, sound: Tensor) -> Heard:
+        """Return the embeddings of a log-mel [T, 1, 96, 64]."""
+        return heard(self._network(sound.to(self._device)))
+
+
+def names_classes(encoder: str, asked: bool | None) -> bool:
+    """Return whether classes are scored; `asked` is the user's wish, None for the encoder's default.
+
+    Raises `OptionError` for an unknown encoder, and where classes are asked of one that names none.
+    """
+    if encoder not in ENCODERS:
+        raise OptionError(
+            f"--encoder {encoder}: unknown; expected one of {', '.join(ENCODERS)}{did_you_mean(encoder, ENCODERS)}"
+        )
+    default = ENCODERS[encoder]
+    if asked and default is None:
+        able = ", ".join(name for name, ability in ENCODERS.items() if ability is not None)
+        raise OptionError(f"--classes: {encoder} names no classes; take --encoder {able}, or leave --classes out")
+    return bool(default if asked is None else asked)
+
+
+def load_encoder(
+    name: str, checkpoint: Path | None, device: torch.device, *, classes: bool, vocabulary: Sequence[str] = ()
+) -> Encoder:
+    """Return the encoder `name` with its weights from `checkpoint`: a transformers folder (ast, clap, hubert) or a file.
+
+    `classes`: whether it is to score classes. `vocabulary`: what those of clap are, which names whatever it is told to.
+    Raises `OptionError` or `AdapterError` for an unknown encoder and for a checkpoint that is missing or another's.
+    """
+    names_classes(name, classes)
+    if name == "log_mel":
+        if checkpoint is not None:
+            raise OptionError(
+                f"--checkpoint {checkpoint}: log_mel has no weights; leave it out, or name another --encoder"
+            )
+        return LogMel()
+    if name == "vggish":
+        return VGGishEncoder(require_file(checkpoint, "VGGish (torchvggish's, .pth or .safetensors)"), device)
+    if name == "beats":
+        from avsrobust.pretransform.beats import Beats
+
+        return Beats(require_file(checkpoint, "BEATs (.pt, from its authors' page)"), device, classes=classes)
+    from avsrobust.pretransform.stock import load_stock
+
+    return load_stock(name, checkpoint, device, classes=classes, vocabulary=vocabulary)

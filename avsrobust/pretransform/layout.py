@@ -1,0 +1,191 @@
+"""Which query a class or a cluster speaks through, and the file that keeps it.
+
+Conventions
+    Classes take the queries that the class map says, clusters those behind its highest: cluster k is query
+    ``first_cluster + k``. Several classes may share a query; classes that the map lacks have none. A frame's indices are the
+    queries of its classes (score above the threshold), ascending, and last that of its one cluster ("C classes and 1
+    cluster", FAQ of bias_in_AVS).
+    The file is safetensors: the tensor ``centers``, float32 [K, D], and the rest as JSON in the metadata, under one key
+    (safetensors stores several in no fixed order): equal layouts are equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from avsrobust.errors import OptionError, did_you_mean
+from avsrobust.files import write_bytes
+from avsrobust.pretransform.base import Floats, Heard
+from avsrobust.pretransform.clusters import nearest
+
+VERSION = 1
+_KEY = "avsrobust.pretransform"
+_FIELDS = {
+    "version": int,
+    "encoder": str,
+    "identity": str | None,
+    "labels": list,
+    "class_map": dict,
+    "threshold": float,
+    "fitted_on": dict,
+}
+
+
+@dataclass(frozen=True)
+class QueryLayout:
+    """Centres float32 [K, D], class map (label: query), and what made them.
+
+    `labels` are the classes that `encoder` scores, in its order; `identity` its files' SHA-256; `fitted_on` tells the data.
+    """
+
+    encoder: str
+    identity: str | None
+    labels: tuple[str, ...]
+    class_map: Mapping[str, int]
+    threshold: float
+    centers: Floats
+    fitted_on: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def first_cluster(self) -> int:
+        """The query of cluster 0."""
+        return max(self.class_map.values(), default=-1) + 1
+
+    @property
+    def highest_query(self) -> int:
+        """The query of the last cluster."""
+        return self.first_cluster + len(self.centers) - 1
+
+    def indices(self, sound: Heard) -> list[list[int]]:
+        """Return the active queries of every frame of a sound."""
+        queries = np.array([self.class_map.get(label, -1) for label in self.labels], np.int64)
+        found = []
+        for scores, cluster in zip(sound.scores, nearest(sound.embeddings, self.centers), strict=True):
+            active = queries[(scores > self.threshold) & (queries >= 0)]
+            found.append([*np.unique(active).tolist(), self.first_cluster + int(cluster)])
+        return found
+
+    def to_bytes(self) -> bytes:
+        """Return the file's bytes (see the module's conventions)."""
+        from safetensors.numpy import save
+
+        content = {
+            "version": VERSION,
+            "encoder": self.encoder,
+            "identity": self.identity,
+            "labels": list(self.labels),
+            "class_map": dict(self.class_map),
+            "threshold": self.threshold,
+            "fitted_on": dict(self.fitted_on),
+        }
+        # Typed as returning None in some releases.
+        stored: bytes = save(
+            {"centers": np.ascontiguousarray(self.centers)}, metadata={_KEY: json.dumps(content, sort_keys=True)}
+        )
+        return stored
+
+    def write(self, path: Path) -> None:
+        """Write the file, atomically."""
+        write_bytes(path, self.to_bytes())
+
+
+def read_layout(path: Path) -> QueryLayout:
+    """Return the layout of a file. Raises `OptionError` for anything that `QueryLayout.write` has not written."""
+    from safetensors import SafetensorError, safe_open
+
+    wanted = "expected clusters.safetensors of an earlier 'avsrobust pretransform'; name that file"
+    try:
+        with safe_open(path, framework="numpy") as stored:
+            text: str | None = (stored.metadata() or {}).get(_KEY)
+            centers = stored.get_tensor("centers") if text is not None else None
+        content: Any = json.loads(text) if text is not None else None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise OptionError(
+            f"--clusters-from {path}: cannot be read ({' '.join(str(error).split())}); {wanted}"
+        ) from error
+    problem = _problem(content, centers)
+    if problem is not None or centers is None:
+        raise OptionError(f"--clusters-from {path}: found {problem}; {wanted}")
+    return QueryLayout(
+        content["encoder"],
+        content["identity"],
+        tuple(content["labels"]),
+        content["class_map"],
+        content["threshold"],
+        centers,
+        content["fitted_on"],
+    )
+
+
+def require_room(highest_query: int, queries: int, named_by: str) -> None:
+    """Raise `OptionError` where the highest index lies outside `queries` queries; `named_by` is the option to change."""
+    if highest_query >= queries:
+        raise OptionError(
+            f"{named_by}: found query indices up to {highest_query}, classes and then clusters; expected 0 to {queries - 1} "
+            f"(--queries {queries}); take fewer clusters or classes, or name the number of queries that the network has"
+        )
+
+
+def read_class_map(path: Path, labels: Sequence[str], queries: int) -> dict[str, int]:
+    """Return a class map from a YAML or JSON file, ``label: query``, labels as the encoder names them.
+
+    Raises `OptionError` for a file that is no such map, a label that the encoder lacks, and an index outside the queries.
+    """
+    wanted = "expected a YAML or JSON mapping of class names to query indices"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise OptionError(f"--class-map {path}: cannot be read ({type(error).__name__}); {wanted}") from error
+    if not isinstance(content, dict) or not content:
+        raise OptionError(f"--class-map {path}: found {type(content).__name__}, not a map with entries; {wanted}")
+    known = set(labels)
+    for label, query in content.items():
+        if label not in known:
+            raise OptionError(
+                f"--class-map {path}: found '{label}', which the encoder does not name{did_you_mean(str(label), labels)}; "
+                f"expected its own names of classes, such as '{labels[0]}'"
+            )
+        if isinstance(query, bool) or not isinstance(query, int) or not 0 <= query < queries:
+            raise OptionError(
+                f"--class-map {path}: found query {query!r} for '{label}'; expected a whole number from 0 to {queries - 1} "
+                f"(--queries {queries})"
+            )
+    return dict(content)
+
+
+def class_map_of(counts: Mapping[str, int], room: int) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return the map of the classes that were heard, and those that found no query.
+
+    `counts`: in how many seconds each label was heard, in the encoder's order; queries follow that order. Where there are
+    more than `room`, the most frequent ones are taken, the first of equals.
+    """
+    seen = [label for label, count in counts.items() if count > 0]
+    taken = set(sorted(seen, key=lambda label: -counts[label])[: max(room, 0)])
+    kept = [label for label in seen if label in taken]
+    return {label: query for query, label in enumerate(kept)}, tuple(label for label in seen if label not in taken)
+
+
+def _problem(content: Any, centers: Any) -> str | None:
+    """Return what is wrong with a file's content, None where nothing is."""
+    if content is None:
+        return "no layout of ours in its metadata"
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        return f"another version than {VERSION}"
+    for name, kind in _FIELDS.items():
+        if name not in content or not isinstance(content[name], kind):
+            return f"no usable '{name}' in its metadata"
+    if not all(isinstance(label, str) for label in content["labels"]):
+        return "labels that are no names"
+    numbers = content["class_map"].values()
+    if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers):
+        return "a class map with other values than query indices"
+    if centers.ndim != 2 or centers.dtype != np.float32 or 0 in centers.shape or not np.isfinite(centers).all():
+        return f"centres {centers.dtype} {list(centers.shape)}"
+    return None
