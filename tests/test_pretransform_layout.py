@@ -65,7 +65,9 @@ def test_round_trip_in_the_same_bytes(tmp_path: Path) -> None:
 
 def test_room() -> None:
     require_room(LAYOUT.highest_query, 5, "--clusters")
-    with pytest.raises(OptionError, match=r"--clusters: found query indices up to 4, .*expected 0 to 3 \(--queries 4\)"):
+    with pytest.raises(
+        OptionError, match=r"--clusters: found query indices up to 4, .*expected 0 to 3 \(--queries 4\)"
+    ):
         require_room(LAYOUT.highest_query, 4, "--clusters")
 
 
