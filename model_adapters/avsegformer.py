@@ -25,7 +25,7 @@ from avsrobust.errors import AdapterError
 from model_adapters.checkouts.imports import Checkout
 from model_adapters.checkouts.network import CheckoutNetwork, EncodedClips, clip_masks
 from model_adapters.checkouts.options import choice, find_root, side
-from model_adapters.checkouts.weights import fill, read_weights, shape_of
+from model_adapters.checkouts.weights import UnfilledWeights, fill, read_weights, shape_of
 
 TASKS = ("s4", "ms3", "avss")
 # dataloader/s4_dataset.py and ms3_dataset.py resize to this, whatever the configuration says.
@@ -106,7 +106,7 @@ class AVSegFormer(Adapter):
                 f"{checkout.root}: its configuration's 'model' has no {error}; expected one of {cls.source}"
             ) from error
         build = checkout.import_module("model").build_model
-        with checkout.active():
+        with checkout.active(), UnfilledWeights():
             network: nn.Module = build(**own)
         return network
 

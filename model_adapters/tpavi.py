@@ -29,7 +29,7 @@ from avsrobust.errors import AdapterError, ClipError
 from model_adapters.checkouts.imports import Checkout
 from model_adapters.checkouts.network import CheckoutNetwork, EncodedClips, clip_masks
 from model_adapters.checkouts.options import choice, find_root, side
-from model_adapters.checkouts.weights import fill, read_weights, shape_of
+from model_adapters.checkouts.weights import UnfilledWeights, fill, read_weights, shape_of
 
 FOLDERS = {"s4": "avs_s4", "ms3": "avs_ms3", "avss": "avss"}
 GROUP = 5
@@ -144,7 +144,7 @@ def _build(
     """Make the network without the files of weights that training starts from: the checkpoint holds all of them."""
     network_class = checkout.import_module(backbone.module).Pred_endecoder
     stages = [stage for stage in range(_STAGES) if f"tpavi_b{stage + 1}.g.weight" in weights]
-    with checkout.active(), _without(network_class, _INITIALISERS):
+    with checkout.active(), UnfilledWeights(), _without(network_class, _INITIALISERS):
         network: nn.Module = network_class(
             channel=weights["output_conv.0.weight"].shape[1],
             config=SimpleNamespace(NUM_CLASSES=classes),

@@ -243,6 +243,12 @@ def make_build_fixture(tmp_path: Path) -> Callable[..., Manifest]:
     return lambda **choices: make_build(tmp_path, **choices)
 
 
+@pytest.fixture(scope="session")
+def make_build_in() -> Callable[..., Manifest]:
+    """`make_build` in a folder that is given, for fixtures that outlive a test."""
+    return make_build
+
+
 @pytest.fixture(scope="module")
 def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """Four clips of S4 under the standard conditions. Tests must not change its files."""

@@ -41,13 +41,19 @@ _FORMS = "a name, package.module:Class or file.py:Class"
 
 @dataclass(frozen=True)
 class AdapterEntry:
-    """One name for ``--adapter``: where it is defined (``module:object``), by whom, what it does and needs."""
+    """One name for ``--adapter``: where it is defined (``module:object``), by whom, what it does and needs.
+
+    `needs` is what must be named on the command line; `packages` are the modules it imports beside those that avsrobust
+    depends on, `install` the command that brings them.
+    """
 
     name: str
     target: str
     source: str
     description: str
     needs: str = ""
+    packages: tuple[str, ...] = ()
+    install: str = ""
 
 
 BUILT_IN = (
@@ -83,6 +89,27 @@ BUILT_IN = (
         "a model in another environment, another Python or a container, behind a pipe",
         "--option command='...' that starts it",
     ),
+    AdapterEntry(
+        "avsegformer",
+        "model_adapters.avsegformer:AVSegFormer",
+        "avsrobust",
+        "AVSegFormer (vvvb-github/AVSegFormer), S4, MS3 and AVSS, from your own checkout",
+        "--option repo=PATH, --checkpoint FILE",
+    ),
+    AdapterEntry(
+        "avsegformer_robust",
+        "model_adapters.avsegformer:AVSegFormerRobust",
+        "avsrobust",
+        "AVSegFormer_robust (jiali-home/AVSBench-Robust), from your own checkout; keeps its similarity of sound and picture",
+        "--option repo=PATH, --checkpoint FILE",
+    ),
+    AdapterEntry(
+        "tpavi",
+        "model_adapters.tpavi:Tpavi",
+        "avsrobust",
+        "TPAVI (OpenNLPLab/AVSBench), S4, MS3 and AVSS, from your own checkout",
+        "--option repo=PATH, --checkpoint FILE, --option vggish=FILE",
+    ),
 )
 
 
@@ -94,6 +121,15 @@ def known_adapters() -> list[AdapterEntry]:
     ]
     taken = {entry.name for entry in registered}
     return [*registered, *(entry for entry in BUILT_IN if entry.name not in taken)]
+
+
+def obstacle(entry: AdapterEntry) -> str:
+    """Return why an adapter cannot run in this environment, an empty string where nothing is in its way. Imports nothing."""
+    wanted = entry.packages or (entry.target.partition(":")[0].partition(".")[0],)
+    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
+    if not missing:
+        return ""
+    return f"{', '.join(missing)} not installed" + (f"; {entry.install}" if entry.install else "")
 
 
 def find_adapter(spec: str) -> type[Adapter]:

@@ -3,20 +3,45 @@
 Conventions
     Names are those of the network's own state dict, without the ``module.`` that `torch.nn.DataParallel` puts before them.
     Files are read without running anything in them (`model_adapters.m2f.state`).
+    A network to be filled is made within `UnfilledWeights`: drawing random weights takes a PVT most of a minute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from avsrobust.errors import AdapterError
 from model_adapters.m2f.state import read_state
 
 _PARALLEL = "module."
 _MOST_NAMES = 4
+_RANDOM_FILLS = frozenset(("uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_"))
+
+
+class UnfilledWeights(TorchFunctionMode):
+    """Within this block, random weights are zeros: nobody will see them."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type[Any]],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run `func`, or a cheap one where it would draw numbers."""
+        named = dict(kwargs or {})
+        if getattr(func, "__name__", "") in _RANDOM_FILLS:
+            # Zeros, and not what is there: some initialisers draw again until all is within bounds.
+            filled: Tensor = args[0] if args else named["tensor"]
+            with torch.no_grad():
+                return filled.zero_()
+        return func(*args, **named)
 
 
 def read_weights(checkpoint: Path | None, model: str) -> dict[str, Tensor]:

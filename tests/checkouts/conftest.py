@@ -1,0 +1,100 @@
+"""Other people's networks, from their own checkouts, for the tests of the adapters that run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from avsrobust.manifest import Manifest
+
+SCRIPT = Path(__file__).with_name("forward.py")
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What a checkout's own code answers to one clip under each of its conditions.
+
+    `pictures`: uint8 [1, T, 3, H, W]. `sounds`: [N, T, ...]. `outputs`: each [N, T, ...]. `checkpoint`: the weights.
+    """
+
+    build: Manifest
+    pictures: Tensor
+    sounds: Tensor
+    outputs: dict[str, Tensor]
+    checkpoint: Path
+
+    def masks(self) -> Tensor:
+        """Return probabilities [N, T, h, w], as the published evaluations make them."""
+        return self.outputs["output0"][:, :, 0].sigmoid()
+
+
+@pytest.fixture(scope="session")
+def own_forward_pass(make_build_in: Callable[..., Manifest]) -> Callable[..., Forward]:
+    """Run a checkout's own code in a process of its own (``forward.py``): given a folder, the sounds' kind and the job."""
+
+    def run(folder: Path, *, embeddings: bool = False, **job: object) -> Forward:
+        build = make_build_in(folder / "build", clips=1, size=(90, 120))
+        frames = np.stack([np.asarray(Image.open(build.data_root() / name)) for name in build.rows[0].frames])
+        log_mels = np.load(build.folder / "features.npy")[[row.log_mel_row for row in build.rows]]
+        sounds = embed(torch.from_numpy(log_mels)).numpy() if embeddings else log_mels
+        np.savez(folder / "inputs.npz", frames=frames, sounds=sounds)
+        paths = {"inputs": "inputs.npz", "checkpoint": "checkpoint.pth", "answers": "answers.npz"}
+        whole = {**job, "seed": 3, **{key: str(folder / name) for key, name in paths.items()}}
+        (folder / "job.json").write_text(json.dumps(whole))
+        subprocess.run([sys.executable, str(SCRIPT), str(folder / "job.json")], check=True, stdout=subprocess.DEVNULL)
+        with np.load(folder / "answers.npz") as archive:
+            outputs = {name: torch.from_numpy(array) for name, array in archive.items()}
+        pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)[None]
+        return Forward(build, pictures, torch.from_numpy(sounds), outputs, folder / "checkpoint.pth")
+
+    return run
+
+
+def embed(log_mel: Tensor) -> Tensor:
+    """Stand in for VGGish: [..., T, 1, 96, 64] -> [..., T, 128]."""
+    return log_mel.flatten(-3).unfold(-1, 48, 48).mean(-1)
+
+
+@pytest.fixture(scope="session", name="embed")
+def embed_fixture() -> Callable[[Tensor], Tensor]:
+    """`embed`."""
+    return embed
+
+
+@pytest.fixture(scope="session")
+def published_checkout() -> Callable[[str], Path]:
+    """Where a published repository is: ``AVSROBUST_CHECKOUTS`` names the folder; tests of what is not there are skipped."""
+
+    def find(name: str) -> Path:
+        folder = os.environ.get("AVSROBUST_CHECKOUTS")
+        if not folder:
+            pytest.skip("AVSROBUST_CHECKOUTS names no folder with checkouts of the published repositories")
+        if not Path(folder, name).is_dir():
+            pytest.skip(f"{Path(folder, name)}: no such checkout")
+        return Path(folder, name)
+
+    return find
+
+
+def masks_agree(found: np.ndarray, own: np.ndarray) -> None:
+    """Compare stored masks, bool, with own probabilities, everywhere but where these are a rounding away from 0.5."""
+    certain = np.abs(own - 0.5) > 1e-5
+    assert certain.mean() > 0.9
+    assert np.array_equal(found[certain], own[certain] > 0.5)
+
+
+@pytest.fixture(scope="session", name="masks_agree")
+def masks_agree_fixture() -> Callable[[np.ndarray, np.ndarray], None]:
+    """`masks_agree`."""
+    return masks_agree
