@@ -20,7 +20,7 @@ demo: setup
 	$(VENV)/bin/avsrobust demo
 
 test: setup
-	$(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist loadscope tests avsrobust model_adapters
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(TEST_WORKERS) --dist loadscope tests avsrobust model_adapters
 
 lint: setup
 	$(VENV)/bin/ruff check .
