@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,24 @@ import torch
 from safetensors.torch import save_file
 from transformers import Mask2FormerForUniversalSegmentation
 
+from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import AdapterError, RecipeError
 from avsrobust.training.model import Batch, find_family
 from model_adapters.m2f.adapter import M2F, M2FDebias
+from model_adapters.m2f.auxiliary import (
+    ACTIVE_QUERIES,
+    BIASED,
+    NAMES,
+    OF_THE_GATE,
+    PIXEL_CLASSES,
+    QUIET_GATE,
+    Teachable,
+    pixel_classes,
+    teachable,
+)
 from model_adapters.m2f.checkpoint import load_bundle
-from model_adapters.m2f.network import M2FNetwork
-from model_adapters.m2f.training import ACTIVE_QUERIES, BIASED, M2FTraining
+from model_adapters.m2f.network import EncodedFrames
+from model_adapters.m2f.training import M2FTraining
 
 TINY: dict[str, Any] = {
     "image_size": 64,
@@ -32,8 +45,8 @@ GATED = {**TINY, "query_gate": "learned"}
 CLASSES = ["dog", "guitar", "man"]
 
 
-def opened(seed: int = 0, start: Path | None = None, **options: Any) -> M2FTraining:
-    return M2FTraining.open({"config": TINY, **options}, start, seed, "x.yaml")
+def opened(seed: int = 0, start: Path | None = None, losses: Collection[str] = (), **options: Any) -> M2FTraining:
+    return M2FTraining.open({"config": TINY, **options}, start, seed, "x.yaml", losses)
 
 
 def batch(items: int = 3, seconds: int = 2, seed: int = 5) -> Batch:
@@ -54,8 +67,8 @@ def batch(items: int = 3, seconds: int = 2, seed: int = 5) -> Batch:
 
 
 def test_the_family_is_found() -> None:
-    assert find_family("m2f", "x.yaml") is M2FTraining
-    assert find_family("model_adapters.m2f.training:M2FTraining", "x.yaml") is M2FTraining
+    for name in ("m2f", "model_adapters.m2f.training:M2FTraining"):
+        assert find_family(name, "x.yaml").__name__ == "M2FTraining"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +104,7 @@ def test_it_answers_as_the_adapter_does() -> None:
 
 
 def test_noise_comes_from_the_seed_of_the_batch() -> None:
-    model = opened(debias="noise")
+    model = opened(debias="noise", losses=[BIASED])
     model.network.eval()
     one, again, other = (model.network(batch(seed=seed)) for seed in (5, 5, 6))
     assert torch.equal(one.logits, again.logits)
@@ -99,18 +112,75 @@ def test_noise_comes_from_the_seed_of_the_batch() -> None:
     assert set(one.extra) == {BIASED}
 
 
-def test_a_learned_gate_has_its_loss() -> None:
-    model = opened(config=GATED, query_classes=CLASSES, debias="all_queries")
+def gated(losses: Collection[str]) -> M2FTraining:
+    return opened(config=GATED, query_classes=CLASSES, debias="all_queries", losses=losses)
+
+
+def gate_of(model: M2FTraining) -> torch.nn.Linear:
+    gate = model.network.get_submodule("network.query_gate")
+    assert isinstance(gate, torch.nn.Linear)
+    return gate
+
+
+@pytest.mark.parametrize("name", [ACTIVE_QUERIES, QUIET_GATE])
+def test_where_nothing_sounds_queries_of_categories_close(name: str) -> None:
+    model = gated([name])
     predictions = model.network(batch())
-    assert set(predictions.extra) == {ACTIVE_QUERIES, BIASED}
-    predictions.extra[ACTIVE_QUERIES].backward()
-    network = model.network.get_submodule("network")
-    assert isinstance(network, M2FNetwork)
-    assert network.query_gate is not None
-    # Nothing sounds: the queries of categories are to close, the others to stay open.
-    assert network.query_gate.bias.grad is not None
-    assert (network.query_gate.bias.grad[:3] > 0).all()
-    assert (network.query_gate.bias.grad[3:] < 0).all()
+    assert set(predictions.extra) == {name}
+    (gradient,) = torch.autograd.grad(predictions.extra[name], gate_of(model).bias)
+    assert (gradient[:3] > 0).all()
+    assert (gradient[3:] < 0).all()
+
+
+def test_the_query_of_what_sounds_opens() -> None:
+    model, sample = gated([ACTIVE_QUERIES]), batch()
+    sample.heard[..., AVSS_CLASSES.index("guitar")] = 1
+    (gradient,) = torch.autograd.grad(model.network(sample).extra[ACTIVE_QUERIES], gate_of(model).bias)
+    assert (gradient > 0).tolist() == [True, False, True, False, False, False]
+
+
+def test_only_frames_with_one_known_category_teach_it() -> None:
+    heard = torch.zeros(4, 71)
+    heard[0, 5] = heard[1, 5] = heard[1, 7] = heard[2, 9] = 1
+    target = torch.zeros(4, 8, 8, dtype=torch.uint8)
+    target[:2, :4] = 1
+    target[3] = 1
+    frames = teachable(heard, target, (2, 2))
+    assert frames.frame.tolist() == [0]
+    assert frames.category.tolist() == [5]
+    assert frames.mask.tolist() == [[[1.0, 1.0], [0.0, 0.0]]]
+
+
+def test_pixel_classes_are_learned_from_the_mask_alone() -> None:
+    levels = (torch.zeros(2, 3, 1, 1),)
+    features = torch.randn(2, 3, 2, 2, requires_grad=True)
+    frames = Teachable(torch.tensor([1]), torch.tensor([4]), torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]))
+    loss = pixel_classes(torch.nn.Linear(3, 71), EncodedFrames(levels, features), frames)
+    (gradient,) = torch.autograd.grad(loss, features)
+    assert (gradient != 0).any(dim=1).nonzero().tolist() == [[1, 0, 0]]
+
+
+def test_all_losses_of_the_family_are_finite_and_train_it() -> None:
+    model, sample = gated(NAMES), batch()
+    sample.heard[..., AVSS_CLASSES.index("dog")] = 1
+    predictions = model.network(sample)
+    assert set(predictions.extra) == set(NAMES)
+    for name, loss in predictions.extra.items():
+        wanted = [parameter for parameter in model.network.parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad(loss, wanted, allow_unused=True, retain_graph=True)
+        assert any(gradient is not None and (gradient != 0).any() for gradient in gradients), name
+        assert torch.isfinite(loss)
+
+
+def test_without_a_known_category_nothing_is_taught() -> None:
+    predictions = gated(NAMES).network(batch())
+    assert predictions.extra[PIXEL_CLASSES].item() == predictions.extra["visual_queries"].item() == 0
+
+
+@pytest.mark.parametrize("name", [*OF_THE_GATE, BIASED])
+def test_losses_that_do_not_fit_the_options(name: str) -> None:
+    with pytest.raises(RecipeError, match=rf"x.yaml: key loss.extra.{name}: needs model.options"):
+        opened(losses=[name])
 
 
 def test_a_deaf_network_stays_as_it_is(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from avsrobust.errors import OptionError, RecipeError
+from avsrobust.errors import OptionError, RecipeError, did_you_mean
 from avsrobust.training.checkpoints import (
     Progress,
     latest_checkpoint,
@@ -126,10 +126,10 @@ class _Run:
         self.recipe, self.sources, self.options = recipe, sources, options
         self.tick, self.tell = progress, tell
         self.accelerator = _accelerator(recipe, options.device)
-        self.model: Trainable = find_family(recipe.model.family, where).open(
-            recipe.model.options, options.start, recipe.run.seed, where
-        )
-        _check_losses(recipe, self.model, where)
+        family = find_family(recipe.model.family, where)
+        wanted = _own_losses(recipe, family, where)
+        self.model: Trainable = family.open(recipe.model.options, options.start, recipe.run.seed, where, wanted)
+        _check_similarity(recipe, self.model, where)
         self.losses = _Losses(self.model.network, recipe.loss, _similarity(recipe, self.model))
         self.trained = choose_trained(self.model.network, recipe.model.trainable, where)
         self.optimizer = torch.optim.AdamW(_groups(self.losses, recipe.optimizer), lr=recipe.optimizer.lr)
@@ -301,13 +301,18 @@ def _similarity(recipe: TrainRecipe, model: Trainable) -> Similarity | None:
         return Similarity(*model.similarity_widths)
 
 
-def _check_losses(recipe: TrainRecipe, model: Trainable, where: str) -> None:
+def _own_losses(recipe: TrainRecipe, family: type[Trainable], where: str) -> list[str]:
+    """Return the model's own losses that the recipe weighs. Raises `RecipeError` for one that it does not have."""
     for name in recipe.loss.extra:
-        if name not in model.extra_losses:
+        if name not in family.extra_losses:
             raise RecipeError(
-                f"{where}: key loss.extra.{name}: the model has no such loss; expected one of "
-                f"{', '.join(model.extra_losses) or 'none'}"
+                f"{where}: key loss.extra.{name}: the model has no such loss{did_you_mean(name, family.extra_losses)}; "
+                f"expected one of {', '.join(family.extra_losses) or 'none'}"
             )
+    return sorted(name for name, weight in recipe.loss.extra.items() if weight > 0)
+
+
+def _check_similarity(recipe: TrainRecipe, model: Trainable, where: str) -> None:
     if recipe.loss.similarity and model.similarity_widths is None:
         raise RecipeError(
             f"{where}: key loss.similarity: the model yields no projected sound and pooled picture; expected 0"

@@ -10,9 +10,9 @@ Conventions
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -87,17 +87,18 @@ class Trainable(Protocol):
     image_size: int
     network: nn.Module
     notes: tuple[str, ...]
+    # Names of the losses that the model itself may yield.
+    extra_losses: ClassVar[tuple[str, ...]]
 
     @classmethod
-    def open(cls, options: Mapping[str, Any], start: Path | None, seed: int, where: str) -> Trainable:
+    def open(
+        cls, options: Mapping[str, Any], start: Path | None, seed: int, where: str, losses: Collection[str]
+    ) -> Trainable:
         """Return the model for a recipe's `options`, its weights from `start`, or drawn from `seed`.
 
-        `where` is the recipe, for messages. Raises `RecipeError` for bad options, `AdapterError` for a bad start.
+        `where` is the recipe, for messages; `losses` names those of `extra_losses` that are wanted. Raises `RecipeError` for
+        bad options, `AdapterError` for a bad start.
         """
-
-    @property
-    def extra_losses(self) -> tuple[str, ...]:
-        """Names of the losses that the model itself may yield."""
 
     @property
     def similarity_widths(self) -> tuple[int, int] | None:

@@ -5,21 +5,19 @@ Conventions
     branch that stands against the clean one in training as in inference (debias.py); `deaf`, the file of the frozen network
     for debias "deaf"; `query_classes`, for a learned query gate: the category of query 0, 1, .. (default: the 70 of
     AVSBench-semantic); queries beyond these are always active and hold the background.
-    The loss `active_queries` teaches the gate which categories sound (paper: active queries are those of the classes found
-    in the sound). `biased` gives the biased branch the same target, so that it is a model of its own, not a mere offset.
+    The family's own losses (auxiliary.py) are weighed under `loss.extra`; only what is weighed is computed.
     In training the noise step is uniform over 0..99, in evaluation it is the last (bias_in_AVS, train.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
@@ -28,6 +26,7 @@ from avsrobust.training.losses import mask_losses
 from avsrobust.training.model import Batch, Predictions
 from avsrobust.training.parsing import read_fields
 from avsrobust.training.recipe import LossPart
+from model_adapters.m2f import auxiliary
 from model_adapters.m2f.adapter import M2F, M2FDebias
 from model_adapters.m2f.checkpoint import LoadedNetwork, LoadReport, fill, load_checkpoint, save_bundle
 from model_adapters.m2f.config import PUBLISHED, M2FConfig, read_config
@@ -35,9 +34,6 @@ from model_adapters.m2f.debias import STEPS, AllQueries, Contrast, DeafModel, No
 from model_adapters.m2f.network import EncodedFrames, M2FNetwork, prepare_frames
 from model_adapters.m2f.readout import QueryLogits, read_out, resize
 from model_adapters.m2f.settings import Settings
-
-ACTIVE_QUERIES = "active_queries"
-BIASED = "biased"
 
 
 @dataclass(frozen=True)
@@ -54,8 +50,16 @@ class M2FOptions:
 class M2FTraining:
     """A network of this family as something to train (`avsrobust.training.model.Trainable`)."""
 
+    extra_losses: ClassVar[tuple[str, ...]] = auxiliary.NAMES
+
     def __init__(
-        self, network: M2FNetwork, options: M2FOptions, deaf: M2FNetwork | None, notes: tuple[str, ...]
+        self,
+        network: M2FNetwork,
+        options: M2FOptions,
+        deaf: M2FNetwork | None,
+        notes: tuple[str, ...],
+        losses: Collection[str],
+        seed: int,
     ) -> None:
         config = network.config
         self.audio = AudioInput.log_mel() if config.audio == "log_mel" else AudioInput.embedding()
@@ -64,26 +68,23 @@ class M2FTraining:
         self._options = options
         self._network = network
         self._deaf = deaf
-        self.network: nn.Module = _Step(network, options, deaf)
+        self.network: nn.Module = _Step(network, options, deaf, losses, seed)
 
     @classmethod
-    def open(cls, options: Mapping[str, Any], start: Path | None, seed: int, where: str) -> Self:
+    def open(
+        cls, options: Mapping[str, Any], start: Path | None, seed: int, where: str, losses: Collection[str] = ()
+    ) -> Self:
         """Return the network of a recipe's options; `start`: a bundle, a run's folder, or a Mask2Former checkpoint folder.
 
         Raises `RecipeError` for bad options, `AdapterError` for a start that cannot be read.
         """
         chosen = read_fields(M2FOptions, options, where, "model.options.")
         config = _config(chosen, start, where)
-        _check(chosen, config, where)
+        _check(chosen, config, where, losses)
         network = M2FNetwork.seeded(config, seed)
         notes = _fill_from(network, start) if start is not None else ("starts from nothing",)
         deaf = None if chosen.deaf is None else load_checkpoint(Path(chosen.deaf)).network.requires_grad_(False)
-        return cls(network, chosen, deaf, notes)
-
-    @property
-    def extra_losses(self) -> tuple[str, ...]:
-        """Names of the losses of this family."""
-        return (ACTIVE_QUERIES, BIASED)
+        return cls(network, chosen, deaf, notes, losses, seed)
 
     @property
     def similarity_widths(self) -> tuple[int, int]:
@@ -109,10 +110,18 @@ class _Step(nn.Module):
 
     assignment: Tensor
 
-    def __init__(self, network: M2FNetwork, options: M2FOptions, deaf: M2FNetwork | None) -> None:
+    def __init__(
+        self, network: M2FNetwork, options: M2FOptions, deaf: M2FNetwork | None, losses: Collection[str], seed: int
+    ) -> None:
         super().__init__()
         self.network = network
         self._options = options
+        self._losses = frozenset(losses)
+        self.pixel_head: nn.Module | None = None
+        if auxiliary.PIXEL_CLASSES in losses:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.pixel_head = nn.Linear(network.config.hidden_dim, len(AVSS_CLASSES))
         # In a list it is no submodule: neither trained nor stored.
         self._deaf = [] if deaf is None else [deaf]
         self.register_buffer("assignment", _assignment(options, network.config), persistent=False)
@@ -123,14 +132,17 @@ class _Step(nn.Module):
         # Each picture passes backbone and pixel decoder once, whatever the number of sounds it is asked with.
         pictures = prepare_frames(batch.frames[scored[: len(batch.frames)]], network.config.image_size)
         place = batch.scored_picture
-        encoded = _take(network.encode(pictures), place)
+        own = network.encode(pictures)
+        encoded = _take(own, place)
         sound = network.embed_audio(batch.audio[scored])
         contrast = self._contrast(pictures[place], encoded, batch.seed)
         queries, gates = network.ask(encoded, sound, None, contrast)
         logits = read_out(network.config, queries, gates)
         if contrast is not None:
             logits = contrast.finish(logits)
-        extra = self._extra(batch, sound, queries, gates)
+        extra = self._of_gate(batch, sound) | self._of_picture(batch, own)
+        if auxiliary.BIASED in self._losses:
+            extra[auxiliary.BIASED] = self._biased(batch, queries, gates)
         return Predictions(logits, sound, encoded.mask_features.mean(dim=(2, 3)), extra)
 
     def _contrast(self, pixels: Tensor, encoded: EncodedFrames, seed: int) -> Contrast | None:
@@ -152,19 +164,34 @@ class _Step(nn.Module):
         opened = pixels.new_ones(len(pixels), deaf.config.num_queries)
         return resize(read_out(deaf.config, [queries], [opened]).float(), (side, side))
 
-    def _extra(self, batch: Batch, sound: Tensor, queries: list[QueryLogits], gates: list[Tensor]) -> dict[str, Tensor]:
-        extra: dict[str, Tensor] = {}
-        if self.network.query_gate is not None:
-            wanted = (batch.heard[batch.scored] @ self.assignment).clamp(max=1)
-            wanted[:, len(self._options.query_classes) :] = 1
-            extra[ACTIVE_QUERIES] = F.binary_cross_entropy_with_logits(self.network.query_gate(sound).float(), wanted)
-        if len(queries) > 1:
-            biased = read_out(self.network.config, queries[1:], gates[1:])
-            extra[BIASED] = sum(
-                mask_losses(biased, batch.scored_target, LossPart(), batch.per_scored_frame(batch.weight)).values(),
-                sound.new_zeros(()),
-            )
-        return extra
+    def _of_gate(self, batch: Batch, sound: Tensor) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        categories = len(self._options.query_classes)
+        if auxiliary.ACTIVE_QUERIES in self._losses:
+            gate = auxiliary.gate_logits_of(self.network, sound)
+            heard = batch.heard[batch.scored]
+            losses[auxiliary.ACTIVE_QUERIES] = auxiliary.active_queries(gate, heard, self.assignment, categories)
+        if auxiliary.QUIET_GATE in self._losses:
+            audio = batch.audio[batch.scored]
+            losses[auxiliary.QUIET_GATE] = auxiliary.quiet_gate(self.network, audio, categories, batch.seed)
+        return losses
+
+    def _of_picture(self, batch: Batch, own: EncodedFrames) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        count, size = len(own.mask_features), (own.mask_features.shape[-2], own.mask_features.shape[-1])
+        heard, target = batch.heard[batch.scored][:count], batch.scored_target[:count]
+        frames = auxiliary.teachable(heard, target, size)
+        if auxiliary.VISUAL_QUERIES in self._losses:
+            losses[auxiliary.VISUAL_QUERIES] = auxiliary.visual_queries(self.network, own, frames, self.assignment)
+        if self.pixel_head is not None:
+            losses[auxiliary.PIXEL_CLASSES] = auxiliary.pixel_classes(self.pixel_head, own, frames)
+        return losses
+
+    def _biased(self, batch: Batch, queries: list[QueryLogits], gates: list[Tensor]) -> Tensor:
+        biased = read_out(self.network.config, queries[1:], gates[1:])
+        weight = batch.per_scored_frame(batch.weight)
+        losses = mask_losses(biased, batch.scored_target, LossPart(), weight)
+        return torch.stack(list(losses.values())).sum()
 
 
 def _take(encoded: EncodedFrames, index: Tensor) -> EncodedFrames:
@@ -178,7 +205,16 @@ def _config(options: M2FOptions, start: Path | None, where: str) -> M2FConfig:
     return M2FConfig.from_dict({**asdict(base), **options.config}, named_by=f"{where}: key model.options.config")
 
 
-def _check(options: M2FOptions, config: M2FConfig, where: str) -> None:
+def _check(options: M2FOptions, config: M2FConfig, where: str, losses: Collection[str]) -> None:
+    for name in losses:
+        if name in auxiliary.OF_THE_GATE and config.query_gate != "learned":
+            raise RecipeError(f"{where}: key loss.extra.{name}: needs model.options.config.query_gate: learned")
+    if auxiliary.QUIET_GATE in losses and config.audio != "log_mel":
+        raise RecipeError(f"{where}: key loss.extra.{auxiliary.QUIET_GATE}: needs model.options.config.audio: log_mel")
+    if auxiliary.BIASED in losses and options.debias not in ("noise", "all_queries"):
+        raise RecipeError(
+            f"{where}: key loss.extra.{auxiliary.BIASED}: needs model.options.debias: noise or all_queries"
+        )
     if (options.debias == "deaf") != (options.deaf is not None):
         raise RecipeError(
             f"{where}: key model.options.deaf: goes with debias: deaf, and only with it; correct the file"
