@@ -113,6 +113,7 @@ class WorkerProcess:
         self._stdin, self._stdout = _descriptor(process.stdin), _descriptor(process.stdout)
         for descriptor in (self._stdin, self._stdout):
             os.set_blocking(descriptor, False)
+            _enlarge(descriptor)
         self._stderr_thread = threading.Thread(target=self._pass_stderr, args=(process.stderr,), daemon=True)
         self._stderr_thread.start()
         return process
@@ -185,6 +186,17 @@ class WorkerProcess:
         if starting:
             return AdapterError(f"worker '{self.command}' while starting: {what}{last}")
         return ClipError(f"worker '{self.command}': {what}{last}")
+
+
+def _enlarge(descriptor: int) -> None:
+    """Let a pipe hold a clip's mask at once where the system allows it: each filling of a small one wakes two processes."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _CHUNK)
+    except (ImportError, AttributeError, OSError):
+        # Only Linux can; a pipe of the usual size is slower, not wrong.
+        return
 
 
 def _descriptor(stream: IO[bytes] | None) -> int:

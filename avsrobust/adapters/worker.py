@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ from avsrobust.adapters.pipes import WorkerProcess
 from avsrobust.errors import AdapterError
 
 DEFAULT_TIMEOUT_S = 300.0
+
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,7 @@ class Worker(Adapter):
     def encode_frames(self, frames: Tensor) -> _Encoded:
         """Send each worker its share of the clips; uint8 [B, T, 3, H, W]."""
         parts = torch.tensor_split(frames, min(len(self._workers), len(frames)))
-        workers = self._workers[: len(parts)]
-        answers = list(self._pool.map(lambda worker, part: worker.encode(part), workers, parts))
+        answers = self._together(lambda index, part: self._workers[index].encode(part), range(len(parts)), parts)
         shares = [
             _Share(index, generation, handle, len(part))
             for index, ((generation, handle), part) in enumerate(zip(answers, parts, strict=True))
@@ -141,12 +143,23 @@ class Worker(Adapter):
     def segment(self, encoded: _Encoded, audio: Tensor) -> Tensor:
         """Collect the workers' answers, in the order of the clips."""
         parts = torch.split(audio, [share.clips for share in encoded.shares])
-        answers = list(
-            self._pool.map(lambda share, part: self._workers[share.worker].segment(share, part), encoded.shares, parts)
+        answers = self._together(
+            lambda share, part: self._workers[share.worker].segment(share, part), encoded.shares, parts
         )
+        if len(answers) == 1:
+            masks, self._extras = answers[0]
+            return masks
         names = answers[0][1]
         self._extras = {name: torch.cat([extras[name] for _, extras in answers]) for name in names}
         return torch.cat([masks for masks, _ in answers])
+
+    def _together(
+        self, ask: Callable[[_Item, Tensor], _Answer], items: Sequence[_Item], parts: Sequence[Tensor]
+    ) -> list[_Answer]:
+        """Ask several workers at once, or the only one without the detour through a thread."""
+        if len(items) == 1:
+            return [ask(items[0], parts[0])]
+        return list(self._pool.map(ask, items, parts))
 
     def extras(self) -> dict[str, Tensor]:
         """Return what the model said beside its last masks."""
