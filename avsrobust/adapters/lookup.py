@@ -56,7 +56,34 @@ class AdapterEntry:
     install: str = ""
 
 
+_M2F_PACKAGES = ("transformers",)
+_M2F_INSTALL = "pip install 'avsrobust[m2f]'"
+
 BUILT_IN = (
+    AdapterEntry(
+        "m2f",
+        "model_adapters.m2f.adapter:M2F",
+        "avsrobust",
+        "Mask2Former prompted by sound, plain; small weights trained on the toy come with it",
+        packages=_M2F_PACKAGES,
+        install=_M2F_INSTALL,
+    ),
+    AdapterEntry(
+        "m2f_debias",
+        "model_adapters.m2f.adapter:M2FDebias",
+        "avsrobust",
+        "Mask2Former, debiased (contrast with a biased branch, active queries); reads bias_in_AVS checkpoints",
+        packages=_M2F_PACKAGES,
+        install=_M2F_INSTALL,
+    ),
+    AdapterEntry(
+        "m2f_robust",
+        "model_adapters.m2f.adapter:M2FRobust",
+        "avsrobust",
+        "Mask2Former trained with negative sounds and similarity of sound and picture",
+        packages=_M2F_PACKAGES,
+        install=_M2F_INSTALL,
+    ),
     AdapterEntry(
         "oracle",
         "avsrobust.adapters.yardsticks:Oracle",
