@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avsrobust.adapters.lookup import find_adapter
+from avsrobust.adapters.lookup import known_adapters, load_adapter, obstacle
 from avsrobust.build.build import build
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
@@ -29,7 +29,8 @@ from avsrobust.toy.write import write_toy
 SEED = 42
 TOY_SEED = 0
 TOY_CLIPS = {"s4": 96, "ms3": 64}
-MODELS = ("oracle", "visual_prior", "empty")
+BUNDLED = ("m2f", "m2f_debias", "m2f_robust")
+YARDSTICKS = ("oracle", "visual_prior", "empty")
 PROTOCOLS = ("strict", "avsbench")
 Announce = Callable[[str], None]
 
@@ -46,27 +47,47 @@ class DemoReport:
     page: Path
 
 
-def run_demo(output: Path, models: Sequence[str] = MODELS, announce: Announce = lambda _step: None) -> DemoReport:
-    """Run the demo in the folder `output`. `announce` is told each step before it starts."""
+def run_demo(
+    output: Path,
+    models: Sequence[str] | None = None,
+    clips: Mapping[str, int] = TOY_CLIPS,
+    announce: Announce = lambda _step: None,
+) -> DemoReport:
+    """Run the demo in the folder `output`, with `models` (default: the bundled ones that can run here, and the yardsticks).
+
+    `clips`: how many toy clips of which data sets. `announce` is told each step before it starts, and what is left out.
+    """
     import torch
 
+    if models is None:
+        models = (*_runnable(BUNDLED, announce), *YARDSTICKS)
     scores: list[Scores] = []
-    for dataset, clips in TOY_CLIPS.items():
-        announce(f"toy: {clips} procedural clips in the layout of {dataset}")
-        write_toy(output / "data", dataset, clips=clips, seed=TOY_SEED)
+    for dataset, count in clips.items():
+        announce(f"toy: {count} procedural clips in the layout of {dataset}")
+        write_toy(output / "data", dataset, clips=count, seed=TOY_SEED)
         announce(f"build: {dataset} under silence, noise and off-screen sound")
         table = read_dataset(dataset, output / "data", splits=[SPLIT])
         built = build(table, load_recipe("standard"), SEED, output / "robust" / f"{dataset}-seed{SEED}")
         manifest = load_manifest(built.manifest)
         for model in models:
             announce(f"evaluate: {model} on {dataset}")
-            adapter = find_adapter(model).load(None, torch.device("cpu"))
+            adapter = load_adapter(model, checkpoint=None, device=torch.device("cpu"), options={})
             folder = output / "results" / model / f"{dataset}-seed{SEED}"
             outcome = evaluate(manifest, adapter, name=model, output=folder)
             scores.append(read_scores(outcome.scores))
     page = output / "report.html"
     write_text(page, str(report(scores, PROTOCOLS, None, "html").content))
     return DemoReport(_summary(scores), page)
+
+
+def _runnable(names: Sequence[str], announce: Announce) -> Iterator[str]:
+    entries = {entry.name: entry for entry in known_adapters()}
+    for name in names:
+        reason = obstacle(entries[name])
+        if reason:
+            announce(f"left out: {name} ({reason})")
+        else:
+            yield name
 
 
 def _summary(scores: Sequence[Scores]) -> str:

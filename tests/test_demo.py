@@ -1,0 +1,32 @@
+"""The demo: the whole chain, and a second run that only looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from avsrobust import demo
+from avsrobust.demo import BUNDLED, YARDSTICKS, run_demo
+
+
+def test_yardsticks_score_what_they_must(tmp_path: Path) -> None:
+    outcome = run_demo(tmp_path, YARDSTICKS, {"s4": 20})
+    lines = {tuple(cell.strip() for cell in line.split("|")[2:4]): line for line in outcome.table.splitlines()[2:]}
+    strict = {name: lines["strict", name].split("|")[4:-1] for name in YARDSTICKS}
+    assert [float(cell) for cell in strict["oracle"]] == [100, 100, 100, 100, 0]
+    assert [float(cell) for cell in strict["visual_prior"]][2:4] == [0, 0]
+    assert "visual_prior" in outcome.page.read_text()
+    scores = tmp_path / "results/oracle/s4-seed42/scores.parquet"
+    written = scores.stat().st_mtime_ns
+    assert run_demo(tmp_path, YARDSTICKS, {"s4": 20}).table == outcome.table
+    assert scores.stat().st_mtime_ns == written
+
+
+def test_models_that_cannot_run_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "obstacle", lambda entry: f"no packages; {entry.install}" if entry.packages else "")
+    said: list[str] = []
+    outcome = run_demo(tmp_path, None, {"s4": 20}, said.append)
+    assert [line.split()[2] for line in said if line.startswith("left out")] == list(BUNDLED)
+    assert all("pip install" in line for line in said if line.startswith("left out"))
+    assert "m2f" not in outcome.table
