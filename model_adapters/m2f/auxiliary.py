@@ -8,7 +8,8 @@ Conventions
     active_queries   the gate against the categories that sound ("active queries" of the paper: those of the classes found
                      in the sound); queries without a category are always active.
     quiet_gate       the gate closes for the forward process carried to its end: log-mels of noise of any level and spread.
-    biased           the biased branch against the same masks, so that it is a visual prior, not a mere offset.
+    biased           the biased branch against the masks of the frames in which something sounds: a visual prior that marks
+                     what could sound, not a mere offset, and that does not learn to listen for silence.
     visual_queries   without any sound, the query of the category in the picture marks its pixels, all others mark nothing.
     pixel_classes    a linear layer, used in training alone, tells the category of a pixel from its mask features.
 """
@@ -54,9 +55,14 @@ def teachable(heard: Tensor, target: Tensor, size: tuple[int, int]) -> Teachable
 
 def active_queries(gate_logits: Tensor, heard: Tensor, assignment: Tensor, categories: int) -> Tensor:
     """Return the loss of gate logits [N, Q]; `assignment` [71, Q] says through which query a category speaks."""
-    wanted = (heard @ assignment).clamp(max=1)
-    wanted[:, categories:] = 1
-    return F.binary_cross_entropy_with_logits(gate_logits.float(), wanted)
+    return F.binary_cross_entropy_with_logits(gate_logits.float(), gate_of_labels(heard, assignment, categories))
+
+
+def gate_of_labels(heard: Tensor, assignment: Tensor, categories: int) -> Tensor:
+    """Return the gate [N, Q] that is right for what sounds: the queries of its categories, and those without one."""
+    gate = (heard @ assignment).clamp(max=1)
+    gate[:, categories:] = 1
+    return gate
 
 
 def quiet_gate(network: M2FNetwork, audio: Tensor, categories: int, seed: int) -> Tensor:

@@ -5,6 +5,8 @@ Conventions
     share one width, `hidden_dim`. `decoder_layers` counts the prediction before the first layer, as transformers does.
     Readouts: "queries" sums the gated query masks (bundled binary models); "foreground" weights them by the chance of
     classes 1..21 as the published S4/MS3 code does; "semantic" scores `readout_labels` classes (AVSS).
+    Query gates: "all" keeps every query active; "learned" weighs each by how likely the sound speaks through it; "hard"
+    switches it on or off by that, as class files do.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from avsrobust.errors import AdapterError, did_you_mean
 
 AudioFeatures = Literal["log_mel", "embedding"]
 Readout = Literal["queries", "foreground", "semantic"]
-QueryGate = Literal["all", "learned"]
+QueryGate = Literal["all", "learned", "hard"]
 
 EMBEDDING_SIZE = 128
 # bias_in_AVS, image_processing_mask2former.py: AVS_CLASS_NUM of the S4/MS3 code and of the AVSS code.

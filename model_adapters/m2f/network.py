@@ -31,6 +31,8 @@ IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 # bias_in_AVS, avs_m2f_base.py `audio_proj`: 128 -> 512 -> H.
 _AUDIO_HIDDEN = 512
+# A hard gate switches on the queries that are more likely active than not.
+_ACTIVE = 0.5
 
 
 class EncodedFrames(NamedTuple):
@@ -87,7 +89,7 @@ class M2FNetwork(nn.Module):
             nn.ReLU(),
             nn.Linear(_AUDIO_HIDDEN, config.hidden_dim),
         )
-        self.query_gate = nn.Linear(config.hidden_dim, config.num_queries) if config.query_gate == "learned" else None
+        self.query_gate = nn.Linear(config.hidden_dim, config.num_queries) if config.query_gate != "all" else None
         self._freeze_what_no_output_depends_on()
 
     @classmethod
@@ -107,10 +109,11 @@ class M2FNetwork(nn.Module):
         return cast("Tensor", self.audio_proj(self.audio_encoder(audio)))
 
     def gate_of(self, audio: Tensor) -> Tensor:
-        """Return the gate which the network itself derives from projected sound [N, H]: learned, or all ones; [N, Q]."""
+        """Return the gate which the network itself derives from projected sound [N, H]: learned, hard, or all ones; [N, Q]."""
         if self.query_gate is None:
             return audio.new_ones(len(audio), self.config.num_queries)
-        return torch.sigmoid(self.query_gate(audio))
+        chances = torch.sigmoid(self.query_gate(audio))
+        return (chances > _ACTIVE).to(chances.dtype) if self.config.query_gate == "hard" else chances
 
     def decode(self, encoded: EncodedFrames, prompt: Tensor | None) -> QueryLogits:
         """Run the masked decoder; `prompt` [N, Q, H] is added to the query features, None leaves them as they are."""

@@ -6,6 +6,7 @@ Conventions
     for debias "deaf"; `query_classes`, for a learned query gate: the category of query 0, 1, .. (default: the 70 of
     AVSBench-semantic); queries beyond these are always active and hold the background.
     The family's own losses (auxiliary.py) are weighed under `loss.extra`; only what is weighed is computed.
+    A hard gate is given by the labels in training, and by what the gate has learned of them (`active_queries`) afterwards.
     In training the noise step is uniform over 0..99, in evaluation it is the last (bias_in_AVS, train.py).
 """
 
@@ -136,7 +137,7 @@ class _Step(nn.Module):
         encoded = _take(own, place)
         sound = network.embed_audio(batch.audio[scored])
         contrast = self._contrast(pictures[place], encoded, batch.seed)
-        queries, gates = network.ask(encoded, sound, None, contrast)
+        queries, gates = network.ask(encoded, sound, self._known_gate(batch), contrast)
         logits = read_out(network.config, queries, gates)
         if contrast is not None:
             logits = contrast.finish(logits)
@@ -144,6 +145,13 @@ class _Step(nn.Module):
         if auxiliary.BIASED in self._losses:
             extra[auxiliary.BIASED] = self._biased(batch, queries, gates)
         return Predictions(logits, sound, encoded.mask_features.mean(dim=(2, 3)), extra)
+
+    def _known_gate(self, batch: Batch) -> Tensor | None:
+        """Return the gate of the labels, [N, Q]; None where the network's own is to learn from the masks."""
+        if self.network.config.query_gate != "hard":
+            return None
+        categories = len(self._options.query_classes)
+        return auxiliary.gate_of_labels(batch.heard[batch.scored], self.assignment, categories)
 
     def _contrast(self, pixels: Tensor, encoded: EncodedFrames, seed: int) -> Contrast | None:
         kind = self._options.debias
@@ -189,8 +197,11 @@ class _Step(nn.Module):
 
     def _biased(self, batch: Batch, queries: list[QueryLogits], gates: list[Tensor]) -> Tensor:
         biased = read_out(self.network.config, queries[1:], gates[1:])
-        weight = batch.per_scored_frame(batch.weight)
-        losses = mask_losses(biased, batch.scored_target, LossPart(), weight)
+        sounding = (batch.scored_target != 0).flatten(1).any(dim=1)
+        if not sounding.any():
+            return biased.sum() * 0
+        weight = batch.per_scored_frame(batch.weight)[sounding]
+        losses = mask_losses(biased[sounding], batch.scored_target[sounding], LossPart(), weight)
         return torch.stack(list(losses.values())).sum()
 
 
@@ -207,8 +218,8 @@ def _config(options: M2FOptions, start: Path | None, where: str) -> M2FConfig:
 
 def _check(options: M2FOptions, config: M2FConfig, where: str, losses: Collection[str]) -> None:
     for name in losses:
-        if name in auxiliary.OF_THE_GATE and config.query_gate != "learned":
-            raise RecipeError(f"{where}: key loss.extra.{name}: needs model.options.config.query_gate: learned")
+        if name in auxiliary.OF_THE_GATE and config.query_gate == "all":
+            raise RecipeError(f"{where}: key loss.extra.{name}: needs model.options.config.query_gate: learned or hard")
     if auxiliary.QUIET_GATE in losses and config.audio != "log_mel":
         raise RecipeError(f"{where}: key loss.extra.{auxiliary.QUIET_GATE}: needs model.options.config.audio: log_mel")
     if auxiliary.BIASED in losses and options.debias not in ("noise", "all_queries"):
@@ -219,14 +230,18 @@ def _check(options: M2FOptions, config: M2FConfig, where: str, losses: Collectio
         raise RecipeError(
             f"{where}: key model.options.deaf: goes with debias: deaf, and only with it; correct the file"
         )
-    if options.debias == "all_queries" and config.query_gate != "learned":
+    if options.debias == "all_queries" and config.query_gate == "all":
         raise RecipeError(
-            f"{where}: key model.options.debias: 'all_queries' is the opposite of a gate; expected config.query_gate: learned"
+            f"{where}: key model.options.debias: 'all_queries' is the opposite of a gate; expected "
+            "config.query_gate: learned or hard"
         )
-    if config.query_gate == "learned" and len(options.query_classes) >= config.num_queries:
+    # Against a visual prior, closed queries mean no; without one, an active query must hold the background.
+    spare = 0 if options.debias in ("all_queries", "deaf") else 1
+    if config.query_gate != "all" and len(options.query_classes) + spare > config.num_queries:
         raise RecipeError(
             f"{where}: key model.options.query_classes: found {len(options.query_classes)} categories for "
-            f"{config.num_queries} queries; expected fewer, so that one query at least is always active"
+            f"{config.num_queries} queries; expected at most {config.num_queries - spare}; name fewer, or raise "
+            "config.num_queries"
         )
     for name in options.query_classes:
         if name not in AVSS_CLASSES[1:]:
@@ -236,7 +251,7 @@ def _check(options: M2FOptions, config: M2FConfig, where: str, losses: Collectio
 def _assignment(options: M2FOptions, config: M2FConfig) -> Tensor:
     """Return which query each class speaks through, float32 [71, Q]."""
     assignment = torch.zeros(len(AVSS_CLASSES), config.num_queries)
-    if config.query_gate == "learned":
+    if config.query_gate != "all":
         for query, name in enumerate(options.query_classes):
             assignment[AVSS_CLASSES.index(name), query] = 1
     return assignment
