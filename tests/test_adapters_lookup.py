@@ -146,7 +146,9 @@ def test_a_module_that_misses_a_dependency_says_which(tmp_path: Path, monkeypatc
 def test_registered_names_are_found_and_listed(register) -> None:
     register(EntryPoint("theirs", "avsrobust.adapters.yardsticks:Empty", lookup.ENTRY_POINT_GROUP))
     assert find_adapter("theirs") is Empty
-    assert [entry.name for entry in known_adapters()][:2] == ["theirs", "oracle"]
+    names = [entry.name for entry in known_adapters()]
+    assert names[0] == "theirs"
+    assert {"m2f_debias", "oracle"} <= set(names)
 
 
 def test_a_users_definition_wins_over_a_built_in_with_a_warning(register, caplog: pytest.LogCaptureFixture) -> None:
