@@ -153,6 +153,28 @@ def test_unusable_options_are_refused(options: dict[str, str], message: str) -> 
         Worker.load(None, CPU, **options)
 
 
+FAKE_CONDA = """#!{python}
+import subprocess, sys
+arguments = sys.argv[1:]
+assert arguments.pop(0) == "run"
+live = "--no-capture-output" in arguments and not arguments.remove("--no-capture-output")
+assert arguments[:2] == ["-n", "old"]
+streams = {{}} if live else {{"stdin": subprocess.DEVNULL, "capture_output": True}}
+sys.exit(subprocess.run(arguments[2:], **streams).returncode)
+"""
+
+
+def test_conda_run_passes_the_pipe_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conda = tmp_path / "bin" / "conda"
+    conda.parent.mkdir()
+    conda.write_text(FAKE_CONDA.format(python=sys.executable))
+    conda.chmod(0o755)
+    monkeypatch.setenv("PATH", str(conda.parent))
+    adapter = Worker.load(None, CPU, command=f"conda run -n old {_command(tmp_path)}")
+    frames, audio = _clip()
+    torch.testing.assert_close(adapter.segment(adapter.encode_frames(frames), audio), _expected(frames))
+
+
 def test_processes_end_with_the_adapter(tmp_path: Path) -> None:
     adapter = Worker.load(None, CPU, command=_command(tmp_path))
     process = adapter._workers[0]._process

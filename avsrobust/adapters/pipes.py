@@ -97,7 +97,7 @@ class WorkerProcess:
         )
         try:
             process = subprocess.Popen(
-                shlex.split(self.command),
+                _words(self.command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -186,6 +186,19 @@ class WorkerProcess:
         if starting:
             return AdapterError(f"worker '{self.command}' while starting: {what}{last}")
         return ClipError(f"worker '{self.command}': {what}{last}")
+
+
+def _words(command: str) -> list[str]:
+    """Split a command line; let ``conda run`` pass the pipe on, which it holds back until the program's end otherwise.
+
+    >>> _words("conda run -n old python 'my worker.py'")
+    ['conda', 'run', '--no-capture-output', '-n', 'old', 'python', 'my worker.py']
+    """
+    words = shlex.split(command)
+    if words[1:2] == ["run"] and Path(words[0]).name in ("conda", "conda.exe"):
+        # Naming it twice does no harm.
+        words.insert(2, "--no-capture-output")
+    return words
 
 
 def _enlarge(descriptor: int) -> None:

@@ -50,10 +50,13 @@ class AVSegFormer(nn.Module):
             nn.Conv2d(embed_dim, embed_dim, 3, padding=1), nn.ReLU(True),
             nn.Conv2d(embed_dim, head["num_classes"], 1, bias=False))
 
+    def extract_feat(self, x):
+        return self.backbone(x)
+
     def forward(self, audio, frames, vid_temporal_mask_flag=None):
         from model.utils import mix
         sound = self.audio_proj(self.vggish(audio))
-        maps = self.backbone(frames)
+        maps = self.extract_feat(frames)
         maps[0] = mix(maps[0], sound)
         mask_feature = self.head.attention(maps[0])
         return self.head.fc(mask_feature), mask_feature
@@ -66,7 +69,7 @@ class AVSegFormer_robust(AVSegFormer):
     def forward(self, audio, frames, vid_temporal_mask_flag=None, gumbel=False):
         pred, feature = super().forward(audio, frames)
         sound = self.cosine_sim(self.audio_proj(self.vggish(audio)))
-        return pred, feature, torch.cosine_similarity(sound, self.backbone(frames)[0].mean((2, 3)), dim=1)
+        return pred, feature, torch.cosine_similarity(sound, self.extract_feat(frames)[0].mean((2, 3)), dim=1)
 """
 BACKBONE = """
 import torch
@@ -328,6 +331,48 @@ def test_as_a_worker(cases: Callable[[str], Case]) -> None:
     expected = local.segment(local.encode_frames(pictures), sound)
     assert torch.equal(served.segment(served.encode_frames(pictures), sound), expected)
     assert torch.equal(served.extras()["similarity"], local.extras()["similarity"])
+
+
+STAND_INS = """
+import sys, types, torch
+layers = types.ModuleType("timm.models.layers")
+layers.DropPath, layers.trunc_normal_ = torch.nn.Dropout, torch.nn.init.trunc_normal_
+sys.modules["timm.models.layers"] = layers
+for name in ("timm", "timm.models", "torchvision", "torchvision.models", "MultiScaleDeformableAttention"):
+    sys.modules[name] = types.ModuleType(name)
+sys.modules["torchvision"].models = sys.modules["torchvision.models"]
+torch.Tensor.cuda = lambda self: self
+"""
+
+
+@pytest.mark.parametrize("name", ["mini", "mini-robust"])
+@pytest.mark.parametrize("suffix", [".pth", ".npz"])
+def test_the_example_for_the_authors_environment(
+    cases: Callable[[str], Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, suffix: str
+) -> None:
+    # That environment has what the checkout imports, and a GPU.
+    (tmp_path / "sitecustomize.py").write_text(STAND_INS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    case = cases(name)
+    checkpoint = case.own.checkpoint
+    if suffix == ".npz":
+        tensors = torch.load(checkpoint, weights_only=True)
+        checkpoint = tmp_path / "weights.npz"
+        np.savez(checkpoint, **{key: value.numpy() for key, value in tensors.items()})
+    robust = name == "mini-robust"
+    options = {
+        "repo": case.options["repo"] + f"/{IN_ROBUST}" * robust,
+        "config": case.options["config"],
+        "size": str(SIZE),
+        "type": "AVSegFormer_robust" if robust else "AVSegFormer",
+    }
+    example = Path(__file__).parents[2] / "examples" / "worker_avsegformer.py"
+    served, local = Worker.load(checkpoint, CPU, command=f"'{sys.executable}' '{example}'", **options), load(case)
+    for pictures in (case.own.pictures, case.own.pictures.flip(1)):
+        there, here = served.encode_frames(pictures), local.encode_frames(pictures)
+        for sound in case.own.sounds[:2]:
+            torch.testing.assert_close(served.segment(there, sound[None]), local.segment(here, sound[None]))
+            torch.testing.assert_close(served.extras(), dict(local.extras()))
 
 
 def _weights(case: Case, tmp_path: Path, **changes: object) -> Path:
