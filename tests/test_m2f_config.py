@@ -35,7 +35,7 @@ def test_readouts_take_the_published_numbers_of_classes() -> None:
         ({"num_queries": True}, "num_queries: expected a positive integer"),
         ({"num_queries": "20"}, "num_queries: expected a positive integer"),
         ({"mlp_ratio": "4"}, "mlp_ratio: expected a number of at least 0"),
-        ({"readout": "pixels"}, "readout: expected queries or foreground or semantic"),
+        ({"readout": "pixels"}, "readout: expected queries or union or foreground or semantic"),
         ({"readout_labels": 5}, "readout_labels: expected no more than num_labels"),
         ({"readout": "semantic"}, "readout_labels: expected a background and a class"),
         ({"queries": 5}, "unknown key 'queries' in the configuration"),

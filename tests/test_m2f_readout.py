@@ -53,6 +53,24 @@ def test_queries_map_is_the_gated_sum() -> None:
     assert torch.equal(found[1], torch.zeros(3, 5))
 
 
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_union_adds_up_the_odds_of_active_queries(seed: int) -> None:
+    answer = random_queries(seed, labels=1)
+    gate = torch.rand(2, 4, generator=torch.Generator().manual_seed(seed))
+    found = sounding_map(M2FConfig(readout="union"), answer, gate)
+    odds = (gate[..., None, None] * answer.masks.exp()).sum(dim=1)
+    torch.testing.assert_close(found.exp(), odds, rtol=1e-3, atol=1e-4)
+
+
+def test_union_of_closed_queries_says_no() -> None:
+    answer = random_queries(2, labels=1)
+    config = M2FConfig(readout="union")
+    assert float(sounding_map(config, answer, torch.zeros(2, 4)).max()) < -5
+    closed = torch.tensor([[1.0, 0.0, 0.0, 0.0]] * 2)
+    torch.testing.assert_close(sounding_map(config, answer, closed), answer.masks[:, 0], atol=1e-3, rtol=1e-3)
+
+
 def test_class_chances_leave_room_for_no_object() -> None:
     chances = class_chances(torch.zeros(1, 1, 31), 22)
     torch.testing.assert_close(chances, torch.full((1, 1, 22), 1 / 23))

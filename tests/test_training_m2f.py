@@ -183,6 +183,34 @@ def test_losses_that_do_not_fit_the_options(name: str) -> None:
         opened(losses=[name])
 
 
+def test_what_hears_learns_from_sounds_alone() -> None:
+    config = {**GATED, "readout": "union", "num_queries": 3}
+    model = opened(config=config, query_classes=CLASSES, learns="sounds", losses=[ACTIVE_QUERIES, QUIET_GATE])
+    sample = batch()
+    sample.heard[..., AVSS_CLASSES.index("dog")] = 1
+    predictions = model.network(sample)
+    assert set(predictions.extra) == {ACTIVE_QUERIES, QUIET_GATE}
+    assert torch.equal(predictions.logits, torch.zeros(5, 1, 1))
+    torch.stack(list(predictions.extra.values())).sum().backward()
+    learned = {name for name, part in model.network.named_parameters() if part.grad is not None}
+    assert learned
+    assert all(name.split(".")[1] in ("audio_encoder", "audio_proj", "query_gate") for name in learned)
+    dark = sample._replace(frames=torch.zeros_like(sample.frames))
+    assert torch.equal(model.network(dark).extra[ACTIVE_QUERIES], predictions.extra[ACTIVE_QUERIES])
+
+
+@pytest.mark.parametrize(
+    ("options", "losses", "message"),
+    [
+        ({"learns": "sounds", "config": GATED}, [PIXEL_CLASSES], r"loss.extra: expected only active_queries"),
+        ({"learns": "sounds", "config": {**GATED, "audio": "embedding"}}, [ACTIVE_QUERIES], r"needs config.audio"),
+    ],
+)
+def test_what_does_not_go_with_sounds_alone(options: dict[str, Any], losses: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        opened(query_classes=CLASSES, losses=losses, **options)
+
+
 def test_a_deaf_network_stays_as_it_is(tmp_path: Path) -> None:
     opened(seed=3).export(tmp_path / "deaf.safetensors", {})
     model = opened(debias="deaf", deaf=str(tmp_path / "deaf.safetensors"))

@@ -6,16 +6,20 @@ Conventions
     its mask is not empty: only then is it known whose pixels these are. All losses are scalars; 0 where nothing teaches.
 
     active_queries   the gate against the categories that sound ("active queries" of the paper: those of the classes found
-                     in the sound); queries without a category are always active.
-    quiet_gate       the gate closes for the forward process carried to its end: log-mels of noise of any level and spread.
+                     in the sound); queries without a category are always active. Where a clip has several, nobody says
+                     which of them sound in a given second: that is left to the masks.
+    quiet_gate       the gate closes for the forward process carried to its end: log-mels of noise of any level, colour and
+                     spread.
     biased           the biased branch against the masks of the frames in which something sounds: a visual prior that marks
                      what could sound, not a mere offset, and that does not learn to listen for silence.
-    visual_queries   without any sound, the query of the category in the picture marks its pixels, all others mark nothing.
+    visual_queries   whatever sounds, the query of the category in the picture marks its pixels, and no other query does.
+                     Outside the mask a silent object of the other query's category may stand: that counts less.
     pixel_classes    a linear layer, used in training alone, tells the category of a pixel from its mask features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,10 +35,15 @@ BIASED = "biased"
 VISUAL_QUERIES = "visual_queries"
 PIXEL_CLASSES = "pixel_classes"
 NAMES = (ACTIVE_QUERIES, QUIET_GATE, BIASED, VISUAL_QUERIES, PIXEL_CLASSES)
+OF_SOUNDS = (ACTIVE_QUERIES, QUIET_GATE)
 OF_THE_GATE = (ACTIVE_QUERIES, QUIET_GATE, VISUAL_QUERIES)
 
-# Levels and spreads of the noise, in the log-mel's unit: beyond those of VGGish log-mels of any recording.
-_LEVELS, _SPREAD = (-3.0, 3.0), 1.5
+# Levels, colours (half the difference of the outer bands, and of these from the middle) and spreads of the noise, in the
+# log-mel's unit: beyond those of VGGish log-mels of any recording.
+_LEVELS, _COLOUR, _SPREAD = (-3.0, 3.0), 1.5, 1.5
+_ELSEWHERE = 0.1
+# Of sounds that the gate is taught alone: the share that is mixed, and the change of level in nepers.
+_MIXED, _GAIN = 0.5, (-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,15 @@ class Teachable:
     mask: Tensor
 
 
+@dataclass(frozen=True)
+class Sounds:
+    """Sounds [N, 1, 96, 64], what is heard in them [N, 71], and of which of them that is exact, bool [N]."""
+
+    audio: Tensor
+    heard: Tensor
+    exact: Tensor
+
+
 def teachable(heard: Tensor, target: Tensor, size: tuple[int, int]) -> Teachable:
     """Return which of N' frames teach, given `heard` [N', 71] and targets uint8 [N', S, S]; masks at `size`, in 0..1."""
     frame = torch.nonzero((heard.sum(dim=1) == 1) & (target != 0).flatten(1).any(dim=1)).flatten()
@@ -53,9 +71,35 @@ def teachable(heard: Tensor, target: Tensor, size: tuple[int, int]) -> Teachable
     return Teachable(frame, heard[frame].argmax(dim=1), mask)
 
 
-def active_queries(gate_logits: Tensor, heard: Tensor, assignment: Tensor, categories: int) -> Tensor:
-    """Return the loss of gate logits [N, Q]; `assignment` [71, Q] says through which query a category speaks."""
-    return F.binary_cross_entropy_with_logits(gate_logits.float(), gate_of_labels(heard, assignment, categories))
+def active_queries(
+    gate_logits: Tensor, heard: Tensor, assignment: Tensor, categories: int, exact: Tensor | None = None
+) -> Tensor:
+    """Return the loss of gate logits [N, Q]; `assignment` [71, Q] says through which query a category speaks.
+
+    `exact` bool [N] marks the sounds of which all categories are known to sound; None: those of one at most.
+    """
+    wanted = gate_of_labels(heard, assignment, categories)
+    exact = heard.sum(dim=1) <= 1 if exact is None else exact
+    unsure = ~exact.unsqueeze(1) & (wanted > 0)
+    unsure[:, categories:] = False
+    each = F.binary_cross_entropy_with_logits(gate_logits.float(), wanted, reduction="none")
+    return each[~unsure].mean()
+
+
+def mix_sounds(audio: Tensor, heard: Tensor, seed: int) -> Sounds:
+    """Return the sounds [N, 1, 96, 64] at other levels, half of them mixed with another one of them.
+
+    Only sounds of one category at most are mixed, so that it is known what is heard. Log-mels are mixed as if magnitudes
+    added up, which is what they do on average up to a constant.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    known = heard.sum(dim=1) <= 1
+    other = torch.randperm(len(audio), generator=generator).to(audio.device)
+    chosen = (torch.rand(len(audio), generator=generator) < _MIXED).to(audio.device) & known & known[other]
+    level = torch.empty(len(audio), 1, 1, 1).uniform_(*_GAIN, generator=generator).to(audio.device)
+    first, second = audio + level, audio[other]
+    mixed = torch.where(chosen.view(-1, 1, 1, 1), torch.logaddexp(first, second), first)
+    return Sounds(mixed, torch.where(chosen.unsqueeze(1), torch.maximum(heard, heard[other]), heard), known)
 
 
 def gate_of_labels(heard: Tensor, assignment: Tensor, categories: int) -> Tensor:
@@ -67,29 +111,39 @@ def gate_of_labels(heard: Tensor, assignment: Tensor, categories: int) -> Tensor
 
 def quiet_gate(network: M2FNetwork, audio: Tensor, categories: int, seed: int) -> Tensor:
     """Return the loss of the gate on noise shaped like the log-mels `audio` [N, 1, 96, 64]."""
-    generator = torch.Generator().manual_seed(seed)
-    level = torch.empty(len(audio), 1, 1, 1).uniform_(*_LEVELS, generator=generator)
-    spread = torch.empty(len(audio), 1, 1, 1).uniform_(0, _SPREAD, generator=generator)
-    noise = level + spread * torch.randn(audio.shape, generator=generator)
+    noise = coloured_noise(audio.shape, torch.Generator().manual_seed(seed))
     gate_logits = gate_logits_of(network, network.embed_audio(noise.to(audio.device)))
     wanted = torch.zeros_like(gate_logits)
     wanted[:, categories:] = 1
     return F.binary_cross_entropy_with_logits(gate_logits, wanted)
 
 
-def visual_queries(network: M2FNetwork, encoded: EncodedFrames, frames: Teachable, assignment: Tensor) -> Tensor:
-    """Return the loss of the queries' masks without any prompt, on the pictures of `frames`."""
+def coloured_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Return log-mels of noise, `shape` [N, 1, 96, 64]: each of one level, colour and spread."""
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.empty(shape[0], 1, 1, 1).uniform_(low, high, generator=generator)
+
+    band = torch.linspace(-1, 1, shape[-1])
+    tilt, bow = uniform(-_COLOUR, _COLOUR) * band, uniform(-_COLOUR, _COLOUR) * (band**2 - 0.5)
+    level, spread = uniform(*_LEVELS), uniform(0, _SPREAD)
+    return level + tilt + bow + spread * torch.randn(tuple(shape), generator=generator)
+
+
+def visual_queries(masks: Tensor, frames: Teachable, assignment: Tensor) -> Tensor:
+    """Return the loss of query masks [N', Q, h, w] on the pictures of `frames`; `assignment` as in `active_queries`."""
     categories = int(assignment.any(dim=0).sum())
     wanted = assignment[frames.category][:, :categories] > 0
     known = wanted.any(dim=1)
     if not known.any():
-        return encoded.mask_features.sum() * 0
-    index = frames.frame[known]
-    chosen = EncodedFrames(tuple(level[index] for level in encoded.levels), encoded.mask_features[index])
-    masks = network.decode(chosen, None).masks[:, :categories].float()
-    right, wrong, target = masks[wanted[known]], masks[~wanted[known]], frames.mask[known]
+        return masks.sum() * 0
+    chosen, target = masks[frames.frame[known], :categories].float(), frames.mask[known]
+    right = chosen[wanted[known]]
     found = F.binary_cross_entropy_with_logits(right, target) + dice_of_frames(torch.sigmoid(right), target).mean()
-    return found + F.binary_cross_entropy_with_logits(wrong, torch.zeros_like(wrong))
+    others = ~wanted[known]
+    wrong = F.softplus(chosen[others])
+    weight = (target + _ELSEWHERE * (1 - target)).unsqueeze(1).expand_as(chosen)[others]
+    return found + (wrong * weight).sum() / weight.sum()
 
 
 def pixel_classes(head: nn.Module, encoded: EncodedFrames, frames: Teachable) -> Tensor:

@@ -3,8 +3,9 @@
 Conventions
     Frames are square, `image_size` pixels. The backbone is a Swin of four stages, the pixel decoder and the masked decoder
     share one width, `hidden_dim`. `decoder_layers` counts the prediction before the first layer, as transformers does.
-    Readouts: "queries" sums the gated query masks (bundled binary models); "foreground" weights them by the chance of
-    classes 1..21 as the published S4/MS3 code does; "semantic" scores `readout_labels` classes (AVSS).
+    Readouts: "queries" sums the gated query masks; "union" adds up their odds, so that a closed query says no instead of
+    nothing; "foreground" weights them by the chance of classes 1..21 as the published S4/MS3 code does; "semantic" scores
+    `readout_labels` classes (AVSS).
     Query gates: "all" keeps every query active; "learned" weighs each by how likely the sound speaks through it; "hard"
     switches it on or off by that, as class files do.
 """
@@ -20,7 +21,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from avsrobust.errors import AdapterError, did_you_mean
 
 AudioFeatures = Literal["log_mel", "embedding"]
-Readout = Literal["queries", "foreground", "semantic"]
+Readout = Literal["queries", "union", "foreground", "semantic"]
 QueryGate = Literal["all", "learned", "hard"]
 
 EMBEDDING_SIZE = 128
@@ -88,7 +89,11 @@ class M2FConfig:
         for stage, heads in enumerate(self.num_heads):
             _require(self.embed_dim * 2**stage % heads == 0, "num_heads", "divisors of the widths of the stages")
         _require(self.readout_labels <= self.num_labels, "readout_labels", "no more than num_labels")
-        _require(self.readout == "queries" or self.readout_labels > 1, "readout_labels", "a background and a class")
+        _require(
+            self.readout in ("queries", "union") or self.readout_labels > 1,
+            "readout_labels",
+            "a background and a class",
+        )
 
     @property
     def semantic(self) -> bool:
@@ -142,7 +147,7 @@ PUBLISHED = M2FConfig(
 
 def with_readout(config: M2FConfig, readout: Readout) -> M2FConfig:
     """Return `config` with another head, and the classes which that one reads."""
-    labels = {"queries": 1, "foreground": FOREGROUND_LABELS, "semantic": SEMANTIC_LABELS}[readout]
+    labels = {"queries": 1, "union": 1, "foreground": FOREGROUND_LABELS, "semantic": SEMANTIC_LABELS}[readout]
     return replace(config, readout=readout, readout_labels=labels)
 
 

@@ -69,12 +69,17 @@ class NoisyAudio:
 
 @dataclass(frozen=True)
 class AllQueries:
-    """The biased branch hears the same sound with every query switched on: attention to intensity, not to meaning."""
+    """The biased branch has every query switched on: attention to what could sound, not to what does.
+
+    It hears `sound` [N, H] in place of the clean branch's own, where it is given.
+    """
+
+    sound: Tensor | None = None
 
     def branch(self, audio: Tensor, gate: Tensor) -> Branch:
         """Return the branch in which all queries are active."""
         opened = torch.ones_like(gate)
-        return Branch(prompt_queries(audio, opened), opened)
+        return Branch(prompt_queries(audio if self.sound is None else self.sound, opened), opened)
 
     def finish(self, logits: Tensor) -> Tensor:
         """Return `logits`, which are contrasted already."""

@@ -18,6 +18,9 @@ from torch.nn import functional as F
 
 from model_adapters.m2f.config import M2FConfig
 
+# Of a closed gate: its query's odds count for a millionth, and its logarithm stays finite.
+_CLOSED = 1e-6
+
 
 class QueryLogits(NamedTuple):
     """The decoder's answer per query: class logits [N, Q, C + 1] and mask logits [N, Q, h, w]."""
@@ -54,11 +57,14 @@ def contrast(clean: Tensor, biased: Tensor) -> Tensor:
 
 
 def sounding_map(config: M2FConfig, queries: QueryLogits, gate: Tensor) -> Tensor:
-    """Return logits [N, h, w]: the sum of the gated query masks, each weighted by its chance of being an object.
+    """Return logits [N, h, w]: what the active queries say together.
 
-    The weight is 1 for readout "queries"; for "foreground" the softmax over the first `readout_labels` classes and "no
-    object", summed over all but class 0 (the background).
+    Readout "queries": the sum of their masks' logits. "union": the logarithm of the sum of their odds, so that one query
+    that says yes is enough, and without any active query the answer is no. "foreground": the sum, each weighted by the
+    softmax over the first `readout_labels` classes and "no object", summed over all but class 0 (the background).
     """
+    if config.readout == "union":
+        return torch.logsumexp(queries.masks.float() + gate.float().clamp(min=_CLOSED).log()[..., None, None], dim=1)
     weight = gate
     if config.readout == "foreground":
         weight = gate * class_chances(queries.classes, config.readout_labels)[..., 1:].sum(-1)

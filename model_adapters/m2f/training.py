@@ -6,13 +6,15 @@ Conventions
     for debias "deaf"; `query_classes`, for a learned query gate: the category of query 0, 1, .. (default: the 70 of
     AVSBench-semantic); queries beyond these are always active and hold the background.
     The family's own losses (auxiliary.py) are weighed under `loss.extra`; only what is weighed is computed.
+    `learns: sounds` trains what hears, and the gate, by the sounds alone: a start for the others, as the published models
+    start from a VGGish that knows AudioSet. Its masks are those of a network that has seen nothing.
     A hard gate is given by the labels in training, and by what the gate has learned of them (`active_queries`) afterwards.
     In training the noise step is uniform over 0..99, in evaluation it is the last (bias_in_AVS, train.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -42,6 +44,7 @@ class M2FOptions:
     """A recipe's `model.options`."""
 
     size: Literal["toy", "published"] = "toy"
+    learns: Literal["masks", "sounds"] = "masks"
     config: dict[str, Any] = field(default_factory=dict)
     debias: Literal["none", "noise", "all_queries", "deaf"] = "none"
     deaf: str | None = None
@@ -129,6 +132,15 @@ class _Step(nn.Module):
 
     def forward(self, batch: Batch) -> Predictions:
         """Return the predictions of the batch's scored frames."""
+        return self._hear(batch) if self._options.learns == "sounds" else self._see_and_hear(batch)
+
+    def _hear(self, batch: Batch) -> Predictions:
+        sounds = auxiliary.mix_sounds(batch.audio[batch.scored], batch.heard[batch.scored], batch.seed)
+        sound = self.network.embed_audio(sounds.audio)
+        extra = self._of_gate(sounds, sound, batch.seed)
+        return Predictions(sound.new_zeros(len(sound), 1, 1), sound, None, extra)
+
+    def _see_and_hear(self, batch: Batch) -> Predictions:
         network, scored = self.network, batch.scored
         # Each picture passes backbone and pixel decoder once, whatever the number of sounds it is asked with.
         pictures = prepare_frames(batch.frames[scored[: len(batch.frames)]], network.config.image_size)
@@ -136,12 +148,14 @@ class _Step(nn.Module):
         own = network.encode(pictures)
         encoded = _take(own, place)
         sound = network.embed_audio(batch.audio[scored])
-        contrast = self._contrast(pictures[place], encoded, batch.seed)
+        contrast = self._contrast(pictures[place], encoded, sound, batch.seed)
         queries, gates = network.ask(encoded, sound, self._known_gate(batch), contrast)
         logits = read_out(network.config, queries, gates)
         if contrast is not None:
             logits = contrast.finish(logits)
-        extra = self._of_gate(batch, sound) | self._of_picture(batch, own)
+        heard = batch.heard[scored]
+        sounds = auxiliary.Sounds(batch.audio[scored], heard, heard.sum(dim=1) <= 1)
+        extra = self._of_gate(sounds, sound, batch.seed) | self._of_picture(batch, own, queries[1:])
         if auxiliary.BIASED in self._losses:
             extra[auxiliary.BIASED] = self._biased(batch, queries, gates)
         return Predictions(logits, sound, encoded.mask_features.mean(dim=(2, 3)), extra)
@@ -153,7 +167,7 @@ class _Step(nn.Module):
         categories = len(self._options.query_classes)
         return auxiliary.gate_of_labels(batch.heard[batch.scored], self.assignment, categories)
 
-    def _contrast(self, pixels: Tensor, encoded: EncodedFrames, seed: int) -> Contrast | None:
+    def _contrast(self, pixels: Tensor, encoded: EncodedFrames, sound: Tensor, seed: int) -> Contrast | None:
         kind = self._options.debias
         if kind == "noise":
             # On the CPU, so that a seed means the same noise on every machine.
@@ -162,7 +176,9 @@ class _Step(nn.Module):
             noise = torch.randn(len(pixels), self.network.config.hidden_dim, generator=generator)
             return NoisyAudio(alpha_bars()[steps].to(pixels.device), noise.to(pixels.device))
         if kind == "all_queries":
-            return AllQueries()
+            # The sound of any other item: what all queries mark together must not hang on what is heard.
+            order = torch.randperm(len(sound), generator=torch.Generator().manual_seed(seed))
+            return AllQueries(sound[order.to(sound.device)])
         return None if kind == "none" else DeafModel(self._ask_deaf(pixels, encoded.mask_features.shape[-1]))
 
     @torch.no_grad()
@@ -172,25 +188,30 @@ class _Step(nn.Module):
         opened = pixels.new_ones(len(pixels), deaf.config.num_queries)
         return resize(read_out(deaf.config, [queries], [opened]).float(), (side, side))
 
-    def _of_gate(self, batch: Batch, sound: Tensor) -> dict[str, Tensor]:
+    def _of_gate(self, sounds: auxiliary.Sounds, projected: Tensor, seed: int) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         categories = len(self._options.query_classes)
         if auxiliary.ACTIVE_QUERIES in self._losses:
-            gate = auxiliary.gate_logits_of(self.network, sound)
-            heard = batch.heard[batch.scored]
-            losses[auxiliary.ACTIVE_QUERIES] = auxiliary.active_queries(gate, heard, self.assignment, categories)
+            losses[auxiliary.ACTIVE_QUERIES] = auxiliary.active_queries(
+                auxiliary.gate_logits_of(self.network, projected),
+                sounds.heard,
+                self.assignment,
+                categories,
+                sounds.exact,
+            )
         if auxiliary.QUIET_GATE in self._losses:
-            audio = batch.audio[batch.scored]
-            losses[auxiliary.QUIET_GATE] = auxiliary.quiet_gate(self.network, audio, categories, batch.seed)
+            losses[auxiliary.QUIET_GATE] = auxiliary.quiet_gate(self.network, sounds.audio, categories, seed)
         return losses
 
-    def _of_picture(self, batch: Batch, own: EncodedFrames) -> dict[str, Tensor]:
+    def _of_picture(self, batch: Batch, own: EncodedFrames, biased: Sequence[QueryLogits]) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         count, size = len(own.mask_features), (own.mask_features.shape[-2], own.mask_features.shape[-1])
         heard, target = batch.heard[batch.scored][:count], batch.scored_target[:count]
         frames = auxiliary.teachable(heard, target, size)
         if auxiliary.VISUAL_QUERIES in self._losses:
-            losses[auxiliary.VISUAL_QUERIES] = auxiliary.visual_queries(self.network, own, frames, self.assignment)
+            # Asked without any sound where no biased branch has asked all queries with another one.
+            asked = biased[0].masks[:count] if biased else self.network.decode(own, None).masks
+            losses[auxiliary.VISUAL_QUERIES] = auxiliary.visual_queries(asked, frames, self.assignment)
         if self.pixel_head is not None:
             losses[auxiliary.PIXEL_CLASSES] = auxiliary.pixel_classes(self.pixel_head, own, frames)
         return losses
@@ -217,6 +238,12 @@ def _config(options: M2FOptions, start: Path | None, where: str) -> M2FConfig:
 
 
 def _check(options: M2FOptions, config: M2FConfig, where: str, losses: Collection[str]) -> None:
+    if options.learns == "sounds" and not set(losses) <= set(auxiliary.OF_SOUNDS):
+        raise RecipeError(
+            f"{where}: key loss.extra: expected only {' and '.join(auxiliary.OF_SOUNDS)} with learns: sounds"
+        )
+    if options.learns == "sounds" and config.audio != "log_mel":
+        raise RecipeError(f"{where}: key model.options.learns: 'sounds' needs config.audio: log_mel")
     for name in losses:
         if name in auxiliary.OF_THE_GATE and config.query_gate == "all":
             raise RecipeError(f"{where}: key loss.extra.{name}: needs model.options.config.query_gate: learned or hard")
@@ -235,8 +262,8 @@ def _check(options: M2FOptions, config: M2FConfig, where: str, losses: Collectio
             f"{where}: key model.options.debias: 'all_queries' is the opposite of a gate; expected "
             "config.query_gate: learned or hard"
         )
-    # Against a visual prior, closed queries mean no; without one, an active query must hold the background.
-    spare = 0 if options.debias in ("all_queries", "deaf") else 1
+    # Against a visual prior, or where odds add up, closed queries mean no; else an active query must hold the background.
+    spare = 0 if config.readout == "union" or options.debias in ("all_queries", "deaf") else 1
     if config.query_gate != "all" and len(options.query_classes) + spare > config.num_queries:
         raise RecipeError(
             f"{where}: key model.options.query_classes: found {len(options.query_classes)} categories for "

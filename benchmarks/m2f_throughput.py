@@ -1,0 +1,197 @@
+"""Clips per second of the debiased Mask2Former, in evaluation and in training, and what share of the device that uses.
+
+Random weights, random pictures and sounds in memory: what is measured is the model behind the adapter (`encode_frames` once,
+`segment_rows` for each of four conditions, clean and biased branch, results copied back) and the step of training (losses,
+backward, AdamW). The share is the matrix operations that torch counts in one call (convolutions, products and attention; twice
+their multiplications), per second, over those of a large square product of the same precision, measured in the same run.
+
+    python benchmarks/m2f_throughput.py --device cuda --bfloat16
+    python benchmarks/m2f_throughput.py --toy --clips 2 --items 4 --repeat 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from avsrobust.adapters.base import Adapter, RowView
+from avsrobust.datasets.taxonomy import AVSS_CLASSES
+from avsrobust.training.losses import mask_losses
+from avsrobust.training.model import Batch
+from avsrobust.training.recipe import LossPart
+from model_adapters.m2f.training import M2FTraining
+
+CONDITIONS = ("clean", "silence", "noise", "offscreen")
+SECONDS = 5
+FRAME_SIDE = 224
+_SIDE_OF_PRODUCT = {"cuda": 8192, "cpu": 1024}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how precisely it is measured; `repeat`: timed calls, of which the median counts."""
+
+    device: torch.device
+    bfloat16: bool
+    repeat: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type in which products are taken."""
+        return torch.bfloat16 if self.bfloat16 else torch.float32
+
+    def precision(self) -> AbstractContextManager[object]:
+        """Return the context that asks for this precision."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bfloat16 else nullcontext()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One call: median seconds, and the matrix operations counted in it."""
+
+    seconds: float
+    operations: float
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--toy", action="store_true", help="the size of the bundled weights instead of the published one"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--clips", type=int, default=8, help="clips of five frames in a batch of the evaluation")
+    parser.add_argument("--items", type=int, default=32, help="frames in a batch of the training")
+    parser.add_argument("--repeat", type=int, default=10)
+    arguments = parser.parse_args()
+    setting = Setting(torch.device(arguments.device), arguments.bfloat16, arguments.repeat)
+    model = _open(arguments.toy, setting.device)
+    peak = _product(setting)
+    print(f"{_name(setting.device)}, {setting.dtype}, torch {torch.__version__}")
+    print(f"a square product: {peak / 1e12:.2f} TFLOP/s")
+    model.network.eval()
+    adapter = model.adapter(setting.device)
+    evaluation = _measure(lambda: _evaluate(adapter, arguments.clips, setting), setting)
+    _tell("evaluation, 4 conditions x 2 branches", evaluation, arguments.clips, "clips", peak)
+    training = _measure(_training_step(model, arguments.items, setting), setting)
+    _tell("training, clean and biased branch", training, arguments.items, "frames", peak)
+    if setting.device.type == "cuda":
+        print(f"most memory in use: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+    return 0
+
+
+def _open(toy: bool, device: torch.device) -> M2FTraining:
+    size = {"size": "toy"} if toy else {"size": "published", "config": {"readout": "foreground", "readout_labels": 22}}
+    model = M2FTraining.open({**size, "debias": "noise"}, None, seed=0, where="benchmark")
+    model.network.to(device)
+    return model
+
+
+def _evaluate(adapter: Adapter, clips: int, setting: Setting) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (clips, SECONDS, 3, FRAME_SIDE, FRAME_SIDE), dtype=torch.uint8, generator=generator)
+    shape = (1, 96, 64) if adapter.audio.kind == "log_mel" else (128,)
+    sound = torch.randn(clips, SECONDS, *shape, generator=generator)
+    with setting.precision():
+        encoded = adapter.encode_frames(frames)
+        return [adapter.segment_rows(encoded, sound, _rows(clips, name)).cpu() for name in CONDITIONS]
+
+
+def _rows(clips: int, condition: str) -> list[RowView]:
+    polarity = "positive" if condition == "clean" else "negative"
+    target, has_mask = torch.zeros(SECONDS, 1, 1, dtype=torch.bool), torch.ones(SECONDS, dtype=torch.bool)
+    return [
+        RowView("s4", "test", str(clip), condition, polarity, None, clip, target, has_mask) for clip in range(clips)
+    ]
+
+
+def _training_step(model: M2FTraining, items: int, setting: Setting) -> Callable[[], None]:
+    batch = _batch(model, items)
+    network = model.network
+    optimizer = torch.optim.AdamW([part for part in network.parameters() if part.requires_grad], lr=1e-4)
+
+    def step() -> None:
+        network.train()
+        optimizer.zero_grad()
+        sent = batch.to(setting.device)
+        with setting.precision():
+            logits = network(sent).logits
+        torch.stack(list(mask_losses(logits, sent.scored_target, LossPart()).values())).sum().backward()
+        optimizer.step()
+
+    return step
+
+
+def _batch(model: M2FTraining, items: int) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    side = model.image_size
+    shape = (1, 96, 64) if model.audio.kind == "log_mel" else (128,)
+    return Batch(
+        frames=torch.randint(0, 256, (items, 1, 3, side, side), dtype=torch.uint8, generator=generator),
+        picture=torch.arange(items),
+        audio=torch.randn(items, 1, *shape, generator=generator),
+        target=torch.randint(0, 2, (items, 1, side, side), dtype=torch.uint8, generator=generator),
+        scored=torch.ones(items, 1, dtype=torch.bool),
+        positive=torch.ones(items),
+        weight=torch.ones(items),
+        heard=torch.zeros(items, 1, len(AVSS_CLASSES)),
+        seed=0,
+    )
+
+
+def _product(setting: Setting) -> float:
+    """Return the matrix operations per second of one large square product."""
+    side = _SIDE_OF_PRODUCT.get(setting.device.type, 1024)
+    one, other = (torch.randn(side, side, device=setting.device, dtype=setting.dtype) for _ in range(2))
+    return 2 * side**3 / _median_seconds(lambda: one @ other, setting)
+
+
+def _measure(call: Callable[[], object], setting: Setting) -> Measured:
+    seconds = _median_seconds(call, setting)
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return Measured(seconds, float(counter.get_total_flops()))
+
+
+def _median_seconds(call: Callable[[], object], setting: Setting) -> float:
+    times = []
+    for _ in range(setting.repeat + 2):
+        _wait(setting.device)
+        start = time.perf_counter()
+        call()
+        _wait(setting.device)
+        times.append(time.perf_counter() - start)
+    # The first two pay for kernels and memory.
+    return statistics.median(times[2:])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} thread(s)"
+
+
+def _tell(what: str, measured: Measured, count: int, unit: str, peak: float) -> None:
+    rate = measured.operations / measured.seconds
+    print(
+        f"{what}: {count / measured.seconds:.2f} {unit}/s  ({measured.operations / count / 1e9:.1f} GFLOP each, "
+        f"{rate / 1e12:.2f} TFLOP/s, {rate / peak:.1%} of the product)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

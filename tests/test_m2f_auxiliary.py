@@ -1,0 +1,112 @@
+"""The family's own losses, against closed forms and loops."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from model_adapters.m2f.auxiliary import (
+    Teachable,
+    active_queries,
+    coloured_noise,
+    mix_sounds,
+    visual_queries,
+)
+
+DOG, CAT, MAN = 5, 7, 9
+# Three categories speak through queries 0, 1, 2; query 3 has none.
+ASSIGNMENT = torch.zeros(71, 4)
+ASSIGNMENT[DOG, 0] = ASSIGNMENT[CAT, 1] = ASSIGNMENT[MAN, 2] = 1
+SILENCE = math.log(0.01)
+
+
+def heard_of(*categories: tuple[int, ...]) -> torch.Tensor:
+    heard = torch.zeros(len(categories), 71)
+    for row, named in enumerate(categories):
+        heard[row, list(named)] = 1
+    return heard
+
+
+def test_of_several_categories_only_the_absent_ones_teach_the_gate() -> None:
+    logits = torch.zeros(2, 4, requires_grad=True)
+    active_queries(logits, heard_of((DOG,), (DOG, CAT)), ASSIGNMENT, 3).backward()
+    assert logits.grad is not None
+    assert torch.sign(logits.grad).tolist() == [[-1, 1, 1, -1], [0, 0, 1, -1]]
+    logits.grad = None
+    exact = torch.tensor([True, True])
+    active_queries(logits, heard_of((DOG,), (DOG, CAT)), ASSIGNMENT, 3, exact).backward()
+    assert torch.sign(logits.grad).tolist() == [[-1, 1, 1, -1], [-1, -1, 1, -1]]
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_mixed_sounds_are_louder_and_keep_their_categories(seed: int) -> None:
+    audio = torch.full((6, 1, 96, 64), SILENCE)
+    for row in range(5):
+        audio[row, ..., 10 * row : 10 * row + 5] = 2.0
+    heard = heard_of((DOG,), (CAT,), (MAN,), (DOG, CAT), (DOG,), ())
+    mixed = mix_sounds(audio, heard, seed)
+    again = mix_sounds(audio, heard, seed)
+    assert torch.equal(mixed.audio, again.audio)
+    assert torch.equal(mixed.heard, again.heard)
+    assert mixed.exact.tolist() == [True, True, True, False, True, True]
+    bands = torch.stack([mixed.audio[:, 0, 0, 10 * row] > 0.5 for row in range(5)], dim=1)
+    for row in range(6):
+        loud = set(bands[row].nonzero().flatten().tolist())
+        # Its own band stays, and at most one other comes with the category that belongs to it.
+        assert row == 5 or row in loud
+        assert len(loud - {row}) <= 1
+        expected = heard[row].clone()
+        for other in loud - {row}:
+            assert other != 3
+            expected = torch.maximum(expected, heard[other])
+        assert torch.equal(mixed.heard[row], expected)
+
+
+def test_some_sounds_are_mixed_and_some_are_not() -> None:
+    heard = torch.zeros(200, 71)
+    heard[torch.arange(200), torch.arange(200) % 70 + 1] = 1
+    mixed = mix_sounds(torch.full((200, 1, 96, 64), SILENCE), heard, 3)
+    share = float((mixed.heard.sum(dim=1) == 2).float().mean())
+    assert 0.3 < share < 0.7
+
+
+def test_coloured_noise_goes_beyond_white_noise_in_level_and_colour() -> None:
+    noise = coloured_noise((400, 1, 96, 64), torch.Generator().manual_seed(0))
+    of_band = noise.mean(dim=(1, 2))
+    level = of_band.mean(dim=1)
+    slope = of_band[:, 48:].mean(dim=1) - of_band[:, :16].mean(dim=1)
+    # White noise at full scale: mean 2.33, bands from 1.2 to 3.3 (vggish_log_mel of uniform noise in [-1, 1)).
+    assert float(level.min()) < -2
+    assert float(level.max()) > 2.4
+    assert float(slope.min()) < -1.5
+    assert float(slope.max()) > 1.5
+    assert torch.equal(noise, coloured_noise((400, 1, 96, 64), torch.Generator().manual_seed(0)))
+
+
+def test_visual_queries_is_the_slow_sum() -> None:
+    generator = torch.Generator().manual_seed(1)
+    masks = 3 * torch.randn(3, 4, 2, 2, generator=generator)
+    target = torch.tensor([[[1.0, 0.0], [0.5, 0.0]], [[0.0, 1.0], [0.0, 0.0]]])
+    frames = Teachable(torch.tensor([2, 0]), torch.tensor([CAT, DOG]), target)
+    found, dice, wrong, weights = [], [], 0.0, 0.0
+    for frame, right, mask in ((2, 1, target[0]), (0, 0, target[1])):
+        chance = torch.sigmoid(masks[frame, right])
+        found.append(F.binary_cross_entropy(chance, mask))
+        dice.append(1 - (2 * (chance * mask).sum() + 1) / (chance.sum() + mask.sum() + 1))
+        for query in {0, 1, 2} - {right}:
+            weight = mask + 0.1 * (1 - mask)
+            wrong += float((weight * -torch.log(1 - torch.sigmoid(masks[frame, query]))).sum())
+            weights += float(weight.sum())
+    expected = float(sum(found) / 2 + sum(dice) / 2) + wrong / weights
+    assert float(visual_queries(masks, frames, ASSIGNMENT)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_visual_queries_of_no_known_category() -> None:
+    frames = Teachable(torch.tensor([0]), torch.tensor([30]), torch.ones(1, 2, 2))
+    assert float(visual_queries(torch.ones(1, 4, 2, 2), frames, ASSIGNMENT)) == 0
