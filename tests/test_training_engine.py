@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -179,3 +180,42 @@ def test_learning_rates() -> None:
     assert learning_rate(part, 50, 100) == pytest.approx(0.5)
     assert learning_rate(part, 99, 100) < 0.01
     assert learning_rate(OptimizerPart(lr=1.0, schedule="constant"), 99, 100) == 1.0
+
+
+def test_two_processes_do_what_one_does_in_two_parts(
+    toy_builds: Path, tiny_recipe: WriteRecipe, tmp_path: Path
+) -> None:
+    run_part = {"steps": 4, "batch_size": 4, "validate_every": 4, "validate_clips": 1, "checkpoint_every": 2}
+    shared = tiny_recipe("shared", run=run_part)
+    parts = tiny_recipe("parts", run={**run_part, "accumulate": 2})
+    # On the CPU `accelerate launch` starts one process; what it uses for several GPUs is this.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
+    one, two = (command(recipe, toy_builds, tmp_path / recipe.stem, "--device=cpu") for recipe in (parts, shared))
+    for arguments in (one, [*launch, *two[1:]]):
+        done = subprocess.run(
+            arguments,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("best.safetensors") == 1
+    assert "in 2 process(es) on cpu" in done.stderr
+    mine, theirs = weights(tmp_path / "parts", 4), weights(tmp_path / "shared", 4)
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        torch.testing.assert_close(theirs[name], mine[name], atol=1e-5, rtol=1e-4, msg=name)
+    logs = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("parts", "shared")]
+    assert len(logs[0]) == len(logs[1]) == 5
+    for expected, found in zip(*(log[1:] for log in logs), strict=True):
+        assert [float(value) for value in found.split(",")] == pytest.approx(
+            [float(value) for value in expected.split(",")], rel=1e-3
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
