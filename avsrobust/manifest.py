@@ -23,10 +23,12 @@ import pyarrow.parquet as pq
 from avsrobust import __version__
 from avsrobust.errors import ManifestError
 from avsrobust.files import atomic_path, is_safe_relative, resolve_inside
+from avsrobust.parquet import Kind
 
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.parquet"
 DATA_ROOT_LINK = "data_root"
+_KIND = Kind(ManifestError, "a manifest made by 'avsrobust build'", "build")
 DATA_PREFIX = "data:"
 ENVIRONMENT_DATA_ROOT = "AVSROBUST_DATA"
 POSITIVE = "positive"
@@ -247,18 +249,9 @@ def load_manifest(path: Path | str) -> Manifest:
     path = Path(path)
     if path.is_dir():
         path = path / MANIFEST_NAME
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise ManifestError(f"{path}: not found; expected a manifest made by 'avsrobust build'") from error
-    except (OSError, pa.ArrowException) as error:
-        raise ManifestError(
-            f"{path}: cannot be read as parquet; expected a manifest made by 'avsrobust build'; build again"
-        ) from error
+    table = _KIND.read(path)
     info = _info(path, table.schema.metadata or {})
-    missing = [name for name in SCHEMA.names if name not in table.column_names]
-    if missing:
-        raise ManifestError(f"{path}: has no column {', '.join(missing)}; build again with this version of avsrobust")
+    _KIND.require_columns(path, table, SCHEMA.names)
     columns = {name: table.column(name).to_pylist() for name in SCHEMA.names}
     rows = tuple(
         Row(**{name: _frozen(columns[name][index]) for name in SCHEMA.names}) for index in range(table.num_rows)

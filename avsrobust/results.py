@@ -31,10 +31,12 @@ from avsrobust.files import atomic_path, write_text
 from avsrobust.metrics.classes import COUNTS as CLASS_COUNTS
 from avsrobust.metrics.classes import ClassStatistics, take_classes
 from avsrobust.metrics.frames import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.parquet import Kind
 
 RESULTS_VERSION = 1
 SCORES_NAME = "scores.parquet"
 RUN_NAME = "run.json"
+_KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
 COUNT_COLUMNS = ("pixels", "target_pixels", "tp_050", "fp_050", "tp_040", "fp_040")
 HISTOGRAM_COLUMNS = ("inside", "outside")
 SORT_COLUMNS = ["split", "clip_id", "condition", "level", "frame"]
@@ -147,18 +149,9 @@ def read_scores(path: Path | str) -> Scores:
     path = Path(path)
     if path.is_dir():
         path = path / SCORES_NAME
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise ResultsError(f"{path}: not found; expected results made by 'avsrobust evaluate'") from error
-    except (OSError, pa.ArrowException) as error:
-        raise ResultsError(
-            f"{path}: cannot be read as parquet; expected results made by 'avsrobust evaluate'; evaluate again"
-        ) from error
+    table = _KIND.read(path)
     info = _info(path, table.schema.metadata or {})
-    missing = [name for name in SCHEMA.names if name not in table.column_names]
-    if missing:
-        raise ResultsError(f"{path}: has no column {', '.join(missing)}; evaluate again with this version of avsrobust")
+    _KIND.require_columns(path, table, SCHEMA.names)
     counts = {name: table.column(name).to_numpy().astype(np.int64) for name in COUNT_COLUMNS}
     histograms = {name: _histogram(table.column(name), table.num_rows) for name in HISTOGRAM_COLUMNS}
     index = table.select(INDEX_COLUMNS).to_pandas()
