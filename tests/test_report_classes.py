@@ -19,8 +19,8 @@ from avsrobust.adapters.yardsticks import Empty, Oracle, VisualPrior
 from avsrobust.errors import OptionError, ResultsError
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.metrics import SEMANTIC_PROTOCOLS, class_statistics, semantic_scores
-from avsrobust.report.columns import CSV_COLUMNS
-from avsrobust.report.compare import compare, render_comparison
+from avsrobust.report.columns import CSV_COLUMNS, METRICS
+from avsrobust.report.compare import compare, comparison_json, render_comparison
 from avsrobust.report.evaluations import evaluation
 from avsrobust.report.formats import FORMATS, render
 from avsrobust.report.report import report
@@ -226,9 +226,53 @@ def test_latex_names_the_task(oracle: Scores, binary: Scores) -> None:
     assert content.count(r"\begin{tabular}") == 2
 
 
-def test_comparing_says_that_classes_are_not_compared(oracle: Scores, deaf: Scores, binary: Scores) -> None:
-    assert "scored as sounding or not" in render_comparison(compare(oracle, deaf, samples=10))
-    assert "sounding or not" not in render_comparison(compare(binary, replace(binary), samples=10))
+@pytest.mark.parametrize("protocol", SEMANTIC_PROTOCOLS)
+def test_comparing_by_class_shows_the_reports_own_numbers(make_scores: Make, deaf: Scores, protocol: str) -> None:
+    wrong = with_classes(make_scores("oracle", dataset="avss"), lambda condition: condition != "noise", wrong=70)
+    comparison = compare(wrong, deaf, protocol, samples=20)
+    assert comparison.task == "semantic"
+    (split,) = comparison.splits
+    table = build_table([wrong, deaf], [protocol])
+    scores = [next(line.score for line in table.lines if line.subject.model == name) for name in ("oracle", "net")]
+    shown = {entry.statistic: [entry.a, entry.b] for entry in split.differences}
+    for name in METRICS:
+        assert shown[name] == pytest.approx([score.columns()[name] for score in scores], abs=1e-12)
+    assert shown["mIoU-"] == pytest.approx([score.miou_negative for score in scores], abs=1e-12)
+    text = render_comparison(comparison)
+    assert f"avss, protocol {protocol}, by class, 20 resamples" in text
+    assert f"means over classes {SEMANTIC_PROTOCOLS[protocol].headline}" in text
+    assert json.loads(comparison_json(comparison))["task"] == "semantic"
+
+
+def test_comparing_takes_the_finest_task_that_both_have(oracle: Scores, deaf: Scores, binary: Scores) -> None:
+    for pair, task in (((oracle, deaf), None), ((oracle, deaf), "semantic")):
+        assert compare(*pair, samples=10, task=task).task == "semantic"
+    asked = render_comparison(compare(oracle, deaf, samples=10, task="binary"))
+    assert "sounding or not, 10 resamples" in asked
+    assert "classes are not compared" in asked
+    mixed = compare(oracle, binary, samples=10)
+    assert mixed.task == "binary"
+    assert "classes, which only one of the two has, are not compared" in render_comparison(mixed)
+    assert "classes" not in render_comparison(compare(binary, replace(binary), samples=10))
+    assert compare(binary, replace(binary), samples=10).task == "binary"
+
+
+def test_comparing_refuses_what_the_task_does_not_have(oracle: Scores, binary: Scores, make_scores: Make) -> None:
+    with pytest.raises(ResultsError, match="--task semantic: no classes in the second; expected two results of models"):
+        compare(oracle, binary, task="semantic")
+    s4 = make_scores("oracle")
+    with pytest.raises(
+        ResultsError, match=r"no classes in the first and the second; .* evaluated on avss; --task binary"
+    ):
+        compare(s4, s4, task="semantic")
+    with pytest.raises(OptionError, match=r"--task: found 'semantics'; .*did you mean 'semantic'"):
+        compare(oracle, oracle, task="semantics")
+    with pytest.raises(OptionError, match=r"found 'bias_in_avs', which scores no classes; expected .*or --task binary"):
+        compare(oracle, oracle, "bias_in_avs")
+    with pytest.raises(
+        OptionError, match="found 'avsbench_padded', which is for classes alone; expected one of avsbench"
+    ):
+        compare(binary, binary, "avsbench_padded")
 
 
 def test_stored_results_report_as_those_in_memory(oracle: Scores, tmp_path: Path) -> None:

@@ -6,20 +6,29 @@ from pathlib import Path
 
 import click
 
+TASKS = ("semantic", "binary")
+
 
 @click.command()
 @click.argument("result_a", type=click.Path(path_type=Path))
 @click.argument("result_b", type=click.Path(path_type=Path))
 @click.option("--protocol", default="avsbench", show_default=True)
+@click.option(
+    "--task",
+    type=click.Choice(TASKS),
+    help="avss: by class (both results must have classes), or as sounding or not [default: the finest that both have].",
+)
 @click.option("--samples", default=10_000, show_default=True, type=click.IntRange(min=100), help="Bootstrap samples.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the bootstrap.")
 @click.option("--format", "format_name", type=click.Choice(["md", "json"]), default="md", show_default=True)
-def compare(result_a: Path, result_b: Path, protocol: str, samples: int, seed: int, format_name: str) -> int:
+def compare(
+    result_a: Path, result_b: Path, protocol: str, task: str | None, samples: int, seed: int, format_name: str
+) -> int:
     """Paired bootstrap over the clips that RESULT_A and RESULT_B share."""
     from avsrobust.report.compare import compare as compare_scores
     from avsrobust.report.compare import comparison_json, render_comparison
     from avsrobust.results import read_scores
 
-    comparison = compare_scores(read_scores(result_a), read_scores(result_b), protocol, samples=samples, seed=seed)
+    comparison = compare_scores(read_scores(result_a), read_scores(result_b), protocol, samples, seed, task)
     click.echo(comparison_json(comparison) if format_name == "json" else render_comparison(comparison), nl=False)
     return 0

@@ -32,6 +32,7 @@ from avsrobust.metrics.semantic import (
     semantic_floors,
     semantic_scores,
 )
+from avsrobust.metrics.semantic_bootstrap import SemanticSums, paired_semantic_bootstraps, semantic_sums
 from avsrobust.metrics.semantic_protocols import SEMANTIC_PROTOCOLS, SemanticProtocol
 from avsrobust.metrics.separation import (
     MaskOverlap,
@@ -63,6 +64,7 @@ __all__ = [
     "ScoredFrames",
     "SemanticProtocol",
     "SemanticScores",
+    "SemanticSums",
     "ThresholdCurve",
     "activated_area",
     "area_auroc",
@@ -86,8 +88,10 @@ __all__ = [
     "mask_overlap",
     "paired_bootstrap",
     "paired_bootstraps",
+    "paired_semantic_bootstraps",
     "semantic_floors",
     "semantic_scores",
+    "semantic_sums",
     "summarise",
     "take",
     "take_classes",

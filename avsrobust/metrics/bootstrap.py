@@ -8,6 +8,7 @@ Conventions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,13 +20,16 @@ from avsrobust.metrics.clips import MEASURES, ClipScores
 from avsrobust.metrics.gscores import CLEAN, NEGATIVES, g_scores
 from avsrobust.metrics.scored import Flags, Floats, Ints
 
-_CONDITIONS = (CLEAN, *NEGATIVES)
+# The order of the conditions in every array of scores here.
+CONDITIONS = (CLEAN, *NEGATIVES)
 _INTERVAL = (2.5, 97.5)
 _BLOCK_DRAWS = 1 << 20
+# Of few clips a block would otherwise hold so many resamples that their scores do not fit into memory.
+_BLOCK_RESAMPLES = 1024
 
 
 def _under(condition: str, measure: str) -> Callable[[Floats], Floats]:
-    place, column = _CONDITIONS.index(condition), MEASURES.index(measure)
+    place, column = CONDITIONS.index(condition), MEASURES.index(measure)
     return lambda scores: scores[..., place, column]
 
 
@@ -96,6 +100,22 @@ def paired_bootstraps(
     a: ClipScores, b: ClipScores, statistics: Sequence[str], samples: int, generator: np.random.Generator
 ) -> tuple[PairedDifference, ...]:
     """Return `paired_bootstrap` of several statistics, all from the same resamples."""
+    sums = _common_sums(a, b)
+    return resampled_differences(lambda draws: _scores(sums, draws), len(sums), statistics, samples, generator)
+
+
+def resampled_differences(
+    scores_of: Callable[[Floats], Floats],
+    clips: int,
+    statistics: Sequence[str],
+    samples: int,
+    generator: np.random.Generator,
+) -> tuple[PairedDifference, ...]:
+    """Return the differences of several statistics from the same resamples of `clips` common clips.
+
+    `scores_of` maps how often each clip was drawn, float64 [R, clips], to the scores of these R resamples, float64
+    [R, 2 models, 4 conditions, 3 measures], NaN where undefined. Raises `OptionError` for an unknown statistic, or no samples.
+    """
     for name in statistics:
         if name not in _KNOWN:
             raise OptionError(
@@ -103,10 +123,9 @@ def paired_bootstraps(
             )
     if samples < 1:
         raise OptionError(f"samples: found {samples}; expected at least 1; 10000 is usual")
-    sums, clips = _common_sums(a, b)
-    scores = _ratio(sums.sum(axis=0))
+    (scores,) = scores_of(np.ones((1, clips)))
     # Without a common clip there is nothing to draw from, and every score is undefined.
-    resampled = [_resampled(sums, draws) for draws in _resamples(clips, samples, generator)] if clips else []
+    resampled = [scores_of(draws) for draws in _resamples(clips, samples, generator)] if clips else []
     return tuple(_difference(name, scores, resampled, clips) for name in statistics)
 
 
@@ -124,7 +143,7 @@ def _difference(name: str, scores: Floats, resampled: Sequence[Floats], clips: i
     )
 
 
-def _common_sums(a: ClipScores, b: ClipScores) -> tuple[Floats, int]:
+def _common_sums(a: ClipScores, b: ClipScores) -> Floats:
     """Numerators and denominators of the common rows, [clips, 2 terms, 2 models, 4 conditions, 3 measures]."""
     if a.protocol != b.protocol:
         raise MetricInputError(
@@ -133,17 +152,16 @@ def _common_sums(a: ClipScores, b: ClipScores) -> tuple[Floats, int]:
     clips = np.intersect1d(a.clip, b.clip)
     (terms_a, has_a), (terms_b, has_b) = _table(a, clips), _table(b, clips)
     common = has_a & has_b
-    counted = common.any(axis=1)
-    terms = np.stack([terms_a, terms_b], axis=2) * common[:, None, None, :, None]
-    return terms[counted], int(np.count_nonzero(counted))
+    terms: Floats = np.stack([terms_a, terms_b], axis=2) * common[:, None, None, :, None]
+    return terms[common.any(axis=1)]
 
 
 def _table(scores: ClipScores, clips: Ints) -> tuple[Floats, Flags]:
     """The rows of `clips` as [clips, 2 terms, 4 conditions, 3 measures], and which of them count, [clips, 4]."""
-    terms = np.zeros((len(clips), 2, len(_CONDITIONS), len(MEASURES)))
-    has_row = np.zeros((len(clips), len(_CONDITIONS)), dtype=np.bool_)
+    terms = np.zeros((len(clips), 2, len(CONDITIONS), len(MEASURES)))
+    has_row = np.zeros((len(clips), len(CONDITIONS)), dtype=np.bool_)
     usable = np.isnan(scores.level) & np.isin(scores.clip, clips) & ~scores.left_out
-    for position, name in enumerate(_CONDITIONS):
+    for position, name in enumerate(CONDITIONS):
         chosen = (scores.condition == name) & usable
         index = np.searchsorted(clips, scores.clip[chosen])
         terms[index, 0, position] = scores.numerator[chosen]
@@ -160,7 +178,7 @@ def _ratio(sums: Floats) -> Floats:
 
 def _resamples(clips: int, samples: int, generator: np.random.Generator) -> Iterator[Floats]:
     """Yield how often each clip was drawn, float64 [some, clips], for `samples` resamples in all."""
-    block = max(_BLOCK_DRAWS // clips, 1)
+    block = min(max(_BLOCK_DRAWS // clips, 1), _BLOCK_RESAMPLES)
     for first in range(0, samples, block):
         size = min(block, samples - first)
         draws = generator.integers(clips, size=(size, clips))
@@ -168,9 +186,10 @@ def _resamples(clips: int, samples: int, generator: np.random.Generator) -> Iter
         yield np.bincount(draws.ravel(), minlength=size * clips).reshape(size, clips).astype(np.float64)
 
 
-def _resampled(sums: Floats, draws: Floats) -> Floats:
+def _scores(sums: Floats, draws: Floats) -> Floats:
     """Scores of every resample, [resamples, 2 models, 4 conditions, 3 measures]."""
-    totals = (draws @ sums.reshape(len(sums), -1)).reshape(len(draws), *sums.shape[1:])
+    shape = sums.shape[1:]
+    totals = (draws @ sums.reshape(len(sums), math.prod(shape))).reshape(len(draws), *shape)
     return _ratio(np.moveaxis(totals, 1, 0))
 
 

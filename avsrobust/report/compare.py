@@ -3,22 +3,45 @@
 Conventions
     Differences are A minus B, with the 95 % interval of a paired bootstrap over the clips both have (`metrics.bootstrap`).
     Scores are fractions in values and in JSON, percent in the text. All statistics are taken from the same resamples.
+    What is resampled are clips, with all their frames and conditions. As sounding or not, the protocol's score of each resample
+    is a mean over its clips, or a ratio of their sums; by class, the sums per class are taken over its clips and the mean over
+    classes from these (`metrics.semantic_bootstrap`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from avsrobust.errors import ResultsError
-from avsrobust.metrics import DEFAULT_PROTOCOL, PairedDifference, Protocol, clip_scores, get_protocol, paired_bootstraps
+from avsrobust.errors import OptionError, ResultsError
+from avsrobust.metrics import (
+    DEFAULT_PROTOCOL,
+    PROTOCOLS,
+    SEMANTIC_PROTOCOLS,
+    PairedDifference,
+    SemanticProtocol,
+    SemanticSums,
+    clip_scores,
+    paired_bootstraps,
+    paired_semantic_bootstraps,
+    semantic_sums,
+)
 from avsrobust.metrics.bootstrap import CONDITION_STATISTICS, STATISTICS
 from avsrobust.report.columns import METRICS, MISSING, percent
-from avsrobust.report.evaluations import clip_ids_of, evaluation, splits_of
+from avsrobust.report.evaluations import Evaluation, clip_ids_of, evaluation, splits_of
+from avsrobust.report.tasks import (
+    BINARY,
+    CLASS_DATASET,
+    SEMANTIC,
+    AnyProtocol,
+    check_protocols,
+    check_task,
+    task_title,
+)
 from avsrobust.report.text_table import text_table
 from avsrobust.results import Scores
 
@@ -38,11 +61,15 @@ class SplitComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models under one protocol. `a` and `b` are their names, told apart where they are the same."""
+    """Two models under one protocol. `a` and `b` are their names, told apart where they are the same.
+
+    `task` is "semantic" where classes are compared, "binary" where sounding or not is.
+    """
 
     a: str
     b: str
     dataset: str
+    task: str
     protocol: str
     samples: int
     seed: int
@@ -51,14 +78,20 @@ class Comparison:
 
 
 def compare(
-    a: Scores, b: Scores, protocol: str = DEFAULT_PROTOCOL, samples: int = DEFAULT_SAMPLES, seed: int = 0
+    a: Scores,
+    b: Scores,
+    protocol: str = DEFAULT_PROTOCOL,
+    samples: int = DEFAULT_SAMPLES,
+    seed: int = 0,
+    task: str | None = None,
 ) -> Comparison:
-    """Compare two models on the clips both were scored on.
+    """Compare two models on the clips both were scored on, by `task`: "semantic", "binary" or None, the finest that both have.
 
-    Raises `OptionError` for an unknown protocol, `ResultsError` where the results are of different data sets or splits, or
-    have no clip in common.
+    Raises `OptionError` for an unknown protocol or task, or a protocol that the task does not have; `ResultsError` where the
+    results are of different data sets or splits, have no clip in common, or lack the classes that were asked for.
     """
-    chosen = get_protocol(protocol)
+    check_protocols([protocol])
+    check_task(task)
     origin_a, origin_b = _origin(a, "the first"), _origin(b, "the second")
     if a.info.dataset != b.info.dataset:
         raise ResultsError(
@@ -70,6 +103,8 @@ def compare(
             f"{origin_b}: has split {', '.join(splits_of(b))}, {origin_a} {', '.join(splits)}; expected the same splits; "
             "evaluate both on the same ones"
         )
+    of_task = _task(a, b, task)
+    chosen = _protocol(protocol, of_task)
     names = (a.info.model, b.info.model)
     if names[0] == names[1]:
         names = (f"{names[0]} ({origin_a})", f"{names[1]} ({origin_b})")
@@ -77,11 +112,12 @@ def compare(
         a=names[0],
         b=names[1],
         dataset=a.info.dataset,
+        task=of_task,
         protocol=chosen.name,
         samples=samples,
         seed=seed,
         splits=tuple(_split(a, b, split, chosen, samples, seed) for split in splits),
-        notes=tuple(_notes(a, b)),
+        notes=tuple(_notes(a, b, chosen)),
     )
 
 
@@ -89,7 +125,8 @@ def render_comparison(comparison: Comparison) -> str:
     """Return the comparison as Markdown tables; a difference whose interval does not hold 0 is bold."""
     parts = [
         f"A: {comparison.a}\nB: {comparison.b}\n"
-        f"{comparison.dataset}, protocol {comparison.protocol}, {comparison.samples} resamples of clips, in percent"
+        f"{comparison.dataset}, protocol {comparison.protocol}{task_title(comparison.task, comparison.dataset)}, "
+        f"{comparison.samples} resamples of clips, in percent"
     ]
     for split in comparison.splits:
         only = f"; {split.only_a} only in A, {split.only_b} only in B" if split.only_a or split.only_b else ""
@@ -109,7 +146,29 @@ def _origin(scores: Scores, otherwise: str) -> str:
     return otherwise if scores.source is None else str(scores.source)
 
 
-def _split(a: Scores, b: Scores, split: str, protocol: Protocol, samples: int, seed: int) -> SplitComparison:
+def _task(a: Scores, b: Scores, asked: str | None) -> str:
+    """Return the task to compare by: the one asked for, else the finest that both results have."""
+    without = [(scores, name) for scores, name in ((a, "the first"), (b, "the second")) if scores.classes is None]
+    if asked == SEMANTIC and without:
+        origins = " and ".join(_origin(scores, name) for scores, name in without)
+        raise ResultsError(
+            f"--task {SEMANTIC}: no classes in {origins}; expected two results of models that return class logits or ids, "
+            f"evaluated on {CLASS_DATASET}; --task {BINARY} compares any two as sounding or not"
+        )
+    return BINARY if without or asked == BINARY else SEMANTIC
+
+
+def _protocol(name: str, task: str) -> AnyProtocol:
+    """Return the task's protocol of a name that one of the tasks has."""
+    known: Mapping[str, AnyProtocol] = SEMANTIC_PROTOCOLS if task == SEMANTIC else PROTOCOLS
+    if name not in known:
+        what = "which scores no classes" if task == SEMANTIC else "which is for classes alone"
+        hint = f"; or --task {BINARY}" if task == SEMANTIC else ""
+        raise OptionError(f"--protocol: found '{name}', {what}; expected one of {', '.join(known)}{hint}")
+    return known[name]
+
+
+def _split(a: Scores, b: Scores, split: str, protocol: AnyProtocol, samples: int, seed: int) -> SplitComparison:
     clips_a, clips_b = set(clip_ids_of(a, split)), set(clip_ids_of(b, split))
     if not clips_a & clips_b:
         raise ResultsError(
@@ -117,17 +176,34 @@ def _split(a: Scores, b: Scores, split: str, protocol: Protocol, samples: int, s
             "expected results on the same data; evaluate both on one manifest"
         )
     numbering = sorted(clips_a | clips_b)
-    scores_a, scores_b = (clip_scores(evaluation(side, split, numbering).frames, protocol) for side in (a, b))
     entropy = [seed, int.from_bytes(hashlib.sha256(f"compare {split}".encode()).digest()[:8], "big")]
-    differences = paired_bootstraps(
-        scores_a, scores_b, (*STATISTICS, *CONDITION_STATISTICS), samples, np.random.default_rng(entropy)
-    )
+    generator = np.random.default_rng(entropy)
+    entry_a, entry_b = (evaluation(side, split, numbering) for side in (a, b))
+    statistics = (*STATISTICS, *CONDITION_STATISTICS)
+    if isinstance(protocol, SemanticProtocol):
+        sums_a, sums_b = (_sums(entry, protocol) for entry in (entry_a, entry_b))
+        differences = paired_semantic_bootstraps(sums_a, sums_b, statistics, samples, generator)
+    else:
+        scores_a, scores_b = (clip_scores(entry.frames, protocol) for entry in (entry_a, entry_b))
+        differences = paired_bootstraps(scores_a, scores_b, statistics, samples, generator)
     return SplitComparison(split, len(clips_a & clips_b), len(clips_a - clips_b), len(clips_b - clips_a), differences)
 
 
-def _notes(a: Scores, b: Scores) -> Iterator[str]:
-    if a.classes is not None or b.classes is not None:
-        yield "scored as sounding or not: any class but background is foreground; classes are not compared"
+def _sums(entry: Evaluation, protocol: SemanticProtocol) -> SemanticSums:
+    if entry.classes is None:
+        raise ResultsError(f"{entry.origin}: holds no classes; expected results of a model that returns classes")
+    return semantic_sums(entry.classes, entry.frames, protocol)
+
+
+def _notes(a: Scores, b: Scores, protocol: AnyProtocol) -> Iterator[str]:
+    if isinstance(protocol, SemanticProtocol):
+        yield (
+            f"mIoU and F are means over classes {protocol.headline}, computed anew from the sums per class of the clips of each "
+            "resample"
+        )
+    elif a.classes is not None or b.classes is not None:
+        alone = "" if a.classes is not None and b.classes is not None else ", which only one of the two has,"
+        yield f"scored as sounding or not: any class but background is foreground; classes{alone} are not compared"
     if a.info.seed != b.info.seed:
         yield (
             f"the builds' seeds differ ({a.info.seed}, {b.info.seed}): the models heard different noise and other off-screen "
