@@ -54,6 +54,21 @@ def test_a_served_adapter_answers_as_it_does_in_process(tmp_path: Path) -> None:
     assert torch.equal(served.extras()["loudness"], local.extras()["loudness"])
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int64"])
+def test_class_ids_stay_integers(tmp_path: Path, dtype: str) -> None:
+    content = MODEL.replace(
+        "(encoded * self.loudness[..., None, None]).to(torch.bfloat16)", f"encoded.to(torch.{dtype})"
+    )
+    (tmp_path / "model.py").write_text(content)
+    torch.save({"offset": torch.tensor(3.0)}, tmp_path / "weights.pt")
+    served = Worker.load(tmp_path / "weights.pt", CPU, command=f"{SERVE} '{tmp_path / 'model.py'}:Model'", gain="0")
+    answer = served.segment(
+        served.encode_frames(torch.zeros(2, 5, 3, 8, 8, dtype=torch.uint8)), torch.rand(2, 5 * 8000)
+    )
+    assert not answer.is_floating_point()
+    assert torch.equal(answer, torch.full((2, 5, 8, 8), 3, dtype=answer.dtype))
+
+
 def test_what_goes_wrong_over_there_is_said_here(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"unknown; .*did you mean 'oracle'"):
         Worker.load(None, CPU, command=f"{SERVE} orcale")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import ast
+import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from avsrobust.adapters.base import AudioInput
+from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.adapters.pipes import WORKER_FILE
 from avsrobust.adapters.worker import Worker
 from avsrobust.errors import AdapterError
+from avsrobust.evaluation.runner import evaluate
+from avsrobust.manifest import Manifest
+from avsrobust.results import read_scores
 
 CPU = torch.device("cpu")
 PROGRAM = """
@@ -92,6 +97,54 @@ def test_values_beside_the_masks_come_too(tmp_path: Path, workers: str) -> None:
     audio *= torch.arange(1, 4)[:, None, None, None, None] / 2
     adapter.segment(adapter.encode_frames(frames), audio)
     torch.testing.assert_close(adapter.extras()["loud"], audio.mean(dim=(2, 3, 4)))
+
+
+CLASSES = """
+import sys
+import numpy as np
+
+class Classes:
+    audio = "log_mel"
+    def __init__(self, checkpoint, device, options):
+        self.kind = options["kind"]
+    def encode_frames(self, frames):
+        return frames[..., ::4, ::4].astype("float32") / 255
+    def segment(self, encoded, audio):
+        logits = np.zeros((*encoded.shape[:2], 71, *encoded.shape[-2:]), "float32")
+        for place, class_id in enumerate((0, 21, 70)):
+            logits[:, :, class_id] = 8 * encoded[:, :, place] + 4 * audio[:, :, 0, :1, :1] * place
+        return logits if self.kind == "logits" else logits.argmax(2).astype(self.kind)
+
+if __name__ == "__main__":
+    import avsrobust_worker
+    avsrobust_worker.serve(Classes)
+"""
+
+
+@pytest.mark.parametrize("kind", ["logits", "uint8", "int16", "int64"])
+def test_a_model_of_classes_scores_as_in_process(
+    make_build: Callable[..., Manifest], tmp_path: Path, kind: str
+) -> None:
+    build = make_build(clips=3, dataset="avss")
+    command = _command(tmp_path, CLASSES)
+    model = runpy.run_path(str(tmp_path / "my worker.py"))["Classes"](None, "cpu", {"kind": kind})
+
+    class InProcess(Adapter):
+        def encode_frames(self, frames: torch.Tensor) -> object:
+            return model.encode_frames(frames.numpy())
+
+        def segment(self, encoded: object, audio: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(model.segment(encoded, audio.numpy()))
+
+    expected = evaluate(build, InProcess(), name="model", output=tmp_path / "here")
+    classes = read_scores(expected.scores).classes
+    assert classes is not None
+    assert set(classes.class_id[classes.predicted > 0].tolist()) == {0, 21, 70}
+    for workers in ("1", "2"):
+        worker = Worker.load(None, CPU, command=command, workers=workers, kind=kind)
+        found = evaluate(build, worker, name="model", output=tmp_path / workers, batch_size=2)
+        assert found.failed == ()
+        assert found.scores.read_bytes() == expected.scores.read_bytes()
 
 
 def test_audio_is_what_the_class_asks_for(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class ServedAdapter:
 
     @torch.inference_mode()
     def segment(self, encoded: Any, audio: Array) -> Array:
-        """Return the adapter's masks, floating point."""
+        """Return what the adapter returns: probabilities, class logits or class ids (`adapters.base`)."""
         return _array(self._adapter.segment(encoded, self._tensor(audio)))
 
     def extras(self) -> dict[str, Array]:

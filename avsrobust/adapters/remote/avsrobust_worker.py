@@ -14,7 +14,7 @@ Copy this one file beside your model. It needs Python 3.7 or later and numpy, no
             return frames                      # whatever segment needs; it stays on this side
 
         def segment(self, encoded, audio):     # float32 [B, T, 1, 96, 64], [B, samples] or [B, T, 128]
-            return probabilities               # float [B, T, h, w] in [0, 1], or class logits [B, T, C, h, w]
+            return probabilities               # see below
 
         def extras(self):                      # may be left out: further values of the last segment,
             return {"similarity": values}      # float [B, T] by name, kept beside the scores
@@ -22,6 +22,11 @@ Copy this one file beside your model. It needs Python 3.7 or later and numpy, no
     avsrobust_worker.serve(MyModel)
 
 Conventions
+    `segment` returns one of three, of any h and w; the array's type and shape say which:
+    probabilities, floating point [B, T, h, w] in [0, 1], that a pixel belongs to a sounding object;
+    class logits, floating point [B, T, C, h, w], class 0 background, C = 71 on avss; or
+    class ids, integers [B, T, h, w] in 0..70, 0 background. A binary mask must not be returned as integers, nor as bool.
+    Classes are AVSBench-semantic's 71, in its order. The arrays are numpy's, on the CPU.
     A message is 4 bytes ``AVSR``, the length of its header as a little-endian uint32, the header as JSON, then the bytes of its
     arrays one after the other, in C order. The header holds ``type``, fields, and ``arrays``: a list of [dtype, shape].
     Requests come on stdin, answers go to stdout; whatever the model prints goes to stderr. No pickle anywhere.
@@ -141,10 +146,17 @@ def _answer(
         encoded[header["handle"]] = model.encode_frames(arrays[0])
         return "encoded", {}, []
     if kind == "segment":
-        masks = np.asarray(model.segment(encoded[header["handle"]], arrays[0]))
+        masks = _sendable(np.asarray(model.segment(encoded[header["handle"]], arrays[0])))
         extras = model.extras() if hasattr(model, "extras") else {}
         return "segmented", {"extras": list(extras)}, [masks] + [np.asarray(value) for value in extras.values()]
     raise ProtocolError(f"unknown request {kind!r}")
+
+
+def _sendable(masks: Any) -> Any:
+    """Return class ids of any integer type in one that a message can hold; anything else as it is."""
+    if masks.dtype.kind in "iu" and masks.dtype.str not in DTYPES:
+        return masks.astype("<i8")
+    return masks
 
 
 def _describe(error: Exception) -> dict[str, str]:
