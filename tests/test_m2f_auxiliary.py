@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from model_adapters.m2f.auxiliary import (
@@ -15,8 +16,10 @@ from model_adapters.m2f.auxiliary import (
     active_queries,
     coloured_noise,
     mix_sounds,
+    pixel_classes,
     visual_queries,
 )
+from model_adapters.m2f.network import EncodedFrames
 
 DOG, CAT, MAN = 5, 7, 9
 # Three categories speak through queries 0, 1, 2; query 3 has none.
@@ -110,3 +113,12 @@ def test_visual_queries_is_the_slow_sum() -> None:
 def test_visual_queries_of_no_known_category() -> None:
     frames = Teachable(torch.tensor([0]), torch.tensor([30]), torch.ones(1, 2, 2))
     assert float(visual_queries(torch.ones(1, 4, 2, 2), frames, ASSIGNMENT)) == 0
+
+
+def test_a_batch_that_teaches_no_pixel_reaches_every_weight_all_the_same() -> None:
+    head, features = nn.Linear(3, 71), torch.randn(2, 3, 2, 2, requires_grad=True)
+    nothing = Teachable(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2, 2))
+    loss = pixel_classes(head, EncodedFrames((features,), features), nothing)
+    assert float(loss.detach()) == 0
+    gradients = torch.autograd.grad(loss, [*head.parameters(), features])
+    assert all(float(gradient.abs().max()) == 0 for gradient in gradients)

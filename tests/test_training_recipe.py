@@ -37,8 +37,9 @@ def shipped() -> list[str]:
 
 
 def test_shipped_recipes_are_there() -> None:
-    wanted = {f"{model}_{task}" for model in ("m2f", "m2f_debias") for task in ("s4", "ms3", "avss", "toy")}
-    assert wanted | {"m2f_robust_s4", "m2f_robust_ms3", "m2f_robust_toy", "m2f_avss_toy"} <= set(shipped())
+    models = ("m2f", "m2f_debias", "m2f_robust")
+    wanted = {f"{model}_{task}" for model in models for task in ("s4", "ms3", "avss", "toy")}
+    assert wanted | {"m2f_sound_toy", "m2f_avss_toy", "m2f_debias_avss_toy"} <= set(shipped())
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -54,10 +55,24 @@ def test_published_shares_of_negatives() -> None:
 
 
 def test_debiasing_starts_from_a_plain_run_at_a_smaller_rate() -> None:
-    for task in ("s4", "ms3", "avss", "toy"):
+    for task in ("s4", "ms3", "avss", "avss_toy"):
         plain, debias = load_train_recipe(f"m2f_{task}"), load_train_recipe(f"m2f_debias_{task}")
         assert debias.model.start_from == plain.name
         assert debias.optimizer.lr < plain.optimizer.lr
+
+
+def test_bundled_models_start_from_the_same_ears_and_learn_as_long() -> None:
+    recipes = [load_train_recipe(f"{model}_toy") for model in ("m2f", "m2f_debias", "m2f_robust")]
+    assert {recipe.model.start_from for recipe in recipes} == {"m2f_sound_toy"}
+    assert all(
+        (recipe.data, recipe.run, recipe.optimizer) == (recipes[0].data, recipes[0].run, recipes[0].optimizer)
+        for recipe in recipes
+    )
+
+
+def test_only_the_robust_models_learn_from_negatives() -> None:
+    for name in shipped():
+        assert load_train_recipe(name).negatives.any == ("robust" in name), name
 
 
 def test_the_curriculum_adds_parts() -> None:

@@ -150,7 +150,8 @@ def pixel_classes(head: nn.Module, encoded: EncodedFrames, frames: Teachable) ->
     """Return the loss of `head`, which maps mask features [.., H] to logits [.., 71], on the pixels inside the masks."""
     inside = frames.mask > 0.5
     if not inside.any():
-        return encoded.mask_features.sum() * 0
+        # Distributed training waits for gradients of the head all the same.
+        return torch.as_tensor(head(encoded.mask_features.mean(dim=(0, 2, 3)))).sum() * 0
     features = encoded.mask_features[frames.frame].permute(0, 2, 3, 1)[inside]
     category = frames.category[torch.nonzero(inside)[:, 0]]
     return F.cross_entropy(head(features).float(), category)
