@@ -5,6 +5,8 @@ extension built. Where avsrobust itself is installed beside the model, ``--adapt
         --option command="conda run -n avsegformer python examples/worker_avsegformer.py"
         --option repo=/code/AVSegFormer --option config=config/s4/AVSegFormer_pvt2_s4.py
         [--option type=AVSegFormer_robust] [--option size=224]        224 for AVSS
+
+``repo`` is the folder that holds ``model/``: of AVSBench-Robust, training_evaluation/code/AVSegFormer. ``config`` lies below it.
 """
 
 import runpy
@@ -25,6 +27,10 @@ class AVSegFormer:
     audio = "log_mel"
 
     def __init__(self, checkpoint, device, options):
+        if checkpoint is None or not {"repo", "config"} <= set(options):
+            raise ValueError(
+                "needs --checkpoint FILE, --option repo=PATH (it holds model/) and --option config=FILE below it"
+            )
         sys.path.insert(0, options["repo"])
         from model import build_model
 

@@ -44,7 +44,7 @@ class AdapterEntry:
     """One name for ``--adapter``: where it is defined (``module:object``), by whom, what it does and needs.
 
     `needs` is what must be named on the command line; `packages` are the modules it imports beside those that avsrobust
-    depends on, `install` the command that brings them.
+    depends on, `install` the command that brings them. `more` is where to read on, in the repository.
     """
 
     name: str
@@ -54,10 +54,12 @@ class AdapterEntry:
     needs: str = ""
     packages: tuple[str, ...] = ()
     install: str = ""
+    more: str = ""
 
 
 _M2F_PACKAGES = ("transformers",)
 _M2F_INSTALL = "pip install 'avsrobust[m2f]'"
+_PUBLISHED = "docs/published_models.md"
 
 BUILT_IN = (
     AdapterEntry(
@@ -72,7 +74,7 @@ BUILT_IN = (
         "m2f_debias",
         "model_adapters.m2f.adapter:M2FDebias",
         "avsrobust",
-        "Mask2Former, debiased (contrast with a biased branch, active queries); reads bias_in_AVS checkpoints",
+        "Mask2Former, debiased (contrast with a biased branch, active queries); toy weights too; reads bias_in_AVS checkpoints",
         packages=_M2F_PACKAGES,
         install=_M2F_INSTALL,
     ),
@@ -80,7 +82,7 @@ BUILT_IN = (
         "m2f_robust",
         "model_adapters.m2f.adapter:M2FRobust",
         "avsrobust",
-        "Mask2Former trained with negative sounds and similarity of sound and picture",
+        "Mask2Former trained with negative sounds and similarity of sound and picture; toy weights too",
         packages=_M2F_PACKAGES,
         install=_M2F_INSTALL,
     ),
@@ -115,6 +117,8 @@ BUILT_IN = (
         "avsrobust",
         "a model in another environment, another Python or a container, behind a pipe",
         "--option command='...' that starts it",
+        more="examples/README.md; COMBO-AVS: docs/worker_combo.md; AVSegFormer in its authors' environment: "
+        "docs/published_models.md",
     ),
     AdapterEntry(
         "avsegformer",
@@ -122,6 +126,7 @@ BUILT_IN = (
         "avsrobust",
         "AVSegFormer (vvvb-github/AVSegFormer), S4, MS3 and AVSS, from your own checkout",
         "--option repo=PATH, --checkpoint FILE",
+        more=_PUBLISHED,
     ),
     AdapterEntry(
         "avsegformer_robust",
@@ -129,6 +134,7 @@ BUILT_IN = (
         "avsrobust",
         "AVSegFormer_robust (jiali-home/AVSBench-Robust), from your own checkout; keeps its similarity of sound and picture",
         "--option repo=PATH, --checkpoint FILE",
+        more=_PUBLISHED,
     ),
     AdapterEntry(
         "tpavi",
@@ -136,6 +142,7 @@ BUILT_IN = (
         "avsrobust",
         "TPAVI (OpenNLPLab/AVSBench), S4, MS3 and AVSS, from your own checkout",
         "--option repo=PATH, --checkpoint FILE, --option vggish=FILE",
+        more=_PUBLISHED,
     ),
 )
 

@@ -23,9 +23,14 @@ def adapters(worker_file: bool) -> int:
     width = max(len(entry.name) for entry in entries)
     for entry in entries:
         click.echo(f"{entry.name:<{width}}  {entry.description}")
-        if entry.needs:
-            click.echo(f"{'':<{width}}  needs: {entry.needs}")
-        if reason := obstacle(entry):
-            click.echo(f"{'':<{width}}  cannot run here: {reason}")
-    click.echo(f"{'':<{width}}  or your own: package.module:Class, or file.py:Class")
+        said = {"needs": entry.needs, "cannot run here": obstacle(entry), "more": entry.more}
+        for title, text in said.items():
+            if text:
+                click.echo(f"{'':<{width}}  {title}: {text}")
+    click.echo("\nOr your own: --adapter package.module:Class, or --adapter file.py:Class.")
+    stopped = [entry.name for entry in entries if obstacle(entry)]
+    if stopped:
+        click.echo(f"Cannot run here, as said above: {', '.join(stopped)}. The others can, given what they need.")
+    else:
+        click.echo("All of them can run here, given what they need.")
     return 0
