@@ -1,20 +1,25 @@
 """What a model behind a pipe costs: evaluating through `worker` against the same model in process, as ratios of one run.
 
-    python benchmarks/worker_overhead.py [--clips 12] [--model-ms 50]
+    python benchmarks/worker_overhead.py [--clips 12] [--model-ms 50] [--rounds 7]
 
 The model waits, as for a GPU, 10 ms for pictures and 10 ms for each of the 4 sounds, and answers with masks of full size. Two
 ratios: whole evaluations on the toy (reading and scoring included), and the calls of the model alone, where all that the pipe
-costs is seen. The two ways are interleaved, and the best of several rounds counts, so that a busy machine slows both.
+costs is seen. On a busy machine a time says little, so times are compared in pairs: both ways one right after the other, which
+goes first alternating, after a pair that is not counted. The ratio is the median over the pairs, its range is that of the middle
+half, and the times are medians too. The calls are paired clip by clip.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,9 +30,9 @@ from avsrobust.evaluation.runner import evaluate
 from avsrobust.toy.write import write_toy
 
 AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
-ROUNDS = 5
 SOUNDS = 4
-TEST_SHARE = 0.15
+# Of a toy's clips, about so many are in its test split.
+TEST_SHARE = 0.25
 MODEL = """
 import time
 import torch
@@ -51,21 +56,35 @@ class Model:
 """
 
 
+@dataclass(frozen=True)
+class Paired:
+    """What two ways took: medians of seconds, and of their ratio with the quartiles over the pairs."""
+
+    first_s: float
+    second_s: float
+    ratio: float
+    low: float
+    high: float
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=12, help="clips of the test split")
+    parser.add_argument("--clips", type=int, default=12, help="clips of the test split, about")
     parser.add_argument("--model-ms", type=float, default=50, help="what the model itself takes per clip")
+    parser.add_argument("--rounds", type=int, default=7, help="pairs of evaluations; of calls, so many for each clip")
     choices = parser.parse_args()
+    if choices.rounds < 2 or choices.clips < 1:
+        parser.error("--rounds must be 2 or more, --clips 1 or more")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_toy(folder / "data", "s4", clips=round(choices.clips / TEST_SHARE), seed=0)
         command = [AVSROBUST, "build", "--dataset", "s4", "--split", "test"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
         (folder / "model.py").write_text(MODEL)
-        measure(folder, choices.model_ms / 1000 / (1 + SOUNDS))
+        measure(folder, choices.model_ms / 1000 / (1 + SOUNDS), choices.rounds)
 
 
-def measure(folder: Path, wait: float) -> None:
+def measure(folder: Path, wait: float, rounds: int) -> None:
     """Print the ratios for a model that waits `wait` seconds per call."""
     spec, options = f"{folder / 'model.py'}:Model", {"wait": str(wait)}
     serve = {"command": f"'{sys.executable}' -m avsrobust.adapters.serve '{spec}'", **options}
@@ -88,27 +107,41 @@ def measure(folder: Path, wait: float) -> None:
             for _ in range(SOUNDS):
                 adapters[name].segment(encoded, sound)
 
-        return lambda: [one_clip() for _ in range(clips)]
+        return one_clip
 
     print(
-        f"model of {wait * (1 + SOUNDS) * 1e3:.0f} ms per clip, {clips} clips of 5 frames of 224 x 224, 4 sounds each"
+        f"model of {wait * (1 + SOUNDS) * 1e3:.0f} ms per clip, {clips} clips of 5 frames of 224 x 224, 4 sounds each; "
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
-    for what, ways in (("evaluation", evaluation), ("calls of the model", calls)):
-        times = best_times({name: ways(name) for name in adapters})
-        ratio = times["worker"] / times["in process"]
-        told = ", ".join(f"{name} {seconds / clips * 1e3:.1f} ms per clip" for name, seconds in times.items())
-        print(f"  {what:<20} {told}; ratio {ratio:.2f}")
+    for what, ways, pairs, parts in (
+        ("evaluation", evaluation, rounds, clips),
+        ("calls of the model", calls, rounds * clips, 1),
+    ):
+        found = paired_times(ways("in process"), ways("worker"), pairs)
+        print(
+            f"  {what:<20} in process {found.first_s / parts * 1e3:.1f}, worker {found.second_s / parts * 1e3:.1f} ms per clip; "
+            f"ratio {found.ratio:.2f} ({found.low:.2f} to {found.high:.2f} in the middle half of {pairs} pairs)"
+        )
 
 
-def best_times(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the best of several times of each way, in seconds, the ways interleaved."""
-    best = dict.fromkeys(ways, float("inf"))
-    for _ in range(ROUNDS):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            best[name] = min(best[name], time.perf_counter() - started)
-    return best
+def paired_times(first: Callable[[], object], second: Callable[[], object], pairs: int) -> Paired:
+    """Time both ways one right after the other, `pairs` times, and once before that does not count."""
+    times: list[tuple[float, float]] = []
+    for number in range(pairs + 1):
+        # What runs second finds warmer caches.
+        order = (first, second) if number % 2 else (second, first)
+        taken = {way: seconds_of(way) for way in order}
+        times.append((taken[first], taken[second]))
+    counted = times[1:]
+    low, ratio, high = statistics.quantiles([b / a for a, b in counted], n=4, method="inclusive")
+    return Paired(statistics.median(a for a, _ in counted), statistics.median(b for _, b in counted), ratio, low, high)
+
+
+def seconds_of(way: Callable[[], object]) -> float:
+    """Return how long one call takes."""
+    started = time.perf_counter()
+    way()
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":
