@@ -147,3 +147,10 @@ def test_compare_refuses_a_mix_where_classes_are_asked_for(results: Path) -> Non
     assert "only one of the two has, are not compared" in run(results, *pair).stdout
     line = refuse(results, "compare", *["results/dim/avss-seed42"] * 2, "--protocol", "bias_in_avs")
     assert "--protocol: found 'bias_in_avs', which scores no classes" in line
+
+
+def test_the_options_know_the_reports_tasks() -> None:
+    from avsrobust.cli import options
+    from avsrobust.report import tasks
+
+    assert options.TASKS == tasks.TASKS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-TASKS = ("semantic", "binary")
+from avsrobust.cli.options import TASKS
 
 
 @click.command()
@@ -24,7 +24,11 @@ TASKS = ("semantic", "binary")
 def compare(
     result_a: Path, result_b: Path, protocol: str, task: str | None, samples: int, seed: int, format_name: str
 ) -> int:
-    """Paired bootstrap over the clips that RESULT_A and RESULT_B share."""
+    """Paired bootstrap over the clips that RESULT_A and RESULT_B share.
+
+    A resample draws clips, with all their frames and sounds, the same ones for both; the data set's scores, those over classes
+    included, are computed anew from the clips drawn.
+    """
     from avsrobust.report.compare import compare as compare_scores
     from avsrobust.report.compare import comparison_json, render_comparison
     from avsrobust.results import read_scores

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
+from avsrobust.cli.options import TASKS
 from avsrobust.cli.progress import warn
 
 BY = ("category",)
-TASKS = ("semantic", "binary")
 
 
 @click.command()
