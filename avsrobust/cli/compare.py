@@ -31,8 +31,8 @@ def compare(
     """
     from avsrobust.report.compare import compare as compare_scores
     from avsrobust.report.compare import comparison_json, render_comparison
-    from avsrobust.results import read_scores
+    from avsrobust.report.loading import load_result
 
-    comparison = compare_scores(read_scores(result_a), read_scores(result_b), protocol, samples, seed, task)
+    comparison = compare_scores(load_result(result_a), load_result(result_b), protocol, samples, seed, task)
     click.echo(comparison_json(comparison) if format_name == "json" else render_comparison(comparison), nl=False)
     return 0

@@ -23,6 +23,18 @@ def load_results(paths: Sequence[Path] | None = None, results_root: Path = RESUL
     return [read_scores(path) for path in sorted(found.values())]
 
 
+def load_result(path: Path) -> Scores:
+    """Read the one ``scores.parquet`` at or below `path`.
+
+    Raises `ResultsError` where there is none, there are several, or it cannot be read.
+    """
+    found = _scores_below(path)
+    if len(found) > 1:
+        named = ", ".join(str(scores.parent) for scores in found)
+        raise ResultsError(f"{path}: holds results of {len(found)} evaluations; expected one; name one of {named}")
+    return read_scores(found[0])
+
+
 def load_runs(results: Sequence[Scores]) -> tuple[list[Run | None], list[str]]:
     """Read the ``run.json`` beside each of `results`; None, and a warning where it is damaged, where there is none."""
     runs: list[Run | None] = []
