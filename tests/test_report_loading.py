@@ -37,7 +37,7 @@ def test_several_results_are_named(results: Path, capsys: pytest.CaptureFixture[
 
 
 def test_no_result(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="found no scores.parquet in it"):
+    with pytest.raises(ResultsError, match=r"found no scores\.parquet in it"):
         load_result(tmp_path)
     with pytest.raises(ResultsError, match="not found"):
         load_result(tmp_path / "nowhere")
