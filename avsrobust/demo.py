@@ -28,7 +28,7 @@ from avsrobust.toy.write import write_toy
 
 SEED = 42
 TOY_SEED = 0
-TOY_CLIPS = {"s4": 96, "ms3": 64}
+TOY_CLIPS = {"s4": 160, "ms3": 160}
 BUNDLED = ("m2f", "m2f_debias", "m2f_robust")
 YARDSTICKS = ("oracle", "visual_prior", "empty")
 PROTOCOLS = ("strict", "avsbench")

@@ -54,7 +54,7 @@ def _require(holds: bool, name: str, expected: str) -> None:
 
 @dataclass(frozen=True)
 class M2FConfig:
-    """The architecture; the defaults are the toy-sized network of the bundled weights (see the module's conventions).
+    """The architecture; the defaults are a toy-sized network (see the module's conventions).
 
     Raises `AdapterError` for numbers that do not make a network.
     """
