@@ -105,9 +105,9 @@ def test_csv_keeps_its_columns_and_marks_lines_that_are_not_by_class(
     rows = rows_of([oracle, binary, make_scores("oracle")], ["strict"])
     assert list(rows[0]) == list(CSV_COLUMNS)
     assert [(row["dataset"], row["model"], row["protocol"]) for row in rows] == [
+        ("s4", "oracle", "strict"),
         ("avss", "oracle", "strict"),
         ("avss", "plain", "strict-binary"),
-        ("s4", "oracle", "strict"),
     ]
     assert [row["protocol"] for row in rows_of([binary], ["strict"])] == ["strict"]
     asked = rows_of([oracle, binary], ["strict"], task="binary")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from avsrobust.metrics import CLEAN, NEGATIVES, ConditionScore, DatasetScore, SemanticProtocol
+from avsrobust.report.evaluations import place_of_dataset
 from avsrobust.report.marks import best_columns
 from avsrobust.report.tables import Line, Subject, Table
 from avsrobust.report.tasks import BINARY, AnyProtocol, task_title
@@ -110,14 +111,16 @@ class Section:
 
 
 def sections(table: Table) -> list[Section]:
-    """Return the table's sections, sorted by data set and split."""
+    """Return the table's sections, sorted by data set (s4, ms3, avss) and split."""
     subjects: dict[tuple[str, str], list[Subject]] = {}
     for subject in table.subjects:
         subjects.setdefault((subject.dataset, subject.split), []).append(subject)
     blocks = list(_blocks(table))
     return [
         Section(dataset, split, tuple(there), tuple(b for b in blocks if (b.dataset, b.split) == (dataset, split)))
-        for (dataset, split), there in sorted(subjects.items())
+        for (dataset, split), there in sorted(
+            subjects.items(), key=lambda item: (place_of_dataset(item[0][0]), item[0][1])
+        )
     ]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from avsrobust.datasets.clips import DATASETS
 from avsrobust.metrics import ClassStatistics, ScoredFrames, take, take_classes
 from avsrobust.results import FailedClip, Scores
 
@@ -55,6 +56,11 @@ class Evaluation:
     def clips_of(self, category: str) -> npt.NDArray[np.int64]:
         """Return the numbers of the clips that have this label."""
         return np.array([clip for clip, labels in enumerate(self.labels) if category in labels], dtype=np.int64)
+
+
+def place_of_dataset(name: str) -> tuple[int, str]:
+    """Return where a data set stands in reports: s4, ms3, avss, as papers have them, then any other by name."""
+    return (DATASETS.index(name) if name in DATASETS else len(DATASETS), name)
 
 
 def splits_of(scores: Scores) -> list[str]:

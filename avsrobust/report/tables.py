@@ -38,7 +38,7 @@ from avsrobust.metrics import (
 )
 from avsrobust.report.columns import ALL_CATEGORIES, CATEGORY_COLUMN, CSV_COLUMNS, YARDSTICKS
 from avsrobust.report.diagnostics import Diagnostics, diagnose
-from avsrobust.report.evaluations import Evaluation, evaluation, splits_of
+from avsrobust.report.evaluations import Evaluation, evaluation, place_of_dataset, splits_of
 from avsrobust.report.findings import find_notes, find_warnings
 from avsrobust.report.tasks import BINARY, SEMANTIC, TASKS, AnyProtocol, check_protocols, check_task, of_task, task_of
 from avsrobust.results import FailedClip, Run, Scores
@@ -184,11 +184,11 @@ def build_table(
     return replace(table, notes=find_notes(table), warnings=find_warnings(table, [entry for _, entry, _ in found]))
 
 
-def _place(line: Line) -> tuple[str, str, int, str, bool, str, bool, str]:
+def _place(line: Line) -> tuple[tuple[int, str], str, int, str, bool, str, bool, str]:
     subject = line.subject
     category = line.category or ""
     return (
-        subject.dataset,
+        place_of_dataset(subject.dataset),
         subject.split,
         TASKS.index(subject.task),
         line.protocol.name,
@@ -213,7 +213,15 @@ def _evaluations(
     pairs = [pair for pair in pairs if any(pair[0] is entry for entry in wanted)]
     pairs.sort(key=lambda pair: (pair[0].dataset, pair[0].split, pair[0].model, pair[0].seed, pair[0].source or ""))
     named = [(_name(entry, [other for other, _ in pairs]), entry, run) for entry, run in pairs]
-    return sorted(named, key=lambda item: (item[1].dataset, item[1].split, item[1].model in YARDSTICKS, item[1].model))
+    return sorted(
+        named,
+        key=lambda item: (
+            place_of_dataset(item[1].dataset),
+            item[1].split,
+            item[1].model in YARDSTICKS,
+            item[1].model,
+        ),
+    )
 
 
 def _name(entry: Evaluation, others: Sequence[Evaluation]) -> str:
