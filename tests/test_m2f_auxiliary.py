@@ -17,9 +17,11 @@ from model_adapters.m2f.auxiliary import (
     coloured_noise,
     mix_sounds,
     pixel_classes,
+    roles,
     visual_queries,
 )
 from model_adapters.m2f.network import EncodedFrames
+from model_adapters.m2f.readout import QueryLogits
 
 DOG, CAT, MAN = 5, 7, 9
 # Three categories speak through queries 0, 1, 2; query 3 has none.
@@ -122,3 +124,16 @@ def test_a_batch_that_teaches_no_pixel_reaches_every_weight_all_the_same() -> No
     assert float(loss.detach()) == 0
     gradients = torch.autograd.grad(loss, [*head.parameters(), features])
     assert all(float(gradient.abs().max()) == 0 for gradient in gradients)
+
+
+def test_roles_are_right_where_query_0_is_the_background_and_the_others_mark_what_sounds() -> None:
+    target = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    target[0, :2] = 9
+    sounding = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
+    masks = torch.stack((10 - 20 * sounding, 20 * sounding - 10, torch.full_like(sounding, -20.0)), dim=1)
+    classes = torch.zeros(1, 3, 6)
+    classes[0, 0, 0] = 20
+    assert float(roles(QueryLogits(classes, masks), target)) == pytest.approx(0, abs=1e-3)
+    swapped = masks[:, [1, 0, 2]]
+    assert float(roles(QueryLogits(classes, swapped), target)) > 10
+    assert float(roles(QueryLogits(classes[:, [1, 0, 2]], masks), target)) == pytest.approx(math.log(6), abs=1e-3)

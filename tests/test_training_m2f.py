@@ -20,6 +20,7 @@ from model_adapters.m2f.auxiliary import (
     OF_THE_GATE,
     PIXEL_CLASSES,
     QUIET_GATE,
+    ROLES,
     Teachable,
     pixel_classes,
     teachable,
@@ -43,6 +44,7 @@ TINY: dict[str, Any] = {
 }
 GATED = {**TINY, "query_gate": "learned"}
 CLASSES = ["dog", "guitar", "man"]
+OF_BINARY = [name for name in NAMES if name != ROLES]
 
 
 def opened(seed: int = 0, start: Path | None = None, losses: Collection[str] = (), **options: Any) -> M2FTraining:
@@ -161,10 +163,10 @@ def test_pixel_classes_are_learned_from_the_mask_alone() -> None:
 
 
 def test_all_losses_of_the_family_are_finite_and_train_it() -> None:
-    model, sample = gated(NAMES), batch()
+    model, sample = gated(OF_BINARY), batch()
     sample.heard[..., AVSS_CLASSES.index("dog")] = 1
     predictions = model.network(sample)
-    assert set(predictions.extra) == set(NAMES)
+    assert set(predictions.extra) == set(OF_BINARY)
     for name, loss in predictions.extra.items():
         wanted = [parameter for parameter in model.network.parameters() if parameter.requires_grad]
         gradients = torch.autograd.grad(loss, wanted, allow_unused=True, retain_graph=True)
@@ -173,14 +175,22 @@ def test_all_losses_of_the_family_are_finite_and_train_it() -> None:
 
 
 def test_without_a_known_category_nothing_is_taught() -> None:
-    predictions = gated(NAMES).network(batch())
+    predictions = gated(OF_BINARY).network(batch())
     assert predictions.extra[PIXEL_CLASSES].item() == predictions.extra["visual_queries"].item() == 0
 
 
-@pytest.mark.parametrize("name", [*OF_THE_GATE, BIASED])
+@pytest.mark.parametrize("name", [*OF_THE_GATE, BIASED, ROLES])
 def test_losses_that_do_not_fit_the_options(name: str) -> None:
     with pytest.raises(RecipeError, match=rf"x.yaml: key loss.extra.{name}: needs model.options"):
         opened(losses=[name])
+
+
+def test_a_network_of_classes_learns_what_its_queries_are_there_for() -> None:
+    model = opened(config={**TINY, "num_labels": 71, "readout": "semantic", "readout_labels": 71}, losses=[ROLES])
+    predictions = model.network(batch())
+    assert predictions.logits.shape == (5, 71, 16, 16)
+    assert set(predictions.extra) == {ROLES}
+    assert torch.isfinite(predictions.extra[ROLES])
 
 
 def test_what_hears_learns_from_sounds_alone() -> None:

@@ -14,6 +14,8 @@ Conventions
                      what could sound, not a mere offset, and that does not learn to listen for silence.
     visual_queries   whatever sounds, the query of the category in the picture marks its pixels, and no other query does.
                      Outside the mask a silent object of the other query's category may stand: that counts less.
+    roles            of a network that scores classes: query 0 is the background, the others together mark what sounds. Else all
+                     queries begin alike, and then no mask changes any score: a saddle that is left slowly or not at all.
     pixel_classes    a linear layer, used in training alone, tells the category of a pixel from its mask features.
 """
 
@@ -28,13 +30,15 @@ from torch.nn import functional as F
 
 from avsrobust.training.losses import dice_of_frames
 from model_adapters.m2f.network import EncodedFrames, M2FNetwork
+from model_adapters.m2f.readout import QueryLogits
 
 ACTIVE_QUERIES = "active_queries"
 QUIET_GATE = "quiet_gate"
 BIASED = "biased"
 VISUAL_QUERIES = "visual_queries"
 PIXEL_CLASSES = "pixel_classes"
-NAMES = (ACTIVE_QUERIES, QUIET_GATE, BIASED, VISUAL_QUERIES, PIXEL_CLASSES)
+ROLES = "roles"
+NAMES = (ACTIVE_QUERIES, QUIET_GATE, BIASED, VISUAL_QUERIES, PIXEL_CLASSES, ROLES)
 OF_SOUNDS = (ACTIVE_QUERIES, QUIET_GATE)
 OF_THE_GATE = (ACTIVE_QUERIES, QUIET_GATE, VISUAL_QUERIES)
 
@@ -144,6 +148,19 @@ def visual_queries(masks: Tensor, frames: Teachable, assignment: Tensor) -> Tens
     wrong = F.softplus(chosen[others])
     weight = (target + _ELSEWHERE * (1 - target)).unsqueeze(1).expand_as(chosen)[others]
     return found + (wrong * weight).sum() / weight.sum()
+
+
+def roles(queries: QueryLogits, target: Tensor) -> Tensor:
+    """Return the loss of what queries [N, Q ..] are there for, given class ids `target` uint8 [N, S, S]."""
+    masks, size = queries.masks.float(), (queries.masks.shape[-2], queries.masks.shape[-1])
+    sounding = F.interpolate((target != 0).float().unsqueeze(1), size=size, mode="area").squeeze(1)
+    background, objects = masks[:, 0], torch.logsumexp(masks[:, 1:], dim=1)
+    shapes = F.binary_cross_entropy_with_logits(background, 1 - sounding) + F.binary_cross_entropy_with_logits(
+        objects, sounding
+    )
+    classes = queries.classes[:, 0].float()
+    kind = F.cross_entropy(classes, torch.zeros(len(classes), dtype=torch.int64, device=classes.device))
+    return shapes + dice_of_frames(torch.sigmoid(objects), sounding).mean() + kind
 
 
 def pixel_classes(head: nn.Module, encoded: EncodedFrames, frames: Teachable) -> Tensor:

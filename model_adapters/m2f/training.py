@@ -158,6 +158,8 @@ class _Step(nn.Module):
         extra = self._of_gate(sounds, sound, batch.seed) | self._of_picture(batch, own, queries[1:])
         if auxiliary.BIASED in self._losses:
             extra[auxiliary.BIASED] = self._biased(batch, queries, gates)
+        if auxiliary.ROLES in self._losses:
+            extra[auxiliary.ROLES] = auxiliary.roles(queries[0], batch.scored_target)
         return Predictions(logits, sound, encoded.mask_features.mean(dim=(2, 3)), extra)
 
     def _known_gate(self, batch: Batch) -> Tensor | None:
@@ -247,6 +249,8 @@ def _check(options: M2FOptions, config: M2FConfig, where: str, losses: Collectio
     for name in losses:
         if name in auxiliary.OF_THE_GATE and config.query_gate == "all":
             raise RecipeError(f"{where}: key loss.extra.{name}: needs model.options.config.query_gate: learned or hard")
+    if auxiliary.ROLES in losses and not config.semantic:
+        raise RecipeError(f"{where}: key loss.extra.{auxiliary.ROLES}: needs model.options.config.readout: semantic")
     if auxiliary.QUIET_GATE in losses and config.audio != "log_mel":
         raise RecipeError(f"{where}: key loss.extra.{auxiliary.QUIET_GATE}: needs model.options.config.audio: log_mel")
     if auxiliary.BIASED in losses and options.debias not in ("noise", "all_queries"):
