@@ -9,6 +9,7 @@ Conventions
 from __future__ import annotations
 
 import math
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,7 +19,9 @@ import numpy as np
 from avsrobust.errors import MetricInputError, OptionError, did_you_mean
 from avsrobust.metrics.clips import MEASURES, ClipScores
 from avsrobust.metrics.gscores import CLEAN, NEGATIVES, g_scores
+from avsrobust.metrics.protocols import Protocol
 from avsrobust.metrics.scored import Flags, Floats, Ints
+from avsrobust.metrics.semantic_protocols import SemanticProtocol
 
 # The order of the conditions in every array of scores here.
 CONDITIONS = (CLEAN, *NEGATIVES)
@@ -65,6 +68,18 @@ CONDITION_STATISTICS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyTyp
 _KNOWN = {**STATISTICS, **CONDITION_STATISTICS}
 
 
+class OfClips(typing.Protocol):
+    """One model's numbers of clips."""
+
+    @property
+    def protocol(self) -> Protocol | SemanticProtocol:
+        """What the numbers are taken by."""
+
+    @property
+    def clip(self) -> Ints:
+        """The clip of each number."""
+
+
 @dataclass(frozen=True)
 class PairedDifference:
     """Difference A - B of one statistic, with its 95 % percentile interval and two-sided p.
@@ -102,6 +117,15 @@ def paired_bootstraps(
     """Return `paired_bootstrap` of several statistics, all from the same resamples."""
     sums = _common_sums(a, b)
     return resampled_differences(lambda draws: _scores(sums, draws), len(sums), statistics, samples, generator)
+
+
+def common_clips(a: OfClips, b: OfClips) -> Ints:
+    """Return the clips that both have, sorted. Raises `MetricInputError` where the two are not of one protocol."""
+    if a.protocol != b.protocol:
+        raise MetricInputError(
+            f"a, b: found protocols {a.protocol.name} and {b.protocol.name}; expected one protocol for both models"
+        )
+    return np.intersect1d(a.clip, b.clip)
 
 
 def resampled_differences(
@@ -145,11 +169,7 @@ def _difference(name: str, scores: Floats, resampled: Sequence[Floats], clips: i
 
 def _common_sums(a: ClipScores, b: ClipScores) -> Floats:
     """Numerators and denominators of the common rows, [clips, 2 terms, 2 models, 4 conditions, 3 measures]."""
-    if a.protocol != b.protocol:
-        raise MetricInputError(
-            f"a, b: found protocols {a.protocol.name} and {b.protocol.name}; expected one protocol for both models"
-        )
-    clips = np.intersect1d(a.clip, b.clip)
+    clips = common_clips(a, b)
     (terms_a, has_a), (terms_b, has_b) = _table(a, clips), _table(b, clips)
     common = has_a & has_b
     terms: Floats = np.stack([terms_a, terms_b], axis=2) * common[:, None, None, :, None]

@@ -54,6 +54,13 @@ class Rows:
         """Number of frames of each row, int64 [R]."""
         return self.stop - self.start
 
+    @cached_property
+    def of_frame(self) -> Ints:
+        """The row of each frame, int64 [N]."""
+        row = np.empty(len(self.order), dtype=np.int64)
+        row[self.order] = np.repeat(np.arange(len(self)), self.frames)
+        return row
+
     def sum(self, values: npt.NDArray[np.generic]) -> Floats:
         """Sum `values` [N, ...], given in the order of the rows' frames, over each row: float64 [R, ...]."""
         return sums_from(values, self.start)

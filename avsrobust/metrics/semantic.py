@@ -130,13 +130,8 @@ def semantic_scores(classes: ClassStatistics, frames: ScoredFrames, protocol: Se
 
     Raises `MetricInputError` where the two are not of the same frames.
     """
-    if classes.num_frames != len(frames):
-        raise MetricInputError(
-            f"classes: found {classes.num_frames} frames beside {len(frames)}; expected statistics of the same frames"
-        )
-    rows = frames.rows
-    row_of_frame = np.empty(len(frames), dtype=np.int64)
-    row_of_frame[rows.order] = np.repeat(np.arange(len(rows)), rows.frames)
+    rows = rows_of(classes, frames)
+    row_of_frame = rows.of_frame
     conditions = tuple(
         _class_scores(classes, rows, row_of_frame, chosen, protocol) for _, _, chosen in conditions_of(rows)
     )
@@ -150,6 +145,15 @@ def semantic_scores(classes: ClassStatistics, frames: ScoredFrames, protocol: Se
         class_clips=_clips_per_class(classes, frames.clip.astype(np.int64), np.ones(len(frames), dtype=np.bool_)),
         empty_frames=_most_per_clip(rows, rows.sum(empty[rows.order])),
     )
+
+
+def rows_of(classes: ClassStatistics, frames: ScoredFrames) -> Rows:
+    """Return the rows of `frames`. Raises `MetricInputError` where `classes` are not of as many frames."""
+    if classes.num_frames != len(frames):
+        raise MetricInputError(
+            f"classes: found {classes.num_frames} frames beside {len(frames)}; expected statistics of the same frames"
+        )
+    return frames.rows
 
 
 def semantic_floors(classes: ClassStatistics, frames: ScoredFrames, protocol: SemanticProtocol) -> SemanticScores:

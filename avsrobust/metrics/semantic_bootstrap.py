@@ -17,12 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avsrobust.errors import MetricInputError
 from avsrobust.metrics import ratios
-from avsrobust.metrics.bootstrap import CONDITIONS, PairedDifference, resampled_differences
+from avsrobust.metrics.bootstrap import CONDITIONS, PairedDifference, common_clips, resampled_differences
 from avsrobust.metrics.classes import BACKGROUND, NUM_CLASSES, ClassStatistics
 from avsrobust.metrics.gscores import CLEAN
 from avsrobust.metrics.scored import Flags, Floats, Ints, Rows, ScoredFrames, Strings
+from avsrobust.metrics.semantic import rows_of
 from avsrobust.metrics.semantic_protocols import SemanticProtocol
 
 _PER_CLASS = 3
@@ -50,13 +50,8 @@ def semantic_sums(classes: ClassStatistics, frames: ScoredFrames, protocol: Sema
 
     Raises `MetricInputError` where the two are not of the same frames.
     """
-    if classes.num_frames != len(frames):
-        raise MetricInputError(
-            f"classes: found {classes.num_frames} frames beside {len(frames)}; expected statistics of the same frames"
-        )
-    rows = frames.rows
-    row_of_frame = np.empty(len(frames), dtype=np.int64)
-    row_of_frame[rows.order] = np.repeat(np.arange(len(rows)), rows.frames)
+    rows = rows_of(classes, frames)
+    row_of_frame = rows.of_frame
     per_class = _pooled if protocol.average == "pixels" else _averaged
     terms = np.concatenate(
         [
@@ -77,11 +72,7 @@ def paired_semantic_bootstraps(
     `statistics` are keys of `bootstrap.STATISTICS` or `bootstrap.CONDITION_STATISTICS`; all are of the same resamples.
     Raises `OptionError` for an unknown statistic, `MetricInputError` where the two do not fit together.
     """
-    if a.protocol != b.protocol:
-        raise MetricInputError(
-            f"a, b: found protocols {a.protocol.name} and {b.protocol.name}; expected one protocol for both models"
-        )
-    clips = np.intersect1d(a.clip, b.clip)
+    clips = common_clips(a, b)
     (terms_a, has_a), (terms_b, has_b) = _table(a, clips), _table(b, clips)
     common = has_a & has_b
     counted = common.any(axis=1)
