@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from model_adapters.m2f.auxiliary import (
+    Sounds,
     Teachable,
     active_queries,
     coloured_noise,
@@ -39,7 +40,8 @@ def heard_of(*categories: tuple[int, ...]) -> torch.Tensor:
 
 def test_of_several_categories_only_the_absent_ones_teach_the_gate() -> None:
     logits = torch.zeros(2, 4, requires_grad=True)
-    active_queries(logits, heard_of((DOG,), (DOG, CAT)), ASSIGNMENT, 3).backward()
+    labelled = Sounds.of(torch.zeros(2, 1, 96, 64), heard_of((DOG,), (DOG, CAT)))
+    active_queries(logits, labelled.heard, ASSIGNMENT, 3, labelled.exact).backward()
     assert logits.grad is not None
     assert torch.sign(logits.grad).tolist() == [[-1, 1, 1, -1], [0, 0, 1, -1]]
     logits.grad = None

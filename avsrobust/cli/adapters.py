@@ -21,14 +21,15 @@ def adapters(worker_file: bool) -> int:
 
     entries = known_adapters()
     width = max(len(entry.name) for entry in entries)
+    obstacles = {entry.name: obstacle(entry) for entry in entries}
     for entry in entries:
         click.echo(f"{entry.name:<{width}}  {entry.description}")
-        said = {"needs": entry.needs, "cannot run here": obstacle(entry), "more": entry.more}
+        said = {"needs": entry.needs, "cannot run here": obstacles[entry.name], "more": entry.more}
         for title, text in said.items():
             if text:
                 click.echo(f"{'':<{width}}  {title}: {text}")
     click.echo("\nOr your own: --adapter package.module:Class, or --adapter file.py:Class.")
-    stopped = [entry.name for entry in entries if obstacle(entry)]
+    stopped = [name for name, reason in obstacles.items() if reason]
     if stopped:
         click.echo(f"Cannot run here, as said above: {', '.join(stopped)}. The others can, given what they need.")
     else:

@@ -67,6 +67,11 @@ class Sounds:
     heard: Tensor
     exact: Tensor
 
+    @classmethod
+    def of(cls, audio: Tensor, heard: Tensor) -> Sounds:
+        """Return sounds as they are labelled: exact where one category is named at most."""
+        return cls(audio, heard, heard.sum(dim=1) <= 1)
+
 
 def teachable(heard: Tensor, target: Tensor, size: tuple[int, int]) -> Teachable:
     """Return which of N' frames teach, given `heard` [N', 71] and targets uint8 [N', S, S]; masks at `size`, in 0..1."""
@@ -75,15 +80,12 @@ def teachable(heard: Tensor, target: Tensor, size: tuple[int, int]) -> Teachable
     return Teachable(frame, heard[frame].argmax(dim=1), mask)
 
 
-def active_queries(
-    gate_logits: Tensor, heard: Tensor, assignment: Tensor, categories: int, exact: Tensor | None = None
-) -> Tensor:
+def active_queries(gate_logits: Tensor, heard: Tensor, assignment: Tensor, categories: int, exact: Tensor) -> Tensor:
     """Return the loss of gate logits [N, Q]; `assignment` [71, Q] says through which query a category speaks.
 
-    `exact` bool [N] marks the sounds of which all categories are known to sound; None: those of one at most.
+    `exact` bool [N] marks the sounds of which all categories are known to sound (`Sounds`).
     """
     wanted = gate_of_labels(heard, assignment, categories)
-    exact = heard.sum(dim=1) <= 1 if exact is None else exact
     unsure = ~exact.unsqueeze(1) & (wanted > 0)
     unsure[:, categories:] = False
     each = F.binary_cross_entropy_with_logits(gate_logits.float(), wanted, reduction="none")
@@ -97,7 +99,7 @@ def mix_sounds(audio: Tensor, heard: Tensor, seed: int) -> Sounds:
     added up, which is what they do on average up to a constant.
     """
     generator = torch.Generator().manual_seed(seed)
-    known = heard.sum(dim=1) <= 1
+    known = Sounds.of(audio, heard).exact
     other = torch.randperm(len(audio), generator=generator).to(audio.device)
     chosen = (torch.rand(len(audio), generator=generator) < _MIXED).to(audio.device) & known & known[other]
     level = torch.empty(len(audio), 1, 1, 1).uniform_(*_GAIN, generator=generator).to(audio.device)

@@ -90,10 +90,15 @@ class M2FConfig:
             _require(self.embed_dim * 2**stage % heads == 0, "num_heads", "divisors of the widths of the stages")
         _require(self.readout_labels <= self.num_labels, "readout_labels", "no more than num_labels")
         _require(
-            self.readout in ("queries", "union") or self.readout_labels > 1,
+            not self.reads_classes or self.readout_labels > 1,
             "readout_labels",
             "a background and a class",
         )
+
+    @property
+    def reads_classes(self) -> bool:
+        """Whether the class head has a part in the answer."""
+        return self.readout in ("foreground", "semantic")
 
     @property
     def semantic(self) -> bool:

@@ -159,7 +159,7 @@ class M2FNetwork(nn.Module):
     def _freeze_what_no_output_depends_on(self) -> None:
         # Distributed training waits for gradients of everything that is not frozen.
         self.mask2former.model.pixel_level_module.encoder.swin.layernorm.requires_grad_(False)
-        if self.config.readout in ("queries", "union"):
+        if not self.config.reads_classes:
             self.mask2former.class_predictor.requires_grad_(False)
 
 

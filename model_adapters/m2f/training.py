@@ -147,14 +147,13 @@ class _Step(nn.Module):
         place = batch.scored_picture
         own = network.encode(pictures)
         encoded = _take(own, place)
-        sound = network.embed_audio(batch.audio[scored])
+        sounds = auxiliary.Sounds.of(batch.audio[scored], batch.heard[scored])
+        sound = network.embed_audio(sounds.audio)
         contrast = self._contrast(pictures[place], encoded, sound, batch.seed)
         queries, gates = network.ask(encoded, sound, self._known_gate(batch), contrast)
         logits = read_out(network.config, queries, gates)
         if contrast is not None:
             logits = contrast.finish(logits)
-        heard = batch.heard[scored]
-        sounds = auxiliary.Sounds(batch.audio[scored], heard, heard.sum(dim=1) <= 1)
         extra = self._of_gate(sounds, sound, batch.seed) | self._of_picture(batch, own, queries[1:])
         if auxiliary.BIASED in self._losses:
             extra[auxiliary.BIASED] = self._biased(batch, queries, gates)
