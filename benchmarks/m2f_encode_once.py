@@ -31,7 +31,7 @@ REQUIRED = 3.0
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--toy", action="store_true", help="the size of the bundled weights instead")
+    parser.add_argument("--toy", action="store_true", help="a small size, that of the tests, instead")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--bfloat16", action="store_true")

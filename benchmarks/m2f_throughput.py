@@ -28,6 +28,11 @@ from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.training.losses import mask_losses
 from avsrobust.training.model import Batch
 from avsrobust.training.recipe import LossPart
+from model_adapters.m2f.adapter import M2FDebias
+from model_adapters.m2f.checkpoint import LoadedNetwork, LoadReport
+from model_adapters.m2f.config import PUBLISHED, M2FConfig, with_readout
+from model_adapters.m2f.network import M2FNetwork
+from model_adapters.m2f.settings import Settings
 from model_adapters.m2f.training import M2FTraining
 
 CONDITIONS = ("clean", "silence", "noise", "offscreen")
@@ -64,9 +69,7 @@ class Measured:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--toy", action="store_true", help="the size of the bundled weights instead of the published one"
-    )
+    parser.add_argument("--toy", action="store_true", help="a small size instead of the published one")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--clips", type=int, default=8, help="clips of five frames in a batch of the evaluation")
@@ -74,36 +77,43 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=10)
     arguments = parser.parse_args()
     setting = Setting(torch.device(arguments.device), arguments.bfloat16, arguments.repeat)
-    model = _open(arguments.toy, setting.device)
     peak = _product(setting)
     print(f"{_name(setting.device)}, {setting.dtype}, torch {torch.__version__}")
     print(f"a square product: {peak / 1e12:.2f} TFLOP/s")
-    model.network.eval()
-    adapter = model.adapter(setting.device)
-    evaluation = _measure(lambda: _evaluate(adapter, arguments.clips, setting), setting)
+    adapter = _adapter(arguments.toy, setting)
+    evaluation = _measure(lambda: _evaluate(adapter, arguments.clips), setting)
     _tell("evaluation, 4 conditions x 2 branches", evaluation, arguments.clips, "clips", peak)
-    training = _measure(_training_step(model, arguments.items, setting), setting)
+    training = _measure(_training_step(_training(arguments.toy, setting.device), arguments.items, setting), setting)
     _tell("training, clean and biased branch", training, arguments.items, "frames", peak)
     if setting.device.type == "cuda":
         print(f"most memory in use: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
     return 0
 
 
-def _open(toy: bool, device: torch.device) -> M2FTraining:
+def _adapter(toy: bool, setting: Setting) -> M2FDebias:
+    network = (
+        M2FNetwork.seeded(M2FConfig() if toy else with_readout(PUBLISHED, "foreground"), seed=0)
+        .eval()
+        .to(setting.device)
+    )
+    settings = Settings(debias="noise", precision="bfloat16" if setting.bfloat16 else "float32")
+    return M2FDebias(LoadedNetwork(network, {}, LoadReport(0)), settings, setting.device)
+
+
+def _training(toy: bool, device: torch.device) -> M2FTraining:
     size = {"size": "toy"} if toy else {"size": "published", "config": {"readout": "foreground", "readout_labels": 22}}
     model = M2FTraining.open({**size, "debias": "noise"}, None, seed=0, where="benchmark")
     model.network.to(device)
     return model
 
 
-def _evaluate(adapter: Adapter, clips: int, setting: Setting) -> list[Tensor]:
+def _evaluate(adapter: Adapter, clips: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (clips, SECONDS, 3, FRAME_SIDE, FRAME_SIDE), dtype=torch.uint8, generator=generator)
     shape = (1, 96, 64) if adapter.audio.kind == "log_mel" else (128,)
     sound = torch.randn(clips, SECONDS, *shape, generator=generator)
-    with setting.precision():
-        encoded = adapter.encode_frames(frames)
-        return [adapter.segment_rows(encoded, sound, _rows(clips, name)).cpu() for name in CONDITIONS]
+    encoded = adapter.encode_frames(frames)
+    return [adapter.segment_rows(encoded, sound, _rows(clips, name)).cpu() for name in CONDITIONS]
 
 
 def _rows(clips: int, condition: str) -> list[RowView]:
