@@ -16,6 +16,11 @@ def slow_at_first(number: int) -> int:
     return number * number
 
 
+def refuse_slowly_at_first(number: int) -> int:
+    time.sleep(1 if number == 0 else 0)
+    return refuse(number)
+
+
 def refuse(number: int) -> int:
     raise AudioError(f"{number}.wav: found 0 samples")
 
@@ -31,6 +36,12 @@ def test_results_come_in_the_order_of_the_tasks(workers):
 def test_errors_come_back_as_they_are(workers):
     with open_engine("local", workers) as pool, pytest.raises(AudioError, match=r"^3.wav: found 0 samples$"):
         list(pool.map(refuse, [3, 4]))
+
+
+def test_the_error_is_that_of_the_first_task_whatever_fails_first():
+    with open_engine("local", 2) as pool, pytest.raises(AudioError, match=r"^0.wav: found 0 samples$") as raised:
+        list(pool.map(refuse_slowly_at_first, range(4)))
+    assert "refuse_slowly_at_first" in str(raised.value.__cause__)
 
 
 def test_a_running_dask_cluster_is_used_by_its_address():

@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from avsrobust.errors import OptionError, did_you_mean
+from avsrobust.errors import AvsRobustError, OptionError, did_you_mean
 
 ENGINES = ("local", "dask")
 _CONNECT_SECONDS = 30
@@ -83,8 +85,31 @@ class _Pool:
             initializer=_end_with,
             initargs=(os.getpid(),),
         )
-        results: Iterator[Result] = pool(delayed(function)(task) for task in tasks)
-        return results
+        # The pool would raise the error of whichever task fails first by the clock.
+        outcomes: Iterator[Result | _Failure] = pool(delayed(_outcome)(function, task) for task in tasks)
+        return _in_order(outcomes)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error for users, and where in the worker it came from, which an exception loses on its way."""
+
+    error: AvsRobustError
+    trace: str
+
+
+def _outcome(function: Callable[[Task], Result], task: Task) -> Result | _Failure:
+    try:
+        return function(task)
+    except AvsRobustError as error:
+        return _Failure(error, traceback.format_exc())
+
+
+def _in_order(outcomes: Iterator[Result | _Failure]) -> Iterator[Result]:
+    for outcome in outcomes:
+        if isinstance(outcome, _Failure):
+            raise outcome.error from RuntimeError(f"in a worker:\n{outcome.trace}")
+        yield outcome
 
 
 def _end_with(parent: int) -> None:
