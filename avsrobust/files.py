@@ -2,7 +2,9 @@
 
 Conventions
     Paths stored in any file of ours are relative, with forward slashes, and never contain ``..``.
-    A file appears under its final name whole or not at all.
+    A file appears under its final name whole or not at all, and is flushed to disk, with its folder, before the call that wrote
+    it returns: what vouches for it can be written after it.
+    Only regular files are opened for reading: a pipe would never end, a device might never.
 """
 
 from __future__ import annotations
@@ -10,27 +12,35 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from avsrobust.errors import AvsRobustError, OptionError
+from avsrobust.limits import Limit
 
 _CHUNK = 1 << 20
 TEMPORARY_SUFFIX = ".avsrobust-tmp"
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block succeeds, delete it when it fails.
 
-    Parent folders are made. Raises `OptionError` where the folder cannot be written.
+    Parent folders are made. File and folder are flushed to disk, unless the caller flushes many files at once (`flush_files`).
+    Raises `OptionError` where the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     make_folder(path.parent)
     try:
         yield temporary
+        if flush and not temporary.is_symlink():
+            _flush(temporary)
         temporary.replace(path)
+        if flush:
+            _flush(path.parent)
     except OSError as error:
         raise OptionError(
             f"{path}: cannot be written ({error.strerror or error}); choose another output folder"
@@ -74,6 +84,50 @@ def require_writable(path: Path) -> None:
         probe.unlink(missing_ok=True)
 
 
+def flush_files(paths: Iterable[Path]) -> None:
+    """Flush files that are there, and their folders, to disk. Raises `OSError`."""
+    paths = list(paths)
+    for path in paths:
+        _flush(path)
+    for folder in dict.fromkeys(path.parent for path in paths):
+        _flush(folder)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading, without waiting where it is something else.
+
+    Raises `OSError` whose text says what was found: FIFO, device, socket, folder.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise OSError(None, f"is {_kind_of(mode)}, not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path, limit: Limit, error: type[AvsRobustError]) -> bytes:
+    """Return the bytes of a regular file of bounded size. Raises `OSError`, or `error` where it is above `limit`."""
+    with open_regular(path) as stream:
+        limit.check(os.fstat(stream.fileno()).st_size, path, error)
+        content = stream.read(limit.current + 1)
+    limit.check(len(content), path, error)
+    return content
+
+
+def _kind_of(mode: int) -> str:
+    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    return next((name for test, name in kinds if test(mode)), "a device")
+
+
 def remove_temporaries(folder: Path) -> None:
     """Delete what killed processes left half written below `folder`."""
     for leftover in folder.rglob(f"*{TEMPORARY_SUFFIX}"):
@@ -83,7 +137,7 @@ def remove_temporaries(folder: Path) -> None:
 def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from avsrobust import __version__
 from avsrobust.errors import ManifestError
 from avsrobust.files import atomic_path, is_safe_relative, resolve_inside
-from avsrobust.parquet import Kind
+from avsrobust.parquet import Kind, write_parquet
 
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.parquet"
@@ -226,8 +225,7 @@ def write_manifest(path: Path, rows: Iterable[Row], info: ManifestInfo) -> None:
     ordered = sorted(rows, key=lambda row: row.key)
     columns = {name: [_plain(getattr(row, name)) for row in ordered] for name in SCHEMA.names}
     table = pa.table(columns, schema=SCHEMA.with_metadata(_metadata(info)))
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", store_schema=True)
+    write_parquet(path, table)
 
 
 def remember_data_root(folder: Path, data_root: Path) -> bool:

@@ -1,8 +1,15 @@
-"""Reading a parquet file of ours: what can be wrong with it, said in one line."""
+"""Parquet files of ours: how they are written, and what can be wrong with one that is read, said in one line.
+
+Conventions
+    Every page carries a checksum (CRC-32, Parquet's own) that is verified on reading, so that a flipped bit is found where
+    the page is read and not taken for a number. The footer has none; readers bind it by the checksum of the whole file where one
+    is kept beside it (``run.json``, ``checksums.parquet``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +17,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avsrobust.errors import AvsRobustError
+from avsrobust.files import atomic_path, open_regular
+from avsrobust.limits import METADATA_BYTES, PARQUET_BYTES
+
+COMPRESSION = "zstd"
+_TAIL = 8
+_MAGIC = b"PAR1"
+
+
+def write_parquet(path: Path, table: pa.Table, row_group_size: int | None = None) -> None:
+    """Write `table` to `path`, atomically, flushed, with page checksums; equal tables give equal bytes."""
+    with atomic_path(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            compression=COMPRESSION,
+            store_schema=True,
+            write_page_checksum=True,
+            row_group_size=row_group_size,
+        )
+
+
+def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Return a writer of row groups with page checksums; `path` is one of `atomic_path`."""
+    return pq.ParquetWriter(path, schema, compression=COMPRESSION, write_page_checksum=True)
 
 
 @dataclass(frozen=True)
@@ -20,16 +51,35 @@ class Kind:
     expected: str
     again: str
 
-    def read(self, path: Path) -> pa.Table:
-        """Return the file's table. Raises `error` where it is missing or no parquet file."""
+    def read(self, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the file's table (only `columns`). Raises `error` where it is missing, damaged or no parquet file."""
         try:
-            return pq.read_table(path)
+            table = self.open(path).read(columns=None if columns is None else list(columns))
+            table.validate(full=True)
+            return table
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise self.damaged(path, error) from error
+
+    def open(self, path: Path) -> pq.ParquetFile:
+        """Return the opened file, whose pages are verified as they are read. Raises `error` as `read` does."""
+        try:
+            with open_regular(path) as stream:
+                size = stream.seek(0, 2)
+                PARQUET_BYTES.check(size, path, self.error)
+                stream.seek(max(0, size - _TAIL))
+                tail = stream.read(_TAIL)
+            if len(tail) == _TAIL and tail[4:] == _MAGIC:
+                METADATA_BYTES.check(struct.unpack("<I", tail[:4])[0], f"{path}: footer", self.error)
+            return pq.ParquetFile(path, page_checksum_verification=True)
         except FileNotFoundError as error:
             raise self.error(f"{path}: not found; expected {self.expected}") from error
-        except (OSError, pa.ArrowException) as error:
-            raise self.error(
-                f"{path}: cannot be read as parquet; expected {self.expected}; {self.again} again"
-            ) from error
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise self.damaged(path, error) from error
+
+    def damaged(self, path: Path, cause: Exception) -> AvsRobustError:
+        """Return the error for a file whose content cannot be read."""
+        reason = " ".join(str(cause).split())[:200]
+        return self.error(f"{path}: cannot be read as parquet ({reason}); expected {self.expected}; {self.again} again")
 
     def require_columns(self, path: Path, table: pa.Table, names: Iterable[str]) -> None:
         """Raise `error` where `table`, read from `path`, lacks a column of `names`."""
@@ -38,3 +88,33 @@ class Kind:
             raise self.error(
                 f"{path}: has no column {', '.join(missing)}; {self.again} again with this version of avsrobust"
             )
+
+    def require_types(self, path: Path, found: pa.Schema, expected: pa.Schema) -> None:
+        """Raise `error` where a column of `expected` is missing in the schema `found`, or is of another type there.
+
+        Strings may be large or dictionaries there: other programs write them so.
+        """
+        for entry in expected:
+            index = found.get_field_index(entry.name)
+            if index < 0:
+                raise self.error(f"{path}: has no column {entry.name}; expected {self.expected}; {self.again} again")
+            actual = found.field(index).type
+            if _plain(actual) != _plain(entry.type):
+                raise self.error(
+                    f"{path}: column {entry.name} is of type {actual}; expected {entry.type}; {self.again} again"
+                )
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return a type without what does not change its values: large strings and lists, dictionaries, names of list items."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain(kind.value_type), kind.list_size)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(entry.name, _plain(entry.type)) for entry in kind])
+    return kind

@@ -23,15 +23,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from avsrobust import __version__
 from avsrobust.errors import MetricInputError, ResultsError
-from avsrobust.files import atomic_path, write_text
+from avsrobust.files import write_text
 from avsrobust.metrics.classes import COUNTS as CLASS_COUNTS
 from avsrobust.metrics.classes import ClassStatistics, take_classes
 from avsrobust.metrics.frames import NUM_THRESHOLDS, FrameStatistics
-from avsrobust.parquet import Kind
+from avsrobust.parquet import Kind, write_parquet
 
 RESULTS_VERSION = 1
 SCORES_NAME = "scores.parquet"
@@ -137,8 +136,7 @@ def write_scores(path: Path, scores: Scores) -> None:
         columns[CLASSES_FIELD.name] = _class_lists(take_classes(scores.classes, order))
         schema = SCHEMA.append(CLASSES_FIELD)
     table = pa.table(columns, schema=schema.with_metadata(_metadata(scores.info)))
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", store_schema=True)
+    write_parquet(path, table)
 
 
 def read_scores(path: Path | str) -> Scores:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,15 @@ from avsrobust.files import (
     TEMPORARY_SUFFIX,
     atomic_path,
     is_safe_relative,
+    open_regular,
+    read_regular,
     remove_temporaries,
     require_writable,
     resolve_inside,
     sha256_of_file,
     write_bytes,
 )
+from avsrobust.limits import Limit
 
 
 def _fail_while_writing(target: Path) -> None:
@@ -74,3 +78,25 @@ def test_an_output_below_a_file_is_refused(tmp_path: Path) -> None:
         require_writable(tmp_path / "file" / "folder")
     with pytest.raises(OptionError, match="choose another output folder"):
         write_bytes(tmp_path / "file" / "folder" / "x", b"")
+
+
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is a pipe, not a regular file"):
+        open_regular(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is a device, not a regular file"):
+        open_regular(Path("/dev/zero"))
+
+
+def test_a_file_above_its_limit_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(b"x" * 101)
+    with pytest.raises(AvsRobustError, match="found 101 bytes; expected at most 100"):
+        read_regular(tmp_path / "big", Limit(100, "bytes", "enough"), AvsRobustError)
+
+
+def test_a_written_file_and_its_folder_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (flushed.append(str(Path(f"/proc/self/fd/{fd}").readlink())), real(fd)))
+    write_bytes(tmp_path / "a", b"x")
+    assert [Path(path).name.startswith(".a.") or Path(path) == tmp_path for path in flushed] == [True, True]
