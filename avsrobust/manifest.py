@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from avsrobust.errors import ManifestError
 from avsrobust.files import atomic_path, is_safe_relative, resolve_inside
 from avsrobust.parquet import Kind, write_parquet
 
-MANIFEST_VERSION = 1
+# The format of builds: columns, metadata, files and their names. It changes where a release reads or writes them differently,
+# not with the package's version: docs/formats.md has the policy.
+BUILD_FORMAT = 2
 MANIFEST_NAME = "manifest.parquet"
 DATA_ROOT_LINK = "data_root"
 _KIND = Kind(ManifestError, "a manifest made by 'avsrobust build'", "build")
@@ -104,7 +106,8 @@ class ManifestInfo:
     """The parquet file's key-value metadata.
 
     `recipe` is the recipe in full (plain JSON types). `fingerprints` maps each split to the SHA-256 of the names and sizes of
-    the data set's files it uses (`fingerprint`).
+    the data set's files it uses (`fingerprint`). `release` is the form the data was published in (`datasets.clips.RELEASES`).
+    `muted` are the ids of clips whose own recording is silent; `survey` is what was found in the files (plain JSON types).
     """
 
     dataset: str
@@ -113,6 +116,9 @@ class ManifestInfo:
     fingerprints: dict[str, str]
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    release: str = ""
+    muted: tuple[str, ...] = ()
+    survey: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
 
 
@@ -269,7 +275,7 @@ def _frozen(value: object) -> Any:
 def _metadata(info: ManifestInfo) -> dict[str, str]:
     skipped = [[entry.clip_id, entry.condition, entry.reason] for entry in info.skipped]
     return {
-        "avsrobust.manifest_version": str(MANIFEST_VERSION),
+        "avsrobust.build_format": str(BUILD_FORMAT),
         "avsrobust.version": info.version,
         "avsrobust.dataset": info.dataset,
         "avsrobust.seed": str(info.seed),
@@ -277,6 +283,9 @@ def _metadata(info: ManifestInfo) -> dict[str, str]:
         "avsrobust.fingerprints": _json(info.fingerprints),
         "avsrobust.skipped": _json(skipped),
         "avsrobust.notes": _json(list(info.notes)),
+        "avsrobust.release": info.release,
+        "avsrobust.muted": _json(list(info.muted)),
+        "avsrobust.survey": _json(info.survey),
     }
 
 
@@ -286,13 +295,13 @@ def _json(value: object) -> str:
 
 def _info(path: Path, metadata: dict[bytes, bytes]) -> ManifestInfo:
     texts = {key.decode(): value.decode() for key, value in metadata.items() if key.startswith(b"avsrobust.")}
-    version = texts.get("avsrobust.manifest_version")
+    version = texts.get("avsrobust.build_format")
     if version is None:
         raise ManifestError(f"{path}: is parquet, but no manifest; expected a file made by 'avsrobust build'")
-    if version != str(MANIFEST_VERSION):
+    if version != str(BUILD_FORMAT):
         raise ManifestError(
-            f"{path}: is a manifest of version {version} (avsrobust {texts.get('avsrobust.version', '?')}); "
-            f"expected version {MANIFEST_VERSION} (avsrobust {__version__}); build again"
+            f"{path}: is a build of format {version} (avsrobust {texts.get('avsrobust.version', '?')}); "
+            f"expected format {BUILD_FORMAT} (avsrobust {__version__}); build again"
         )
     try:
         return ManifestInfo(
@@ -302,6 +311,9 @@ def _info(path: Path, metadata: dict[bytes, bytes]) -> ManifestInfo:
             fingerprints=json.loads(texts["avsrobust.fingerprints"]),
             skipped=tuple(Skipped(*entry) for entry in json.loads(texts["avsrobust.skipped"])),
             notes=tuple(json.loads(texts["avsrobust.notes"])),
+            release=texts["avsrobust.release"],
+            muted=tuple(json.loads(texts["avsrobust.muted"])),
+            survey=json.loads(texts["avsrobust.survey"]),
             version=texts["avsrobust.version"],
         )
     except (KeyError, ValueError, TypeError) as error:

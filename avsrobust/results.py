@@ -32,7 +32,8 @@ from avsrobust.metrics.classes import ClassStatistics, take_classes
 from avsrobust.metrics.frames import NUM_THRESHOLDS, FrameStatistics
 from avsrobust.parquet import Kind, write_parquet
 
-RESULTS_VERSION = 1
+# The format of results: as `manifest.BUILD_FORMAT`.
+SCORES_FORMAT = 2
 SCORES_NAME = "scores.parquet"
 RUN_NAME = "run.json"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
@@ -77,12 +78,19 @@ class FailedClip:
 
 @dataclass(frozen=True)
 class ScoreInfo:
-    """Metadata of ``scores.parquet``: model (the adapter's name), data set, seed of the build, failed clips."""
+    """Metadata of ``scores.parquet``: model (the adapter's name), data set, seed of the build, failed clips.
+
+    `recipe` is the name of the build's recipe, `release` the form of its data, `muted` the ids of its clips whose own recording
+    is silent (`manifest.ManifestInfo`).
+    """
 
     model: str
     dataset: str
     seed: int
     failed: tuple[FailedClip, ...] = ()
+    recipe: str = ""
+    release: str = ""
+    muted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,23 +216,26 @@ def _classes(path: Path, column: pa.ChunkedArray) -> ClassStatistics:
 def _metadata(info: ScoreInfo) -> dict[str, str]:
     failed = [[entry.split, entry.clip_id, entry.error] for entry in info.failed]
     return {
-        "avsrobust.results_version": str(RESULTS_VERSION),
+        "avsrobust.scores_format": str(SCORES_FORMAT),
         "avsrobust.version": __version__,
         "avsrobust.model": info.model,
         "avsrobust.dataset": info.dataset,
         "avsrobust.seed": str(info.seed),
         "avsrobust.failed": json.dumps(failed, ensure_ascii=False),
+        "avsrobust.recipe": info.recipe,
+        "avsrobust.release": info.release,
+        "avsrobust.muted": json.dumps(list(info.muted), ensure_ascii=False),
     }
 
 
 def _info(path: Path, metadata: dict[bytes, bytes]) -> ScoreInfo:
     texts = {key.decode(): value.decode() for key, value in metadata.items() if key.startswith(b"avsrobust.")}
-    version = texts.get("avsrobust.results_version")
+    version = texts.get("avsrobust.scores_format")
     if version is None:
         raise ResultsError(f"{path}: is parquet, but no results; expected scores made by 'avsrobust evaluate'")
-    if version != str(RESULTS_VERSION):
+    if version != str(SCORES_FORMAT):
         raise ResultsError(
-            f"{path}: holds results of version {version}; expected version {RESULTS_VERSION}; evaluate again"
+            f"{path}: holds results of format {version}; expected format {SCORES_FORMAT}; evaluate again"
         )
     try:
         return ScoreInfo(
@@ -232,6 +243,9 @@ def _info(path: Path, metadata: dict[bytes, bytes]) -> ScoreInfo:
             dataset=texts["avsrobust.dataset"],
             seed=int(texts["avsrobust.seed"]),
             failed=tuple(FailedClip(*entry) for entry in json.loads(texts["avsrobust.failed"])),
+            recipe=texts["avsrobust.recipe"],
+            release=texts["avsrobust.release"],
+            muted=tuple(json.loads(texts["avsrobust.muted"])),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise ResultsError(f"{path}: has damaged metadata ({error}); evaluate again") from error

@@ -185,7 +185,7 @@ def test_a_manifest_of_another_version(
     import pyarrow.parquet as pq
 
     table = pq.read_table(tiny_build.path)
-    metadata = {**table.schema.metadata, b"avsrobust.manifest_version": b"7"}
+    metadata = {**table.schema.metadata, b"avsrobust.build_format": b"7"}
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "old.parquet")
     for command in (("evaluate", "--adapter", "oracle", "--manifest"), ("verify",), ("audit",)):
         assert "version 7" in refuse(capsys, *command, tmp_path / "old.parquet")

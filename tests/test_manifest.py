@@ -88,9 +88,9 @@ def test_a_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "manifest.parquet"
     write_manifest(path, [CLEAN], INFO)
     table = pq.read_table(path)
-    metadata = {**table.schema.metadata, b"avsrobust.manifest_version": b"99"}
+    metadata = {**table.schema.metadata, b"avsrobust.build_format": b"99"}
     pq.write_table(table.replace_schema_metadata(metadata), path)
-    with pytest.raises(ManifestError, match="is a manifest of version 99"):
+    with pytest.raises(ManifestError, match="is a build of format 99"):
         load_manifest(path)
 
 

@@ -108,8 +108,8 @@ def test_broken_results_are_refused(tmp_path: Path) -> None:
         read_scores(path)
     write_scores(path, _scores([0]))
     table = pq.read_table(path)
-    pq.write_table(table.replace_schema_metadata({"avsrobust.results_version": "9"}), tmp_path / "other")
-    with pytest.raises(ResultsError, match="results of version 9"):
+    pq.write_table(table.replace_schema_metadata({"avsrobust.scores_format": "9"}), tmp_path / "other")
+    with pytest.raises(ResultsError, match="results of format 9"):
         read_scores(tmp_path / "other")
     pq.write_table(table.drop_columns(["inside"]), path)
     with pytest.raises(ResultsError, match="no column inside"):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DATASETS = ("s4", "ms3", "avss")
+# AVSBench-object, and AVSBench-semantic, which holds S4 and MS3 too (rows v1s, v1m), with other masks.
+RELEASES = ("object", "semantic")
 SPLITS = ("train", "val", "test")
 ALIASES = {"v1s": "s4", "v1m": "ms3", "v2": "avss"}
 
@@ -33,7 +35,11 @@ class SoundHeader:
 
 @dataclass(frozen=True)
 class Clip:
-    """One video: its identity, categories and files (relative to the data root)."""
+    """One video: its identity, categories and files (relative to the data root).
+
+    `labels` is empty where nothing on screen makes a sound. `is_muted`: the recording is digitally silent, or nearly so; the
+    survey of contents sets it.
+    """
 
     dataset: str
     split: str
@@ -44,6 +50,7 @@ class Clip:
     masks: tuple[str | None, ...]
     audio: str
     sound: SoundHeader
+    is_muted: bool = False
 
     @property
     def num_frames(self) -> int:
@@ -73,6 +80,7 @@ class DataSet:
 
     `layout` names the tree that was found, for people. `clips` holds only clips without a finding; `findings` are errors,
     `notes` are facts worth showing (for example where the categories came from).
+    `release` is the form the data set was published in: "object" or "semantic" (`RELEASES`).
     `off_screen_obstacle` says why off-screen sounds cannot be chosen, or is None where they can.
     """
 
@@ -83,3 +91,4 @@ class DataSet:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     off_screen_obstacle: str | None = None
+    release: str = ""

@@ -193,7 +193,9 @@ class _Evaluation:
         return [(clip[0].split, clip[0].clip_id) for clip in self.clips]
 
     def _info(self, failed: tuple[FailedClip, ...]) -> ScoreInfo:
-        return ScoreInfo(self.name, self.manifest.info.dataset, self.manifest.info.seed, failed)
+        info = self.manifest.info
+        recipe = str(info.recipe.get("name", ""))
+        return ScoreInfo(self.name, info.dataset, info.seed, failed, recipe, info.release, info.muted)
 
     def _sounds(self) -> SoundReader:
         vggish = self.options.get(VGGISH_OPTION)
