@@ -188,7 +188,7 @@ def test_a_manifest_of_another_version(
     metadata = {**table.schema.metadata, b"avsrobust.build_format": b"7"}
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "old.parquet")
     for command in (("evaluate", "--adapter", "oracle", "--manifest"), ("verify",), ("audit",)):
-        assert "version 7" in refuse(capsys, *command, tmp_path / "old.parquet")
+        assert "format 7" in refuse(capsys, *command, tmp_path / "old.parquet")
 
 
 ADAPTERS = """
