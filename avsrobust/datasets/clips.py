@@ -39,8 +39,9 @@ class SoundHeader:
 class Clip:
     """One video: its identity, categories and files (relative to the data root).
 
-    `labels` is empty where nothing on screen makes a sound. `is_muted`: the recording is digitally silent, or nearly so; the
-    survey of contents sets it.
+    `labels` is empty where nothing on screen makes a sound, as the data set itself says (`has_no_label`, `datasets.slips`), and
+    where the categories are not known. `is_muted`: the recording is digitally silent, or nearly so; the survey of contents
+    sets it.
     """
 
     dataset: str
@@ -53,6 +54,7 @@ class Clip:
     audio: str
     sound: SoundHeader
     is_muted: bool = False
+    has_no_label: bool = False
 
     @property
     def num_frames(self) -> int:
