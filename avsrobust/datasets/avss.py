@@ -14,7 +14,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from avsrobust.datasets.clips import Finding
+from avsrobust.datasets.clips import SEMANTIC_RELEASE, Finding
 from avsrobust.datasets.entries import Draft, Entry, Listing, accept, printable
 from avsrobust.datasets.overlap import source_of_part, train_overlap
 from avsrobust.datasets.slips import Reading, read_labels, reading_notes
@@ -33,8 +33,11 @@ LOOKED_FOR = (
 )
 
 
-def list_clips(found: Survey, splits: Collection[str]) -> Listing:
-    """Return the AVSS clips of these splits. Raises `DataSetError` where there are none or a table cannot be read."""
+def list_clips(found: Survey, splits: Collection[str], release: str | None = None) -> Listing:
+    """Return the AVSS clips of these splits; AVSS has one release only.
+
+    Raises `DataSetError` where there are none or a table cannot be read.
+    """
     tree = found.find(SEMANTIC)
     if tree is None:
         raise found.absent("avss", LOOKED_FOR)
@@ -79,7 +82,7 @@ def list_clips_of(root: Path, tree: Tree, dataset: str, splits: Collection[str])
             *_mask_notes(entries),
         ),
         rows_per_split=rows_per_split,
-        release="semantic",
+        release=SEMANTIC_RELEASE,
         overlap=train_overlap((row.cells[column["split"]], source_of_part(row.cells[column["vid"]])) for row in rows),
     )
 
