@@ -2,8 +2,8 @@
 
 Conventions
     Scores are fractions in [0, 1]; None is undefined. Tables for people show percent with two decimals.
-    The order of `CSV_COLUMNS` is part of the product. Conditions beyond those of the G scores have columns behind them, where a
-    line has scores under them: ``<condition>_mIoU``, ``_F``, ``_FPR``, and ``<condition>@<level>_mIoU`` and so on where it has levels.
+    The order of `CSV_COLUMNS` is part of the product. Behind them follow those of conditions beyond the G scores', where a line
+    has any: ``<condition>_mIoU``, ``_F`` and ``_FPR``; with levels, ``<condition>@<level>_mIoU`` and so on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ CATEGORY_COLUMN = "category"
 ALL_CATEGORIES = "all"
 # Which build a line is of: lines of one model, data set and split differ in them.
 BUILD_COLUMNS = ("seed", "recipe", "release")
+FLOOR_PREFIX = "floor_"
 CSV_COLUMNS = (*KEY_COLUMNS, "clips", *HIGHER_IS_BETTER, *BUILD_COLUMNS)
 
 _CONDITION_TITLES = {"offscreen": "off-screen"}
@@ -104,7 +105,7 @@ def condition_columns(scores: Iterable[ConditionScore]) -> dict[ConditionKey, st
         {(score.condition, score.level) for score in scores if is_extended(score)},
         key=lambda key: (key[0], -np.inf if key[1] is None else key[1]),
     )
-    taken = {column.rpartition("_")[0] for column in CSV_COLUMNS}
+    taken = {column.rpartition("_")[0] for name in CSV_COLUMNS for column in (name, f"{FLOOR_PREFIX}{name}")}
     names: dict[ConditionKey, str] = {}
     for condition, level in keys:
         plain = condition if level is None else f"{condition}@{level_text(level)}"
@@ -116,9 +117,7 @@ def condition_columns(scores: Iterable[ConditionScore]) -> dict[ConditionKey, st
     return names
 
 
-def extended_cells(
-    scores: Iterable[ConditionScore], columns: Mapping[ConditionKey, str]
-) -> dict[str, float | None]:
+def extended_cells(scores: Iterable[ConditionScore], columns: Mapping[ConditionKey, str]) -> dict[str, float | None]:
     """Return the cells of the extended conditions named in `columns`, None where `scores` has no such condition."""
     of = {(score.condition, score.level): score for score in scores}
     cells: dict[str, float | None] = {}

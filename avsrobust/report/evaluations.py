@@ -25,9 +25,9 @@ Flags = npt.NDArray[np.bool_]
 class Evaluation:
     """One model on one split: N scored frames, and what else is known of them.
 
-    `recipe`, `release`, `muted` and `notes` are those of `results.ScoreInfo`. `clip_ids[i]` is the clip numbered i. `clean_intersection`, `clean_union` float64 [N] are pixels, NaN where the frame has
+    `clip_ids[i]` is the clip numbered i. `clean_intersection`, `clean_union` float64 [N] are pixels, NaN where the frame has
     no mask under clean sound to compare with (and under clean itself). `classes`: pixels per class of the same N frames, None
-    where the model or the data set has no classes.
+    where the model or the data set has no classes. `recipe`, `release`, `muted` and `notes` are those of `results.ScoreInfo`.
     """
 
     model: str
@@ -46,6 +46,11 @@ class Evaluation:
     release: str = ""
     muted: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Data set, release and split: what has the same was scored on the same data."""
+        return (self.dataset, self.release, self.split)
 
     @property
     def origin(self) -> str:
