@@ -42,7 +42,8 @@ class Limit:
 
 PICTURE_PIXELS = Limit(64_000_000, "pixels", "8K video has 33 million")
 TABLE_BYTES = Limit(64 << 20, "bytes", "AVSBench's largest table has 1 MB")
-TEXT_BYTES = Limit(8 << 20, "bytes", "recipes and configurations have a few kB")
+TEXT_BYTES = Limit(8 << 20, "bytes", "configurations have a few kB")
+YAML_BYTES = Limit(256 << 10, "bytes", "recipes have a few kB, and YAML is read slowly")
 SOUND_BYTES = Limit(1 << 30, "bytes of samples", "an hour of 48 kHz stereo has 0.7 GB")
 ARRAY_BYTES = Limit(1 << 30, "bytes", "a clip's masks have a few MB")
 WEIGHTS_BYTES = Limit(16 << 30, "bytes", "Swin-L weights have 1 GB")
