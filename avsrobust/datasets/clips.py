@@ -8,7 +8,7 @@ Conventions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 DATASETS = ("s4", "ms3", "avss")
@@ -20,12 +20,16 @@ ALIASES = {"v1s": "s4", "v1m": "ms3", "v2": "avss"}
 
 @dataclass(frozen=True)
 class SoundHeader:
-    """What the header of a recording says: rate in Hz, samples per channel, channels, libsndfile subtype."""
+    """What the header of a recording says: rate in Hz, samples per channel, channels, libsndfile subtype.
+
+    `streamed`: the header declares a made-up size, as programs do that write into a pipe; the file was read to its end.
+    """
 
     sample_rate: int
     num_samples: int
     channels: int
     subtype: str
+    streamed: bool = field(default=False, compare=False)
 
     @property
     def duration_s(self) -> float:
