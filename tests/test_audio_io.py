@@ -108,7 +108,7 @@ def test_damage_is_refused_in_one_line_that_names_the_file(kind: str, tmp_path: 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"absent\.wav: found no file; expected a wav file"):
         check_sound(tmp_path / "absent.wav")
-    with pytest.raises(AudioError, match=r"cannot be read \(is a folder, not a regular file\)"):
+    with pytest.raises(AudioError, match=r"cannot be read \(Is a directory\)"):
         check_sound(tmp_path)
 
 

@@ -41,8 +41,8 @@ class SoundHeader:
 class Clip:
     """One video: its identity, categories and files (relative to the data root).
 
-    `labels` is empty where nothing on screen makes a sound. `is_muted`: the recording is digitally silent, or nearly so; the
-    survey of contents sets it.
+    `labels` is empty where nothing on screen makes a sound. `is_muted`: nothing can be heard in the recording; `foreground`: the
+    rule by which its binary masks are read (`mask_values.FOREGROUND_RULES`). The survey of contents sets these two.
     """
 
     dataset: str
@@ -55,6 +55,7 @@ class Clip:
     audio: str
     sound: SoundHeader
     is_muted: bool = False
+    foreground: str = "non-zero"
 
     @property
     def num_frames(self) -> int:
