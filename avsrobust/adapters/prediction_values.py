@@ -129,7 +129,7 @@ def _palette_values(path: Path, indices: Values, palette: npt.NDArray[np.uint8])
         return StoredValues(indices, BYTE)
     if (colours.any(axis=1)).all():
         raise ClipError(f"{path}: found a palette of two colours, neither of them black; expected a black background")
-    return StoredValues(palette[indices].any(axis=-1), BINARY)
+    return StoredValues(np.asarray(palette[indices].any(axis=-1)), BINARY)
 
 
 def _grey_of_channels(path: Path, mode: str, values: Values) -> Values:
