@@ -167,12 +167,6 @@ def test_source_clip_and_labels_belong_together(path: Path) -> None:
     refused(path, "column source_labels: found values without a source_clip_id")
 
 
-def test_a_row_twice(path: Path) -> None:
-    table = pq.read_table(path)
-    pq.write_table(pa.concat_tables([table, table.slice(1, 1)]), path)
-    refused(path, "has a clip twice under one condition")
-
-
 def test_text_that_is_no_utf8(path: Path) -> None:
     broken = pa.array([b"a\xff"] * 3).view(pa.string())
     replace_column(path, "clip_id", broken)
