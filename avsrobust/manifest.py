@@ -247,21 +247,24 @@ def remember_data_root(folder: Path, data_root: Path) -> bool:
     return True
 
 
-def load_manifest(path: Path | str) -> Manifest:
+def load_manifest(path: Path | str, *, consistent: bool = True) -> Manifest:
     """Read a manifest, or the ``manifest.parquet`` of a build's folder.
 
+    `consistent`: whether columns that contradict each other are refused too; `verify` lists those, row by row.
     Raises `ManifestError` where the file is no manifest, is of another format, holds what no build writes (a column or a
     metadata entry of another kind) or names files outside its roots.
     """
     path = Path(path)
     if path.is_dir():
         path = path / MANIFEST_NAME
-    opened = _KIND.open(path, dictionaries=True)
+    opened = _KIND.open(path, [entry.name for entry in SCHEMA if entry.type == pa.string()])
     info = _info(path, opened.schema_arrow.metadata or {})
     _KIND.require_types(path, opened.schema_arrow, SCHEMA)
     _KIND.require_sizes(path, opened, MANIFEST_ROWS, MANIFEST_VALUES)
     columns = Columns.read(path, opened, SCHEMA, _KIND)
-    columns.check(info.dataset)
+    columns.check()
+    if consistent:
+        columns.check_together(info.dataset)
     return Manifest(path, info, tuple(map(Row, *(columns.values(entry.name) for entry in fields(Row)))))
 
 

@@ -87,10 +87,10 @@ class Columns:
             at += length or 0
         return lists
 
-    def check(self, dataset: str) -> None:
-        """Raise `ManifestError` for the first value that no build writes; `dataset` is that of the metadata."""
+    def check(self) -> None:
+        """Raise `ManifestError` for the first value that is none of its column's."""
         self._check_nulls()
-        self._check_words("dataset", lambda text: text == dataset, f"'{dataset}', as in the file's metadata")
+        self._check_words("dataset", DATASETS.__contains__, f"one of {', '.join(DATASETS)}")
         for name in ("split", "condition"):
             self._check_words(name, is_safe_name, SAFE_NAME)
         self._check_words("polarity", ("positive", "negative").__contains__, "positive or negative")
@@ -100,6 +100,17 @@ class Columns:
         for name in ("clip_id", "source_clip_id", "audio", "log_mel", "frames", "masks"):
             self._check_paths(name)
         self._check_numbers()
+
+    def check_together(self, dataset: str) -> None:
+        """Raise `ManifestError` for the first column that contradicts another, or the metadata, whose data set is `dataset`."""
+        self._check_words("dataset", lambda text: text == dataset, f"'{dataset}', as in the file's metadata")
+        if not np.array_equal(_is_null(self.leaves["source_clip_id"]), _is_null(self.lengths["source_labels"])):
+            self._fail(
+                "source_labels", "values without a source_clip_id, or none beside one", "both or neither in a row"
+            )
+        for name in ("frames", "masks"):
+            if not np.array_equal(_joined(self.lengths[name]), _joined(self.leaves["num_frames"])):
+                self._fail(name, "lists of another length than num_frames", "an entry for every frame")
 
     def _fail(self, column: str, found: str, expected: str) -> NoReturn:
         raise ManifestError(f"{self.path}: column {column}: found {found}; expected {expected}; build again")
@@ -130,10 +141,6 @@ class Columns:
                 and any(c.null_count for c in self.leaves[entry.name])
             ):
                 self._fail(entry.name, "a list with an empty place", "lists of names")
-        if not np.array_equal(_is_null(self.leaves["source_clip_id"]), _is_null(self.lengths["source_labels"])):
-            self._fail(
-                "source_labels", "values without a source_clip_id, or none beside one", "both or neither in a row"
-            )
 
     def _check_words(self, name: str, accepts: Callable[[str], bool], expected: str) -> None:
         for words in self._words(name):
@@ -171,13 +178,10 @@ class Columns:
             wrong = numbers[~((numbers >= low) & (numbers <= high))]
             if wrong.size:
                 self._fail(name, str(wrong[0]), f"{low:g} to {high:g}" if high < np.inf else f"at least {low:g}")
-        for name in ("labels", "broad", "source_labels"):
-            longest = _joined([pc.fill_null(chunk, 0) for chunk in self.lengths[name]]).max(initial=0)
+        for name, lengths in self.lengths.items():
+            longest = _joined([pc.fill_null(chunk, 0) for chunk in lengths]).max(initial=0)
             if longest > _MOST_ITEMS:
                 self._fail(name, f"a list of {longest:,}", f"at most {_MOST_ITEMS:,}")
-        for name in ("frames", "masks"):
-            if not np.array_equal(_joined(self.lengths[name]), _joined(self.leaves["num_frames"])):
-                self._fail(name, "lists of another length than num_frames", "an entry for every frame")
 
 
 def read_texts(path: Path, metadata: Mapping[bytes, bytes], prefix: str) -> dict[str, str]:

@@ -73,11 +73,10 @@ class Kind:
         except (OSError, pa.ArrowException, ValueError) as error:
             raise self.damaged(path, error) from error
 
-    def open(self, path: Path, *, dictionaries: bool = False) -> pq.ParquetFile:
+    def open(self, path: Path, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
         """Return the opened file, whose pages are verified as they are read. Raises `error` as `read` does.
 
-        `dictionaries`: columns of texts (not of lists) are read as dictionaries: each different text once, however often it
-        is in the column.
+        Columns of text in `dictionaries` are read as indices into the texts that a page holds once.
         """
         try:
             with open_regular(path) as stream:
@@ -87,16 +86,9 @@ class Kind:
                 tail = stream.read(_TAIL)
             if len(tail) == _TAIL and tail[4:] == _MAGIC:
                 METADATA_BYTES.check(struct.unpack("<I", tail[:4])[0], f"{path}: footer", self.error)
-            opened = pq.ParquetFile(path, page_checksum_verification=True)
-            if not dictionaries:
-                return opened
-            leaves = [opened.schema.column(index) for index in range(len(opened.schema))]
-            texts = [
-                leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and not leaf.max_repetition_level
-            ]
-            return pq.ParquetFile(
-                path, metadata=opened.metadata, read_dictionary=texts, page_checksum_verification=True
-            )
+            file = pq.ParquetFile(path, page_checksum_verification=True)
+            there = [name for name in dictionaries if _is_text(file, name)]
+            return pq.ParquetFile(path, read_dictionary=there, page_checksum_verification=True) if there else file
         except FileNotFoundError as error:
             raise self.error(f"{path}: not found; expected {self.expected}") from error
         except (OSError, pa.ArrowException, ValueError) as error:
@@ -141,6 +133,11 @@ class Kind:
                 raise self.error(
                     f"{path}: column {entry.name} is of type {actual}; expected {entry.type}; {self.again} again"
                 )
+
+
+def _is_text(file: pq.ParquetFile, name: str) -> bool:
+    columns = (file.schema.column(index) for index in range(len(file.schema)))
+    return any(column.path == name and column.physical_type == "BYTE_ARRAY" for column in columns)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -167,6 +167,12 @@ def test_source_clip_and_labels_belong_together(path: Path) -> None:
     refused(path, "column source_labels: found values without a source_clip_id")
 
 
+def test_contradictions_are_read_where_they_are_to_be_listed(path: Path) -> None:
+    replace_column(path, "num_frames", pa.array([2, 2, 9], pa.int32()))
+    refused(path, "column frames: found lists of another length than num_frames")
+    assert load_manifest(path, consistent=False).rows[2].num_frames == 9
+
+
 def test_text_that_is_no_utf8(path: Path) -> None:
     broken = pa.array([b"a\xff"] * 3).view(pa.string())
     replace_column(path, "clip_id", broken)
