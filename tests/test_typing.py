@@ -39,7 +39,7 @@ def shape(adapter: Loud) -> torch.Size:
     return adapter.segment(torch.zeros(1, 5, 3, 8, 8), torch.zeros(1, 5, 16_000)).shape
 '''
 
-WRONG = '''
+WRONG = """
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, AudioInput
@@ -50,7 +50,7 @@ class Wrong(Adapter):
 
     def segment(self, encoded: Tensor, audio: Tensor) -> list[float]:
         return [0.5]
-'''
+"""
 
 
 @pytest.mark.slow
