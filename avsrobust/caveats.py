@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from avsrobust.datasets.clips import SEMANTIC_RELEASE
 from avsrobust.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def release_caveat(dataset: str, release: str) -> str | None:
     """
     if dataset not in _SEMANTIC_ROWS or not release:
         return None
-    if release == "semantic":
+    if release == SEMANTIC_RELEASE:
         return (
             f"{dataset} is in the form of AVSBench-semantic ({_SEMANTIC_ROWS[dataset]} rows), whose frames and masks differ from "
             "AVSBench-object's: scores on the two forms are not comparable"

@@ -38,6 +38,14 @@ def write_parquet(path: Path, table: pa.Table, row_group_size: int | None = None
         )
 
 
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Return the content of the file that `write_parquet` would write."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression=COMPRESSION, store_schema=True, write_page_checksum=True)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
 def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Return a writer of row groups with page checksums; `path` is one of `atomic_path`."""
     return pq.ParquetWriter(path, schema, compression=COMPRESSION, write_page_checksum=True)
@@ -60,8 +68,11 @@ class Kind:
         except (OSError, pa.ArrowException, ValueError) as error:
             raise self.damaged(path, error) from error
 
-    def open(self, path: Path) -> pq.ParquetFile:
-        """Return the opened file, whose pages are verified as they are read. Raises `error` as `read` does."""
+    def open(self, path: Path, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+        """Return the opened file, whose pages are verified as they are read. Raises `error` as `read` does.
+
+        Columns of text in `dictionaries` are read as indices into the texts that a page holds once.
+        """
         try:
             with open_regular(path) as stream:
                 size = stream.seek(0, 2)
@@ -70,7 +81,11 @@ class Kind:
                 tail = stream.read(_TAIL)
             if len(tail) == _TAIL and tail[4:] == _MAGIC:
                 METADATA_BYTES.check(struct.unpack("<I", tail[:4])[0], f"{path}: footer", self.error)
-            return pq.ParquetFile(path, page_checksum_verification=True)
+            file = pq.ParquetFile(path, page_checksum_verification=True)
+            there = [name for name in dictionaries if _is_text(file, name)]
+            return (
+                pq.ParquetFile(path, read_dictionary=there, page_checksum_verification=True) if there else file
+            )
         except FileNotFoundError as error:
             raise self.error(f"{path}: not found; expected {self.expected}") from error
         except (OSError, pa.ArrowException, ValueError) as error:
@@ -103,6 +118,11 @@ class Kind:
                 raise self.error(
                     f"{path}: column {entry.name} is of type {actual}; expected {entry.type}; {self.again} again"
                 )
+
+
+def _is_text(file: pq.ParquetFile, name: str) -> bool:
+    columns = (file.schema.column(index) for index in range(len(file.schema)))
+    return any(column.path == name and column.physical_type == "BYTE_ARRAY" for column in columns)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
