@@ -115,7 +115,9 @@ def _picture_values(path: Path) -> StoredValues:
     if mode in ("I", "I;16", "I;16B", "I;16L"):
         return StoredValues(values, WORD)
     if mode != "L":
-        raise ClipError(f"{path}: found a picture of mode {mode}; expected grayscale, a palette, 1 bit or RGB; convert it")
+        raise ClipError(
+            f"{path}: found a picture of mode {mode}; expected grayscale, a palette, 1 bit or RGB; convert it"
+        )
     return StoredValues(values, BYTE)
 
 
@@ -129,7 +131,7 @@ def _palette_values(path: Path, indices: Values, palette: npt.NDArray[np.uint8])
         return StoredValues(indices, BYTE)
     if (colours.any(axis=1)).all():
         raise ClipError(f"{path}: found a palette of two colours, neither of them black; expected a black background")
-    return StoredValues(palette[indices].any(axis=-1), BINARY)
+    return StoredValues(np.asarray(palette[indices].any(axis=-1)), BINARY)
 
 
 def _grey_of_channels(path: Path, mode: str, values: Values) -> Values:
@@ -141,7 +143,9 @@ def _grey_of_channels(path: Path, mode: str, values: Values) -> Values:
         )
     grey = channels[..., 0]
     if alpha is not None and alpha.min() != alpha.max() and grey.min() == grey.max():
-        raise ClipError(f"{path}: found its mask in the alpha channel alone; expected it in the grey values; convert it")
+        raise ClipError(
+            f"{path}: found its mask in the alpha channel alone; expected it in the grey values; convert it"
+        )
     return np.ascontiguousarray(grey)
 
 
@@ -162,7 +166,15 @@ def _read_picture(path: Path) -> tuple[str, Values, npt.NDArray[np.uint8]]:
         raise ClipError(f"{path}: not found; expected the prediction of this frame there") from error
     except ClipError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+        zlib.error,
+        Image.DecompressionBombError,
+    ) as error:
         raise ClipError(f"{path}: cannot be read as PNG ({_reason(error)}); write it again") from error
     return mode, values, palette
 
@@ -328,7 +340,9 @@ class ValueSurvey:
             return WORD
         if self.largest == 1:
             _LOG.warning(
-                "%s: holds only the values 0 and 1, as do all files below %s: read as binary masks", self.largest_in, root
+                "%s: holds only the values 0 and 1, as do all files below %s: read as binary masks",
+                self.largest_in,
+                root,
             )
             return BINARY
         return BYTE

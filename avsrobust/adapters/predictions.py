@@ -221,7 +221,9 @@ def _assemble(
         if frame + first not in numbered:
             if expected is not None:
                 counted = "; the others of this condition are counted from 1" if first else ""
-                raise ClipError(f"{expected(frame + first)}: not found; expected the prediction of frame {frame} there{counted}")
+                raise ClipError(
+                    f"{expected(frame + first)}: not found; expected the prediction of frame {frame} there{counted}"
+                )
             raise ClipError(f"{place}: has no mask of {describe(row)}, frame {frame}; expected one per frame")
     # Run lengths cost little: what more of the clip is stored may be stored again (--save-masks).
     frames = wanted if expected is not None else [frame for frame in range(num_frames) if frame + first in numbered]
