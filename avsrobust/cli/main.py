@@ -25,8 +25,6 @@ STATUS_INCOMPLETE = 1
 STATUS_USER = 2
 STATUS_INTERRUPTED = 130
 _MOST_FINDINGS = 20
-# What click puts in the place of a stdout whose reader has gone, before it exits.
-_GONE = "PacifyFlushWrapper"
 
 COMMANDS = {
     "build": "avsrobust.cli.build:build",
@@ -141,7 +139,7 @@ def _invoke(arguments: list[str], verbose: bool) -> int:
         return STATUS_INTERRUPTED
     except (BrokenPipeError, SystemExit) as error:
         # The reader of our stdout (head, less) has gone: nothing more to say. click makes an exit of it.
-        if isinstance(error, SystemExit) and type(sys.stdout).__name__ != _GONE:
+        if isinstance(error, SystemExit) and not streams.results_are_lost():
             raise
         streams.abandon()
         return 0
