@@ -61,8 +61,11 @@ METADATA_BYTES = Limit(256 << 20, "bytes", "a manifest's notes and skipped clips
 def raised_by() -> float:
     """Return the factor by which the user raised the limits, 1 where they did not. Raises `OptionError` for a bad one."""
     text = os.environ.get(ENVIRONMENT, "")
-    if not text:
-        return 1.0
+    return parse_factor(text) if text else 1.0
+
+
+def parse_factor(text: str) -> float:
+    """Return the factor that a user wrote. Raises `OptionError` for anything else than a number from 1 to 1000000."""
     try:
         factor = float(text)
     except ValueError:

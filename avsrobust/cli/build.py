@@ -16,7 +16,7 @@ from avsrobust.cli.options import (
     data_root_option,
     given_data_root,
 )
-from avsrobust.cli.progress import note, progress_bar, warn
+from avsrobust.cli.progress import note, print_result, progress_bar, warn
 
 if TYPE_CHECKING:
     from avsrobust.build.build import BuildReport
@@ -98,7 +98,7 @@ def _describe(dataset: DataSet, recipe: Recipe, seed: int) -> int:
 
     planned = plan(dataset.clips, recipe, seed, dataset.off_screen_obstacle, read_listing(dataset, recipe))
     for line in describe(dataset, planned).lines():
-        click.echo(line)
+        print_result(line)
     return STATUS_INCOMPLETE if dataset.findings else 0
 
 
@@ -112,5 +112,5 @@ def _tell(report: BuildReport) -> int:
     if report.skipped:
         warn(f"{len(report.skipped)} clips or rows were left out; the manifest lists them")
     note(f"{report.rows} rows; {report.rendered} files made, {report.reused} found")
-    click.echo(report.manifest)
+    print_result(report.manifest)
     return STATUS_INCOMPLETE if report.skipped else 0

@@ -11,7 +11,7 @@ import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import RESULTS_ROOT, ROBUST_ROOT, build_name, data_root_option, key_values, torch_device
-from avsrobust.cli.progress import note, progress_bar, warn
+from avsrobust.cli.progress import note, print_result, progress_bar, warn
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
 
 if TYPE_CHECKING:
@@ -169,5 +169,5 @@ def _tell(report: EvaluationReport) -> bool:
         note(f"  ... and {len(report.failed) - _MOST_FAILURES} more, in run.json")
     if report.failed:
         warn(f"{len(report.failed)} of {report.clips + len(report.failed)} clips could not be scored")
-    click.echo(report.scores)
+    print_result(report.scores)
     return not report.failed

@@ -8,6 +8,7 @@ import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import data_root_option
+from avsrobust.cli.progress import print_result
 
 
 @click.command()
@@ -19,7 +20,7 @@ def verify(manifest: Path, data_root: Path | None) -> int:
 
     report = verify_manifest(manifest, data_root)
     for problem in report.problems:
-        click.echo(problem)
+        print_result(problem)
     verdict = f"{len(report.problems)} problems" if report.problems else "all in order"
-    click.echo(f"{manifest}: {report.rows} rows, {verdict}")
+    print_result(f"{manifest}: {report.rows} rows, {verdict}")
     return STATUS_INCOMPLETE if report.problems else 0
