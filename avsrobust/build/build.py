@@ -139,7 +139,7 @@ def build(
         write_manifest(manifest, made.rows, info)
     remove_journal(output)
     remember_data_root(output, roots.data)
-    survey = tuple(survey_lines(info.survey, info.dataset))
+    survey = tuple(survey_lines(info.survey, info.dataset, brief=True))
     return BuildReport(
         manifest, len(made.rows), made.rendered, made.reused, info.skipped, info.notes, survey, info.muted
     )

@@ -174,8 +174,11 @@ def _named(ids: Iterable[str]) -> dict[str, Any]:
     return {"count": len(ordered), "first": ordered[:MOST_NAMED]}
 
 
-def survey_lines(summary: Mapping[str, Any], dataset: str) -> list[str]:
-    """Return a summary (`Survey.summary`, or the manifest's `survey`) as lines for people; none for an empty one."""
+def survey_lines(summary: Mapping[str, Any], dataset: str, *, brief: bool = False) -> list[str]:
+    """Return a summary (`Survey.summary`, or the manifest's `survey`) as lines for people; none for an empty one.
+
+    `brief`: without the values of every folder's masks.
+    """
     if not summary:
         return []
     extent = "all" if summary["looked_at"] == summary["clips"] else f"{summary['looked_at']:,} of"
@@ -183,7 +186,8 @@ def survey_lines(summary: Mapping[str, Any], dataset: str) -> list[str]:
         f"contents: looked at {extent} {summary['clips']:,} clips ({summary['frames']:,} frames, {summary['masks']:,} masks, "
         f"{summary['looked_at']:,} sounds, {summary['bytes'] / 1e9:.1f} GB)"
     ]
-    lines += [_mask_line(name, folder, dataset) for name, folder in summary["mask_folders"].items()]
+    if not brief:
+        lines += [_mask_line(name, folder, dataset) for name, folder in summary["mask_folders"].items()]
     lines += [_grey_line(name, folder) for name, folder in summary["mask_folders"].items() if folder["grey"]]
     unlabelled = summary["unlabelled_with_masks"]
     if unlabelled["count"]:

@@ -2,8 +2,9 @@
 
 Conventions
     frames: uint8 [T, 3, H, W], RGB, at the size on disk. target: bool [T, h, w] at the mask files' own size, True where
-    any sounding object of the clip is: by the row's rule `foreground` (s4, ms3), any class but background (avss). classes: uint8 [T, h, w],
-    the class ids 0..70 of avss; other data sets have none. has_mask: bool [T]; frames without a mask have an empty target.
+    any sounding object of the clip is: by the row's rule `foreground` (s4, ms3), any class but background (avss).
+    classes: uint8 [T, h, w], the class ids 0..70 of avss; other data sets have none.
+    has_mask: bool [T]; frames without a mask have an empty target.
     The rows of a clip come in the order they are evaluated in: clean first, then by condition and level.
 """
 
@@ -156,15 +157,15 @@ def _locate(data_root: Path, row: Row, relative: str) -> Path:
 
 
 def _header_size(data_root: Path, row: Row, relative: str | None) -> tuple[int, int] | None:
-    from PIL import Image
+    from avsrobust.datasets.pictures import read_header
 
     if relative is None:
         return None
     try:
-        with Image.open(_locate(data_root, row, relative)) as picture:
-            return picture.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        header = read_header(_locate(data_root, row, relative))
+    except DataSetError:
         return None
+    return header.width, header.height
 
 
 def _require_one_size(row: Row, what: str, shapes: Sequence[tuple[int, ...]]) -> None:
