@@ -100,8 +100,17 @@ def audit(manifest: Manifest) -> AuditReport:
         summaries=described.summaries,
         separations=separations,
         findings=tuple(findings),
-        remarks=tuple(remark for entry in separations if (remark := _remark(entry))),
+        remarks=(*_muted_remarks(manifest), *(remark for entry in separations if (remark := _remark(entry)))),
     )
+
+
+def _muted_remarks(manifest: Manifest) -> list[str]:
+    """Say how many clips have no sound of their own: their clean rows equal silence."""
+    clean = {row.clip_id for row in manifest.rows if row.condition == CLEAN}
+    muted = clean & set(manifest.info.muted)
+    if not muted:
+        return []
+    return [f"clean: the recordings of {len(muted)} of {len(clean)} clips are muted; these rows equal silence"]
 
 
 def _separation(described: DescribedRows, condition: str) -> Separation:

@@ -184,7 +184,7 @@ def survey_lines(summary: Mapping[str, Any], dataset: str, *, brief: bool = Fals
     extent = "all" if summary["looked_at"] == summary["clips"] else f"{summary['looked_at']:,} of"
     lines = [
         f"contents: looked at {extent} {summary['clips']:,} clips ({summary['frames']:,} frames, {summary['masks']:,} masks, "
-        f"{summary['looked_at']:,} sounds, {summary['bytes'] / 1e9:.1f} GB)"
+        f"{summary['looked_at']:,} sounds, {summary['bytes'] / 1e6:,.0f} MB)"
     ]
     if not brief:
         lines += [_mask_line(name, folder, dataset) for name, folder in summary["mask_folders"].items()]
@@ -200,8 +200,8 @@ def survey_lines(summary: Mapping[str, Any], dataset: str, *, brief: bool = Fals
         names = sorted(name for kind in MUTED_KINDS for name in sounds[kind]["first"])
         total = sum(sounds[kind]["count"] for kind in MUTED_KINDS)
         lines.append(
-            f"muted: {_count_line({'count': total, 'first': names})}; their own sound is {kinds}, so their clean rows equal "
-            "silence, and they are no source of off-screen sounds"
+            f"muted: {_count_line({'count': total, 'first': names})}, {kinds}; there clean rows equal silence, and none of them "
+            "is a source of off-screen sounds"
         )
     lines += [
         f"sounds {_SOUND_WORDS[kind]}: {_count_line(sounds[kind])}" for kind in _SOUND_WORDS if sounds[kind]["count"]
