@@ -5,6 +5,8 @@ Conventions
     A file appears under its final name whole or not at all, and is flushed to disk, with its folder, before the call that wrote
     it returns: what vouches for it can be written after it.
     Only regular files are opened for reading: a pipe would never end, a device might never.
+    A name that stands in a file (of a recipe, a data set, a split, a condition, a model) is a name and never a path: it is
+    checked (`is_safe_name`) before it becomes part of one.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
@@ -26,6 +29,12 @@ from avsrobust.limits import Limit
 _CHUNK = 1 << 20
 _FLUSHED_AT_ONCE = 16
 TEMPORARY_SUFFIX = ".avsrobust-tmp"
+SAFE_NAME = "a name of at most 100 letters a-z, A-Z, digits and . _ + -, whose first is a letter, digit or _"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
+# Windows takes these for devices, whatever follows the first dot.
+_DEVICES = frozenset(
+    ("con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)))
+)
 
 
 @contextmanager
@@ -154,6 +163,17 @@ def sha256_of_file(path: Path) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def is_safe_name(text: object) -> bool:
+    """Tell whether `text` can be the name of a file or folder on every system, and nothing else (`SAFE_NAME` describes it).
+
+    >>> [is_safe_name(text) for text in ("m2f_v1.0", "../x", "a/b", ".hidden", "-o", "", "nul.txt", "end.", 3)]
+    [True, False, False, False, False, False, False, False, False]
+    """
+    if not isinstance(text, str) or not _NAME.fullmatch(text) or text.endswith("."):
+        return False
+    return text.partition(".")[0].lower() not in _DEVICES
 
 
 def is_safe_relative(path: str) -> bool:

@@ -190,7 +190,7 @@ class _Job:
             notes=tuple(self.portable(note) for note in (*self.dataset.notes, *planned.notes)),
             release=self.dataset.release,
             muted=tuple(sorted({row.clip.clip_id for row in planned.rows if row.clip.is_muted})),
-            survey=checked.summary,
+            survey={**checked.summary, **self.dataset.facts},
         )
 
     def portable(self, text: str) -> str:

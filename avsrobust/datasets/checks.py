@@ -82,6 +82,7 @@ def _clip(entry: Entry, sound: SoundHeader) -> Clip:
         masks=entry.masks,
         audio=entry.audio,
         sound=sound,
+        has_no_label=entry.has_no_label,
     )
 
 

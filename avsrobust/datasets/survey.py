@@ -179,7 +179,7 @@ def survey_lines(summary: Mapping[str, Any], dataset: str, *, brief: bool = Fals
 
     `brief`: without the values of every folder's masks.
     """
-    if not summary:
+    if "looked_at" not in summary:
         return []
     extent = "all" if summary["looked_at"] == summary["clips"] else f"{summary['looked_at']:,} of"
     lines = [
