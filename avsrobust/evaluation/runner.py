@@ -21,6 +21,7 @@ import torch
 
 from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.caveats import caveats
+from avsrobust.checksums import load_checksums
 from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionError, did_you_mean
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
 from avsrobust.evaluation.extras import EXTRAS_NAME, merge_extras
@@ -215,11 +216,12 @@ class _Evaluation:
         """
         waiting = [clip for clip, key in zip(self.clips, self._keys(), strict=True) if key not in done]
         batches = plan_batches(waiting, self.data_root, self.batch_size)
+        checksums = load_checksums(self.manifest)
         scorer = Scorer(self.adapter, self.name, self.device, keep_masks=self.save_masks, classes=classes)
         succeeded, failed = len(done), list[FailedClip]()
         self.progress(succeeded, len(self.clips))
         try:
-            for loaded in read_ahead(batches, lambda batch: load_batch(batch, self.data_root, sounds)):
+            for loaded in read_ahead(batches, lambda batch: load_batch(batch, self.data_root, sounds, checksums)):
                 failed += [clip for clip in loaded if isinstance(clip, FailedClip)]
                 for together in of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)]):
                     for outcome in _score(scorer, together, first=succeeded == 0):
