@@ -75,9 +75,7 @@ class Kind:
                 METADATA_BYTES.check(struct.unpack("<I", tail[:4])[0], f"{path}: footer", self.error)
             file = pq.ParquetFile(path, page_checksum_verification=True)
             there = [name for name in dictionaries if _is_text(file, name)]
-            return (
-                pq.ParquetFile(path, read_dictionary=there, page_checksum_verification=True) if there else file
-            )
+            return pq.ParquetFile(path, read_dictionary=there, page_checksum_verification=True) if there else file
         except FileNotFoundError as error:
             raise self.error(f"{path}: not found; expected {self.expected}") from error
         except (OSError, pa.ArrowException, ValueError) as error:
