@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 STAMP := $(VENV)/.setup-done
-EXTRAS := test,lint,dask,train,torchmetrics
+EXTRAS := test,lint,docs,dask,train,torchmetrics
 TEST_WORKERS ?= auto
 
-.PHONY: setup demo test lint format bench clean
+.PHONY: setup demo test lint docs format bench clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,10 @@ lint: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy --strict avsrobust
 
+# Not --quiet: it hides warnings from --strict too.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+
 format: setup
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
@@ -37,4 +41,4 @@ bench: setup
 	$(VENV)/bin/python benchmarks/cli_start.py
 
 clean:
-	rm -rf $(VENV) build dist avsrobust-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site avsrobust-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -37,6 +37,11 @@ _MOST_SKIPPED = 20
 )
 @click.option("--recipe", "recipe_name", default=DEFAULT_RECIPE, show_default=True, metavar="NAME|FILE")
 @click.option("--split", "splits", multiple=True, help="Only these splits; repeatable [default: all].")
+@click.option(
+    "--release",
+    metavar="object|semantic",
+    help="Form of s4 or ms3 [default: AVSBench-object's where it is there, else AVSBench-semantic's].",
+)
 @click.option("--dry-run", is_flag=True, help="Say what was found and what would be made; write nothing.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes.")
 @click.option("--engine", default="local", show_default=True, metavar="local|dask")
@@ -50,6 +55,7 @@ def build(
     output: Path | None,
     recipe_name: str,
     splits: tuple[str, ...],
+    release: str | None,
     dry_run: bool,
     workers: int,
     engine: str,
@@ -63,10 +69,12 @@ def build(
     from avsrobust.datasets.read import read_dataset
 
     recipe = load_recipe(recipe_name)
-    dataset = read_dataset(dataset_name, given_data_root(data_root), splits=splits or None, workers=workers)
+    dataset = read_dataset(
+        dataset_name, given_data_root(data_root), splits=splits or None, release=release, workers=workers
+    )
     if dry_run:
         return _describe(dataset, recipe, seed)
-    folder = output or ROBUST_ROOT / build_name(dataset.name, seed, recipe.name)
+    folder = output or ROBUST_ROOT / build_name(dataset.name, seed, recipe.name, dataset.release)
     with progress_bar(f"building {dataset.name}") as progress:
         report = build_benchmark(
             dataset,

@@ -152,7 +152,9 @@ def _check_selection(manifest: Manifest, splits: Sequence[str], conditions: Sequ
 
 def _results_folder(output: Path | None, model: str, manifest: Manifest, several: bool) -> Path:
     recipe = str(manifest.info.recipe.get("name", "standard"))
-    below = Path(re.sub(r"[^\w.+-]", "_", model)) / build_name(manifest.info.dataset, manifest.info.seed, recipe)
+    below = Path(re.sub(r"[^\w.+-]", "_", model)) / build_name(
+        manifest.info.dataset, manifest.info.seed, recipe, manifest.info.release
+    )
     if output is None:
         return RESULTS_ROOT / below
     return output / below if several else output

@@ -90,7 +90,8 @@ def pretransform(
     )
     if output is None:
         recipe = str(build.info.recipe.get("name", "standard"))
-        output = CLASSES_ROOT / f"{build_name(build.info.dataset, build.info.seed, recipe)}-{encoder}"
+        name = build_name(build.info.dataset, build.info.seed, recipe, build.info.release)
+        output = CLASSES_ROOT / f"{name}-{encoder}"
     with progress_bar(f"pretransform {build.info.dataset}") as progress:
         report = write_class_files(
             build, output, choices, data_root=data_root, device=torch_device(device), progress=progress

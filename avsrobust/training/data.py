@@ -93,7 +93,8 @@ class TrainingSet(Dataset[Sample]):
         self._sources = tuple(sources)
         self._sounds = [SoundReader(source.manifest, source.data_root, audio, vggish) for source in sources]
         clips, self._of_source = _gather(sources, data.split)
-        self._negatives = Negatives.of(clips, negatives)
+        muted = {(source.manifest.info.dataset, name) for source in sources for name in source.manifest.info.muted}
+        self._negatives = Negatives.of(clips, negatives, muted)
         self._beside, self._weight_beside = negatives.beside, negatives.weight
         self._clips = self._negatives.clean
         self._source_of = {
