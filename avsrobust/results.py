@@ -81,7 +81,8 @@ class ScoreInfo:
     """Metadata of ``scores.parquet``: model (the adapter's name), data set, seed of the build, failed clips.
 
     `recipe` is the name of the build's recipe, `release` the form of its data, `muted` the ids of its clips whose own recording
-    is silent (`manifest.ManifestInfo`).
+    is silent (`manifest.ManifestInfo`). `notes` are sentences that belong beside every table of these results
+    (`avsrobust.caveats`).
     """
 
     model: str
@@ -91,6 +92,7 @@ class ScoreInfo:
     recipe: str = ""
     release: str = ""
     muted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,7 @@ def _metadata(info: ScoreInfo) -> dict[str, str]:
         "avsrobust.recipe": info.recipe,
         "avsrobust.release": info.release,
         "avsrobust.muted": json.dumps(list(info.muted), ensure_ascii=False),
+        "avsrobust.notes": json.dumps(list(info.notes), ensure_ascii=False),
     }
 
 
@@ -246,6 +249,7 @@ def _info(path: Path, metadata: dict[bytes, bytes]) -> ScoreInfo:
             recipe=texts["avsrobust.recipe"],
             release=texts["avsrobust.release"],
             muted=tuple(json.loads(texts["avsrobust.muted"])),
+            notes=tuple(json.loads(texts["avsrobust.notes"])),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise ResultsError(f"{path}: has damaged metadata ({error}); evaluate again") from error

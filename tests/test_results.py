@@ -34,7 +34,9 @@ def _scores(order: list[int]) -> Scores:
     numbers = np.array(order, dtype=np.int64)
     histogram = np.repeat(numbers[:, None], NUM_THRESHOLDS, axis=1)
     return Scores(
-        ScoreInfo("m", "s4", 42, (FailedClip("test", "x", "broken"),)),
+        ScoreInfo(
+            "m", "s4", 42, (FailedClip("test", "x", "broken"),), "standard", "object", ("a",), ("s4 is é", "and more")
+        ),
         index,
         FrameStatistics(*(numbers + offset for offset in range(6)), histogram, histogram + 1),
     )

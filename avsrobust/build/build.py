@@ -165,6 +165,8 @@ class _Job:
                 for entry in (*found, *undecoded, *planned.left_out)
             ),
             notes=tuple(self.portable(note) for note in (*self.dataset.notes, *planned.notes)),
+            release=self.dataset.release,
+            survey=dict(self.dataset.facts),
         )
 
     def portable(self, text: str) -> str:

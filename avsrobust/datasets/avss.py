@@ -15,6 +15,7 @@ from pathlib import Path
 
 from avsrobust.datasets.clips import Finding
 from avsrobust.datasets.entries import Draft, Entry, Listing, accept, printable
+from avsrobust.datasets.overlap import source_of_part, train_overlap
 from avsrobust.datasets.tables import Table, TableRow, read_table
 from avsrobust.datasets.taxonomy import AVSS_CLASSES, broad_kinds
 from avsrobust.datasets.trees import SEMANTIC, Survey, Tree, is_folder, join
@@ -70,6 +71,8 @@ def list_clips_of(root: Path, tree: Tree, dataset: str, splits: Collection[str])
         findings=(*table.findings, *whole, *findings),
         notes=(f"categories are AVSBench-semantic's, column a_obj of {tree.table}", *_mask_notes(entries)),
         rows_per_split=rows_per_split,
+        release="semantic",
+        overlap=train_overlap((row.cells[column["split"]], source_of_part(row.cells[column["vid"]])) for row in rows),
     )
 
 

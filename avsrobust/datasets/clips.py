@@ -8,8 +8,10 @@ Conventions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 DATASETS = ("s4", "ms3", "avss")
 # AVSBench-object, and AVSBench-semantic, which holds S4 and MS3 too (rows v1s, v1m), with other masks.
@@ -81,6 +83,8 @@ class DataSet:
     `layout` names the tree that was found, for people. `clips` holds only clips without a finding; `findings` are errors,
     `notes` are facts worth showing (for example where the categories came from).
     `release` is the form the data set was published in: "object" or "semantic" (`RELEASES`).
+    `facts` are structured remarks for the manifest's survey (plain JSON types), for example ``train_overlap``
+    (`avsrobust.datasets.overlap`).
     `off_screen_obstacle` says why off-screen sounds cannot be chosen, or is None where they can.
     """
 
@@ -92,3 +96,4 @@ class DataSet:
     notes: tuple[str, ...] = ()
     off_screen_obstacle: str | None = None
     release: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)

@@ -59,7 +59,7 @@ class Entry:
 class Listing:
     """What the reader of one layout returns; the fields are those of `clips.DataSet`.
 
-    `rows_per_split` counts the rows that name each split, with or without findings.
+    `rows_per_split` counts the rows that name each split, with or without findings. `overlap`: see `datasets.overlap`.
     """
 
     layout: str
@@ -67,6 +67,8 @@ class Listing:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     rows_per_split: Mapping[str, int]
+    release: str
+    overlap: Mapping[str, Mapping[str, int]]
     off_screen_obstacle: str | None = None
 
 

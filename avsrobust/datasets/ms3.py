@@ -16,6 +16,7 @@ from avsrobust.datasets import avss
 from avsrobust.datasets.entries import Draft, Entry, Listing, accept
 from avsrobust.datasets.ms3_labels import find_labels
 from avsrobust.datasets.objects import name_column, require_folders
+from avsrobust.datasets.overlap import source_of_part, train_overlap
 from avsrobust.datasets.tables import read_table
 from avsrobust.datasets.taxonomy import broad_kinds
 from avsrobust.datasets.trees import MULTI, SEMANTIC, Survey, Tree, join
@@ -57,6 +58,8 @@ def _list_object(found: Survey, tree: Tree, splits: Collection[str]) -> Listing:
         findings=(*table.findings, *findings),
         notes=(*notes, *categories.notes(entry.clip_id for entry in entries)),
         rows_per_split=rows_per_split,
+        release="object",
+        overlap=train_overlap((draft.split, source_of_part(draft.clip_id)) for draft in drafts),
         off_screen_obstacle=categories.obstacle,
     )
 

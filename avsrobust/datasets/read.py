@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from avsrobust.caveats import OVERLAP, overlap_caveat, release_caveat
 from avsrobust.datasets import avss, ms3, s4
 from avsrobust.datasets.checks import Checked, check_entries
 from avsrobust.datasets.clips import ALIASES, DATASETS, SPLITS, Clip, DataSet
@@ -64,8 +65,10 @@ def read_dataset(name: str, data_root: Path, *, splits: Sequence[str] | None = N
         layout=listing.layout,
         clips=clips,
         findings=tuple(findings),
-        notes=(_counts(clips), *listing.notes, *_seen(clips, outcomes)),
+        notes=(_counts(clips), *listing.notes, *_caveats(name, listing), *_seen(clips, outcomes)),
         off_screen_obstacle=listing.off_screen_obstacle,
+        release=listing.release,
+        facts={OVERLAP: listing.overlap},
     )
 
 
@@ -88,6 +91,12 @@ def _require_clips(listing: Listing, data_root: Path, splits: Sequence[str] | No
                 f"--split {split}: found no clip of this split in {data_root} ({listing.layout}; clips: {found or 'none'}); "
                 "expected one at least; name another split or complete the table"
             )
+
+
+def _caveats(name: str, listing: Listing) -> tuple[str, ...]:
+    """Return what belongs beside every table of results on this data; results take it from the manifest again."""
+    sentences = (release_caveat(name, listing.release), overlap_caveat(name, listing.overlap))
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def _counts(clips: Sequence[Clip]) -> str:

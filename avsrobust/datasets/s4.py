@@ -15,6 +15,7 @@ from pathlib import Path
 from avsrobust.datasets import avss
 from avsrobust.datasets.entries import Draft, Entry, Listing, accept
 from avsrobust.datasets.objects import name_column, require_folders
+from avsrobust.datasets.overlap import source_of_cut, train_overlap
 from avsrobust.datasets.tables import read_table
 from avsrobust.datasets.taxonomy import broad_kinds
 from avsrobust.datasets.trees import SEMANTIC, SINGLE, Survey, Tree, join
@@ -58,6 +59,8 @@ def _list_object(root: Path, tree: Tree, splits: Collection[str]) -> Listing:
         findings=(*table.findings, *findings),
         notes=notes,
         rows_per_split=rows_per_split,
+        release="object",
+        overlap=train_overlap((draft.split, source_of_cut(draft.names["name"])) for draft in drafts),
     )
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.caveats import caveats
 from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionError, did_you_mean
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
 from avsrobust.evaluation.extras import EXTRAS_NAME, merge_extras
@@ -195,7 +196,7 @@ class _Evaluation:
     def _info(self, failed: tuple[FailedClip, ...]) -> ScoreInfo:
         info = self.manifest.info
         recipe = str(info.recipe.get("name", ""))
-        return ScoreInfo(self.name, info.dataset, info.seed, failed, recipe, info.release, info.muted)
+        return ScoreInfo(self.name, info.dataset, info.seed, failed, recipe, info.release, info.muted, caveats(info))
 
     def _sounds(self) -> SoundReader:
         vggish = self.options.get(VGGISH_OPTION)
