@@ -23,10 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avsrobust.errors import AdapterError
+from avsrobust.evaluation.merging import ClipKey, RowKey, row_key
 from avsrobust.files import atomic_path
 from avsrobust.manifest import Row
+from avsrobust.parquet import open_writer
+from avsrobust.results import EVALUATION_KEY, require_vouched
 
-MASKS_NAME = "masks.parquet"
 CLIPS_PER_GROUP = 64
 LARGEST_MASK_PIXELS = 1 << 28
 
@@ -44,7 +46,6 @@ SCHEMA = pa.schema(
 REQUIRED_COLUMNS = ("clip_id", "condition", "frame", "size", "counts")
 
 Mask = npt.NDArray[np.bool_]
-ClipKey = tuple[str, str]
 
 
 def encode_masks(masks: Mask) -> list[str]:
@@ -107,30 +108,52 @@ def masks_table(row: Row, masks: Mask) -> pa.Table:
     )
 
 
-def write_masks(path: Path, tables: Iterable[pa.Table]) -> None:
-    """Write `tables`, each a row group, to the parquet file `path`, atomically."""
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+def write_masks(path: Path, tables: Iterable[pa.Table], evaluation: str = "") -> None:
+    """Write `tables`, each a row group, to the parquet file `path`, atomically.
+
+    `evaluation` is the checksum of model and manifest, which the files of one results folder share.
+    """
+    schema = SCHEMA.with_metadata({EVALUATION_KEY: evaluation}) if evaluation else SCHEMA
+    with atomic_path(path) as temporary, open_writer(temporary, schema) as writer:
         for table in tables:
-            writer.write_table(table, row_group_size=max(table.num_rows, 1))
+            writer.write_table(table.cast(SCHEMA), row_group_size=max(table.num_rows, 1))
 
 
-def merge_masks(path: Path, sources: Sequence[Path], clips: Sequence[ClipKey]) -> None:
+def merge_masks(path: Path, sources: Sequence[Path], clips: Sequence[ClipKey], evaluation: str = "") -> None:
     """Write the masks of `clips`, (split, clip_id) in this order, found in `sources`, to `path`.
 
-    Where several sources hold a clip, the first one counts.
+    Where several sources hold a clip under one condition, the first one counts.
     """
     stores = [StoredMasks(source) for source in sources]
     groups = (clips[start : start + CLIPS_PER_GROUP] for start in range(0, len(clips), CLIPS_PER_GROUP))
-    write_masks(path, (pa.concat_tables(_clip_table(stores, key) for key in group) for group in groups))
+    write_masks(path, (pa.concat_tables(_clip_table(stores, key) for key in group) for group in groups), evaluation)
+
+
+def rows_of_masks(path: Path) -> set[RowKey]:
+    """Return the rows that a file of masks holds. Raises `AdapterError` where it is missing or damaged."""
+    store = StoredMasks(path)
+    return {key for clip in store.clips for key in _rows(store.clip_table(clip))}
+
+
+def _rows(table: pa.Table) -> list[RowKey]:
+    """Return the key of each of a table's masks."""
+    columns = [table.column(name).to_pylist() for name in ("split", "clip_id", "condition", "level")]
+    return [row_key(*entry) for entry in zip(*columns, strict=True)]
 
 
 def _clip_table(stores: Iterable[StoredMasks], key: ClipKey) -> pa.Table:
+    tables: list[pa.Table] = []
+    seen: set[RowKey] = set()
     for store in stores:
         if key in store.clips:
             table = store.clip_table(key).select(SCHEMA.names).cast(SCHEMA)
-            order = [("condition", "ascending"), ("level", "ascending"), ("frame", "ascending")]
-            return table.sort_by(order)
-    raise KeyError(key)
+            rows = _rows(table)
+            tables.append(table.filter(pa.array([row not in seen for row in rows], pa.bool_())))
+            seen.update(rows)
+    if not tables:
+        raise KeyError(key)
+    order = [("condition", "ascending"), ("level", "ascending"), ("frame", "ascending")]
+    return pa.concat_tables(tables).sort_by(order)
 
 
 def _decode_entry(entry: Mapping[str, Any]) -> Mask:
@@ -152,6 +175,7 @@ class StoredMasks:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        require_vouched(path, AdapterError)
         try:
             self._file = pq.ParquetFile(path)
             names = self._file.schema_arrow.names
