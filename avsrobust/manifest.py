@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -234,6 +235,11 @@ def write_manifest(path: Path, rows: Iterable[Row], info: ManifestInfo) -> None:
     write_parquet(path, table)
 
 
+def same_rows(one: Iterable[Row], other: Iterable[Row]) -> bool:
+    """Tell whether two manifests of these rows would hold the same, in the precision of the file."""
+    return [_stored(row) for row in sorted(one, key=_key)] == [_stored(row) for row in sorted(other, key=_key)]
+
+
 def remember_data_root(folder: Path, data_root: Path) -> bool:
     """Link ``folder/data_root`` to `data_root`; tell whether the file system can hold the link."""
     link = folder / DATA_ROOT_LINK
@@ -262,6 +268,19 @@ def load_manifest(path: Path | str) -> Manifest:
     )
     _check_paths(path, rows)
     return Manifest(path, info, rows)
+
+
+def _key(row: Row) -> tuple[str, str, str, float]:
+    return row.key
+
+
+def _stored(row: Row) -> Row:
+    level = None if row.level is None else _float32(row.level)
+    return replace(row, level=level, duration_s=_float32(row.duration_s))
+
+
+def _float32(value: float) -> float:
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
 def _plain(value: object) -> object:

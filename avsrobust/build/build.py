@@ -4,7 +4,8 @@ Conventions
     Everything is checked before anything is written: findings of the reader, options, the output folder, every sound.
     Then sounds are made, then log-mels, then the export, and the manifest last: as long as there is none, no evaluation
     finds the build. The same command continues an interrupted build, and makes again what was deleted from a finished one.
-    Every file's bytes depend on data, recipe, seed and version alone.
+    One process at a time holds the folder. Every file's bytes depend on data, recipe, seed and, the manifest's, the version
+    that began the build alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ from pathlib import Path
 
 from avsrobust.build.engine import Engine, check_engine, open_engine
 from avsrobust.build.export import check_export, export_tasks, write_exports
-from avsrobust.build.identity import Identity, check_output, claim_output, finished_manifest
+from avsrobust.build.identity import (
+    BUILD_KIND,
+    Identity,
+    begun_by,
+    check_output,
+    claim_output,
+    finished_manifest,
+)
 from avsrobust.build.layout import Layout, lay_out
 from avsrobust.build.listing import read_listing
 from avsrobust.build.plan import Plan, plan
@@ -38,7 +46,9 @@ from avsrobust.conditions.sounds import sound_of
 from avsrobust.datasets.clips import DataSet
 from avsrobust.errors import DataSetError, OptionError, did_you_mean
 from avsrobust.files import remove_temporaries
+from avsrobust.folders import hold_output_dir
 from avsrobust.manifest import (
+    BUILD_FORMAT,
     MANIFEST_NAME,
     Manifest,
     ManifestInfo,
@@ -47,6 +57,7 @@ from avsrobust.manifest import (
     data_files,
     fingerprint,
     remember_data_root,
+    same_rows,
     write_manifest,
 )
 
@@ -79,12 +90,14 @@ def build(
     scheduler: str | None = None,
     on_error: str = FAIL,
     export: str | None = None,
+    wait: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
-    """Make the build of `dataset` under `recipe` in the folder `output`, or complete it.
+    """Make the build of `dataset` under `recipe` in the folder `output`, or complete it. One process at a time holds the folder.
 
     `on_error`: "fail" refuses a data set with any finding, "skip" leaves the clips out and lists them. `workers`, `engine`
-    and `scheduler`: see `avsrobust.build.engine`. `export`: see `avsrobust.build.export`.
+    and `scheduler`: see `avsrobust.build.engine`. `export`: see `avsrobust.build.export`. `wait`: until another process gives
+    the folder up.
     Raises `OptionError` for an option or output folder that cannot be used, `DataSetError` with all findings for a data set
     that cannot, `RecipeError` where the recipe does not fit the data set. Nothing is written before these are ruled out.
     """
@@ -97,40 +110,50 @@ def build(
     if on_error == FAIL:
         _refuse(dataset, [str(finding) for finding in dataset.findings])
     roots = Roots(output.absolute(), dataset.root.resolve())
-    job = _Job(dataset, recipe, seed, roots, read_listing(dataset, recipe), export)
+    job = _Job(dataset, recipe, seed, output, roots, read_listing(dataset, recipe), export)
     job.plan_without(())
     identity = Identity.of(dataset, recipe, seed)
+    with (
+        hold_output_dir(output, BUILD_KIND, BUILD_FORMAT, "avsrobust build", wait=wait),
+        open_engine(engine, workers, scheduler) as workforce,
+    ):
+        return _build(job, identity, on_error, workforce, _Meter(progress))
+
+
+def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, meter: _Meter) -> BuildReport:
+    """Make or complete the build in its folder, which is ours and locked."""
+    output = job.output
     check_output(output, identity)
-    with open_engine(engine, workers, scheduler) as workforce:
-        meter = _Meter(progress)
-        finished = finished_manifest(output)
-        checked = _recall(job, finished) if finished else _inspect(job, workforce, meter)
-        if on_error == FAIL:
-            _refuse(dataset, list(checked.bad.values()))
-        planned = job.plan_without(checked.bad)
-        layout = lay_out(planned)
-        identity = identity.completed(layout, checked.checksums)
-        check_output(output, identity)
-        claim_output(output, identity)
-        remove_temporaries(output)
-        made = _make(job, layout, checked, workforce, meter)
-    info = job.info(planned, layout, checked.bad)
+    remove_temporaries(output)
+    finished = finished_manifest(output)
+    checked = _recall(job, finished) if finished else _inspect(job, workforce, meter)
+    if on_error == FAIL:
+        _refuse(job.dataset, list(checked.bad.values()))
+    planned = job.plan_without(checked.bad)
+    layout = lay_out(planned)
+    identity = identity.completed(layout, checked.checksums)
+    check_output(output, identity)
+    claim_output(output, identity)
+    made = _make(job, layout, checked, workforce, meter)
+    info = replace(job.info(planned, layout, checked.bad), version=begun_by(output))
     # Once more: workers of a killed build may have lived a little longer than it.
     remove_temporaries(output)
     manifest = output / MANIFEST_NAME
-    if finished is None or made.rendered or finished.info != info:
+    # A finished manifest stays as it is, to the byte: results name its checksum.
+    if finished is None or finished.info != info or not same_rows(finished.rows, made.rows):
         write_manifest(manifest, made.rows, info)
-    remember_data_root(output, roots.data)
+    remember_data_root(output, job.roots.data)
     return BuildReport(manifest, len(made.rows), made.rendered, made.reused, info.skipped, info.notes)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is asked for."""
+    """What is asked for; `output` is the folder as the user names it."""
 
     dataset: DataSet
     recipe: Recipe
     seed: int
+    output: Path
     roots: Roots
     listing: Listing | None
     export: str | None

@@ -81,6 +81,8 @@ class _Pool:
         pool = Parallel(
             n_jobs=min(self._workers, len(tasks)),
             backend="loky",
+            # No memory maps of large arguments on disk, which a killed build would leave behind in a temporary folder.
+            max_nbytes=None,
             return_as="generator",
             initializer=_end_with,
             initargs=(os.getpid(),),

@@ -110,17 +110,17 @@ def require_same_model(output: Path, stored: StoredResults, identity: Mapping[st
         unfinished = parts_identity(output)
         found = differences(unfinished, identity) if unfinished else []
     if found:
+        kind = "an unfinished evaluation" if unfinished else "results"
         raise OptionError(
-            f"{output}: holds {'an unfinished evaluation' if unfinished else 'results'} of another model or build; different are: "
-            f"{'; '.join(found)}; expected the same ones; keep both by giving this model a --name of its own, or replace what is "
-            "there with --replace"
+            f"{output}: holds {kind} of another model or build; different are: {'; '.join(found)}; expected the same ones; "
+            "keep both by giving this model a --name of its own, or replace what is there with --replace"
         )
 
 
 def require_covered(
     output: Path, name: str, stored: StoredResults, splits: Collection[str], conditions: Collection[str]
 ) -> None:
-    """Raise `ResultsError` where a damaged file held more than an evaluation of these splits and conditions makes again."""
+    """Raise `ResultsError` where a damaged file held more than these splits and conditions, which are run again."""
     details: Mapping[str, Any] = {} if stored.run is None else stored.run.details
     lost = [
         f"{title} {', '.join(more)}"
