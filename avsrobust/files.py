@@ -11,12 +11,14 @@ Conventions
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -25,6 +27,7 @@ from avsrobust.errors import AvsRobustError, OptionError
 from avsrobust.limits import Limit
 
 _CHUNK = 1 << 20
+_FLUSHED_AT_ONCE = 16
 TEMPORARY_SUFFIX = ".avsrobust-tmp"
 SAFE_NAME = "a name of at most 100 letters a-z, A-Z, digits and . _ + -, whose first is a letter, digit or _"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
@@ -96,10 +99,17 @@ def require_writable(path: Path) -> None:
 def flush_files(paths: Iterable[Path]) -> None:
     """Flush files that are there, and their folders, to disk. Raises `OSError`."""
     paths = list(paths)
-    for path in paths:
-        _flush(path)
-    for folder in dict.fromkeys(path.parent for path in paths):
-        _flush(folder)
+    # Side by side: a journalling file system then commits many at once, one after the other takes three times as long.
+    with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
+        list(pool.map(_flush, paths))
+        list(pool.map(_flush, dict.fromkeys(path.parent for path in paths)))
+
+
+def flush_folders(folder: Path) -> None:
+    """Flush `folder` and all folders below it to disk: the names in them, not the files. Raises `OSError`."""
+    folders = [Path(place) for place, _, _ in os.walk(folder)]
+    with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
+        list(pool.map(_flush, folders))
 
 
 def _flush(path: Path) -> None:
@@ -113,10 +123,13 @@ def _flush(path: Path) -> None:
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading, without waiting where it is something else.
 
-    Raises `OSError` whose text says what was found: FIFO, device, socket, folder.
+    Raises `OSError` whose text says what was found: pipe, device, socket, directory.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     mode = os.fstat(descriptor).st_mode
+    if stat.S_ISDIR(mode):
+        os.close(descriptor)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         raise OSError(None, f"is {_kind_of(mode)}, not a regular file", str(path))
@@ -133,7 +146,7 @@ def read_regular(path: Path, limit: Limit, error: type[AvsRobustError]) -> bytes
 
 
 def _kind_of(mode: int) -> str:
-    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
     return next((name for test, name in kinds if test(mode)), "a device")
 
 

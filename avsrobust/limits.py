@@ -45,7 +45,10 @@ TABLE_BYTES = Limit(64 << 20, "bytes", "AVSBench's largest table has 1 MB")
 TABLE_ROWS = Limit(1_000_000, "rows", "AVSBench's largest table has 11,356")
 TEXT_BYTES = Limit(8 << 20, "bytes", "configurations have a few kB")
 YAML_BYTES = Limit(256 << 10, "bytes", "recipes have a few kB, and YAML is read slowly")
-SOUND_BYTES = Limit(1 << 30, "bytes of samples", "an hour of 48 kHz stereo has 0.7 GB")
+PICTURE_BYTES = Limit(512 << 20, "bytes", "a picture of the most pixels has 0.4 GB uncompressed")
+SOUND_BYTES = Limit(
+    128 << 20, "bytes of samples", "a clip of 10 s has 2 MB, eleven minutes of 48 kHz stereo have 126 MB"
+)
 ARRAY_BYTES = Limit(1 << 30, "bytes", "a clip's masks have a few MB")
 WEIGHTS_BYTES = Limit(16 << 30, "bytes", "Swin-L weights have 1 GB")
 MESSAGE_BYTES = Limit(2 << 30, "bytes", "a batch of 32 clips of 1280 x 720 frames has 0.9 GB")

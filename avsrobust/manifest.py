@@ -3,6 +3,7 @@
 Conventions
     Rows are sorted by split, clip_id, condition, level. `audio` is relative to the manifest's folder, or, with the prefix
     ``data:``, to the data root; `frames` and `masks` are relative to the data root; `log_mel` to the manifest's folder.
+    `foreground` is the rule by which binary masks are read ("non-zero", or "above half" where they hold grey values).
     The parquet file's bytes depend on data, recipe and seed alone. Where the data lies is therefore no part of it: a link
     ``data_root`` beside the manifest remembers that.
 """
@@ -21,10 +22,11 @@ import pyarrow as pa
 
 from avsrobust import __version__
 from avsrobust.errors import ManifestError
-from avsrobust.files import atomic_path, resolve_inside
+from avsrobust.files import atomic_path, resolve_inside, write_bytes
 from avsrobust.limits import MANIFEST_ROWS, MANIFEST_VALUES
 from avsrobust.manifest_checks import Columns, parse_entries, read_texts
-from avsrobust.parquet import Kind, write_parquet
+from avsrobust.parquet import Kind, parquet_bytes
+from avsrobust.seal import write_seal
 
 # The format of builds: columns, metadata, files and their names. It changes where a release reads or writes them differently,
 # not with the package's version: docs/formats.md has the policy.
@@ -56,6 +58,7 @@ SCHEMA = pa.schema(
         pa.field("log_mel_row", pa.int32(), nullable=False),
         pa.field("frames", pa.list_(pa.string()), nullable=False),
         pa.field("masks", pa.list_(pa.string()), nullable=False),
+        pa.field("foreground", pa.string(), nullable=False),
         pa.field("num_frames", pa.int32(), nullable=False),
         pa.field("sample_rate", pa.int32(), nullable=False),
         pa.field("duration_s", pa.float32(), nullable=False),
@@ -87,6 +90,7 @@ class Row:
     num_frames: int
     sample_rate: int
     duration_s: float
+    foreground: str = "non-zero"
 
     @property
     def key(self) -> tuple[str, str, str, float]:
@@ -110,6 +114,7 @@ class ManifestInfo:
     `recipe` is the recipe in full (plain JSON types). `fingerprints` maps each split to the SHA-256 of the names and sizes of
     the data set's files it uses (`fingerprint`). `release` is the form the data was published in (`datasets.clips.RELEASES`).
     `muted` are the ids of clips whose own recording is silent; `survey` is what was found in the files (plain JSON types).
+    `checksums_sha256` is the SHA-256 of ``checksums.parquet`` beside the manifest (empty: there is none).
     """
 
     dataset: str
@@ -121,6 +126,7 @@ class ManifestInfo:
     release: str = ""
     muted: tuple[str, ...] = ()
     survey: dict[str, Any] = field(default_factory=dict)
+    checksums_sha256: str = ""
     version: str = __version__
 
 
@@ -229,11 +235,13 @@ def check_fingerprints(manifest: Manifest, data_root: Path, splits: Iterable[str
 
 
 def write_manifest(path: Path, rows: Iterable[Row], info: ManifestInfo) -> None:
-    """Write `rows`, sorted, and `info` to the parquet file `path`, atomically."""
+    """Write `rows`, sorted, and `info` to the parquet file `path`, atomically, and before it the seal of its folder."""
     ordered = sorted(rows, key=lambda row: row.key)
     columns = {name: [_plain(getattr(row, name)) for row in ordered] for name in SCHEMA.names}
     table = pa.table(columns, schema=SCHEMA.with_metadata(_metadata(info)))
-    write_parquet(path, table)
+    content = parquet_bytes(table)
+    write_seal(path.parent, {path.name: content})
+    write_bytes(path, content)
 
 
 def remember_data_root(folder: Path, data_root: Path) -> bool:
@@ -286,6 +294,7 @@ def _metadata(info: ManifestInfo) -> dict[str, str]:
         "avsrobust.release": info.release,
         "avsrobust.muted": _json(list(info.muted)),
         "avsrobust.survey": _json(info.survey),
+        "avsrobust.checksums_sha256": info.checksums_sha256,
     }
 
 
@@ -317,5 +326,6 @@ def _info(path: Path, metadata: Mapping[bytes, bytes]) -> ManifestInfo:
         release=entries["release"],
         muted=tuple(entries["muted"]),
         survey=entries["survey"],
+        checksums_sha256=entries["checksums_sha256"],
         version=entries["version"],
     )

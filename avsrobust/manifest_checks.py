@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from avsrobust.datasets.clips import DATASETS, RELEASES
+from avsrobust.datasets.mask_values import FOREGROUND_RULES
 from avsrobust.errors import ManifestError
 from avsrobust.files import SAFE_NAME, is_safe_name
 from avsrobust.inert import inert_line
@@ -94,6 +95,7 @@ class Columns:
         for name in ("split", "condition"):
             self._check_words(name, is_safe_name, SAFE_NAME)
         self._check_words("polarity", ("positive", "negative").__contains__, "positive or negative")
+        self._check_words("foreground", FOREGROUND_RULES.__contains__, f"one of {', '.join(FOREGROUND_RULES)}")
         for name in ("labels", "broad", "source_labels"):
             self._refuse(name, _CONTROLS, "names")
         self._refuse("audio_sha256", _NO_SHA256, "64 hexadecimal digits")
@@ -206,12 +208,18 @@ def parse_entries(texts: Mapping[str, str]) -> dict[str, Any]:
     _require("dataset", texts["dataset"] in DATASETS, f"one of {', '.join(DATASETS)}")
     _require("release", texts["release"] in ("", *RELEASES), f"one of {', '.join(RELEASES)}")
     _require("version", is_safe_name(texts["version"]), "a version")
+    checksum = texts["checksums_sha256"]
+    _require("checksums_sha256", re.fullmatch(r"([0-9a-f]{64})?", checksum) is not None, "64 hexadecimal digits")
     whole = re.fullmatch(r"[0-9]{1,20}", texts["seed"]) is not None and int(texts["seed"]) <= _HIGHEST_SEED
     _require("seed", whole, "a whole number of at most 64 bits")
     found = {name: _parse(name, texts[name]) for name in _KINDS}
     for name, (accepts, expected) in _KINDS.items():
         _require(name, accepts(found[name]), expected)
-    return {**found, **{name: texts[name] for name in ("dataset", "release", "version")}, "seed": int(texts["seed"])}
+    return {
+        **found,
+        **{name: texts[name] for name in ("dataset", "release", "version", "checksums_sha256")},
+        "seed": int(texts["seed"]),
+    }
 
 
 def _parse(name: str, text: str) -> Any:

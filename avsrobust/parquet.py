@@ -38,6 +38,14 @@ def write_parquet(path: Path, table: pa.Table, row_group_size: int | None = None
         )
 
 
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Return the content of the file that `write_parquet` would write."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression=COMPRESSION, store_schema=True, write_page_checksum=True)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
 def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Return a writer of row groups with page checksums; `path` is one of `atomic_path`."""
     return pq.ParquetWriter(path, schema, compression=COMPRESSION, write_page_checksum=True)

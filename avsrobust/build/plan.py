@@ -137,7 +137,7 @@ def _source_notes(clips: Iterable[Clip], rows: Iterable[PlannedRow]) -> Iterator
         yield f"{count} muted, the recording is silent or nearly so: {_named(muted)}{never}"
     for counts, sources in ((silent, "a muted clip"), (unlabelled, "a clip without an on-screen label")):
         for condition, number in sorted(counts.items()):
-            yield f"{condition}: {number} of its rows have the sound of {sources}, as the recipe's rule draws it"
+            yield f"{condition}: rows with the sound of {sources}, as the recipe's rule draws it: {number}"
 
 
 def _named(names: Sequence[str]) -> str:

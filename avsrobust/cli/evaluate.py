@@ -47,6 +47,7 @@ _MOST_FAILURES = 20
 @click.option("--batch-size", default=1, show_default=True, type=click.IntRange(min=1), help="Clips at a time.")
 @click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Handed to the adapter; repeatable.")
 @click.option("--save-masks", is_flag=True, help="Also keep the masks, as COCO RLE in parquet.")
+@click.option("--no-check", is_flag=True, help="Do not first run a few clips twice to find models that keep state.")
 @click.option("--name", help="What tables call the model [default: the adapter's name].")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results.")
 def evaluate(
@@ -61,6 +62,7 @@ def evaluate(
     batch_size: int,
     pairs: tuple[str, ...],
     save_masks: bool,
+    no_check: bool,
     name: str | None,
     output: Path | None,
 ) -> int:
@@ -102,6 +104,7 @@ def evaluate(
                     save_masks=save_masks,
                     checkpoint=checkpoint,
                     options=options,
+                    check=not no_check,
                     progress=progress,
                 )
             complete &= _tell(report)

@@ -22,12 +22,16 @@ ALIASES = {"v1s": "s4", "v1m": "ms3", "v2": "avss"}
 
 @dataclass(frozen=True)
 class SoundHeader:
-    """What the header of a recording says: rate in Hz, samples per channel, channels, libsndfile subtype."""
+    """What the header of a recording says: rate in Hz, samples per channel, channels, libsndfile subtype.
+
+    `streamed`: the header declares a made-up size, as programs do that write into a pipe; the file was read to its end.
+    """
 
     sample_rate: int
     num_samples: int
     channels: int
     subtype: str
+    streamed: bool = field(default=False, compare=False)
 
     @property
     def duration_s(self) -> float:
@@ -40,8 +44,8 @@ class Clip:
     """One video: its identity, categories and files (relative to the data root).
 
     `labels` is empty where nothing on screen makes a sound, as the data set itself says (`has_no_label`, `datasets.slips`), and
-    where the categories are not known. `is_muted`: the recording is digitally silent, or nearly so; the survey of contents
-    sets it.
+    where the categories are not known. `is_muted`: nothing can be heard in the recording; `foreground`: the rule by which its
+    binary masks are read (`mask_values.FOREGROUND_RULES`). The survey of contents sets these two.
     """
 
     dataset: str
@@ -55,6 +59,7 @@ class Clip:
     sound: SoundHeader
     is_muted: bool = False
     has_no_label: bool = False
+    foreground: str = "non-zero"
 
     @property
     def num_frames(self) -> int:
