@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from avsrobust import manifest, results
+from avsrobust import limits, manifest, results
 from avsrobust.adapters.lookup import BUILT_IN, load_adapter
 from avsrobust.cli import main as cli
 from avsrobust.conditions.registry import CONDITIONS
@@ -324,6 +324,20 @@ def test_every_condition_is_documented_with_its_polarity() -> None:
     page = (DOCS / "conditions.md").read_text(encoding="utf-8")
     rows = {row[0]: row for row in rows_of(section_of(page, "Recipe `standard` (the default)"))}
     assert {name: rows[name][1] for name in CONDITIONS} == {name: kind.polarity for name, kind in CONDITIONS.items()}
+
+
+def limit_text(limit: limits.Limit) -> str:
+    size, of = limit.unit.partition(" ")[0], limit.unit.removeprefix("bytes")
+    if size != "bytes":
+        return f"{limit.value:,} {limit.unit}"
+    power = max(power for power in (10, 20, 30) if limit.value % (1 << power) == 0)
+    return f"{limit.value >> power} {({10: 'KiB', 20: 'MiB', 30: 'GiB'})[power]}{of}"
+
+
+def test_every_limit_is_documented_with_its_reason() -> None:
+    rows = rows_of(section_of((DOCS / "security.md").read_text(encoding="utf-8"), "Limits"))[2:]
+    known = [value for value in vars(limits).values() if isinstance(value, limits.Limit)]
+    assert {row[2]: row[1] for row in rows} == {limit.reason: limit_text(limit) for limit in known}
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 Conventions
     An entry is ``{"size": [height, width], "counts": ...}``, with counts as COCO's string or as a list of runs, or has that
     under ``segmentation``, as COCO's annotations do.
-    One file for all rows is a list of entries, or ``{"annotations": [...]}``, each with ``clip_id``, ``condition``, ``frame`` and,
-    where there are any, ``split`` and ``level``; or nested objects ``{condition: {clip_id: frames}}``, with the level in the name
-    where the condition has one (``"mixture/-5"``).
+    One file for all rows is a list of entries, or ``{"annotations": [...]}``, each with ``clip_id``, ``condition``, ``frame``
+    and, where there are any, ``split`` and ``level``; or nested objects ``{condition: {clip_id: frames}}``, with the level in the
+    name where the condition has one (``"mixture/-5"``).
     `frames`, which is also all that the file of one clip holds (or has under ``masks``), is a list with an entry, or null, per
     frame, or an object ``{"0": entry, ...}``. Numbers of frames count from 0, or from 1 where no 0 occurs in the file.
 """
@@ -30,7 +30,7 @@ from avsrobust.rle import Mask, decode_entry
 JSON_BYTES = Limit(512 << 20, "bytes", "run lengths of AVSS's test clips under four conditions have 60 MB")
 SCHEMA = (
     'a list of {"clip_id", "condition", "frame", "size": [h, w], "counts": string or list} '
-    'or {condition: {clip_id: [entry per frame]}}'
+    "or {condition: {clip_id: [entry per frame]}}"
 )
 _Key = tuple[str, str, float | None]
 
@@ -82,7 +82,10 @@ class JsonMasks:
         """Return a row's entries. Raises `ClipError` where there are none."""
         level = None if row.level is None else float(np.float32(row.level))
         name = row.clip_id.rpartition("/")[2]
-        keys = ((f"{row.split}\0{row.clip_id}", row.condition, level), *((clip, row.condition, level) for clip in (row.clip_id, name)))
+        keys = (
+            (f"{row.split}\0{row.clip_id}", row.condition, level),
+            *((clip, row.condition, level) for clip in (row.clip_id, name)),
+        )
         found = [self._rows[key] for key in dict.fromkeys(keys) if key in self._rows]
         if not found:
             raise ClipError(f"{self.path}: has no mask of {describe(row)}; expected {SCHEMA}")
@@ -169,7 +172,9 @@ def _read(path: Path, error: type[AvsRobustError]) -> Any:
         raise error(f"{path}: cannot be read ({cause.strerror or cause}); expected a JSON file") from cause
     except (ValueError, RecursionError) as cause:
         reason = " ".join(str(cause).split())[:200]
-        raise error(f"{path}: is no JSON ({reason}); expected masks as COCO run-length encodings; write it again") from cause
+        raise error(
+            f"{path}: is no JSON ({reason}); expected masks as COCO run-length encodings; write it again"
+        ) from cause
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -100,7 +100,9 @@ class PredictionFolder:
             tree = ""
         candidates = list(self._candidates(tree, row))
         if not candidates:
-            raise ClipError(f"{expected / '0.png'}: not found; expected the prediction of this frame {self._hint(tree, expected)}")
+            raise ClipError(
+                f"{expected / '0.png'}: not found; expected the prediction of this frame {self._hint(tree, expected)}"
+            )
         if len(candidates) > 1:
             raise ClipError(
                 f"{candidates[0].place}: found beside {_beside(candidates[0].place, candidates[1].place)} for {describe(row)}; "
@@ -138,7 +140,9 @@ class PredictionFolder:
             if own is not None and own.own:
                 yield self._numbered(tree, self.root / key, self.root / key, own.own, row)
             if beside is not None and not beside.own and name in beside.flat:
-                yield self._numbered(tree, self.root / parent / f"{name}_<k>", self.root / parent, beside.flat[name], row)
+                yield self._numbered(
+                    tree, self.root / parent / f"{name}_<k>", self.root / parent, beside.flat[name], row
+                )
 
     def _numbered(self, tree: str, place: Path, folder: Path, files: dict[int, list[str]], row: RowView) -> Found:
         for number, names in files.items():
@@ -153,7 +157,12 @@ class PredictionFolder:
     def _keys(self, tree: str, row: RowView) -> list[str]:
         """Return the folders in which a row's clip may lie, relative to the root, each once."""
         name = row.clip_id.rpartition("/")[2]
-        keys = [row.clip_id, name, f"{row.split}/{row.clip_id}", *(f"{group}/{name}" for group in (row.split, *_GROUPS))]
+        keys = [
+            row.clip_id,
+            name,
+            f"{row.split}/{row.clip_id}",
+            *(f"{group}/{name}" for group in (row.split, *_GROUPS)),
+        ]
         below = f"{tree}/" if tree else ""
         found = [below + key for key in keys]
         if tree and name == row.clip_id:

@@ -25,13 +25,13 @@ from avsrobust.adapters import prediction_json
 from avsrobust.adapters.base import Adapter, RowView
 from avsrobust.adapters.prediction_frames import check_numbering, describe, first_frame_number, frames_with_mask
 from avsrobust.adapters.prediction_layout import Found, PredictionFolder
+from avsrobust.adapters.prediction_survey import survey_values
 from avsrobust.adapters.prediction_values import (
     MASK_BYTES,
     ClassIds,
     Probability,
     read_class_ids,
     read_values,
-    survey_values,
     to_probability,
 )
 from avsrobust.adapters.tasks import SEMANTIC, take_task
@@ -221,7 +221,9 @@ def _assemble(
         if frame + first not in numbered:
             if expected is not None:
                 counted = "; the others of this condition are counted from 1" if first else ""
-                raise ClipError(f"{expected(frame + first)}: not found; expected the prediction of frame {frame} there{counted}")
+                raise ClipError(
+                    f"{expected(frame + first)}: not found; expected the prediction of frame {frame} there{counted}"
+                )
             raise ClipError(f"{place}: has no mask of {describe(row)}, frame {frame}; expected one per frame")
     # Run lengths cost little: what more of the clip is stored may be stored again (--save-masks).
     frames = wanted if expected is not None else [frame for frame in range(num_frames) if frame + first in numbered]

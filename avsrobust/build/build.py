@@ -56,7 +56,7 @@ from avsrobust.manifest import (
     remember_data_root,
     write_manifest,
 )
-from avsrobust.seal import broken_seals
+from avsrobust.seal import is_intact
 
 FAIL, SKIP = "fail", "skip"
 ON_ERROR = (FAIL, SKIP)
@@ -139,7 +139,7 @@ def build(
         write_manifest(manifest, made.rows, info)
     remove_journal(output)
     remember_data_root(output, roots.data)
-    survey = tuple(survey_lines(info.survey, info.dataset))
+    survey = tuple(survey_lines(info.survey, info.dataset, brief=True))
     return BuildReport(
         manifest, len(made.rows), made.rendered, made.reused, info.skipped, info.notes, survey, info.muted
     )
@@ -294,7 +294,7 @@ def _look(job: _Job, engine: Engine, meter: _Meter) -> _Checked:
 def _finished(output: Path, clip_ids: Collection[str]) -> _Finished | None:
     """Return what a finished build knows about these clips, None where there is none, or one that is damaged."""
     manifest = finished_manifest(output)
-    if manifest is None or any(broken_seals(output)):
+    if manifest is None or not is_intact(output):
         return None
     try:
         files = read_checksums(output, manifest.info.checksums_sha256)

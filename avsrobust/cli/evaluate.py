@@ -11,7 +11,7 @@ import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import RESULTS_ROOT, ROBUST_ROOT, build_name, data_root_option, key_values, torch_device
-from avsrobust.cli.progress import note, progress_bar, warn
+from avsrobust.cli.progress import note, print_result, progress_bar, warn
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ _MOST_FAILURES = 20
 @click.option("--batch-size", default=1, show_default=True, type=click.IntRange(min=1), help="Clips at a time.")
 @click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Handed to the adapter; repeatable.")
 @click.option("--save-masks", is_flag=True, help="Also keep the masks, as COCO RLE in parquet.")
+@click.option("--no-check", is_flag=True, help="Do not first run a few clips twice to find models that keep state.")
 @click.option("--name", help="What tables call the model [default: the adapter's name].")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results.")
 def evaluate(
@@ -61,6 +62,7 @@ def evaluate(
     batch_size: int,
     pairs: tuple[str, ...],
     save_masks: bool,
+    no_check: bool,
     name: str | None,
     output: Path | None,
 ) -> int:
@@ -102,6 +104,7 @@ def evaluate(
                     save_masks=save_masks,
                     checkpoint=checkpoint,
                     options=options,
+                    check=not no_check,
                     progress=progress,
                 )
             complete &= _tell(report)
@@ -169,5 +172,5 @@ def _tell(report: EvaluationReport) -> bool:
         note(f"  ... and {len(report.failed) - _MOST_FAILURES} more, in run.json")
     if report.failed:
         warn(f"{len(report.failed)} of {report.clips + len(report.failed)} clips could not be scored")
-    click.echo(report.scores)
+    print_result(report.scores)
     return not report.failed

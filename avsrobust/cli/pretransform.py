@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from avsrobust.cli.options import build_name, data_root_option, torch_device
-from avsrobust.cli.progress import note, progress_bar
+from avsrobust.cli.progress import note, print_result, progress_bar
 
 CLASSES_ROOT = Path("classes")
 _MOST_NAMES = 8
@@ -108,5 +108,5 @@ def pretransform(
         note(
             f"{len(report.left_out)} classes, the rarest, found no query: {names}; fewer --clusters or a --class-map make room"
         )
-    click.echo(report.folder)
+    print_result(report.folder)
     return 0

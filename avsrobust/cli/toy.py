@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.progress import progress_bar
+from avsrobust.cli.progress import print_result, progress_bar
 
 
 @click.command()
@@ -21,5 +21,5 @@ def toy(out: Path, dataset: str, clips: int, seed: int) -> int:
 
     with progress_bar(f"toy {dataset}") as progress:
         write_toy(out, canonical_name(dataset), clips=clips, seed=seed, progress=progress)
-    click.echo(out)
+    print_result(out)
     return 0

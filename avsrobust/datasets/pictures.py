@@ -78,14 +78,6 @@ def read_content(path: Path) -> bytes:
         return read_regular(path, PICTURE_BYTES, DataSetError)
 
 
-def content_header(path: Path, content: bytes) -> PictureHeader:
-    """Return the header of a picture whose bytes were read already, after `check_structure`; `path` is for messages."""
-    with _complaints(path), _opened(path, io.BytesIO(content)) as picture:
-        header = PictureHeader(*picture.size, picture.mode)
-    check_structure(path, content)
-    return header
-
-
 def check_structure(path: Path, content: bytes) -> None:
     """Check that a file's bytes are a whole PNG or JPEG by structure; `path` is for messages. Raises `DataSetError`."""
     if content.startswith(_PNG_SIGNATURE):

@@ -21,8 +21,10 @@ import torch
 
 from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.caveats import caveats
+from avsrobust.checksums import load_checksums
 from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionError, did_you_mean
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
+from avsrobust.evaluation.consistency import check_consistency
 from avsrobust.evaluation.extras import EXTRAS_NAME, merge_extras
 from avsrobust.evaluation.identity import evaluation_identity
 from avsrobust.evaluation.parts import PartStore, clips_in, has_classes, merge_scores, parts_identity
@@ -69,12 +71,14 @@ def evaluate(
     spec: str | None = None,
     checkpoint: Path | None = None,
     options: Mapping[str, str] | None = None,
+    check: bool = True,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Run `adapter` over the rows of `splits` and `conditions` (None: all) and write results to the folder `output`.
 
     `name` is what tables call the model; `spec`, `checkpoint` and `options` say how it was loaded (for ``run.json``, and to
-    tell evaluations apart; the option ``vggish`` is used here). `progress` is called with (clips done, clips in all).
+    tell evaluations apart; the option ``vggish`` is used here). `check`: first run a few clips twice and require the same masks
+    (`avsrobust.evaluation.consistency`). `progress` is called with (clips done, clips in all).
     Raises `OptionError` for a selection without rows, `ManifestError` for data that is not the manifest's, `AdapterError` where
     the adapter fails on the first clip or every clip fails; then nothing is left under the final names.
     """
@@ -91,6 +95,7 @@ def evaluate(
         save_masks=save_masks,
         checkpoint=checkpoint,
         options=dict(options or {}),
+        check=check,
         progress=progress or (lambda _done, _total: None),
     )
     check_data(manifest, evaluation.data_root, splits)
@@ -129,6 +134,7 @@ class _Evaluation:
     save_masks: bool
     checkpoint: Path | None
     options: dict[str, str]
+    check: bool
     progress: Progress
 
     def run(self) -> EvaluationReport:
@@ -215,11 +221,14 @@ class _Evaluation:
         """
         waiting = [clip for clip, key in zip(self.clips, self._keys(), strict=True) if key not in done]
         batches = plan_batches(waiting, self.data_root, self.batch_size)
+        checksums = load_checksums(self.manifest)
         scorer = Scorer(self.adapter, self.name, self.device, keep_masks=self.save_masks, classes=classes)
+        if self.check:
+            check_consistency(self.adapter, scorer, self.name, waiting, self.data_root, sounds, self.batch_size)
         succeeded, failed = len(done), list[FailedClip]()
         self.progress(succeeded, len(self.clips))
         try:
-            for loaded in read_ahead(batches, lambda batch: load_batch(batch, self.data_root, sounds)):
+            for loaded in read_ahead(batches, lambda batch: load_batch(batch, self.data_root, sounds, checksums)):
                 failed += [clip for clip in loaded if isinstance(clip, FailedClip)]
                 for together in of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)]):
                     for outcome in _score(scorer, together, first=succeeded == 0):

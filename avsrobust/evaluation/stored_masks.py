@@ -134,7 +134,9 @@ class StoredMasks:
         for group in range(self._file.num_row_groups):
             table = self._read_group(group, (*names, "frame"))
             if any(table.column(name).null_count for name in (*names, "frame")):
-                raise AdapterError(f"{self.path}: found rows without {', '.join(names)} or frame; expected them in every row")
+                raise AdapterError(
+                    f"{self.path}: found rows without {', '.join(names)} or frame; expected them in every row"
+                )
             if not table.num_rows:
                 continue
             smallest = pc.min(table.column("frame")).as_py()
@@ -226,7 +228,11 @@ def _check_schema(path: Path, found: pa.Schema) -> None:
         ("level", "numbers", _is_number),
         ("frame", "integers", pa.types.is_integer),
         ("size", "lists of two integers", _is_integer_list),
-        ("counts", "text, bytes or lists of integers", lambda kind: _is_text(kind) or _is_bytes(kind) or _is_integer_list(kind)),
+        (
+            "counts",
+            "text, bytes or lists of integers",
+            lambda kind: _is_text(kind) or _is_bytes(kind) or _is_integer_list(kind),
+        ),
     ):
         kind = found.field(name).type if name in found.names else pa.null()
         # A column of nothing but nulls; whoever reads one of them says so.
