@@ -42,6 +42,7 @@ class Limit:
 
 PICTURE_PIXELS = Limit(64_000_000, "pixels", "8K video has 33 million")
 TABLE_BYTES = Limit(64 << 20, "bytes", "AVSBench's largest table has 1 MB")
+TABLE_ROWS = Limit(1_000_000, "rows", "AVSBench's largest table has 11,356")
 TEXT_BYTES = Limit(8 << 20, "bytes", "configurations have a few kB")
 YAML_BYTES = Limit(256 << 10, "bytes", "recipes have a few kB, and YAML is read slowly")
 PICTURE_BYTES = Limit(512 << 20, "bytes", "a picture of the most pixels has 0.4 GB uncompressed")
