@@ -8,7 +8,7 @@ Conventions
     sound (null under clean, and where the clip was not evaluated under clean sound).
     `frame` counts from 0. Only frames that have a mask are scored.
     Where a model that returns classes was scored on class masks (avss), the column `classes` lists for each frame the pixels of
-    every class that is predicted or true in it (`avsrobust.metrics.classes`); otherwise there is no such column. All other
+    every class that is predicted or true in it (`avsrobust.metrics.semantic.counts`); otherwise there is no such column. All other
     columns are then those of anything but background.
 """
 
@@ -27,9 +27,9 @@ import pyarrow as pa
 from avsrobust import __version__
 from avsrobust.errors import MetricInputError, ResultsError
 from avsrobust.files import write_text
-from avsrobust.metrics.classes import COUNTS as CLASS_COUNTS
-from avsrobust.metrics.classes import ClassStatistics, take_classes
-from avsrobust.metrics.frames import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.metrics.binary.counts import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.metrics.semantic.counts import COUNTS as CLASS_COUNTS
+from avsrobust.metrics.semantic.counts import ClassStatistics, take_classes
 from avsrobust.parquet import Kind, write_parquet
 
 # The format of results: as `manifest.BUILD_FORMAT`.

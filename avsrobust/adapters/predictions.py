@@ -30,7 +30,7 @@ from avsrobust.errors import AdapterError, AvsRobustError, ClipError
 from avsrobust.evaluation.outputs import resize_classes, resize_probability
 from avsrobust.evaluation.stored_masks import StoredMasks
 from avsrobust.files import resolve_inside
-from avsrobust.metrics.classes import NUM_CLASSES
+from avsrobust.vocabulary import NUM_CLASSES
 
 _LOG = logging.getLogger(__name__)
 Probability = npt.NDArray[np.float32]

@@ -23,8 +23,8 @@ from avsrobust.evaluation.samples import CLASS_DATASET
 from avsrobust.evaluation.scoring import ScoredClip
 from avsrobust.evaluation.stored_masks import ClipKey, StoredMasks, write_masks
 from avsrobust.files import remove_temporaries, write_text
-from avsrobust.metrics.classes import concatenate_classes, take_classes
-from avsrobust.metrics.frames import concatenate, take
+from avsrobust.metrics.binary.counts import concatenate, take
+from avsrobust.metrics.semantic.counts import concatenate_classes, take_classes
 from avsrobust.results import INDEX_COLUMNS, ScoreInfo, Scores, read_scores, write_scores
 
 PARTS_NAME = "parts"

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from avsrobust.metrics import CLEAN, NEGATIVES, ConditionScore, DatasetScore, SemanticProtocol
+from avsrobust.metrics import ConditionScore, DatasetScore, SemanticProtocol
 from avsrobust.report.evaluations import place_of_dataset
 from avsrobust.report.marks import best_columns
 from avsrobust.report.tables import Line, Subject, Table
 from avsrobust.report.tasks import BINARY, AnyProtocol, task_title
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 HEADLINES = ("with background", "without background")
 FLOOR_TITLE = "floor: nothing predicted"

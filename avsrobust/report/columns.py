@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from avsrobust.metrics import CLEAN, HIGHER_IS_BETTER, NEGATIVES
+from avsrobust.metrics import HIGHER_IS_BETTER
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 # They are told the answer, or nothing: what they score says how far a protocol reaches, not how good a model is.
 YARDSTICKS = ("oracle", "visual_prior", "empty")

@@ -12,17 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from avsrobust.metrics import (
-    CLEAN,
-    NEGATIVES,
-    MaskOverlap,
-    ThresholdCurve,
-    activated_area,
-    auroc,
-    mask_overlap,
-    threshold_curve,
-)
+from avsrobust.metrics import MaskOverlap, ThresholdCurve, activated_area, auroc, mask_overlap, threshold_curve
 from avsrobust.report.evaluations import Evaluation
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 Flags = npt.NDArray[np.bool_]
 

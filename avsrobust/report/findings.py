@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from avsrobust.metrics import CLEAN, NEGATIVES
 from avsrobust.report.columns import ALL_CATEGORIES, condition_title
 from avsrobust.report.evaluations import Evaluation
 from avsrobust.report.tasks import BINARY, CLASS_DATASET, SEMANTIC
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 if TYPE_CHECKING:
     from avsrobust.report.tables import Line, Subject, Table
