@@ -58,7 +58,7 @@ class Foreground(Classes):
 
 
 def run(build: Manifest, adapter: Any, output: Path, **choices: Any) -> EvaluationReport:
-    return evaluate(build, adapter, **{"name": "model", "output": output, **choices})
+    return evaluate(build, adapter, **{"name": "model", "output": output, "check": False, **choices})
 
 
 def classes_of(scores: Scores) -> ClassStatistics:

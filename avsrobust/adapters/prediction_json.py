@@ -3,9 +3,9 @@
 Conventions
     An entry is ``{"size": [height, width], "counts": ...}``, with counts as COCO's string or as a list of runs, or has that
     under ``segmentation``, as COCO's annotations do.
-    One file for all rows is a list of entries, or ``{"annotations": [...]}``, each with ``clip_id``, ``condition``, ``frame`` and,
-    where there are any, ``split`` and ``level``; or nested objects ``{condition: {clip_id: frames}}``, with the level in the name
-    where the condition has one (``"mixture/-5"``).
+    One file for all rows is a list of entries, or ``{"annotations": [...]}``, each with ``clip_id``, ``condition``, ``frame``
+    and, where there are any, ``split`` and ``level``; or nested objects ``{condition: {clip_id: frames}}``, with the level in the
+    name where the condition has one (``"mixture/-5"``).
     `frames`, which is also all that the file of one clip holds (or has under ``masks``), is a list with an entry, or null, per
     frame, or an object ``{"0": entry, ...}``. Numbers of frames count from 0, or from 1 where no 0 occurs in the file.
 """

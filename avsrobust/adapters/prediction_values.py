@@ -1,23 +1,18 @@
-"""The values of stored predictions: reading one file, and telling for a whole folder on which scale its values are.
+"""The values of stored predictions: reading one file.
 
 Conventions
     A file holds the mask of one frame [h, w] (PNG, NPY) or of a clip [T, h, w] (NPY, NPZ with the array `masks`).
     bool and 1-bit pictures are masks; floating point is probabilities in [0, 1]. Integers are probabilities times a scale: 1,
-    255 or, 16-bit, 65535, decided once for all files of the folder, since a file of zeros and ones alone may be either.
+    255 or, 16-bit, 65535 (`adapters.prediction_survey` decides for the whole folder).
     A palette of greys stands for its greys, one of colours for its indices. RGB pictures hold greys; alpha is ignored.
-    Class ids hold few values, all small, and no 255: such a folder is refused where it is not said to hold classes.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 import re
 import struct
 import zlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +21,7 @@ import numpy.typing as npt
 
 from avsrobust.archives import open_archive
 from avsrobust.arrays import map_npy, read_npy, read_npz
-from avsrobust.errors import AdapterError, ClipError
+from avsrobust.errors import ClipError
 from avsrobust.files import open_regular
 from avsrobust.limits import PICTURE_PIXELS, Limit
 from avsrobust.metrics.classes import NUM_CLASSES
@@ -38,14 +33,11 @@ ClassIds = npt.NDArray[np.uint8]
 MASK_BYTES = Limit(512 << 20, "bytes", "ten frames of 1280 x 720 in float64 have 74 MB")
 ARRAY_NAME = "masks"
 BINARY, BYTE, WORD = 1, 255, 65535
-# label2idx.json counts the 71 classes from 1.
-_HIGHEST_ID = NUM_CLASSES
-# A frame shows a handful of classes; a probability map has dozens of values.
-_MOST_IDS_IN_A_FILE = 16
 # The beginning of an array's header, as numpy writes it.
 _DESCRIPTION, _HEADER_BYTES = re.compile(rb"'descr': '([<>|=]?[a-z][0-9]{1,2})'"), 256
-_SEMANTIC = "for class ids add --option task=semantic"
-_LOG = logging.getLogger(__name__)
+# Signature, length and type of the first chunk; width, height.
+_PNG_HEADER = struct.Struct(">16sII")
+SEMANTIC_HINT = "for class ids add --option task=semantic"
 
 
 @dataclass(frozen=True)
@@ -75,7 +67,7 @@ def read_class_ids(path: Path) -> ClassIds:
         return _ids_of_colours(path, values[..., :3])
     if mode not in ("L", "P"):
         raise ClipError(
-            f"{path}: found a picture of mode {mode}; expected class ids, 8-bit grayscale (L), a palette (P) or AVSBench's colours"
+            f"{path}: found a picture of mode {mode}; expected class ids, as 8-bit grey (L), palette (P) or AVSBench's colours"
         )
     return _class_ids(path, values, "pixels")
 
@@ -129,9 +121,10 @@ def _palette_values(path: Path, indices: Values, palette: npt.NDArray[np.uint8])
     if used.max() > 1:
         # Indices of a coloured palette number objects or classes.
         return StoredValues(indices, BYTE)
-    if (colours.any(axis=1)).all():
+    foreground: npt.NDArray[np.bool_] = np.any(palette[:2], axis=1)
+    if foreground.all():
         raise ClipError(f"{path}: found a palette of two colours, neither of them black; expected a black background")
-    return StoredValues(np.asarray(palette[indices].any(axis=-1)), BINARY)
+    return StoredValues(foreground[indices], BINARY)
 
 
 def _grey_of_channels(path: Path, mode: str, values: Values) -> Values:
@@ -139,7 +132,7 @@ def _grey_of_channels(path: Path, mode: str, values: Values) -> Values:
     channels, alpha = (values, None) if mode == "RGB" else (values[..., :-1], values[..., -1])
     if (channels != channels[..., :1]).any():
         raise ClipError(
-            f"{path}: found a picture of mode {mode} with colours; expected grey values; {_SEMANTIC} in AVSBench's colours"
+            f"{path}: found a picture of mode {mode} with colours; expected grey values; {SEMANTIC_HINT} in AVSBench's colours"
         )
     grey = channels[..., 0]
     if alpha is not None and alpha.min() != alpha.max() and grey.min() == grey.max():
@@ -155,11 +148,14 @@ def _read_picture(path: Path) -> tuple[str, Values, npt.NDArray[np.uint8]]:
 
     palette = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     try:
-        with open_regular(path) as stream, Image.open(stream, formats=("PNG",)) as picture:
-            PICTURE_PIXELS.check(picture.width * picture.height, path, ClipError)
-            mode, values = picture.mode, np.asarray(picture)
-            if mode == "P":
+        with open_regular(path) as stream:
+            # Before Pillow, which warns of large pictures by itself.
+            PICTURE_PIXELS.check(_declared_pixels(stream.read(_PNG_HEADER.size)), path, ClipError)
+            stream.seek(0)
+            with Image.open(stream, formats=("PNG",)) as picture:
+                mode, values = picture.mode, np.asarray(picture)
                 colours = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+            if mode == "P":
                 palette[: len(colours)] = colours
                 palette[len(colours) :] = 0
     except FileNotFoundError as error:
@@ -177,6 +173,14 @@ def _read_picture(path: Path) -> tuple[str, Values, npt.NDArray[np.uint8]]:
     ) as error:
         raise ClipError(f"{path}: cannot be read as PNG ({_reason(error)}); write it again") from error
     return mode, values, palette
+
+
+def _declared_pixels(start: bytes) -> int:
+    """Return the number of pixels that the beginning of a PNG file declares, 0 where it is none."""
+    if len(start) < _PNG_HEADER.size:
+        return 0
+    _, width, height = _PNG_HEADER.unpack(start)
+    return int(width * height)
 
 
 def _read_array(path: Path) -> Values:
@@ -237,155 +241,17 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split())[:200]
 
 
-@dataclass(frozen=True)
-class _Summary:
-    """The integers of one file: smallest, largest, how many different ones, and which of 0..255 there are."""
-
-    smallest: int
-    largest: int
-    count: int
-    present: npt.NDArray[np.bool_]
-    widest: int
-
-    @classmethod
-    def of(cls, stored: StoredValues) -> _Summary | None:
-        """Summarise a file's values; None where they are no integers on a scale."""
-        values = stored.values
-        if stored.widest == BINARY or values.dtype.kind not in "iu" or values.size == 0:
-            return None
-        byte = values.dtype == np.uint8
-        found = np.flatnonzero(np.bincount(values.ravel(), minlength=256)) if byte else np.unique(values)
-        present = np.zeros(256, np.bool_)
-        present[found[(found >= 0) & (found < 256)].astype(np.int64)] = True
-        return cls(int(found[0]), int(found[-1]), len(found), present, stored.widest)
-
-    @property
-    def full(self) -> int | None:
-        """1, 255 or 65535 where the file holds nothing but 0 and that, 0 for nothing but 0, and None for other values."""
-        if self.largest == 0 == self.smallest:
-            return 0
-        two_valued = self.count == 1 or (self.count == 2 and self.smallest == 0)
-        return self.largest if two_valued and self.largest in (BINARY, BYTE, WORD) else None
-
-
-@dataclass
-class ValueSurvey:
-    """What the integer files of a folder hold, all together; its methods draw the conclusions.
-
-    `binary` maps (full value, widest scale of the type) to the first file that holds nothing but 0 and that value; `greys` is
-    the first file with other values.
-    """
-
-    binary: dict[tuple[int, int], Path] = field(default_factory=dict)
-    greys: Path | None = None
-    largest: int = 0
-    largest_in: Path | None = None
-    narrow_largest: int = 0
-    most_values: int = 0
-    has_zero: bool = False
-    files: int = 0
-    present: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(256, np.bool_))
-
-    def add(self, path: Path, summary: _Summary) -> None:
-        """Take note of one file."""
-        self.files += 1
-        self.has_zero |= bool(summary.present[0])
-        self.most_values = max(self.most_values, summary.count)
-        self.present |= summary.present
-        if summary.largest > self.largest:
-            self.largest, self.largest_in = summary.largest, path
-        if summary.widest != WORD:
-            self.narrow_largest = max(self.narrow_largest, summary.largest)
-        if summary.full is None:
-            self.greys = self.greys or path
-        elif summary.full:
-            self.binary.setdefault((summary.full, summary.widest), path)
-
-    def looks_like_ids(self, *, has_classes: bool) -> bool:
-        """Tell whether the files hold class ids: few values each, at most 71; 255 may be "ignore" where there are classes."""
-        present = np.flatnonzero(self.present)
-        if has_classes:
-            present = present[present != BYTE]
-        if self.largest > (BYTE if has_classes else _HIGHEST_ID) or self.most_values > _MOST_IDS_IN_A_FILE:
-            return False
-        return bool(len(present) and 2 <= present[-1] <= _HIGHEST_ID)
-
-    def require_no_ids(self, root: Path, *, has_classes: bool) -> None:
-        """Raise `AdapterError` where the files look like class ids."""
-        if self.looks_like_ids(has_classes=has_classes):
-            shown = np.flatnonzero(self.present)
-            listed = ", ".join(map(str, shown[:6])) + (", .." if len(shown) > 6 else "")
-            raise AdapterError(
-                f"--option masks={root}: holds only the values {listed} (see {self.greys}), which look like class ids and not "
-                f"like probabilities times 255; {_SEMANTIC}; store binary masks as 0 and 255"
-            )
-
-    def require_background(self, root: Path) -> None:
-        """Raise `AdapterError` where class ids never are 0, the background."""
-        if self.files and not self.has_zero and self.largest <= _HIGHEST_ID:
-            raise AdapterError(
-                f"--option masks={root}: no pixel of {self.files} files has class 0 (background); expected class ids 0..70; "
-                "label2idx.json counts from 1: subtract 1 from all"
-            )
-
-    def scale(self, root: Path) -> int:
-        """Return the value that stands for a probability of 1. Raises `AdapterError` where the files contradict each other."""
-        self._require_one_scale(root)
-        if self.narrow_largest > BYTE or self.largest > WORD:
-            raise AdapterError(
-                f"--option masks={root}: found integers up to {self.largest} (in {self.largest_in}); expected masks of 0/1 or "
-                "0/255, or probabilities times 255, or as floating point"
-            )
-        if self.largest > BYTE:
-            return WORD
-        if self.largest == 1:
-            _LOG.warning(
-                "%s: holds only the values 0 and 1, as do all files below %s: read as binary masks",
-                self.largest_in,
-                root,
-            )
-            return BINARY
-        return BYTE
-
-    def _require_one_scale(self, root: Path) -> None:
-        """Refuse binary masks of several scales; where greys are among them, a file of 0 and 1 may be a faint probability."""
-        scales = {full for full, _ in self.binary}
-        wide = {full for full, widest in self.binary if widest == WORD}
-        if self.greys is None and (len(wide) > 1 or (BINARY in scales and len(scales) > 1)):
-            found = ", ".join(f"0 and {full} in {path}" for (full, _), path in sorted(self.binary.items()))
-            raise AdapterError(
-                f"--option masks={root}: found binary masks of several scales ({found}); expected one scale in the whole "
-                "folder; store all masks as 0 and 255"
-            )
-
-
-def survey_values(paths: Sequence[Path], *, semantic: bool = False) -> ValueSurvey:
-    """Read all files, in threads, and return what they hold. Files that cannot be read are left to whoever needs them."""
-
-    def look(path: Path) -> _Summary | None:
-        try:
-            if path.suffix != ".png" and _stored_kind(path) in "fb":
-                return None
-            return _Summary.of(StoredValues(read_class_ids(path), BYTE) if semantic else read_values(path))
-        except ClipError:
-            return None
-
-    survey = ValueSurvey()
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for path, summary in zip(paths, pool.map(look, paths), strict=True):
-            if summary is not None:
-                survey.add(path, summary)
-    return survey
-
-
-def _stored_kind(path: Path) -> str:
+def stored_kind(path: Path) -> str:
     """Return the kind of an array's numbers, by numpy's letter, without reading them; "?" where that fails."""
     try:
         if path.suffix == ".npy":
             return map_npy(path, ClipError).dtype.kind
-        with open_regular(path) as stream, open_archive(stream, path, MASK_BYTES, ClipError) as archive:
-            with archive.open(f"{ARRAY_NAME}.npy") as member:
-                header = _DESCRIPTION.search(member.read(_HEADER_BYTES))
+        with (
+            open_regular(path) as stream,
+            open_archive(stream, path, MASK_BYTES, ClipError) as archive,
+            archive.open(f"{ARRAY_NAME}.npy") as member,
+        ):
+            header = _DESCRIPTION.search(member.read(_HEADER_BYTES))
         return np.dtype(header[1].decode()).kind if header else "?"
     # What the readers of damaged archives raise has no bounds; reading the file in earnest says what is wrong.
     except Exception:

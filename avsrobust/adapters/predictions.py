@@ -25,13 +25,13 @@ from avsrobust.adapters import prediction_json
 from avsrobust.adapters.base import Adapter, RowView
 from avsrobust.adapters.prediction_frames import check_numbering, describe, first_frame_number, frames_with_mask
 from avsrobust.adapters.prediction_layout import Found, PredictionFolder
+from avsrobust.adapters.prediction_survey import survey_values
 from avsrobust.adapters.prediction_values import (
     MASK_BYTES,
     ClassIds,
     Probability,
     read_class_ids,
     read_values,
-    survey_values,
     to_probability,
 )
 from avsrobust.adapters.tasks import SEMANTIC, take_task

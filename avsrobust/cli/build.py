@@ -15,8 +15,9 @@ from avsrobust.cli.options import (
     build_name,
     data_root_option,
     given_data_root,
+    wait_option,
 )
-from avsrobust.cli.progress import note, progress_bar, warn
+from avsrobust.cli.progress import note, print_result, progress_bar, warn
 
 if TYPE_CHECKING:
     from avsrobust.build.build import BuildReport
@@ -48,6 +49,7 @@ _MOST_SKIPPED = 20
 @click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler, for example tcp://10.0.0.1:8786.")
 @click.option("--on-error", default="fail", show_default=True, metavar="fail|skip", help="What to do with bad clips.")
 @click.option("--export", metavar="avsbench", help="Also write the trees that AVSBench-Robust's loaders read.")
+@wait_option
 def build(
     dataset_name: str,
     seed: int,
@@ -62,6 +64,7 @@ def build(
     scheduler: str | None,
     on_error: str,
     export: str | None,
+    wait: bool,
 ) -> int:
     """Make seeded silence, noise and off-screen variants of a data set, and their manifest."""
     from avsrobust.build.build import build as build_benchmark
@@ -86,6 +89,7 @@ def build(
             scheduler=scheduler,
             on_error=on_error,
             export=export,
+            wait=wait,
             progress=progress,
         )
     return _tell(report)
@@ -104,7 +108,7 @@ def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
     planned = plan(clips, recipe, seed, dataset.off_screen_obstacle, read_listing(dataset, recipe))
     summary = describe(dataset, planned, survey)
     for line in summary.lines():
-        click.echo(line)
+        print_result(line)
     return STATUS_INCOMPLETE if summary.findings else 0
 
 
@@ -120,5 +124,5 @@ def _tell(report: BuildReport) -> int:
     if report.skipped:
         warn(f"{len(report.skipped)} clips or rows were left out; the manifest lists them")
     note(f"{report.rows} rows; {report.rendered} files made, {report.reused} found")
-    click.echo(report.manifest)
+    print_result(report.manifest)
     return STATUS_INCOMPLETE if report.skipped else 0

@@ -8,6 +8,7 @@ import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import data_root_option
+from avsrobust.cli.progress import print_result
 
 
 @click.command()
@@ -20,8 +21,8 @@ def verify(manifest: Path, data_root: Path | None, quick: bool) -> int:
 
     report = verify_manifest(manifest, data_root, quick=quick)
     for problem in report.problems:
-        click.echo(problem)
+        print_result(problem)
     verdict = f"{len(report.problems)} problems" if report.problems else "all in order"
     left_out = "; bytes of sounds, pictures and log-mels were not compared (--quick)" if quick else ""
-    click.echo(f"{manifest}: {report.rows} rows, {verdict}{left_out}")
+    print_result(f"{manifest}: {report.rows} rows, {verdict}{left_out}")
     return STATUS_INCOMPLETE if report.problems else 0

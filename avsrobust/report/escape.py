@@ -3,8 +3,8 @@ r"""Text from results made inert in every format: nothing in a name can move a c
 Conventions
     Names of models, data sets, splits, conditions and categories, messages and paths come from files and are nobody's friends.
     Characters that cannot be seen (control characters, other directions of writing, no width, halves of a surrogate pair) are
-    shown as Python writes them (``\x1b``, ``\u202e``), so that two names that differ look different. JSON alone keeps them, as its
-    own escapes. Ends of lines and tabs become one blank where a format has lines.
+    shown as Python writes them (``\x1b``, ``\u202e``), so that two names that differ look different. JSON alone keeps them, as
+    its own escapes. Ends of lines and tabs become one blank where a format has lines.
     csv: a text cell that a spreadsheet would take for a formula (first character = + - @, a tab or an end of line, also behind
     blanks) gets a single quote before it, and so does one that begins with quotes and then such a character; take one quote away
     to have the text again. Numbers stay numbers.
