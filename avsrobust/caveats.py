@@ -30,7 +30,7 @@ def caveats(info: ManifestInfo) -> tuple[str, ...]:
     """
     try:
         shared = overlap_caveat(info.dataset, dict(info.survey.get(OVERLAP, {})))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ManifestError(
             f"manifest of {info.dataset}: its survey has a damaged {OVERLAP} ({error}); build again"
         ) from error

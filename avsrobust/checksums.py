@@ -9,7 +9,7 @@ Conventions
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,13 +123,17 @@ class Checksums:
             raise ManifestError(f"{file}: {difference(found, expected)}; {remedy}")
 
 
-def load_checksums(manifest: Manifest) -> Checksums | None:
+def load_checksums(manifest: Manifest, paths: Collection[str] | None = None) -> Checksums | None:
     """Return the checksums of a manifest's build, None where it was written without any (not by 'avsrobust build').
 
-    Raises `ManifestError` as `read_checksums`.
+    `paths`: only those of these files (None: all). Raises `ManifestError` as `read_checksums`.
     """
     expected = manifest.info.checksums_sha256
-    return Checksums(read_checksums(manifest.folder, expected), manifest.path) if expected else None
+    if not expected:
+        return None
+    sums = read_checksums(manifest.folder, expected)
+    kept = sums if paths is None else {path: sums[path] for path in paths if path in sums}
+    return Checksums(kept, manifest.path)
 
 
 def difference(found: FileSum, expected: FileSum) -> str:

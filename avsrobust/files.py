@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from avsrobust.errors import AvsRobustError, OptionError
 from avsrobust.limits import Limit
@@ -150,10 +152,21 @@ def _kind_of(mode: int) -> str:
     return next((name for test, name in kinds if test(mode)), "a device")
 
 
+def parse_json(content: bytes | str) -> Any:
+    """Return the value of a JSON text. Raises `ValueError` for anything else: bad UTF-8 and bottomless nesting too."""
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def remove_temporaries(folder: Path) -> None:
-    """Delete what killed processes left half written below `folder`."""
-    for leftover in folder.rglob(f"*{TEMPORARY_SUFFIX}"):
-        leftover.unlink(missing_ok=True)
+    """Delete what killed processes left half written below `folder`, which is ours and locked."""
+    for leftover in list(folder.rglob(f"*{TEMPORARY_SUFFIX}")):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def sha256_of_file(path: Path) -> str:

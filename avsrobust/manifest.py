@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ import pyarrow as pa
 
 from avsrobust import __version__
 from avsrobust.errors import ManifestError
-from avsrobust.files import atomic_path, is_safe_relative, resolve_inside, write_bytes
+from avsrobust.files import atomic_path, resolve_inside, write_bytes
+from avsrobust.limits import MANIFEST_ROWS, MANIFEST_VALUES
+from avsrobust.manifest_checks import Columns, parse_entries, read_texts
 from avsrobust.parquet import Kind, parquet_bytes
 from avsrobust.seal import write_seal
 
@@ -253,31 +255,29 @@ def remember_data_root(folder: Path, data_root: Path) -> bool:
     return True
 
 
-def load_manifest(path: Path | str) -> Manifest:
+def load_manifest(path: Path | str, *, consistent: bool = True) -> Manifest:
     """Read a manifest, or the ``manifest.parquet`` of a build's folder.
 
-    Raises `ManifestError` where the file is no manifest, is of another version or names files outside its roots.
+    `consistent`: whether columns that contradict each other are refused too; `verify` lists those, row by row.
+    Raises `ManifestError` where the file is no manifest, is of another format, holds what no build writes (a column or a
+    metadata entry of another kind) or names files outside its roots.
     """
     path = Path(path)
     if path.is_dir():
         path = path / MANIFEST_NAME
-    table = _KIND.read(path)
-    info = _info(path, table.schema.metadata or {})
-    _KIND.require_columns(path, table, SCHEMA.names)
-    columns = {name: table.column(name).to_pylist() for name in SCHEMA.names}
-    rows = tuple(
-        Row(**{name: _frozen(columns[name][index]) for name in SCHEMA.names}) for index in range(table.num_rows)
-    )
-    _check_paths(path, rows)
-    return Manifest(path, info, rows)
+    opened = _KIND.open(path, [entry.name for entry in SCHEMA if entry.type == pa.string()])
+    info = _info(path, opened.schema_arrow.metadata or {})
+    _KIND.require_types(path, opened.schema_arrow, SCHEMA)
+    _KIND.require_sizes(path, opened, MANIFEST_ROWS, MANIFEST_VALUES)
+    columns = Columns.read(path, opened, SCHEMA, _KIND)
+    columns.check()
+    if consistent:
+        columns.check_together(info.dataset)
+    return Manifest(path, info, tuple(map(Row, *(columns.values(entry.name) for entry in fields(Row)))))
 
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _frozen(value: object) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _metadata(info: ManifestInfo) -> dict[str, str]:
@@ -302,41 +302,30 @@ def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def _info(path: Path, metadata: dict[bytes, bytes]) -> ManifestInfo:
-    texts = {key.decode(): value.decode() for key, value in metadata.items() if key.startswith(b"avsrobust.")}
-    version = texts.get("avsrobust.build_format")
+def _info(path: Path, metadata: Mapping[bytes, bytes]) -> ManifestInfo:
+    texts = read_texts(path, metadata, "avsrobust.")
+    version = texts.get("build_format")
     if version is None:
         raise ManifestError(f"{path}: is parquet, but no manifest; expected a file made by 'avsrobust build'")
     if version != str(BUILD_FORMAT):
         raise ManifestError(
-            f"{path}: is a build of format {version} (avsrobust {texts.get('avsrobust.version', '?')}); "
+            f"{path}: is a build of format {version[:20]} (avsrobust {texts.get('version', '?')[:20]}); "
             f"expected format {BUILD_FORMAT} (avsrobust {__version__}); build again"
         )
     try:
-        return ManifestInfo(
-            dataset=texts["avsrobust.dataset"],
-            seed=int(texts["avsrobust.seed"]),
-            recipe=json.loads(texts["avsrobust.recipe"]),
-            fingerprints=json.loads(texts["avsrobust.fingerprints"]),
-            skipped=tuple(Skipped(*entry) for entry in json.loads(texts["avsrobust.skipped"])),
-            notes=tuple(json.loads(texts["avsrobust.notes"])),
-            release=texts["avsrobust.release"],
-            muted=tuple(json.loads(texts["avsrobust.muted"])),
-            survey=json.loads(texts["avsrobust.survey"]),
-            checksums_sha256=texts["avsrobust.checksums_sha256"],
-            version=texts["avsrobust.version"],
-        )
-    except (KeyError, ValueError, TypeError) as error:
+        entries = parse_entries(texts)
+    except (KeyError, ValueError) as error:
         raise ManifestError(f"{path}: has damaged metadata ({error}); build again") from error
-
-
-def _check_paths(path: Path, rows: Iterable[Row]) -> None:
-    for row in rows:
-        named = [row.clip_id, row.audio.removeprefix(DATA_PREFIX), row.log_mel, *row.frames]
-        named += [mask for mask in row.masks if mask is not None]
-        for relative in named:
-            if not is_safe_relative(relative):
-                raise ManifestError(
-                    f"{path}: row {row.clip_id}/{row.condition} names '{relative}', which leaves its root; "
-                    "do not use manifests from a source you do not trust; build again"
-                )
+    return ManifestInfo(
+        dataset=entries["dataset"],
+        seed=entries["seed"],
+        recipe=entries["recipe"],
+        fingerprints=entries["fingerprints"],
+        skipped=tuple(Skipped(*entry) for entry in entries["skipped"]),
+        notes=tuple(entries["notes"]),
+        release=entries["release"],
+        muted=tuple(entries["muted"]),
+        survey=entries["survey"],
+        checksums_sha256=entries["checksums_sha256"],
+        version=entries["version"],
+    )

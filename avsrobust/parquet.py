@@ -9,7 +9,7 @@ Conventions
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from avsrobust.errors import AvsRobustError
 from avsrobust.files import atomic_path, open_regular
-from avsrobust.limits import METADATA_BYTES, PARQUET_BYTES
+from avsrobust.limits import METADATA_BYTES, PARQUET_BYTES, Limit
 
 COMPRESSION = "zstd"
 _TAIL = 8
@@ -61,10 +61,23 @@ class Kind:
 
     def read(self, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the file's table (only `columns`). Raises `error` where it is missing, damaged or no parquet file."""
+        return self.read_columns(path, self.open(path), columns)
+
+    def read_columns(self, path: Path, opened: pq.ParquetFile, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the table (only `columns`) of a file that `open` returned. Raises `error` where it is damaged."""
         try:
-            table = self.open(path).read(columns=None if columns is None else list(columns))
+            table = opened.read(columns=None if columns is None else list(columns))
             table.validate(full=True)
             return table
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise self.damaged(path, error) from error
+
+    def read_batches(self, path: Path, opened: pq.ParquetFile, column: str, rows: int) -> Iterator[pa.Array]:
+        """Yield a column of a file that `open` returned, `rows` rows at a time. Raises `error` where it is damaged."""
+        try:
+            for batch in opened.iter_batches(batch_size=rows, columns=[column], use_threads=False):
+                batch.validate(full=True)
+                yield batch.column(column)
         except (OSError, pa.ArrowException, ValueError) as error:
             raise self.damaged(path, error) from error
 
@@ -88,6 +101,18 @@ class Kind:
             raise self.error(f"{path}: not found; expected {self.expected}") from error
         except (OSError, pa.ArrowException, ValueError) as error:
             raise self.damaged(path, error) from error
+
+    def require_sizes(self, path: Path, opened: pq.ParquetFile, rows: Limit, values: Limit) -> None:
+        """Raise `error` where a file declares more rows, or more values in one column, than the limits allow.
+
+        A column of one value repeated takes a few bytes in the file, however long it is.
+        """
+        metadata = opened.metadata
+        rows.check(metadata.num_rows, path, self.error)
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        for index in range(metadata.num_columns):
+            found = sum(group.column(index).num_values for group in groups)
+            values.check(found, f"{path}: column {metadata.schema.column(index).path}", self.error)
 
     def damaged(self, path: Path, cause: Exception) -> AvsRobustError:
         """Return the error for a file whose content cannot be read."""

@@ -57,6 +57,11 @@ def broken_seals(folder: Path) -> Iterator[tuple[str, str]]:
             yield name, f"{path}: found sha256 {found}; expected {expected}; {remedy}"
 
 
+def is_intact(folder: Path) -> bool:
+    """Tell whether `folder` has a seal and every file under it is what was built."""
+    return (folder / SEAL_NAME).is_file() and not any(broken_seals(folder))
+
+
 def require_sealed(manifest: Path) -> None:
     """Raise `ManifestError` where the bytes of the manifest's file, or of its folder's seal, are not what was built."""
     for name, problem in broken_seals(manifest.parent):

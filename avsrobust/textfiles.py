@@ -68,15 +68,11 @@ class _Strict(yaml.SafeLoader):
         self._level = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise yaml.composer.ComposerError(
-                None, None, "an anchor or alias (& or *); write the value out", event.start_mark
-            )
+            raise _refusal("an anchor or alias (& or *); write the value out", event)
         if self._level >= MOST_LEVELS and isinstance(event, yaml.CollectionStartEvent):
-            raise yaml.composer.ComposerError(
-                None, None, f"more than {MOST_LEVELS} levels within each other", event.start_mark
-            )
+            raise _refusal(f"more than {MOST_LEVELS} levels within each other", event)
         self._level += 1
         node = super().compose_node(parent, index)
         self._level -= 1
@@ -87,6 +83,10 @@ class _Strict(yaml.SafeLoader):
         if len(set(map(str, keys))) < len(keys):
             raise yaml.constructor.ConstructorError(None, None, "a key is given twice", node.start_mark)
         return super().construct_mapping(node, deep=deep)
+
+
+def _refusal(reason: str, event: Any) -> yaml.YAMLError:
+    return yaml.composer.ComposerError(None, None, reason, event.start_mark)
 
 
 def _require_plain(content: Any) -> None:

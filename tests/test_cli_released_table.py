@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from avsrobust import RobustDataset, load_manifest
 from avsrobust.caveats import OVERLAP
 from avsrobust.cli.main import invoke
+from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.results import read_scores
 from avsrobust.toy.write import write_toy
 
@@ -36,10 +39,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for row in rows:
         row["a_obj"] = SLIPS.get(row["vid"], row["a_obj"])
         folder = root / RELEASE / row["label"] / row["uid"]
-        if row["vid"] in SLIPS and SLIPS[row["vid"]] != "h orse":
-            for path in folder.glob("labels_*/*.png"):
-                mask = Image.open(path)
-                Image.new(mask.mode, mask.size).save(path)
+        if row["vid"] in SLIPS:
+            # Masks that agree with the label: empty, or of a horse.
+            shown = AVSS_CLASSES.index("horse") if SLIPS[row["vid"]] == "h orse" else 0
+            for path in folder.glob("labels_semantic/*.png"):
+                Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8) * np.uint8(shown)).save(path)
+            shutil.rmtree(folder / "labels_rgb")
         if row["vid"] in RENAMED:
             row["vid"] = row["uid"] = RENAMED[row["vid"]]
             folder.rename(folder.with_name(row["uid"]))

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from avsrobust import manifest, results
+from avsrobust import limits, manifest, results
 from avsrobust.adapters.lookup import BUILT_IN, load_adapter
 from avsrobust.cli import main as cli
 from avsrobust.conditions.registry import CONDITIONS
@@ -216,6 +216,10 @@ def options_of(name: str) -> set[str]:
     return {text for text in found if text.startswith("--")} | {"--help"}
 
 
+def common_options() -> set[str]:
+    return {text for parameter in cli.main.params for text in parameter.opts} | {"--help"}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_named_commands_and_options_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
@@ -238,10 +242,13 @@ def test_named_commands_and_options_exist(page: Path) -> None:
 def test_every_command_and_option_is_documented(name: str) -> None:
     page = (DOCS / "commands.md").read_text(encoding="utf-8")
     section = section_of(page, name)
-    missing = options_of(name) - {"--help", "--verbose"} - set(re.findall(r"`(--[\w-]+)", section))
+    missing = options_of(name) - common_options() - set(re.findall(r"`(--[\w-]+)", section))
     assert not missing, f"commands.md, {name}: {missing}"
-    assert "`--verbose`" in page
-    assert "`--help`" in page
+
+
+def test_every_common_option_is_documented() -> None:
+    opening = (DOCS / "commands.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    assert not common_options() - set(re.findall(r"`(--[\w-]+)", opening))
 
 
 def test_every_exit_status_is_documented() -> None:
@@ -324,6 +331,20 @@ def test_every_condition_is_documented_with_its_polarity() -> None:
     page = (DOCS / "conditions.md").read_text(encoding="utf-8")
     rows = {row[0]: row for row in rows_of(section_of(page, "Recipe `standard` (the default)"))}
     assert {name: rows[name][1] for name in CONDITIONS} == {name: kind.polarity for name, kind in CONDITIONS.items()}
+
+
+def limit_text(limit: limits.Limit) -> str:
+    size, of = limit.unit.partition(" ")[0], limit.unit.removeprefix("bytes")
+    if size != "bytes":
+        return f"{limit.value:,} {limit.unit}"
+    power = max(power for power in (10, 20, 30) if limit.value % (1 << power) == 0)
+    return f"{limit.value >> power} {({10: 'KiB', 20: 'MiB', 30: 'GiB'})[power]}{of}"
+
+
+def test_every_limit_is_documented_with_its_reason() -> None:
+    rows = rows_of(section_of((DOCS / "security.md").read_text(encoding="utf-8"), "Limits"))[2:]
+    known = [value for value in vars(limits).values() if isinstance(value, limits.Limit)]
+    assert {row[2]: row[1] for row in rows} == {limit.reason: limit_text(limit) for limit in known}
 
 
 @pytest.mark.parametrize(

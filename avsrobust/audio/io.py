@@ -44,6 +44,8 @@ _REPLACE = "copy or extract it again"
 # 0x7FFFFFFF, with or without their header, or cut to whole blocks. So: what is this close below or about a power of two.
 _MADE_UP_NEAR = (1 << 31, 1 << 32)
 _MADE_UP_WITHIN = 1 << 13
+# Bytes of a file that are no samples: cover pictures and the like.
+_MOST_AROUND = 1 << 20
 _EXTENSIBLE = 0xFFFE
 _FORMAT_BYTES = 40
 _FORMAT_NAMES = {1: "PCM", 2: "ADPCM", 3: "float", 6: "A-law", 7: "mu-law", 0x11: "ADPCM", 0x55: "MP3"}
@@ -101,6 +103,16 @@ def read_stored(path: Path, longest_s: float | None = None) -> tuple[NDArray[np.
     with _open(path) as (stream, size):
         layout = _parse(path, stream, size)
         return _read_stored(path, stream, layout, longest_s), layout.header.sample_rate
+
+
+def read_content(path: Path) -> bytes:
+    """Return the bytes of a sound's file.
+
+    Raises `AudioError` where it is missing, no regular file, or larger than the most samples with a megabyte around them.
+    """
+    with _open(path) as (stream, size):
+        SOUND_BYTES.check(max(0, size - _MOST_AROUND), path, AudioError)
+        return stream.read(size)
 
 
 def stored_sound(path: Path, content: bytes) -> tuple[SoundHeader, NDArray[np.int16 | np.float32 | np.float64]]:

@@ -15,8 +15,9 @@ from avsrobust.cli.options import (
     build_name,
     data_root_option,
     given_data_root,
+    wait_option,
 )
-from avsrobust.cli.progress import note, progress_bar, warn
+from avsrobust.cli.progress import note, print_result, progress_bar, warn
 
 if TYPE_CHECKING:
     from avsrobust.build.build import BuildReport
@@ -48,6 +49,7 @@ _MOST_SKIPPED = 20
 @click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler, for example tcp://10.0.0.1:8786.")
 @click.option("--on-error", default="fail", show_default=True, metavar="fail|skip", help="What to do with bad clips.")
 @click.option("--export", metavar="avsbench", help="Also write the trees that AVSBench-Robust's loaders read.")
+@wait_option
 def build(
     dataset_name: str,
     seed: int,
@@ -62,6 +64,7 @@ def build(
     scheduler: str | None,
     on_error: str,
     export: str | None,
+    wait: bool,
 ) -> int:
     """Make seeded silence, noise and off-screen variants of a data set, and their manifest."""
     from avsrobust.build.build import build as build_benchmark
@@ -73,7 +76,7 @@ def build(
         dataset_name, given_data_root(data_root), splits=splits or None, release=release, workers=workers
     )
     if dry_run:
-        return _describe(dataset, recipe, seed)
+        return _describe(dataset, recipe, seed, workers)
     folder = output or ROBUST_ROOT / build_name(dataset.name, seed, recipe.name, dataset.release)
     with progress_bar(f"building {dataset.name}") as progress:
         report = build_benchmark(
@@ -86,25 +89,34 @@ def build(
             scheduler=scheduler,
             on_error=on_error,
             export=export,
+            wait=wait,
             progress=progress,
         )
     return _tell(report)
 
 
-def _describe(dataset: DataSet, recipe: Recipe, seed: int) -> int:
+def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
     from avsrobust.build.describe import describe
+    from avsrobust.build.dry_run import survey_sample
     from avsrobust.build.listing import read_listing
     from avsrobust.build.plan import plan
 
-    planned = plan(dataset.clips, recipe, seed, dataset.off_screen_obstacle, read_listing(dataset, recipe))
-    for line in describe(dataset, planned).lines():
-        click.echo(line)
-    return STATUS_INCOMPLETE if dataset.findings else 0
+    with progress_bar(f"looking at {dataset.name}") as progress:
+        survey = survey_sample(dataset, threads=workers if workers > 1 else None, progress=progress)
+    bad = {finding.clip_id for finding in survey.findings}
+    clips = [clip for clip in survey.applied_to(dataset.clips) if clip.clip_id not in bad]
+    planned = plan(clips, recipe, seed, dataset.off_screen_obstacle, read_listing(dataset, recipe))
+    summary = describe(dataset, planned, survey)
+    for line in summary.lines():
+        print_result(line)
+    return STATUS_INCOMPLETE if summary.findings else 0
 
 
 def _tell(report: BuildReport) -> int:
     for message in report.notes:
         note(message)
+    for line in report.survey:
+        note(line)
     for entry in report.skipped[:_MOST_SKIPPED]:
         note(f"  {entry.clip_id}{f', {entry.condition}' if entry.condition else ''}: {entry.reason}")
     if len(report.skipped) > _MOST_SKIPPED:
@@ -112,5 +124,5 @@ def _tell(report: BuildReport) -> int:
     if report.skipped:
         warn(f"{len(report.skipped)} clips or rows were left out; the manifest lists them")
     note(f"{report.rows} rows; {report.rendered} files made, {report.reused} found")
-    click.echo(report.manifest)
+    print_result(report.manifest)
     return STATUS_INCOMPLETE if report.skipped else 0

@@ -30,6 +30,10 @@ data_root_option = click.option(
     help="Folder the data sets lie in [default: $AVSROBUST_DATA, else 'data'].",
 )
 
+wait_option = click.option(
+    "--wait", is_flag=True, help="Where another process works in the same folder, wait until it is done."
+)
+
 
 def given_data_root(data_root: Path | None) -> Path:
     """Return the data root of the option, else of the environment, else ``data``."""

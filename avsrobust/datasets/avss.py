@@ -10,7 +10,6 @@ Conventions
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -22,11 +21,13 @@ from avsrobust.datasets.tables import Table, TableRow, read_table
 from avsrobust.datasets.taxonomy import AVSS_CLASSES, broad_kinds
 from avsrobust.datasets.trees import SEMANTIC, Survey, Tree, is_folder, join
 from avsrobust.errors import DataSetError, did_you_mean
+from avsrobust.textfiles import read_json
 
 LABEL_INDEX = "label2idx.json"
 FRAMES_OF = {"v1s": 5, "v1m": 5, "v2": 10}
 SUBSETS_OF = {"s4": ("v1s",), "ms3": ("v1m",), "avss": tuple(FRAMES_OF)}
 COLUMNS = ("vid", "uid", "a_obj", "split", "label")
+_MOST_CLASSES = 1000
 SEMANTIC_MASKS, RGB_MASKS = "labels_semantic", "labels_rgb"
 LOOKED_FOR = (
     "AVSBench-semantic's metadata.csv beside v1s/, v1m/ or v2/ (in AVSBench_semantic/, AVSS/ or the data root itself)"
@@ -105,7 +106,7 @@ def check_classes(root: Path, folder: str) -> tuple[Finding, ...]:
     path = join(folder, LABEL_INDEX)
     expected = {name: index for index, name in enumerate(AVSS_CLASSES, start=1)}
     try:
-        found = json.loads((root / path).read_text(encoding="utf-8-sig"))
+        found = read_json(root / path, DataSetError)
     except FileNotFoundError:
         return ()
     except (OSError, ValueError) as error:
@@ -114,11 +115,14 @@ def check_classes(root: Path, folder: str) -> tuple[Finding, ...]:
                 path, f"a file that cannot be read ({printable(str(error))})", "71 category names with their index"
             ),
         )
-    if not isinstance(found, dict):
-        return (Finding(path, f"a {type(found).__name__}", "71 category names with their index"),)
+    if not isinstance(found, dict) or len(found) > _MOST_CLASSES:
+        what = f"{len(found):,} names" if isinstance(found, dict) else f"a {type(found).__name__}"
+        return (Finding(path, what, "71 category names with their index"),)
     names = dict.fromkeys([*expected, *found])
     return tuple(
-        Finding(path, f"index {found.get(name)} for '{printable(name)}'", f"{expected.get(name)}")
+        Finding(
+            path, f"index {printable(str(found.get(name)))[:50]} for '{printable(name)[:50]}'", f"{expected.get(name)}"
+        )
         for name in names
         if found.get(name) != expected.get(name)
     )

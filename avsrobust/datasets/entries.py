@@ -21,6 +21,9 @@ from avsrobust.datasets.taxonomy import kinds_of_style, unknown_categories
 from avsrobust.errors import did_you_mean
 from avsrobust.files import is_safe_relative
 
+# File systems take no more bytes in one part of a path; endings come to it.
+_LONGEST_NAME = 240
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -113,8 +116,8 @@ def _name_problems(draft: Draft) -> Iterable[tuple[str, str]]:
     for what, name in draft.names.items():
         if not name:
             yield f"an empty {what}", f"the {what} of a clip"
-        elif "/" in name or not is_safe_relative(name):
-            yield f"the {what} '{printable(name)}'", "a name that is part of a file name, without '/' or '..'"
+        elif "/" in name or not is_safe_relative(name) or len(name.encode()) > _LONGEST_NAME:
+            yield f"the {what} '{printable(name)[:100]}'", "a name that is part of a file name, without '/' or '..'"
 
 
 def _split_problems(draft: Draft) -> Iterable[tuple[str, str]]:

@@ -33,6 +33,7 @@ ContentCheck = Callable[[Path, bytes], None]
 _END_MARKERS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 _TAIL = 1024
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_START = b"\xff\xd8"
 # Chunks of 4 KB make a file of the largest size; keeps a hostile one from being walked 12 bytes at a time.
 _MOST_CHUNKS = 1 << 17
 # JPEG: any marker but the ones inside of entropy-coded data (stuffed zero, restart, fill).
@@ -78,20 +79,16 @@ def read_content(path: Path) -> bytes:
         return read_regular(path, PICTURE_BYTES, DataSetError)
 
 
-def content_header(path: Path, content: bytes) -> PictureHeader:
-    """Return the header of a picture whose bytes were read already, after `check_structure`; `path` is for messages."""
-    with _complaints(path), _opened(path, io.BytesIO(content)) as picture:
-        header = PictureHeader(*picture.size, picture.mode)
-    check_structure(path, content)
-    return header
-
-
 def check_structure(path: Path, content: bytes) -> None:
     """Check that a file's bytes are a whole PNG or JPEG by structure; `path` is for messages. Raises `DataSetError`."""
+    if not content:
+        raise DataSetError(f"{path}: found an empty file (0 bytes); {_REPLACE}")
     if content.startswith(_PNG_SIGNATURE):
         _check_png(path, content)
-    else:
+    elif content.startswith(_JPEG_START):
         _check_jpeg(path, content)
+    else:
+        raise DataSetError(f"{path}: found a file that is no PNG or JPEG, or one cut off in its header; {_REPLACE}")
 
 
 def decode(path: Path, mode: str | None = None, check: ContentCheck | None = None) -> Image.Image:

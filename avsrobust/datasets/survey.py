@@ -174,16 +174,20 @@ def _named(ids: Iterable[str]) -> dict[str, Any]:
     return {"count": len(ordered), "first": ordered[:MOST_NAMED]}
 
 
-def survey_lines(summary: Mapping[str, Any], dataset: str) -> list[str]:
-    """Return a summary (`Survey.summary`, or the manifest's `survey`) as lines for people; none for an empty one."""
-    if not summary:
+def survey_lines(summary: Mapping[str, Any], dataset: str, *, brief: bool = False) -> list[str]:
+    """Return a summary (`Survey.summary`, or the manifest's `survey`) as lines for people; none for an empty one.
+
+    `brief`: without the values of every folder's masks.
+    """
+    if "looked_at" not in summary:
         return []
     extent = "all" if summary["looked_at"] == summary["clips"] else f"{summary['looked_at']:,} of"
     lines = [
         f"contents: looked at {extent} {summary['clips']:,} clips ({summary['frames']:,} frames, {summary['masks']:,} masks, "
-        f"{summary['looked_at']:,} sounds, {summary['bytes'] / 1e9:.1f} GB)"
+        f"{summary['looked_at']:,} sounds, {summary['bytes'] / 1e6:,.0f} MB)"
     ]
-    lines += [_mask_line(name, folder, dataset) for name, folder in summary["mask_folders"].items()]
+    if not brief:
+        lines += [_mask_line(name, folder, dataset) for name, folder in summary["mask_folders"].items()]
     lines += [_grey_line(name, folder) for name, folder in summary["mask_folders"].items() if folder["grey"]]
     unlabelled = summary["unlabelled_with_masks"]
     if unlabelled["count"]:
@@ -196,8 +200,8 @@ def survey_lines(summary: Mapping[str, Any], dataset: str) -> list[str]:
         names = sorted(name for kind in MUTED_KINDS for name in sounds[kind]["first"])
         total = sum(sounds[kind]["count"] for kind in MUTED_KINDS)
         lines.append(
-            f"muted: {_count_line({'count': total, 'first': names})}; their own sound is {kinds}, so their clean rows equal "
-            "silence, and they are no source of off-screen sounds"
+            f"muted: {_count_line({'count': total, 'first': names})}, {kinds}; there clean rows equal silence, and none of them "
+            "is a source of off-screen sounds"
         )
     lines += [
         f"sounds {_SOUND_WORDS[kind]}: {_count_line(sounds[kind])}" for kind in _SOUND_WORDS if sounds[kind]["count"]

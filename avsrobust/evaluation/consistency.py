@@ -261,7 +261,8 @@ def _seed() -> None:
 def _generators_kept() -> Iterator[None]:
     """Put the states of the global generators back at the end."""
     cpu, legacy, python = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = torch.cuda.get_rng_state_all() if on_gpu else []
     try:
         yield
     finally:

@@ -1,13 +1,14 @@
-"""Whether stored scores can be true: counts that no mask of pixels can have, or frames that are there twice.
+"""Whether results can be scored: what the metrics take for granted of frames that belong together.
 
 Conventions
-    Types are checked where a file is opened (`results.read_scores`); here are the values, which every metric takes for granted. A
-    wrong one means damage, or another program's mistake: the results are refused, never repaired.
+    Types, empty cells and counts of a single frame are checked where a file is opened (`results.read_scores`); here is what
+    concerns a row, its classes or the metadata, of results in memory too. Anything wrong means damage, or another program's
+    mistake: the results are refused, never repaired.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,96 +18,86 @@ import pandas as pd
 from avsrobust.errors import ResultsError
 from avsrobust.metrics import ClassStatistics, FrameStatistics
 from avsrobust.metrics.classes import NUM_CLASSES
-from avsrobust.results import SORT_COLUMNS, Scores
+from avsrobust.report.escape import one_line
+from avsrobust.results import SORT_COLUMNS, ScoreInfo, Scores
 
 Flags = npt.NDArray[np.bool_]
-_POLARITIES = ("negative", "positive")
-_NEVER_NULL = ("split", "clip_id", "labels", "condition", "polarity", "frame")
+_HIGHEST_SEED = 2**64 - 1
 
 
 def check_scores(scores: Scores) -> None:
     """Raise `ResultsError`, naming the file and a frame, where `scores` cannot be those of masks and sounds."""
+    origin = one_line(f"results of {scores.info.model}" if scores.source is None else str(scores.source))
+    for problem in _problems_of_info(scores.info):
+        raise ResultsError(f"{origin}: {problem} in its metadata; the results are damaged; evaluate again")
+    if len(scores.index) != len(scores.statistics):
+        found = f"{len(scores.index)} frames and statistics of {len(scores.statistics)}"
+        raise ResultsError(f"{origin}: found {found}; expected as many of both; evaluate again")
     for problem, wrong in _problems(scores):
         if wrong.any():
-            first = scores.index.iloc[int(np.argmax(wrong))]
-            where = f"clip {first['clip_id']}, {first['condition']}, frame {first['frame']}"
-            others = "" if (count := int(np.count_nonzero(wrong))) == 1 else f" and {count - 1} more"
-            raise ResultsError(
-                f"{_origin(scores)}: {problem} ({where}{others}); the results are damaged; evaluate again"
-            )
+            frame = scores.index.iloc[int(np.argmax(wrong))]
+            where = one_line(f"clip {frame['clip_id']}, {frame['condition']}, frame {frame['frame']}")
+            count = int(np.count_nonzero(wrong))
+            others = "" if count == 1 else f" (and {count - 1} more)"
+            raise ResultsError(f"{origin}: {where}{others}: {problem}; the results are damaged; evaluate again")
 
 
-def _origin(scores: Scores) -> str:
-    return f"results of {scores.info.model}" if scores.source is None else str(scores.source)
+def _problems_of_info(info: ScoreInfo) -> Iterator[str]:
+    for name in ("model", "dataset", "recipe", "release"):
+        if not isinstance(getattr(info, name), str):
+            yield f"found a {name} that is no text"
+    if not 0 <= info.seed <= _HIGHEST_SEED:
+        yield f"found seed {info.seed}, expected 0 to 2^64 - 1,"
+    if not _are_texts(part for entry in info.failed for part in (entry.split, entry.clip_id, entry.error)):
+        yield "found a failed clip that is not split, clip and error"
+    if not all(_is_unicode(entry.split) for entry in info.failed):
+        yield "found a failed clip whose split is no text"
+    for name in ("muted", "notes"):
+        if not _are_texts(getattr(info, name)):
+            yield f"found an entry of '{name}' that is no text"
 
 
 def _problems(scores: Scores) -> Iterator[tuple[str, Flags]]:
     """Yield what may be wrong and, for each frame, whether it is; the later ones take the earlier for granted."""
-    index = scores.index
-    if len(index) != len(scores.statistics):
-        raise ResultsError(
-            f"{_origin(scores)}: found {len(index)} frames and statistics of {len(scores.statistics)}; evaluate again"
-        )
-    for name in _NEVER_NULL:
-        yield f"has no {name}", index[name].isna().to_numpy(dtype=np.bool_)
-    yield (
-        "has a label that is no text",
-        np.array([not _are_texts(labels) for labels in index["labels"]], dtype=np.bool_),
-    )
-    polarity = index["polarity"].to_numpy()
-    yield f"has a polarity that is not {' or '.join(_POLARITIES)}", ~np.isin(polarity.astype(str), _POLARITIES)
-    yield "has a level that is not finite", np.isinf(_floats(index["level"]))
-    yield "has a frame number below 0", index["frame"].to_numpy() < 0
-    yield "is there twice", index.duplicated(SORT_COLUMNS).to_numpy(dtype=np.bool_)
-    key = index[SORT_COLUMNS[:-1]].assign(level=_floats(index["level"]))
-    kinds = polarity == "negative"
-    per_row = pd.Series(kinds).groupby([key[name].to_numpy() for name in key], dropna=False).transform("nunique")
-    yield "is of both polarities", per_row.to_numpy() > 1
-    yield from _counts(scores.statistics)
-    pair = (_floats(index["clean_intersection"]), _floats(index["clean_union"]))
-    known = ~np.isnan(pair[0])
-    order = (pair[0] >= 0) & (pair[0] <= pair[1]) & (pair[1] <= scores.statistics.pixels)
-    yield "has an overlap with the clean mask that is impossible", (known != ~np.isnan(pair[1])) | (known & ~order)
+    index, statistics = scores.index, scores.statistics
+    yield "it has no pixels", statistics.pixels <= 0
+    for name, column in (("true", "tp"), ("false", "fp")):
+        more = getattr(statistics, f"{column}_050") > getattr(statistics, f"{column}_040")
+        yield f"it has more {name} positives at threshold 0.5 than at 0.4", more
+    row = [index[name].to_numpy() for name in SORT_COLUMNS if name not in ("level", "frame")]
+    level = pd.to_numeric(index["level"]).to_numpy(dtype=np.float64, na_value=np.nan)
+    kinds = (index["polarity"] == "negative").reset_index(drop=True).groupby([*row, level], dropna=False)
+    yield "the frames of its clip and condition are of both polarities", kinds.transform("nunique").to_numpy() > 1
     if scores.classes is not None:
-        yield from _classes(scores.classes, scores.statistics)
+        yield from _problems_of_classes(scores.classes, statistics)
 
 
-def _counts(statistics: FrameStatistics) -> Iterator[tuple[str, Flags]]:
-    background = statistics.pixels - statistics.target_pixels
-    yield "has no pixel", statistics.pixels <= 0
-    yield "has a target of impossible size", (statistics.target_pixels < 0) | (background < 0)
-    for name, most, column in (
-        ("true", statistics.target_pixels, "tp"),
-        ("false", background, "fp"),
-    ):
-        at_050, at_040 = getattr(statistics, f"{column}_050"), getattr(statistics, f"{column}_040")
-        yield f"has an impossible number of {name} positives", (at_050 < 0) | (at_050 > at_040) | (at_040 > most)
-    for name, expected in (("inside", statistics.target_pixels), ("outside", background)):
-        histogram = getattr(statistics, name)
-        wrong = (histogram < 0).any(axis=1) | (histogram.sum(axis=1) != expected)
-        yield f"has a histogram of probabilities {name} the target that does not add up to its pixels", wrong
-
-
-def _classes(classes: ClassStatistics, statistics: FrameStatistics) -> Iterator[tuple[str, Flags]]:
+def _problems_of_classes(classes: ClassStatistics, statistics: FrameStatistics) -> Iterator[tuple[str, Flags]]:
     smaller, larger = (of(classes.predicted, classes.target) for of in (np.minimum, np.maximum))
     # None is above the frame's pixels, so that no sum of them below can wrap.
     entries = (classes.intersection < 0) | (classes.intersection > smaller) | (larger <= 0)
     entries |= larger > statistics.pixels[classes.frame]
-    wrong = np.zeros(classes.num_frames, dtype=np.bool_)
-    wrong[classes.frame[entries]] = True
-    yield "has an impossible count of a class", wrong
-    twice = np.zeros(classes.num_frames, dtype=np.bool_)
+    yield "the counts of a class are impossible", _of_frames(classes, entries)
     pairs = pd.Series(classes.frame * NUM_CLASSES + classes.class_id)
-    twice[classes.frame[pairs.duplicated().to_numpy()]] = True
-    yield "has a class twice", twice
+    yield "a class is there twice", _of_frames(classes, pairs.duplicated().to_numpy())
     for name in ("predicted", "target"):
         sums = classes.per_frame(getattr(classes, name))
-        yield f"has classes whose {name} pixels do not add up to its own", sums != statistics.pixels
+        yield f"the {name} pixels of its classes do not add up to all pixels", sums != statistics.pixels
 
 
-def _are_texts(labels: Sequence[Any]) -> bool:
-    return all(isinstance(label, str) for label in labels)
+def _of_frames(classes: ClassStatistics, entries: Flags) -> Flags:
+    flags = np.zeros(classes.num_frames, dtype=np.bool_)
+    flags[classes.frame[entries]] = True
+    return flags
 
 
-def _floats(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
-    return np.asarray(pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan))
+def _are_texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

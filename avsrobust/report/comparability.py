@@ -101,10 +101,12 @@ def _weights(run: Mapping[str, Any]) -> tuple[str, str]:
 
 def _adapter(run: Mapping[str, Any]) -> tuple[str, str]:
     spec = _entry(run, "adapter", "spec") or _entry(run, "adapter", "class") or "unknown"
-    source = _entry(run, "identity", "adapter_file_sha256")
+    source = _entry(run, "identity", "source_sha256")
     if source is None:
         return spec, spec
-    return f"{spec} {source}", f"{spec}, source {source[:_CHECKSUM_SHOWN]}"
+    # One class may be named in several ways: by its module, or by the path of its file from here or there.
+    kind = (_entry(run, "adapter", "class") or spec).rpartition(".")[2]
+    return f"{source} {kind}", f"{spec}, source {source[:_CHECKSUM_SHOWN]}"
 
 
 def _options(run: Mapping[str, Any]) -> tuple[str, str]:

@@ -11,7 +11,7 @@ Conventions
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ from avsrobust.metrics.bootstrap import CONDITION_STATISTICS, STATISTICS
 from avsrobust.report.builds import dataset_title
 from avsrobust.report.checks import check_scores
 from avsrobust.report.columns import METRICS, MISSING, percent
-from avsrobust.report.escape import json_text, markdown, markdown_line
+from avsrobust.report.escape import json_text, markdown, markdown_line, one_line
 from avsrobust.report.evaluations import Evaluation, clip_ids_of, evaluation, splits_of
 from avsrobust.report.tasks import (
     BINARY,
@@ -96,18 +96,20 @@ def compare(
     """
     check_protocols([protocol])
     check_task(task)
+    check_scores(a)
+    check_scores(b)
     origin_a, origin_b = _origin(a, "the first"), _origin(b, "the second")
     if a.info.dataset != b.info.dataset:
         raise ResultsError(
-            f"{origin_b}: is of data set {b.info.dataset}, {origin_a} of {a.info.dataset}; expected results of one data set"
+            f"{origin_b}: is of data set {one_line(b.info.dataset)}, {origin_a} of {one_line(a.info.dataset)}; "
+            "expected results of one data set"
         )
     if a.info.release and b.info.release and a.info.release != b.info.release:
         raise ResultsError(
-            f"{origin_b}: is of the {b.info.release} release of {b.info.dataset}, {origin_a} of the {a.info.release} release, "
+            f"{origin_b}: is of the {one_line(b.info.release)} release of {one_line(b.info.dataset)}, {origin_a} of the "
+            f"{one_line(a.info.release)} release, "
             "whose pictures and masks are others; expected results on one release; evaluate both on builds of the same data"
         )
-    check_scores(a)
-    check_scores(b)
     splits, left_out = _common_splits(a, b)
     of_task = _task(a, b, task)
     chosen = _protocol(protocol, of_task)
@@ -151,7 +153,7 @@ def comparison_json(comparison: Comparison) -> str:
 
 
 def _origin(scores: Scores, otherwise: str) -> str:
-    return otherwise if scores.source is None else str(scores.source)
+    return otherwise if scores.source is None else one_line(str(scores.source))
 
 
 def _common_splits(a: Scores, b: Scores) -> tuple[list[str], list[str]]:
@@ -164,13 +166,13 @@ def _common_splits(a: Scores, b: Scores) -> tuple[list[str], list[str]]:
     common = [split for split in splits_a if split in splits_b]
     if not common:
         raise ResultsError(
-            f"{names[1]}: has split {', '.join(splits_b)}, {names[0]} {', '.join(splits_a)}; expected the same splits, or one "
-            "that both have; evaluate both on the same ones"
+            f"{names[1]}: has split {_listed(splits_b)}, {names[0]} {_listed(splits_a)}; expected the same splits, or one that "
+            "both have; evaluate both on the same ones"
         )
     shared = [split for split in common if set(clip_ids_of(a, split)) & set(clip_ids_of(b, split))]
     if not shared:
         raise ResultsError(
-            f"{names[1]}: has no scored clip of split {', '.join(common)} in common with {names[0]}; "
+            f"{names[1]}: has no scored clip of split {_listed(common)} in common with {names[0]}; "
             "expected results on the same data; evaluate both on one manifest"
         )
     notes = [
@@ -179,6 +181,10 @@ def _common_splits(a: Scores, b: Scores) -> tuple[list[str], list[str]]:
     ]
     notes += [f"{split} is left out: no clip of it was scored by both" for split in common if split not in shared]
     return shared, notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    return one_line(", ".join(names))
 
 
 def _task(a: Scores, b: Scores, asked: str | None) -> str:

@@ -3,8 +3,8 @@ r"""Text from results made inert in every format: nothing in a name can move a c
 Conventions
     Names of models, data sets, splits, conditions and categories, messages and paths come from files and are nobody's friends.
     Characters that cannot be seen (control characters, other directions of writing, no width, halves of a surrogate pair) are
-    shown as Python writes them (``\x1b``, ``\u202e``), so that two names that differ look different. JSON alone keeps them, as its
-    own escapes. Ends of lines and tabs become one blank where a format has lines.
+    shown as Python writes them (``\x1b``, ``\u202e``), so that two names that differ look different. JSON alone keeps them, as
+    its own escapes. Ends of lines and tabs become one blank where a format has lines.
     csv: a text cell that a spreadsheet would take for a formula (first character = + - @, a tab or an end of line, also behind
     blanks) gets a single quote before it, and so does one that begins with quotes and then such a character; take one quote away
     to have the text again. Numbers stay numbers.
@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from typing import Any
 
-_ORDINARY = frozenset(map(chr, range(0x20, 0x7F)))
-# Printable by Unicode's categories, and yet nothing is to be seen: fillers, joiners, variation selectors, the empty Braille cell.
-_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+from avsrobust.inert import is_unseen, reveal
+
 _FORMULA = re.compile("'*[\\s\ufeff\u200b]*[=+\\-@＝＋－＠]|'*[\t\r\n]")  # noqa: RUF001 - the wide ones are taken for the same
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -28,15 +26,6 @@ _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 _MARKDOWN = {**{character: f"\\{character}" for character in "\\`*[]|~$"}, "<": "&lt;", ">": "&gt;"}
-
-
-def reveal(text: str) -> str:
-    r"""Return `text` with everything that cannot be seen shown as an escape; tabs, ends of lines (``\n``) and blanks stay.
-
-    >>> reveal("a\x1b[31m\u202eb")
-    'a\\x1b[31m\\u202eb'
-    """
-    return text if _ORDINARY.issuperset(text) else "".join(map(_revealed, text))
 
 
 def one_line(text: str) -> str:
@@ -128,19 +117,9 @@ def json_text(content: Any) -> str:
     return re.sub(r"[^\n -~]", _json_escape, text) + "\n"
 
 
-def _is_unseen(character: str) -> bool:
-    return not (character.isprintable() or unicodedata.category(character) == "Zs") or bool(_UNSEEN.match(character))
-
-
-def _revealed(character: str) -> str:
-    if character in "\t\n" or not _is_unseen(character):
-        return character
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
-
-
 def _json_escape(found: re.Match[str]) -> str:
     character = found[0]
-    if not _is_unseen(character):
+    if not is_unseen(character):
         return character
     units = character.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))

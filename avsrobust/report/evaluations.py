@@ -16,6 +16,7 @@ import pandas as pd
 
 from avsrobust.datasets.clips import DATASETS
 from avsrobust.metrics import ClassStatistics, ScoredFrames, take, take_classes
+from avsrobust.report.escape import one_line
 from avsrobust.results import FailedClip, Scores
 
 Flags = npt.NDArray[np.bool_]
@@ -55,7 +56,7 @@ class Evaluation:
     @property
     def origin(self) -> str:
         """Where it comes from, for messages."""
-        return self.source or f"{self.model} (in memory)"
+        return one_line(self.source or f"{self.model} (in memory)")
 
     @property
     def scored_clips(self) -> tuple[str, ...]:

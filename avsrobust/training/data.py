@@ -148,7 +148,9 @@ class TrainingSet(Dataset[Sample]):
         name = row.masks[second]
         if name is None:
             return frame, torch.zeros(size, dtype=torch.uint8)
-        mask = torch.from_numpy(np.asarray(read_mask(_locate(source, name), row.dataset, row.labels)).astype(np.uint8))
+        mask = torch.from_numpy(
+            np.asarray(read_mask(_locate(source, name), row.dataset, row.labels, row.foreground)).astype(np.uint8)
+        )
         return frame, F.interpolate(mask[None, None], size=size, mode="nearest-exact")[0, 0]
 
     def _audio(self, row: Row, seconds: tuple[int, ...]) -> Tensor:
