@@ -77,7 +77,15 @@ def test_what_adapters_print_goes_to_stderr(tiny_build: Manifest, tmp_path: Path
     done = run(tiny_build.folder, tmp_path, "--adapter", "model.py:Net", "--option", "folder=theirs")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "results/Net/s4-seed42/scores.parquet\n"
-    for line in ("python import", "dunder load", "printf", "descriptor", "child encode", "logger segment", "python segment"):
+    for line in (
+        "python import",
+        "dunder load",
+        "printf",
+        "descriptor",
+        "child encode",
+        "logger segment",
+        "python segment",
+    ):
         assert line in done.stderr
 
 
@@ -141,10 +149,15 @@ def test_results_do_not_depend_on_the_folder(tiny_build: Manifest, tmp_path: Pat
 
 def test_an_error_restores_both(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="theirs"), surroundings(int):
-        os.chdir("/")
-        raise ValueError("theirs")
-    print("ours")
+
+    def leave() -> None:
+        with surroundings(int):
+            os.chdir("/")
+            raise ValueError("theirs")
+
+    with pytest.raises(ValueError, match="theirs"):
+        leave()
+    sys.stdout.write("ours\n")
     assert Path.cwd() == tmp_path
     assert capfd.readouterr().out == "ours\n"
 
@@ -167,5 +180,7 @@ def test_a_deleted_working_folder_is_no_obstacle(tmp_path: Path) -> None:
 def test_an_error_of_the_adapters_names_its_line(tmp_path: Path, monkeypatch) -> None:
     write_model(tmp_path, MODEL.replace("return cls()", "raise OSError('no such thing')"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(AdapterError, match=r"model\.py:Net: load raised OSError: no such thing \(.*model\.py, line \d+\)"):
+    with pytest.raises(
+        AdapterError, match=r"model\.py:Net: load raised OSError: no such thing \(.*model\.py, line \d+\)"
+    ):
         load_adapter("model.py:Net", checkpoint=None, device=CPU, options={})

@@ -12,6 +12,7 @@ Conventions
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ def evaluate(
         progress=progress or (lambda _done, _total: None),
     )
     check_data(manifest, evaluation.data_root, splits)
-    with hold_output_dir(output, RESULTS_KIND, SCORES_FORMAT, COMMAND, wait=wait, replace=replace):
+    with hold_output_dir(evaluation.output, RESULTS_KIND, SCORES_FORMAT, COMMAND, wait=wait, replace=replace):
         return evaluation.run()
 
 
@@ -266,7 +267,7 @@ class _Evaluation:
         vggish = self.options.get(VGGISH_OPTION)
         audio = AudioInput.of(getattr(self.adapter, "audio", None))
         # Read in threads, while the adapter may be in a folder of its own.
-        manifest = replace(self.manifest, path=self.manifest.path.absolute())
+        manifest = dataclasses.replace(self.manifest, path=self.manifest.path.absolute())
         weights = None if vggish is None else Path(vggish).absolute()
         return SoundReader(manifest, self.data_root, audio, weights, self.device)
 
