@@ -63,9 +63,9 @@ def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically."""
-    with atomic_path(path) as temporary:
+def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
+    """Write `content` to `path` atomically; `flush` as for `atomic_path`."""
+    with atomic_path(path, flush=flush) as temporary:
         temporary.write_bytes(content)
 
 

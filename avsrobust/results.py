@@ -12,7 +12,7 @@ Conventions
     sound (null under clean, and where the clip was not evaluated under clean sound).
     `frame` counts from 0. Only frames that have a mask are scored.
     Where a model that returns classes was scored on class masks (avss), the column `classes` lists for each frame the pixels of
-    every class that is predicted or true in it (`avsrobust.metrics.classes`); otherwise there is no such column. All other
+    every class that is predicted or true in it (`avsrobust.metrics.semantic.counts`); otherwise there is no such column. All other
     columns are then those of anything but background.
 """
 

@@ -22,7 +22,7 @@ from avsrobust.evaluation.runner import EvaluationReport, evaluate
 from avsrobust.evaluation.samples import clips_of, load_clip
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
-from avsrobust.metrics.frames import frame_statistics
+from avsrobust.metrics.binary.counts import frame_statistics
 from avsrobust.results import SCORES_NAME, read_run, read_scores
 
 

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from avsrobust.datasets.clips import SoundHeader
 from avsrobust.errors import AudioError
-from avsrobust.files import atomic_path, open_regular
+from avsrobust.files import open_regular, write_bytes
 from avsrobust.limits import SOUND_BYTES
 
 FULL_SCALE = 32768
@@ -156,21 +156,31 @@ def fit_length(waveform: NDArray[np.float64], sample_rate: int, num_samples: int
 
 
 def write_wav(path: Path, samples: NDArray[np.int16], sample_rate: int, *, flush: bool = True) -> None:
-    """Write int16 samples [S] as a mono 16-bit PCM wav at `sample_rate` Hz; the same input gives the same bytes.
+    """Write int16 samples [S] as a mono 16-bit PCM wav at `sample_rate` Hz, atomically; see `wav_bytes`.
 
     `flush`: to disk, at once (`avsrobust.files.atomic_path`).
-    Raises `AudioError` for any other dtype or shape: bytes of another dtype would be read back as another sound.
+    """
+    write_bytes(path, wav_bytes(path, samples, sample_rate), flush=flush)
+
+
+def wav_bytes(path: Path, samples: NDArray[np.int16], sample_rate: int) -> bytes:
+    """Return the bytes of a mono 16-bit PCM wav of int16 samples [S] at `sample_rate` Hz; the same input gives the same bytes.
+
+    `path` names the file in messages. Raises `AudioError` for any other dtype or shape: bytes of another dtype would be read
+    back as another sound.
     """
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise AudioError(
             f"{path}: found samples of dtype {samples.dtype} and shape {samples.shape}; expected int16 [S]; "
             "scale, round and cast them first"
         )
-    with atomic_path(path, flush=flush) as temporary, temporary.open("wb") as stream, wave.open(stream, "wb") as writer:
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as writer:
         writer.setnchannels(1)
         writer.setsampwidth(2)
         writer.setframerate(sample_rate)
         writer.writeframes(samples.astype("<i2").tobytes())
+    return stream.getvalue()
 
 
 @contextmanager

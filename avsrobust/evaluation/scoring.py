@@ -30,8 +30,9 @@ from avsrobust.evaluation.outputs import check_output, is_classes, resize_classe
 from avsrobust.evaluation.samples import CLEAN, ClipSample
 from avsrobust.evaluation.stored_masks import masks_table
 from avsrobust.manifest import Row
-from avsrobust.metrics.classes import NUM_CLASSES, ClassStatistics, class_statistics, concatenate_classes
-from avsrobust.metrics.frames import FrameStatistics, concatenate, frame_statistics
+from avsrobust.metrics.binary.counts import FrameStatistics, concatenate, frame_statistics
+from avsrobust.metrics.semantic.counts import ClassStatistics, class_statistics, concatenate_classes
+from avsrobust.vocabulary import NUM_CLASSES
 
 MASK_THRESHOLD = 0.5
 Take = Callable[[int, Tensor, Values], None]

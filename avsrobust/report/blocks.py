@@ -16,6 +16,7 @@ from avsrobust.report.columns import is_extended
 from avsrobust.report.marks import best_columns
 from avsrobust.report.tables import Line, Subject, Table
 from avsrobust.report.tasks import BINARY, AnyProtocol, task_title
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 HEADLINES = ("with background", "without background")
 FLOOR_TITLE = "floor: nothing predicted"

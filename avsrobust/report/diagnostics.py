@@ -24,6 +24,7 @@ from avsrobust.metrics import (
     threshold_curve,
 )
 from avsrobust.report.evaluations import Evaluation
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 Flags = npt.NDArray[np.bool_]
 

@@ -16,6 +16,7 @@ from avsrobust.report.columns import ALL_CATEGORIES, condition_title
 from avsrobust.report.comparability import same_model, unlike_evaluations, unlike_models, unlike_tasks
 from avsrobust.report.evaluations import Evaluation
 from avsrobust.report.tasks import BINARY, CLASS_DATASET, SEMANTIC
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 if TYPE_CHECKING:
     from avsrobust.report.tables import Line, Subject, Table

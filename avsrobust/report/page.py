@@ -22,6 +22,7 @@ from avsrobust.report.charts import BarChart, CurveChart, bar_chart, curve_chart
 from avsrobust.report.columns import HEADLINE, UNDER_NEGATIVES, condition_title, percent
 from avsrobust.report.markdown import fraction
 from avsrobust.report.tables import Subject, Table
+from avsrobust.vocabulary import NEGATIVES
 
 _CHECKSUM_SHOWN = 12
 # What sums a model up stands first: the page is wide, and a reader may not scroll.

@@ -33,7 +33,7 @@ from avsrobust.metrics import (
     SemanticScores,
     clip_scores,
     empty_prediction,
-    semantic_floors,
+    semantic_trivial_scores,
     semantic_scores,
     summarise,
 )
@@ -296,7 +296,7 @@ def _semantic_lines(
 ) -> Iterator[tuple[Line, list[Line]]]:
     """Yield, for each protocol, the line over all classes and those of the single ones."""
     for protocol in protocols:
-        scores, floors = semantic_scores(classes, frames, protocol), semantic_floors(classes, frames, protocol)
+        scores, floors = semantic_scores(classes, frames, protocol), semantic_trivial_scores(classes, frames, protocol)
         overall = None if by is None else ALL_CATEGORIES
         yield (
             Line(subject, protocol, overall, scores.headline, floors.headline, scores),

@@ -10,13 +10,13 @@ from hypothesis.extra import numpy as arrays
 
 from avsrobust.errors import MetricInputError
 from avsrobust.metrics import (
-    NUM_CLASSES,
     ClassStatistics,
     background_prediction,
     class_statistics,
     concatenate_classes,
     take_classes,
 )
+from avsrobust.vocabulary import NUM_CLASSES
 
 FIELDS = ("frame", "class_id", "intersection", "predicted", "target")
 

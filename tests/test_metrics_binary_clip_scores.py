@@ -107,9 +107,9 @@ def test_blocks_hold_whole_rows_and_every_frame_once(size: int) -> None:
 
 def test_strict_leaves_out_clips_without_a_visible_object() -> None:
     scores = clip_scores(random_frames(), get_protocol("strict"))
-    assert scores.clip[scores.left_out].tolist() == [1, 1, 1, 1]
-    assert np.isnan(scores.value[scores.left_out]).all()
-    assert not np.isnan(scores.value[~scores.left_out]).any()
+    assert scores.clip[scores.skipped].tolist() == [1, 1, 1, 1]
+    assert np.isnan(scores.value[scores.skipped]).all()
+    assert not np.isnan(scores.value[~scores.skipped]).any()
     assert scores.empty_frames[scores.clip == 0].tolist() == [1] * 4
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from avsrobust.errors import MetricInputError
-from avsrobust.metrics.binning import at_least, bin_index, histograms, thresholds
+from avsrobust.metrics.binary.thresholds import at_least, bin_index, histograms, thresholds
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics_binary.npz"
 

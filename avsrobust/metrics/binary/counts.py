@@ -17,20 +17,24 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from avsrobust.errors import MetricInputError
-from avsrobust.metrics.binary import activated_pixels
-from avsrobust.metrics.binning import NUM_THRESHOLDS, Counts, histograms, thresholds
+from avsrobust.errors import MetricInputError, OptionError
+from avsrobust.metrics.binary.scores import activated_pixels
+from avsrobust.metrics.binary.thresholds import NUM_THRESHOLDS, Counts, histograms, thresholds
 from avsrobust.metrics.inputs import Mask, checked_pair
 
 __all__ = [
     "NUM_THRESHOLDS",
     "Counts",
     "FrameStatistics",
+    "activated_at",
+    "check_threshold",
     "concatenate",
     "empty_prediction",
     "frame_statistics",
     "take",
 ]
+# Thresholds at which activated pixels are counted apart, since the papers' code compares with ``>`` there.
+STORED_THRESHOLDS = (0.5, 0.4)
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,46 @@ def frame_statistics(pred: npt.NDArray[np.floating], target: Mask) -> FrameStati
         fp_040=fp_040,
         inside=inside,
         outside=outside,
+    )
+
+
+def activated_at(statistics: FrameStatistics, threshold: float) -> tuple[Counts, Counts]:
+    """Return the true and the false positives of N frames at a threshold, each int64 [N].
+
+    Args:
+        statistics: Statistics of the frames.
+        threshold: 0.5 or 0.4, for ``pred > threshold``, or one of the 255 thresholds t, for ``pred >= t``.
+
+    Raises:
+        OptionError: The stored counts do not answer this threshold (`check_threshold`).
+    """
+    check_threshold(threshold)
+    if threshold == 0.5:
+        return statistics.tp_050, statistics.fp_050
+    if threshold == 0.4:
+        return statistics.tp_040, statistics.fp_040
+    index = int(np.searchsorted(thresholds(), np.float32(threshold)))
+    return statistics.inside[:, index:].sum(axis=1), statistics.outside[:, index:].sum(axis=1)
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise `OptionError` unless the stored counts answer `threshold`: 0.5, 0.4, or one of the 255 thresholds.
+
+    >>> check_threshold(76 / 254)
+    >>> check_threshold(0.3)
+    Traceback (most recent call last):
+    ...
+    avsrobust.errors.OptionError: threshold: found 0.3, which the stored counts do not answer; expected 0.5, 0.4, or k / 254 \
+for k = 0..254; nearest are 76 / 254 and 77 / 254
+    """
+    table = thresholds()
+    if threshold in STORED_THRESHOLDS or (0 <= threshold <= 1 and np.float32(threshold) in table):
+        return
+    last = NUM_THRESHOLDS - 1
+    below = min(max(int(threshold * last) if threshold == threshold else 0, 0), last - 1)
+    raise OptionError(
+        f"threshold: found {threshold}, which the stored counts do not answer; expected 0.5, 0.4, or k / {last} for "
+        f"k = 0..{last}; nearest are {below} / {last} and {below + 1} / {last}"
     )
 
 

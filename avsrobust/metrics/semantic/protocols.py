@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from avsrobust.metrics.classes import BACKGROUND, NUM_CLASSES
+from avsrobust.vocabulary import BACKGROUND, NUM_CLASSES
 
 
 @dataclass(frozen=True)

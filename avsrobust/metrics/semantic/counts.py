@@ -17,11 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from avsrobust.errors import MetricInputError
-from avsrobust.metrics.scored import Flags, Ints
+from avsrobust.metrics.rows import Flags, Ints
+from avsrobust.vocabulary import BACKGROUND, NUM_CLASSES
 
-# AVSBench, avs_scripts/avss/config.py: NUM_CLASSES, background included.
-NUM_CLASSES = 71
-BACKGROUND = 0
 COUNTS = ("intersection", "predicted", "target")
 ClassIds = npt.NDArray[np.integer]
 

@@ -6,7 +6,7 @@ import torch
 
 from avsrobust.errors import MetricInputError
 from avsrobust.metrics import f_measure, false_positive_rate, mask_iou
-from avsrobust.metrics.binning import at_least, histograms, thresholds
+from avsrobust.metrics.binary.thresholds import at_least, histograms, thresholds
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics_binary.npz"
 TOLERANCE = 1e-6

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from avsrobust.errors import MetricInputError
 from avsrobust.metrics import ratios
-from avsrobust.metrics.binning import NUM_THRESHOLDS, Counts, at_least, histograms, thresholds
+from avsrobust.metrics.binary.thresholds import NUM_THRESHOLDS, Counts, at_least, histograms, thresholds
 from avsrobust.metrics.inputs import Mask, Probabilities, checked_pair, checked_prediction
 
 # AVSBench-Robust, training_evaluation/code/AVSegFormer/scripts/s4/utility.py: mask_iou, Eval_Fmeasure.

@@ -6,15 +6,15 @@ import torch
 
 from avsrobust.metrics import (
     HIGHER_IS_BETTER,
-    NEGATIVES,
     PROTOCOLS,
     Protocol,
     ScoredFrames,
     dataset_score,
-    floors,
     frame_statistics,
     get_protocol,
+    trivial_score,
 )
+from avsrobust.vocabulary import NEGATIVES
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics_binary.npz"
 ALL = ("clean", *NEGATIVES)
@@ -86,7 +86,7 @@ def test_identical_perfect_masks_never_exceed_one(protocol: Protocol) -> None:
 @every_protocol
 def test_floors_of_a_visible_object(protocol: Protocol) -> None:
     target = targets()
-    floor = floors(frames_of(same_for_all(target), target), protocol)
+    floor = trivial_score(frames_of(same_for_all(target), target), protocol)
     # Threshold 0 activates every pixel: P = 4 / 20, R = 1.
     beta2 = protocol.beta2
     sweep = (1 + beta2) * 0.2 / (beta2 * 0.2 + 1) if protocol.f_at == "best_of_255" else 0.0
@@ -100,19 +100,19 @@ def test_a_clip_without_any_visible_object() -> None:
     half = np.zeros(target.shape, np.float32)
     half[:, :, :2] = 1
     frames = frames_of(same_for_all(half), target)
-    scored, left_out = (dataset_score(frames, get_protocol(name)) for name in ("avsbench", "strict"))
-    assert (scored.clips, scored.clips_left_out, scored.empty_frames) == (3, 0, 3)
-    assert (left_out.clips, left_out.clips_left_out, left_out.empty_frames) == (2, 1, 3)
+    scored, skipped = (dataset_score(frames, get_protocol(name)) for name in ("avsbench", "strict"))
+    assert (scored.clips, scored.clips_skipped, scored.empty_frames) == (3, 0, 3)
+    assert (skipped.clips, skipped.clips_skipped, skipped.empty_frames) == (2, 1, 3)
     # Half of each frame is activated: of the 4 pixels of the object 2, beside 8 others.
     hit, rightly_background = 2 / 12, 0.5
     assert scored.miou == pytest.approx(((hit + rightly_background) / 2 + rightly_background + hit) / 3)
     assert scored.miou_negative == pytest.approx(scored.miou)
-    assert left_out.miou == pytest.approx(((hit + rightly_background) / 2 + hit) / 2)
-    assert left_out.miou_negative == pytest.approx(hit)
-    clean, silence = left_out.condition("clean"), left_out.condition("silence")
+    assert skipped.miou == pytest.approx(((hit + rightly_background) / 2 + hit) / 2)
+    assert skipped.miou_negative == pytest.approx(hit)
+    clean, silence = skipped.condition("clean"), skipped.condition("silence")
     assert clean is not None
     assert silence is not None
-    assert (clean.clips, clean.left_out, clean.frames, clean.empty_frames) == (2, 1, 4, 1)
+    assert (clean.clips, clean.skipped, clean.frames, clean.empty_frames) == (2, 1, 4, 1)
     assert (silence.negative, silence.fpr) == (True, 0.5)
 
 
@@ -129,7 +129,7 @@ def test_only_empty_targets(protocol: Protocol) -> None:
         "pooled": (None, None, 0, 3),
     }[protocol.name]
     assert (score.miou, score.f, score.g_fpr, score.clips) == expected
-    assert (score.clips_left_out, score.empty_frames) == (3 - expected[3], 6)
+    assert (score.clips_skipped, score.empty_frames) == (3 - expected[3], 6)
 
 
 @every_protocol
@@ -192,7 +192,7 @@ def test_no_frame_scores_nothing() -> None:
     score = dataset_score(frames, get_protocol("avsbench"))
     assert (score.conditions, score.missing) == ((), ALL)
     assert set(score.columns().values()) == {None}
-    assert (score.clips, score.clips_left_out, score.empty_frames) == (0, 0, 0)
+    assert (score.clips, score.clips_skipped, score.empty_frames) == (0, 0, 0)
 
 
 def test_columns_are_those_of_the_report() -> None:

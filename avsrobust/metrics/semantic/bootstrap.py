@@ -19,11 +19,11 @@ import numpy as np
 
 from avsrobust.metrics import ratios
 from avsrobust.metrics.bootstrap import CONDITIONS, PairedDifference, common_clips, resampled_differences
-from avsrobust.metrics.classes import BACKGROUND, NUM_CLASSES, ClassStatistics
-from avsrobust.metrics.gscores import CLEAN
-from avsrobust.metrics.scored import Flags, Floats, Ints, Rows, ScoredFrames, Strings
-from avsrobust.metrics.semantic import rows_of
-from avsrobust.metrics.semantic_protocols import SemanticProtocol
+from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, ScoredFrames, Strings
+from avsrobust.metrics.semantic.counts import ClassStatistics
+from avsrobust.metrics.semantic.protocols import SemanticProtocol
+from avsrobust.metrics.semantic.scores import rows_of
+from avsrobust.vocabulary import BACKGROUND, CLEAN, NUM_CLASSES
 
 _PER_CLASS = 3
 _TERMS = _PER_CLASS * NUM_CLASSES + 2

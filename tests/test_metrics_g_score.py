@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from avsrobust.errors import MetricInputError
 from avsrobust.metrics import g_score
-from avsrobust.metrics.gscores import g_scores
+from avsrobust.metrics.g_score import g_scores
 
 fractions = st.floats(0, 1)
 

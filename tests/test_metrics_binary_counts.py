@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from avsrobust.errors import MetricInputError
+from avsrobust.errors import MetricInputError, OptionError
 from avsrobust.metrics import FrameStatistics, concatenate, empty_prediction, frame_statistics, take
-from avsrobust.metrics.frames import FIELDS, NUM_THRESHOLDS
+from avsrobust.metrics.binary.counts import FIELDS, NUM_THRESHOLDS, activated_at
+from avsrobust.metrics.binary.thresholds import thresholds
 
 
 def random_frames(seed: int, shape: tuple[int, ...] = (5, 9, 13)) -> tuple[np.ndarray, np.ndarray]:
@@ -86,3 +87,19 @@ def test_fields_of_different_lengths_are_refused() -> None:
         FrameStatistics(**{**arrays, "fp_040": statistics.fp_040[:4]})
     with pytest.raises(MetricInputError, match=r"inside: found shape \(5, 254\); expected \(5, 255\)"):
         FrameStatistics(**{**arrays, "inside": statistics.inside[:, :254]})
+
+
+@pytest.mark.parametrize("index", [0, 1, 76, 126, 128, 200, 254])
+def test_the_histograms_answer_every_threshold_of_theirs(index: int) -> None:
+    pred, target = random_frames(index)
+    threshold = thresholds()[index]
+    tp, fp = activated_at(frame_statistics(pred, target), index / 254)
+    assert np.array_equal(tp, ((pred >= threshold) & target).sum((1, 2)))
+    assert np.array_equal(fp, ((pred >= threshold) & ~target).sum((1, 2)))
+
+
+@pytest.mark.parametrize("threshold", [0.3, -0.1, 1.5, float("nan"), 0.41])
+def test_a_threshold_between_those_stored_is_refused_with_its_neighbours(threshold: float) -> None:
+    pred, target = random_frames(0)
+    with pytest.raises(OptionError, match=r"do not answer; expected 0\.5, 0\.4, or k / 254 .* nearest are"):
+        activated_at(frame_statistics(pred, target), threshold)

@@ -1,4 +1,4 @@
-"""Scores of clips: what every protocol makes of one row (clip, condition, level), ready to be averaged or resampled.
+"""Binary scores of rows (clip, condition, level) under one protocol, ready to be averaged or resampled.
 
 Conventions
     R rows, in the order of `ScoredFrames.rows`. The columns of all score arrays are `MEASURES`: IoU, F, FPR.
@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from avsrobust.metrics import ratios
-from avsrobust.metrics.binning import at_least
-from avsrobust.metrics.frames import FrameStatistics
-from avsrobust.metrics.protocols import Protocol
-from avsrobust.metrics.scored import Flags, Floats, Ints, Rows, ScoredFrames, Strings, sums_from
-
-MEASURES = ("miou", "f", "fpr")
+from avsrobust.metrics.binary.counts import FrameStatistics, activated_at
+from avsrobust.metrics.binary.protocols import Protocol
+from avsrobust.metrics.binary.thresholds import at_least
+from avsrobust.metrics.dataset_score import MEASURES
+from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, ScoredFrames, Strings, sums_from
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class ClipScores:
     """Scores of R rows under one protocol.
 
     `numerator`, `denominator`: float64 [R, 3]. `frames`, `empty_frames` (those with an empty target): int64 [R].
-    `left_out` [R]: the protocol leaves the row out of everything.
+    `skipped` [R]: the protocol leaves the row out of everything.
     """
 
     protocol: Protocol
@@ -37,7 +36,7 @@ class ClipScores:
     negative: Flags
     frames: Ints
     empty_frames: Ints
-    left_out: Flags
+    skipped: Flags
     numerator: Floats
     denominator: Floats
 
@@ -74,14 +73,14 @@ def clip_scores(frames: ScoredFrames, protocol: Protocol) -> ClipScores:
     rows = frames.rows
     counts = _counts(frames.statistics, rows, protocol)
     frames_with_target = rows.sum(counts.has_target)
-    left_out = np.zeros(len(rows), dtype=np.bool_)
-    if protocol.empty_targets == "left_out":
-        left_out = frames_with_target == 0
+    skipped = np.zeros(len(rows), dtype=np.bool_)
+    if protocol.empty_targets == "skipped":
+        skipped = frames_with_target == 0
     if protocol.average == "pixels":
         numerator, denominator = _pooled(counts, rows, protocol)
     else:
-        numerator = np.where(left_out[:, None], 0.0, _averaged(frames, counts, protocol, frames_with_target))
-        denominator = np.repeat(~left_out[:, None], len(MEASURES), axis=1).astype(np.float64)
+        numerator = np.where(skipped[:, None], 0.0, _averaged(frames, counts, protocol, frames_with_target))
+        denominator = np.repeat(~skipped[:, None], len(MEASURES), axis=1).astype(np.float64)
     return ClipScores(
         protocol=protocol,
         clip=rows.clip,
@@ -90,7 +89,7 @@ def clip_scores(frames: ScoredFrames, protocol: Protocol) -> ClipScores:
         negative=rows.negative,
         frames=rows.frames,
         empty_frames=rows.frames - frames_with_target.astype(np.int64),
-        left_out=left_out,
+        skipped=skipped,
         numerator=numerator,
         denominator=denominator,
     )
@@ -104,10 +103,7 @@ def activated_area(frames: ScoredFrames) -> Floats:
 
 
 def _counts(statistics: FrameStatistics, rows: Rows, protocol: Protocol) -> _Counts:
-    tp, fp = {
-        0.5: (statistics.tp_050, statistics.fp_050),
-        0.4: (statistics.tp_040, statistics.fp_040),
-    }[protocol.threshold]
+    tp, fp = activated_at(statistics, protocol.threshold)
     order = rows.order
     return _Counts(statistics.pixels[order], statistics.target_pixels[order], tp[order], fp[order])
 
@@ -117,7 +113,7 @@ def _averaged(frames: ScoredFrames, counts: _Counts, protocol: Protocol, frames_
     rows = frames.rows
     at_least_one = np.maximum(frames_with_target, 1.0)
     iou = ratios.iou(counts.tp, counts.fp, counts.target, counts.pixels)
-    if protocol.empty_targets == "left_out":
+    if protocol.empty_targets == "skipped":
         scored = counts.has_target | ~np.repeat(rows.negative, rows.frames)
         miou = rows.sum(iou * scored) / np.maximum(rows.sum(scored), 1.0)
     else:

@@ -2,7 +2,7 @@
 
 Conventions
     Scores are fractions in [0, 1]. `positive` is a score under clean sound (higher is better), `negative` the mean of the
-    same score over `NEGATIVES` (lower is better).
+    same score over `vocabulary.NEGATIVES` (lower is better).
     Source: AVSBench-Robust, G-mIoU and G-F (harmonic mean of the positive score and one minus the negative one).
 """
 
@@ -12,9 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from avsrobust.errors import MetricInputError
-
-CLEAN = "clean"
-NEGATIVES = ("silence", "noise", "offscreen")
 
 
 def g_score(positive: float, negative: float) -> float:

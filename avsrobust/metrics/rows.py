@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avsrobust.errors import MetricInputError
-from avsrobust.metrics.frames import FrameStatistics, take
+from avsrobust.metrics.binary.counts import FrameStatistics, take
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -24,10 +24,11 @@ import numpy as np
 
 from avsrobust.errors import MetricInputError
 from avsrobust.metrics import ratios
-from avsrobust.metrics.classes import BACKGROUND, NUM_CLASSES, ClassStatistics, background_prediction
-from avsrobust.metrics.scored import Flags, Floats, Ints, Rows, ScoredFrames
-from avsrobust.metrics.scores import ConditionScore, DatasetScore, assemble, conditions_of
-from avsrobust.metrics.semantic_protocols import SemanticProtocol
+from avsrobust.metrics.dataset_score import ConditionScore, DatasetScore, assemble, conditions_of
+from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, ScoredFrames
+from avsrobust.metrics.semantic.counts import ClassStatistics, background_prediction
+from avsrobust.metrics.semantic.protocols import SemanticProtocol
+from avsrobust.vocabulary import BACKGROUND, NUM_CLASSES
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,9 @@ def rows_of(classes: ClassStatistics, frames: ScoredFrames) -> Rows:
     return frames.rows
 
 
-def semantic_floors(classes: ClassStatistics, frames: ScoredFrames, protocol: SemanticProtocol) -> SemanticScores:
+def semantic_trivial_scores(
+    classes: ClassStatistics, frames: ScoredFrames, protocol: SemanticProtocol
+) -> SemanticScores:
     """Return what a model that calls every pixel background would score on the same targets."""
     return semantic_scores(background_prediction(classes), frames, protocol)
 
@@ -308,7 +311,7 @@ def _condition_score(
         clips=clips,
         frames=frames,
         empty_frames=entry.empty_frames,
-        left_out=0,
+        skipped=0,
     )
 
 
