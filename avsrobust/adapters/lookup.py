@@ -109,8 +109,8 @@ BUILT_IN = (
         "predictions",
         "avsrobust.adapters.predictions:Predictions",
         "avsrobust",
-        "masks that any other program wrote: PNG, NPZ, or parquet of --save-masks",
-        "--option masks=DIR or masks=FILE.parquet",
+        "masks that any other program wrote: PNG, NPY, NPZ, or run lengths in JSON or parquet (--save-masks)",
+        "--option masks=DIR, masks=FILE.parquet or masks=FILE.json",
     ),
     AdapterEntry(
         "worker",
