@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from avsrobust.adapters.base import Adapter
+from avsrobust.adapters.baselines import Oracle
 from avsrobust.adapters.predictions import Predictions
 from avsrobust.adapters.worker import Worker
-from avsrobust.adapters.yardsticks import Oracle
 from avsrobust.errors import AdapterError
 from avsrobust.evaluation.consistency import training_layer
 from avsrobust.evaluation.runner import evaluate
