@@ -47,6 +47,7 @@ MASKS_NAME = "masks.parquet"
 EXTRAS_NAME = "extras.parquet"
 RUN_NAME = "run.json"
 PARTS_NAME = "parts"
+NEXT_NAME = "next"
 EVALUATION_KEY = "avsrobust.evaluation"
 _CHECKSUM_KEY = "avsrobust.content_sha256"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")

@@ -18,6 +18,7 @@ import pytest
 from avsrobust.errors import ResultsError
 from avsrobust.files import TEMPORARY_SUFFIX, sha256_of_file
 from avsrobust.manifest import Manifest
+from avsrobust.report.loading import load_results
 from avsrobust.results import read_scores
 
 KILLS = int(os.environ.get("AVSROBUST_KILLS", "12"))
@@ -148,6 +149,10 @@ def test_killed_while_results_are_put_in_place(
     for path in unfinished:
         with pytest.raises(ResultsError, match=r"is not finished or was cut off.*run the same 'evaluate' again"):
             read_scores(path)
+    # The last one was killed before anything was moved: what is on its way is no result.
+    assert (outputs[3] / "parts/next/scores.parquet").exists()
+    with pytest.raises(ResultsError, match=r"found no scores\.parquet in it"):
+        load_results([outputs[3]])
     evaluate(build, [(str(path), NEVER, EVERYTHING) for path in outputs])
     for path in outputs:
         assert checksums(path) == whole[0]
