@@ -47,6 +47,7 @@ MASKS_NAME = "masks.parquet"
 EXTRAS_NAME = "extras.parquet"
 RUN_NAME = "run.json"
 PARTS_NAME = "parts"
+NEXT_NAME = "next"
 EVALUATION_KEY = "avsrobust.evaluation"
 _CHECKSUM_KEY = "avsrobust.content_sha256"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
@@ -185,8 +186,8 @@ def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
     has_classes = CLASSES_FIELD.name in table.column_names
     schema = SCHEMA.append(CLASSES_FIELD) if has_classes else SCHEMA
     _KIND.require_types(path, table.schema, schema)
-    table = table.select(schema.names).cast(schema.remove_metadata()).combine_chunks()
-    require_filled(path, table)
+    require_filled(path, table, schema)
+    table = table.select(schema.names).cast(schema).combine_chunks()
     counts = {name: table.column(name).to_numpy().astype(np.int64) for name in COUNT_COLUMNS}
     histograms = {name: _histogram(table.column(name), table.num_rows) for name in HISTOGRAM_COLUMNS}
     index = table.select(INDEX_COLUMNS).to_pandas()

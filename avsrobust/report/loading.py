@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avsrobust.errors import ResultsError
-from avsrobust.results import RUN_NAME, SCORES_NAME, Run, Scores, read_run, read_scores
+from avsrobust.results import NEXT_NAME, PARTS_NAME, RUN_NAME, SCORES_NAME, Run, Scores, read_run, read_scores
 
 RESULTS_ROOT = Path("results")
 
@@ -56,7 +56,7 @@ def load_runs(results: Sequence[Scores]) -> tuple[list[Run | None], list[str]]:
 def _scores_below(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    found = sorted(path.rglob(SCORES_NAME)) if path.is_dir() else []
+    found = sorted(filter(_is_published, path.rglob(SCORES_NAME))) if path.is_dir() else []
     if not found:
         state = f"found no {SCORES_NAME} in it" if path.is_dir() else "not found"
         raise ResultsError(
@@ -64,3 +64,8 @@ def _scores_below(path: Path) -> list[Path]:
             "run 'avsrobust evaluate --adapter visual_prior' first, or name a results folder"
         )
     return found
+
+
+def _is_published(scores: Path) -> bool:
+    """Tell whether scores are not on their way to their place in an evaluation that was cut off."""
+    return (scores.parent.parent.name, scores.parent.name) != (PARTS_NAME, NEXT_NAME)
