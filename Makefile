@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 STAMP := $(VENV)/.setup-done
-EXTRAS := test,lint,dask,train,torchmetrics
+EXTRAS := test,lint,docs,dask,train,torchmetrics
 TEST_WORKERS ?= auto
 
-.PHONY: setup demo test lint format bench package clean
+.PHONY: setup demo test lint docs format bench package clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,10 @@ lint: setup
 	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/repo-review --show err .
 
+# Not --quiet: it hides warnings from --strict too.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+
 format: setup
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
@@ -42,4 +46,4 @@ package:
 	PYTHON=$(PYTHON) .ci/package
 
 clean:
-	rm -rf $(VENV) build dist avsrobust-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site avsrobust-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -243,7 +243,7 @@ class _Subject:
 
     def _call(self, what: str, function: Callable[[], Any]) -> Any:
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 return function()
         except AvsRobustError:
             raise

@@ -14,6 +14,7 @@ from avsrobust.errors import AvsRobustError, OptionError
 from avsrobust.files import (
     TEMPORARY_SUFFIX,
     atomic_path,
+    is_safe_name,
     is_safe_relative,
     open_regular,
     read_regular,
@@ -100,3 +101,56 @@ def test_a_written_file_and_its_folder_are_flushed(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "fsync", lambda fd: (flushed.append(str(Path(f"/proc/self/fd/{fd}").readlink())), real(fd)))
     write_bytes(tmp_path / "a", b"x")
     assert [Path(path).name.startswith(".a.") or Path(path) == tmp_path for path in flushed] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["standard", "m2f_v1.0", "s4-seed42", "a+b", "_x", "9", "a" * 100, "console", "com"])
+def test_names_that_are_names(name: str) -> None:
+    assert is_safe_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "a\\b",
+        "/a",
+        ".a",
+        "-a",
+        "+a",
+        "=a",
+        "a.",
+        "a b",
+        "a\n",
+        "a\x1b[31m",
+        "\u202ea",
+        "é",
+        "NUL",
+        "con.txt",
+        "Com1",
+        "lpt9.x",
+        "a" * 101,
+        "a:b",
+        "~",
+        "$HOME",
+        "*",
+        None,
+        3,
+        ["a"],
+        b"a",
+    ],
+)
+def test_names_that_are_something_else(name: object) -> None:
+    assert not is_safe_name(name)
+
+
+@given(st.text("aZ9._+-/\\ \n", max_size=6))
+def test_a_safe_name_is_one_part_of_a_path(name: str) -> None:
+    if is_safe_name(name):
+        assert is_safe_relative(name)
+        assert "/" not in name
+        assert name.isascii()
+        assert name.isprintable()

@@ -43,7 +43,7 @@ def only(table: Table) -> Line:
 def test_the_columns_are_those_of_the_contract() -> None:
     assert ",".join(CSV_COLUMNS) == (
         "model,dataset,split,protocol,clips,mIoU,F,silence_mIoU,silence_F,silence_FPR,noise_mIoU,noise_F,noise_FPR,"
-        "offscreen_mIoU,offscreen_F,offscreen_FPR,G_mIoU,G_F,G_FPR"
+        "offscreen_mIoU,offscreen_F,offscreen_FPR,G_mIoU,G_F,G_FPR,seed,recipe,release"
     )
 
 

@@ -38,12 +38,12 @@ class ServedAdapter:
         heard = AudioInput.of(self._adapter.audio)
         self.audio = heard.kind if heard.sample_rate is None else (heard.kind, heard.sample_rate)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_frames(self, frames: Array) -> Any:
         """Return what the adapter makes of frames, uint8 [B, T, 3, H, W]."""
         return self._adapter.encode_frames(self._tensor(frames))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def segment(self, encoded: Any, audio: Array) -> Array:
         """Return what the adapter returns: probabilities, class logits or class ids (`adapters.base`)."""
         return _array(self._adapter.segment(encoded, self._tensor(audio)))

@@ -13,6 +13,8 @@ Conventions
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,8 +102,22 @@ def audit(manifest: Manifest) -> AuditReport:
         summaries=described.summaries,
         separations=separations,
         findings=tuple(findings),
-        remarks=tuple(remark for entry in separations if (remark := _remark(entry))),
+        remarks=(*_muted_remarks(manifest), *(remark for entry in separations if (remark := _remark(entry)))),
     )
+
+
+def _muted_remarks(manifest: Manifest) -> Iterator[str]:
+    """Yield how many clean rows are silent, and how many others took the sound of a clip that is."""
+    muted = frozenset(manifest.info.muted)
+    clean = [row.clip_id in muted for row in manifest.rows if row.condition == CLEAN]
+    if any(clean):
+        yield (
+            f"{CLEAN}: {sum(clean)} of {len(clean)} rows are muted, the recording itself is silent: they cannot be told from "
+            "silence"
+        )
+    taken = Counter(row.condition for row in manifest.rows if row.source_clip_id in muted)
+    for condition, count in sorted(taken.items()):
+        yield f"{condition}: {count} rows have the sound of a muted clip, which is silence"
 
 
 def _separation(described: DescribedRows, condition: str) -> Separation:

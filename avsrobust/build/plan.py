@@ -7,7 +7,8 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from avsrobust.conditions.base import Choice, Condition, Scene, Unavailable
@@ -88,6 +89,7 @@ def plan(
         fallbacks = _plan_condition(entry, scene, rows, left_out)
         if fallbacks:
             notes.append(_fallback_note(entry.condition, fallbacks))
+    notes += _source_notes(ordered, rows)
     # A condition with several levels gives one reason for all of them.
     unique = sorted(set(left_out), key=lambda entry: (entry.clip_id, entry.condition or "", entry.reason))
     return Plan(tuple(sorted(rows, key=lambda row: row.key)), tuple(unique), tuple(notes))
@@ -117,8 +119,27 @@ def _plan_condition(entry: Entry, scene: Scene, rows: list[PlannedRow], left_out
 
 def _fallback_note(condition: Condition, clip_ids: Iterable[str]) -> str:
     names = sorted(set(clip_ids))
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return (
         f"{condition.name}: for {len(names)} clips no sound of a suitable other kind is in the split; they have one of a clip "
-        f"that shares no category: {', '.join(names[:_MOST_NAMED])}{more}"
+        f"that shares no category: {_named(names)}"
     )
+
+
+def _source_notes(clips: Iterable[Clip], rows: Iterable[PlannedRow]) -> Iterator[str]:
+    """Say which clips are muted, and how often a rule draws source clips that `offscreen` never does by our own rule."""
+    muted = [clip.clip_id for clip in clips if clip.is_muted]
+    drawn = [(row.condition, row.donor) for row in rows if row.donor is not None]
+    silent = Counter(condition for condition, donor in drawn if donor.is_muted)
+    unlabelled = Counter(condition for condition, donor in drawn if donor.has_no_label)
+    if muted:
+        count = "1 clip is" if len(muted) == 1 else f"{len(muted)} clips are"
+        never = "" if silent else "; none is a source clip"
+        yield f"{count} muted, the recording is silent or nearly so: {_named(muted)}{never}"
+    for counts, sources in ((silent, "a muted clip"), (unlabelled, "a clip without an on-screen label")):
+        for condition, number in sorted(counts.items()):
+            yield f"{condition}: rows with the sound of {sources}, as the recipe's rule draws it: {number}"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

@@ -30,6 +30,10 @@ data_root_option = click.option(
     help="Folder the data sets lie in [default: $AVSROBUST_DATA, else 'data'].",
 )
 
+wait_option = click.option(
+    "--wait", is_flag=True, help="Where another process works in the same folder, wait until it is done."
+)
+
 
 def given_data_root(data_root: Path | None) -> Path:
     """Return the data root of the option, else of the environment, else ``data``."""
@@ -38,13 +42,14 @@ def given_data_root(data_root: Path | None) -> Path:
     return Path(os.environ.get("AVSROBUST_DATA") or DEFAULT_DATA_ROOT)
 
 
-def build_name(dataset: str, seed: int, recipe: str) -> str:
-    """Return a build's folder name: ``<dataset>-seed<seed>``, and the recipe's name where it is not the standard one.
+def build_name(dataset: str, seed: int, recipe: str, release: str = "") -> str:
+    """Return a build's folder name: ``<dataset>-seed<seed>``, and whatever is not the usual: semantic S4 or MS3, the recipe.
 
-    >>> build_name("s4", 42, "standard"), build_name("s4", 42, "reference")
-    ('s4-seed42', 's4-seed42-reference')
+    >>> build_name("s4", 42, "standard"), build_name("s4", 42, "reference"), build_name("ms3", 1, "standard", "semantic")
+    ('s4-seed42', 's4-seed42-reference', 'ms3-seed1-semantic')
     """
-    return f"{dataset}-seed{seed}" + ("" if recipe == DEFAULT_RECIPE else f"-{recipe}")
+    form = "-semantic" if release == "semantic" and dataset != "avss" else ""
+    return f"{dataset}-seed{seed}{form}" + ("" if recipe == DEFAULT_RECIPE else f"-{recipe}")
 
 
 def key_values(pairs: Iterable[str]) -> dict[str, str]:

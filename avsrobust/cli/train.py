@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import ROBUST_ROOT, data_root_option
-from avsrobust.cli.progress import note, progress_bar
+from avsrobust.cli.options import ROBUST_ROOT, data_root_option, wait_option
+from avsrobust.cli.progress import note, print_result, progress_bar
 from avsrobust.errors import OptionError
 
 
@@ -40,6 +40,7 @@ from avsrobust.errors import OptionError
 @click.option(
     "--vggish", type=click.Path(path_type=Path), metavar="FILE", help="VGGish's weights, for models that need them."
 )
+@wait_option
 def train(
     recipe: str,
     manifests: tuple[Path, ...],
@@ -51,6 +52,7 @@ def train(
     checkpoint_every: int | None,
     workers: int,
     vggish: Path | None,
+    wait: bool,
 ) -> int:
     """Train a model; the same command goes on where it was stopped.
 
@@ -78,13 +80,14 @@ def train(
         workers=workers,
         checkpoint_every=checkpoint_every,
         vggish=vggish,
+        wait=wait,
     )
     with progress_bar(f"train {chosen.name}") as progress:
         report = run_training(chosen, sources, options, where=recipe, progress=progress, tell=tell)
     if is_main_process():
         best = "none" if report.best_score is None else f"{report.best_score:.4f} at step {report.best_step}"
         note(f"{report.steps} steps done; best strict G-mIoU on validation clips: {best}")
-        click.echo(report.best)
+        print_result(report.best)
     return 0
 
 

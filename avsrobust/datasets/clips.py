@@ -8,24 +8,30 @@ Conventions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 DATASETS = ("s4", "ms3", "avss")
 # AVSBench-object, and AVSBench-semantic, which holds S4 and MS3 too (rows v1s, v1m), with other masks.
-RELEASES = ("object", "semantic")
+RELEASES = OBJECT_RELEASE, SEMANTIC_RELEASE = ("object", "semantic")
 SPLITS = ("train", "val", "test")
 ALIASES = {"v1s": "s4", "v1m": "ms3", "v2": "avss"}
 
 
 @dataclass(frozen=True)
 class SoundHeader:
-    """What the header of a recording says: rate in Hz, samples per channel, channels, libsndfile subtype."""
+    """What the header of a recording says: rate in Hz, samples per channel, channels, libsndfile subtype.
+
+    `streamed`: the header declares a made-up size, as programs do that write into a pipe; the file was read to its end.
+    """
 
     sample_rate: int
     num_samples: int
     channels: int
     subtype: str
+    streamed: bool = field(default=False, compare=False)
 
     @property
     def duration_s(self) -> float:
@@ -37,8 +43,9 @@ class SoundHeader:
 class Clip:
     """One video: its identity, categories and files (relative to the data root).
 
-    `labels` is empty where nothing on screen makes a sound. `is_muted`: the recording is digitally silent, or nearly so; the
-    survey of contents sets it.
+    `labels` is empty where nothing on screen makes a sound, as the data set itself says (`has_no_label`, `datasets.slips`), and
+    where the categories are not known. `is_muted`: nothing can be heard in the recording; `foreground`: the rule by which its
+    binary masks are read (`mask_values.FOREGROUND_RULES`). The survey of contents sets these two.
     """
 
     dataset: str
@@ -51,6 +58,8 @@ class Clip:
     audio: str
     sound: SoundHeader
     is_muted: bool = False
+    has_no_label: bool = False
+    foreground: str = "non-zero"
 
     @property
     def num_frames(self) -> int:
@@ -81,6 +90,8 @@ class DataSet:
     `layout` names the tree that was found, for people. `clips` holds only clips without a finding; `findings` are errors,
     `notes` are facts worth showing (for example where the categories came from).
     `release` is the form the data set was published in: "object" or "semantic" (`RELEASES`).
+    `facts` are structured remarks for the manifest's survey (plain JSON types), for example ``train_overlap``
+    (`avsrobust.datasets.overlap`).
     `off_screen_obstacle` says why off-screen sounds cannot be chosen, or is None where they can.
     """
 
@@ -92,3 +103,4 @@ class DataSet:
     notes: tuple[str, ...] = ()
     off_screen_obstacle: str | None = None
     release: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)

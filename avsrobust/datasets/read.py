@@ -11,14 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from avsrobust.caveats import OVERLAP, overlap_caveat, release_caveat
 from avsrobust.datasets import avss, ms3, s4
 from avsrobust.datasets.checks import Checked, check_entries
 from avsrobust.datasets.clips import ALIASES, DATASETS, SPLITS, Clip, DataSet
 from avsrobust.datasets.entries import Listing
+from avsrobust.datasets.releases import check_release
 from avsrobust.datasets.trees import Survey, survey
 from avsrobust.errors import DataSetError, OptionError, did_you_mean
 
-_READERS: Mapping[str, Callable[[Survey, Collection[str]], Listing]] = {
+_READERS: Mapping[str, Callable[[Survey, Collection[str], str | None], Listing]] = {
     "s4": s4.list_clips,
     "ms3": ms3.list_clips,
     "avss": avss.list_clips,
@@ -43,16 +45,25 @@ def canonical_name(name: str) -> str:
     return canonical
 
 
-def read_dataset(name: str, data_root: Path, *, splits: Sequence[str] | None = None, workers: int = 1) -> DataSet:
+def read_dataset(
+    name: str,
+    data_root: Path,
+    *,
+    splits: Sequence[str] | None = None,
+    release: str | None = None,
+    workers: int = 1,
+) -> DataSet:
     """Read the data set `name` below `data_root`: the clips of these splits (None: all) whose files are in order.
 
+    `release` is the form of s4 and ms3 to read, "object" or "semantic"; None reads the object release, else the semantic one.
     `workers` threads check files; the result does not depend on them.
-    Raises `OptionError` for an unknown data set, and `DataSetError` for a root that is no folder, a tree of another kind, a
-    table that cannot be read or lacks a column, an unknown split, and a split without clips.
+    Raises `OptionError` for an unknown data set or release, and `DataSetError` for a root that is no folder, a tree of another
+    kind, a table that cannot be read or lacks a column, an unknown split, and a split without clips.
     """
     name = canonical_name(name)
     _require_known(splits)
-    listing = _READERS[name](survey(data_root), SPLITS if splits is None else splits)
+    check_release(name, release)
+    listing = _READERS[name](survey(data_root), SPLITS if splits is None else splits, release)
     _require_clips(listing, data_root, splits)
     entries = sorted(listing.entries, key=lambda entry: (entry.split, entry.clip_id))
     outcomes = check_entries(data_root, entries, workers)
@@ -64,8 +75,10 @@ def read_dataset(name: str, data_root: Path, *, splits: Sequence[str] | None = N
         layout=listing.layout,
         clips=clips,
         findings=tuple(findings),
-        notes=(_counts(clips), *listing.notes, *_seen(clips, outcomes)),
+        notes=(_counts(clips), *listing.notes, *_caveats(name, listing), *_seen(clips, outcomes)),
         off_screen_obstacle=listing.off_screen_obstacle,
+        release=listing.release,
+        facts={OVERLAP: listing.overlap},
     )
 
 
@@ -88,6 +101,12 @@ def _require_clips(listing: Listing, data_root: Path, splits: Sequence[str] | No
                 f"--split {split}: found no clip of this split in {data_root} ({listing.layout}; clips: {found or 'none'}); "
                 "expected one at least; name another split or complete the table"
             )
+
+
+def _caveats(name: str, listing: Listing) -> tuple[str, ...]:
+    """Return what belongs beside every table of results on this data; results take it from the manifest again."""
+    sentences = (release_caveat(name, listing.release), overlap_caveat(name, listing.overlap))
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def _counts(clips: Sequence[Clip]) -> str:

@@ -25,13 +25,17 @@ from avsrobust.conditions.seeds import check_seed
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
 from avsrobust.evaluation.samples import CLEAN
 from avsrobust.evaluation.sound import SoundReader
-from avsrobust.files import remove_temporaries, require_writable, resolve_inside, write_bytes, write_text
+from avsrobust.files import remove_temporaries, resolve_inside, write_bytes, write_text
+from avsrobust.folders import hold_output_dir
 from avsrobust.manifest import Manifest, Row
 from avsrobust.pretransform.base import Encoder, Heard
 from avsrobust.pretransform.clusters import fit_clusters
 from avsrobust.pretransform.encoders import load_encoder, names_classes
 from avsrobust.pretransform.layout import QueryLayout, class_map_of, read_class_map, read_layout, require_room
 
+CLASSES_KIND = "classes"
+# The format of class files: as `manifest.BUILD_FORMAT`.
+CLASSES_FORMAT = 1
 CLUSTERS_NAME = "clusters.safetensors"
 CLASSES_NAME = "classes.json"
 DEFAULT_QUERIES = 100
@@ -82,10 +86,12 @@ def pretransform(
     *,
     data_root: Path | None = None,
     device: torch.device | None = None,
+    wait: bool = False,
     progress: Progress | None = None,
 ) -> PretransformReport:
     """Write the class files of every row of `manifest` below `output`; the same input gives the same bytes.
 
+    One process at a time holds the folder; `wait`: until another one gives it up.
     Raises `OptionError` for choices that do not fit together or the data, `AdapterError` for weights, `AudioError` and
     `ManifestError` for sounds that cannot be read.
     """
@@ -97,17 +103,17 @@ def pretransform(
     place = device or torch.device("cpu")
     encoder = load_encoder(choices.encoder, choices.checkpoint, place, classes=classes, vocabulary=names)
     ears = _Ears(manifest, data_root, encoder, progress, [*fit_rows, *manifest.rows])
-    left_out: tuple[str, ...] = ()
-    if stored is None:
-        plan = _plan(choices, encoder)
-        require_writable(output)
-        layout, left_out = _fit(plan, encoder, [ears.hear(row) for row in fit_rows], fit_rows)
-    else:
-        layout = stored
+    if stored is not None:
         _require_same_encoder(choices, stored, encoder)
-    _begin(output, layout)
-    for row in manifest.rows:
-        _write(output, row, layout.indices(ears.hear(row)), manifest.path)
+    with hold_output_dir(output, CLASSES_KIND, CLASSES_FORMAT, "avsrobust pretransform", wait=wait):
+        if stored is not None:
+            layout, left_out = stored, tuple[str, ...]()
+        else:
+            plan = _plan(choices, encoder)
+            layout, left_out = _fit(plan, encoder, [ears.hear(row) for row in fit_rows], fit_rows)
+        _begin(output, layout)
+        for row in manifest.rows:
+            _write(output, row, layout.indices(ears.hear(row)), manifest.path)
     return PretransformReport(output, len(manifest.rows), ears.sounds, layout, left_out)
 
 
@@ -279,7 +285,6 @@ def _check_numbers(choices: Choices, clusters: int, threshold: float, encoder: E
 
 def _begin(output: Path, layout: QueryLayout) -> None:
     """Make the folder ready; class files of another layout must not be mixed with these."""
-    require_writable(output)
     remove_temporaries(output)
     path = output / CLUSTERS_NAME
     if path.exists() and path.read_bytes() != layout.to_bytes():

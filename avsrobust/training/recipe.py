@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from avsrobust.conditions.recipe import find_recipe, read_yaml
+from avsrobust.conditions.recipe import find_recipe, read_yaml, recipe_name
 from avsrobust.datasets.clips import DATASETS, SPLITS
 from avsrobust.errors import RecipeError, did_you_mean
+from avsrobust.files import SAFE_NAME, is_safe_name
 from avsrobust.training.parsing import bounded, read_fields
 
 KIND = "train"
@@ -169,6 +170,7 @@ def parse_train_recipe(content: Mapping[str, Any], where: str) -> TrainRecipe:
             "(recipes that build are for 'avsrobust build')"
         )
     recipe = read_fields(TrainRecipe, content, where)
+    recipe_name(content, where)
     _check(recipe, where)
     return recipe
 
@@ -181,6 +183,8 @@ def _check(recipe: TrainRecipe, where: str) -> None:
     _known(where, "data.toy.clips", data.toy.clips if data.toy else (), data.datasets)
     _known(where, "negatives.kinds", recipe.negatives.kinds, NEGATIVE_KINDS)
     _require(where, "data.datasets", data.datasets, bool(data.datasets), "one data set at least")
+    start = recipe.model.start_from
+    _require(where, "model.start_from", start, start is None or is_safe_name(start), f"a recipe's name: {SAFE_NAME}")
     _require(where, "model.trainable", recipe.model.trainable, bool(recipe.model.trainable), "one pattern at least")
     if data.mix:
         complete = set(data.mix) == set(data.datasets) and all(share > 0 for share in data.mix.values())

@@ -1,0 +1,80 @@
+"""Sentences that belong beside every table of a build's results.
+
+Conventions
+    They follow from the manifest's metadata: the form of the data (`release`), the clips of other splits that share their
+    source with a train clip (``survey["train_overlap"]``), and the muted clips. Evaluating copies them into the results
+    (`results.ScoreInfo.notes`), reports print them. The data set's notes hold the same sentences.
+    ``train_overlap`` maps a split to ``{"clips": clips of the split, "shared": those of them that share their source}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from avsrobust.datasets.clips import SEMANTIC_RELEASE
+from avsrobust.errors import ManifestError
+
+if TYPE_CHECKING:
+    from avsrobust.manifest import ManifestInfo
+
+OVERLAP = "train_overlap"
+_SEMANTIC_ROWS = {"s4": "v1s", "ms3": "v1m"}
+_SPLITS = ("test", "val")
+
+
+def caveats(info: ManifestInfo) -> tuple[str, ...]:
+    """Return the sentences for the results of a build.
+
+    Raises `ManifestError` where the manifest's survey does not hold the counts it should.
+    """
+    try:
+        shared = overlap_caveat(info.dataset, dict(info.survey.get(OVERLAP, {})))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ManifestError(
+            f"manifest of {info.dataset}: its survey has a damaged {OVERLAP} ({error}); build again"
+        ) from error
+    sentences = (release_caveat(info.dataset, info.release), shared, muted_caveat(info.dataset, len(info.muted)))
+    return tuple(sentence for sentence in sentences if sentence)
+
+
+def release_caveat(dataset: str, release: str) -> str | None:
+    """Return which form of S4 or MS3 was read; AVSS has only one.
+
+    >>> release_caveat("s4", "object")
+    's4 is in the form of AVSBench-object'
+    """
+    if dataset not in _SEMANTIC_ROWS or not release:
+        return None
+    if release == SEMANTIC_RELEASE:
+        return (
+            f"{dataset} is in the form of AVSBench-semantic ({_SEMANTIC_ROWS[dataset]} rows), whose frames and masks differ from "
+            "AVSBench-object's: scores on the two forms are not comparable"
+        )
+    return f"{dataset} is in the form of AVSBench-{release}"
+
+
+def overlap_caveat(dataset: str, overlap: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return how many val and test clips share their YouTube source with a train clip, or None where none does.
+
+    >>> overlap_caveat("ms3", {"test": {"clips": 64, "shared": 38}, "val": {"clips": 64, "shared": 41}})
+    'ms3: 38 of 64 test and 41 of 64 val clips share their YouTube source with a train clip'
+    """
+    shares = [
+        f"{int(overlap[split]['shared'])} of {int(overlap[split]['clips'])} {split}"
+        for split in _SPLITS
+        if split in overlap and int(overlap[split]["shared"])
+    ]
+    return f"{dataset}: {' and '.join(shares)} clips share their YouTube source with a train clip" if shares else None
+
+
+def muted_caveat(dataset: str, count: int) -> str | None:
+    """Return how many clips have a silent recording of their own, or None where none has.
+
+    >>> muted_caveat("avss", 2)
+    'avss: 2 clips are muted, their own recording is silent or nearly so'
+    """
+    if not count:
+        return None
+    clips = "1 clip is muted, its" if count == 1 else f"{count} clips are muted, their"
+    return f"{dataset}: {clips} own recording is silent or nearly so"

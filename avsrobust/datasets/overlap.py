@@ -1,0 +1,56 @@
+"""Clips of val and test whose YouTube source also gave a train clip.
+
+Conventions
+    S4's names and AVSBench-semantic's uids are ``{source}_{start ms}_{end ms}``; MS3's names, and the column vid of its rows in
+    metadata.csv, are ``{source}`` or ``{source}_{part}``, parts counted from 0; of v1s and v2 rows vid is the source itself.
+    YouTube's ids have 11 characters, may end in "_" and a digit themselves, and then are no part of anything.
+    Counts are those of the table: also where only one split is read, or files of a clip are missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+TRAIN = "train"
+HELD_OUT = ("val", "test")
+_ID_LENGTH = 11
+
+
+def source_of_part(name: str) -> str:
+    """Return the YouTube source of an MS3 name, or of a vid: the name without its part number.
+
+    >>> source_of_part("_fvpYLXtQHQ_0"), source_of_part("n-Ey8CoFl_1"), source_of_part("baby_dog_2_1")
+    ('_fvpYLXtQHQ', 'n-Ey8CoFl_1', 'baby_dog_2')
+    """
+    if len(name) == _ID_LENGTH:
+        return name
+    # No part has a leading zero: the toy's clips, mix0_00017, are no parts of one source.
+    return re.sub(r"_(0|[1-9]\d{0,2})$", "", name, flags=re.ASCII)
+
+
+def source_of_cut(name: str) -> str:
+    """Return the YouTube source of a name that ends in the times it was cut at.
+
+    >>> source_of_cut("__GOGlHL23s_4000_9000")
+    '__GOGlHL23s'
+    """
+    return re.sub(r"_\d+_\d+$", "", name, flags=re.ASCII)
+
+
+def train_overlap(clips: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Return, for val and test where they have clips, how many there are and how many share their source with a train clip.
+
+    `clips` are (split, source).
+
+    >>> train_overlap([("train", "a"), ("test", "a"), ("test", "b")])
+    {'test': {'clips': 2, 'shared': 1}}
+    """
+    clips = list(clips)
+    train = {source for split, source in clips if split == TRAIN}
+    overlap = {}
+    for held_out in HELD_OUT:
+        sources = [source for split, source in clips if split == held_out]
+        if sources:
+            overlap[held_out] = {"clips": len(sources), "shared": sum(source in train for source in sources)}
+    return overlap

@@ -1,0 +1,46 @@
+"""Sentences beside every table: the form of the data, the overlap with train, muted clips."""
+
+from __future__ import annotations
+
+import pytest
+
+from avsrobust.caveats import caveats
+from avsrobust.errors import ManifestError
+from avsrobust.manifest import ManifestInfo
+
+
+def _info(dataset: str = "ms3", release: str = "object", **survey: object) -> ManifestInfo:
+    return ManifestInfo(dataset, 42, {}, {}, release=release, muted=("a", "b"), survey=survey)
+
+
+def test_what_concerns_every_table_is_said_in_one_order() -> None:
+    overlap = {"test": {"clips": 64, "shared": 38}, "val": {"clips": 64, "shared": 41}}
+    assert caveats(_info(train_overlap=overlap)) == (
+        "ms3 is in the form of AVSBench-object",
+        "ms3: 38 of 64 test and 41 of 64 val clips share their YouTube source with a train clip",
+        "ms3: 2 clips are muted, their own recording is silent or nearly so",
+    )
+
+
+def test_the_semantic_form_is_named_with_its_rows() -> None:
+    (sentence,) = caveats(ManifestInfo("s4", 42, {}, {}, release="semantic"))
+    assert sentence.startswith("s4 is in the form of AVSBench-semantic (v1s rows), ")
+    assert "not comparable" in sentence
+
+
+def test_avss_has_one_form_only_and_nothing_is_said_of_it() -> None:
+    assert caveats(ManifestInfo("avss", 42, {}, {}, release="semantic")) == ()
+
+
+def test_a_split_that_shares_nothing_is_not_mentioned() -> None:
+    overlap = {"test": {"clips": 740, "shared": 0}, "val": {"clips": 740, "shared": 1}}
+    assert "1 of 740 val clips" in " ".join(caveats(_info("s4", train_overlap=overlap)))
+    assert "test" not in " ".join(caveats(_info("s4", train_overlap=overlap)))
+
+
+@pytest.mark.parametrize("overlap", [[1], {"test": 3}, {"test": {"clips": 3}}, {"test": {"clips": None, "shared": 1}}])
+def test_a_damaged_survey_is_named(overlap: object) -> None:
+    with pytest.raises(ManifestError, match="damaged train_overlap"):
+        caveats(_info(train_overlap=overlap))
+    with pytest.raises(ManifestError, match="damaged train_overlap"):
+        caveats(ManifestInfo("ms3", 42, {}, {}, survey=[overlap]))  # type: ignore[arg-type]
