@@ -198,10 +198,16 @@ WRONG: list[tuple[Callable[[], Adapter], str]] = [
     (InPlaceDeepInside, rf"{IN_PLACE} \(\[0\]\.levels\[0\]\['fine'\]\)"),
     (InPlaceBehindTheCount, IN_PLACE),
     (InPlaceUnderInferenceMode, IN_PLACE),
-    (InPlaceInNumpy, r"segment raised ValueError: .*read-only; what encode_frames returned is used again for the next condition: copy it"),
+    (
+        InPlaceInNumpy,
+        r"segment raised ValueError: .*read-only; what encode_frames returned is used again for the next condition: copy it",
+    ),
     (InPlaceInSharedMemory, rf"{IN_PLACE} \(\['features'\]\)"),
     (KeepsTheLastSound, "under .* differ by up to .* where other clips and conditions were run before: it keeps state"),
-    (KeepsTheLastClip, "the masks of test/group/clip1 .*where other clips and conditions were run before: it keeps state"),
+    (
+        KeepsTheLastClip,
+        "the masks of test/group/clip1 .*where other clips and conditions were run before: it keeps state",
+    ),
     (Counts, "from run to run: it keeps state"),
     (lambda: Layers(nn.Dropout(0.3)), r"parts\.head\.0 is in training mode; call \.eval\(\) in load; --no-check skips"),
     (lambda: Layers(nn.BatchNorm2d(5)), r"parts\.head\.0 is in training mode: masks depend on the other clips"),
@@ -263,7 +269,9 @@ def test_the_check_can_be_skipped(tiny_build: Manifest, tmp_path: Path, make: Ca
     assert report.failed == ()
 
 
-def test_a_change_in_place_that_begins_later_costs_its_clips(make_build: Callable[..., Manifest], tmp_path: Path) -> None:
+def test_a_change_in_place_that_begins_later_costs_its_clips(
+    make_build: Callable[..., Manifest], tmp_path: Path
+) -> None:
     build = make_build(clips=5)
 
     class Late(Pure):
