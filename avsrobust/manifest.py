@@ -36,8 +36,6 @@ DATA_ROOT_LINK = "data_root"
 _KIND = Kind(ManifestError, "a manifest made by 'avsrobust build'", "build")
 DATA_PREFIX = "data:"
 ENVIRONMENT_DATA_ROOT = "AVSROBUST_DATA"
-POSITIVE = "positive"
-NEGATIVE = "negative"
 
 SCHEMA = pa.schema(
     [

@@ -12,8 +12,8 @@ Conventions
     sound (null under clean, and where the clip was not evaluated under clean sound).
     `frame` counts from 0. Only frames that have a mask are scored.
     Where a model that returns classes was scored on class masks (avss), the column `classes` lists for each frame the pixels of
-    every class that is predicted or true in it (`avsrobust.metrics.semantic.counts`); otherwise there is no such column. All other
-    columns are then those of anything but background.
+    every class that is predicted or true in it (`avsrobust.metrics.semantic.counts`); otherwise there is no such column. All
+    other columns are then those of anything but background.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from avsrobust.errors import AvsRobustError, MetricInputError, ResultsError
 from avsrobust.files import parse_json, read_regular, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME
 from avsrobust.limits import METADATA_BYTES
-from avsrobust.metrics.classes import COUNTS as CLASS_COUNTS
-from avsrobust.metrics.classes import ClassStatistics, take_classes
-from avsrobust.metrics.frames import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.metrics.binary.counts import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.metrics.semantic.counts import COUNTS as CLASS_COUNTS
+from avsrobust.metrics.semantic.counts import ClassStatistics, take_classes
 from avsrobust.parquet import Kind, write_parquet
 from avsrobust.score_checks import check_values, content_sha256, require_filled
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 DATASETS = ("s4", "ms3", "avss")
 ALIASES = {"v1s": "s4", "v1m": "ms3", "v2": "avss"}
 SPLITS = ("train", "val", "test")
-RELEASES = ("object", "semantic")
+OBJECT_RELEASE = "object"
+SEMANTIC_RELEASE = "semantic"
+RELEASES = (OBJECT_RELEASE, SEMANTIC_RELEASE)
 # The data set whose masks hold class ids.
 CLASS_DATASET = "avss"
 

@@ -282,7 +282,7 @@ def make_scores(
     seed: int = 42,
     failed: Sequence[str] = (),
 ) -> Scores:
-    """Scores of clips of two frames; `predict` is a yardstick's name, or maps (target, condition, clip) to probabilities.
+    """Scores of clips of two frames; `predict` is a baseline's name, or maps (target, condition, clip) to probabilities.
 
     `levels` adds the positive condition ``mixture`` at each of them; the clips in `empty` have nothing in their masks.
     """

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter
+from avsrobust.adapters.baselines import Oracle, VisualPrior
 from avsrobust.adapters.predictions import Predictions
-from avsrobust.adapters.yardsticks import Oracle, VisualPrior
 from avsrobust.errors import AdapterError, AdapterOutputError
 from avsrobust.evaluation import parts
 from avsrobust.evaluation.outputs import resize_classes

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from avsrobust.adapters.base import Adapter
+from avsrobust.adapters.baselines import Oracle
 from avsrobust.adapters.predictions import Predictions
 from avsrobust.adapters.worker import Worker
-from avsrobust.adapters.yardsticks import Oracle
 from avsrobust.errors import AdapterError
 from avsrobust.evaluation.consistency import training_layer
 from avsrobust.evaluation.runner import evaluate
@@ -336,7 +336,7 @@ def test_workers_are_checked_too(tiny_build: Manifest, tmp_path: Path) -> None:
     assert run("pure").failed == ()
     with pytest.raises(AdapterError, match="where other clips and conditions were run before: it keeps state"):
         run("in place")
-    with pytest.raises(AdapterError, match="from run to run: it keeps state .*or draws random numbers"):
+    with pytest.raises(AdapterError, match=r"from run to run: it keeps state .*or draws random numbers"):
         run("draws")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from avsrobust.adapters.base import AudioInput
-from avsrobust.adapters.yardsticks import Oracle
+from avsrobust.adapters.baselines import Oracle
 from avsrobust.build.build import build
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset

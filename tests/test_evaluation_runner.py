@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.adapters.baselines import Empty, Oracle, VisualPrior
 from avsrobust.adapters.predictions import Predictions
-from avsrobust.adapters.yardsticks import Empty, Oracle, VisualPrior
 from avsrobust.errors import AdapterError, AdapterOutputError, ClipError, ManifestError, OptionError
 from avsrobust.evaluation import parts, runner
 from avsrobust.evaluation.runner import EvaluationReport, evaluate

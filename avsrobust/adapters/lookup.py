@@ -88,21 +88,21 @@ BUILT_IN = (
     ),
     AdapterEntry(
         "oracle",
-        "avsrobust.adapters.yardsticks:Oracle",
+        "avsrobust.adapters.baselines:Oracle",
         "avsrobust",
-        "yardstick: segments exactly what sounds; every strict G score is 1",
+        "baseline: segments exactly what sounds; every strict G score is 1",
     ),
     AdapterEntry(
         "visual_prior",
-        "avsrobust.adapters.yardsticks:VisualPrior",
+        "avsrobust.adapters.baselines:VisualPrior",
         "avsrobust",
-        "yardstick: segments the objects whatever it hears; the perfectly deaf model",
+        "baseline: segments the objects whatever it hears; the perfectly deaf model",
     ),
     AdapterEntry(
         "empty",
-        "avsrobust.adapters.yardsticks:Empty",
+        "avsrobust.adapters.baselines:Empty",
         "avsrobust",
-        "yardstick: never segments anything; shows each protocol's floors",
+        "baseline: never segments anything; shows each protocol's floors",
     ),
     AdapterEntry(
         "predictions",

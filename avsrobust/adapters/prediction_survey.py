@@ -29,7 +29,7 @@ from avsrobust.adapters.prediction_values import (
     stored_kind,
 )
 from avsrobust.errors import AdapterError, ClipError
-from avsrobust.metrics.classes import NUM_CLASSES
+from avsrobust.vocabulary import NUM_CLASSES
 
 # label2idx.json counts the 71 classes from 1.
 _HIGHEST_ID = NUM_CLASSES

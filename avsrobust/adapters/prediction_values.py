@@ -24,7 +24,7 @@ from avsrobust.arrays import map_npy, read_npy, read_npz
 from avsrobust.errors import ClipError
 from avsrobust.files import open_regular
 from avsrobust.limits import PICTURE_PIXELS, Limit
-from avsrobust.metrics.classes import NUM_CLASSES
+from avsrobust.vocabulary import NUM_CLASSES
 
 Values = npt.NDArray[Any]
 Probability = npt.NDArray[np.float32]

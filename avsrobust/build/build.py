@@ -207,7 +207,7 @@ class _Job:
             },
             skipped=tuple(
                 replace(entry, clip_id=self.portable(entry.clip_id), reason=self.portable(entry.reason))
-                for entry in (*found, *undecoded, *planned.left_out)
+                for entry in (*found, *undecoded, *planned.skipped)
             ),
             notes=tuple(self.portable(note) for note in (*self.dataset.notes, *planned.notes)),
             release=self.dataset.release,

@@ -20,8 +20,6 @@ RESULTS_ROOT = Path("results")
 DEFAULT_DATA_ROOT = Path("data")
 DEFAULT_SEED = 42
 DEFAULT_RECIPE = "standard"
-# As `report.tasks.TASKS`, which takes long to import.
-TASKS = ("semantic", "binary")
 
 data_root_option = click.option(
     "--data-root",

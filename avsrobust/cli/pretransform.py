@@ -105,10 +105,10 @@ def pretransform(
         if layout.class_map
         else f"{report.files} class files of {report.sounds} sounds; queries 0 to {layout.highest_query} are clusters"
     )
-    if report.left_out:
-        names = ", ".join(report.left_out[:_MOST_NAMES]) + (", .." if len(report.left_out) > _MOST_NAMES else "")
+    if report.skipped:
+        names = ", ".join(report.skipped[:_MOST_NAMES]) + (", .." if len(report.skipped) > _MOST_NAMES else "")
         note(
-            f"{len(report.left_out)} classes, the rarest, found no query: {names}; fewer --clusters or a --class-map make room"
+            f"{len(report.skipped)} classes, the rarest, found no query: {names}; fewer --clusters or a --class-map make room"
         )
     print_result(report.folder)
     return 0

@@ -14,11 +14,12 @@ from pathlib import Path
 from avsrobust.caveats import OVERLAP, overlap_caveat, release_caveat
 from avsrobust.datasets import avss, ms3, s4
 from avsrobust.datasets.checks import Checked, check_entries
-from avsrobust.datasets.clips import ALIASES, DATASETS, SPLITS, Clip, DataSet
+from avsrobust.datasets.clips import Clip, DataSet
 from avsrobust.datasets.entries import Listing
 from avsrobust.datasets.releases import check_release
 from avsrobust.datasets.trees import Survey, survey
 from avsrobust.errors import DataSetError, OptionError, did_you_mean
+from avsrobust.vocabulary import ALIASES, DATASETS, SPLITS
 
 _READERS: Mapping[str, Callable[[Survey, Collection[str], str | None], Listing]] = {
     "s4": s4.list_clips,

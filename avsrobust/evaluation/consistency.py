@@ -30,7 +30,7 @@ from avsrobust.evaluation.outputs import is_classes
 from avsrobust.evaluation.samples import ClipRows
 from avsrobust.evaluation.scoring import Scorer
 from avsrobust.evaluation.sound import SoundReader
-from avsrobust.metrics.classes import BACKGROUND
+from avsrobust.vocabulary import BACKGROUND
 
 MOST_CLIPS = 2
 TOLERANCE = 1e-3

@@ -23,7 +23,6 @@ import torch
 
 from avsrobust.conditions.seeds import check_seed
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
-from avsrobust.evaluation.samples import CLEAN
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import remove_temporaries, resolve_inside, write_bytes, write_text
 from avsrobust.folders import hold_output_dir
@@ -32,6 +31,7 @@ from avsrobust.pretransform.base import Encoder, Heard
 from avsrobust.pretransform.clusters import fit_clusters
 from avsrobust.pretransform.encoders import load_encoder, names_classes
 from avsrobust.pretransform.layout import QueryLayout, class_map_of, read_class_map, read_layout, require_room
+from avsrobust.vocabulary import CLEAN
 
 CLASSES_KIND = "classes"
 # The format of class files: as `manifest.BUILD_FORMAT`.
@@ -70,13 +70,13 @@ class Choices:
 
 @dataclass(frozen=True)
 class PretransformReport:
-    """What was written: `files` class files below `folder`; `sounds` different ones were heard; `left_out` found no query."""
+    """What was written: `files` class files below `folder`; `sounds` different ones were heard; `skipped` found no query."""
 
     folder: Path
     files: int
     sounds: int
     layout: QueryLayout
-    left_out: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 def pretransform(
@@ -107,14 +107,14 @@ def pretransform(
         _require_same_encoder(choices, stored, encoder)
     with hold_output_dir(output, CLASSES_KIND, CLASSES_FORMAT, "avsrobust pretransform", wait=wait):
         if stored is not None:
-            layout, left_out = stored, tuple[str, ...]()
+            layout, skipped = stored, tuple[str, ...]()
         else:
             plan = _plan(choices, encoder)
-            layout, left_out = _fit(plan, encoder, [ears.hear(row) for row in fit_rows], fit_rows)
+            layout, skipped = _fit(plan, encoder, [ears.hear(row) for row in fit_rows], fit_rows)
         _begin(output, layout)
         for row in manifest.rows:
             _write(output, row, layout.indices(ears.hear(row)), manifest.path)
-    return PretransformReport(output, len(manifest.rows), ears.sounds, layout, left_out)
+    return PretransformReport(output, len(manifest.rows), ears.sounds, layout, skipped)
 
 
 def condition_folder(row: Row) -> str:
@@ -248,11 +248,11 @@ def _fit(
     plan: _Plan, encoder: Encoder, sounds: Sequence[Heard], rows: Sequence[Row]
 ) -> tuple[QueryLayout, tuple[str, ...]]:
     class_map = plan.class_map
-    left_out: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     if class_map is None:
         active = np.sum([(sound.scores > plan.threshold).sum(axis=0) for sound in sounds], axis=0)
         counts = dict(zip(encoder.labels, active.tolist(), strict=True))
-        class_map, left_out = class_map_of(counts, plan.queries - plan.clusters)
+        class_map, skipped = class_map_of(counts, plan.queries - plan.clusters)
     centers = fit_clusters(np.concatenate([sound.embeddings for sound in sounds]), plan.clusters, plan.seed)
     fitted_on = {
         "dataset": rows[0].dataset,
@@ -261,7 +261,7 @@ def _fit(
         "seed": plan.seed,
     }
     layout = QueryLayout(plan.encoder, encoder.identity, encoder.labels, class_map, plan.threshold, centers, fitted_on)
-    return layout, left_out
+    return layout, skipped
 
 
 def _check_numbers(choices: Choices, clusters: int, threshold: float, encoder: Encoder) -> None:

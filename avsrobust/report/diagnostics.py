@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from avsrobust.metrics import (
-    CLEAN,
-    NEGATIVES,
     FrameStatistics,
     MaskOverlap,
     ThresholdCurve,

@@ -16,7 +16,6 @@ from typing import Any
 
 from avsrobust import __version__
 from avsrobust.inert import reveal
-from avsrobust.metrics import NEGATIVES
 from avsrobust.report.blocks import Block, Section, sections
 from avsrobust.report.charts import BarChart, CurveChart, bar_chart, curve_chart
 from avsrobust.report.columns import HEADLINE, UNDER_NEGATIVES, condition_title, percent

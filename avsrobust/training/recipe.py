@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from avsrobust.conditions.recipe import find_recipe, read_yaml, recipe_name
-from avsrobust.datasets.clips import DATASETS, SPLITS
 from avsrobust.errors import RecipeError, did_you_mean
 from avsrobust.files import SAFE_NAME, is_safe_name
 from avsrobust.training.parsing import bounded, read_fields
+from avsrobust.vocabulary import DATASETS, SPLITS
 
 KIND = "train"
 CURRICULUM_PARTS = ("v1s", "v1m", "v2")

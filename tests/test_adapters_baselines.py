@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from avsrobust.adapters.base import RowView
-from avsrobust.adapters.yardsticks import Empty, Oracle, VisualPrior
+from avsrobust.adapters.baselines import Empty, Oracle, VisualPrior
 from avsrobust.errors import AdapterError
 
 
@@ -24,10 +24,10 @@ def row(polarity: str) -> RowView:
 def test_yardsticks_answer_from_target_and_polarity(
     adapter: type[Oracle], under_positive: int, under_negative: int
 ) -> None:
-    yardstick = adapter.load(None, torch.device("cpu"))
+    baseline = adapter.load(None, torch.device("cpu"))
     rows = [row("positive"), row("negative")]
     frames = torch.zeros(2, 5, 3, 4, 6, dtype=torch.uint8)
-    answer = yardstick.segment_rows(yardstick.encode_frames(frames), torch.zeros(2), rows)
+    answer = baseline.segment_rows(baseline.encode_frames(frames), torch.zeros(2), rows)
     assert answer.shape == (2, 5, 4, 6)
     assert answer.dtype == torch.float32
     assert answer.sum(dim=(1, 2, 3)).tolist() == [under_positive, under_negative]
@@ -41,9 +41,9 @@ def test_yardsticks_answer_from_target_and_polarity(
 def test_yardsticks_answer_in_classes_when_asked(
     adapter: type[Oracle], under_positive: int, under_negative: int
 ) -> None:
-    yardstick = adapter.load(None, torch.device("cpu"), task="semantic")
+    baseline = adapter.load(None, torch.device("cpu"), task="semantic")
     rows = [replace(view, classes=view.target.to(torch.uint8) * 21) for view in (row("positive"), row("negative"))]
-    answer = yardstick.segment_rows(None, torch.zeros(2), rows)
+    answer = baseline.segment_rows(None, torch.zeros(2), rows)
     assert answer.dtype == torch.uint8
     assert answer.amax(dim=(1, 2, 3)).tolist() == [under_positive, under_negative]
 

@@ -1,4 +1,4 @@
-"""Yardsticks: three models whose scores are known beforehand, to read the others' scores against.
+"""Baselines: three models whose scores are known beforehand, to read the others' scores against.
 
 Conventions
     They look at the answer (`needs_rows`); they say what a protocol gives, not how well anything segments.
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, RowView
-from avsrobust.adapters.tasks import SEMANTIC, take_task
+from avsrobust.adapters.tasks import take_task
 from avsrobust.errors import AdapterError
-from avsrobust.manifest import POSITIVE
+from avsrobust.vocabulary import POSITIVE, SEMANTIC
 
 
 class _Yardstick(Adapter):
