@@ -196,7 +196,9 @@ class _Source:
         )
         if check:
             check_data(whole, root, sorted({row.split for row in chosen.rows}))
-        return cls(chosen, root, SoundReader(chosen, root, AudioInput.of(audio), None if vggish is None else Path(vggish)))
+        return cls(
+            chosen, root, SoundReader(chosen, root, AudioInput.of(audio), None if vggish is None else Path(vggish))
+        )
 
 
 def _chosen(manifest: Manifest, what: str, names: str | Sequence[str] | None, there: set[str]) -> list[str] | None:

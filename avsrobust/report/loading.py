@@ -11,9 +11,7 @@ from avsrobust.results import NEXT_NAME, PARTS_NAME, RUN_NAME, SCORES_NAME, Run,
 RESULTS_ROOT = Path("results")
 
 
-def load_results(
-    paths: Sequence[Path | str] | None = None, results_root: Path | str = RESULTS_ROOT
-) -> list[Scores]:
+def load_results(paths: Sequence[Path | str] | None = None, results_root: Path | str = RESULTS_ROOT) -> list[Scores]:
     """Read every ``scores.parquet`` at or below `paths` (None: below `results_root`), sorted by path, each file once.
 
     Raises `ResultsError` where a path holds none, or a file cannot be read.
