@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from avsrobust.datasets.clips import SEMANTIC_RELEASE
 from avsrobust.errors import ManifestError
+from avsrobust.vocabulary import SEMANTIC_RELEASE
 
 if TYPE_CHECKING:
     from avsrobust.manifest import ManifestInfo

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from avsrobust.errors import AvsRobustError, OptionError
 from avsrobust.limits import Limit
@@ -61,9 +63,9 @@ def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically."""
-    with atomic_path(path) as temporary:
+def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
+    """Write `content` to `path` atomically; `flush` as for `atomic_path`."""
+    with atomic_path(path, flush=flush) as temporary:
         temporary.write_bytes(content)
 
 
@@ -139,8 +141,10 @@ def open_regular(path: Path) -> BinaryIO:
 def read_regular(path: Path, limit: Limit, error: type[AvsRobustError]) -> bytes:
     """Return the bytes of a regular file of bounded size. Raises `OSError`, or `error` where it is above `limit`."""
     with open_regular(path) as stream:
-        limit.check(os.fstat(stream.fileno()).st_size, path, error)
-        content = stream.read(limit.current + 1)
+        size = os.fstat(stream.fileno()).st_size
+        limit.check(size, path, error)
+        # One more than that, to notice a file that grows; no more, since so much memory is taken at once.
+        content = stream.read(min(size, limit.current) + 1)
     limit.check(len(content), path, error)
     return content
 
@@ -150,10 +154,21 @@ def _kind_of(mode: int) -> str:
     return next((name for test, name in kinds if test(mode)), "a device")
 
 
+def parse_json(content: bytes | str) -> Any:
+    """Return the value of a JSON text. Raises `ValueError` for anything else: bad UTF-8 and bottomless nesting too."""
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def remove_temporaries(folder: Path) -> None:
-    """Delete what killed processes left half written below `folder`."""
-    for leftover in folder.rglob(f"*{TEMPORARY_SUFFIX}"):
-        leftover.unlink(missing_ok=True)
+    """Delete what killed processes left half written below `folder`, which is ours and locked."""
+    for leftover in list(folder.rglob(f"*{TEMPORARY_SUFFIX}")):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def sha256_of_file(path: Path) -> str:

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from avsrobust.datasets.clips import DATASETS, RELEASES
 from avsrobust.datasets.mask_values import FOREGROUND_RULES
 from avsrobust.errors import ManifestError
 from avsrobust.files import SAFE_NAME, is_safe_name
@@ -26,6 +25,7 @@ from avsrobust.inert import inert_line
 from avsrobust.limits import MANIFEST_TEXT
 from avsrobust.parquet import Kind
 from avsrobust.textfiles import parse_json
+from avsrobust.vocabulary import DATASETS, RELEASES
 
 _ROWS_AT_ONCE = 1 << 14
 _MOST_CHARACTERS = 4096

@@ -1,21 +1,26 @@
 """Results: what evaluating writes and reporting reads, a row per (clip, condition, level, frame).
 
 Conventions
-    A results folder holds ``scores.parquet`` (the statistics) and ``run.json`` (who, with what, when).
-    ``scores.parquet`` depends on model, data and manifest alone: no time, host or path is in it. Its key-value metadata holds
-    the schema's version, the adapter's name, data set, split(s) and the failed clips.
+    A results folder holds ``scores.parquet`` (the statistics) and ``run.json`` (who, with what, when), and may hold
+    ``masks.parquet`` and ``extras.parquet``.
+    ``scores.parquet`` depends on model, data and manifest alone: no time, host, path or version is in it. Its key-value metadata
+    holds the format, the adapter's name, data set and failed clips, the evaluation (a checksum of model and manifest, which
+    the other files of the folder hold too), and a checksum of all that the file says, which is verified on reading.
+    ``run.json`` is written last, holds size and SHA-256 of the files beside it and a checksum of itself: a file that it does not
+    vouch for is not read.
     `clean_intersection` and `clean_union` compare the mask at 0.5 with the same model's mask of the same frame under clean
     sound (null under clean, and where the clip was not evaluated under clean sound).
     `frame` counts from 0. Only frames that have a mask are scored.
     Where a model that returns classes was scored on class masks (avss), the column `classes` lists for each frame the pixels of
-    every class that is predicted or true in it (`avsrobust.metrics.classes`); otherwise there is no such column. All other
-    columns are then those of anything but background.
+    every class that is predicted or true in it (`avsrobust.metrics.semantic.counts`); otherwise there is no such column. All
+    other columns are then those of anything but background.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,18 +29,27 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from avsrobust import __version__
-from avsrobust.errors import MetricInputError, ResultsError
-from avsrobust.files import write_text
-from avsrobust.metrics.classes import COUNTS as CLASS_COUNTS
-from avsrobust.metrics.classes import ClassStatistics, take_classes
-from avsrobust.metrics.frames import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.errors import AvsRobustError, MetricInputError, ResultsError
+from avsrobust.files import parse_json, read_regular, sha256_of_file, write_text
+from avsrobust.folders import MARKER_NAME
+from avsrobust.limits import METADATA_BYTES
+from avsrobust.metrics.binary.counts import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.metrics.semantic.counts import COUNTS as CLASS_COUNTS
+from avsrobust.metrics.semantic.counts import ClassStatistics, take_classes
 from avsrobust.parquet import Kind, write_parquet
+from avsrobust.score_checks import check_values, content_sha256, require_filled
 
 # The format of results: as `manifest.BUILD_FORMAT`.
 SCORES_FORMAT = 2
+RESULTS_KIND = "results"
 SCORES_NAME = "scores.parquet"
+MASKS_NAME = "masks.parquet"
+EXTRAS_NAME = "extras.parquet"
 RUN_NAME = "run.json"
+PARTS_NAME = "parts"
+NEXT_NAME = "next"
+EVALUATION_KEY = "avsrobust.evaluation"
+_CHECKSUM_KEY = "avsrobust.content_sha256"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
 COUNT_COLUMNS = ("pixels", "target_pixels", "tp_050", "fp_050", "tp_040", "fp_040")
 HISTOGRAM_COLUMNS = ("inside", "outside")
@@ -82,7 +96,7 @@ class ScoreInfo:
 
     `recipe` is the name of the build's recipe, `release` the form of its data, `muted` the ids of its clips whose own recording
     is silent (`manifest.ManifestInfo`). `notes` are sentences that belong beside every table of these results
-    (`avsrobust.caveats`).
+    (`avsrobust.caveats`). `evaluation` is the checksum of model and manifest (empty: not known).
     """
 
     model: str
@@ -93,6 +107,7 @@ class ScoreInfo:
     release: str = ""
     muted: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    evaluation: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +139,7 @@ class Run:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_scores(path: Path, scores: Scores) -> None:
+def write_scores(path: Path | str, scores: Scores) -> None:
     """Write `scores` to the parquet file `path`, sorted, atomically; equal scores give equal bytes."""
     index = scores.index.reset_index(drop=True)
     order = index.sort_values(SORT_COLUMNS, kind="stable", na_position="first").index.to_numpy()
@@ -145,45 +160,120 @@ def write_scores(path: Path, scores: Scores) -> None:
     if scores.classes is not None:
         columns[CLASSES_FIELD.name] = _class_lists(take_classes(scores.classes, order))
         schema = SCHEMA.append(CLASSES_FIELD)
-    table = pa.table(columns, schema=schema.with_metadata(_metadata(scores.info)))
-    write_parquet(path, table)
+    table = pa.table(columns, schema=schema)
+    metadata = _metadata(scores.info)
+    metadata[_CHECKSUM_KEY] = content_sha256(metadata, table)
+    write_parquet(Path(path), table.replace_schema_metadata(metadata))
 
 
-def read_scores(path: Path | str) -> Scores:
+def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
     """Read a results folder or its ``scores.parquet``.
 
-    Raises `ResultsError` where the file is missing, damaged or of another version.
+    `vouched`: look at the ``run.json`` beside it. Raises `ResultsError` where the file is missing, damaged, of another format, or
+    not the one that ``run.json`` vouches for.
     """
     path = Path(path)
     if path.is_dir():
         path = path / SCORES_NAME
+    run = require_vouched(path, ResultsError) if vouched and path.name == SCORES_NAME else None
     table = _KIND.read(path)
-    info = _info(path, table.schema.metadata or {})
-    _KIND.require_columns(path, table, SCHEMA.names)
+    metadata = _texts(path, table.schema.metadata or {})
+    info = _info(path, metadata)
+    if run is not None and (run.model, run.dataset) != (info.model, info.dataset):
+        raise ResultsError(
+            f"{path}: is not of the run that {RUN_NAME} beside it describes ({run.model}); evaluate again"
+        )
+    has_classes = CLASSES_FIELD.name in table.column_names
+    schema = SCHEMA.append(CLASSES_FIELD) if has_classes else SCHEMA
+    _KIND.require_types(path, table.schema, schema)
+    require_filled(path, table, schema)
+    table = table.select(schema.names).cast(schema).combine_chunks()
     counts = {name: table.column(name).to_numpy().astype(np.int64) for name in COUNT_COLUMNS}
     histograms = {name: _histogram(table.column(name), table.num_rows) for name in HISTOGRAM_COLUMNS}
     index = table.select(INDEX_COLUMNS).to_pandas()
-    classes = _classes(path, table.column(CLASSES_FIELD.name)) if CLASSES_FIELD.name in table.column_names else None
+    statistics = FrameStatistics(**counts, **histograms)
+    check_values(path, index, statistics)
+    classes = _classes(path, table.column(CLASSES_FIELD.name)) if has_classes else None
     if classes is not None and not np.array_equal(classes.pixels, counts["pixels"]):
         raise ResultsError(f"{path}: the pixels of its classes are not those of its frames; evaluate again")
-    return Scores(info, index, FrameStatistics(**counts, **histograms), path, classes)
+    if metadata.get(_CHECKSUM_KEY) != content_sha256(_without_checksum(metadata), table):
+        raise ResultsError(f"{path}: is damaged: its content is not what was written; restore it, or evaluate again")
+    return Scores(info, index, statistics, path, classes)
 
 
-def write_run(path: Path, run: Run) -> None:
-    """Write ``run.json`` atomically."""
+def write_run(path: Path | str, run: Run) -> None:
+    """Write ``run.json`` atomically, with a checksum of what it says."""
     content = {"model": run.model, "dataset": run.dataset, **dict(run.details)}
-    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    content = {**content, "sha256": _run_sha256(content)}
+    write_text(Path(path), json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path | str) -> Run:
     """Read ``run.json``. Raises `ResultsError` where it is missing or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Run(content.pop("model"), content.pop("dataset"), content)
+        content = parse_json(read_regular(Path(path), METADATA_BYTES, ResultsError))
+        if content.pop("sha256") != _run_sha256(content):
+            raise ValueError("its content is not what was written")
+        run = Run(content.pop("model"), content.pop("dataset"), content)
+        if not (isinstance(run.model, str) and isinstance(run.dataset, str)):
+            raise ValueError("expected names of model and data set")
+        return run
     except FileNotFoundError as error:
         raise ResultsError(f"{path}: not found; expected it beside {SCORES_NAME}; evaluate again") from error
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ResultsError(f"{path}: is damaged ({error}); evaluate again") from error
+        raise ResultsError(f"{path}: is damaged ({error}); restore it, or evaluate again") from error
+
+
+def file_entry(path: Path) -> dict[str, str | int]:
+    """Return what ``run.json`` says of a file beside it: its size in bytes and its SHA-256."""
+    return {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+
+
+def vouches_for(run: Run, path: Path) -> bool:
+    """Tell whether `run` says that a file beside it has exactly the bytes that `path` has. Raises `OSError`."""
+    files = run.details.get("files")
+    entry = files.get(path.name) if isinstance(files, Mapping) else None
+    return isinstance(entry, Mapping) and entry.get("bytes") == path.stat().st_size and entry == file_entry(path)
+
+
+def require_vouched(path: Path, error: type[AvsRobustError]) -> Run | None:
+    """Return the run whose ``run.json`` lies beside a file of results, after checking that it vouches for the file.
+
+    None where there is none, it is damaged, or it names no files, and the file stands for itself. Raises `error` where the file
+    is another one, or is part of an evaluation that is not finished.
+    """
+    beside = path.with_name(RUN_NAME)
+    state = "is not finished or was cut off" if (path.parent / PARTS_NAME).is_dir() else "is not whole"
+    if not beside.exists():
+        if path.exists() and (path.parent / MARKER_NAME).is_file():
+            raise error(
+                f"{path.parent}: its evaluation {state} (there is no {RUN_NAME}); run the same 'evaluate' again"
+            )
+        return None
+    try:
+        run = read_run(beside)
+    except ResultsError:
+        return None
+    if "files" not in run.details:
+        return run
+    try:
+        vouched = vouches_for(run, path)
+    except FileNotFoundError:
+        return run
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror or problem}); expected a file of results") from problem
+    if not vouched:
+        raise error(
+            f"{path}: is not the file that {RUN_NAME} beside it vouches for (its SHA-256 differs), or its evaluation "
+            f"{state}; restore it, or run the same 'evaluate' again"
+        )
+    return run
+
+
+def _run_sha256(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(
+        json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    ).hexdigest()
 
 
 def _is_missing(value: object) -> bool:
@@ -210,16 +300,21 @@ def _classes(path: Path, column: pa.ChunkedArray) -> ClassStatistics:
         lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
         entries = lists.flatten()
         arrays = {name: np.asarray(entries.field(name)).astype(np.int64) for name in ("class_id", *CLASS_COUNTS)}
-        return ClassStatistics(len(lists), np.repeat(np.arange(len(lists), dtype=np.int64), lengths), **arrays)
+        frame = np.repeat(np.arange(len(lists), dtype=np.int64), lengths)
+        intersection, most = arrays["intersection"], np.minimum(arrays["predicted"], arrays["target"])
+        if (intersection < 0).any() or (intersection > most).any():
+            raise ValueError("an intersection that no two masks have")
+        return ClassStatistics(len(lists), frame, **arrays)
     except (MetricInputError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ResultsError(f"{path}: has a damaged column {CLASSES_FIELD.name} ({error}); evaluate again") from error
 
 
 def _metadata(info: ScoreInfo) -> dict[str, str]:
-    failed = [[entry.split, entry.clip_id, entry.error] for entry in info.failed]
+    # A path in an error may hold bytes that are no UTF-8.
+    errors = [entry.error.encode("utf-8", "replace").decode() for entry in info.failed]
+    failed = [[entry.split, entry.clip_id, text] for entry, text in zip(info.failed, errors, strict=True)]
     return {
         "avsrobust.scores_format": str(SCORES_FORMAT),
-        "avsrobust.version": __version__,
         "avsrobust.model": info.model,
         "avsrobust.dataset": info.dataset,
         "avsrobust.seed": str(info.seed),
@@ -228,11 +323,22 @@ def _metadata(info: ScoreInfo) -> dict[str, str]:
         "avsrobust.release": info.release,
         "avsrobust.muted": json.dumps(list(info.muted), ensure_ascii=False),
         "avsrobust.notes": json.dumps(list(info.notes), ensure_ascii=False),
+        EVALUATION_KEY: info.evaluation,
     }
 
 
-def _info(path: Path, metadata: dict[bytes, bytes]) -> ScoreInfo:
-    texts = {key.decode(): value.decode() for key, value in metadata.items() if key.startswith(b"avsrobust.")}
+def _without_checksum(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in metadata.items() if key != _CHECKSUM_KEY}
+
+
+def _texts(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, str]:
+    try:
+        return {key.decode(): value.decode() for key, value in metadata.items() if key.startswith(b"avsrobust.")}
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"{path}: has damaged metadata ({error}); evaluate again") from error
+
+
+def _info(path: Path, texts: Mapping[str, str]) -> ScoreInfo:
     version = texts.get("avsrobust.scores_format")
     if version is None:
         raise ResultsError(f"{path}: is parquet, but no results; expected scores made by 'avsrobust evaluate'")
@@ -245,11 +351,27 @@ def _info(path: Path, metadata: dict[bytes, bytes]) -> ScoreInfo:
             model=texts["avsrobust.model"],
             dataset=texts["avsrobust.dataset"],
             seed=int(texts["avsrobust.seed"]),
-            failed=tuple(FailedClip(*entry) for entry in json.loads(texts["avsrobust.failed"])),
+            failed=tuple(FailedClip(*_strings(entry, 3)) for entry in _list(texts["avsrobust.failed"])),
             recipe=texts["avsrobust.recipe"],
             release=texts["avsrobust.release"],
-            muted=tuple(json.loads(texts["avsrobust.muted"])),
-            notes=tuple(json.loads(texts["avsrobust.notes"])),
+            muted=tuple(_strings(_list(texts["avsrobust.muted"]))),
+            notes=tuple(_strings(_list(texts["avsrobust.notes"]))),
+            evaluation=texts[EVALUATION_KEY],
         )
     except (KeyError, ValueError, TypeError) as error:
         raise ResultsError(f"{path}: has damaged metadata ({error}); evaluate again") from error
+
+
+def _list(text: str) -> list[Any]:
+    value = parse_json(text)
+    if not isinstance(value, list):
+        raise ValueError(f"found {type(value).__name__}; expected a list")
+    return value
+
+
+def _strings(values: object, count: int | None = None) -> Sequence[str]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError("expected a list of strings")
+    if count is not None and len(values) != count:
+        raise ValueError(f"expected {count} strings")
+    return values

@@ -171,10 +171,11 @@ NEVER = 10**6
 @pytest.mark.parametrize(
     ("workers", "renames", "progress", "least", "most"),
     [
-        pytest.param(1, 1, NEVER, 0, 0, id="before-build-json"),
-        pytest.param(1, 6, NEVER, 4, 4, id="inside-a-sound"),
-        pytest.param(1, 1 + CLIPS + 1 + 2, NEVER, CLIPS + 2, CLIPS + 2, id="inside-a-shard"),
-        pytest.param(1, 1 + FILES + 1, NEVER, FILES, FILES, id="inside-the-manifest"),
+        pytest.param(1, 1, NEVER, 0, 0, id="before-the-marker"),
+        pytest.param(1, 2, NEVER, 0, 0, id="before-build-json"),
+        pytest.param(1, 7, NEVER, 4, 4, id="inside-a-sound"),
+        pytest.param(1, 2 + CLIPS + 1 + 2, NEVER, CLIPS + 2, CLIPS + 2, id="inside-a-shard"),
+        pytest.param(1, 2 + FILES + 1, NEVER, FILES, FILES, id="inside-the-manifest"),
         pytest.param(2, NEVER, CLIPS + 4, 4, FILES - 1, id="two-workers"),
     ],
 )

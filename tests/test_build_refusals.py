@@ -84,13 +84,18 @@ def test_other_data_is_never_mixed_in(built, own_data, tmp_path):
     assert not (output / "manifest.parquet").exists()
 
 
-def test_files_of_unknown_origin_are_not_touched(data, tmp_path):
+def test_files_of_unknown_origin_are_not_touched(data, built, tmp_path):
     (tmp_path / "b" / "audio").mkdir(parents=True)
-    with pytest.raises(OptionError, match=r"holds files but no build.json that says what they are; choose another"):
+    with pytest.raises(OptionError, match=r"b: holds audio, which avsrobust did not write there"):
         build(read_dataset("s4", data), STANDARD, 42, tmp_path / "b")
-    (tmp_path / "b" / "build.json").write_text("{}")
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["audio"]
+    output = Path(shutil.copytree(built, tmp_path / "c", symlinks=True))
+    (output / "build.json").unlink()
+    with pytest.raises(OptionError, match=r"holds audio but no build.json that says what build .*; choose another"):
+        build(read_dataset("s4", data), STANDARD, 42, output)
+    (output / "build.json").write_text("{}")
     with pytest.raises(OptionError, match=r"its build.json is damaged; choose another --output"):
-        build(read_dataset("s4", data), STANDARD, 42, tmp_path / "b")
+        build(read_dataset("s4", data), STANDARD, 42, output)
 
 
 def test_an_output_that_is_no_folder_is_refused(data, tmp_path):

@@ -78,14 +78,14 @@ def test_a_partner_is_eligible_or_else_shares_no_category_or_else_there_is_none(
     clips = data.draw(tables(dataset))
     planned = plan(clips, STANDARD, seed)
     chosen = partners(planned)
-    left_out = {entry.clip_id for entry in planned.left_out}
+    skipped = {entry.clip_id for entry in planned.skipped}
     fallbacks = 0
     for clip in clips:
         others = [other for other in clips if other.split == clip.split and other != clip]
         eligible = [other for other in others if is_eligible(clip, other)]
         weaker = [other for other in others if not set(other.labels) & set(clip.labels)]
         donor = chosen.get((clip.split, clip.clip_id))
-        assert (donor is None) == (not weaker) == (clip.clip_id in left_out)
+        assert (donor is None) == (not weaker) == (clip.clip_id in skipped)
         if donor is not None:
             assert donor in (eligible or weaker)
             fallbacks += not eligible
@@ -164,7 +164,7 @@ def test_clips_of_unknown_categories_get_and_lend_nothing():
     for seed in range(20):
         planned = plan([known, other, unknown], STANDARD, seed)
         assert partners(planned) == {("test", "known"): other, ("test", "other"): known}
-        assert planned.left_out == (
+        assert planned.skipped == (
             Skipped("unknown", "offscreen", "its categories are not known, so no sound can be told to be off-screen"),
         )
 
@@ -172,13 +172,13 @@ def test_clips_of_unknown_categories_get_and_lend_nothing():
 def test_an_obstacle_leaves_all_off_screen_rows_out_and_is_said_once():
     clips = [make_clip("a", dataset="ms3"), make_clip("b", dataset="ms3")]
     planned = plan(clips, STANDARD, 1, off_screen_obstacle="metadata.csv is missing")
-    assert planned.left_out == (Skipped(EVERY_CLIP, "offscreen", "metadata.csv is missing"),)
+    assert planned.skipped == (Skipped(EVERY_CLIP, "offscreen", "metadata.csv is missing"),)
     assert Counter(row.condition for row in planned.rows) == {"clean": 2, "noise": 2, "silence": 2}
 
 
 def test_a_clip_alone_in_its_split_is_left_out_with_the_reason():
     planned = plan([make_clip("a", "dog_barking"), make_clip("b", "helicopter", split="val")], STANDARD, 1)
-    assert [entry.reason for entry in planned.left_out] == [
+    assert [entry.reason for entry in planned.skipped] == [
         "no clip of split 'test' is free of its categories (dog_barking)",
         "no clip of split 'val' is free of its categories (helicopter)",
     ]
@@ -223,7 +223,7 @@ def test_the_partner_of_a_clip_without_a_label_changes_only_with_the_one_that_we
 
 def test_a_split_of_clips_without_labels_has_no_off_screen_sound_and_says_so():
     planned = plan([without_label("a"), without_label("b")], STANDARD, 1)
-    assert [str(entry.reason) for entry in planned.left_out] == [
+    assert [str(entry.reason) for entry in planned.skipped] == [
         "no clip of split 'test' has an on-screen label, so none can lend it a sound"
     ] * 2
 
@@ -251,7 +251,7 @@ def test_the_plan_says_how_many_clips_are_muted_and_why_a_row_is_left_out():
         "1 clip is muted, the recording is silent or nearly so: helicopter/b; none is a source clip",
     )
     assert partners(planned) == {("test", "helicopter/b"): clips[0]}
-    assert [entry.reason for entry in planned.left_out] == [
+    assert [entry.reason for entry in planned.skipped] == [
         "no clip of split 'test' that is not muted is free of its categories (dog_barking)"
     ]
 

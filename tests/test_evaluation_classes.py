@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter
+from avsrobust.adapters.baselines import Oracle, VisualPrior
 from avsrobust.adapters.predictions import Predictions
-from avsrobust.adapters.yardsticks import Oracle, VisualPrior
 from avsrobust.errors import AdapterError, AdapterOutputError
 from avsrobust.evaluation import parts
 from avsrobust.evaluation.outputs import resize_classes
@@ -22,7 +22,7 @@ from avsrobust.evaluation.runner import EvaluationReport, evaluate
 from avsrobust.evaluation.samples import clips_of, load_clip
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
-from avsrobust.metrics.classes import ClassStatistics, class_statistics
+from avsrobust.metrics.semantic.counts import ClassStatistics, class_statistics
 from avsrobust.results import SCORES_NAME, Scores, read_run, read_scores
 
 CPU = torch.device("cpu")
@@ -152,7 +152,7 @@ def test_an_interrupted_evaluation_continues(
     report = run(avss, model, tmp_path / "out")
     assert (report.reused, model.encoded) == (2, [1, 1])
     assert sha256_of_file(report.scores) == sha256_of_file(whole.scores)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["run.json", SCORES_NAME]
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["run.json", SCORES_NAME]
 
 
 def test_a_model_must_not_change_its_kind_of_answer(avss: Manifest, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +14,13 @@ from torch import nn
 from avsrobust.errors import AdapterError
 from avsrobust.evaluation.identity import (
     checkpoint_sha256,
+    differences,
+    evaluation_id,
     evaluation_identity,
-    source_sha256,
     state_sha256,
+    with_states,
 )
+from avsrobust.folders import ensure_output_dir
 from avsrobust.manifest import Manifest
 
 
@@ -40,45 +45,59 @@ class Module(nn.Module):
 def identity(build: Manifest, output: Path, **changes: Any) -> dict[str, Any]:
     choices: dict[str, Any] = {
         "adapter": Plain(),
-        "rows": build.rows,
-        "spec": "plain",
+        "name": "plain",
         "checkpoint": None,
         "options": {},
         "device": torch.device("cpu"),
-        "save_masks": False,
         "output": output,
         **changes,
     }
-    rows, adapter = choices.pop("rows"), choices.pop("adapter")
-    return evaluation_identity(build, rows, adapter, **choices)
+    adapter = choices.pop("adapter")
+    return evaluation_identity(build, adapter, **choices)
 
 
-def test_the_same_evaluation_has_the_same_identity(tiny_build: Manifest, tmp_path: Path) -> None:
-    assert identity(tiny_build, tmp_path) == identity(tiny_build, tmp_path)
+def test_the_same_model_has_the_same_identity(tiny_build: Manifest, tmp_path: Path) -> None:
+    one, other = identity(tiny_build, tmp_path), identity(tiny_build, tmp_path)
+    assert one == other
+    assert differences(json.loads(json.dumps(one)), other) == []
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "words"),
     [
-        {"adapter": Plain(threshold=0.4)},
-        {"adapter": Plain(seed=1)},
-        {"adapter": Module()},
-        {"spec": "other"},
-        {"options": {"size": "3"}},
-        {"device": torch.device("meta")},
-        {"save_masks": True},
+        ({"adapter": Plain(threshold=0.4)}, "setting threshold in memory"),
+        ({"adapter": Plain(seed=1)}, "weights in memory"),
+        ({"adapter": Module()}, r"adapter class \(Plain there, Module here\)"),
+        ({"name": "other"}, r"name \(plain there, other here\)"),
+        ({"options": {"size": "3"}}, r"option size \(none there, 3 here\)"),
+        ({"checkpoint": Path(__file__)}, r"checkpoint \(none there, \w{12}\.\. here\)"),
     ],
-    ids=lambda changes: next(iter(changes)),
+    ids=["setting", "weights", "class", "name", "option", "checkpoint"],
 )
-def test_what_may_change_the_scores_changes_the_identity(
-    tiny_build: Manifest, tmp_path: Path, changes: dict[str, Any]
+def test_what_may_change_the_scores_is_told_apart_and_named(
+    tiny_build: Manifest, tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
-    assert identity(tiny_build, tmp_path, **changes) != identity(tiny_build, tmp_path)
+    there, here = identity(tiny_build, tmp_path), identity(tiny_build, tmp_path, **changes)
+    assert any(re.match(words, found) for found in differences(there, here)), differences(there, here)
 
 
-def test_other_rows_are_another_evaluation(tiny_build: Manifest, tmp_path: Path) -> None:
-    fewer = identity(tiny_build, tmp_path, rows=tiny_build.rows[:-1])
-    assert fewer != identity(tiny_build, tmp_path)
+def test_the_device_is_no_part_of_it_but_one_state_is_known_per_kind(tiny_build: Manifest, tmp_path: Path) -> None:
+    on_cpu = identity(tiny_build, tmp_path)
+    elsewhere = identity(tiny_build, tmp_path, adapter=Plain(threshold=0.4), device=torch.device("meta"))
+    assert differences(on_cpu, elsewhere) == []
+    assert evaluation_id(on_cpu) == evaluation_id(elsewhere)
+    both = with_states(on_cpu, elsewhere)
+    assert differences(both, on_cpu) == differences(both, elsewhere) == []
+    assert differences(both, identity(tiny_build, tmp_path, device=torch.device("meta"))) == [
+        "setting threshold in memory"
+    ]
+
+
+@pytest.mark.parametrize(
+    "there", [None, [], {}, {"states": 3, "options": [], "option_files": "x"}, {"states": {"cpu": 1}}]
+)
+def test_a_damaged_identity_is_another_one(tiny_build: Manifest, tmp_path: Path, there: object) -> None:
+    assert differences(there, identity(tiny_build, tmp_path, options={"a": "b"})) != []
 
 
 @pytest.mark.parametrize("make", [lambda seed: Plain(seed=seed), Module])
@@ -97,11 +116,6 @@ def test_settings_and_buffers_of_modules_count() -> None:
 def test_weights_without_storage_have_a_checksum() -> None:
     with torch.device("meta"):
         assert state_sha256(Module()) == state_sha256(Module())
-
-
-def test_the_file_of_the_class_counts(tmp_path: Path) -> None:
-    assert source_sha256(Plain()) is not None
-    assert source_sha256(type("Made", (), {"__module__": "nowhere"})()) is None
 
 
 def test_checkpoints_are_files_or_folders(tmp_path: Path) -> None:
@@ -139,4 +153,6 @@ def test_results_inside_an_options_folder_do_not_count(tiny_build: Manifest, tmp
     for name in ("out", ".git", "__pycache__"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("x")
+    ensure_output_dir(tmp_path / "m" / "s4-seed42", "results", 1)
+    (tmp_path / "m" / "s4-seed42" / "file").write_text("x")
     assert identity(tiny_build, tmp_path / "out", options=options) == before

@@ -14,15 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.adapters.baselines import Empty, Oracle, VisualPrior
 from avsrobust.adapters.predictions import Predictions
-from avsrobust.adapters.yardsticks import Empty, Oracle, VisualPrior
 from avsrobust.errors import AdapterError, AdapterOutputError, ClipError, ManifestError, OptionError
 from avsrobust.evaluation import parts, runner
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
 from avsrobust.evaluation.samples import clips_of, load_clip
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
-from avsrobust.metrics.frames import frame_statistics
+from avsrobust.metrics.binary.counts import frame_statistics
 from avsrobust.results import SCORES_NAME, read_run, read_scores
 
 
@@ -56,6 +56,22 @@ def frame_table(report: EvaluationReport) -> pd.DataFrame:
     for name in ("pixels", "target_pixels", "tp_050", "fp_050", "tp_040", "fp_040"):
         table[name] = getattr(scores.statistics, name)
     return table
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): sha256_of_file(path) for path in files}
+
+
+def assert_same_scores(one: EvaluationReport, other: EvaluationReport) -> None:
+    """Compare all but the metadata, which say whose scores they are."""
+    tables = [pq.read_table(report.scores).replace_schema_metadata(None) for report in (one, other)]
+    assert tables[0].equals(tables[1])
+
+
+def names_in(folder: Path) -> list[str]:
+    """The files of a results folder, the marker and the lock aside."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".avsrobust."))
 
 
 def test_scores_are_the_models_masks_against_the_mask_files(tiny_build: Manifest, tmp_path: Path) -> None:
@@ -184,7 +200,7 @@ def test_a_view_that_is_overwritten_later_does_no_harm(tiny_build: Manifest, tmp
             return self.buffer.copy_(super().segment(encoded, audio))
 
     expected = run(tiny_build, Model(), tmp_path / "copy")
-    assert digest(run(tiny_build, Reuses(), tmp_path / "view")) == digest(expected)
+    assert_same_scores(run(tiny_build, Reuses(), tmp_path / "view"), expected)
 
 
 def test_changed_sounds_do_not_leak(tiny_build: Manifest, tmp_path: Path) -> None:
@@ -195,7 +211,7 @@ def test_changed_sounds_do_not_leak(tiny_build: Manifest, tmp_path: Path) -> Non
             return answer
 
     expected = run(tiny_build, Model(), tmp_path / "clean")
-    assert digest(run(tiny_build, Spoils(), tmp_path / "spoilt")) == digest(expected)
+    assert_same_scores(run(tiny_build, Spoils(), tmp_path / "spoilt"), expected)
 
 
 def test_changed_frames_are_refused(tiny_build: Manifest, tmp_path: Path) -> None:
@@ -351,12 +367,12 @@ class Interrupts(Model):
 @pytest.fixture
 def same_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let adapters of different classes pass for one model, as the same one run again does."""
-    names = ("adapter_class", "checkpoint_sha256", "manifest_sha256", "options")
-    monkeypatch.setattr(
-        runner,
-        "evaluation_identity",
-        lambda *_, **choices: {**dict.fromkeys(names), "adapter": choices["spec"], "save_masks": choices["save_masks"]},
-    )
+    real = runner.evaluation_identity
+
+    def identity(*arguments: Any, **choices: Any) -> dict[str, Any]:
+        return {**real(*arguments, **choices), "class": "Model", "states": {}}
+
+    monkeypatch.setattr(runner, "evaluation_identity", identity)
 
 
 @pytest.mark.usefixtures("same_identity")
@@ -368,14 +384,14 @@ def test_an_interrupted_evaluation_continues(
     whole = run(tiny_build, Model(), tmp_path / "whole", save_masks=True)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_build, Interrupts(9, KeyboardInterrupt), tmp_path / "out", save_masks=True)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["parts"]
+    assert names_in(tmp_path / "out") == ["parts"]
     model = Model()
     report = run(tiny_build, model, tmp_path / "out", save_masks=True)
     assert report.reused == 2
     assert len(model.encoded) == 2
     assert digest(report) == digest(whole)
     assert sha256_of_file(report.masks) == sha256_of_file(whole.masks)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["masks.parquet", "run.json", SCORES_NAME]
+    assert names_in(tmp_path / "out") == ["masks.parquet", "run.json", SCORES_NAME]
 
 
 @pytest.mark.usefixtures("same_identity")
@@ -390,11 +406,14 @@ def test_damaged_parts_are_made_again(tiny_build: Manifest, tmp_path: Path, dama
     assert digest(report) == digest(whole)
 
 
-@pytest.mark.usefixtures("same_identity")
-def test_parts_of_another_evaluation_are_discarded(tiny_build: Manifest, tmp_path: Path) -> None:
+def test_parts_of_another_model_are_kept_unless_it_is_replaced(tiny_build: Manifest, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_build, Interrupts(9, KeyboardInterrupt), tmp_path / "out", spec="other")
-    report = run(tiny_build, Model(), tmp_path / "out")
+        run(tiny_build, Interrupts(9, KeyboardInterrupt), tmp_path / "out")
+    before = checksums(tmp_path / "out")
+    with pytest.raises(OptionError, match=r"out: holds an unfinished evaluation of another model .*adapter class"):
+        run(tiny_build, Model(), tmp_path / "out")
+    assert checksums(tmp_path / "out") == before
+    report = run(tiny_build, Model(), tmp_path / "out", replace=True)
     assert report.reused == 0
     assert "parts of another evaluation in this folder were discarded" in report.notes
 
@@ -439,14 +458,19 @@ def test_failed_clips_are_tried_again(tiny_build: Manifest, tmp_path: Path) -> N
     assert sha256_of_file(report.masks) == sha256_of_file(whole.masks)
 
 
-def test_results_of_another_evaluation_are_replaced_only_at_the_end(tiny_build: Manifest, tmp_path: Path) -> None:
+def test_results_of_another_model_are_replaced_on_demand_only_and_at_the_end(
+    tiny_build: Manifest, tmp_path: Path
+) -> None:
     before = digest(run(tiny_build, Model(), tmp_path / "out", save_masks=True))
+    with pytest.raises(OptionError, match=r"out: holds results of another model .*--name .*--replace"):
+        run(tiny_build, Empty(), tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_build, Interrupts(9, KeyboardInterrupt), tmp_path / "out")
-    assert sha256_of_file(tmp_path / "out" / SCORES_NAME) == before
-    report = run(tiny_build, Empty(), tmp_path / "out")
+        run(tiny_build, Interrupts(9, KeyboardInterrupt), tmp_path / "out", replace=True)
+    assert digest(run(tiny_build, Model(), tmp_path / "out")) == before
+    report = run(tiny_build, Empty(), tmp_path / "out", replace=True)
     assert digest(report) != before
     assert not (tmp_path / "out" / "masks.parquet").exists()
+    assert digest(report) == digest(run(tiny_build, Empty(), tmp_path / "new"))
 
 
 def test_scores_that_are_not_the_runs_own_do_not_count_as_finished(tiny_build: Manifest, tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ WRONG = {
     **{name: [*TEXTS, "a/b", "-a", ".a", "\u202e"] for name in ("split", "condition")},
     "dataset": [*TEXTS, "avss", "S4"],
     "polarity": [*TEXTS, "Positive", "neutral"],
+    "foreground": [*TEXTS, "nonzero", "above half "],
     **{name: [*TEXTS, "a/../b", "a//b", "a\\b", "./a"] for name in ("clip_id", "audio", "log_mel", "source_clip_id")},
     "audio_sha256": [*TEXTS, "0" * 63, "0" * 65, "A" * 64, "g" * 64],
     "log_mel_row": [-1, -(2**31)],
@@ -230,6 +231,7 @@ WRONG_ENTRIES: dict[str, list[Any]] = {
     "muted": ["{}", '"abc"', "[1]", DEEP, None],
     "survey": ["[]", '"abc"', "null", '{"a": Infinity}', '{"a": 1e999}', DEEP, None],
     "version": ["", "\x1b[31m", "a" * 1000, None],
+    "checksums_sha256": ["0" * 63, "0" * 65, "g" * 64, "A" * 64, None],
     "build_format": ["1", "2.0", "", "x" * 10_000, b"\xff"],
 }
 

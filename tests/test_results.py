@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from avsrobust.errors import ResultsError
-from avsrobust.metrics.classes import ClassStatistics, class_statistics, take_classes
-from avsrobust.metrics.frames import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.metrics.binary.counts import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.metrics.semantic.counts import ClassStatistics, class_statistics, take_classes
 from avsrobust.results import FailedClip, Run, ScoreInfo, Scores, read_run, read_scores, write_run, write_scores
 
 
@@ -32,13 +33,15 @@ def _scores(order: list[int]) -> Scores:
         }
     )
     numbers = np.array(order, dtype=np.int64)
-    histogram = np.repeat(numbers[:, None], NUM_THRESHOLDS, axis=1)
+    inside, outside = np.zeros((2, count, NUM_THRESHOLDS), np.int64)
+    inside[:, 7], outside[:, 17] = numbers + 3, numbers + 4
+    counts = (2 * numbers + 7, numbers + 3, numbers + 1, numbers + 2, numbers + 2, numbers + 4)
     return Scores(
         ScoreInfo(
             "m", "s4", 42, (FailedClip("test", "x", "broken"),), "standard", "object", ("a",), ("s4 is é", "and more")
         ),
         index,
-        FrameStatistics(*(numbers + offset for offset in range(6)), histogram, histogram + 1),
+        FrameStatistics(*counts, inside, outside),
     )
 
 
@@ -49,9 +52,9 @@ def test_what_was_written_is_read_in_order(tmp_path: Path) -> None:
     assert list(scores.index["clip_id"]) == ["clip0", "clip0", "clip1", "clip1"]
     assert list(scores.index["condition"]) == ["clean", "mixture"] * 2
     assert scores.index["clean_union"].isna().tolist() == [True, False, True, False]
-    np.testing.assert_array_equal(scores.statistics.pixels, [0, 1, 2, 3])
-    np.testing.assert_array_equal(scores.statistics.fp_040, [5, 6, 7, 8])
-    np.testing.assert_array_equal(scores.statistics.outside[:, 17], [1, 2, 3, 4])
+    np.testing.assert_array_equal(scores.statistics.pixels, [7, 9, 11, 13])
+    np.testing.assert_array_equal(scores.statistics.fp_040, [4, 5, 6, 7])
+    np.testing.assert_array_equal(scores.statistics.outside[:, 17], [4, 5, 6, 7])
 
 
 def test_equal_scores_give_equal_bytes(tmp_path: Path) -> None:
@@ -64,7 +67,11 @@ def _with_classes(order: list[int]) -> Scores:
     generator = np.random.default_rng(0)
     pred, target = generator.integers(0, 71, (2, 4, 3, 3))
     scores, classes = _scores(order), take_classes(class_statistics(pred, target), np.array(order))
-    return replace(scores, statistics=replace(scores.statistics, pixels=np.full(4, 9)), classes=classes)
+    counts, outside = scores.statistics, np.zeros((4, NUM_THRESHOLDS), np.int64)
+    outside[:, 0] = 9 - counts.target_pixels
+    few = np.zeros(4, np.int64)
+    statistics = replace(counts, pixels=np.full(4, 9), fp_050=few, fp_040=few, outside=outside)
+    return replace(scores, statistics=statistics, classes=classes)
 
 
 def test_classes_are_read_in_the_order_of_the_frames(tmp_path: Path) -> None:
@@ -93,13 +100,27 @@ def test_damaged_classes_are_refused(tmp_path: Path) -> None:
     write_scores(path, _with_classes([0, 1, 2, 3]))
     table = pq.read_table(path)
     place = table.column_names.index("classes")
+    kind = table.schema.field(place)
+    for cells, message in (
+        ([[{"class_id": 99, "intersection": 0, "predicted": 0, "target": 0}]] * 4, "has a damaged column classes"),
+        ([[{"class_id": None, "intersection": 0, "predicted": 0, "target": 0}]] * 4, "column classes has empty cells"),
+        ([[{"class_id": 3, "intersection": 2, "predicted": 1, "target": 9}]] * 4, "has a damaged column classes"),
+        (table.column("classes").to_pylist()[::-1], "its content is not what was written"),
+    ):
+        pq.write_table(table.set_column(place, kind, pa.array(cells, kind.type)), path)
+        with pytest.raises(ResultsError, match=message):
+            read_scores(path)
     pq.write_table(table.set_column(place, "classes", [[[{"class_id": 99}]] * 4]), path)
-    with pytest.raises(ResultsError, match="has a damaged column classes"):
+    with pytest.raises(ResultsError, match="column classes is of type"):
         read_scores(path)
-    pq.write_table(table.set_column(place, "classes", [table.column("classes").to_pylist()[::-1]]), path)
-    assert read_scores(path).classes is not None
-    pixels = table.column_names.index("pixels")
-    pq.write_table(table.set_column(pixels, "pixels", [[9, 9, 9, 8]]), path)
+    pixels, outside = table.column_names.index("pixels"), table.column_names.index("outside")
+    fewer = table.column("outside").to_pylist()
+    fewer[3] = [fewer[3][0] - 1, *fewer[3][1:]]
+    changed = table.set_column(pixels, table.schema.field(pixels), pa.array([9, 9, 9, 8]))
+    pq.write_table(
+        changed.set_column(outside, table.schema.field(outside), pa.array(fewer, table.schema.field(outside).type)),
+        path,
+    )
     with pytest.raises(ResultsError, match="the pixels of its classes are not those of its frames"):
         read_scores(path)
 

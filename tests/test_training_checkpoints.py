@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from avsrobust.errors import OptionError
+from avsrobust.files import remove_temporaries
 from avsrobust.training.checkpoints import (
     Progress,
     checkpoint_folders,
     latest_checkpoint,
-    remove_leftovers,
     restore,
     save_checkpoint,
 )
@@ -69,7 +69,7 @@ def test_what_a_killed_process_left_is_no_checkpoint(tmp_path: Path) -> None:
     half = folder.with_name(".step-000003.1.ab.avsrobust-tmp")
     half.mkdir()
     assert checkpoint_folders(tmp_path) == [folder]
-    remove_leftovers(tmp_path)
+    remove_temporaries(tmp_path)
     assert not half.exists()
     assert folder.exists()
 

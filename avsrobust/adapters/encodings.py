@@ -3,8 +3,9 @@
 Conventions
     An encoding is anything: tensors and numpy arrays are found in tuples, lists, dicts, dataclasses and plain objects, to a
     bounded depth. Tensors count their own changes (`Tensor._version`; views share the count), at no cost; inference tensors do
-    not. Arrays are made read-only until the guard is released, so that writing to one raises.
-    With `content` everything is also copied and compared, which sees what bypasses the counts (``.data``, shared memory).
+    not. Arrays are made read-only until the guard is released, so that writing to one raises; those that show the memory of
+    something else, which cannot be made writeable again, are copied and compared.
+    With `content` everything is copied and compared, which sees what bypasses the counts (``.data``, shared memory).
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ class EncodingGuard:
         self._name = name
         self._leaves = list(leaves(encoded))
         self._versions = [_version(leaf) for _, leaf in self._leaves]
-        self._copies = [_copy(leaf) for _, leaf in self._leaves] if content else []
+        self._copies = [_copy(leaf) if content or not _is_guarded(leaf) else None for _, leaf in self._leaves]
         self._locked: list[np.ndarray[Any, np.dtype[Any]]] = []
 
     def __enter__(self) -> Self:
         for _, leaf in self._leaves:
-            if isinstance(leaf, np.ndarray) and leaf.flags.writeable:
+            if isinstance(leaf, np.ndarray) and leaf.flags.writeable and _is_guarded(leaf):
                 leaf.flags.writeable = False
                 self._locked.append(leaf)
         return self
@@ -57,7 +58,8 @@ class EncodingGuard:
         """Raise `EncodingChangedError` where the encoding is not as it was."""
         for index, (path, leaf) in enumerate(self._leaves):
             changed = _version(leaf) != self._versions[index]
-            if changed or (self._copies and not _same(leaf, self._copies[index])):
+            copy = self._copies[index]
+            if changed or (copy is not None and not _same(leaf, copy)):
                 raise changed_in_place(self._name, path)
 
 
@@ -95,6 +97,17 @@ def _parts(item: object) -> list[tuple[str, object]]:
     names = list(getattr(item, "__dict__", ()))
     names += [name for name in getattr(type(item), "__slots__", ()) if isinstance(name, str)]
     return [(f".{name}", getattr(item, name, None)) for name in names]
+
+
+def _is_guarded(leaf: _Leaf) -> bool:
+    """Tell whether a change of a tensor or array can be noticed without a copy of it."""
+    if isinstance(leaf, Tensor):
+        # A copy of every inference tensor would cost too much: only the first clips' contents are compared.
+        return True
+    owner: object = leaf
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    return isinstance(owner, np.ndarray) and owner.flags.owndata
 
 
 def _version(leaf: _Leaf) -> int | None:

@@ -24,6 +24,7 @@ from avsrobust.adapters.prediction_frames import describe, first_frame_number
 from avsrobust.errors import AdapterError, AvsRobustError, ClipError
 from avsrobust.files import resolve_inside
 from avsrobust.limits import Limit
+from avsrobust.vocabulary import CLEAN
 
 FRAME_SUFFIXES = (".png", ".npy")
 CLIP_SUFFIXES = (".npz", ".npy", ".json")
@@ -31,7 +32,6 @@ LAYOUTS = (
     "DIR/<condition>[/<level>]/ with <clip_id>/<k>.png, <clip_id>/<name>_<k>.png, <name>/<name>_<k>.png, <name>_<k>.png "
     "(or .npy), <clip_id>.npz, .npy or .json"
 )
-CLEAN = "clean"
 FILES = Limit(5_000_000, "files", "AVSS under thirty conditions has 500,000")
 # condition / level / split or label / category / name
 _DEEPEST = 6

@@ -34,15 +34,15 @@ from avsrobust.adapters.prediction_values import (
     read_values,
     to_probability,
 )
-from avsrobust.adapters.tasks import SEMANTIC, take_task
+from avsrobust.adapters.tasks import take_task
 from avsrobust.errors import AdapterError, ClipError
 from avsrobust.evaluation.outputs import resize_classes, resize_probability
 from avsrobust.evaluation.stored_masks import StoredMasks
 from avsrobust.rle import Mask
+from avsrobust.vocabulary import CLASS_DATASET, SEMANTIC
 
 Prediction = Probability | ClassIds
 _FORMS = "masks=DIR, masks=FILE.parquet or masks=FILE.json"
-_CLASS_DATASET = "avss"
 
 
 class _Source(Protocol):
@@ -145,7 +145,7 @@ class MaskFolder:
 
         Raises `ClipError`, and `AdapterError` where the folder's values are class ids of a data set that has classes.
         """
-        if not self._semantic and row.dataset == _CLASS_DATASET:
+        if not self._semantic and row.dataset == CLASS_DATASET:
             self._survey.require_no_ids(self._root, has_classes=True)
         found = self._folder.find(row)
         if found.whole is not None and found.whole.suffix == ".json":

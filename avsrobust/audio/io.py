@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from avsrobust.datasets.clips import SoundHeader
 from avsrobust.errors import AudioError
-from avsrobust.files import atomic_path, open_regular
+from avsrobust.files import open_regular, write_bytes
 from avsrobust.limits import SOUND_BYTES
 
 FULL_SCALE = 32768
@@ -44,6 +44,8 @@ _REPLACE = "copy or extract it again"
 # 0x7FFFFFFF, with or without their header, or cut to whole blocks. So: what is this close below or about a power of two.
 _MADE_UP_NEAR = (1 << 31, 1 << 32)
 _MADE_UP_WITHIN = 1 << 13
+# Bytes of a file that are no samples: cover pictures and the like.
+_MOST_AROUND = 1 << 20
 _EXTENSIBLE = 0xFFFE
 _FORMAT_BYTES = 40
 _FORMAT_NAMES = {1: "PCM", 2: "ADPCM", 3: "float", 6: "A-law", 7: "mu-law", 0x11: "ADPCM", 0x55: "MP3"}
@@ -103,6 +105,16 @@ def read_stored(path: Path, longest_s: float | None = None) -> tuple[NDArray[np.
         return _read_stored(path, stream, layout, longest_s), layout.header.sample_rate
 
 
+def read_content(path: Path) -> bytes:
+    """Return the bytes of a sound's file.
+
+    Raises `AudioError` where it is missing, no regular file, or larger than the most samples with a megabyte around them.
+    """
+    with _open(path) as (stream, size):
+        SOUND_BYTES.check(max(0, size - _MOST_AROUND), path, AudioError)
+        return stream.read(size)
+
+
 def stored_sound(path: Path, content: bytes) -> tuple[SoundHeader, NDArray[np.int16 | np.float32 | np.float64]]:
     """Return header and samples (as `read_stored`) of a wav file whose bytes were read already; `path` is for messages.
 
@@ -113,7 +125,7 @@ def stored_sound(path: Path, content: bytes) -> tuple[SoundHeader, NDArray[np.in
     return layout.header, _read_stored(path, stream, layout)
 
 
-def read_waveform(path: Path, sample_rate: int, num_samples: int) -> NDArray[np.float32]:
+def read_waveform(path: Path | str, sample_rate: int, num_samples: int) -> NDArray[np.float32]:
     """Return a recording as a model that listens to waveforms gets it: float32 [num_samples], mono, at `sample_rate` Hz.
 
     The channels' mean, resampled (`avsrobust.audio.resample`), then cut or extended (`fit_length`).
@@ -121,7 +133,7 @@ def read_waveform(path: Path, sample_rate: int, num_samples: int) -> NDArray[np.
     """
     from avsrobust.audio.resample import resample
 
-    samples, source_rate = read_samples(path, longest_s=num_samples / sample_rate + _MARGIN_S)
+    samples, source_rate = read_samples(Path(path), longest_s=num_samples / sample_rate + _MARGIN_S)
     waveform = resample(samples.mean(axis=1), source_rate, sample_rate)
     if waveform.size == 0:
         raise AudioError(
@@ -144,21 +156,31 @@ def fit_length(waveform: NDArray[np.float64], sample_rate: int, num_samples: int
 
 
 def write_wav(path: Path, samples: NDArray[np.int16], sample_rate: int, *, flush: bool = True) -> None:
-    """Write int16 samples [S] as a mono 16-bit PCM wav at `sample_rate` Hz; the same input gives the same bytes.
+    """Write int16 samples [S] as a mono 16-bit PCM wav at `sample_rate` Hz, atomically; see `wav_bytes`.
 
     `flush`: to disk, at once (`avsrobust.files.atomic_path`).
-    Raises `AudioError` for any other dtype or shape: bytes of another dtype would be read back as another sound.
+    """
+    write_bytes(path, wav_bytes(path, samples, sample_rate), flush=flush)
+
+
+def wav_bytes(path: Path, samples: NDArray[np.int16], sample_rate: int) -> bytes:
+    """Return the bytes of a mono 16-bit PCM wav of int16 samples [S] at `sample_rate` Hz; the same input gives the same bytes.
+
+    `path` names the file in messages. Raises `AudioError` for any other dtype or shape: bytes of another dtype would be read
+    back as another sound.
     """
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise AudioError(
             f"{path}: found samples of dtype {samples.dtype} and shape {samples.shape}; expected int16 [S]; "
             "scale, round and cast them first"
         )
-    with atomic_path(path, flush=flush) as temporary, temporary.open("wb") as stream, wave.open(stream, "wb") as writer:
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as writer:
         writer.setnchannels(1)
         writer.setsampwidth(2)
         writer.setframerate(sample_rate)
         writer.writeframes(samples.astype("<i2").tobytes())
+    return stream.getvalue()
 
 
 @contextmanager

@@ -23,9 +23,9 @@ from avsrobust.audit.separability import FOLDS, Estimate, Flags, Groups, estimat
 from avsrobust.audit.sounds import ConditionSummary, DescribedRows, describe_rows
 from avsrobust.audit.statistics import STATISTICS, Floats
 from avsrobust.errors import ManifestError
-from avsrobust.manifest import NEGATIVE, Manifest, Row
+from avsrobust.manifest import Manifest, Row
+from avsrobust.vocabulary import CLEAN, NEGATIVE
 
-CLEAN = "clean"
 # By nature unlike any recording: told apart, and rightly so.
 SEPARABLE_BY_NATURE = ("silence", "noise")
 # The lower end of the interval above which a front end is taken to be another one.

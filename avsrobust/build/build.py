@@ -6,7 +6,8 @@ Conventions
     disk: as long as there is no manifest, no evaluation finds the build.
     The same command continues an interrupted build, and makes again what was deleted from a finished one, or changed. A file
     is taken over only where the journal, or the checksums of a finished build, vouch for its bytes.
-    Every file's bytes depend on data, recipe, seed and version alone.
+    One process at a time holds the folder. Every file's bytes depend on data, recipe, seed and, the manifest's, the version
+    that began the build alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from typing import Any
 
 from avsrobust.build.engine import Engine, check_engine, open_engine
 from avsrobust.build.export import check_export, export_tasks, write_exports
-from avsrobust.build.identity import Identity, check_output, claim_output, finished_manifest
+from avsrobust.build.identity import (
+    BUILD_KIND,
+    Identity,
+    begun_by,
+    check_output,
+    claim_output,
+    finished_manifest,
+)
 from avsrobust.build.journal import read_journal, remove_journal
 from avsrobust.build.layout import Layout, lay_out
 from avsrobust.build.listing import read_listing
@@ -44,7 +52,9 @@ from avsrobust.datasets.contents import ClipContents
 from avsrobust.datasets.survey import conclude, survey_lines
 from avsrobust.errors import DataSetError, ManifestError, OptionError, did_you_mean
 from avsrobust.files import flush_folders, remove_temporaries
+from avsrobust.folders import hold_output_dir
 from avsrobust.manifest import (
+    BUILD_FORMAT,
     DATA_PREFIX,
     MANIFEST_NAME,
     Manifest,
@@ -85,22 +95,25 @@ def build(
     dataset: DataSet,
     recipe: Recipe,
     seed: int,
-    output: Path,
+    output: Path | str,
     *,
     workers: int = 1,
     engine: str = "local",
     scheduler: str | None = None,
     on_error: str = FAIL,
     export: str | None = None,
+    wait: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
-    """Make the build of `dataset` under `recipe` in the folder `output`, or complete it.
+    """Make the build of `dataset` under `recipe` in the folder `output`, or complete it. One process at a time holds the folder.
 
     `on_error`: "fail" refuses a data set with any finding, "skip" leaves the clips out and lists them. `workers`, `engine`
-    and `scheduler`: see `avsrobust.build.engine`. `export`: see `avsrobust.build.export`.
+    and `scheduler`: see `avsrobust.build.engine`. `export`: see `avsrobust.build.export`. `wait`: until another process gives
+    the folder up.
     Raises `OptionError` for an option or output folder that cannot be used, `DataSetError` with all findings for a data set
     that cannot, `RecipeError` where the recipe does not fit the data set. Nothing is written before these are ruled out.
     """
+    output = Path(output)
     check_seed(seed)
     check_engine(engine, workers, scheduler)
     if on_error not in ON_ERROR:
@@ -110,35 +123,44 @@ def build(
     if on_error == FAIL:
         _refuse(dataset, [str(finding) for finding in dataset.findings])
     roots = Roots(output.absolute(), dataset.root.resolve())
-    job = _Job(dataset, recipe, seed, roots, read_listing(dataset, recipe), export)
+    job = _Job(dataset, recipe, seed, output, roots, read_listing(dataset, recipe), export)
     job.plan_without(())
     identity = Identity.of(dataset, recipe, seed)
+    with (
+        hold_output_dir(output, BUILD_KIND, BUILD_FORMAT, "avsrobust build", wait=wait),
+        open_engine(engine, workers, scheduler) as workforce,
+    ):
+        return _build(job, identity, on_error, workforce, _Meter(progress))
+
+
+def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, meter: _Meter) -> BuildReport:
+    """Make or complete the build in its folder, which is ours and locked."""
+    output = job.output
     check_output(output, identity)
-    with open_engine(engine, workers, scheduler) as workforce:
-        meter = _Meter(progress)
-        finished = _finished(output, {clip.clip_id for clip in dataset.clips})
-        checked = finished or _look(job, workforce, meter)
-        if on_error == FAIL:
-            _refuse(dataset, [reason for reasons in checked.bad.values() for reason in reasons])
-        job = replace(job, dataset=replace(dataset, clips=checked.applied_to(dataset.clips)))
-        planned = job.plan_without(checked.bad)
-        layout = lay_out(planned)
-        identity = identity.completed(layout, {path: entry.sha256 for path, entry in checked.files.items()})
-        check_output(output, identity)
-        claim_output(output, identity)
-        remove_temporaries(output)
-        made = _make(job, layout, checked, workforce, meter)
+    remove_temporaries(output)
+    finished = _finished(output, {clip.clip_id for clip in job.dataset.clips})
+    checked = finished or _look(job, workforce, meter)
+    if on_error == FAIL:
+        _refuse(job.dataset, [reason for reasons in checked.bad.values() for reason in reasons])
+    job = replace(job, dataset=replace(job.dataset, clips=checked.applied_to(job.dataset.clips)))
+    planned = job.plan_without(checked.bad)
+    layout = lay_out(planned)
+    identity = identity.completed(layout, {path: entry.sha256 for path, entry in checked.files.items()})
+    check_output(output, identity)
+    claim_output(output, identity)
+    made = _make(job, layout, checked, workforce, meter)
     # Once more: workers of a killed build may have lived a little longer than it.
     remove_temporaries(output)
-    info = job.info(planned, layout, checked)
     manifest = output / MANIFEST_NAME
+    # A finished manifest stays as it is, to the byte: results name its checksum.
+    info = replace(job.info(planned, layout, checked), version=begun_by(output))
     if not (isinstance(checked, _Finished) and made.rendered == 0 and checked.would_be(info, made.files)):
         # What vouches for other files comes after them, and the manifest after everything.
         flush_folders(output)
         info = replace(info, checksums_sha256=write_checksums(output, made.files.values()))
         write_manifest(manifest, made.rows, info)
     remove_journal(output)
-    remember_data_root(output, roots.data)
+    remember_data_root(output, job.roots.data)
     survey = tuple(survey_lines(info.survey, info.dataset, brief=True))
     return BuildReport(
         manifest, len(made.rows), made.rendered, made.reused, info.skipped, info.notes, survey, info.muted
@@ -147,11 +169,12 @@ def build(
 
 @dataclass(frozen=True)
 class _Job:
-    """What is asked for."""
+    """What is asked for; `output` is the folder as the user names it."""
 
     dataset: DataSet
     recipe: Recipe
     seed: int
+    output: Path
     roots: Roots
     listing: Listing | None
     export: str | None
@@ -185,7 +208,7 @@ class _Job:
             },
             skipped=tuple(
                 replace(entry, clip_id=self.portable(entry.clip_id), reason=self.portable(entry.reason))
-                for entry in (*found, *undecoded, *planned.left_out)
+                for entry in (*found, *undecoded, *planned.skipped)
             ),
             notes=tuple(self.portable(note) for note in (*self.dataset.notes, *planned.notes)),
             release=self.dataset.release,

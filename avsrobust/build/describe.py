@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from avsrobust.build.layout import lay_out
 from avsrobust.build.plan import EVERY_CLIP, Plan
-from avsrobust.datasets.clips import SPLITS, DataSet
+from avsrobust.datasets.clips import DataSet
 from avsrobust.datasets.survey import Survey, survey_lines
+from avsrobust.vocabulary import SPLITS
 
 _WAV_HEADER = 44
 _NPY_HEADER = 128
@@ -34,7 +35,7 @@ class Summary:
     num_bytes: int
     notes: tuple[str, ...]
     findings: tuple[str, ...]
-    left_out: tuple[str, ...]
+    skipped: tuple[str, ...]
     contents: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
@@ -50,7 +51,7 @@ class Summary:
             *_listed("finding", self.findings),
             f"would make: {sum(self.rows.values())} rows ({rows})",
             f"would write: {self.num_sounds} sounds, {self.num_log_mels} log-mels, {_readable(self.num_bytes)}",
-            *_listed("left out", self.left_out),
+            *_listed("left out", self.skipped),
         ]
 
 
@@ -69,9 +70,9 @@ def describe(dataset: DataSet, plan: Plan, survey: Survey | None = None) -> Summ
         num_bytes=sounds + log_mels,
         notes=(*dataset.notes, *plan.notes),
         findings=tuple(str(finding) for finding in (*dataset.findings, *(survey.findings if survey else ()))),
-        left_out=tuple(
+        skipped=tuple(
             f"{'every clip' if entry.clip_id == EVERY_CLIP else entry.clip_id}, {entry.condition}: {entry.reason}"
-            for entry in plan.left_out
+            for entry in plan.skipped
         ),
         contents=tuple(survey_lines(survey.summary, dataset.name)) if survey else (),
     )

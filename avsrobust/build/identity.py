@@ -1,9 +1,10 @@
 """Which build lies in a folder: so that a build is continued by the same command and by no other.
 
 Conventions
-    ``build.json`` is the first file of a build and stays with it. It names data set, recipe, seed and version, the
-    fingerprint of the data (names and sizes of all files of the clips, before any is left out), and checksums of the sounds
-    and of the plan. Its bytes follow from these alone.
+    ``build.json`` is the first file of a build beside the marker, and stays with it. It names data set, recipe, seed and format,
+    the fingerprint of the data (names and sizes of all files of the clips, before any is left out), and checksums of the sounds
+    and of the plan. It also says which version of avsrobust began the build, which its manifest goes on saying: another
+    version of the same format continues the build and changes no byte of it. Its bytes follow from these alone.
 """
 
 from __future__ import annotations
@@ -19,18 +20,22 @@ from avsrobust import __version__
 from avsrobust.build.layout import Layout
 from avsrobust.conditions.recipe import Recipe
 from avsrobust.datasets.clips import Clip, DataSet
-from avsrobust.errors import AvsRobustError, ManifestError, OptionError
-from avsrobust.files import TEMPORARY_SUFFIX, require_writable, write_text
-from avsrobust.manifest import DATA_PREFIX, MANIFEST_NAME, Manifest, fingerprint, load_manifest
+from avsrobust.errors import ManifestError, OptionError
+from avsrobust.files import parse_json, read_regular, write_text
+from avsrobust.folders import foreign_entries
+from avsrobust.limits import TEXT_BYTES
+from avsrobust.manifest import BUILD_FORMAT, DATA_PREFIX, Manifest, fingerprint, load_manifest
 
+BUILD_KIND = "build"
 IDENTITY_NAME = "build.json"
+_VERSION = "begun_by"
 _ADVICE = "choose another --output, or delete that folder"
 # In the order in which a difference explains itself.
 _TITLES = {
     "dataset": "another data set",
     "seed": "another seed",
     "recipe": "another recipe",
-    "avsrobust": "another version of avsrobust",
+    "format": "another format",
     "splits": "other splits",
     "data": "other data (names or sizes of its files)",
     "sounds": "other data (contents of its sounds)",
@@ -52,7 +57,8 @@ class Identity:
                 "dataset": dataset.name,
                 "seed": seed,
                 "recipe": recipe.as_dict(),
-                "avsrobust": __version__,
+                "format": BUILD_FORMAT,
+                _VERSION: __version__,
                 "splits": sorted({clip.split for clip in dataset.clips}),
                 "data": fingerprint(dataset.root, _files(dataset.clips), named_by="the data set's tables"),
             }
@@ -75,24 +81,17 @@ class Identity:
 
 
 def check_output(output: Path, identity: Identity) -> None:
-    """Check that `output` can be written and holds nothing, or this very build as far as it is known. Leaves no trace.
+    """Check that `output`, a folder of ours, holds nothing, or this very build as far as it is known. Leaves no trace.
 
     Raises `OptionError` otherwise.
     """
-    try:
-        present = sorted(entry.name for entry in output.iterdir() if not entry.name.endswith(TEMPORARY_SUFFIX))
-    except FileNotFoundError:
-        require_writable(_nearest_folder(output))
-        return
-    except OSError as error:
-        raise OptionError(
-            f"--output {output}: cannot be used ({error.strerror or error}); expected a folder; choose another one"
-        ) from error
-    require_writable(output)
+    present = foreign_entries(output)
     if IDENTITY_NAME in present:
         _compare(output, identity)
-    elif {MANIFEST_NAME, "audio", "log_mel", "avsbench"} & set(present):
-        raise OptionError(f"--output {output}: holds files but no {IDENTITY_NAME} that says what they are; {_ADVICE}")
+    elif present:
+        raise OptionError(
+            f"--output {output}: holds {present[0]} but no {IDENTITY_NAME} that says what build that is of; {_ADVICE}"
+        )
 
 
 def claim_output(output: Path, identity: Identity) -> None:
@@ -100,6 +99,11 @@ def claim_output(output: Path, identity: Identity) -> None:
     path = output / IDENTITY_NAME
     if not path.is_file():
         write_text(path, identity.text())
+
+
+def begun_by(output: Path) -> str:
+    """Return the version of avsrobust that began the build in `output`."""
+    return str(_read(output).get(_VERSION, __version__))
 
 
 def finished_manifest(output: Path) -> Manifest | None:
@@ -111,23 +115,22 @@ def finished_manifest(output: Path) -> Manifest | None:
 
 
 def _compare(output: Path, identity: Identity) -> None:
-    try:
-        there = json.loads((output / IDENTITY_NAME).read_text(encoding="utf-8"))
-        known = [key for key in _TITLES if key in identity.content]
-        differing = [_TITLES[key] for key in known if there[key] != identity.content[key]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OptionError(f"--output {output}: its {IDENTITY_NAME} is damaged; {_ADVICE}") from error
+    there = _read(output)
+    differing = [_TITLES[key] for key in _TITLES if key in identity.content and there.get(key) != identity.content[key]]
     if differing:
         raise OptionError(
             f"--output {output}: holds a build of {differing[0]}; expected this one or nothing; {_ADVICE}"
         )
 
 
-def _nearest_folder(path: Path) -> Path:
-    for folder in path.absolute().parents:
-        if folder.exists():
-            return folder
-    raise AvsRobustError(f"--output {path}: has no parent folder that exists; choose another one")
+def _read(output: Path) -> dict[str, Any]:
+    try:
+        content = parse_json(read_regular(output / IDENTITY_NAME, TEXT_BYTES, OptionError))
+    except (OSError, ValueError) as error:
+        raise OptionError(f"--output {output}: its {IDENTITY_NAME} is damaged; {_ADVICE}") from error
+    if not isinstance(content, dict) or not content.keys() >= {"dataset", "seed", "recipe"}:
+        raise OptionError(f"--output {output}: its {IDENTITY_NAME} is damaged; {_ADVICE}")
+    return content
 
 
 def _files(clips: Iterable[Clip]) -> set[str]:

@@ -2,7 +2,7 @@
 
 Conventions
     A pure function: equal clips (in any order), recipe, seed and listing give an equal plan. Rows are sorted by split,
-    clip_id, condition, level, as in the manifest. What cannot be made is listed in `left_out`, never dropped in silence.
+    clip_id, condition, level, as in the manifest. What cannot be made is listed in `skipped`, never dropped in silence.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Plan:
     """Rows to make; what is left out, and why (`clip_id` is `EVERY_CLIP` where that holds for all); remarks."""
 
     rows: tuple[PlannedRow, ...]
-    left_out: tuple[Skipped, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -76,7 +76,7 @@ def plan(
     ordered = tuple(sorted(clips, key=lambda clip: (clip.split, clip.clip_id)))
     scene = Scene(ordered[0].dataset if ordered else "", ordered, seed, off_screen_obstacle, listing)
     rows: list[PlannedRow] = []
-    left_out: list[Skipped] = []
+    skipped: list[Skipped] = []
     notes: list[str] = []
     for entry in recipe.entries:
         if entry.condition.highest_seed is not None:
@@ -84,18 +84,18 @@ def plan(
         notes += entry.condition.notes
         obstacle = entry.condition.obstacle(scene)
         if obstacle is not None:
-            left_out.append(Skipped(EVERY_CLIP, entry.condition.name, obstacle))
+            skipped.append(Skipped(EVERY_CLIP, entry.condition.name, obstacle))
             continue
-        fallbacks = _plan_condition(entry, scene, rows, left_out)
+        fallbacks = _plan_condition(entry, scene, rows, skipped)
         if fallbacks:
             notes.append(_fallback_note(entry.condition, fallbacks))
     notes += _source_notes(ordered, rows)
     # A condition with several levels gives one reason for all of them.
-    unique = sorted(set(left_out), key=lambda entry: (entry.clip_id, entry.condition or "", entry.reason))
+    unique = sorted(set(skipped), key=lambda entry: (entry.clip_id, entry.condition or "", entry.reason))
     return Plan(tuple(sorted(rows, key=lambda row: row.key)), tuple(unique), tuple(notes))
 
 
-def _plan_condition(entry: Entry, scene: Scene, rows: list[PlannedRow], left_out: list[Skipped]) -> list[str]:
+def _plan_condition(entry: Entry, scene: Scene, rows: list[PlannedRow], skipped: list[Skipped]) -> list[str]:
     """Append the rows of one condition and what it leaves out; return the clips for which it fell back."""
     condition = entry.condition
     if not scene.clips:
@@ -107,7 +107,7 @@ def _plan_condition(entry: Entry, scene: Scene, rows: list[PlannedRow], left_out
             seed = row_seed(scene.seed, clip.dataset, clip.clip_id, condition.name, level)
             match choose(clip, seed, level):
                 case Unavailable(reason):
-                    left_out.append(Skipped(clip.clip_id, condition.name, reason))
+                    skipped.append(Skipped(clip.clip_id, condition.name, reason))
                 case Choice(sound, donor, fallback):
                     rows.append(
                         PlannedRow(clip, condition.name, condition.polarity, level, seed, sound, donor, entry.front_end)

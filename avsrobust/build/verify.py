@@ -62,7 +62,7 @@ class VerifyReport:
     rows: int
 
 
-def verify(manifest_path: Path | str, data_root: Path | None = None, *, quick: bool = False) -> VerifyReport:
+def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, quick: bool = False) -> VerifyReport:
     """Check every file and every row of a manifest.
 
     Checked are the bytes of all files (sounds, frames, masks, log-mel arrays, checksums, the manifest itself), the arrays' form,
@@ -139,14 +139,14 @@ def _check_completeness(manifest: Manifest) -> Iterator[str]:
     except AvsRobustError as error:
         yield f"{manifest.path}: {error}; build again"
         return
-    left_out = {(entry.clip_id, entry.condition) for entry in manifest.info.skipped}
+    skipped = {(entry.clip_id, entry.condition) for entry in manifest.info.skipped}
     present: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for row in manifest.rows:
         present[row.split, row.clip_id][row.condition] += 1
     for (split, clip_id), conditions in present.items():
         for entry in recipe.entries:
             name, levels = entry.condition.name, len(entry.condition.levels)
-            if {(clip_id, name), (EVERY_CLIP, name)} & left_out:
+            if {(clip_id, name), (EVERY_CLIP, name)} & skipped:
                 continue
             if conditions[name] != levels:
                 yield f"clip {split}/{clip_id}: found {conditions[name]} rows of {name}; expected {levels}; build again"

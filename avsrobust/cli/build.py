@@ -15,6 +15,7 @@ from avsrobust.cli.options import (
     build_name,
     data_root_option,
     given_data_root,
+    wait_option,
 )
 from avsrobust.cli.progress import note, print_result, progress_bar, warn
 
@@ -48,6 +49,7 @@ _MOST_SKIPPED = 20
 @click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler, for example tcp://10.0.0.1:8786.")
 @click.option("--on-error", default="fail", show_default=True, metavar="fail|skip", help="What to do with bad clips.")
 @click.option("--export", metavar="avsbench", help="Also write the trees that AVSBench-Robust's loaders read.")
+@wait_option
 def build(
     dataset_name: str,
     seed: int,
@@ -62,6 +64,7 @@ def build(
     scheduler: str | None,
     on_error: str,
     export: str | None,
+    wait: bool,
 ) -> int:
     """Make seeded silence, noise and off-screen variants of a data set, and their manifest."""
     from avsrobust.build.build import build as build_benchmark
@@ -86,6 +89,7 @@ def build(
             scheduler=scheduler,
             on_error=on_error,
             export=export,
+            wait=wait,
             progress=progress,
         )
     return _tell(report)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import RESULTS_ROOT, ROBUST_ROOT, build_name, data_root_option, key_values, torch_device
+from avsrobust.cli.options import (
+    RESULTS_ROOT,
+    ROBUST_ROOT,
+    build_name,
+    data_root_option,
+    key_values,
+    torch_device,
+    wait_option,
+)
 from avsrobust.cli.progress import note, print_result, progress_bar, warn
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
 
@@ -49,7 +56,14 @@ _MOST_FAILURES = 20
 @click.option("--save-masks", is_flag=True, help="Also keep the masks, as COCO RLE in parquet.")
 @click.option("--no-check", is_flag=True, help="Do not first run a few clips twice to find models that keep state.")
 @click.option("--name", help="What tables call the model [default: the adapter's name].")
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Root of the results: they lie in DIR/<model>/<build> [default: results].",
+)
+@click.option("--replace", is_flag=True, help="Let results of another model in the same folder give way to these.")
+@wait_option
 def evaluate(
     adapters: tuple[str, ...],
     dataset: str | None,
@@ -65,8 +79,13 @@ def evaluate(
     no_check: bool,
     name: str | None,
     output: Path | None,
+    replace: bool,
+    wait: bool,
 ) -> int:
-    """Run models over builds; store what every score needs."""
+    """Run models over builds; store what every score needs.
+
+    The same model again adds what is missing (splits, conditions, masks, clips that failed) and keeps the rest.
+    """
     from avsrobust.adapters.lookup import find_adapter, load_adapter
     from avsrobust.evaluation.runner import evaluate as run_evaluation
 
@@ -82,13 +101,12 @@ def evaluate(
     place = torch_device(device)
     for manifest in builds:
         _check_selection(manifest, splits, conditions)
-    several = len(builds) * len(specs) > 1
+    models = {spec: model_name(spec) if name is None else name for spec in specs}
+    folders = _folders(output or RESULTS_ROOT, models, builds)
     complete = True
-    for spec in specs:
-        model = name or model_name(spec)
+    for spec, model in models.items():
         adapter = load_adapter(spec, checkpoint=checkpoint, device=place, options=options)
-        for manifest in builds:
-            folder = _results_folder(output, model, manifest, several)
+        for manifest, folder in zip(builds, folders[spec], strict=True):
             with progress_bar(f"{model} on {manifest.info.dataset}") as progress:
                 report = run_evaluation(
                     manifest,
@@ -105,6 +123,8 @@ def evaluate(
                     checkpoint=checkpoint,
                     options=options,
                     check=not no_check,
+                    replace=replace,
+                    wait=wait,
                     progress=progress,
                 )
             complete &= _tell(report)
@@ -153,14 +173,33 @@ def _check_selection(manifest: Manifest, splits: Sequence[str], conditions: Sequ
                 )
 
 
-def _results_folder(output: Path | None, model: str, manifest: Manifest, several: bool) -> Path:
-    recipe = str(manifest.info.recipe.get("name", "standard"))
-    below = Path(re.sub(r"[^\w.+-]", "_", model)) / build_name(
-        manifest.info.dataset, manifest.info.seed, recipe, manifest.info.release
-    )
-    if output is None:
-        return RESULTS_ROOT / below
-    return output / below if several else output
+def _folders(root: Path, models: Mapping[str, str], builds: Sequence[Manifest]) -> dict[str, list[Path]]:
+    """Return the results folder of each adapter's spec on each build: ``ROOT/<model>/<build>``.
+
+    Raises `OptionError` where two of them are one folder, or one holds what is not ours, before anything is run.
+    """
+    from avsrobust.folders import ensure_own, folder_name, same_folder
+    from avsrobust.results import RESULTS_KIND
+
+    taken: dict[str, str] = {}
+    folders: dict[str, list[Path]] = {}
+    for spec, model in models.items():
+        if not model.strip() or not model.isprintable():
+            raise OptionError(f"--name {model!r}: expected a name of printable characters")
+        folders[spec] = []
+        for manifest in builds:
+            info = manifest.info
+            build = build_name(info.dataset, info.seed, str(info.recipe.get("name", "standard")), info.release)
+            folder = root / folder_name(model) / folder_name(build)
+            found = f"--adapter {spec} on {manifest.path}"
+            if (other := taken.setdefault(same_folder(folder), found)) != found:
+                raise OptionError(
+                    f"{found}: its results would lie in {folder}, as those of {other} do; expected a folder for each; evaluate "
+                    "them one at a time, with a --name (models) or an --output (builds) of its own"
+                )
+            ensure_own(folder, RESULTS_KIND)
+            folders[spec].append(folder)
+    return folders
 
 
 def _tell(report: EvaluationReport) -> bool:

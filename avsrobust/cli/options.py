@@ -20,14 +20,16 @@ RESULTS_ROOT = Path("results")
 DEFAULT_DATA_ROOT = Path("data")
 DEFAULT_SEED = 42
 DEFAULT_RECIPE = "standard"
-# As `report.tasks.TASKS`, which takes long to import.
-TASKS = ("semantic", "binary")
 
 data_root_option = click.option(
     "--data-root",
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Folder the data sets lie in [default: $AVSROBUST_DATA, else 'data'].",
+)
+
+wait_option = click.option(
+    "--wait", is_flag=True, help="Where another process works in the same folder, wait until it is done."
 )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import build_name, data_root_option, torch_device
+from avsrobust.cli.options import build_name, data_root_option, torch_device, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar
 
 CLASSES_ROOT = Path("classes")
@@ -49,6 +49,7 @@ _MOST_NAMES = 8
 )
 @click.option("--seed", type=int, help="Seed of k-means [default: 42].")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the encoder runs.")
+@wait_option
 def pretransform(
     manifest: Path,
     data_root: Path | None,
@@ -64,6 +65,7 @@ def pretransform(
     fit_splits: tuple[str, ...],
     seed: int | None,
     device: str,
+    wait: bool,
 ) -> int:
     """Write class files for every row of a manifest, from its sound.
 
@@ -94,7 +96,7 @@ def pretransform(
         output = CLASSES_ROOT / f"{name}-{encoder}"
     with progress_bar(f"pretransform {build.info.dataset}") as progress:
         report = write_class_files(
-            build, output, choices, data_root=data_root, device=torch_device(device), progress=progress
+            build, output, choices, data_root=data_root, device=torch_device(device), wait=wait, progress=progress
         )
     layout = report.layout
     note(
@@ -103,10 +105,10 @@ def pretransform(
         if layout.class_map
         else f"{report.files} class files of {report.sounds} sounds; queries 0 to {layout.highest_query} are clusters"
     )
-    if report.left_out:
-        names = ", ".join(report.left_out[:_MOST_NAMES]) + (", .." if len(report.left_out) > _MOST_NAMES else "")
+    if report.skipped:
+        names = ", ".join(report.skipped[:_MOST_NAMES]) + (", .." if len(report.skipped) > _MOST_NAMES else "")
         note(
-            f"{len(report.left_out)} classes, the rarest, found no query: {names}; fewer --clusters or a --class-map make room"
+            f"{len(report.skipped)} classes, the rarest, found no query: {names}; fewer --clusters or a --class-map make room"
         )
     print_result(report.folder)
     return 0

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import TASKS
 from avsrobust.cli.progress import print_result, warn
+from avsrobust.vocabulary import TASKS
 
 BY = ("category",)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from avsrobust.cli.options import wait_option
 from avsrobust.cli.progress import print_result, progress_bar
 
 
@@ -14,12 +15,13 @@ from avsrobust.cli.progress import print_result, progress_bar
 @click.option("--dataset", required=True, metavar="s4|ms3|avss", help="Whose layout to write.")
 @click.option("--clips", default=60, show_default=True, type=click.IntRange(min=1), help="Number of clips.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of everything drawn.")
-def toy(out: Path, dataset: str, clips: int, seed: int) -> int:
+@wait_option
+def toy(out: Path, dataset: str, clips: int, seed: int, wait: bool) -> int:
     """Write a procedural data set to the folder OUT, in AVSBench's own layout."""
     from avsrobust.datasets.read import canonical_name
     from avsrobust.toy.write import write_toy
 
     with progress_bar(f"toy {dataset}") as progress:
-        write_toy(out, canonical_name(dataset), clips=clips, seed=seed, progress=progress)
+        write_toy(out, canonical_name(dataset), clips=clips, seed=seed, wait=wait, progress=progress)
     print_result(out)
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import ROBUST_ROOT, data_root_option
+from avsrobust.cli.options import ROBUST_ROOT, data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar
 from avsrobust.errors import OptionError
 
@@ -40,6 +40,7 @@ from avsrobust.errors import OptionError
 @click.option(
     "--vggish", type=click.Path(path_type=Path), metavar="FILE", help="VGGish's weights, for models that need them."
 )
+@wait_option
 def train(
     recipe: str,
     manifests: tuple[Path, ...],
@@ -51,6 +52,7 @@ def train(
     checkpoint_every: int | None,
     workers: int,
     vggish: Path | None,
+    wait: bool,
 ) -> int:
     """Train a model; the same command goes on where it was stopped.
 
@@ -78,6 +80,7 @@ def train(
         workers=workers,
         checkpoint_every=checkpoint_every,
         vggish=vggish,
+        wait=wait,
     )
     with progress_bar(f"train {chosen.name}") as progress:
         report = run_training(chosen, sources, options, where=recipe, progress=progress, tell=tell)

@@ -23,6 +23,6 @@ def verify(manifest: Path, data_root: Path | None, quick: bool) -> int:
     for problem in report.problems:
         print_result(problem)
     verdict = f"{len(report.problems)} problems" if report.problems else "all in order"
-    left_out = "; bytes of sounds, pictures and log-mels were not compared (--quick)" if quick else ""
-    print_result(f"{manifest}: {report.rows} rows, {verdict}{left_out}")
+    skipped = "; bytes of sounds, pictures and log-mels were not compared (--quick)" if quick else ""
+    print_result(f"{manifest}: {report.rows} rows, {verdict}{skipped}")
     return STATUS_INCOMPLETE if report.problems else 0

@@ -37,7 +37,7 @@ from avsrobust.conditions.seeds import candidate_hashes, rendezvous
 from avsrobust.conditions.sounds import sound_of
 from avsrobust.datasets.clips import Clip
 from avsrobust.datasets.taxonomy import LEAST_SUITABLE
-from avsrobust.manifest import NEGATIVE
+from avsrobust.vocabulary import NEGATIVE
 
 Key = TypeVar("Key")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from avsrobust.datasets.clips import SEMANTIC_RELEASE, Finding
+from avsrobust.datasets.clips import Finding
 from avsrobust.datasets.entries import Draft, Entry, Listing, accept, printable
 from avsrobust.datasets.overlap import source_of_part, train_overlap
 from avsrobust.datasets.slips import Reading, read_labels, reading_notes
@@ -22,6 +22,7 @@ from avsrobust.datasets.taxonomy import AVSS_CLASSES, broad_kinds
 from avsrobust.datasets.trees import SEMANTIC, Survey, Tree, is_folder, join
 from avsrobust.errors import DataSetError, did_you_mean
 from avsrobust.textfiles import read_json
+from avsrobust.vocabulary import SEMANTIC_RELEASE
 
 LABEL_INDEX = "label2idx.json"
 FRAMES_OF = {"v1s": 5, "v1m": 5, "v2": 10}

@@ -13,12 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-DATASETS = ("s4", "ms3", "avss")
-# AVSBench-object, and AVSBench-semantic, which holds S4 and MS3 too (rows v1s, v1m), with other masks.
-RELEASES = OBJECT_RELEASE, SEMANTIC_RELEASE = ("object", "semantic")
-SPLITS = ("train", "val", "test")
-ALIASES = {"v1s": "s4", "v1m": "ms3", "v2": "avss"}
-
 
 @dataclass(frozen=True)
 class SoundHeader:

@@ -27,9 +27,7 @@ from avsrobust.datasets.mask_values import MaskValues, level_list, level_set, me
 from avsrobust.datasets.masks import class_mask
 from avsrobust.datasets.pictures import check_structure, decode_content, read_content
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
-from avsrobust.errors import AudioError, AvsRobustError
-from avsrobust.files import read_regular
-from avsrobust.limits import SOUND_BYTES, Limit
+from avsrobust.errors import AvsRobustError
 from avsrobust.manifest import DATA_PREFIX
 
 # Below this the log-mel of VGGish, which adds 0.01 to every magnitude, hardly differs from that of silence; it is three steps of
@@ -45,7 +43,6 @@ CLIPPED, LONGER, SHORTER, STREAMED = "clipped", "longer than the clip", "shorter
 MUTED_KINDS = (SILENT, NEARLY_SILENT, CONSTANT)
 SOUND_KINDS = (*MUTED_KINDS, CLIPPED, LONGER, SHORTER, STREAMED)
 
-_SOUND_FILE_BYTES = Limit(SOUND_BYTES.value + (1 << 20), SOUND_BYTES.unit, SOUND_BYTES.reason)
 _CLASSES_SHOWN = 5
 # Every so many-th sample is enough to see that a sound is loud.
 _THINNED = 32
@@ -126,13 +123,13 @@ class _Look:
         return values
 
     def at_sound(self, relative: str) -> None:
-        from avsrobust.audio.io import stored_sound
+        from avsrobust.audio import io
 
         path = self._root / relative
-        content = self._read(relative, lambda path: read_regular(path, _SOUND_FILE_BYTES, AudioError))
+        content = self._read(relative, io.read_content)
         if content is None:
             return
-        found = self._try(relative, lambda: stored_sound(path, content))
+        found = self._try(relative, lambda: io.stored_sound(path, content))
         if found is not None:
             header, samples = found
             lasting = samples[: math.ceil(self._clip.num_frames * header.sample_rate)]
@@ -158,9 +155,6 @@ class _Look:
             return call()
         except AvsRobustError as error:
             self.findings.append(as_finding(self._root, relative, error, self._clip.clip_id))
-        except OSError as error:
-            found = f"a file that cannot be read ({error.strerror or error})"
-            self.findings.append(Finding(relative, found, "a file that can be read", self._clip.clip_id))
         return None
 
 

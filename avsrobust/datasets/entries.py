@@ -14,12 +14,13 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from avsrobust.datasets.clips import SPLITS, Finding
+from avsrobust.datasets.clips import Finding
 from avsrobust.datasets.slips import contradictions
 from avsrobust.datasets.tables import Table, TableRow
 from avsrobust.datasets.taxonomy import kinds_of_style, unknown_categories
 from avsrobust.errors import did_you_mean
 from avsrobust.files import is_safe_relative
+from avsrobust.vocabulary import SPLITS
 
 # File systems take no more bytes in one part of a path; endings come to it.
 _LONGEST_NAME = 240

@@ -14,7 +14,6 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from avsrobust.datasets import avss
-from avsrobust.datasets.clips import OBJECT_RELEASE, SEMANTIC_RELEASE
 from avsrobust.datasets.entries import Draft, Entry, Listing, accept
 from avsrobust.datasets.ms3_labels import find_labels
 from avsrobust.datasets.objects import name_column, require_folders
@@ -24,6 +23,7 @@ from avsrobust.datasets.slips import Reading
 from avsrobust.datasets.tables import read_table
 from avsrobust.datasets.taxonomy import broad_kinds
 from avsrobust.datasets.trees import MULTI, Survey, Tree, join
+from avsrobust.vocabulary import OBJECT_RELEASE, SEMANTIC_RELEASE
 
 NUM_FRAMES = 5
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from avsrobust.caveats import OVERLAP, overlap_caveat, release_caveat
 from avsrobust.datasets import avss, ms3, s4
 from avsrobust.datasets.checks import Checked, check_entries
-from avsrobust.datasets.clips import ALIASES, DATASETS, SPLITS, Clip, DataSet
+from avsrobust.datasets.clips import Clip, DataSet
 from avsrobust.datasets.entries import Listing
 from avsrobust.datasets.releases import check_release
 from avsrobust.datasets.trees import Survey, survey
 from avsrobust.errors import DataSetError, OptionError, did_you_mean
+from avsrobust.vocabulary import ALIASES, DATASETS, SPLITS
 
 _READERS: Mapping[str, Callable[[Survey, Collection[str], str | None], Listing]] = {
     "s4": s4.list_clips,
@@ -47,7 +48,7 @@ def canonical_name(name: str) -> str:
 
 def read_dataset(
     name: str,
-    data_root: Path,
+    data_root: Path | str,
     *,
     splits: Sequence[str] | None = None,
     release: str | None = None,
@@ -60,7 +61,7 @@ def read_dataset(
     Raises `OptionError` for an unknown data set or release, and `DataSetError` for a root that is no folder, a tree of another
     kind, a table that cannot be read or lacks a column, an unknown split, and a split without clips.
     """
-    name = canonical_name(name)
+    name, data_root = canonical_name(name), Path(data_root)
     _require_known(splits)
     check_release(name, release)
     listing = _READERS[name](survey(data_root), SPLITS if splits is None else splits, release)

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from avsrobust.datasets.clips import OBJECT_RELEASE, RELEASES, SEMANTIC_RELEASE
 from avsrobust.datasets.entries import Listing
 from avsrobust.datasets.trees import MULTI, SEMANTIC, SINGLE, Survey, Tree, TreeKind
 from avsrobust.errors import OptionError, did_you_mean
+from avsrobust.vocabulary import OBJECT_RELEASE, RELEASES, SEMANTIC_RELEASE
 
 _KINDS: Mapping[str, TreeKind] = {"s4": SINGLE, "ms3": MULTI}
 _LOOKED_FOR = {

@@ -13,7 +13,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 from avsrobust.datasets import avss
-from avsrobust.datasets.clips import OBJECT_RELEASE, SEMANTIC_RELEASE
 from avsrobust.datasets.entries import Draft, Entry, Listing, accept
 from avsrobust.datasets.objects import name_column, require_folders
 from avsrobust.datasets.overlap import source_of_cut, train_overlap
@@ -21,6 +20,7 @@ from avsrobust.datasets.releases import choose_release
 from avsrobust.datasets.tables import read_table
 from avsrobust.datasets.taxonomy import broad_kinds
 from avsrobust.datasets.trees import SINGLE, Survey, Tree, join
+from avsrobust.vocabulary import OBJECT_RELEASE, SEMANTIC_RELEASE
 
 NUM_FRAMES = 5
 

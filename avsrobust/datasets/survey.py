@@ -36,11 +36,11 @@ from avsrobust.datasets.mask_values import (
     may_ignore,
     rule_of,
 )
+from avsrobust.vocabulary import CLASS_DATASET
 
 MOST_NAMED = 20
 _NAMED_IN_LINE = 3
 _VALUES_IN_LINE = 8
-_CLASS_DATASET = "avss"
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _mask_line(name: str, folder: Mapping[str, Any], dataset: str) -> str:
     parts = [f"masks in {name}: {folder['masks']:,}, values {_ranges(folder['values'])}"]
     if folder["only_0"]:
         parts.append(f"{folder['only_0']:,} empty")
-    if dataset != _CLASS_DATASET:
+    if dataset != CLASS_DATASET:
         ones, whites = folder["only_0_and_1"], folder["only_0_and_255"]
         if ones and whites:
             parts.append(

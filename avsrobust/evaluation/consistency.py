@@ -30,7 +30,7 @@ from avsrobust.evaluation.outputs import is_classes
 from avsrobust.evaluation.samples import ClipRows
 from avsrobust.evaluation.scoring import Scorer
 from avsrobust.evaluation.sound import SoundReader
-from avsrobust.metrics.classes import BACKGROUND
+from avsrobust.vocabulary import BACKGROUND
 
 MOST_CLIPS = 2
 TOLERANCE = 1e-3
@@ -178,13 +178,14 @@ class _Comparison:
     def _repeat(self, batch: Sequence[LoadedClip], position: int, *, seeded: bool) -> float:
         """Return by how much the masks of one row differ between runs that follow each other."""
         answers: list[_Answer] = []
-        for _ in range(2):
+        # The first one follows calls on other rows.
+        for _ in range(3):
             if seeded:
                 _seed()
             answer: dict[_Key, _Answer] = {}
             self._scorer.run(batch, [position], _keep(answer, 0))
             answers += answer.values()
-        return answers[0].difference(answers[1])
+        return answers[1].difference(answers[2])
 
 
 def training_layer(adapter: object) -> str:
@@ -260,7 +261,8 @@ def _seed() -> None:
 def _generators_kept() -> Iterator[None]:
     """Put the states of the global generators back at the end."""
     cpu, legacy, python = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = torch.cuda.get_rng_state_all() if on_gpu else []
     try:
         yield
     finally:

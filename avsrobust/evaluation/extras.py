@@ -8,7 +8,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from avsrobust.errors import AdapterOutputError
-from avsrobust.evaluation.stored_masks import ClipKey
-from avsrobust.files import atomic_path
+from avsrobust.errors import AdapterOutputError, ResultsError
+from avsrobust.evaluation.merging import RowKey, row_key
 from avsrobust.manifest import Row
+from avsrobust.parquet import Kind, write_parquet
+from avsrobust.results import EVALUATION_KEY, require_vouched
+from avsrobust.score_checks import require_filled
 
-EXTRAS_NAME = "extras.parquet"
+_KIND = Kind(ResultsError, "further values, as 'avsrobust evaluate' writes them", "evaluate")
 _ORDER = ("split", "clip_id", "condition", "level", "frame", "name")
 _SCHEMA = pa.schema(
     [
@@ -82,41 +83,51 @@ def extras_entries(row: Row, values: Values) -> list[dict[str, Any]]:
     ]
 
 
-def write_extras(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Write entries to the parquet file `path`, atomically."""
-    _write(path, pa.Table.from_pylist(list(entries), schema=_SCHEMA))
+def write_extras(path: Path, entries: Sequence[Mapping[str, Any]], evaluation: str = "") -> None:
+    """Write entries to the parquet file `path`, atomically; `evaluation` is the checksum of model and manifest."""
+    _write(path, pa.Table.from_pylist(list(entries), schema=_SCHEMA), evaluation)
 
 
-def merge_extras(path: Path, sources: Iterable[Path], clips: Iterable[ClipKey]) -> list[str]:
-    """Write the extras of `clips`, (split, clip_id), found in `sources`, to `path`; return their names.
+def merge_extras(path: Path, sources: Iterable[Path], rows: Collection[RowKey], evaluation: str = "") -> list[str]:
+    """Write the extras of `rows` found in `sources` to `path`; return their names.
 
-    Where several sources hold a clip, the first one counts. Where there is none, there is no file.
+    Where several sources hold a row, the first one counts. Where there is none, there is no file. Raises `ResultsError` for a
+    damaged source.
     """
-    wanted = set(clips)
+    wanted = set(rows)
     tables: list[pa.Table] = []
     for source in sources:
-        table = pq.read_table(source, schema=_SCHEMA)
-        keys = list(zip(table["split"].to_pylist(), table["clip_id"].to_pylist(), strict=True))
+        table = _read(source)
+        keys = _keys(table)
         tables.append(table.filter(pa.array([key in wanted for key in keys], pa.bool_())))
         wanted -= set(keys)
     whole = pa.concat_tables(tables) if tables else _SCHEMA.empty_table()
     if whole.num_rows:
-        _write(path, whole)
-    else:
-        path.unlink(missing_ok=True)
+        _write(path, whole, evaluation)
     return sorted(pc.unique(whole["name"]).to_pylist())
 
 
-def clips_with_extras(path: Path) -> set[ClipKey]:
-    """Return the clips, (split, clip_id), that the file holds; none where it is missing or damaged."""
-    try:
-        table = pq.read_table(path, columns=["split", "clip_id"])
-    except (OSError, pa.ArrowException):
-        return set()
-    return set(zip(table["split"].to_pylist(), table["clip_id"].to_pylist(), strict=True))
+def rows_of_extras(path: Path) -> set[RowKey]:
+    """Return the rows that the file holds values of. Raises `ResultsError` where it is missing or damaged."""
+    return set(_keys(_read(path)))
 
 
-def _write(path: Path, table: pa.Table) -> None:
+def _keys(table: pa.Table) -> list[RowKey]:
+    columns = (table[name].to_pylist() for name in ("split", "clip_id", "condition", "level"))
+    return [row_key(*entry) for entry in zip(*columns, strict=True)]
+
+
+def _read(path: Path) -> pa.Table:
+    require_vouched(path, ResultsError)
+    table = _KIND.read(path)
+    _KIND.require_types(path, table.schema, _SCHEMA)
+    require_filled(path, table, _SCHEMA)
+    table = table.select(_SCHEMA.names).cast(_SCHEMA)
+    if not pc.all(pc.is_finite(table["value"])).as_py() and table.num_rows:
+        raise ResultsError(f"{path}: has values that are not finite; expected numbers; evaluate again")
+    return table
+
+
+def _write(path: Path, table: pa.Table, evaluation: str) -> None:
     ordered = table.sort_by([(name, "ascending") for name in _ORDER])
-    with atomic_path(path) as temporary:
-        pq.write_table(ordered, temporary, compression="zstd")
+    write_parquet(path, ordered.replace_schema_metadata({EVALUATION_KEY: evaluation} if evaluation else None))

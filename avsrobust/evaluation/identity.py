@@ -1,88 +1,125 @@
-"""What makes two evaluations the same, so that finished work is reused and never mistaken for another model's.
+"""Which model a results folder belongs to, and on which build: so that it is added to by the same one and by no other.
 
 Conventions
-    Identity is a JSON object of checksums and names: manifest and the rows chosen from it, the adapter's class, its source
-    file, the checkpoint, the options with whatever files they name, the weights and plain settings of the adapter in memory,
-    the kind of device, and whether masks are kept. Batch size is no part of it: scores do not depend on it.
-    Two evaluations are the same where these objects are equal. Where in doubt (an adapter with a setting that changes from
-    run to run) they differ, and the work is done again.
+    Identity is a JSON object of checksums and names: the model's name, the manifest, the adapter's class and source, the
+    checkpoint, the options with whatever files they name, and the format of results. Splits, conditions, masks and batch size
+    are no part of it, nor is the device; but weights and plain settings that the adapter holds in memory are, for each kind
+    of device by itself, since an adapter may choose its precision by the device.
+    Two evaluations are of one model where `differences` finds none. Where in doubt (an adapter with a setting that changes from
+    run to run) they differ, and the user is told in what.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from avsrobust import __version__
-from avsrobust.errors import AdapterError
+from avsrobust.errors import AdapterError, OptionError
+from avsrobust.evaluation.sources import source_sha256
 from avsrobust.files import sha256_of_file
-from avsrobust.manifest import Manifest, Row
+from avsrobust.folders import read_marker
+from avsrobust.manifest import Manifest
+from avsrobust.results import RESULTS_KIND, SCORES_FORMAT
 
 _SETTINGS = (str, int, float, bool, Path, type(None))
 _CACHES = frozenset({"__pycache__", ".git"})
+_STATES = "states"
+_LONGEST_VALUE = 60
+_TITLES = {
+    "format": "format of results",
+    "model": "name",
+    "manifest_sha256": "manifest",
+    "class": "adapter class",
+    "source_sha256": "adapter's source",
+    "checkpoint_sha256": "checkpoint",
+}
 
 
 def evaluation_identity(
     manifest: Manifest,
-    rows: Iterable[Row],
     adapter: object,
     *,
-    spec: str,
+    name: str,
     checkpoint: Path | None,
     options: Mapping[str, str],
     device: torch.device,
-    save_masks: bool,
     output: Path,
 ) -> dict[str, Any]:
-    """Return the identity of an evaluation (see the module's conventions).
+    """Return the identity of a model on a build (see the module's conventions).
 
-    `output`, the results folder, is left out where an option names a folder around it. Raises `AdapterError` where the
-    checkpoint cannot be read.
+    `output`, the results folder, is left out where an option names a folder around it, as are all folders of results.
+    Raises `AdapterError` where the checkpoint cannot be read.
     """
+    source = source_sha256(adapter)
+    kind = type(adapter)
     return {
-        "version": __version__,
+        "format": SCORES_FORMAT,
+        "model": name,
         "manifest_sha256": sha256_of_file(manifest.path),
-        "rows_sha256": _digest(sorted(repr(row.key) for row in rows)),
-        "adapter": spec,
-        "adapter_class": f"{type(adapter).__module__}.{type(adapter).__qualname__}",
-        "adapter_file_sha256": source_sha256(adapter),
-        "adapter_state_sha256": state_sha256(adapter),
+        "class": kind.__qualname__ if source is not None else f"{kind.__module__}.{kind.__qualname__}",
+        "source_sha256": source,
         "checkpoint_sha256": None if checkpoint is None else checkpoint_sha256(checkpoint),
         "options": dict(sorted(options.items())),
-        "option_files": {name: _contents(value, output) for name, value in sorted(options.items())},
-        "device": device.type,
-        "save_masks": save_masks,
+        "option_files": {option: _contents(value, output) for option, value in sorted(options.items())},
+        _STATES: {device.type: state_of(adapter)},
     }
 
 
-def source_file(adapter: object) -> Path | None:
-    """Return the file that defines the adapter's class, or None where there is none (a notebook)."""
-    try:
-        return Path(inspect.getfile(type(adapter)))
-    except (TypeError, OSError):
-        return None
+def evaluation_id(identity: Mapping[str, Any]) -> str:
+    """Return the checksum of an identity without what depends on the device: what the files of one folder share."""
+    shared = {key: value for key, value in identity.items() if key != _STATES}
+    return _sha256(json.dumps(shared, sort_keys=True))
 
 
-def source_sha256(adapter: object) -> str | None:
-    """Return the checksum of the file that defines the adapter's class, or None where there is none."""
-    path = source_file(adapter)
-    return sha256_of_file(path) if path is not None and path.is_file() else None
+def differences(there: object, here: Mapping[str, Any]) -> list[str]:
+    """Return in what a stored identity differs from another, in words; an empty list where both are of one model.
+
+    Of the states in memory, those on kinds of device that both know are compared.
+    """
+    if not isinstance(there, Mapping):
+        return ["identity (its own is damaged)"]
+    found = [
+        f"{title} ({_short(there.get(key))} there, {_short(here[key])} here)"
+        for key, title in _TITLES.items()
+        if there.get(key) != here[key]
+    ]
+    found += _different("option", _mapping(there, "options"), here["options"])
+    same_value = {key for key, value in here["options"].items() if _mapping(there, "options").get(key) == value}
+    files = _mapping(there, "option_files")
+    found += [f"files of option {key}" for key in sorted(same_value) if files.get(key) != here["option_files"][key]]
+    states = _mapping(there, _STATES)
+    for device, state in here[_STATES].items():
+        if device in states:
+            known = _mapping(states, device)
+            if known.get("weights_sha256") != state["weights_sha256"]:
+                found.append("weights in memory")
+            settings = _mapping(known, "settings")
+            names = sorted(settings.keys() | state["settings"].keys())
+            found += [
+                f"setting {name} in memory" for name in names if settings.get(name) != state["settings"].get(name)
+            ]
+    return found
+
+
+def with_states(there: object, here: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of one model that two evaluations know, with the states of both."""
+    known = _mapping(there, _STATES) if isinstance(there, Mapping) else {}
+    return {**here, _STATES: {**known, **here[_STATES]}}
 
 
 def checkpoint_sha256(checkpoint: Path) -> str:
     """Return the checksum of a checkpoint, a file or a folder of files. Raises `AdapterError` where it is not there."""
-    if checkpoint.is_dir():
-        files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
-        return _digest(f"{path.relative_to(checkpoint)}\t{sha256_of_file(path)}" for path in files)
     try:
+        if checkpoint.is_dir():
+            files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
+            return _digest(f"{path.relative_to(checkpoint)}\t{sha256_of_file(path)}" for path in files)
         return sha256_of_file(checkpoint)
     except OSError as error:
         raise AdapterError(
@@ -90,17 +127,23 @@ def checkpoint_sha256(checkpoint: Path) -> str:
         ) from error
 
 
-def state_sha256(adapter: object) -> str:
-    """Return a checksum of what an adapter holds in memory: weights of its modules, tensors, and plain settings."""
-    entries: list[str] = []
+def state_of(adapter: object) -> dict[str, Any]:
+    """Return what an adapter holds in memory: one checksum of its weights and tensors, and one of each plain setting."""
+    weights: list[str] = []
+    settings: dict[str, str] = {}
     for name, value in sorted(_attributes(adapter).items()):
         if isinstance(value, nn.Module):
-            entries += [f"{name}.{key}\t{_tensor_sha256(tensor)}" for key, tensor in sorted(_tensors(value))]
+            weights += [f"{name}.{key}\t{_tensor_sha256(tensor)}" for key, tensor in sorted(_tensors(value))]
         elif isinstance(value, Tensor):
-            entries.append(f"{name}\t{_tensor_sha256(value)}")
+            weights.append(f"{name}\t{_tensor_sha256(value)}")
         elif isinstance(value, _SETTINGS):
-            entries.append(f"{name}\t{value!r}")
-    return _digest(entries)
+            settings[name] = _sha256(repr(value))
+    return {"weights_sha256": _digest(weights), "settings": settings}
+
+
+def state_sha256(adapter: object) -> str:
+    """Return a checksum of what an adapter holds in memory (`state_of`)."""
+    return _sha256(json.dumps(state_of(adapter), sort_keys=True))
 
 
 def _attributes(adapter: object) -> dict[str, Any]:
@@ -133,25 +176,57 @@ def _contents(value: str, output: Path) -> list[str]:
             return [_folder_listing(Path(value), output.resolve())]
         words = [value, *value.split()]
         return [sha256_of_file(Path(word)) for word in dict.fromkeys(words) if Path(word).is_file()]
-    except OSError:
+    except (OSError, ValueError):
         return []
 
 
 def _folder_listing(folder: Path, output: Path) -> str:
     """Return a checksum of the names, sizes and times below a folder: it may hold a hundred thousand masks."""
+    folder = folder.resolve()
     entries: list[str] = []
-    for parent, folders, files in os.walk(folder.resolve()):
-        folders[:] = sorted(name for name in folders if name not in _CACHES and Path(parent, name) != output)
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if _counts(Path(parent, name), output))
         for name in sorted(files):
             status = Path(parent, name).lstat()
-            entries.append(f"{parent}/{name}\t{status.st_size}\t{status.st_mtime_ns}")
+            place = Path(parent, name).relative_to(folder).as_posix()
+            entries.append(f"{place}\t{status.st_size}\t{status.st_mtime_ns}")
     return _digest(entries)
 
 
+def _counts(folder: Path, output: Path) -> bool:
+    """Tell whether a folder below one that an option names belongs to the model, and not to what is made with it."""
+    if folder.name in _CACHES or folder == output:
+        return False
+    try:
+        marker = read_marker(folder)
+    except OptionError:
+        return True
+    return marker is None or marker[0] != RESULTS_KIND
+
+
+def _different(title: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    for key in sorted(there.keys() | here.keys()):
+        if there.get(key) != here.get(key):
+            yield f"{title} {key} ({_short(there.get(key))} there, {_short(here.get(key))} here)"
+
+
+def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = content.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "none"
+    text = str(value)
+    if len(text) == 64 and text.isalnum():
+        return f"{text[:12]}.."
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}.."
+
+
 def _digest(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return _sha256("\n".join(lines))
 
 
-def identity_sha256(identity: Mapping[str, Any]) -> str:
-    """Return the checksum of an identity."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

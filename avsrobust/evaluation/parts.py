@@ -3,15 +3,14 @@
 Conventions
     ``<output>/parts/`` holds ``identity.json`` and, per `CLIPS_PER_PART` finished clips, ``<number>.scores.parquet`` and,
     where there are any, ``<number>.masks.parquet`` and ``<number>.extras.parquet``, written before the scores, which commit
-    the part.
-    Parts are caches: those of another evaluation are discarded. They are removed when the evaluation is finished.
+    the part. They are removed when the evaluation is finished; nothing else in that folder is touched.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +18,35 @@ import pandas as pd
 
 from avsrobust.errors import AdapterError, ResultsError
 from avsrobust.evaluation.extras import write_extras
-from avsrobust.evaluation.samples import CLASS_DATASET
+from avsrobust.evaluation.merging import rows_in
 from avsrobust.evaluation.scoring import ScoredClip
-from avsrobust.evaluation.stored_masks import ClipKey, StoredMasks, write_masks
-from avsrobust.files import remove_temporaries, write_text
-from avsrobust.metrics.classes import concatenate_classes, take_classes
-from avsrobust.metrics.frames import concatenate, take
-from avsrobust.results import INDEX_COLUMNS, ScoreInfo, Scores, read_scores, write_scores
+from avsrobust.evaluation.stored_masks import rows_of_masks, write_masks
+from avsrobust.files import parse_json, write_text
+from avsrobust.metrics.binary.counts import concatenate
+from avsrobust.metrics.semantic.counts import concatenate_classes
+from avsrobust.results import INDEX_COLUMNS, PARTS_NAME, ScoreInfo, Scores, read_scores, write_scores
 
-PARTS_NAME = "parts"
 CLIPS_PER_PART = 16
 _IDENTITY_NAME = "identity.json"
 _SCORES_SUFFIX = ".scores.parquet"
 _MASKS_SUFFIX = ".masks.parquet"
 _EXTRAS_SUFFIX = ".extras.parquet"
+_PART = re.compile(r"\d{6,}\.(scores|masks|extras)\.parquet")
 
 
 class PartStore:
-    """The parts folder of one evaluation. `discarded` says whether parts of another one were there."""
+    """The parts folder of one evaluation, of the model `identity`, which those that are there already belong to."""
 
     def __init__(self, output: Path, identity: Mapping[str, Any], info: ScoreInfo, *, keep_masks: bool) -> None:
         self._folder = output / PARTS_NAME
+        self._identity = dict(identity)
         self._info = info
-        self._keep_masks = keep_masks
+        self.keep_masks = keep_masks
         self._pending: list[ScoredClip] = []
-        self.discarded = False
-        if self._folder.is_dir():
-            if parts_identity(output) != dict(identity):
-                self.discarded = any(self._folder.glob(f"*{_SCORES_SUFFIX}"))
-                shutil.rmtree(self._folder)
-            else:
-                remove_temporaries(self._folder)
-        write_text(self._folder / _IDENTITY_NAME, json.dumps(dict(identity), indent=2, sort_keys=True) + "\n")
+
+    def begin(self) -> None:
+        """Make the folder, where it is not there."""
+        write_text(self._folder / _IDENTITY_NAME, json.dumps(self._identity, indent=2, sort_keys=True) + "\n")
 
     def add(self, clips: Iterable[ScoredClip]) -> None:
         """Take finished clips; write a part when there are enough."""
@@ -62,86 +58,76 @@ class PartStore:
         """Write the finished clips that are still in memory."""
         if not self._pending:
             return
-        number = 1 + max((int(path.name.split(".")[0]) for path in self._score_files()), default=-1)
-        if self._keep_masks:
+        number = 1 + max((int(path.name.split(".")[0]) for path in self._files(_SCORES_SUFFIX)), default=-1)
+        place = self._folder / f"{number:06d}"
+        evaluation = self._info.evaluation
+        if self.keep_masks:
             tables = (table for clip in self._pending for table in clip.masks)
-            write_masks(self._folder / f"{number:06d}{_MASKS_SUFFIX}", tables)
+            write_masks(place.with_name(place.name + _MASKS_SUFFIX), tables, evaluation)
         if extras := [entry for clip in self._pending for entry in clip.extras]:
-            write_extras(self._folder / f"{number:06d}{_EXTRAS_SUFFIX}", extras)
+            write_extras(place.with_name(place.name + _EXTRAS_SUFFIX), extras, evaluation)
         index = pd.DataFrame([entry for clip in self._pending for entry in clip.index], columns=INDEX_COLUMNS)
         statistics = concatenate([clip.statistics for clip in self._pending])
         classes = [clip.classes for clip in self._pending if clip.classes is not None]
         scores = Scores(self._info, index, statistics, classes=concatenate_classes(classes) if classes else None)
-        write_scores(self._folder / f"{number:06d}{_SCORES_SUFFIX}", scores)
+        write_scores(place.with_name(place.name + _SCORES_SUFFIX), scores)
         self._pending.clear()
 
     def read(self) -> list[Scores]:
         """Return the parts on disk; a damaged or incomplete one is deleted, and its clips count as not done."""
         found: list[Scores] = []
-        for path in self._score_files():
+        for path in self._files(_SCORES_SUFFIX):
+            masks = _beside(path, _MASKS_SUFFIX)
             try:
                 scores = read_scores(path)
-                masks = _beside(path, _MASKS_SUFFIX)
-                if self._keep_masks and not clips_in(scores) <= set(StoredMasks(masks).clips):
-                    raise ResultsError(f"{masks}: lacks clips")
+                if scores.info.evaluation != self._info.evaluation:
+                    raise ResultsError(f"{path}: is of another evaluation")
+                if masks.exists() and not rows_in(scores) <= rows_of_masks(masks):
+                    raise ResultsError(f"{masks}: lacks rows")
                 found.append(scores)
             except (ResultsError, AdapterError):
-                path.unlink()
+                for suffix in (_SCORES_SUFFIX, _MASKS_SUFFIX, _EXTRAS_SUFFIX):
+                    _beside(path, suffix).unlink(missing_ok=True)
         return found
+
+    def has_parts(self) -> bool:
+        """Tell whether any clip is finished, on disk or in memory."""
+        return bool(self._pending or self._files(_SCORES_SUFFIX))
 
     def mask_files(self) -> list[Path]:
         """Return the files of stored masks that belong to the parts."""
-        return [_beside(path, _MASKS_SUFFIX) for path in self._score_files()]
+        return self._committed(_MASKS_SUFFIX)
 
     def extras_files(self) -> list[Path]:
-        """Return the files of further values that belong to the parts; those of adapters without any have none."""
-        paths = [_beside(path, _EXTRAS_SUFFIX) for path in self._score_files()]
+        """Return the files of further values that belong to the parts."""
+        return self._committed(_EXTRAS_SUFFIX)
+
+    def _committed(self, suffix: str) -> list[Path]:
+        paths = [_beside(path, suffix) for path in self._files(_SCORES_SUFFIX)]
         return [path for path in paths if path.exists()]
 
-    def remove(self) -> None:
-        """Delete the folder."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _score_files(self) -> list[Path]:
-        return sorted(self._folder.glob(f"*{_SCORES_SUFFIX}"))
+    def _files(self, suffix: str) -> list[Path]:
+        return sorted(path for path in self._folder.glob(f"*{suffix}") if _PART.fullmatch(path.name))
 
 
 def parts_identity(output: Path) -> object:
-    """Return the identity of the evaluation whose parts are in `output`, or None where there are none."""
+    """Return the identity of the model whose parts are in `output`, or None where there are none."""
     try:
-        return json.loads((output / PARTS_NAME / _IDENTITY_NAME).read_text(encoding="utf-8"))
+        return parse_json((output / PARTS_NAME / _IDENTITY_NAME).read_bytes())
     except (OSError, ValueError):
         return None
 
 
-def clips_in(scores: Scores) -> set[ClipKey]:
-    """Return the clips, (split, clip_id), that `scores` holds."""
-    return set(zip(scores.index["split"], scores.index["clip_id"], strict=True))
-
-
-def has_classes(parts: Sequence[Scores]) -> bool | None:
-    """Return whether finished clips of avss have scores of classes; None where that says nothing about the adapter."""
-    known = [part.classes is not None for part in parts if part.info.dataset == CLASS_DATASET and len(part.index)]
-    return known[0] if known else None
-
-
-def merge_scores(parts: Iterable[Scores], info: ScoreInfo) -> Scores:
-    """Return all frames of `parts`, with classes or all without, under `info`.
-
-    Of a clip that several parts hold, those of the first part.
-    """
-    seen: set[ClipKey] = set()
-    indices, statistics, classes = [], [], []
-    for part in parts:
-        keys = pd.Series(list(zip(part.index["split"], part.index["clip_id"], strict=True)), dtype=object)
-        fresh = ~keys.isin(seen).to_numpy(dtype=bool)
-        indices.append(part.index[fresh])
-        statistics.append(take(part.statistics, fresh))
-        if part.classes is not None:
-            classes.append(take_classes(part.classes, fresh))
-        seen |= clips_in(part)
-    index = pd.concat(indices, ignore_index=True)
-    return Scores(info, index, concatenate(statistics), classes=concatenate_classes(classes) if classes else None)
+def remove_parts(output: Path) -> None:
+    """Delete the parts in `output`, and their folder where nothing else is in it."""
+    folder = output / PARTS_NAME
+    if not folder.is_dir():
+        return
+    for path in list(folder.iterdir()):
+        if path.name == _IDENTITY_NAME or _PART.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _beside(scores: Path, suffix: str) -> Path:

@@ -3,17 +3,19 @@
 Conventions
     A clip that cannot be read, or that the adapter fails on, is listed with its error and the rest goes on. Where the adapter
     itself fails (anything but `ClipError`) before any clip has succeeded, its error is raised at once: it would fail on all.
-    ``scores.parquet`` holds the same bytes whatever the batch size and however often the evaluation was interrupted.
-    Results of the same evaluation (`avsrobust.evaluation.identity`) are reused clip by clip; failed clips are tried again.
-    Results of another one in the same folder are replaced, at the end and whole. Stored masks are kept where the same
-    evaluation is asked for without them.
+    A results folder belongs to one model on one build (`avsrobust.evaluation.identity`). The same model adds what is missing:
+    splits, conditions, masks, clips that failed; nothing is run twice and nothing that is there goes. ``scores.parquet`` holds
+    the same bytes in whatever pieces, order and batches it came about and however often that was interrupted. Another model is
+    refused, or, where that is asked for, takes the other's place at the end and whole.
+    One process at a time holds the folder; only files that avsrobust writes are ever replaced or deleted in it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +27,40 @@ from avsrobust.checksums import load_checksums
 from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionError, did_you_mean
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
 from avsrobust.evaluation.consistency import check_consistency
-from avsrobust.evaluation.extras import EXTRAS_NAME, merge_extras
-from avsrobust.evaluation.identity import evaluation_identity
-from avsrobust.evaluation.parts import PartStore, clips_in, has_classes, merge_scores, parts_identity
-from avsrobust.evaluation.provenance import FinishedRun, find_finished, run_details
+from avsrobust.evaluation.identity import differences, evaluation_id, evaluation_identity, with_states
+from avsrobust.evaluation.merging import (
+    ClipKey,
+    RowKey,
+    clip_of,
+    merge_scores,
+    rows_in,
+)
+from avsrobust.evaluation.parts import PartStore, parts_identity, remove_parts
+from avsrobust.evaluation.provenance import Effort, run_details
+from avsrobust.evaluation.publishing import finish_publishing, next_folder, write_next_files
 from avsrobust.evaluation.samples import ClipRows, check_data, clips_of
 from avsrobust.evaluation.scoring import ScoredClip, Scorer, one_line
 from avsrobust.evaluation.sound import VGGISH_OPTION, SoundReader
-from avsrobust.evaluation.stored_masks import MASKS_NAME, ClipKey, merge_masks
-from avsrobust.files import require_writable
-from avsrobust.manifest import Manifest
-from avsrobust.results import RUN_NAME, SCORES_NAME, FailedClip, Run, ScoreInfo, Scores, write_run, write_scores
+from avsrobust.evaluation.stored import StoredResults, read_stored, require_covered, require_same_model
+from avsrobust.evaluation.work import Work, failures, plan_work
+from avsrobust.files import remove_temporaries
+from avsrobust.folders import hold_output_dir
+from avsrobust.manifest import Manifest, Row
+from avsrobust.results import (
+    EXTRAS_NAME,
+    MASKS_NAME,
+    RESULTS_KIND,
+    RUN_NAME,
+    SCORES_FORMAT,
+    SCORES_NAME,
+    FailedClip,
+    Run,
+    ScoreInfo,
+    Scores,
+    write_run,
+)
 
+COMMAND = "avsrobust evaluate"
 Progress = Callable[[int, int], None]
 
 
@@ -44,8 +68,9 @@ Progress = Callable[[int, int], None]
 class EvaluationReport:
     """What came of an evaluation.
 
-    `scores`: the file of statistics. `clips`: how many clips it holds, of which `reused` were there before. `failed`: those it
-    does not hold. `notes`: remarks for people. `masks`: the file of stored masks, where they were wanted.
+    `scores`: the file of statistics. Of the clips asked for, it holds `clips`, of which `reused` were there before and whole,
+    and not the `failed` ones. `notes`: remarks for people. `masks`: the file of stored masks, where there is one.
+    `rows_added`, `rows_kept`: rows (clip, condition, level) of the whole file that are new, and that were there.
     """
 
     scores: Path
@@ -54,6 +79,8 @@ class EvaluationReport:
     failed: tuple[FailedClip, ...]
     notes: tuple[str, ...]
     masks: Path | None
+    rows_added: int = 0
+    rows_kept: int = 0
 
 
 def evaluate(
@@ -61,26 +88,31 @@ def evaluate(
     adapter: Adapter,
     *,
     name: str,
-    output: Path,
+    output: Path | str,
     splits: Sequence[str] = ("test",),
     conditions: Sequence[str] | None = None,
-    data_root: Path | None = None,
+    data_root: Path | str | None = None,
     device: torch.device | None = None,
     batch_size: int = 1,
     save_masks: bool = False,
     spec: str | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     options: Mapping[str, str] | None = None,
     check: bool = True,
+    replace: bool = False,
+    wait: bool = False,
     progress: Progress | None = None,
 ) -> EvaluationReport:
-    """Run `adapter` over the rows of `splits` and `conditions` (None: all) and write results to the folder `output`.
+    """Run `adapter` over the rows of `splits` and `conditions` (None: all) and add the results to the folder `output`.
 
     `name` is what tables call the model; `spec`, `checkpoint` and `options` say how it was loaded (for ``run.json``, and to
-    tell evaluations apart; the option ``vggish`` is used here). `check`: first run a few clips twice and require the same masks
-    (`avsrobust.evaluation.consistency`). `progress` is called with (clips done, clips in all).
-    Raises `OptionError` for a selection without rows, `ManifestError` for data that is not the manifest's, `AdapterError` where
-    the adapter fails on the first clip or every clip fails; then nothing is left under the final names.
+    tell models apart; the option ``vggish`` is used here). `save_masks`: keep the masks of these rows too; a folder that has
+    masks goes on keeping them. `check`: first run a few clips twice and require the same masks
+    (`avsrobust.evaluation.consistency`). `replace`: results of another model give way. `wait`: until another process gives the
+    folder up. `progress` is called with (clips done, clips in all).
+    Raises `OptionError` for a selection without rows and a folder that is in use, another model's or not ours, `ManifestError`
+    for data that is not the manifest's, `AdapterError` where the adapter fails on the first clip or every clip fails,
+    `ResultsError` where results that are there are damaged and would not all be made again; then what is there stays as it is.
     """
     evaluation = _Evaluation(
         manifest=manifest,
@@ -88,18 +120,20 @@ def evaluate(
         name=name,
         spec=spec or name,
         clips=tuple(_select(manifest, splits, conditions)),
-        data_root=manifest.data_root(data_root),
-        output=output,
+        data_root=manifest.data_root(None if data_root is None else Path(data_root)),
+        output=Path(output),
         device=device or torch.device("cpu"),
         batch_size=batch_size,
         save_masks=save_masks,
-        checkpoint=checkpoint,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
         options=dict(options or {}),
         check=check,
+        replace=replace,
         progress=progress or (lambda _done, _total: None),
     )
     check_data(manifest, evaluation.data_root, splits)
-    return evaluation.run()
+    with hold_output_dir(evaluation.output, RESULTS_KIND, SCORES_FORMAT, COMMAND, wait=wait, replace=replace):
+        return evaluation.run()
 
 
 def _select(manifest: Manifest, splits: Sequence[str], conditions: Sequence[str] | None) -> list[ClipRows]:
@@ -135,148 +169,194 @@ class _Evaluation:
     checkpoint: Path | None
     options: dict[str, str]
     check: bool
+    replace: bool
     progress: Progress
 
     def run(self) -> EvaluationReport:
-        """Reuse what is finished, score the rest, write the results."""
+        """Keep what is there, score the rest, put both together. The folder is ours and locked."""
         started = time.perf_counter()
-        identity = self._identity()
-        if not self.save_masks and self._masks_are_there(identity):
-            return replace(self, save_masks=True).run()
-        finished = find_finished(self.output, identity, save_masks=self.save_masks)
-        if finished is not None and clips_in(finished.scores) == set(self._keys()):
-            return self._report(reused=len(self.clips), failed=(), notes=("already evaluated; nothing was run again",))
-        sounds = self._sounds()
-        require_writable(self.output)
-        store = PartStore(self.output, identity, self._info(()), keep_masks=self.save_masks)
-        earlier = self._scores(store, finished)
-        reused = {key for scores in earlier for key in clips_in(scores)}
-        try:
-            failed = self._score_all(store, sounds, reused, has_classes(earlier))
-        except AdapterError:
-            if not reused:
-                self._leave_nothing(store)
-            raise
-        parts = self._scores(store, finished)
-        if not parts:
-            self._leave_nothing(store)
+        remove_temporaries(self.output)
+        if finish_publishing(self.output):
+            remove_parts(self.output)
+        stored, identity, discarded = self._stored(self._identity())
+        store = PartStore(self.output, identity, self._info((), evaluation_id(identity)), keep_masks=self.save_masks)
+        store.keep_masks |= stored.masks is not None or bool(store.mask_files())
+        self._require_covered(stored, keep_masks=store.keep_masks)
+        work = plan_work(self.manifest, self._rows(), stored, store, save_masks=self.save_masks)
+        notes = [*(f"{line}; made again as far as asked for" for line in stored.damaged), *discarded]
+        if not (work.clips or work.unfinished) and (stored.run is not None or stored.scores is None):
+            remove_parts(self.output)
+            return self._report(work, {}, (*notes, "already evaluated; nothing was run again"))
+        failed = self._run_all(work, store) if work.clips else {}
+        sources = [*([stored.scores] if stored.scores else []), *store.read()]
+        scored: set[RowKey] = set().union(*map(rows_in, sources))
+        if not scored & work.wanted:
+            (split, clip_id), error = next(iter(failed.items()))
             raise AdapterError(
-                f"{self.name}: none of {len(self.clips)} clips could be scored; "
-                f"the first one, {failed[0].split}/{failed[0].clip_id}: {failed[0].error}"
+                f"{self.name}: none of {len(self.clips)} clips could be scored; the first one, {split}/{clip_id}: {error}"
             )
-        scores = merge_scores(parts, self._info(tuple(failed)))
-        if self.save_masks:
-            earlier_masks = [finished.masks] if finished and finished.masks else []
-            merge_masks(self.output / MASKS_NAME, [*earlier_masks, *store.mask_files()], sorted(clips_in(scores)))
-        else:
-            # Those of an earlier evaluation would be taken for this one's.
-            (self.output / MASKS_NAME).unlink(missing_ok=True)
-        earlier_extras = [finished.extras] if finished and finished.extras else []
-        extras = merge_extras(self.output / EXTRAS_NAME, [*earlier_extras, *store.extras_files()], clips_in(scores))
-        self._write(identity, scores, extras, time.perf_counter() - started, len(reused))
-        store.remove()
-        notes = ("parts of another evaluation in this folder were discarded",) if store.discarded else ()
-        return self._report(reused=len(reused), failed=tuple(failed), notes=notes)
+        self._publish(identity, stored, store, sources, work, failed, time.perf_counter() - started)
+        remove_parts(self.output)
+        if work.kept:
+            notes.append(f"{len(work.kept)} rows were there and are kept, {len(scored - work.kept)} were added")
+        return self._report(work, failed, tuple(notes))
 
     def _identity(self) -> dict[str, Any]:
         return evaluation_identity(
             self.manifest,
-            (row for clip in self.clips for row in clip),
             self.adapter,
-            spec=self.spec,
+            name=self.name,
             checkpoint=self.checkpoint,
             options=self.options,
             device=self.device,
-            save_masks=self.save_masks,
             output=self.output,
         )
 
-    def _masks_are_there(self, identity: Mapping[str, Any]) -> bool:
-        """Tell whether the same evaluation, finished or not, keeps masks: it has all that is asked for, and more."""
-        more = {**identity, "save_masks": True}
-        return parts_identity(self.output) == more or find_finished(self.output, more, save_masks=True) is not None
+    def _stored(self, identity: dict[str, Any]) -> tuple[StoredResults, dict[str, Any], tuple[str, ...]]:
+        """Return what is kept of the folder's results, the identity as far as it is known, and what was discarded.
 
-    def _keys(self) -> list[ClipKey]:
-        return [(clip[0].split, clip[0].clip_id) for clip in self.clips]
+        Raises `OptionError` where they are of another model, which this one is not to replace.
+        """
+        stored = read_stored(self.output, replace=self.replace)
+        try:
+            require_same_model(self.output, stored, identity)
+        except OptionError:
+            if not self.replace:
+                raise
+            stored = StoredResults()
+        if stored.run is not None:
+            identity = with_states(stored.identity(), identity)
+        under_way = parts_identity(self.output)
+        if under_way is None:
+            return stored, identity, ()
+        if differences(under_way, identity):
+            # Of a model that was to replace this one, or that this one replaces.
+            remove_parts(self.output)
+            return stored, identity, ("parts of another evaluation in this folder were discarded",)
+        return stored, with_states(under_way, identity), ()
 
-    def _info(self, failed: tuple[FailedClip, ...]) -> ScoreInfo:
+    def _require_covered(self, stored: StoredResults, *, keep_masks: bool) -> None:
+        """Check that what is damaged and will be written again will hold no less than it did."""
+        splits, conditions = {row.split for row in self._rows()}, {row.condition for row in self._rows()}
+        for name, lost in (
+            (SCORES_NAME, stored.run is not None and stored.scores is None),
+            (MASKS_NAME, keep_masks and stored.named(MASKS_NAME) and stored.masks is None),
+            (EXTRAS_NAME, stored.named(EXTRAS_NAME) and stored.extras is None),
+        ):
+            if lost and not self.replace:
+                require_covered(self.output, name, stored, splits, conditions)
+
+    def _rows(self) -> list[Row]:
+        return [row for clip in self.clips for row in clip]
+
+    def _info(self, failed: tuple[FailedClip, ...], evaluation: str) -> ScoreInfo:
         info = self.manifest.info
-        recipe = str(info.recipe.get("name", ""))
-        return ScoreInfo(self.name, info.dataset, info.seed, failed, recipe, info.release, info.muted, caveats(info))
+        return ScoreInfo(
+            model=self.name,
+            dataset=info.dataset,
+            seed=info.seed,
+            failed=failed,
+            recipe=str(info.recipe.get("name", "")),
+            release=info.release,
+            muted=info.muted,
+            notes=caveats(info),
+            evaluation=evaluation,
+        )
 
     def _sounds(self) -> SoundReader:
         vggish = self.options.get(VGGISH_OPTION)
         audio = AudioInput.of(getattr(self.adapter, "audio", None))
-        return SoundReader(self.manifest, self.data_root, audio, None if vggish is None else Path(vggish), self.device)
+        # Read in threads, while the adapter may be in a folder of its own.
+        manifest = dataclasses.replace(self.manifest, path=self.manifest.path.absolute())
+        weights = None if vggish is None else Path(vggish).absolute()
+        return SoundReader(manifest, self.data_root, audio, weights, self.device)
 
-    def _scores(self, store: PartStore, finished: FinishedRun | None) -> list[Scores]:
-        return [*([finished.scores] if finished else []), *store.read()]
-
-    def _score_all(
-        self, store: PartStore, sounds: SoundReader, done: set[ClipKey], classes: bool | None
-    ) -> list[FailedClip]:
-        """Score the clips that are not `done`; return those that failed, sorted.
-
-        `classes`: whether the adapter returned classes for those that are (None: unknown).
-        """
-        waiting = [clip for clip, key in zip(self.clips, self._keys(), strict=True) if key not in done]
-        batches = plan_batches(waiting, self.data_root, self.batch_size)
+    def _run_all(self, work: Work, store: PartStore) -> dict[ClipKey, str]:
+        """Score the clips of `work`; return the errors of those that failed, sorted."""
+        sounds = self._sounds()
+        store.begin()
+        batches = plan_batches(work.clips, self.data_root, self.batch_size)
         checksums = load_checksums(self.manifest)
-        scorer = Scorer(self.adapter, self.name, self.device, keep_masks=self.save_masks, classes=classes)
+        scorer = Scorer(self.adapter, self.name, self.device, keep_masks=store.keep_masks, classes=work.classes)
         if self.check:
-            check_consistency(self.adapter, scorer, self.name, waiting, self.data_root, sounds, self.batch_size)
-        succeeded, failed = len(done), list[FailedClip]()
+            check_consistency(self.adapter, scorer, self.name, work.clips, self.data_root, sounds, self.batch_size)
+        succeeded, failed = len(self.clips) - len(work.clips_due), dict[ClipKey, str]()
         self.progress(succeeded, len(self.clips))
         try:
             for loaded in read_ahead(batches, lambda batch: load_batch(batch, self.data_root, sounds, checksums)):
-                failed += [clip for clip in loaded if isinstance(clip, FailedClip)]
+                failed |= {(clip.split, clip.clip_id): clip.error for clip in loaded if isinstance(clip, FailedClip)}
                 for together in of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)]):
                     for outcome in _score(scorer, together, first=succeeded == 0):
                         if isinstance(outcome, ScoredClip):
                             store.add([outcome])
                             succeeded += 1
                         else:
-                            failed.append(outcome)
+                            failed[outcome.split, outcome.clip_id] = outcome.error
                 self.progress(succeeded + len(failed), len(self.clips))
         finally:
             # Also when the user interrupts: what is done need not be done again.
             store.flush()
-        return sorted(failed, key=lambda clip: (clip.split, clip.clip_id))
+            self._leave_nothing(store)
+        return dict(sorted(failed.items()))
 
-    def _write(
-        self, identity: Mapping[str, Any], scores: Scores, extras: Sequence[str], wall_time_s: float, reused: int
+    def _publish(
+        self,
+        identity: Mapping[str, Any],
+        stored: StoredResults,
+        store: PartStore,
+        sources: Sequence[Scores],
+        work: Work,
+        failed: Mapping[ClipKey, str],
+        wall_time_s: float,
     ) -> None:
-        write_scores(self.output / SCORES_NAME, scores)
+        """Write all files anew beside their places, and move them there."""
+        rows: set[RowKey] = set().union(*map(rows_in, sources))
+        failed_rows = failures(stored, rows, work, failed)
+        of_clips = tuple(FailedClip(*clip, error) for clip, (error, _) in sorted(failed_rows.items()))
+        scores = merge_scores(sources, self._info(of_clips, evaluation_id(identity)))
+        ready = write_next_files(self.output, scores, rows, stored, store)
+        earlier = None if stored.run is None else stored.run.details.get("runs")
         details = run_details(
             identity,
+            scores,
+            spec=self.spec,
             manifest=self.manifest,
             data_root=self.data_root,
             adapter=self.adapter,
             checkpoint=self.checkpoint,
-            device=self.device,
-            scores=scores,
-            scores_path=self.output / SCORES_NAME,
-            extras=extras,
-            batch_size=self.batch_size,
-            wall_time_s=wall_time_s,
-            reused=reused,
+            failed_rows=failed_rows,
+            files=ready.files,
+            extras=ready.extras,
+            effort=Effort(
+                sorted({row.split for row in self._rows()}),
+                sorted({row.condition for row in self._rows()}),
+                self.device,
+                self.batch_size,
+                len(work.clips) - len(failed),
+                wall_time_s,
+            ),
+            earlier=earlier if isinstance(earlier, list) else [],
         )
-        write_run(self.output / RUN_NAME, Run(self.name, self.manifest.info.dataset, details))
+        write_run(next_folder(self.output) / RUN_NAME, Run(self.name, self.manifest.info.dataset, details))
+        finish_publishing(self.output)
 
-    def _report(self, *, reused: int, failed: tuple[FailedClip, ...], notes: tuple[str, ...]) -> EvaluationReport:
+    def _report(self, work: Work, failed: Mapping[ClipKey, str], notes: tuple[str, ...]) -> EvaluationReport:
+        masks = self.output / MASKS_NAME
         return EvaluationReport(
             scores=self.output / SCORES_NAME,
             clips=len(self.clips) - len(failed),
-            reused=reused,
-            failed=failed,
+            reused=len(self.clips) - len(work.clips_due),
+            failed=tuple(FailedClip(*clip, error) for clip, error in failed.items()),
             notes=notes,
-            masks=self.output / MASKS_NAME if self.save_masks else None,
+            masks=masks if masks.exists() else None,
+            rows_added=len({key for key in work.due - work.kept if clip_of(key) not in failed}),
+            rows_kept=len(work.kept),
         )
 
     def _leave_nothing(self, store: PartStore) -> None:
-        store.remove()
-        if not any(self.output.iterdir()):
-            self.output.rmdir()
+        """Take the parts' folder away where no clip is finished."""
+        if not store.has_parts():
+            remove_parts(self.output)
 
 
 def _score(scorer: Scorer, clips: list[LoadedClip], *, first: bool) -> list[ScoredClip | FailedClip]:

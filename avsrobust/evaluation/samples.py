@@ -26,10 +26,9 @@ from avsrobust.errors import DataSetError, ManifestError
 from avsrobust.files import resolve_inside
 from avsrobust.manifest import DATA_PREFIX, Manifest, Row, check_fingerprints, load_manifest
 from avsrobust.seal import require_sealed
+from avsrobust.vocabulary import CLASS_DATASET, CLEAN
 
-CLEAN = "clean"
 # Its masks hold class ids; those of the others say only where something sounds.
-CLASS_DATASET = "avss"
 ClipRows = tuple[Row, ...]
 
 

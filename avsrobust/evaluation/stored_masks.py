@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from avsrobust.errors import AdapterError
+from avsrobust.evaluation.merging import ClipKey, RowKey, row_key
 from avsrobust.files import atomic_path
 from avsrobust.limits import ARRAY_BYTES, Limit
 from avsrobust.manifest import Row
-from avsrobust.parquet import Kind
+from avsrobust.parquet import Kind, open_writer
+from avsrobust.results import EVALUATION_KEY, require_vouched
 from avsrobust.rle import Mask, decode_entry, decode_mask, encode_masks
 
 __all__ = ["StoredMasks", "decode_mask", "encode_masks", "masks_table", "merge_masks", "write_masks"]
 
-MASKS_NAME = "masks.parquet"
 CLIPS_PER_GROUP = 64
 _MOST_FRAMES = 10_000
 ROWS = Limit(20_000_000, "rows", "all of AVSS under thirty conditions has 3.7 million")
@@ -52,7 +52,6 @@ REQUIRED_COLUMNS = ("clip_id", "condition", "frame", "size", "counts")
 _KIND = Kind(AdapterError, "COCO run-length masks, as 'avsrobust evaluate --save-masks' writes them", "write it")
 # Kept as indices into what the page holds once, so that a small file cannot become a large table.
 _DICTIONARIES = ("split", "clip_id", "condition", "counts")
-ClipKey = tuple[str, str]
 
 
 def masks_table(row: Row, masks: Mask) -> pa.Table:
@@ -72,30 +71,52 @@ def masks_table(row: Row, masks: Mask) -> pa.Table:
     )
 
 
-def write_masks(path: Path, tables: Iterable[pa.Table]) -> None:
-    """Write `tables`, each a row group, to the parquet file `path`, atomically."""
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+def write_masks(path: Path, tables: Iterable[pa.Table], evaluation: str = "") -> None:
+    """Write `tables`, each a row group, to the parquet file `path`, atomically.
+
+    `evaluation` is the checksum of model and manifest, which the files of one results folder share.
+    """
+    schema = SCHEMA.with_metadata({EVALUATION_KEY: evaluation}) if evaluation else SCHEMA
+    with atomic_path(path) as temporary, open_writer(temporary, schema) as writer:
         for table in tables:
-            writer.write_table(table, row_group_size=max(table.num_rows, 1))
+            writer.write_table(table.cast(SCHEMA), row_group_size=max(table.num_rows, 1))
 
 
-def merge_masks(path: Path, sources: Sequence[Path], clips: Sequence[ClipKey]) -> None:
+def merge_masks(path: Path, sources: Sequence[Path], clips: Sequence[ClipKey], evaluation: str = "") -> None:
     """Write the masks of `clips`, (split, clip_id) in this order, found in `sources`, to `path`.
 
-    Where several sources hold a clip, the first one counts.
+    Where several sources hold a clip under one condition, the first one counts.
     """
     stores = [StoredMasks(source) for source in sources]
     groups = (clips[start : start + CLIPS_PER_GROUP] for start in range(0, len(clips), CLIPS_PER_GROUP))
-    write_masks(path, (pa.concat_tables(_clip_table(stores, key) for key in group) for group in groups))
+    write_masks(path, (pa.concat_tables(_clip_table(stores, key) for key in group) for group in groups), evaluation)
+
+
+def rows_of_masks(path: Path) -> set[RowKey]:
+    """Return the rows that a file of masks holds. Raises `AdapterError` where it is missing or damaged."""
+    store = StoredMasks(path)
+    return {key for clip in store.clips for key in _rows(store.clip_table(clip))}
+
+
+def _rows(table: pa.Table) -> list[RowKey]:
+    """Return the key of each of a table's masks."""
+    columns = [table.column(name).to_pylist() for name in ("split", "clip_id", "condition", "level")]
+    return [row_key(*entry) for entry in zip(*columns, strict=True)]
 
 
 def _clip_table(stores: Iterable[StoredMasks], key: ClipKey) -> pa.Table:
+    tables: list[pa.Table] = []
+    seen: set[RowKey] = set()
     for store in stores:
         if key in store.clips:
             table = store.clip_table(key).select(SCHEMA.names).cast(SCHEMA)
-            order = [("condition", "ascending"), ("level", "ascending"), ("frame", "ascending")]
-            return table.sort_by(order)
-    raise KeyError(key)
+            rows = _rows(table)
+            tables.append(table.filter(pa.array([row not in seen for row in rows], pa.bool_())))
+            seen.update(rows)
+    if not tables:
+        raise KeyError(key)
+    order = [("condition", "ascending"), ("level", "ascending"), ("frame", "ascending")]
+    return pa.concat_tables(tables).sort_by(order)
 
 
 class StoredMasks:
@@ -107,6 +128,7 @@ class StoredMasks:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        require_vouched(path, AdapterError)
         self._file = _KIND.open(path, dictionaries=_DICTIONARIES)
         _check_schema(path, self._file.schema_arrow)
         ROWS.check(self._file.metadata.num_rows, path, AdapterError)

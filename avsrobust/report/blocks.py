@@ -15,7 +15,8 @@ from avsrobust.report.builds import Place, place_order, place_title
 from avsrobust.report.columns import is_extended
 from avsrobust.report.marks import best_columns
 from avsrobust.report.tables import Line, Subject, Table
-from avsrobust.report.tasks import BINARY, AnyProtocol, task_title
+from avsrobust.report.tasks import AnyProtocol, task_title
+from avsrobust.vocabulary import BINARY
 
 HEADLINES = ("with background", "without background")
 FLOOR_TITLE = "floor: nothing predicted"

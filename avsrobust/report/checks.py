@@ -17,9 +17,9 @@ import pandas as pd
 
 from avsrobust.errors import ResultsError
 from avsrobust.metrics import ClassStatistics, FrameStatistics
-from avsrobust.metrics.classes import NUM_CLASSES
 from avsrobust.report.escape import one_line
 from avsrobust.results import SORT_COLUMNS, ScoreInfo, Scores
+from avsrobust.vocabulary import NUM_CLASSES
 
 Flags = npt.NDArray[np.bool_]
 _HIGHEST_SEED = 2**64 - 1

@@ -14,10 +14,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from avsrobust.metrics import CLEAN, HIGHER_IS_BETTER, NEGATIVES, ConditionScore
+from avsrobust.metrics import HIGHER_IS_BETTER, ConditionScore
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 # They are told the answer, or nothing: what they score says how far a protocol reaches, not how good a model is.
-YARDSTICKS = ("oracle", "visual_prior", "empty")
 
 KEY_COLUMNS = ("model", "dataset", "split", "protocol")
 CATEGORY_COLUMN = "category"

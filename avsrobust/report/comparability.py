@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from avsrobust.report.builds import build_title, place_name
 from avsrobust.report.evaluations import Evaluation
-from avsrobust.report.tasks import BINARY, SEMANTIC
+from avsrobust.vocabulary import BINARY, SEMANTIC
 
 if TYPE_CHECKING:
     from avsrobust.report.tables import Subject

@@ -35,17 +35,10 @@ from avsrobust.report.checks import check_scores
 from avsrobust.report.columns import METRICS, MISSING, percent
 from avsrobust.report.escape import json_text, markdown, markdown_line, one_line
 from avsrobust.report.evaluations import Evaluation, clip_ids_of, evaluation, splits_of
-from avsrobust.report.tasks import (
-    BINARY,
-    CLASS_DATASET,
-    SEMANTIC,
-    AnyProtocol,
-    check_protocols,
-    check_task,
-    task_title,
-)
+from avsrobust.report.tasks import AnyProtocol, check_protocols, check_task, task_title
 from avsrobust.report.text_table import text_table
 from avsrobust.results import Scores
+from avsrobust.vocabulary import BINARY, CLASS_DATASET, SEMANTIC
 
 DEFAULT_SAMPLES = 10_000
 
@@ -110,7 +103,7 @@ def compare(
             f"{one_line(a.info.release)} release, "
             "whose pictures and masks are others; expected results on one release; evaluate both on builds of the same data"
         )
-    splits, left_out = _common_splits(a, b)
+    splits, skipped = _common_splits(a, b)
     of_task = _task(a, b, task)
     chosen = _protocol(protocol, of_task)
     names = (a.info.model, b.info.model)
@@ -126,7 +119,7 @@ def compare(
         samples=samples,
         seed=seed,
         splits=tuple(_split(a, b, split, chosen, samples, seed) for split in splits),
-        notes=(*left_out, *_notes(a, b, chosen)),
+        notes=(*skipped, *_notes(a, b, chosen)),
     )
 
 

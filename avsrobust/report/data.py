@@ -32,7 +32,7 @@ from avsrobust.report.escape import csv_cell, json_text, unicode_text
 from avsrobust.report.tables import Line, Subject, Table
 
 REPORT_VERSION = 1
-_INTEGERS = ("clips", "clips_left_out", "empty_frames", "failed_clips", "muted_clips")
+_INTEGERS = ("clips", "clips_skipped", "empty_frames", "failed_clips", "muted_clips")
 _TEXTS = ("model", "name", "dataset", "split", "task", "protocol", "category", "recipe", "release", "source")
 _OVER_CLASSES = ("mIoU", "F", "G_mIoU", "G_F")
 
@@ -110,7 +110,7 @@ def _line(table: Table, line: Line) -> dict[str, Any]:
         **_backgrounds(line),
         "mIoU_negative": score.miou_negative,
         "F_negative": score.f_negative,
-        "clips_left_out": score.clips_left_out,
+        "clips_skipped": score.clips_skipped,
         "empty_frames": score.empty_frames,
         "missing": list(score.missing),
         "floors": line.floor.columns(),
@@ -145,7 +145,7 @@ def _conditions(score: DatasetScore) -> list[dict[str, Any]]:
             "clips": entry.clips,
             "frames": entry.frames,
             "empty_frames": entry.empty_frames,
-            "clips_left_out": entry.left_out,
+            "clips_skipped": entry.skipped,
         }
         for entry in score.conditions
     ]
@@ -226,7 +226,7 @@ def _flat(table: Table, line: Line) -> dict[str, Any]:
         **{f"floor_{name}": value for name, value in line.floor.columns().items()},
         "mIoU_negative": line.score.miou_negative,
         "F_negative": line.score.f_negative,
-        "clips_left_out": line.score.clips_left_out,
+        "clips_skipped": line.score.clips_skipped,
         "empty_frames": line.score.empty_frames,
         "failed_clips": len(subject.failed),
         "muted_clips": diagnostics.muted_clips,
@@ -246,7 +246,7 @@ def _flat(table: Table, line: Line) -> dict[str, Any]:
 def _flat_names(table: Table) -> tuple[str, ...]:
     beside = (
         *(f"floor_{name}" for name in METRICS),
-        *("mIoU_negative", "F_negative", "clips_left_out", "empty_frames", "failed_clips", "muted_clips"),
+        *("mIoU_negative", "F_negative", "clips_skipped", "empty_frames", "failed_clips", "muted_clips"),
         *("threshold", "beta2"),
         *("overlap", "auroc", "best_threshold", "best_threshold_G_mIoU", "task"),
         *(f"{name}_{title.replace(' ', '_')}" for title in HEADLINES for name in _OVER_CLASSES),

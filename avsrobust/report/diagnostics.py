@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from avsrobust.metrics import (
-    CLEAN,
-    NEGATIVES,
     FrameStatistics,
     MaskOverlap,
     ThresholdCurve,
@@ -24,6 +22,7 @@ from avsrobust.metrics import (
     threshold_curve,
 )
 from avsrobust.report.evaluations import Evaluation
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 Flags = npt.NDArray[np.bool_]
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from avsrobust.datasets.clips import DATASETS
 from avsrobust.metrics import ClassStatistics, ScoredFrames, take, take_classes
 from avsrobust.report.escape import one_line
 from avsrobust.results import FailedClip, Scores
+from avsrobust.vocabulary import DATASETS
 
 Flags = npt.NDArray[np.bool_]
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from avsrobust.metrics import CLEAN, NEGATIVES
 from avsrobust.report.builds import place_name
 from avsrobust.report.columns import ALL_CATEGORIES, condition_title
 from avsrobust.report.comparability import same_model, unlike_evaluations, unlike_models, unlike_tasks
 from avsrobust.report.evaluations import Evaluation
-from avsrobust.report.tasks import BINARY, CLASS_DATASET, SEMANTIC
+from avsrobust.vocabulary import BINARY, CLASS_DATASET, CLEAN, NEGATIVES, SEMANTIC
 
 if TYPE_CHECKING:
     from avsrobust.report.tables import Line, Subject, Table
@@ -59,7 +58,7 @@ def find_notes(table: Table, evaluations: Sequence[Evaluation]) -> tuple[str, ..
 
 
 def _left_out(line: Line) -> str | None:
-    count = line.score.clips_left_out
+    count = line.score.clips_skipped
     if count == 0:
         return None
     whose = f"{place_name(line.subject.place)}, {line.protocol.name}"
@@ -108,7 +107,7 @@ def _swept_binary_masks(table: Table, evaluations: Sequence[Evaluation]) -> Iter
 
 
 def _is_binary(subject: Subject) -> bool:
-    return subject.diagnostics.binary_masks and not subject.is_yardstick
+    return subject.diagnostics.binary_masks and not subject.is_baseline
 
 
 def _clips(count: int) -> str:

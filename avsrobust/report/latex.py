@@ -1,4 +1,4 @@
-r"""Tables in LaTeX (booktabs): percent with two decimals, the best value per column bold, yardsticks in italics.
+r"""Tables in LaTeX (booktabs): percent with two decimals, the best value per column bold, baselines in italics.
 
 Conventions
     One tabular per data set, split, task and protocol, without a float around it, so that it can be put into the paper's own.
@@ -71,7 +71,7 @@ def _rows(entries: Sequence[MarkedLine], before: Sequence[str]) -> Iterator[str]
         name = escape(subject.name)
         columns = entry.line.score.columns()
         cells = (rf"\textbf{{{_cell(columns[m])}}}" if m in entry.best else _cell(columns[m]) for m in METRICS)
-        shown = rf"\textit{{{name}}}" if subject.is_yardstick else name
+        shown = rf"\textit{{{name}}}" if subject.is_baseline else name
         yield latex_row([*before, shown, str(entry.line.score.clips), *cells])
 
 

@@ -1,4 +1,4 @@
-"""Tables in Markdown: percent with two decimals, the best value per column bold, yardsticks in italics."""
+"""Tables in Markdown: percent with two decimals, the best value per column bold, baselines in italics."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from avsrobust.report.blocks import Block, MarkedLine, Section, sections
 from avsrobust.report.columns import HEADLINE, MISSING, UNDER_NEGATIVES, Metric, condition_title, percent
 from avsrobust.report.escape import markdown, markdown_line
 from avsrobust.report.tables import Subject, Table
-from avsrobust.report.tasks import SEMANTIC
 from avsrobust.report.text_table import text_table
+from avsrobust.vocabulary import SEMANTIC
 
 
 def render_markdown(table: Table) -> str:
@@ -143,7 +143,7 @@ def _name(entry: MarkedLine) -> str:
 
 def _subject_name(subject: Subject) -> str:
     name = markdown(subject.name)
-    return _italic(name) if subject.is_yardstick else name
+    return _italic(name) if subject.is_baseline else name
 
 
 def _italic(text: str) -> str:

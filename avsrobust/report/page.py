@@ -16,12 +16,12 @@ from typing import Any
 
 from avsrobust import __version__
 from avsrobust.inert import reveal
-from avsrobust.metrics import NEGATIVES
 from avsrobust.report.blocks import Block, Section, sections
 from avsrobust.report.charts import BarChart, CurveChart, bar_chart, curve_chart
 from avsrobust.report.columns import HEADLINE, UNDER_NEGATIVES, condition_title, percent
 from avsrobust.report.markdown import fraction
 from avsrobust.report.tables import Subject, Table
+from avsrobust.vocabulary import NEGATIVES
 
 _CHECKSUM_SHOWN = 12
 # What sums a model up stands first: the page is wide, and a reader may not scroll.

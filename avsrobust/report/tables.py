@@ -3,7 +3,7 @@
 Conventions
     One line per (model, dataset, release, split, protocol), by category also one per label of the clips; a clip with several
     labels counts in each of them. Lines are sorted by dataset, release, split, task (classes first), protocol, category (all
-    first) and model; the yardsticks, which are no models, come last.
+    first) and model; the baselines, which are no models, come last.
     Where classes are scored, a category is a class, and its line the class's own scores over all clips.
     Results of one model, data set and split from several files are lines of their own, never averaged, and never named alike.
 """
@@ -33,8 +33,8 @@ from avsrobust.metrics import (
     SemanticScores,
     clip_scores,
     empty_prediction,
-    semantic_floors,
     semantic_scores,
+    semantic_trivial_scores,
     summarise,
 )
 from avsrobust.report.builds import Label, Place, labels, place_order
@@ -44,15 +44,15 @@ from avsrobust.report.columns import (
     CATEGORY_COLUMN,
     CSV_COLUMNS,
     MEASURES,
-    YARDSTICKS,
     ConditionKey,
     condition_columns,
 )
 from avsrobust.report.diagnostics import Diagnostics, diagnose
 from avsrobust.report.evaluations import Evaluation, evaluation, splits_of
 from avsrobust.report.findings import find_notes, find_warnings
-from avsrobust.report.tasks import BINARY, SEMANTIC, TASKS, AnyProtocol, check_protocols, check_task, of_task, task_of
+from avsrobust.report.tasks import AnyProtocol, check_protocols, check_task, of_task, task_of
 from avsrobust.results import FailedClip, Run, Scores
+from avsrobust.vocabulary import BASELINES, BINARY, SEMANTIC, TASKS
 
 GROUPINGS = (CATEGORY_COLUMN,)
 Details = Mapping[str, Any]
@@ -81,9 +81,9 @@ class Subject:
     task: str = BINARY
 
     @property
-    def is_yardstick(self) -> bool:
+    def is_baseline(self) -> bool:
         """Whether this is no model, but a measure of what the protocol can show."""
-        return self.model in YARDSTICKS
+        return self.model in BASELINES
 
     @property
     def place(self) -> Place:
@@ -228,7 +228,7 @@ def _order(line: Line) -> tuple[tuple[tuple[int, str], str, str], int, str, bool
         line.protocol.name,
         not line.is_overall,
         category,
-        subject.is_yardstick,
+        subject.is_baseline,
         subject.model,
     )
 
@@ -251,8 +251,8 @@ def _evaluations(
 
 
 def _evaluation_order(entry: Evaluation) -> tuple[tuple[tuple[int, str], str, str], bool, str, int, str, str]:
-    is_yardstick = entry.model in YARDSTICKS
-    return (place_order(entry.place), is_yardstick, entry.model, entry.seed, entry.recipe, entry.source or "")
+    is_baseline = entry.model in BASELINES
+    return (place_order(entry.place), is_baseline, entry.model, entry.seed, entry.recipe, entry.source or "")
 
 
 def _subject(label: Label, entry: Evaluation, run: Details, task: str | None) -> Subject:
@@ -296,7 +296,7 @@ def _semantic_lines(
 ) -> Iterator[tuple[Line, list[Line]]]:
     """Yield, for each protocol, the line over all classes and those of the single ones."""
     for protocol in protocols:
-        scores, floors = semantic_scores(classes, frames, protocol), semantic_floors(classes, frames, protocol)
+        scores, floors = semantic_scores(classes, frames, protocol), semantic_trivial_scores(classes, frames, protocol)
         overall = None if by is None else ALL_CATEGORIES
         yield (
             Line(subject, protocol, overall, scores.headline, floors.headline, scores),

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from avsrobust.conditions.seeds import check_seed
-from avsrobust.datasets.clips import DATASETS
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.files import remove_temporaries, write_text
+from avsrobust.folders import hold_any_dir
 from avsrobust.toy.catalogue import S4_CATEGORY
 from avsrobust.toy.records import TREES, Record, claim
 from avsrobust.toy.scenes import Scene, plan_scene
@@ -31,6 +31,7 @@ from avsrobust.toy.trees import (
     write_s4_clip,
     write_semantic_clip,
 )
+from avsrobust.vocabulary import DATASETS
 
 DEFAULT_CLIPS = 60
 DEFAULT_SEED = 0
@@ -43,16 +44,18 @@ Job = tuple[Scene, Callable[[Path, Rendered], None], Path]
 
 
 def write_toy(
-    out: Path,
+    out: Path | str,
     dataset: str,
     *,
     clips: int = DEFAULT_CLIPS,
     seed: int = DEFAULT_SEED,
+    wait: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Write the toy of `dataset` (``s4``, ``ms3`` or ``avss``) below `out` and return `out`, the data root.
 
-    `progress` is called with (clips done, clips to do). A run that was interrupted is completed by the same call.
+    `progress` is called with (clips done, clips to do). One process at a time writes below `out`; `wait`: until another one is
+    done. A run that was interrupted is completed by the same call.
     Raises `OptionError` for unusable arguments, a folder that cannot be written, or one that holds another data set
     where this one would go.
     """
@@ -61,7 +64,15 @@ def write_toy(
     if clips < 1:
         raise OptionError(f"--clips: found {clips}; expected at least 1")
     check_seed(seed)
-    records = claim(out, Record(dataset, clips, seed))
+    out = Path(out)
+    with hold_any_dir(out, "avsrobust toy", wait=wait):
+        _write(out, Record(dataset, clips, seed), progress)
+    return out
+
+
+def _write(out: Path, wanted: Record, progress: Progress | None) -> None:
+    dataset = wanted.dataset
+    records = claim(out, wanted)
     remove_temporaries(out / TREES[dataset])
     jobs = list(_jobs(out, dataset, records))
     for done, (scene, write_clip, folder) in enumerate(jobs):
@@ -71,7 +82,6 @@ def write_toy(
     _write_tables(out, dataset, records)
     if progress is not None:
         progress(len(jobs), len(jobs))
-    return out
 
 
 def semantic_counts(records: Mapping[str, Record]) -> dict[str, int]:

@@ -19,11 +19,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from avsrobust.errors import OptionError
-from avsrobust.files import TEMPORARY_SUFFIX, make_folder, write_text
+from avsrobust.files import TEMPORARY_SUFFIX, flush_files, make_folder, parse_json, write_text
+from avsrobust.tensors import save_tensors
 
 FOLDER = "checkpoints"
 KEPT = 2
@@ -55,13 +56,14 @@ def save_checkpoint(output: Path, progress: Progress, module: nn.Module, optimiz
     final = folder / f"step-{progress.step:06d}"
     temporary = folder / f".{final.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
     temporary.mkdir()
-    save_file(_plain(module.state_dict()), temporary / "weights.safetensors")
-    save_file(_plain(optimizer_tensors(module, optimizer)), temporary / "optimizer.safetensors")
+    save_tensors(temporary / "weights.safetensors", _plain(module.state_dict()))
+    save_tensors(temporary / "optimizer.safetensors", _plain(optimizer_tensors(module, optimizer)))
     write_text(temporary / "state.json", json.dumps(asdict(progress)))
     if final.exists():
         # Left by a run that went on from an earlier checkpoint: the same state.
         shutil.rmtree(final)
     temporary.replace(final)
+    flush_files([final / "state.json"])
     for outdated in checkpoint_folders(output)[:-KEPT]:
         shutil.rmtree(outdated)
     return final
@@ -74,7 +76,7 @@ def latest_checkpoint(output: Path) -> Checkpoint | None:
         return None
     folder = folders[-1]
     try:
-        progress = Progress(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
+        progress = Progress(**parse_json((folder / "state.json").read_bytes()))
         weights = load_file(folder / "weights.safetensors")
         return Checkpoint(progress, weights, load_file(folder / "optimizer.safetensors"))
     except (OSError, ValueError, TypeError, SafetensorError) as error:
@@ -85,12 +87,6 @@ def checkpoint_folders(output: Path) -> list[Path]:
     """Return the folders of all checkpoints below `output`, in the order of their steps."""
     found = {int(match.group(1)): path for path in (output / FOLDER).glob("*") if (match := _NAME.fullmatch(path.name))}
     return [found[step] for step in sorted(found)]
-
-
-def remove_leftovers(output: Path) -> None:
-    """Delete what killed processes left half written."""
-    for leftover in (output / FOLDER).glob(f".*{TEMPORARY_SUFFIX}"):
-        shutil.rmtree(leftover)
 
 
 def optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

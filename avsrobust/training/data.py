@@ -26,12 +26,13 @@ from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.evaluation.samples import ClipRows, clips_of
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import resolve_inside
-from avsrobust.manifest import NEGATIVE, Manifest, Row
+from avsrobust.manifest import Manifest, Row
 from avsrobust.toy.catalogue import S4_CATEGORY
 from avsrobust.training.model import Batch
 from avsrobust.training.negatives import Negatives
 from avsrobust.training.order import Slot
 from avsrobust.training.recipe import DataPart, NegativesPart
+from avsrobust.vocabulary import NEGATIVE
 
 _MIB = 1 << 20
 # S4 names sounds, AVSBench-semantic their sources; both are one category to a model that hears them.

@@ -3,8 +3,8 @@
 Conventions
     The batch of a step is a function of (seed, step), the noise of a step one of (seed, step, process, part): a run that is
     continued from a checkpoint repeats what the killed one did, and ends with the same weights.
-    One folder holds a run: checkpoints/, best.safetensors (by validation G-mIoU), final.safetensors, log.csv,
-    validation.csv, parameters.csv, run.json, tensorboard/.
+    One folder, which is marked as ours and locked by the main process, holds a run: checkpoints/, best.safetensors (by validation
+    G-mIoU), final.safetensors, log.csv, validation.csv, parameters.csv, run.json, tensorboard/.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from avsrobust.errors import OptionError, RecipeError, did_you_mean
+from avsrobust.files import remove_temporaries
+from avsrobust.folders import hold_output_dir
 from avsrobust.training.checkpoints import (
     Progress,
     latest_checkpoint,
-    remove_leftovers,
     restore,
     save_checkpoint,
 )
 from avsrobust.training.data import Sample, Source, TrainingSet, collate
-from avsrobust.training.identity import claim_run, export_info
+from avsrobust.training.identity import TRAINING_FORMAT, TRAINING_KIND, claim_run, export_info
 from avsrobust.training.logs import PARAMETERS, RunLog, write_parameters
 from avsrobust.training.losses import Similarity, mask_losses, similarity_loss
 from avsrobust.training.model import Batch, Trainable, find_family
@@ -62,7 +63,11 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a user chooses beside the recipe. `start`: weights to start from; `workers`: processes that read items."""
+    """What a user chooses beside the recipe.
+
+    `start`: weights to start from; `workers`: processes that read items; `wait`: until another process gives the folder up.
+    Paths may be given as text.
+    """
 
     output: Path
     start: Path | None = None
@@ -70,6 +75,12 @@ class TrainOptions:
     workers: int = 0
     checkpoint_every: int | None = None
     vggish: Path | None = None
+    wait: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("output", "start", "vggish"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
 
 
 def train(
@@ -152,10 +163,17 @@ class _Run:
 
     def run(self) -> TrainReport:
         """Train from the last checkpoint, or from the start, to the end."""
+        output, wait = self.options.output, self.options.wait
+        if not self.accelerator.is_main_process:
+            return self._run()
+        with hold_output_dir(output, TRAINING_KIND, TRAINING_FORMAT, "avsrobust train", wait=wait):
+            return self._run()
+
+    def _run(self) -> TrainReport:
         output, main = self.options.output, self.accelerator.is_main_process
         if main:
             claim_run(output, self.recipe, self.sources, self.options.start)
-            remove_leftovers(output)
+            remove_temporaries(output)
         self.accelerator.wait_for_everyone()
         checkpoint = latest_checkpoint(output)
         done = Progress() if checkpoint is None else checkpoint.progress

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from avsrobust.errors import OptionError
-from avsrobust.evaluation.samples import CLEAN, ClipRows
-from avsrobust.manifest import NEGATIVE, Row
+from avsrobust.evaluation.samples import ClipRows
+from avsrobust.manifest import Row
 from avsrobust.training.recipe import NegativesPart
+from avsrobust.vocabulary import CLEAN, NEGATIVE
 
 OFFSCREEN = "offscreen"
 

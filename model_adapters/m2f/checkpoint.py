@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from avsrobust.errors import AdapterError
-from avsrobust.files import atomic_path
+from avsrobust.tensors import save_tensors
 from avsrobust.textfiles import parse_json
 from model_adapters.m2f.bounds import require_parameters
 from model_adapters.m2f.config import M2FConfig, Readout, read_config, with_readout
@@ -74,12 +74,10 @@ class LoadedNetwork:
 def save_bundle(
     path: Path, network: M2FNetwork, info: Mapping[str, str] | None = None, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write a network to a safetensors file, atomically; `info` is free text such as the recipe and the metrics.
+    """Write a network to a safetensors file, atomically, the same bytes every time.
 
-    Raises `AdapterError` where a weight does not fit into `dtype`.
+    `info` is free text such as the recipe and the metrics. Raises `AdapterError` where a weight does not fit into `dtype`.
     """
-    from safetensors.torch import save_file
-
     tensors = {}
     for key, tensor in network.state_dict().items():
         kept = tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
@@ -90,8 +88,7 @@ def save_bundle(
         tensors[key] = kept
     texts = {str(key): str(value) for key, value in (info or {}).items() if key not in _RESERVED}
     texts |= {"format": FORMAT, "version": VERSION, "config": network.config.to_json()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=texts)
+    save_tensors(path, tensors, texts)
 
 
 def load_bundle(path: Path, device: torch.device | str = "cpu") -> LoadedNetwork:

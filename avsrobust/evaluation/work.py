@@ -1,0 +1,95 @@
+"""What an evaluation finds in its folder, and what is left to do.
+
+Conventions
+    A row is kept, due, or neither: kept rows were finished in an earlier evaluation; due rows come of the clips that are run now;
+    rows that were not asked for and are not kept are no part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from avsrobust.evaluation.merging import ClipKey, RowKey, clip_of, has_classes, key_of, rows_in, rows_to_run
+from avsrobust.evaluation.parts import PartStore
+from avsrobust.evaluation.samples import ClipRows
+from avsrobust.evaluation.stored import StoredResults
+from avsrobust.evaluation.stored_masks import rows_of_masks
+from avsrobust.manifest import Manifest, Row, load_manifest
+
+# Error and rows of a clip that failed; None where it is not known which rows.
+Failure = tuple[str, frozenset[RowKey] | None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Clips to run, the rows that come of them, the rows asked for and those kept.
+
+    `unfinished`: an interrupted evaluation has left something that is not among the results yet. `classes`: whether the adapter
+    returned classes so far (None: unknown).
+    """
+
+    clips: tuple[ClipRows, ...]
+    due: frozenset[RowKey]
+    wanted: frozenset[RowKey]
+    kept: frozenset[RowKey]
+    unfinished: bool
+    classes: bool | None
+
+    @property
+    def clips_due(self) -> set[ClipKey]:
+        """The clips that are run."""
+        return {clip_of(key) for key in self.due}
+
+
+def plan_work(
+    manifest: Manifest, wanted: Sequence[Row], stored: StoredResults, store: PartStore, *, save_masks: bool
+) -> Work:
+    """Return what is to be done for the rows `wanted`, with what `stored` and `store` hold."""
+    keys = {key_of(row) for row in wanted}
+    kept = rows_in(stored.scores) if stored.scores else set[RowKey]()
+    parts = store.read()
+    scored: set[RowKey] = set().union(*map(rows_in, parts))
+    masked: set[RowKey] = set().union(*map(rows_of_masks, store.mask_files()))
+    again: set[RowKey] = set()
+    if save_masks:
+        again |= keys - stored.masked - masked
+    if stored.extras_names:
+        again |= keys - stored.described - scored
+    sources = [*([stored.scores] if stored.scores else []), *parts]
+    clips, due = rows_to_run(_rows(manifest, keys, kept | scored), keys, sources, again)
+    return Work(
+        tuple(clips),
+        frozenset(due),
+        frozenset(keys),
+        frozenset(kept),
+        bool(scored - kept or masked - stored.masked),
+        has_classes(sources),
+    )
+
+
+def failures(
+    stored: StoredResults, scored: set[RowKey], work: Work, failed: Mapping[ClipKey, str]
+) -> dict[ClipKey, Failure]:
+    """Return all clips that lack rows because they failed, in this evaluation (`failed`) or an earlier one."""
+    left: dict[ClipKey, Failure] = {}
+    for clip, (error, rows) in stored.failed_rows().items():
+        if rows is None and clip not in work.clips_due:
+            left[clip] = (error, None)
+        elif rows is not None and rows - scored:
+            left[clip] = (error, rows - scored)
+    for clip, error in failed.items():
+        missing = frozenset(key for key in work.due if clip_of(key) == clip) - scored
+        before = left[clip][1] if clip in left else None
+        if missing or before:
+            left[clip] = (error, missing | (before or frozenset()))
+    return left
+
+
+def _rows(manifest: Manifest, wanted: set[RowKey], scored: set[RowKey]) -> Sequence[Row]:
+    """Return the rows of the manifest, whole where it is a selection that lacks rows scored before of the clips wanted."""
+    known = {key_of(row) for row in manifest.rows}
+    clips = {clip_of(key) for key in wanted}
+    if all(key in known for key in scored if clip_of(key) in clips):
+        return manifest.rows
+    return load_manifest(manifest.path).rows

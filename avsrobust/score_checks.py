@@ -1,0 +1,106 @@
+"""What must be true of stored scores beyond the types of their columns, and a checksum over all that they say.
+
+Conventions
+    The checksum is of values, not of bytes on disk: a file that another program has written again with the same values has the
+    same one. Raises `ResultsError`, in one line that names the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from avsrobust.errors import ResultsError
+from avsrobust.files import is_safe_relative
+from avsrobust.metrics.binary.counts import FIELDS, FrameStatistics
+
+_KEY = ["split", "clip_id", "condition", "level", "frame"]
+_POLARITIES = ("positive", "negative")
+
+
+def content_sha256(metadata: Mapping[str, str], table: pa.Table) -> str:
+    """Return a checksum of `metadata` and of all values of `table`."""
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in table.column_names:
+        digest.update(f"\n{name}\n".encode())
+        for content in _plain_bytes(table.column(name).combine_chunks()):
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def require_filled(path: Path, table: pa.Table, schema: pa.Schema) -> None:
+    """Refuse empty cells where `schema` has none, and in lists."""
+    for entry in schema:
+        column = table.column(entry.name)
+        missing = 0 if entry.nullable else column.null_count
+        if pa.types.is_list(entry.type) or pa.types.is_fixed_size_list(entry.type):
+            items = column.combine_chunks().flatten()
+            missing += items.null_count
+            if pa.types.is_struct(items.type):
+                missing += sum(items.field(position).null_count for position in range(items.type.num_fields))
+        if missing:
+            raise ResultsError(f"{path}: column {entry.name} has empty cells; expected none; evaluate again")
+
+
+def check_values(path: Path, index: pd.DataFrame, statistics: FrameStatistics) -> None:
+    """Refuse counts that no mask can have, and frames that are there twice."""
+    for found in (*_impossible_counts(statistics), *_impossible_rows(index, statistics)):
+        raise ResultsError(f"{path}: has {found}; do not use results from a source you do not trust; evaluate again")
+
+
+def _impossible_counts(counts: FrameStatistics) -> Iterator[str]:
+    background = counts.pixels - counts.target_pixels
+    if any((getattr(counts, name) < 0).any() for name in FIELDS):
+        yield "a negative count of pixels"
+    if (counts.tp_050 > counts.target_pixels).any() or (counts.tp_040 > counts.target_pixels).any():
+        yield "more true positives than pixels of the target"
+    if (counts.fp_050 > background).any() or (counts.fp_040 > background).any():
+        yield "more false positives than pixels outside the target"
+    if (counts.inside.sum(axis=1) != counts.target_pixels).any() or (counts.outside.sum(axis=1) != background).any():
+        yield "histograms that do not count every pixel once"
+
+
+def _impossible_rows(index: pd.DataFrame, counts: FrameStatistics) -> Iterator[str]:
+    both = ("clean_intersection", "clean_union")
+    overlap, union = (index[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in both)
+    if (np.isnan(overlap) != np.isnan(union)).any() or (overlap < 0).any() or (overlap > union).any():
+        yield "an overlap with the clean mask that no two masks have"
+    if (union > counts.pixels).any():
+        yield "an overlap with the clean mask of more pixels than the frame has"
+    if np.isinf(index["level"].to_numpy(dtype=np.float64, na_value=np.nan)).any():
+        yield "a level that is no number"
+    if (index["frame"] < 0).any():
+        yield "a negative frame"
+    if not index["polarity"].isin(_POLARITIES).all():
+        yield f"a polarity other than {' and '.join(_POLARITIES)}"
+    for name in ("split", "clip_id", "condition"):
+        if not all(is_safe_relative(str(value)) for value in index[name].unique()):
+            yield f"a {name} that is no safe path"
+    if index.duplicated(_KEY).any():
+        yield "the same frame twice"
+
+
+def _plain_bytes(column: pa.Array) -> Iterator[bytes]:
+    """Yield the values of a column in bytes that do not depend on how they are stored."""
+    kind = column.type
+    if pa.types.is_fixed_size_list(kind):
+        yield _numbers(column.flatten())
+    elif pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        entries = column.flatten()
+        yield _numbers(column.value_lengths())
+        for position in range(entries.type.num_fields):
+            yield _numbers(entries.field(position))
+    elif pa.types.is_integer(kind) and column.null_count == 0:
+        yield _numbers(column)
+    else:
+        yield json.dumps(column.to_pylist()).encode()
+
+
+def _numbers(values: pa.Array) -> bytes:
+    return np.asarray(values.fill_null(-1).to_numpy(zero_copy_only=False)).astype("<i8").tobytes()
