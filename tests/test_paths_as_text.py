@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from avsrobust import RobustDataset, load_manifest
+from avsrobust.adapters.baselines import Oracle
 from avsrobust.adapters.lookup import load_adapter
 from avsrobust.adapters.predictions import Predictions
-from avsrobust.adapters.baselines import Oracle
 from avsrobust.audio.io import read_waveform
 from avsrobust.build.build import build
 from avsrobust.build.verify import verify
