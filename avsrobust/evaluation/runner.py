@@ -24,7 +24,7 @@ from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.caveats import caveats
 from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionError, did_you_mean
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
-from avsrobust.evaluation.identity import differences, evaluation_id, evaluation_identity, with_states
+from avsrobust.evaluation.identity import differences, evaluation_id, evaluation_identity, remember_state, with_states
 from avsrobust.evaluation.merging import (
     ClipKey,
     RowKey,
@@ -180,7 +180,10 @@ class _Evaluation:
         if not (work.clips or work.unfinished) and (stored.run is not None or stored.scores is None):
             remove_parts(self.output)
             return self._report(work, {}, (*notes, "already evaluated; nothing was run again"))
-        failed = self._run_all(work, store) if work.clips else {}
+        try:
+            failed = self._run_all(work, store) if work.clips else {}
+        finally:
+            remember_state(self.adapter, identity, self.device)
         sources = [*([stored.scores] if stored.scores else []), *store.read()]
         scored: set[RowKey] = set().union(*map(rows_in, sources))
         if not scored & work.wanted:
