@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 STAMP := $(VENV)/.setup-done
-EXTRAS := test,lint,dask,train,torchmetrics
+EXTRAS := test,lint,docs,dask,train,torchmetrics
 TEST_WORKERS ?= auto
 
-.PHONY: setup demo test lint format bench clean
+.PHONY: setup demo test lint docs format bench package clean
 
 setup: $(STAMP)
 
@@ -25,7 +25,13 @@ test: setup
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy --strict avsrobust
+	$(VENV)/bin/mypy --strict avsrobust model_adapters
+	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/repo-review --show err .
+
+# Not --quiet: it hides warnings from --strict too.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 format: setup
 	$(VENV)/bin/ruff format .
@@ -36,5 +42,8 @@ bench: setup
 	$(VENV)/bin/python benchmarks/front_end.py
 	$(VENV)/bin/python benchmarks/cli_start.py
 
+package:
+	PYTHON=$(PYTHON) .ci/package
+
 clean:
-	rm -rf $(VENV) build dist avsrobust-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site avsrobust-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

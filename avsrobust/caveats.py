@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from avsrobust.errors import ManifestError
+from avsrobust.vocabulary import SEMANTIC_RELEASE
 
 if TYPE_CHECKING:
     from avsrobust.manifest import ManifestInfo
@@ -29,7 +30,7 @@ def caveats(info: ManifestInfo) -> tuple[str, ...]:
     """
     try:
         shared = overlap_caveat(info.dataset, dict(info.survey.get(OVERLAP, {})))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ManifestError(
             f"manifest of {info.dataset}: its survey has a damaged {OVERLAP} ({error}); build again"
         ) from error
@@ -45,7 +46,7 @@ def release_caveat(dataset: str, release: str) -> str | None:
     """
     if dataset not in _SEMANTIC_ROWS or not release:
         return None
-    if release == "semantic":
+    if release == SEMANTIC_RELEASE:
         return (
             f"{dataset} is in the form of AVSBench-semantic ({_SEMANTIC_ROWS[dataset]} rows), whose frames and masks differ from "
             "AVSBench-object's: scores on the two forms are not comparable"

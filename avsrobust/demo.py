@@ -25,12 +25,12 @@ from avsrobust.report.report import report
 from avsrobust.report.text_table import text_table
 from avsrobust.results import Scores, read_scores
 from avsrobust.toy.write import write_toy
+from avsrobust.vocabulary import BASELINES
 
 SEED = 42
 TOY_SEED = 0
 TOY_CLIPS = {"s4": 160, "ms3": 160}
 BUNDLED = ("m2f", "m2f_debias", "m2f_robust")
-YARDSTICKS = ("oracle", "visual_prior", "empty")
 PROTOCOLS = ("strict", "avsbench")
 Announce = Callable[[str], None]
 
@@ -48,19 +48,20 @@ class DemoReport:
 
 
 def run_demo(
-    output: Path,
+    output: Path | str,
     models: Sequence[str] | None = None,
     clips: Mapping[str, int] = TOY_CLIPS,
     announce: Announce = lambda _step: None,
 ) -> DemoReport:
-    """Run the demo in the folder `output`, with `models` (default: the bundled ones that can run here, and the yardsticks).
+    """Run the demo in the folder `output`, with `models` (default: the bundled ones that can run here, and the baselines).
 
     `clips`: how many toy clips of which data sets. `announce` is told each step before it starts, and what is left out.
     """
     import torch
 
+    output = Path(output)
     if models is None:
-        models = (*_runnable(BUNDLED, announce), *YARDSTICKS)
+        models = (*_runnable(BUNDLED, announce), *BASELINES)
     scores: list[Scores] = []
     for dataset, count in clips.items():
         announce(f"toy: {count} procedural clips in the layout of {dataset}")

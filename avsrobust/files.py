@@ -11,6 +11,7 @@ Conventions
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -27,6 +29,7 @@ from avsrobust.errors import AvsRobustError, OptionError
 from avsrobust.limits import Limit
 
 _CHUNK = 1 << 20
+_FLUSHED_AT_ONCE = 16
 TEMPORARY_SUFFIX = ".avsrobust-tmp"
 SAFE_NAME = "a name of at most 100 letters a-z, A-Z, digits and . _ + -, whose first is a letter, digit or _"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
@@ -60,9 +63,9 @@ def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically."""
-    with atomic_path(path) as temporary:
+def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
+    """Write `content` to `path` atomically; `flush` as for `atomic_path`."""
+    with atomic_path(path, flush=flush) as temporary:
         temporary.write_bytes(content)
 
 
@@ -98,10 +101,17 @@ def require_writable(path: Path) -> None:
 def flush_files(paths: Iterable[Path]) -> None:
     """Flush files that are there, and their folders, to disk. Raises `OSError`."""
     paths = list(paths)
-    for path in paths:
-        _flush(path)
-    for folder in dict.fromkeys(path.parent for path in paths):
-        _flush(folder)
+    # Side by side: a journalling file system then commits many at once, one after the other takes three times as long.
+    with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
+        list(pool.map(_flush, paths))
+        list(pool.map(_flush, dict.fromkeys(path.parent for path in paths)))
+
+
+def flush_folders(folder: Path) -> None:
+    """Flush `folder` and all folders below it to disk: the names in them, not the files. Raises `OSError`."""
+    folders = [Path(place) for place, _, _ in os.walk(folder)]
+    with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
+        list(pool.map(_flush, folders))
 
 
 def _flush(path: Path) -> None:
@@ -115,10 +125,13 @@ def _flush(path: Path) -> None:
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading, without waiting where it is something else.
 
-    Raises `OSError` whose text says what was found: FIFO, device, socket, folder.
+    Raises `OSError` whose text says what was found: pipe, device, socket, directory.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     mode = os.fstat(descriptor).st_mode
+    if stat.S_ISDIR(mode):
+        os.close(descriptor)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         raise OSError(None, f"is {_kind_of(mode)}, not a regular file", str(path))
@@ -128,14 +141,16 @@ def open_regular(path: Path) -> BinaryIO:
 def read_regular(path: Path, limit: Limit, error: type[AvsRobustError]) -> bytes:
     """Return the bytes of a regular file of bounded size. Raises `OSError`, or `error` where it is above `limit`."""
     with open_regular(path) as stream:
-        limit.check(os.fstat(stream.fileno()).st_size, path, error)
-        content = stream.read(limit.current + 1)
+        size = os.fstat(stream.fileno()).st_size
+        limit.check(size, path, error)
+        # One more than that, to notice a file that grows; no more, since so much memory is taken at once.
+        content = stream.read(min(size, limit.current) + 1)
     limit.check(len(content), path, error)
     return content
 
 
 def _kind_of(mode: int) -> str:
-    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
     return next((name for test, name in kinds if test(mode)), "a device")
 
 

@@ -42,20 +42,31 @@ class Limit:
 
 PICTURE_PIXELS = Limit(64_000_000, "pixels", "8K video has 33 million")
 TABLE_BYTES = Limit(64 << 20, "bytes", "AVSBench's largest table has 1 MB")
-TEXT_BYTES = Limit(8 << 20, "bytes", "recipes and configurations have a few kB")
-SOUND_BYTES = Limit(1 << 30, "bytes of samples", "an hour of 48 kHz stereo has 0.7 GB")
+TABLE_ROWS = Limit(1_000_000, "rows", "AVSBench's largest table has 11,356")
+TEXT_BYTES = Limit(8 << 20, "bytes", "configurations have a few kB")
+YAML_BYTES = Limit(256 << 10, "bytes", "recipes have a few kB, and YAML is read slowly")
+PICTURE_BYTES = Limit(512 << 20, "bytes", "a picture of the most pixels has 0.4 GB uncompressed")
+SOUND_BYTES = Limit(
+    128 << 20, "bytes of samples", "a clip of 10 s has 2 MB, eleven minutes of 48 kHz stereo have 126 MB"
+)
 ARRAY_BYTES = Limit(1 << 30, "bytes", "a clip's masks have a few MB")
 WEIGHTS_BYTES = Limit(16 << 30, "bytes", "Swin-L weights have 1 GB")
 MESSAGE_BYTES = Limit(2 << 30, "bytes", "a batch of 32 clips of 1280 x 720 frames has 0.9 GB")
 PARQUET_BYTES = Limit(16 << 30, "bytes", "scores of all of AVSS under ten conditions have 3 GB")
+MANIFEST_ROWS = Limit(2_000_000, "rows", "AVSS under a hundred conditions has 1.1 million")
+MANIFEST_VALUES = Limit(200_000_000, "values in one column", "AVSS under a hundred conditions has 9 million frames")
+MANIFEST_TEXT = Limit(4 << 30, "bytes of text", "AVSS under a hundred conditions has 1 GB")
 METADATA_BYTES = Limit(256 << 20, "bytes", "a manifest's notes and skipped clips have a few MB")
 
 
 def raised_by() -> float:
     """Return the factor by which the user raised the limits, 1 where they did not. Raises `OptionError` for a bad one."""
     text = os.environ.get(ENVIRONMENT, "")
-    if not text:
-        return 1.0
+    return parse_factor(text) if text else 1.0
+
+
+def parse_factor(text: str) -> float:
+    """Return the factor that a user wrote. Raises `OptionError` for anything else than a number from 1 to 1000000."""
     try:
         factor = float(text)
     except ValueError:

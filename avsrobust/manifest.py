@@ -3,6 +3,7 @@
 Conventions
     Rows are sorted by split, clip_id, condition, level. `audio` is relative to the manifest's folder, or, with the prefix
     ``data:``, to the data root; `frames` and `masks` are relative to the data root; `log_mel` to the manifest's folder.
+    `foreground` is the rule by which binary masks are read ("non-zero", or "above half" where they hold grey values).
     The parquet file's bytes depend on data, recipe and seed alone. Where the data lies is therefore no part of it: a link
     ``data_root`` beside the manifest remembers that.
 """
@@ -12,9 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ import pyarrow as pa
 
 from avsrobust import __version__
 from avsrobust.errors import ManifestError
-from avsrobust.files import atomic_path, is_safe_relative, resolve_inside
-from avsrobust.parquet import Kind, write_parquet
+from avsrobust.files import atomic_path, resolve_inside, write_bytes
+from avsrobust.limits import MANIFEST_ROWS, MANIFEST_VALUES
+from avsrobust.manifest_checks import Columns, parse_entries, read_texts
+from avsrobust.parquet import Kind, parquet_bytes
+from avsrobust.seal import write_seal
 
 # The format of builds: columns, metadata, files and their names. It changes where a release reads or writes them differently,
 # not with the package's version: docs/formats.md has the policy.
@@ -33,8 +36,6 @@ DATA_ROOT_LINK = "data_root"
 _KIND = Kind(ManifestError, "a manifest made by 'avsrobust build'", "build")
 DATA_PREFIX = "data:"
 ENVIRONMENT_DATA_ROOT = "AVSROBUST_DATA"
-POSITIVE = "positive"
-NEGATIVE = "negative"
 
 SCHEMA = pa.schema(
     [
@@ -55,6 +56,7 @@ SCHEMA = pa.schema(
         pa.field("log_mel_row", pa.int32(), nullable=False),
         pa.field("frames", pa.list_(pa.string()), nullable=False),
         pa.field("masks", pa.list_(pa.string()), nullable=False),
+        pa.field("foreground", pa.string(), nullable=False),
         pa.field("num_frames", pa.int32(), nullable=False),
         pa.field("sample_rate", pa.int32(), nullable=False),
         pa.field("duration_s", pa.float32(), nullable=False),
@@ -86,6 +88,7 @@ class Row:
     num_frames: int
     sample_rate: int
     duration_s: float
+    foreground: str = "non-zero"
 
     @property
     def key(self) -> tuple[str, str, str, float]:
@@ -109,6 +112,7 @@ class ManifestInfo:
     `recipe` is the recipe in full (plain JSON types). `fingerprints` maps each split to the SHA-256 of the names and sizes of
     the data set's files it uses (`fingerprint`). `release` is the form the data was published in (`datasets.clips.RELEASES`).
     `muted` are the ids of clips whose own recording is silent; `survey` is what was found in the files (plain JSON types).
+    `checksums_sha256` is the SHA-256 of ``checksums.parquet`` beside the manifest (empty: there is none).
     """
 
     dataset: str
@@ -120,6 +124,7 @@ class ManifestInfo:
     release: str = ""
     muted: tuple[str, ...] = ()
     survey: dict[str, Any] = field(default_factory=dict)
+    checksums_sha256: str = ""
     version: str = __version__
 
 
@@ -145,7 +150,7 @@ class Manifest:
         )
         return replace(self, rows=tuple(kept))
 
-    def data_root(self, override: Path | None = None) -> Path:
+    def data_root(self, override: Path | str | None = None) -> Path:
         """Return the folder the data lies in: `override`, else the environment's, else the remembered one.
 
         Raises `ManifestError` where none of them is a folder.
@@ -160,9 +165,9 @@ class Manifest:
             f"name the folder it lies in now with --data-root or {ENVIRONMENT_DATA_ROOT}"
         )
 
-    def _data_root_candidates(self, override: Path | None) -> Iterable[tuple[Path, str]]:
+    def _data_root_candidates(self, override: Path | str | None) -> Iterable[tuple[Path, str]]:
         if override is not None:
-            yield override, "--data-root"
+            yield Path(override), "--data-root"
         yield self.folder / DATA_ROOT_LINK, "the build"
         if os.environ.get(ENVIRONMENT_DATA_ROOT):
             yield Path(os.environ[ENVIRONMENT_DATA_ROOT]), ENVIRONMENT_DATA_ROOT
@@ -228,16 +233,13 @@ def check_fingerprints(manifest: Manifest, data_root: Path, splits: Iterable[str
 
 
 def write_manifest(path: Path, rows: Iterable[Row], info: ManifestInfo) -> None:
-    """Write `rows`, sorted, and `info` to the parquet file `path`, atomically."""
+    """Write `rows`, sorted, and `info` to the parquet file `path`, atomically, and before it the seal of its folder."""
     ordered = sorted(rows, key=lambda row: row.key)
     columns = {name: [_plain(getattr(row, name)) for row in ordered] for name in SCHEMA.names}
     table = pa.table(columns, schema=SCHEMA.with_metadata(_metadata(info)))
-    write_parquet(path, table)
-
-
-def same_rows(one: Iterable[Row], other: Iterable[Row]) -> bool:
-    """Tell whether two manifests of these rows would hold the same, in the precision of the file."""
-    return [_stored(row) for row in sorted(one, key=_key)] == [_stored(row) for row in sorted(other, key=_key)]
+    content = parquet_bytes(table)
+    write_seal(path.parent, {path.name: content})
+    write_bytes(path, content)
 
 
 def remember_data_root(folder: Path, data_root: Path) -> bool:
@@ -251,44 +253,29 @@ def remember_data_root(folder: Path, data_root: Path) -> bool:
     return True
 
 
-def load_manifest(path: Path | str) -> Manifest:
+def load_manifest(path: Path | str, *, consistent: bool = True) -> Manifest:
     """Read a manifest, or the ``manifest.parquet`` of a build's folder.
 
-    Raises `ManifestError` where the file is no manifest, is of another version or names files outside its roots.
+    `consistent`: whether columns that contradict each other are refused too; `verify` lists those, row by row.
+    Raises `ManifestError` where the file is no manifest, is of another format, holds what no build writes (a column or a
+    metadata entry of another kind) or names files outside its roots.
     """
     path = Path(path)
     if path.is_dir():
         path = path / MANIFEST_NAME
-    table = _KIND.read(path)
-    info = _info(path, table.schema.metadata or {})
-    _KIND.require_columns(path, table, SCHEMA.names)
-    columns = {name: table.column(name).to_pylist() for name in SCHEMA.names}
-    rows = tuple(
-        Row(**{name: _frozen(columns[name][index]) for name in SCHEMA.names}) for index in range(table.num_rows)
-    )
-    _check_paths(path, rows)
-    return Manifest(path, info, rows)
-
-
-def _key(row: Row) -> tuple[str, str, str, float]:
-    return row.key
-
-
-def _stored(row: Row) -> Row:
-    level = None if row.level is None else _float32(row.level)
-    return replace(row, level=level, duration_s=_float32(row.duration_s))
-
-
-def _float32(value: float) -> float:
-    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+    opened = _KIND.open(path, [entry.name for entry in SCHEMA if entry.type == pa.string()])
+    info = _info(path, opened.schema_arrow.metadata or {})
+    _KIND.require_types(path, opened.schema_arrow, SCHEMA)
+    _KIND.require_sizes(path, opened, MANIFEST_ROWS, MANIFEST_VALUES)
+    columns = Columns.read(path, opened, SCHEMA, _KIND)
+    columns.check()
+    if consistent:
+        columns.check_together(info.dataset)
+    return Manifest(path, info, tuple(map(Row, *(columns.values(entry.name) for entry in fields(Row)))))
 
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _frozen(value: object) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _metadata(info: ManifestInfo) -> dict[str, str]:
@@ -305,6 +292,7 @@ def _metadata(info: ManifestInfo) -> dict[str, str]:
         "avsrobust.release": info.release,
         "avsrobust.muted": _json(list(info.muted)),
         "avsrobust.survey": _json(info.survey),
+        "avsrobust.checksums_sha256": info.checksums_sha256,
     }
 
 
@@ -312,40 +300,30 @@ def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def _info(path: Path, metadata: dict[bytes, bytes]) -> ManifestInfo:
-    texts = {key.decode(): value.decode() for key, value in metadata.items() if key.startswith(b"avsrobust.")}
-    version = texts.get("avsrobust.build_format")
+def _info(path: Path, metadata: Mapping[bytes, bytes]) -> ManifestInfo:
+    texts = read_texts(path, metadata, "avsrobust.")
+    version = texts.get("build_format")
     if version is None:
         raise ManifestError(f"{path}: is parquet, but no manifest; expected a file made by 'avsrobust build'")
     if version != str(BUILD_FORMAT):
         raise ManifestError(
-            f"{path}: is a build of format {version} (avsrobust {texts.get('avsrobust.version', '?')}); "
+            f"{path}: is a build of format {version[:20]} (avsrobust {texts.get('version', '?')[:20]}); "
             f"expected format {BUILD_FORMAT} (avsrobust {__version__}); build again"
         )
     try:
-        return ManifestInfo(
-            dataset=texts["avsrobust.dataset"],
-            seed=int(texts["avsrobust.seed"]),
-            recipe=json.loads(texts["avsrobust.recipe"]),
-            fingerprints=json.loads(texts["avsrobust.fingerprints"]),
-            skipped=tuple(Skipped(*entry) for entry in json.loads(texts["avsrobust.skipped"])),
-            notes=tuple(json.loads(texts["avsrobust.notes"])),
-            release=texts["avsrobust.release"],
-            muted=tuple(json.loads(texts["avsrobust.muted"])),
-            survey=json.loads(texts["avsrobust.survey"]),
-            version=texts["avsrobust.version"],
-        )
-    except (KeyError, ValueError, TypeError) as error:
+        entries = parse_entries(texts)
+    except (KeyError, ValueError) as error:
         raise ManifestError(f"{path}: has damaged metadata ({error}); build again") from error
-
-
-def _check_paths(path: Path, rows: Iterable[Row]) -> None:
-    for row in rows:
-        named = [row.clip_id, row.audio.removeprefix(DATA_PREFIX), row.log_mel, *row.frames]
-        named += [mask for mask in row.masks if mask is not None]
-        for relative in named:
-            if not is_safe_relative(relative):
-                raise ManifestError(
-                    f"{path}: row {row.clip_id}/{row.condition} names '{relative}', which leaves its root; "
-                    "do not use manifests from a source you do not trust; build again"
-                )
+    return ManifestInfo(
+        dataset=entries["dataset"],
+        seed=entries["seed"],
+        recipe=entries["recipe"],
+        fingerprints=entries["fingerprints"],
+        skipped=tuple(Skipped(*entry) for entry in entries["skipped"]),
+        notes=tuple(entries["notes"]),
+        release=entries["release"],
+        muted=tuple(entries["muted"]),
+        survey=entries["survey"],
+        checksums_sha256=entries["checksums_sha256"],
+        version=entries["version"],
+    )

@@ -9,7 +9,7 @@ Conventions
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from avsrobust.errors import AvsRobustError
 from avsrobust.files import atomic_path, open_regular
-from avsrobust.limits import METADATA_BYTES, PARQUET_BYTES
+from avsrobust.limits import METADATA_BYTES, PARQUET_BYTES, Limit
 
 COMPRESSION = "zstd"
 _TAIL = 8
@@ -38,6 +38,14 @@ def write_parquet(path: Path, table: pa.Table, row_group_size: int | None = None
         )
 
 
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Return the content of the file that `write_parquet` would write."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression=COMPRESSION, store_schema=True, write_page_checksum=True)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
 def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Return a writer of row groups with page checksums; `path` is one of `atomic_path`."""
     return pq.ParquetWriter(path, schema, compression=COMPRESSION, write_page_checksum=True)
@@ -53,15 +61,31 @@ class Kind:
 
     def read(self, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the file's table (only `columns`). Raises `error` where it is missing, damaged or no parquet file."""
+        return self.read_columns(path, self.open(path), columns)
+
+    def read_columns(self, path: Path, opened: pq.ParquetFile, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the table (only `columns`) of a file that `open` returned. Raises `error` where it is damaged."""
         try:
-            table = self.open(path).read(columns=None if columns is None else list(columns))
+            table = opened.read(columns=None if columns is None else list(columns))
             table.validate(full=True)
             return table
         except (OSError, pa.ArrowException, ValueError) as error:
             raise self.damaged(path, error) from error
 
-    def open(self, path: Path) -> pq.ParquetFile:
-        """Return the opened file, whose pages are verified as they are read. Raises `error` as `read` does."""
+    def read_batches(self, path: Path, opened: pq.ParquetFile, column: str, rows: int) -> Iterator[pa.Array]:
+        """Yield a column of a file that `open` returned, `rows` rows at a time. Raises `error` where it is damaged."""
+        try:
+            for batch in opened.iter_batches(batch_size=rows, columns=[column], use_threads=False):
+                batch.validate(full=True)
+                yield batch.column(column)
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise self.damaged(path, error) from error
+
+    def open(self, path: Path, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+        """Return the opened file, whose pages are verified as they are read. Raises `error` as `read` does.
+
+        Columns of text in `dictionaries` are read as indices into the texts that a page holds once.
+        """
         try:
             with open_regular(path) as stream:
                 size = stream.seek(0, 2)
@@ -70,11 +94,25 @@ class Kind:
                 tail = stream.read(_TAIL)
             if len(tail) == _TAIL and tail[4:] == _MAGIC:
                 METADATA_BYTES.check(struct.unpack("<I", tail[:4])[0], f"{path}: footer", self.error)
-            return pq.ParquetFile(path, page_checksum_verification=True)
+            file = pq.ParquetFile(path, page_checksum_verification=True)
+            there = [name for name in dictionaries if _is_text(file, name)]
+            return pq.ParquetFile(path, read_dictionary=there, page_checksum_verification=True) if there else file
         except FileNotFoundError as error:
             raise self.error(f"{path}: not found; expected {self.expected}") from error
         except (OSError, pa.ArrowException, ValueError) as error:
             raise self.damaged(path, error) from error
+
+    def require_sizes(self, path: Path, opened: pq.ParquetFile, rows: Limit, values: Limit) -> None:
+        """Raise `error` where a file declares more rows, or more values in one column, than the limits allow.
+
+        A column of one value repeated takes a few bytes in the file, however long it is.
+        """
+        metadata = opened.metadata
+        rows.check(metadata.num_rows, path, self.error)
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        for index in range(metadata.num_columns):
+            found = sum(group.column(index).num_values for group in groups)
+            values.check(found, f"{path}: column {metadata.schema.column(index).path}", self.error)
 
     def damaged(self, path: Path, cause: Exception) -> AvsRobustError:
         """Return the error for a file whose content cannot be read."""
@@ -103,6 +141,11 @@ class Kind:
                 raise self.error(
                     f"{path}: column {entry.name} is of type {actual}; expected {entry.type}; {self.again} again"
                 )
+
+
+def _is_text(file: pq.ParquetFile, name: str) -> bool:
+    columns = (file.schema.column(index) for index in range(len(file.schema)))
+    return any(column.path == name and column.physical_type == "BYTE_ARRAY" for column in columns)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -12,8 +12,8 @@ Conventions
     sound (null under clean, and where the clip was not evaluated under clean sound).
     `frame` counts from 0. Only frames that have a mask are scored.
     Where a model that returns classes was scored on class masks (avss), the column `classes` lists for each frame the pixels of
-    every class that is predicted or true in it (`avsrobust.metrics.classes`); otherwise there is no such column. All other
-    columns are then those of anything but background.
+    every class that is predicted or true in it (`avsrobust.metrics.semantic.counts`); otherwise there is no such column. All
+    other columns are then those of anything but background.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from avsrobust.errors import AvsRobustError, MetricInputError, ResultsError
 from avsrobust.files import parse_json, read_regular, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME
 from avsrobust.limits import METADATA_BYTES
-from avsrobust.metrics.classes import COUNTS as CLASS_COUNTS
-from avsrobust.metrics.classes import ClassStatistics, take_classes
-from avsrobust.metrics.frames import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.metrics.binary.counts import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.metrics.semantic.counts import COUNTS as CLASS_COUNTS
+from avsrobust.metrics.semantic.counts import ClassStatistics, take_classes
 from avsrobust.parquet import Kind, write_parquet
 from avsrobust.score_checks import check_values, content_sha256, require_filled
 
@@ -139,7 +139,7 @@ class Run:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_scores(path: Path, scores: Scores) -> None:
+def write_scores(path: Path | str, scores: Scores) -> None:
     """Write `scores` to the parquet file `path`, sorted, atomically; equal scores give equal bytes."""
     index = scores.index.reset_index(drop=True)
     order = index.sort_values(SORT_COLUMNS, kind="stable", na_position="first").index.to_numpy()
@@ -163,7 +163,7 @@ def write_scores(path: Path, scores: Scores) -> None:
     table = pa.table(columns, schema=schema)
     metadata = _metadata(scores.info)
     metadata[_CHECKSUM_KEY] = content_sha256(metadata, table)
-    write_parquet(path, table.replace_schema_metadata(metadata))
+    write_parquet(Path(path), table.replace_schema_metadata(metadata))
 
 
 def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
@@ -201,17 +201,17 @@ def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
     return Scores(info, index, statistics, path, classes)
 
 
-def write_run(path: Path, run: Run) -> None:
+def write_run(path: Path | str, run: Run) -> None:
     """Write ``run.json`` atomically, with a checksum of what it says."""
     content = {"model": run.model, "dataset": run.dataset, **dict(run.details)}
     content = {**content, "sha256": _run_sha256(content)}
-    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(Path(path), json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path | str) -> Run:
     """Read ``run.json``. Raises `ResultsError` where it is missing or damaged."""
     try:
-        content = parse_json(read_regular(path, METADATA_BYTES, ResultsError))
+        content = parse_json(read_regular(Path(path), METADATA_BYTES, ResultsError))
         if content.pop("sha256") != _run_sha256(content):
             raise ValueError("its content is not what was written")
         run = Run(content.pop("model"), content.pop("dataset"), content)

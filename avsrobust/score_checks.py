@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from avsrobust.errors import ResultsError
 from avsrobust.files import is_safe_relative
-from avsrobust.metrics.frames import FIELDS, FrameStatistics
+from avsrobust.metrics.binary.counts import FIELDS, FrameStatistics
 
 _KEY = ["split", "clip_id", "condition", "level", "frame"]
 _POLARITIES = ("positive", "negative")

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from avsrobust.metrics import PROTOCOLS, ScoredFrames, clip_scores, dataset_score, frame_statistics, take
-from avsrobust.metrics.binning import thresholds
+from avsrobust.metrics.binary.thresholds import thresholds
 
 FRAMES, SIDE = 5, 224
 CONDITIONS = ("clean", "silence", "noise", "offscreen")

@@ -45,13 +45,13 @@ def picture_bytes(size: tuple[int, int] = SIZE, mode: str = "RGB", value: int = 
 
 @cache
 def sound_bytes(seconds: float = 5.0, rate: int = 8000) -> bytes:
-    """A silent mono 16-bit wav."""
+    """A mono 16-bit wav of a quiet square wave: a muted clip would be no source clip."""
     stream = io.BytesIO()
     with wave.open(stream, "wb") as writer:
         writer.setnchannels(1)
         writer.setsampwidth(2)
         writer.setframerate(rate)
-        writer.writeframes(bytes(2 * round(seconds * rate)))
+        writer.writeframes((b"\x00\x10" * 20 + b"\x00\xf0" * 20) * round(seconds * rate / 40))
     return stream.getvalue()
 
 
@@ -287,7 +287,7 @@ def make_scores(
     seed: int = 42,
     failed: Sequence[str] = (),
 ) -> Scores:
-    """Scores of clips of two frames; `predict` is a yardstick's name, or maps (target, condition, clip) to probabilities.
+    """Scores of clips of two frames; `predict` is a baseline's name, or maps (target, condition, clip) to probabilities.
 
     `levels` adds the positive condition ``mixture`` at each of them; the clips in `empty` have nothing in their masks.
     """

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from avsrobust.adapters import lookup
+from avsrobust.adapters.baselines import Empty, Oracle
 from avsrobust.adapters.lookup import BUILT_IN, find_adapter, known_adapters, load_adapter
-from avsrobust.adapters.yardsticks import Empty, Oracle
 from avsrobust.errors import AdapterError
 
 CPU = torch.device("cpu")
@@ -144,7 +144,7 @@ def test_a_module_that_misses_a_dependency_says_which(tmp_path: Path, monkeypatc
 
 
 def test_registered_names_are_found_and_listed(register) -> None:
-    register(EntryPoint("theirs", "avsrobust.adapters.yardsticks:Empty", lookup.ENTRY_POINT_GROUP))
+    register(EntryPoint("theirs", "avsrobust.adapters.baselines:Empty", lookup.ENTRY_POINT_GROUP))
     assert find_adapter("theirs") is Empty
     names = [entry.name for entry in known_adapters()]
     assert names[0] == "theirs"
@@ -152,9 +152,9 @@ def test_registered_names_are_found_and_listed(register) -> None:
 
 
 def test_a_users_definition_wins_over_a_built_in_with_a_warning(register, caplog: pytest.LogCaptureFixture) -> None:
-    register(EntryPoint("oracle", "avsrobust.adapters.yardsticks:Empty", lookup.ENTRY_POINT_GROUP))
+    register(EntryPoint("oracle", "avsrobust.adapters.baselines:Empty", lookup.ENTRY_POINT_GROUP))
     assert find_adapter("oracle") is Empty
-    assert "yardsticks:Empty (an installed package) is used instead of the built-in avsrobust" in caplog.text
+    assert "baselines:Empty (an installed package) is used instead of the built-in avsrobust" in caplog.text
     assert [entry.name for entry in known_adapters()].count("oracle") == 1
 
 

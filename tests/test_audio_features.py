@@ -15,6 +15,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avsrobust.audio import features
 from avsrobust.audio.features import FRONT_ENDS, librosa_log_mel, vggish_log_mel
 from avsrobust.audio.io import read_samples, write_wav
 from avsrobust.errors import AudioError
@@ -121,6 +122,31 @@ def test_librosa_agrees_with_avsbench_robust_on_noise_and_silence(tmp_path: Path
     write_wav(tmp_path / "silent.wav", np.zeros(55125, np.int16), 11025)
     silent = librosa_log_mel(tmp_path / "silent.wav")
     np.testing.assert_allclose(silent, GOLDEN["silent_robust"], rtol=0, atol=ROBUST_TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "subtype"), [(44100, 2, "PCM_16"), (16000, 1, "PCM_16"), (22050, 2, "FLOAT")]
+)
+def test_librosa_reads_what_librosa_itself_loads(
+    rate: int, channels: int, subtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sound.wav"
+    soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, (rate * 3 + 17, channels)), rate, subtype=subtype)
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(features, "_robust_part", lambda part: seen.append(part) or np.zeros((96, 64), np.float32))
+    librosa_log_mel(path, 2)
+    np.testing.assert_array_equal(np.concatenate(seen), librosa.load(path, sr=22050, duration=2.0)[0])
+
+
+def test_a_stream_s_made_up_size_changes_no_feature(tmp_path: Path) -> None:
+    path = reference_noise(tmp_path)
+    before = {name: front_end(path, 5) for name, front_end in FRONT_ENDS.items()}
+    content = bytearray(path.read_bytes())
+    for size in (0, 0x7FFFF000, 0xFFFFFFFF):
+        content[40:44] = size.to_bytes(4, "little")
+        path.write_bytes(content)
+        for name, front_end in FRONT_ENDS.items():
+            np.testing.assert_array_equal(front_end(path, 5), before[name])
 
 
 def test_librosa_takes_as_many_seconds_as_frames(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from avsrobust.audio.io import check_sound, fit_length, read_samples, read_waveform, write_wav
+from avsrobust.audio.io import check_sound, fit_length, read_samples, read_waveform, stored_sound, write_wav
 from avsrobust.audio.resample import resample
 from avsrobust.datasets.clips import SoundHeader
 from avsrobust.errors import AudioError
+from avsrobust.limits import ENVIRONMENT
 
 STREAMED = 0xFFFFFFFF
 
@@ -63,9 +65,14 @@ REFUSED = {
     "truncated to none": (riff(format_chunk(), DATA)[:-12], r"found 0 bytes .* declares 12 \(truncated\)"),
     "0 samples": (riff(format_chunk(), chunk(b"data", b"")), r"found 0 samples"),
     "streamed without samples": (riff(format_chunk(), chunk(b"data", b"", STREAMED)), r"found 0 samples"),
-    "streamed half a sample": (
-        riff(format_chunk(), chunk(b"data", b"\0\0\0\0", STREAMED))[:-1],
-        r"3 bytes .* blocks of 2",
+    "streamed less than a sample": (riff(format_chunk(), chunk(b"data", b"\0\0", STREAMED))[:-1], r"found 0 samples"),
+    "0 samples before another chunk": (
+        riff(format_chunk(), chunk(b"data", b""), chunk(b"LIST", b"abc")),
+        r"found 0 samples",
+    ),
+    "truncated, 1 GB declared": (
+        riff(format_chunk(), chunk(b"data", PCM.tobytes(), 1 << 30)),
+        r"found 12 bytes of samples where its header declares 1073741824 \(truncated\)",
     ),
     "half a sample": (riff(format_chunk(), chunk(b"data", b"\0\0\0")), r"3 bytes of samples in blocks of 2"),
     "blocks of nothing": (riff(format_chunk(block=0), DATA), r"blocks of 0; expected whole blocks of 2"),
@@ -131,6 +138,78 @@ def test_every_spelling_of_a_wav_file_gives_the_same_samples(kind: str, tmp_path
     assert samples.dtype == np.float64
     np.testing.assert_array_equal(samples, PCM[:, None] / 32768)
     np.testing.assert_array_equal(samples[:, 0], soundfile.read(path, dtype="int16")[0] / 32768)
+
+
+MADE_UP = {
+    "ffmpeg": 0xFFFFFFFF,
+    "less the header": 0xFFFFFFFF - 36,
+    "less the header and its first chunk": 0xFFFFFFFF - 44,
+    "whole blocks": 0xFFFFFFFE,
+    "sox": 0x7FFFF000,
+    "2 GiB less 1": 0x7FFFFFFF,
+    "2 GiB less the header": 0x7FFFFFFF - 36,
+    "arecord": 0x80000000,
+    "gstreamer": 0,
+}
+
+
+@pytest.mark.parametrize("riff_size", [None, 0, 36, 0xFFFFFFFF, 0x7FFFF024])
+@pytest.mark.parametrize("kind", MADE_UP)
+@pytest.mark.parametrize("extra", [b"", b"\x01"])
+def test_a_made_up_size_means_to_the_end_of_the_file(
+    kind: str, riff_size: int | None, extra: bytes, tmp_path: Path
+) -> None:
+    content = riff(format_chunk(), chunk(b"data", PCM.tobytes(), MADE_UP[kind])) + extra
+    if riff_size is not None:
+        content = content[:4] + struct.pack("<I", riff_size) + content[8:]
+    path = tmp_path / "sound.wav"
+    path.write_bytes(content)
+    assert check_sound(path) == SoundHeader(16000, PCM.size, 1, "PCM_16")
+    assert check_sound(path).streamed
+    np.testing.assert_array_equal(read_samples(path)[0][:, 0], PCM / 32768)
+    header, stored = stored_sound(path, content)
+    assert header.streamed
+    np.testing.assert_array_equal(stored[:, 0], PCM)
+
+
+def test_an_ordinary_file_is_not_marked_as_streamed(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    path.write_bytes(riff(format_chunk(), DATA))
+    assert not check_sound(path).streamed
+
+
+def test_only_the_first_seconds_are_read_where_no_more_is_wanted(tmp_path: Path) -> None:
+    write_wav(tmp_path / "sound.wav", np.arange(9000, dtype=np.int16), 4000)
+    samples, rate = read_samples(tmp_path / "sound.wav", longest_s=1.5)
+    assert rate == 4000
+    np.testing.assert_array_equal(samples[:, 0] * 32768, np.arange(6000))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_only_regular_files_are_opened(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    for read in (check_sound, read_samples):
+        with pytest.raises(AudioError, match=rf"sound\.wav: cannot be read \(is a {kind}, not a regular file\)"):
+            read(path)
+
+
+def test_hours_of_sound_are_refused_before_memory_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 3 * 3600 * 16000 * 2
+    path = tmp_path / "sound.wav"
+    path.write_bytes(riff(format_chunk(), chunk(b"data", b"", size)))
+    with path.open("r+b") as stream:
+        stream.truncate(44 + size)  # a hole: the file takes no space
+    for read in (check_sound, read_samples):
+        with pytest.raises(
+            AudioError, match=r"found 345,600,000 bytes of samples; expected at most .*--raise-limits 3"
+        ):
+            read(path)
+    monkeypatch.setenv(ENVIRONMENT, "3")
+    assert check_sound(path).duration_s == 3 * 3600
 
 
 def test_a_hostile_file_of_many_chunks_is_given_up(tmp_path: Path) -> None:

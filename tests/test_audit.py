@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,43 @@ def test_few_sounds_give_no_verdict(tmp_path: Path, sounds: dict[str, Path]) -> 
     assert not report.failed
     assert report.remarks == ("offscreen: too few sounds to say (2 rows)",)
     assert "passed" in render_audit(report)
+
+
+def test_muted_clips_are_counted(tmp_path: Path, sounds: dict[str, Path]) -> None:
+    manifest = build(tmp_path, sounds, vggish)
+    plain = audit(manifest)
+    muted = ("c00", "c03", "elsewhere")
+    report = audit(replace(manifest, info=replace(manifest.info, muted=muted)))
+    sources = sum(row.source_clip_id in muted for row in manifest.rows)
+    assert sources == 2
+    assert report.remarks == (
+        "clean: 2 of 14 rows are muted, the recording itself is silent: they cannot be told from silence",
+        "offscreen: 2 rows have the sound of a muted clip, which is silence",
+        *plain.remarks,
+    )
+    assert not report.failed
+    assert "- clean: 2 of 14 rows are muted" in render_audit(report)
+
+
+def test_names_in_an_audit_are_inert(tmp_path: Path, sounds: dict[str, Path]) -> None:
+    manifest = build(tmp_path, sounds, vggish)
+    rows = tuple(
+        replace(row, condition="a|b\x1b[31m<b>" if row.condition == "noise" else row.condition) for row in manifest.rows
+    )
+    info = replace(manifest.info, dataset="# x\u202e", recipe={"name": "[a](b)\n- c"})
+    content = render_audit(audit(replace(manifest, rows=rows, info=info)))
+    assert "\x1b" not in content
+    assert "\u202e" not in content
+    assert r"| a\|b\\x1b\[31m&lt;b&gt; " in content
+    assert r": # x\\u202e, recipe \[a\](b) - c" + "\n" in content
+
+
+def test_a_pipe_in_place_of_arrays_is_refused(tmp_path: Path, sounds: dict[str, Path]) -> None:
+    manifest = build(tmp_path, sounds, vggish)
+    (tmp_path / "log_mel" / "0.npy").unlink()
+    os.mkfifo(tmp_path / "log_mel" / "0.npy")
+    with pytest.raises(ManifestError, match=r"cannot be read as a plain \.npy array"):
+        audit(manifest)
 
 
 def test_the_order_of_rows_does_not_matter(tmp_path: Path, sounds: dict[str, Path]) -> None:

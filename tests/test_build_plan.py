@@ -47,7 +47,7 @@ def test_every_clip_gets_a_row_per_condition_in_the_manifests_order():
     planned = plan(CLIPS[::-1], STANDARD, 42)
     assert [row.key for row in planned.rows] == sorted(row.key for row in planned.rows)
     assert Counter(row.condition for row in planned.rows) == dict.fromkeys(STANDARD.condition_names, len(CLIPS))
-    assert planned.left_out == ()
+    assert planned.skipped == ()
     for row in planned.rows:
         assert row.seed == row_seed(42, "avss", row.clip.clip_id, row.condition, None)
         assert row.polarity == ("positive" if row.condition == "clean" else "negative")

@@ -42,3 +42,5 @@ def test_a_split_that_shares_nothing_is_not_mentioned() -> None:
 def test_a_damaged_survey_is_named(overlap: object) -> None:
     with pytest.raises(ManifestError, match="damaged train_overlap"):
         caveats(_info(train_overlap=overlap))
+    with pytest.raises(ManifestError, match="damaged train_overlap"):
+        caveats(ManifestInfo("ms3", 42, {}, {}, survey=[overlap]))  # type: ignore[arg-type]

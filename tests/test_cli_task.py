@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from avsrobust.cli.compare import compare
+from avsrobust.cli.report import report
 from avsrobust.manifest import Manifest
+from avsrobust.vocabulary import TASKS
 
 AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
 TABLE = ("--format", "csv", "--protocol", "strict")
@@ -150,7 +153,6 @@ def test_compare_refuses_a_mix_where_classes_are_asked_for(results: Path) -> Non
 
 
 def test_the_options_know_the_reports_tasks() -> None:
-    from avsrobust.cli import options
-    from avsrobust.report import tasks
-
-    assert options.TASKS == tasks.TASKS
+    for command in (compare, report):
+        (option,) = (entry for entry in command.params if entry.name == "task")
+        assert tuple(option.type.choices) == TASKS

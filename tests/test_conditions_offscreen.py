@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -77,14 +78,14 @@ def test_a_partner_is_eligible_or_else_shares_no_category_or_else_there_is_none(
     clips = data.draw(tables(dataset))
     planned = plan(clips, STANDARD, seed)
     chosen = partners(planned)
-    left_out = {entry.clip_id for entry in planned.left_out}
+    skipped = {entry.clip_id for entry in planned.skipped}
     fallbacks = 0
     for clip in clips:
         others = [other for other in clips if other.split == clip.split and other != clip]
         eligible = [other for other in others if is_eligible(clip, other)]
         weaker = [other for other in others if not set(other.labels) & set(clip.labels)]
         donor = chosen.get((clip.split, clip.clip_id))
-        assert (donor is None) == (not weaker) == (clip.clip_id in left_out)
+        assert (donor is None) == (not weaker) == (clip.clip_id in skipped)
         if donor is not None:
             assert donor in (eligible or weaker)
             fallbacks += not eligible
@@ -163,7 +164,7 @@ def test_clips_of_unknown_categories_get_and_lend_nothing():
     for seed in range(20):
         planned = plan([known, other, unknown], STANDARD, seed)
         assert partners(planned) == {("test", "known"): other, ("test", "other"): known}
-        assert planned.left_out == (
+        assert planned.skipped == (
             Skipped("unknown", "offscreen", "its categories are not known, so no sound can be told to be off-screen"),
         )
 
@@ -171,13 +172,99 @@ def test_clips_of_unknown_categories_get_and_lend_nothing():
 def test_an_obstacle_leaves_all_off_screen_rows_out_and_is_said_once():
     clips = [make_clip("a", dataset="ms3"), make_clip("b", dataset="ms3")]
     planned = plan(clips, STANDARD, 1, off_screen_obstacle="metadata.csv is missing")
-    assert planned.left_out == (Skipped(EVERY_CLIP, "offscreen", "metadata.csv is missing"),)
+    assert planned.skipped == (Skipped(EVERY_CLIP, "offscreen", "metadata.csv is missing"),)
     assert Counter(row.condition for row in planned.rows) == {"clean": 2, "noise": 2, "silence": 2}
 
 
 def test_a_clip_alone_in_its_split_is_left_out_with_the_reason():
     planned = plan([make_clip("a", "dog_barking"), make_clip("b", "helicopter", split="val")], STANDARD, 1)
-    assert [entry.reason for entry in planned.left_out] == [
+    assert [entry.reason for entry in planned.skipped] == [
         "no clip of split 'test' is free of its categories (dog_barking)",
         "no clip of split 'val' is free of its categories (helicopter)",
     ]
+
+
+def without_label(name: str, dataset: str = "avss", split: str = "test") -> Clip:
+    """A clip of which the data set itself says that nothing on screen sounds."""
+    return Clip(dataset, split, name, (), (), ("f",) * 5, (None,) * 5, f"a/{name}.wav", HEADER, has_no_label=True)
+
+
+@pytest.mark.parametrize("dataset", ["s4", "ms3", "avss"])
+def test_a_clip_without_an_on_screen_label_draws_from_all_labelled_clips_alike_and_lends_nothing(dataset):
+    names = ("dog_barking", "male_speech", "race_car") if dataset == "s4" else ("dog", "man", "car")
+    labelled = [make_clip(f"x{number}", names[number % 5 // 2], dataset=dataset) for number in range(10)]
+    elsewhere = make_clip("other", names[0], dataset=dataset, split="train")
+    silent = replace(make_clip("muted", names[0], dataset=dataset), is_muted=True)
+    target, second = without_label("target", dataset), without_label("second", dataset)
+    table = [target, second, silent, elsewhere, *labelled]
+    found = Counter(donor.clip_id for donor in draws(table, target, 6000))
+    assert set(found) == {clip.clip_id for clip in labelled}
+    assert chisquare(list(found.values())).pvalue > 0.001
+    for seed in range(40):
+        planned = plan(table, STANDARD, seed)
+        assert not {"target", "second"} & {donor.clip_id for donor in partners(planned).values()}
+        assert set(partners(planned)) >= {("test", "target"), ("test", "second")}
+        rows = [row for row in planned.rows if row.clip == target]
+        assert [row.condition for row in rows] == ["clean", "noise", "offscreen", "silence"]
+        assert not any("no sound of a suitable other kind" in note and "target" in note for note in planned.notes)
+
+
+def test_the_partner_of_a_clip_without_a_label_changes_only_with_the_one_that_went():
+    labelled = [make_clip(f"x{number}", "dog", dataset="avss") for number in range(12)]
+    targets = [without_label(f"t{number}") for number in range(30)]
+    before = partners(plan([*targets, *labelled], STANDARD, 42))
+    after = partners(plan([*targets, *labelled[1:]], STANDARD, 42))
+    moved = [target for target in targets if before["test", target.clip_id] == labelled[0]]
+    assert moved
+    for target in targets:
+        key = ("test", target.clip_id)
+        assert (after[key] == before[key]) == (target not in moved)
+
+
+def test_a_split_of_clips_without_labels_has_no_off_screen_sound_and_says_so():
+    planned = plan([without_label("a"), without_label("b")], STANDARD, 1)
+    assert [str(entry.reason) for entry in planned.skipped] == [
+        "no clip of split 'test' has an on-screen label, so none can lend it a sound"
+    ] * 2
+
+
+@given(data=st.data(), seed=st.integers(0, 2**64 - 1))
+@settings(max_examples=60, deadline=None)
+def test_muted_clips_are_never_source_clips_and_change_no_other_partner(data, seed):
+    clips = data.draw(tables("avss"))
+    muted = data.draw(st.sets(st.sampled_from(clips)))
+    marked = [replace(clip, is_muted=clip in muted) for clip in clips]
+    before, planned = partners(plan(clips, STANDARD, seed)), plan(marked, STANDARD, seed)
+    after = partners(planned)
+    assert not any(donor.is_muted for donor in after.values())
+    for key, donor in before.items():
+        # As if the muted clips had gone, but for their own rows.
+        if donor not in muted:
+            assert after[key] == donor
+    assert len([row for row in planned.rows if row.condition == "clean"]) == len(clips)
+
+
+def test_the_plan_says_how_many_clips_are_muted_and_why_a_row_is_left_out():
+    clips = [make_clip("a", "dog_barking"), replace(make_clip("b", "helicopter"), is_muted=True)]
+    planned = plan(clips, STANDARD, 1)
+    assert planned.notes == (
+        "1 clip is muted, the recording is silent or nearly so: helicopter/b; none is a source clip",
+    )
+    assert partners(planned) == {("test", "helicopter/b"): clips[0]}
+    assert [entry.reason for entry in planned.skipped] == [
+        "no clip of split 'test' that is not muted is free of its categories (dog_barking)"
+    ]
+
+
+def test_the_released_rule_is_as_released_and_a_note_says_how_many_of_its_sources_are_muted_or_without_label():
+    clips = [make_clip("dog", "dog", dataset="ms3"), replace(make_clip("car", "car", dataset="ms3"), is_muted=True)]
+    # With the label of the released table, "background", which the release takes for a device.
+    planned = plan([*clips, without_label("none", "ms3")], load_recipe("reference"), 3)
+    sources = {clip_id: donor.clip_id for (_, clip_id), donor in partners(planned).items()}
+    assert sources["car"] == "dog"
+    assert sources["dog"] in ("car", "none")
+    assert sources["none"] == "dog"
+    expected = "a muted clip" if sources["dog"] == "car" else "a clip without an on-screen label"
+    assert f"offscreen: rows with the sound of {expected}, as the recipe's rule draws it: 1" in planned.notes
+    note = next(note for note in planned.notes if note.startswith("1 clip is muted"))
+    assert note.endswith("none is a source clip") == (sources["dog"] != "car")

@@ -96,7 +96,7 @@ def test_a_plan_of_the_whole_data_set_has_those_partners(run):
         (split, key): donor for split, chosen in run["s4_misaligned_source"].items() for key, donor in chosen.items()
     }
     assert pairs == expected
-    assert planned.left_out == ()
+    assert planned.skipped == ()
     assert {row.front_end for row in planned.rows if row.condition != "clean"} == {"librosa"}
     assert {row.front_end for row in planned.rows if row.condition == "clean"} == {"vggish"}
 
@@ -116,7 +116,7 @@ def test_a_partner_that_cannot_be_used_leaves_the_row_out():
     key, donor = next(iter(chosen.items()))
     clips = [clip for clip in s4_clips(run) if (clip.split, clip.clip_id) != ("test", donor)]
     planned = plan(clips, load_recipe("reference"), run["random_seed"], listing=s4_listing(run))
-    reasons = {entry.clip_id: entry.reason for entry in planned.left_out}
+    reasons = {entry.clip_id: entry.reason for entry in planned.skipped}
     assert set(reasons) == {other for other, its in chosen.items() if its == donor} - {donor}
     assert f"partner, {donor}, is not among the clips" in reasons[key]
 

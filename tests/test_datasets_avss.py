@@ -132,6 +132,8 @@ def test_a_label_index_that_agrees_is_no_finding(avss_root: Any) -> None:
         (json.dumps(LABEL_INDEX | {"dog": 19, "donkey": 18}), ["index 19 for 'dog'", "index 18 for 'donkey'"]),
         (json.dumps(LABEL_INDEX | {"unicorn": 72}), ["index 72 for 'unicorn'"]),
         ("[]", ["a list"]),
+        (json.dumps({str(number): number for number in range(2000)}), ["2,000 names"]),
+        (json.dumps(LABEL_INDEX | {"a\x1b" * 100: 72}), [f"index 72 for '{'a?' * 25}'"]),
     ],
 )
 def test_a_label_index_that_disagrees_is_a_finding_about_all_clips(
@@ -142,8 +144,9 @@ def test_a_label_index_that_disagrees_is_a_finding_about_all_clips(
     assert [(finding.found, finding.clip_id) for finding in data.findings] == [(text, None) for text in found]
 
 
-def test_a_label_index_that_is_no_json_is_a_finding(avss_root: Any) -> None:
-    avss_root.write("AVSBench_semantic/label2idx.json", b"{")
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, b'{"dog": NaN}'])
+def test_a_label_index_that_is_no_json_is_a_finding(avss_root: Any, content: bytes) -> None:
+    avss_root.write("AVSBench_semantic/label2idx.json", content)
     (finding,) = read_dataset("avss", avss_root.root).findings
     assert "cannot be read" in finding.found
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from avsrobust.datasets.tables import Table, read_table
 from avsrobust.errors import DataSetError
+from avsrobust.limits import TABLE_BYTES, Limit
 
 PLAIN = "name,category,split\na,dog,test\nb,cat,val\n"
 
@@ -84,3 +86,39 @@ def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").mkdir()
     with pytest.raises(DataSetError, match=r"t.csv: cannot be read"):
         read_table(tmp_path, "t.csv")
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t.csv")
+    with pytest.raises(DataSetError, match=r"t.csv: cannot be read \(is a pipe, not a regular file\)"):
+        read_table(tmp_path, "t.csv")
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    with pytest.raises(DataSetError, match=r"zero.csv: cannot be read \(is a device, not a regular file\)"):
+        read_table(tmp_path, "zero.csv")
+    (tmp_path / "real").write_text(PLAIN)
+    (tmp_path / "link.csv").symlink_to("real")
+    assert read_table(tmp_path, "link.csv").rows
+
+
+def test_endless_tables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "t.csv").open("wb") as stream:
+        stream.truncate(TABLE_BYTES.value + 1)
+    with pytest.raises(
+        DataSetError, match=r"t.csv: found 67,108,865 bytes; expected at most 67,108,864 .*--raise-limits 2"
+    ):
+        read_table(tmp_path, "t.csv")
+    monkeypatch.setattr("avsrobust.datasets.tables.TABLE_ROWS", Limit(3, "rows", "a test"))
+    with pytest.raises(DataSetError, match=r"t.csv: found 4 rows; expected at most 3"):
+        read(tmp_path, "name,split\n" + "a,b\n" * 9)
+    with pytest.raises(DataSetError, match=r"t.csv: has 2,001 cells in line 1; expected at most 1000"):
+        read(tmp_path, "," * 2000 + "\n")
+    with pytest.raises(DataSetError, match=r"t.csv: is no well-formed csv, line 2 \(field larger than field limit"):
+        read(tmp_path, f'name,split\n"{"x" * 200_000}",test\n')
+
+
+def test_columns_are_named_in_one_short_inert_line(tmp_path: Path) -> None:
+    table = read(tmp_path, ",".join(f"\x1b[{number}m{'x' * 1000}" for number in range(500)) + "\na\n")
+    with pytest.raises(DataSetError, match="and 490 more") as caught:
+        table.require("vid")
+    assert len(str(caught.value)) < 1000
+    assert str(caught.value).isprintable()

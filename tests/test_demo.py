@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 from avsrobust import demo
-from avsrobust.demo import BUNDLED, YARDSTICKS, run_demo
+from avsrobust.demo import BASELINES, BUNDLED, run_demo
 
 
 def test_yardsticks_score_what_they_must(tmp_path: Path) -> None:
-    outcome = run_demo(tmp_path, YARDSTICKS, {"s4": 20})
+    outcome = run_demo(tmp_path, BASELINES, {"s4": 20})
     lines = {tuple(cell.strip() for cell in line.split("|")[2:4]): line for line in outcome.table.splitlines()[2:]}
-    strict = {name: lines["strict", name].split("|")[4:-1] for name in YARDSTICKS}
+    strict = {name: lines["strict", name].split("|")[4:-1] for name in BASELINES}
     assert [float(cell) for cell in strict["oracle"]] == [100, 100, 100, 100, 0]
     assert [float(cell) for cell in strict["visual_prior"]][2:4] == [0, 0]
     assert "visual_prior" in outcome.page.read_text()
     scores = tmp_path / "results/oracle/s4-seed42/scores.parquet"
     written = scores.stat().st_mtime_ns
-    assert run_demo(tmp_path, YARDSTICKS, {"s4": 20}).table == outcome.table
+    assert run_demo(tmp_path, BASELINES, {"s4": 20}).table == outcome.table
     assert scores.stat().st_mtime_ns == written
 
 

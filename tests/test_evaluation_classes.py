@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter
+from avsrobust.adapters.baselines import Oracle, VisualPrior
 from avsrobust.adapters.predictions import Predictions
-from avsrobust.adapters.yardsticks import Oracle, VisualPrior
 from avsrobust.errors import AdapterError, AdapterOutputError
 from avsrobust.evaluation import parts
 from avsrobust.evaluation.outputs import resize_classes
@@ -22,7 +22,7 @@ from avsrobust.evaluation.runner import EvaluationReport, evaluate
 from avsrobust.evaluation.samples import clips_of, load_clip
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
-from avsrobust.metrics.classes import ClassStatistics, class_statistics
+from avsrobust.metrics.semantic.counts import ClassStatistics, class_statistics
 from avsrobust.results import SCORES_NAME, Scores, read_run, read_scores
 
 CPU = torch.device("cpu")
@@ -58,7 +58,7 @@ class Foreground(Classes):
 
 
 def run(build: Manifest, adapter: Any, output: Path, **choices: Any) -> EvaluationReport:
-    return evaluate(build, adapter, **{"name": "model", "output": output, **choices})
+    return evaluate(build, adapter, **{"name": "model", "output": output, "check": False, **choices})
 
 
 def classes_of(scores: Scores) -> ClassStatistics:

@@ -42,7 +42,7 @@ class Model(Adapter):
 
 
 def run(build: Manifest, adapter: Any, output: Path, **choices: Any) -> Path:
-    evaluate(build, adapter, **{"name": "model", "output": output, **choices})
+    evaluate(build, adapter, **{"name": "model", "output": output, "check": False, **choices})
     return output / EXTRAS_NAME
 
 

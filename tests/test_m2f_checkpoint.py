@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,15 @@ def test_bundle_refusals(tmp_path: Path) -> None:
         ({"version": "2"}, "found version 2; expected 1"),
         ({"config": "{"}, "its configuration cannot be read"),
         ({"config": "[]"}, "its configuration is no JSON object"),
+        ({"config": "[" * 100_000}, "its configuration cannot be read"),
+        (
+            {"config": TINY.to_json().replace('"num_queries": 6', '"num_queries": 1000000000')},
+            "num_queries: found 1,000,000,000",
+        ),
+        (
+            {"config": replace(TINY, hidden_dim=2048, feedforward_dim=16384, decoder_layers=64).to_json()},
+            "asks for a network of",
+        ),
         ({"config": json.dumps({"colour": 1})}, "unknown key 'colour'"),
         ({"config": M2FConfig().to_json()}, "does not fit the network: .* of another shape"),
     ):

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from avsrobust.errors import AdapterError
+from model_adapters.m2f.bounds import MOST, least_parameters
 from model_adapters.m2f.config import PUBLISHED, M2FConfig, read_config, with_readout
+from model_adapters.m2f.network import M2FNetwork
 
 
 @pytest.mark.parametrize("config", [M2FConfig(), PUBLISHED, with_readout(PUBLISHED, "semantic")])
@@ -38,6 +41,12 @@ def test_readouts_take_the_published_numbers_of_classes() -> None:
         ({"readout": "pixels"}, "readout: expected queries or union or foreground or semantic"),
         ({"readout_labels": 5}, "readout_labels: expected no more than num_labels"),
         ({"readout": "semantic"}, "readout_labels: expected a background and a class"),
+        ({"mlp_ratio": True}, "mlp_ratio: expected a number"),
+        ({"mlp_ratio": float("inf")}, "mlp_ratio: expected a number"),
+        ({"depths": [1, 1, True, 1]}, "depths: expected positive integers"),
+        ({"depths": [[1], 1, 1, 1]}, "depths: expected positive integers"),
+        ({"readout": ["queries"]}, "readout: expected queries or union"),
+        ({"drop_path_rate": 1.0}, "drop_path_rate: expected a share below 1"),
         ({"queries": 5}, "unknown key 'queries' in the configuration"),
         ({"num_query": 5}, "unknown key 'num_query' in the configuration; did you mean 'num_queries'"),
     ],
@@ -100,6 +109,13 @@ def test_hugging_face_configuration(tmp_path: Path) -> None:
         ("[1]", "found a JSON list; expected an object"),
         (json.dumps(hugging_face(backbone_config={"model_type": "resnet"})), "found another backbone"),
         (json.dumps(hugging_face(feature_size=128)), "differ; expected one width"),
+        (json.dumps(hugging_face(feature_size=[256])), "differ; expected one width"),
+        (
+            json.dumps(hugging_face(num_queries=10**9)),
+            "num_queries: found 1,000,000,000 queries; expected at most 1,000",
+        ),
+        ('{"num_queries": NaN}', "not JSON"),
+        ("[" * 100_000, "not JSON"),
     ],
 )
 def test_configuration_files_that_are_none(tmp_path: Path, content: str | None, message: str) -> None:
@@ -109,3 +125,35 @@ def test_configuration_files_that_are_none(tmp_path: Path, content: str | None, 
     with pytest.raises(AdapterError, match=message) as caught:
         read_config(path, PUBLISHED)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_every_number_is_bounded_and_the_bound_can_be_raised(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = json.loads(M2FConfig().to_json())
+    limit = MOST[name].value
+    above = 1056 if name == "image_size" else limit + 1
+    values[name] = [above] * 4 if isinstance(values[name], list) else above
+    with pytest.raises(
+        AdapterError, match=rf"f: configuration of the network: {name}: found {above:,} .*--raise-limits 2"
+    ):
+        M2FConfig.from_dict(values, named_by="f")
+    monkeypatch.setenv("AVSROBUST_RAISE_LIMITS", "2")
+    problem = ""
+    try:
+        M2FConfig.from_dict(values, named_by="f")
+    except AdapterError as error:
+        problem = str(error)
+    # Other rules hold as ever.
+    assert "--raise-limits" not in problem
+
+
+def test_numbers_without_a_bound_take_no_memory() -> None:
+    numbers = {name for name, value in json.loads(M2FConfig().to_json()).items() if not isinstance(value, str)}
+    assert numbers - set(MOST) == {"drop_path_rate"}
+
+
+@pytest.mark.parametrize("config", [M2FConfig(), with_readout(PUBLISHED, "semantic")])
+def test_the_least_number_of_parameters_is_below_the_true_one(config: M2FConfig) -> None:
+    with torch.device("meta"):
+        true = sum(parameter.numel() for parameter in M2FNetwork(config).parameters())
+    assert 0.5 * true < least_parameters(config) <= true

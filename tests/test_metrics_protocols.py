@@ -1,32 +1,71 @@
-import dataclasses
+"""Protocols by name: built-in, registered, and from a user's file."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from avsrobust.errors import OptionError
-from avsrobust.metrics import DEFAULT_PROTOCOL, PROTOCOLS, get_protocol
+from avsrobust.metrics import (
+    PROTOCOLS,
+    SEMANTIC_PROTOCOLS,
+    ScoredFrames,
+    dataset_score,
+    find_protocol,
+    frame_statistics,
+    protocol_names,
+)
+
+GRID = """
+from avsrobust.metrics import PROTOCOLS
+from dataclasses import replace
+
+LENIENT = replace(PROTOCOLS["strict"], name="lenient", threshold=76 / 254, source="this file")
+BROKEN = 3
+"""
 
 
-def test_the_contract_names_these_protocols_with_these_constants() -> None:
-    constants = {protocol.name: (protocol.threshold, protocol.beta2) for protocol in PROTOCOLS.values()}
-    assert constants == {"avsbench": (0.5, 0.3), "bias_in_avs": (0.4, 0.1), "strict": (0.5, 0.3), "pooled": (0.5, 0.3)}
-    assert DEFAULT_PROTOCOL == "avsbench"
+def one_clip(probability: float) -> ScoredFrames:
+    target = np.zeros((1, 4, 4), dtype=np.bool_)
+    target[0, :2] = True
+    statistics = frame_statistics(np.where(target, np.float32(probability), np.float32(0)), target)
+    return ScoredFrames(statistics, np.array([0]), np.array(["clean"]), np.array([False]))
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_every_protocol_is_found_by_its_name_and_says_where_it_comes_from(name: str) -> None:
-    protocol = get_protocol(name)
-    assert protocol.name == name
-    assert protocol.description
-    assert protocol.source
+def test_every_built_in_name_finds_the_protocols_of_that_name() -> None:
+    assert set(protocol_names()) == {*PROTOCOLS, *SEMANTIC_PROTOCOLS}
+    for name in protocol_names():
+        found = find_protocol(name)
+        assert found.name == name
+        assert found.binary is PROTOCOLS.get(name)
+        assert found.semantic is SEMANTIC_PROTOCOLS.get(name)
 
 
-def test_an_unknown_name_gets_a_suggestion() -> None:
-    with pytest.raises(OptionError, match=r"found 'stric'; expected one of avsbench, .*; did you mean 'strict'\?"):
-        get_protocol("stric")
+def test_a_protocol_of_a_users_file_scores(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(GRID)
+    found = find_protocol(f"{tmp_path / 'mine.py'}:LENIENT")
+    assert found.name == "lenient"
+    assert found.semantic is None
+    assert found.binary is not None
+    strict = PROTOCOLS["strict"]
+    frames = one_clip(probability=0.35)
+    assert dataset_score(frames, found.binary).miou == 1.0
+    assert dataset_score(frames, strict).miou == 0.0
 
 
-def test_protocols_cannot_be_changed() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError, match="threshold"):
-        get_protocol("strict").threshold = 0.4  # type: ignore[misc]
-    with pytest.raises(TypeError, match="does not support item assignment"):
-        PROTOCOLS["strict"] = PROTOCOLS["pooled"]  # type: ignore[index]
+def test_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(GRID)
+    with pytest.raises(OptionError, match=r"mine\.py:BROKEN: is int; expected an avsrobust\.metrics\.Protocol"):
+        find_protocol(f"{tmp_path / 'mine.py'}:BROKEN")
+    with pytest.raises(OptionError, match=r"has no 'LENIANT'; did you mean 'LENIENT'\?"):
+        find_protocol(f"{tmp_path / 'mine.py'}:LENIANT")
+    with pytest.raises(OptionError, match=r"--protocol stric: unknown; .*; did you mean 'strict'\?"):
+        find_protocol("stric")
+
+
+def test_a_protocol_with_a_threshold_that_is_not_stored_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(GRID.replace("76 / 254", "0.3"))
+    with pytest.raises(OptionError, match=r"threshold: found 0\.3, which the stored counts do not answer"):
+        find_protocol(f"{tmp_path / 'mine.py'}:LENIENT")

@@ -9,8 +9,6 @@ import pytest
 
 from avsrobust.errors import MetricInputError, OptionError
 from avsrobust.metrics import (
-    CLEAN,
-    NEGATIVES,
     SEMANTIC_PROTOCOLS,
     ClassStatistics,
     DatasetScore,
@@ -28,6 +26,7 @@ from avsrobust.metrics import (
     take_classes,
 )
 from avsrobust.metrics.bootstrap import CONDITION_STATISTICS, STATISTICS
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 ALL = (CLEAN, *NEGATIVES)
 EVERY = (*STATISTICS, *CONDITION_STATISTICS)

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from avsrobust.errors import MetricInputError
 from avsrobust.metrics import (
-    NEGATIVES,
     MaskOverlap,
     ScoredFrames,
     area_auroc,
@@ -14,6 +13,7 @@ from avsrobust.metrics import (
     mask_overlap,
     threshold_curve,
 )
+from avsrobust.vocabulary import NEGATIVES
 
 ALL = ("clean", *NEGATIVES)
 areas = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=12)

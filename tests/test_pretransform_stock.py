@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -288,6 +289,45 @@ def test_damaged_folders(
         load("ast", tmp_path / "ast", classes=True)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "message"),
+    [
+        ("config.json", "hidden_size", 10**9, r"hidden_size: found 1,000,000,000 as a number"),
+        ("config.json", "num_hidden_layers", 10**6, r"num_hidden_layers: found 1,000,000 layers; expected at most 500"),
+        ("config.json", "intermediate_size", 10**6, r"config.json asks for a network of 34,085,448,006 numbers"),
+        ("config.json", "hidden_size", 16.5, "cannot be loaded as ASTForAudioClassification"),
+        ("config.json", "hidden_size", "16", "cannot be loaded as ASTForAudioClassification"),
+        ("preprocessor_config.json", "num_mel_bins", 10**6, r"num_mel_bins: found 1,000,000 bands"),
+        ("preprocessor_config.json", "sampling_rate", float("inf"), "cannot be read as JSON"),
+    ],
+)
+def test_configurations_of_other_networks(tmp_path: Path, name: str, key: str, value: object, message: str) -> None:
+    folder = write_ast(tmp_path / "ast")
+    if key == "intermediate_size":
+        # Beyond what is harmless only as a whole.
+        content = {
+            **json.loads((folder / name).read_text()),
+            "hidden_size": 1000,
+            "num_attention_heads": 4,
+            "num_hidden_layers": 17,
+        }
+    else:
+        content = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**content, key: value}))
+    with pytest.raises(OptionError, match=message) as caught:
+        load("ast", folder, classes=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "notes.txt"])
+def test_only_regular_files_of_a_folder_are_opened(tmp_path: Path, name: str) -> None:
+    folder = write_ast(tmp_path / "ast")
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(OptionError, match=r"no readable config.json|is a pipe, not a regular file"):
+        load("ast", folder)
 
 
 def test_folders_of_other_models(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_rarest_classes_are_left_out_and_named(tmp_path: Path, tiny_build: Manif
             counts += (loudness_samples(tiny_build, row.audio).reshape(5, -1)[:, :2] > 0).sum(axis=0)
     assert counts[0] != counts[1]
     often, rare = ("a", "b") if counts[0] > counts[1] else ("b", "a")
-    assert (report.layout.class_map, report.left_out) == ({often: 0}, (rare,))
+    assert (report.layout.class_map, report.skipped) == ({often: 0}, (rare,))
     assert report.layout.highest_query == 4
 
 

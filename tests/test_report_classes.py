@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from avsrobust.adapters.yardsticks import Empty, Oracle, VisualPrior
+from avsrobust.adapters.baselines import Empty, Oracle, VisualPrior
 from avsrobust.errors import OptionError, ResultsError
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.metrics import SEMANTIC_PROTOCOLS, class_statistics, semantic_scores
@@ -284,7 +284,7 @@ def test_stored_results_report_as_those_in_memory(oracle: Scores, tmp_path: Path
 
 @pytest.fixture(scope="module")
 def toy_scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scores]:
-    """The yardsticks, in classes, on the test split of an avss toy: toy -> build -> evaluate."""
+    """The baselines, in classes, on the test split of an avss toy: toy -> build -> evaluate."""
     from avsrobust.build.build import build
     from avsrobust.conditions.recipe import load_recipe
     from avsrobust.datasets.read import read_dataset
@@ -296,8 +296,8 @@ def toy_scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scores]:
     table = read_dataset("avss", root / "data", splits=["test"])
     manifest = load_manifest(build(table, load_recipe("standard"), 42, root / "robust").manifest)
     scores = {}
-    for name, yardstick in {"oracle": Oracle, "visual_prior": VisualPrior, "empty": Empty}.items():
-        adapter = yardstick.load(None, torch.device("cpu"), task="semantic")
+    for name, baseline in {"oracle": Oracle, "visual_prior": VisualPrior, "empty": Empty}.items():
+        adapter = baseline.load(None, torch.device("cpu"), task="semantic")
         outcome = evaluate(manifest, adapter, name=name, output=root / name, batch_size=2)
         assert outcome.failed == ()
         scores[name] = read_scores(outcome.scores)

@@ -62,7 +62,8 @@ def text(table: Table, name: str) -> str:
 
 def test_csv_reads_back_to_the_same_numbers(table: Table) -> None:
     content = text(table, "csv")
-    assert content.split("\n")[0] == ",".join(CSV_COLUMNS)
+    further = ("mixture@-3_mIoU", "mixture@-3_F", "mixture@-3_FPR")
+    assert content.split("\n")[0] == ",".join([*CSV_COLUMNS, *further])
     assert "\r" not in content
     rows = list(csv.DictReader(io.StringIO(content)))
     assert len(rows) == len(table.lines)
@@ -94,7 +95,7 @@ def test_json_holds_everything_and_no_nan(table: Table) -> None:
         raise AssertionError(constant)
 
     content = json.loads(text(table, "json"), parse_constant=refuse)
-    assert content["columns"] == list(CSV_COLUMNS)
+    assert content["columns"] == [*CSV_COLUMNS, "mixture@-3_mIoU", "mixture@-3_F", "mixture@-3_FPR"]
     assert set(content["protocols"]) == {"avsbench", "strict"}
     assert content["metrics"]["G_FPR"] == {"label": "G-FPR", "higher_is_better": False, "bounds": [0.0, 1.0]}
     for entry, line in zip(content["lines"], table.lines, strict=True):
@@ -134,7 +135,7 @@ def test_markdown_shows_percent_marks_and_floors(table: Table) -> None:
     rows = [cells(line) for line in block.splitlines() if line.startswith("|")]
     assert rows[0] == ["model", "clips", "mIoU ↑", "F ↑", "G-mIoU ↑", "G-F ↑", "G-FPR ↓"]
     nasty, net, oracle, floor = rows[2:6]
-    assert nasty[0] == 'm,"<b>&_{\\|}\\%$#~^ </script>'
+    assert nasty[0] == 'm,"&lt;b&gt;&\\_{\\|}\\\\%\\$#\\~^ &lt;/script&gt;'
     line = next(line for line in table.lines if line.subject.model == "net_one" and line.protocol.name == "strict")
     expected = [f"{100 * (line.score.columns()[name] or 0):.2f}" for name in ("mIoU", "F", "G_mIoU", "G_F", "G_FPR")]
     assert [cell.strip("*") for cell in net[2:]] == expected

@@ -21,7 +21,7 @@ from avsrobust.report.tables import Line, Table, build_table
 from avsrobust.results import Run, Scores
 
 Make = Callable[..., Scores]
-YARDSTICKS = ("oracle", "visual_prior", "empty")
+BASELINES = ("oracle", "visual_prior", "empty")
 
 
 def net(skill: float, deafness: float) -> Callable[[np.ndarray, str, int], np.ndarray]:
@@ -43,12 +43,12 @@ def only(table: Table) -> Line:
 def test_the_columns_are_those_of_the_contract() -> None:
     assert ",".join(CSV_COLUMNS) == (
         "model,dataset,split,protocol,clips,mIoU,F,silence_mIoU,silence_F,silence_FPR,noise_mIoU,noise_F,noise_FPR,"
-        "offscreen_mIoU,offscreen_F,offscreen_FPR,G_mIoU,G_F,G_FPR"
+        "offscreen_mIoU,offscreen_F,offscreen_FPR,G_mIoU,G_F,G_FPR,seed,recipe,release"
     )
 
 
 def test_the_oracle_is_perfect_and_the_deaf_model_worthless(make_scores: Make) -> None:
-    table = build_table([make_scores(name) for name in YARDSTICKS], ["strict"])
+    table = build_table([make_scores(name) for name in BASELINES], ["strict"])
     found = {line.subject.model: line.score.columns() for line in table.lines}
     assert (found["oracle"]["G_mIoU"], found["oracle"]["G_F"], found["oracle"]["G_FPR"]) == (1, 1, 0)
     assert (found["visual_prior"]["mIoU"], found["visual_prior"]["G_mIoU"], found["visual_prior"]["G_F"]) == (1, 0, 0)
@@ -57,10 +57,10 @@ def test_the_oracle_is_perfect_and_the_deaf_model_worthless(make_scores: Make) -
 
 
 def test_diagnostics_of_the_yardsticks(make_scores: Make) -> None:
-    table = build_table([make_scores(name) for name in YARDSTICKS], ["avsbench"])
+    table = build_table([make_scores(name) for name in BASELINES], ["avsbench"])
     found = {subject.model: subject.diagnostics for subject in table.subjects}
-    assert [found[name].overlap.value for name in YARDSTICKS] == [0, 1, None]
-    assert [found[name].auroc for name in YARDSTICKS] == [1, 0.5, 0.5]
+    assert [found[name].overlap.value for name in BASELINES] == [0, 1, None]
+    assert [found[name].auroc for name in BASELINES] == [1, 0.5, 0.5]
     assert found["oracle"].best_g_miou == 1
     assert found["oracle"].best_threshold is not None
     assert found["oracle"].best_threshold > 0
@@ -272,8 +272,8 @@ def test_values_that_look_equal_share_the_mark_and_one_line_has_none(make_scores
     twice = [make_scores(net(0.9, 0.5), model="a"), make_scores(net(0.9, 0.5), model="b")]
     assert best_columns(build_table(twice, ["strict"]).lines) == [frozenset(METRICS)] * 2
     assert best_columns(build_table(twice[:1], ["strict"]).lines) == [frozenset()]
-    yardsticks = build_table([make_scores("oracle"), make_scores("empty")], ["strict"]).lines
-    assert [("G_mIoU" in best, "G_FPR" in best) for best in best_columns(yardsticks)] == [(False, True), (True, True)]
+    baselines = build_table([make_scores("oracle"), make_scores("empty")], ["strict"]).lines
+    assert [("G_mIoU" in best, "G_FPR" in best) for best in best_columns(baselines)] == [(False, True), (True, True)]
 
 
 def test_what_cannot_be_shown_is_refused(make_scores: Make) -> None:

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from avsrobust.errors import ResultsError
-from avsrobust.metrics.classes import ClassStatistics, class_statistics, take_classes
-from avsrobust.metrics.frames import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.metrics.binary.counts import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.metrics.semantic.counts import ClassStatistics, class_statistics, take_classes
 from avsrobust.results import FailedClip, Run, ScoreInfo, Scores, read_run, read_scores, write_run, write_scores
 
 

@@ -78,3 +78,23 @@ def test_without_partner_or_kind_the_sound_stays_clean(clips: list[ClipRows]) ->
     lonely = Negatives.of(clips[:2], NegativesPart(1.0, ("silence",)))
     lonely = replace(lonely, part=NegativesPart(1.0, ("offscreen",)), partners=((), ()))
     assert set(drawn(lonely, 0, 5)) == {"clean"}
+
+
+def test_a_clip_without_labels_has_any_labelled_clips_sound_where_its_build_gave_it_one(clips: list[ClipRows]) -> None:
+    unlabelled = tuple(replace(row, labels=(), broad=()) for row in clips[0])
+    given = Negatives.of([unlabelled, *clips[1:]], NegativesPart(1.0, ("offscreen",)))
+    same = [index for index, row in enumerate(given.clean) if row.dataset == clips[0][0].dataset]
+    assert given.partners[0] == tuple(same[1:])
+    assert not any(0 in partners for partners in given.partners)
+    # Categories that are not known: the build has no off-screen row.
+    unknown = tuple(row for row in unlabelled if row.condition != "offscreen")
+    assert Negatives.of([unknown, *clips[1:]], NegativesPart(1.0, ("offscreen",))).partners[0] == ()
+
+
+def test_muted_clips_lend_no_sound(clips: list[ClipRows]) -> None:
+    free = Negatives.of(clips, NegativesPart(1.0, ("offscreen",)))
+    lent = next(index for partners in free.partners for index in partners)
+    row = free.clean[lent]
+    held = Negatives.of(clips, NegativesPart(1.0, ("offscreen",)), {(row.dataset, row.clip_id)})
+    assert not any(lent in partners for partners in held.partners)
+    assert held.partners[lent] == free.partners[lent]

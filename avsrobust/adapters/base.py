@@ -81,7 +81,7 @@ class RowView:
     """What an adapter that asks for it (`needs_rows`) learns about one row beside picture and sound.
 
     `target` is bool [T, H, W]; `has_mask` bool [T] says which frames have one; `classes` holds the class ids, uint8 [T, H, W],
-    where the data set has classes (avss). For yardsticks and stored predictions only: a model that looks at these is not
+    where the data set has classes (avss). For baselines and stored predictions only: a model that looks at these is not
     evaluated, it is told the answer.
     """
 

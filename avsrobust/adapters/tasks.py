@@ -7,9 +7,7 @@ Conventions
 from __future__ import annotations
 
 from avsrobust.errors import AdapterError, did_you_mean
-
-BINARY, SEMANTIC = "binary", "semantic"
-TASKS = (BINARY, SEMANTIC)
+from avsrobust.vocabulary import BINARY, TASKS
 
 
 def take_task(options: dict[str, str]) -> str:

@@ -7,14 +7,21 @@ Conventions
     (AVSBench, torchvggish/vggish_input.py `wavfile_to_examples`). Float files are put on the same grid: round(x * 32768),
     clipped to -32768..32767.
     A data chunk that declares more bytes than the file holds is a truncated file; libraries read it without a word, so
-    the chunks are read here. The one exception is the size 0xFFFFFFFF, which ffmpeg writes into a pipe and which means
-    "to the end of the file": such a file is accepted, though nothing in it can tell whether it is whole.
+    the chunks are read here. The exception is a size that a program makes up when it writes into a pipe and cannot know it:
+    near 2^32 (ffmpeg), near 2^31 (sox, arecord, espeak), or 0 with samples behind it (gstreamer). It means "to the end of the
+    file", and an incomplete block there is dropped: such a file is accepted and its header is marked `streamed`, since
+    nothing in it can tell whether it is whole.
+    Only regular files are opened, and no more than `limits.SOUND_BYTES` of samples are read.
 """
 
 from __future__ import annotations
 
+import io
+import math
 import struct
 import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +31,8 @@ from numpy.typing import NDArray
 
 from avsrobust.datasets.clips import SoundHeader
 from avsrobust.errors import AudioError
-from avsrobust.files import atomic_path
+from avsrobust.files import open_regular, write_bytes
+from avsrobust.limits import SOUND_BYTES
 
 FULL_SCALE = 32768
 LOWEST_RATE, HIGHEST_RATE = 4000, 384000
@@ -32,12 +40,19 @@ LOWEST_RATE, HIGHEST_RATE = 4000, 384000
 _ACCEPTED = "16-bit PCM or 32/64-bit float, mono or stereo"
 _REENCODE = "re-encode it, for example: ffmpeg -i IN -c:a pcm_s16le OUT.wav"
 _REPLACE = "copy or extract it again"
-_UNTIL_END_OF_FILE = 0xFFFFFFFF
+# Made-up sizes: ffmpeg 0xFFFFFFFF, others that less the header's 36 or 44 bytes; sox 0x7FFFF000, arecord 0x80000000, others
+# 0x7FFFFFFF, with or without their header, or cut to whole blocks. So: what is this close below or about a power of two.
+_MADE_UP_NEAR = (1 << 31, 1 << 32)
+_MADE_UP_WITHIN = 1 << 13
+# Bytes of a file that are no samples: cover pictures and the like.
+_MOST_AROUND = 1 << 20
 _EXTENSIBLE = 0xFFFE
 _FORMAT_BYTES = 40
 _FORMAT_NAMES = {1: "PCM", 2: "ADPCM", 3: "float", 6: "A-law", 7: "mu-law", 0x11: "ADPCM", 0x55: "MP3"}
 _DTYPES = {(1, 16): "<i2", (3, 32): "<f4", (3, 64): "<f8"}
 _SUBTYPES = {"<i2": "PCM_16", "<f4": "FLOAT", "<f8": "DOUBLE"}
+# Seconds behind the last sample that is wanted: resampling reaches less far, and a file of minutes need not be decoded.
+_MARGIN_S = 60
 # Chunks before the samples; real files have a handful. Keeps a hostile file from being walked 8 bytes at a time.
 _MOST_CHUNKS = 1000
 # A float file 40 dB above full scale holds integers by mistake; clipping it would turn it into a square wave.
@@ -57,28 +72,60 @@ def check_sound(path: Path) -> SoundHeader:
     """Return the header of a wav file after checking that it is whole and of an accepted kind.
 
     Integer files are judged by their chunks alone; float files are decoded, since they may hold NaN.
-    Raises `AudioError` for a file that is missing, empty, not RIFF/WAVE, broken, truncated, without samples, of another
-    sample format, with more than two channels, at an unlikely rate, or with values that are not finite.
+    Raises `AudioError` for a file that is missing, empty, no regular file, not RIFF/WAVE, broken, truncated, without samples,
+    too large, of another sample format, with more than two channels, at an unlikely rate, or with values that are not finite.
     """
-    layout = _read_layout(path)
-    if layout.dtype != "<i2":
-        _read_stored(path, layout)
+    with _open(path) as (stream, size):
+        layout = _parse(path, stream, size)
+        if layout.dtype != "<i2":
+            _read_stored(path, stream, layout)
     return layout.header
 
 
-def read_samples(path: Path) -> tuple[NDArray[np.float64], int]:
+def read_samples(path: Path, longest_s: float | None = None) -> tuple[NDArray[np.float64], int]:
     """Return the samples, float64 [S, channels] in [-1, 1) on the 16-bit grid, and the sample rate in Hz.
+
+    `longest_s`: no more than the first so many seconds. Raises `AudioError` as `check_sound` does.
+    """
+    stored, sample_rate = read_stored(path, longest_s)
+    samples = stored.astype(np.float64)
+    if stored.dtype != np.int16:
+        samples = np.clip(np.round(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1)
+    samples /= FULL_SCALE
+    return samples, sample_rate
+
+
+def read_stored(path: Path, longest_s: float | None = None) -> tuple[NDArray[np.int16 | np.float32 | np.float64], int]:
+    """Return the samples as they are stored, int16, float32 or float64 [S, channels], and the sample rate in Hz.
+
+    `longest_s`: no more than the first so many seconds. Raises `AudioError` as `check_sound` does.
+    """
+    with _open(path) as (stream, size):
+        layout = _parse(path, stream, size)
+        return _read_stored(path, stream, layout, longest_s), layout.header.sample_rate
+
+
+def read_content(path: Path) -> bytes:
+    """Return the bytes of a sound's file.
+
+    Raises `AudioError` where it is missing, no regular file, or larger than the most samples with a megabyte around them.
+    """
+    with _open(path) as (stream, size):
+        SOUND_BYTES.check(max(0, size - _MOST_AROUND), path, AudioError)
+        return stream.read(size)
+
+
+def stored_sound(path: Path, content: bytes) -> tuple[SoundHeader, NDArray[np.int16 | np.float32 | np.float64]]:
+    """Return header and samples (as `read_stored`) of a wav file whose bytes were read already; `path` is for messages.
 
     Raises `AudioError` as `check_sound` does.
     """
-    layout = _read_layout(path)
-    samples = _read_stored(path, layout).astype(np.float64)
-    if layout.dtype != "<i2":
-        samples = np.clip(np.round(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1)
-    return samples / FULL_SCALE, layout.header.sample_rate
+    stream = io.BytesIO(content)
+    layout = _parse(path, stream, len(content))
+    return layout.header, _read_stored(path, stream, layout)
 
 
-def read_waveform(path: Path, sample_rate: int, num_samples: int) -> NDArray[np.float32]:
+def read_waveform(path: Path | str, sample_rate: int, num_samples: int) -> NDArray[np.float32]:
     """Return a recording as a model that listens to waveforms gets it: float32 [num_samples], mono, at `sample_rate` Hz.
 
     The channels' mean, resampled (`avsrobust.audio.resample`), then cut or extended (`fit_length`).
@@ -86,7 +133,7 @@ def read_waveform(path: Path, sample_rate: int, num_samples: int) -> NDArray[np.
     """
     from avsrobust.audio.resample import resample
 
-    samples, source_rate = read_samples(path)
+    samples, source_rate = read_samples(Path(path), longest_s=num_samples / sample_rate + _MARGIN_S)
     waveform = resample(samples.mean(axis=1), source_rate, sample_rate)
     if waveform.size == 0:
         raise AudioError(
@@ -108,29 +155,42 @@ def fit_length(waveform: NDArray[np.float64], sample_rate: int, num_samples: int
     return np.concatenate([waveform, np.resize(waveform[-sample_rate:], missing)])
 
 
-def write_wav(path: Path, samples: NDArray[np.int16], sample_rate: int) -> None:
-    """Write int16 samples [S] as a mono 16-bit PCM wav at `sample_rate` Hz; the same input gives the same bytes.
+def write_wav(path: Path, samples: NDArray[np.int16], sample_rate: int, *, flush: bool = True) -> None:
+    """Write int16 samples [S] as a mono 16-bit PCM wav at `sample_rate` Hz, atomically; see `wav_bytes`.
 
-    Raises `AudioError` for any other dtype or shape: bytes of another dtype would be read back as another sound.
+    `flush`: to disk, at once (`avsrobust.files.atomic_path`).
+    """
+    write_bytes(path, wav_bytes(path, samples, sample_rate), flush=flush)
+
+
+def wav_bytes(path: Path, samples: NDArray[np.int16], sample_rate: int) -> bytes:
+    """Return the bytes of a mono 16-bit PCM wav of int16 samples [S] at `sample_rate` Hz; the same input gives the same bytes.
+
+    `path` names the file in messages. Raises `AudioError` for any other dtype or shape: bytes of another dtype would be read
+    back as another sound.
     """
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise AudioError(
             f"{path}: found samples of dtype {samples.dtype} and shape {samples.shape}; expected int16 [S]; "
             "scale, round and cast them first"
         )
-    with atomic_path(path) as temporary, temporary.open("wb") as stream, wave.open(stream, "wb") as writer:
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as writer:
         writer.setnchannels(1)
         writer.setsampwidth(2)
         writer.setframerate(sample_rate)
         writer.writeframes(samples.astype("<i2").tobytes())
+    return stream.getvalue()
 
 
-def _read_layout(path: Path) -> _Layout:
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Yield the opened file and its size in bytes; turn what the operating system complains of into an `AudioError`."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             size = stream.seek(0, 2)
             stream.seek(0)
-            return _parse(path, stream, size)
+            yield stream, size
     except FileNotFoundError as error:
         raise AudioError(f"{path}: found no file; expected a wav file; {_REPLACE}") from error
     except OSError as error:
@@ -151,15 +211,40 @@ def _parse(path: Path, stream: BinaryIO, size: int) -> _Layout:
         raise AudioError(f"{path}: found a wav file without a {missing} chunk; expected a whole file; {_REPLACE}")
     offset, declared = chunks[b"data"]
     present = size - offset
-    if declared == _UNTIL_END_OF_FILE:
+    is_streamed = _is_made_up(declared, present) or (declared == 0 and not _is_chunks(stream, offset, size))
+    if is_streamed:
         declared = present
     if declared > present:
         raise AudioError(
             f"{path}: found {present} bytes of samples where its header declares {declared} (truncated); "
             f"expected a whole file; {_REPLACE}"
         )
+    SOUND_BYTES.check(declared, path, AudioError)
     stream.seek(chunks[b"fmt "][0])
-    return _describe(path, stream.read(min(chunks[b"fmt "][1], _FORMAT_BYTES)), declared, offset)
+    return _describe(path, stream.read(min(chunks[b"fmt "][1], _FORMAT_BYTES)), declared, offset, is_streamed)
+
+
+def _is_made_up(declared: int, present: int) -> bool:
+    """Tell whether a data chunk's size is one that a program makes up that cannot know it, rather than a number of bytes."""
+    near = any(abs(declared - value) <= _MADE_UP_WITHIN for value in _MADE_UP_NEAR)
+    return near and declared != present
+
+
+def _is_chunks(stream: BinaryIO, position: int, size: int) -> bool:
+    """Tell whether nothing but whole chunks (such as LIST) lies from `position` to the end: then 0 samples are meant."""
+    for _ in range(_MOST_CHUNKS):
+        if position >= size:
+            return True
+        stream.seek(position)
+        head = stream.read(8)
+        if len(head) < 8 or not all(32 <= byte < 127 for byte in head[:4]):
+            return False
+        length = int.from_bytes(head[4:], "little")
+        position += 8 + length
+        if position > size:
+            return False
+        position += length % 2
+    return False
 
 
 def _find_chunks(stream: BinaryIO, size: int) -> dict[bytes, tuple[int, int]]:
@@ -182,7 +267,7 @@ def _find_chunks(stream: BinaryIO, size: int) -> dict[bytes, tuple[int, int]]:
     return chunks
 
 
-def _describe(path: Path, chunk: bytes, num_bytes: int, offset: int) -> _Layout:
+def _describe(path: Path, chunk: bytes, num_bytes: int, offset: int, is_streamed: bool) -> _Layout:
     """Judge the format chunk and the number of samples."""
     if len(chunk) < 16:
         raise AudioError(f"{path}: found a format chunk of {len(chunk)} bytes; expected at least 16; {_REENCODE}")
@@ -202,6 +287,8 @@ def _describe(path: Path, chunk: bytes, num_bytes: int, offset: int) -> _Layout:
             f"{path}: found a sample rate of {rate} Hz; expected {LOWEST_RATE}..{HIGHEST_RATE} Hz; "
             f"{_REENCODE.replace('-c:a', '-ar 44100 -c:a')}"
         )
+    if is_streamed and block == channels * bits // 8:
+        num_bytes -= num_bytes % block
     if block != channels * bits // 8 or num_bytes % block:
         raise AudioError(
             f"{path}: found {num_bytes} bytes of samples in blocks of {block}; "
@@ -210,20 +297,25 @@ def _describe(path: Path, chunk: bytes, num_bytes: int, offset: int) -> _Layout:
     if num_bytes == 0:
         raise AudioError(f"{path}: found 0 samples; expected a recording; {_REPLACE}")
     dtype = _DTYPES[code, bits]
-    return _Layout(SoundHeader(rate, num_bytes // block, channels, _SUBTYPES[dtype]), dtype, offset)
+    header = SoundHeader(rate, num_bytes // block, channels, _SUBTYPES[dtype], is_streamed)
+    return _Layout(header, dtype, offset)
 
 
-def _read_stored(path: Path, layout: _Layout) -> NDArray[np.int16 | np.float32 | np.float64]:
-    """Return the samples as stored, [S, channels]; refuse floats that are no sound."""
+def _read_stored(
+    path: Path, stream: BinaryIO, layout: _Layout, longest_s: float | None = None
+) -> NDArray[np.int16 | np.float32 | np.float64]:
+    """Return the samples as stored, [S, channels], no more than the first `longest_s`; refuse floats that are no sound."""
     header = layout.header
-    try:
-        stored = np.fromfile(path, layout.dtype, header.num_samples * header.channels, offset=layout.offset)
-    except OSError as error:
-        raise AudioError(
-            f"{path}: cannot be read ({error.strerror or error}); expected a wav file; check the disk"
-        ) from error
+    num_samples = header.num_samples
+    if longest_s is not None:
+        num_samples = min(num_samples, math.ceil(longest_s * header.sample_rate))
+    stream.seek(layout.offset)
+    content = stream.read(num_samples * header.channels * np.dtype(layout.dtype).itemsize)
+    stored = np.frombuffer(content, layout.dtype)
+    if stored.size < num_samples * header.channels:
+        raise AudioError(f"{path}: became shorter while it was read; expected a wav file; {_REPLACE}")
     if layout.dtype != "<i2":
-        peak = float(np.abs(stored).max())
+        peak = float(np.abs(stored).max(initial=0.0))
         if not np.isfinite(peak):
             raise AudioError(f"{path}: found NaN or infinite samples; expected finite values in [-1, 1]; {_REPLACE}")
         if peak > _LARGEST_PEAK:
@@ -231,4 +323,4 @@ def _read_stored(path: Path, layout: _Layout) -> NDArray[np.int16 | np.float32 |
                 f"{path}: found float samples up to {peak:g} (integers stored as floats?); "
                 f"expected values in [-1, 1]; divide them by their full scale"
             )
-    return stored.reshape(header.num_samples, header.channels)
+    return stored.reshape(num_samples, header.channels)

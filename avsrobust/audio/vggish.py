@@ -15,12 +15,13 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from avsrobust.arrays import read_npz
 from avsrobust.audio.features import BANDS, STEPS
 from avsrobust.errors import AdapterError
+from avsrobust.weights import check_tensors, check_weights_file
 
 EMBEDDING_SIZE = 128
 
@@ -81,7 +82,7 @@ class VGGish(nn.Module):
         return flat.reshape(*log_mel.shape[:2], EMBEDDING_SIZE)
 
 
-def load_vggish(path: Path, pca_path: Path | None = None) -> VGGish:
+def load_vggish(path: Path | str, pca_path: Path | str | None = None) -> VGGish:
     """Return the network with weights from `path`, in eval mode, on the CPU.
 
     `path`: .safetensors, or a PyTorch file as torchvggish publishes it. `pca_path`: PCA parameters for post-processing, the
@@ -89,14 +90,15 @@ def load_vggish(path: Path, pca_path: Path | None = None) -> VGGish:
     numpy's own unpickling is not safe on hostile files.) Parameters named ``pproc.`` in `path` are ignored.
     Raises `AdapterError` for files that are missing, hold something else, or would run code.
     """
-    state = {
-        name: tensor.float() for name, tensor in _read_tensors(path, _EXPECTED).items() if not name.startswith("pproc.")
-    }
+    path, pca_path = Path(path), None if pca_path is None else Path(pca_path)
+    state = {name: tensor for name, tensor in _read_tensors(path, _EXPECTED).items() if not name.startswith("pproc.")}
     # No memory and no random numbers for weights that are replaced at once.
     with torch.device("meta"):
         network = VGGish()
     _require_fit(path, state, network)
-    network.load_state_dict(state, assign=True)
+    # Only now: a tensor of another shape may be a view that repeats one number without end.
+    check_tensors(path, state, AdapterError)
+    network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
     if pca_path is not None:
         network.pproc = _load_postprocessor(pca_path)
     return network.eval()
@@ -119,6 +121,7 @@ def _load_postprocessor(path: Path) -> Postprocessor:
     if sizes != {_VECTORS: EMBEDDING_SIZE**2, _MEANS: EMBEDDING_SIZE}:
         found = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(tensors.items())[:3]) or "nothing"
         raise AdapterError(f"{path}: found {found}; {_EXPECTED_PCA}; {_GET_IT}")
+    check_tensors(path, tensors, AdapterError)
     vectors = tensors[_VECTORS].float().reshape(EMBEDDING_SIZE, EMBEDDING_SIZE)
     return Postprocessor(vectors, tensors[_MEANS].float().flatten())
 
@@ -142,6 +145,8 @@ def _read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
     """Read a file of named tensors without running anything in it."""
     try:
         content = _read(path)
+    except AdapterError:
+        raise
     except FileNotFoundError as error:
         raise AdapterError(f"{path}: found no file; {expected}; {_GET_IT}") from error
     except pickle.UnpicklingError as error:
@@ -151,7 +156,10 @@ def _read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
         ) from error
     # What the parsers of damaged files raise has no bounds: struct.error, KeyError, SyntaxError, ...
     except Exception as error:
-        raise AdapterError(f"{path}: found a file that cannot be read as weights; {expected}; {_GET_IT}") from error
+        reason = f" ({' '.join(str(error).split())[:300]})" if isinstance(error, OSError | ValueError) else ""
+        raise AdapterError(
+            f"{path}: found a file that cannot be read as weights{reason}; {expected}; {_GET_IT}"
+        ) from error
     if not isinstance(content, Mapping):
         raise AdapterError(f"{path}: found a {type(content).__name__}; {expected}; {_GET_IT}")
     for name, value in content.items():
@@ -161,11 +169,15 @@ def _read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> object:
+    if path.suffix == ".npz":
+        try:
+            return {name: torch.from_numpy(array) for name, array in read_npz(path, AdapterError).items()}
+        except AdapterError as error:
+            raise ValueError(error) from error
+    check_weights_file(path, AdapterError)
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(path)
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: torch.from_numpy(array) for name, array in archive.items()}
-    return torch.load(path, map_location="cpu", weights_only=True)
+    content: object = torch.load(path, map_location="cpu", weights_only=True)
+    return content

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from avsrobust.audit.separability import Estimate
 from avsrobust.audit.verdicts import AuditReport, Separation
+from avsrobust.report.escape import markdown, markdown_line
 from avsrobust.report.text_table import text_table
 
 
 def render_audit(report: AuditReport) -> str:
     """Return the audit as Markdown tables, remarks and verdict."""
     lines = [
-        f"{report.manifest}: {report.dataset}, recipe {report.recipe}",
+        markdown_line(f"{report.manifest}: {report.dataset}, recipe {report.recipe}"),
         "",
         _summary_table(report),
         "",
@@ -18,8 +19,8 @@ def render_audit(report: AuditReport) -> str:
         "",
         _separation_table(report),
         "",
-        *(f"- {remark}" for remark in report.remarks),
-        *(f"- FAILED {finding}" for finding in report.findings),
+        *(f"- {markdown_line(remark)}" for remark in report.remarks),
+        *(f"- FAILED {markdown(finding)}" for finding in report.findings),
         "",
         "failed: the features give a condition away" if report.failed else "passed: no sign of another front end",
     ]
@@ -30,7 +31,7 @@ def _summary_table(report: AuditReport) -> str:
     header = ["condition", "arrays", "rows", "minimum", "maximum", "mean", "fixed positions"]
     rows = [
         [
-            entry.condition,
+            markdown(entry.condition),
             " / ".join(entry.forms),
             str(entry.rows),
             f"{entry.minimum:.3f}",
@@ -50,7 +51,7 @@ def _separation_table(report: AuditReport) -> str:
 
 def _separation_row(entry: Separation) -> list[str]:
     name, auroc = entry.strongest
-    return [entry.condition, name, f"{auroc:.2f}", _interval(entry.plain), _interval(entry.matched)]
+    return [markdown(entry.condition), name, f"{auroc:.2f}", _interval(entry.plain), _interval(entry.matched)]
 
 
 def _interval(estimate: Estimate | None) -> str:

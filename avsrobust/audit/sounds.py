@@ -2,7 +2,7 @@
 
 Conventions
     A log-mel file is an ``.npy`` array [rows, T, 1, 96, 64]; the manifest's `log_mel_row` counts along its first axis.
-    Arrays are mapped into memory, never loaded whole, and never unpickled.
+    Arrays are mapped into memory, never loaded whole, and never unpickled; only regular files are.
     Clean and negative rows often share one array (an off-screen sound is another clip's own): it is described once.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from avsrobust.arrays import map_npy
 from avsrobust.audit.statistics import Floats, describe
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import Manifest, Row
@@ -90,15 +91,15 @@ class _Reader:
 
 def _open(path: Path) -> Array:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = map_npy(path, ManifestError)
     except FileNotFoundError as error:
         raise ManifestError(f"{path}: not found; expected the log-mel arrays of the build; build again") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise ManifestError(f"{path}: cannot be read as a plain .npy array ({error}); build again") from error
-    if not isinstance(array, np.ndarray) or array.ndim != AXES or array.dtype.kind != "f" or array[:1].size == 0:
-        shape = list(getattr(array, "shape", ()))
+    except (OSError, ManifestError) as error:
+        cause = " ".join(str(error.__cause__ or error).split())
+        raise ManifestError(f"{path}: cannot be read as a plain .npy array ({cause}); build again") from error
+    if array.ndim != AXES or array.dtype.kind != "f" or array[:1].size == 0:
         raise ManifestError(
-            f"{path}: found an array of shape {shape}; expected floats [rows, T, 1, 96, 64]; build again"
+            f"{path}: found an array of shape {list(array.shape)}; expected floats [rows, T, 1, 96, 64]; build again"
         )
     return array
 

@@ -13,6 +13,8 @@ Conventions
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +23,9 @@ from avsrobust.audit.separability import FOLDS, Estimate, Flags, Groups, estimat
 from avsrobust.audit.sounds import ConditionSummary, DescribedRows, describe_rows
 from avsrobust.audit.statistics import STATISTICS, Floats
 from avsrobust.errors import ManifestError
-from avsrobust.manifest import NEGATIVE, Manifest, Row
+from avsrobust.manifest import Manifest, Row
+from avsrobust.vocabulary import CLEAN, NEGATIVE
 
-CLEAN = "clean"
 # By nature unlike any recording: told apart, and rightly so.
 SEPARABLE_BY_NATURE = ("silence", "noise")
 # The lower end of the interval above which a front end is taken to be another one.
@@ -100,8 +102,22 @@ def audit(manifest: Manifest) -> AuditReport:
         summaries=described.summaries,
         separations=separations,
         findings=tuple(findings),
-        remarks=tuple(remark for entry in separations if (remark := _remark(entry))),
+        remarks=(*_muted_remarks(manifest), *(remark for entry in separations if (remark := _remark(entry)))),
     )
+
+
+def _muted_remarks(manifest: Manifest) -> Iterator[str]:
+    """Yield how many clean rows are silent, and how many others took the sound of a clip that is."""
+    muted = frozenset(manifest.info.muted)
+    clean = [row.clip_id in muted for row in manifest.rows if row.condition == CLEAN]
+    if any(clean):
+        yield (
+            f"{CLEAN}: {sum(clean)} of {len(clean)} rows are muted, the recording itself is silent: they cannot be told from "
+            "silence"
+        )
+    taken = Counter(row.condition for row in manifest.rows if row.source_clip_id in muted)
+    for condition, count in sorted(taken.items()):
+        yield f"{condition}: {count} rows have the sound of a muted clip, which is silence"
 
 
 def _separation(described: DescribedRows, condition: str) -> Separation:

@@ -1,9 +1,11 @@
 """Build a robust benchmark from a data set and a recipe.
 
 Conventions
-    Everything is checked before anything is written: findings of the reader, options, the output folder, every sound.
-    Then sounds are made, then log-mels, then the export, and the manifest last: as long as there is none, no evaluation
-    finds the build. The same command continues an interrupted build, and makes again what was deleted from a finished one.
+    Everything is checked before anything is written: findings of the reader, options, the output folder, contents of every file.
+    Then sounds are made, then log-mels, then the export; checksums, seal and the manifest last, when all the rest is flushed to
+    disk: as long as there is no manifest, no evaluation finds the build.
+    The same command continues an interrupted build, and makes again what was deleted from a finished one, or changed. A file
+    is taken over only where the journal, or the checksums of a finished build, vouch for its bytes.
     One process at a time holds the folder. Every file's bytes depend on data, recipe, seed and, the manifest's, the version
     that began the build alone.
 """
@@ -14,6 +16,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from avsrobust.build.engine import Engine, check_engine, open_engine
 from avsrobust.build.export import check_export, export_tasks, write_exports
@@ -25,30 +28,34 @@ from avsrobust.build.identity import (
     claim_output,
     finished_manifest,
 )
+from avsrobust.build.journal import read_journal, remove_journal
 from avsrobust.build.layout import Layout, lay_out
 from avsrobust.build.listing import read_listing
 from avsrobust.build.plan import Plan, plan
 from avsrobust.build.render import (
     Roots,
     ShardTask,
-    inspect_sounds,
-    inspect_tasks,
+    check_files,
+    check_tasks,
+    look_at_clips,
+    look_tasks,
     make_shard,
     make_sounds,
     make_tasks,
-    shard_is_there,
-    sound_is_there,
 )
+from avsrobust.checksums import FileSum, read_checksums, write_checksums
 from avsrobust.conditions.recipe import Recipe
 from avsrobust.conditions.reference import Listing
 from avsrobust.conditions.seeds import check_seed
-from avsrobust.conditions.sounds import sound_of
-from avsrobust.datasets.clips import DataSet
-from avsrobust.errors import DataSetError, OptionError, did_you_mean
-from avsrobust.files import remove_temporaries
+from avsrobust.datasets.clips import Clip, DataSet
+from avsrobust.datasets.contents import ClipContents
+from avsrobust.datasets.survey import conclude, survey_lines
+from avsrobust.errors import DataSetError, ManifestError, OptionError, did_you_mean
+from avsrobust.files import flush_folders, remove_temporaries
 from avsrobust.folders import hold_output_dir
 from avsrobust.manifest import (
     BUILD_FORMAT,
+    DATA_PREFIX,
     MANIFEST_NAME,
     Manifest,
     ManifestInfo,
@@ -57,19 +64,22 @@ from avsrobust.manifest import (
     data_files,
     fingerprint,
     remember_data_root,
-    same_rows,
     write_manifest,
 )
+from avsrobust.seal import is_intact
 
 FAIL, SKIP = "fail", "skip"
 ON_ERROR = (FAIL, SKIP)
-# (done, total): sounds looked at or made, log-mels and exported files, all phases together.
+# (done, total): clips looked at, sounds and log-mels made or checked, and exported files, all phases together.
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build came to: the manifest, its rows, files made now and found there, what was left out, remarks."""
+    """What a build came to: the manifest, its rows, files made now and found there, what was left out, remarks.
+
+    `survey` says, in lines for people, what the data set's files hold; `muted` are the clips in which nothing can be heard.
+    """
 
     manifest: Path
     rows: int
@@ -77,13 +87,15 @@ class BuildReport:
     reused: int
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    survey: tuple[str, ...] = ()
+    muted: tuple[str, ...] = ()
 
 
 def build(
     dataset: DataSet,
     recipe: Recipe,
     seed: int,
-    output: Path,
+    output: Path | str,
     *,
     workers: int = 1,
     engine: str = "local",
@@ -101,6 +113,7 @@ def build(
     Raises `OptionError` for an option or output folder that cannot be used, `DataSetError` with all findings for a data set
     that cannot, `RecipeError` where the recipe does not fit the data set. Nothing is written before these are ruled out.
     """
+    output = Path(output)
     check_seed(seed)
     check_engine(engine, workers, scheduler)
     if on_error not in ON_ERROR:
@@ -125,25 +138,33 @@ def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, mete
     output = job.output
     check_output(output, identity)
     remove_temporaries(output)
-    finished = finished_manifest(output)
-    checked = _recall(job, finished) if finished else _inspect(job, workforce, meter)
+    finished = _finished(output, {clip.clip_id for clip in job.dataset.clips})
+    checked = finished or _look(job, workforce, meter)
     if on_error == FAIL:
-        _refuse(job.dataset, list(checked.bad.values()))
+        _refuse(job.dataset, [reason for reasons in checked.bad.values() for reason in reasons])
+    job = replace(job, dataset=replace(job.dataset, clips=checked.applied_to(job.dataset.clips)))
     planned = job.plan_without(checked.bad)
     layout = lay_out(planned)
-    identity = identity.completed(layout, checked.checksums)
+    identity = identity.completed(layout, {path: entry.sha256 for path, entry in checked.files.items()})
     check_output(output, identity)
     claim_output(output, identity)
     made = _make(job, layout, checked, workforce, meter)
-    info = replace(job.info(planned, layout, checked.bad), version=begun_by(output))
     # Once more: workers of a killed build may have lived a little longer than it.
     remove_temporaries(output)
     manifest = output / MANIFEST_NAME
     # A finished manifest stays as it is, to the byte: results name its checksum.
-    if finished is None or finished.info != info or not same_rows(finished.rows, made.rows):
+    info = replace(job.info(planned, layout, checked), version=begun_by(output))
+    if not (isinstance(checked, _Finished) and made.rendered == 0 and checked.would_be(info, made.files)):
+        # What vouches for other files comes after them, and the manifest after everything.
+        flush_folders(output)
+        info = replace(info, checksums_sha256=write_checksums(output, made.files.values()))
         write_manifest(manifest, made.rows, info)
+    remove_journal(output)
     remember_data_root(output, job.roots.data)
-    return BuildReport(manifest, len(made.rows), made.rendered, made.reused, info.skipped, info.notes)
+    survey = tuple(survey_lines(info.survey, info.dataset, brief=True))
+    return BuildReport(
+        manifest, len(made.rows), made.rendered, made.reused, info.skipped, info.notes, survey, info.muted
+    )
 
 
 @dataclass(frozen=True)
@@ -170,10 +191,12 @@ class _Job:
             )
         return planned
 
-    def info(self, planned: Plan, layout: Layout, bad: Mapping[str, str]) -> ManifestInfo:
-        """Return the manifest's metadata; left out are clips by the reader, undecodable ones, and rows by the plan."""
+    def info(self, planned: Plan, layout: Layout, checked: _Checked) -> ManifestInfo:
+        """Return the manifest's metadata; skipped are clips by the reader, those with bad contents, and rows by the plan."""
         found = (Skipped(finding.clip_id or finding.path, None, str(finding)) for finding in self.dataset.findings)
-        undecoded = (Skipped(clip_id, None, reason) for clip_id, reason in sorted(bad.items()))
+        undecoded = (
+            Skipped(clip_id, None, reason) for clip_id, reasons in sorted(checked.bad.items()) for reason in reasons
+        )
         splits = sorted({row.split for row in layout.rows})
         files = {split: data_files(row for row in layout.rows if row.split == split) for split in splits}
         return ManifestInfo(
@@ -185,11 +208,12 @@ class _Job:
             },
             skipped=tuple(
                 replace(entry, clip_id=self.portable(entry.clip_id), reason=self.portable(entry.reason))
-                for entry in (*found, *undecoded, *planned.left_out)
+                for entry in (*found, *undecoded, *planned.skipped)
             ),
             notes=tuple(self.portable(note) for note in (*self.dataset.notes, *planned.notes)),
             release=self.dataset.release,
-            survey=dict(self.dataset.facts),
+            muted=tuple(sorted({row.clip.clip_id for row in planned.rows if row.clip.is_muted})),
+            survey={**checked.summary, **self.dataset.facts},
         )
 
     def portable(self, text: str) -> str:
@@ -201,17 +225,49 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Checked:
-    """Outcome of looking at the data set's sounds: checksums by the manifest's `audio`, and clips that cannot be used."""
+    """What is known about the data set's files.
 
-    checksums: Mapping[str, str]
-    bad: Mapping[str, str]
+    `files`: their checksums, by the manifest's paths. `bad`: what is wrong with clips that cannot be used, by their ids.
+    `muted` and `rules`: clips in which nothing can be heard, and the rules by which binary masks are read. `summary`: the
+    survey for the manifest.
+    """
+
+    files: Mapping[str, FileSum]
+    bad: Mapping[str, Sequence[str]]
+    muted: frozenset[str]
+    rules: Mapping[str, str]
+    summary: dict[str, Any]
+
+    def applied_to(self, clips: Sequence[Clip]) -> tuple[Clip, ...]:
+        """Return the clips with what is known about them."""
+        return tuple(
+            replace(
+                clip,
+                is_muted=clip.clip_id in self.muted,
+                foreground=self.rules.get(clip.clip_id, clip.foreground),
+            )
+            for clip in clips
+        )
+
+
+@dataclass(frozen=True)
+class _Finished(_Checked):
+    """The same, from the manifest and the checksums of a finished build."""
+
+    manifest: Manifest
+
+    def would_be(self, info: ManifestInfo, files: Mapping[str, FileSum]) -> bool:
+        """Tell whether this build would be written again with these metadata and checksums."""
+        there = self.manifest.info
+        return files == self.files and replace(info, checksums_sha256=there.checksums_sha256) == there
 
 
 @dataclass(frozen=True)
 class _Made:
-    """Finished rows, and how many files were made for them or were there."""
+    """Finished rows, the checksums of all files they name, and how many files were made for them or were there."""
 
     rows: tuple[Row, ...]
+    files: Mapping[str, FileSum]
     rendered: int
     reused: int
 
@@ -242,52 +298,78 @@ def _refuse(dataset: DataSet, findings: Sequence[str]) -> None:
         )
 
 
-def _inspect(job: _Job, engine: Engine, meter: _Meter) -> _Checked:
-    """Decode every sound of the data set."""
-    clips = {sound_of(clip).audio: clip for clip in job.dataset.clips}
+def _look(job: _Job, engine: Engine, meter: _Meter) -> _Checked:
+    """Look at the contents of all files of the data set."""
+    clips = job.dataset.clips
     meter.expect(len(clips))
-    checksums: dict[str, str] = {}
-    bad: dict[str, str] = {}
-    for results in engine.map(inspect_sounds, inspect_tasks(job.roots, sorted(clips))):
-        for result in results:
-            if result.problem is None:
-                checksums[result.audio] = result.sha256
-            else:
-                bad[clips[result.audio].clip_id] = result.problem
-        meter.advance(len(results))
-    return _Checked(checksums, bad)
+    contents: list[ClipContents] = []
+    for seen in engine.map(look_at_clips, look_tasks(job.roots.data, clips)):
+        contents += seen
+        meter.advance(len(seen))
+    survey = conclude(clips, contents)
+    bad: dict[str, list[str]] = {}
+    for finding in survey.findings:
+        bad.setdefault(finding.clip_id or finding.path, []).append(str(finding))
+    files = {entry.path: entry for entry in survey.files}
+    return _Checked(files, bad, survey.muted, survey.rules, survey.summary)
 
 
-def _recall(job: _Job, finished: Manifest) -> _Checked:
-    """Take checksums and undecodable clips from the manifest of the finished build."""
-    accepted = {clip.clip_id for clip in job.dataset.clips}
-    bad = {entry.clip_id: entry.reason for entry in finished.info.skipped if entry.condition is None}
-    return _Checked(
-        {row.audio: row.audio_sha256 for row in finished.rows},
-        {clip_id: reason for clip_id, reason in bad.items() if clip_id in accepted},
-    )
+def _finished(output: Path, clip_ids: Collection[str]) -> _Finished | None:
+    """Return what a finished build knows about these clips, None where there is none, or one that is damaged."""
+    manifest = finished_manifest(output)
+    if manifest is None or not is_intact(output):
+        return None
+    try:
+        files = read_checksums(output, manifest.info.checksums_sha256)
+    except ManifestError:
+        return None
+    bad: dict[str, list[str]] = {}
+    for entry in manifest.info.skipped:
+        if entry.condition is None and entry.clip_id in clip_ids:
+            bad.setdefault(entry.clip_id, []).append(entry.reason)
+    rules = {row.clip_id: row.foreground for row in manifest.rows}
+    return _Finished(files, bad, frozenset(manifest.info.muted), rules, manifest.info.survey, manifest)
+
+
+def _vouched_for(output: Path) -> dict[str, FileSum]:
+    """Return the files of a build, finished or not, that something written after them vouches for."""
+    try:
+        finished = read_checksums(output)
+    except ManifestError:
+        finished = {}
+    return {
+        path: entry for path, entry in {**finished, **read_journal(output)}.items() if not path.startswith(DATA_PREFIX)
+    }
 
 
 def _make(job: _Job, layout: Layout, checked: _Checked, engine: Engine, meter: _Meter) -> _Made:
     """Make the files that are missing, sounds before what is computed from them."""
     roots = job.roots
-    sounds = [
-        sound for sound in layout.sounds if sound.audio not in checked.checksums or not sound_is_there(roots, sound)
-    ]
-    shards = [shard for shard in layout.shards if not shard_is_there(roots, shard)]
+    known = _vouched_for(roots.output)
+    wanted = [*(sound.audio for sound in layout.sounds), *(shard.path for shard in layout.shards)]
+    candidates = [known[path] for path in wanted if path in known]
+    meter.expect(len(candidates))
+    good: dict[str, FileSum] = {}
+    tasks = check_tasks(roots.output, candidates)
+    for task, entries in zip(tasks, engine.map(check_files, tasks), strict=True):
+        good.update((entry.path, entry) for entry in entries)
+        meter.advance(len(task.files))
+    sounds = [sound for sound in layout.sounds if sound.audio not in good]
+    shards = [shard for shard in layout.shards if shard.path not in good]
     meter.expect(len(sounds) + sum(len(shard.sounds) for shard in shards))
-    checksums = dict(checked.checksums)
-    rendered = len(shards)
-    for made in engine.map(make_sounds, make_tasks(roots, sounds)):
-        checksums.update((entry.audio, entry.sha256) for entry in made)
-        rendered += sum(entry.now for entry in made)
-        meter.advance(len(made))
-    for count in engine.map(make_shard, [ShardTask(roots, shard) for shard in shards]):
-        meter.advance(count)
+    made: dict[str, FileSum] = {}
+    for entries in engine.map(make_sounds, make_tasks(roots, sounds)):
+        made.update((entry.path, entry) for entry in entries)
+        meter.advance(len(entries))
+    for shard, entry in zip(shards, engine.map(make_shard, [ShardTask(roots, shard) for shard in shards]), strict=True):
+        made[entry.path] = entry
+        meter.advance(len(shard.sounds))
     if job.export is not None:
-        tasks = export_tasks(roots, layout.rows)
-        meter.expect(sum(len(task.files) for task in tasks))
-        for count in engine.map(write_exports, tasks):
+        exports = export_tasks(roots, layout.rows)
+        meter.expect(sum(len(export.files) for export in exports))
+        for count in engine.map(write_exports, exports):
             meter.advance(count)
-    rows = tuple(replace(row, audio_sha256=checksums[row.audio]) for row in layout.rows)
-    return _Made(rows, rendered, len(layout.sounds) + len(layout.shards) - rendered)
+    data = {DATA_PREFIX + path for path in data_files(layout.rows)}
+    files = {**{path: entry for path, entry in checked.files.items() if path in data}, **good, **made}
+    rows = tuple(replace(row, audio_sha256=files[row.audio].sha256) for row in layout.rows)
+    return _Made(rows, files, len(made), len(good))

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from avsrobust.build.layout import lay_out
 from avsrobust.build.plan import EVERY_CLIP, Plan
-from avsrobust.datasets.clips import SPLITS, DataSet
+from avsrobust.datasets.clips import DataSet
+from avsrobust.datasets.survey import Survey, survey_lines
+from avsrobust.vocabulary import SPLITS
 
 _WAV_HEADER = 44
 _NPY_HEADER = 128
@@ -20,7 +22,10 @@ _MOST_LISTED = 20
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a planned build: clips per split, rows per condition, files and bytes to be written."""
+    """Counts of a planned build: clips per split, rows per condition, files and bytes to be written.
+
+    `contents` is what a survey of the files' contents found, in lines for people.
+    """
 
     layout: str
     clips: dict[str, int]
@@ -30,7 +35,8 @@ class Summary:
     num_bytes: int
     notes: tuple[str, ...]
     findings: tuple[str, ...]
-    left_out: tuple[str, ...]
+    skipped: tuple[str, ...]
+    contents: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the summary as lines for people."""
@@ -41,15 +47,16 @@ class Summary:
             f"found: {self.layout}",
             f"clips: {total} ({clips})",
             *(f"note: {note}" for note in self.notes),
+            *self.contents,
             *_listed("finding", self.findings),
             f"would make: {sum(self.rows.values())} rows ({rows})",
             f"would write: {self.num_sounds} sounds, {self.num_log_mels} log-mels, {_readable(self.num_bytes)}",
-            *_listed("left out", self.left_out),
+            *_listed("left out", self.skipped),
         ]
 
 
-def describe(dataset: DataSet, plan: Plan) -> Summary:
-    """Return what `plan` of `dataset` would make."""
+def describe(dataset: DataSet, plan: Plan, survey: Survey | None = None) -> Summary:
+    """Return what `plan` of `dataset` would make, and what the `survey` of its contents found."""
     layout = lay_out(plan)
     sounds = sum(_WAV_HEADER + 2 * sound.num_samples for sound in layout.sounds)
     log_mels = sum(_NPY_HEADER + shard.num_bytes for shard in layout.shards)
@@ -62,11 +69,12 @@ def describe(dataset: DataSet, plan: Plan) -> Summary:
         num_log_mels=layout.num_log_mels,
         num_bytes=sounds + log_mels,
         notes=(*dataset.notes, *plan.notes),
-        findings=tuple(str(finding) for finding in dataset.findings),
-        left_out=tuple(
+        findings=tuple(str(finding) for finding in (*dataset.findings, *(survey.findings if survey else ()))),
+        skipped=tuple(
             f"{'every clip' if entry.clip_id == EVERY_CLIP else entry.clip_id}, {entry.condition}: {entry.reason}"
-            for entry in plan.left_out
+            for entry in plan.skipped
         ),
+        contents=tuple(survey_lines(survey.summary, dataset.name)) if survey else (),
     )
 
 

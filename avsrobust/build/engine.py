@@ -9,6 +9,7 @@ Conventions
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 import traceback
@@ -81,9 +82,10 @@ class _Pool:
         pool = Parallel(
             n_jobs=min(self._workers, len(tasks)),
             backend="loky",
-            # No memory maps of large arguments on disk, which a killed build would leave behind in a temporary folder.
-            max_nbytes=None,
             return_as="generator",
+            # No arrays are passed by file. With a folder named, none is made: a killed build would leave it in shared memory.
+            max_nbytes=None,
+            temp_folder=tempfile.gettempdir(),
             initializer=_end_with,
             initargs=(os.getpid(),),
         )

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from avsrobust.build.render import Roots
+from avsrobust.datasets.taxonomy import BACKGROUND
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.files import atomic_path, write_bytes
 from avsrobust.manifest import Row
@@ -113,9 +114,11 @@ class _SavedTensor:
 
 
 def _file(row: Row) -> ExportFile:
-    # The loaders' tables know clips by name, and S4's also by category; names are the last part of our ids.
+    # The loaders' tables know clips by name, and S4's also by category; names are the last part of our ids. In the semantic
+    # release's form a clip may have no label.
     name = row.clip_id.rpartition("/")[2]
-    place = f"{row.split}/{row.labels[0]}/{name}" if row.dataset == "s4" else f"{row.split}/{name}"
+    category = row.labels[0] if row.labels else BACKGROUND
+    place = f"{row.split}/{category}/{name}" if row.dataset == "s4" else f"{row.split}/{name}"
     tree = f"{AVSBENCH}/{_TREES[row.dataset]}"
     folder = _FOLDERS[row.condition]
     return ExportFile(

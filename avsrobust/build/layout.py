@@ -99,6 +99,7 @@ def _draft(row: PlannedRow, log_mel: str, log_mel_row: int) -> Row:
         log_mel_row=log_mel_row,
         frames=row.clip.frames,
         masks=row.clip.masks,
+        foreground=row.clip.foreground,
         num_frames=row.clip.num_frames,
         sample_rate=row.sound.sample_rate,
         duration_s=row.sound.duration_s,

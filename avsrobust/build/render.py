@@ -1,8 +1,8 @@
-"""Making the files of a plan: sounds, checksums, log-mel shards; every function can run in any process.
+"""Working on a build's files: looking at the data set's, making sounds and log-mel shards, checking what was made earlier.
 
 Conventions
-    A task is a small picklable value that names everything it needs; its result depends on nothing else. Files are written
-    whole or not at all, so what is there under its name is good and is not made again.
+    A task is a small picklable value that names everything it needs, so that any process can do it; its result depends on
+    nothing else. Files are written whole or not at all, and are on disk, noted in the journal, before their task returns.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from typing import TypeVar
 import numpy as np
 
 from avsrobust.audio.features import FRONT_ENDS
-from avsrobust.audio.io import read_samples, write_wav
+from avsrobust.audio.io import wav_bytes
+from avsrobust.build.journal import record
 from avsrobust.build.layout import Shard
+from avsrobust.checksums import FileSum, sum_of_content, sum_of_file
 from avsrobust.conditions.noise import ReleasedNoiseSound, with_states
 from avsrobust.conditions.sounds import MadeSound
-from avsrobust.errors import AudioError
-from avsrobust.files import atomic_path, resolve_inside, sha256_of_file
+from avsrobust.datasets.clips import Clip
+from avsrobust.datasets.contents import ClipContents, look_at
+from avsrobust.files import atomic_path, resolve_inside, write_bytes
 from avsrobust.manifest import DATA_PREFIX
 
 T = TypeVar("T")
 
-_INSPECTED_AT_ONCE = 32
+_INSPECTED_AT_ONCE = 16
 _MADE_AT_ONCE = 32
-_WAV_HEADER = 44
+_CHECKED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -46,20 +49,19 @@ class Roots:
 
 
 @dataclass(frozen=True)
-class InspectTask:
-    """Sounds of the data set to decode and sum up."""
+class LookTask:
+    """Clips whose files are to be looked at."""
 
-    roots: Roots
-    audio: tuple[str, ...]
+    data: Path
+    clips: tuple[Clip, ...]
 
 
 @dataclass(frozen=True)
-class Inspected:
-    """A sound's checksum, or what is wrong with it."""
+class CheckTask:
+    """Files of the build in `output` that are there, and what they should be."""
 
-    audio: str
-    sha256: str
-    problem: str | None = None
+    output: Path
+    files: tuple[FileSum, ...]
 
 
 @dataclass(frozen=True)
@@ -78,84 +80,76 @@ class ShardTask:
     shard: Shard
 
 
-@dataclass(frozen=True)
-class MadeFile:
-    """A sound of the build: its checksum, and whether it was made now or was there."""
-
-    audio: str
-    sha256: str
-    now: bool
+def look_tasks(data: Path, clips: Sequence[Clip]) -> list[LookTask]:
+    """Return the tasks that look at the files of these clips, below the data root `data`."""
+    return [LookTask(data, part) for part in _parts(clips, _INSPECTED_AT_ONCE)]
 
 
-def inspect_tasks(roots: Roots, audio: Sequence[str]) -> list[InspectTask]:
-    """Return the tasks that look at these sounds of the data set."""
-    return [InspectTask(roots, part) for part in _parts(audio, _INSPECTED_AT_ONCE)]
+def check_tasks(output: Path, files: Sequence[FileSum]) -> list[CheckTask]:
+    """Return the tasks that check these files of the build."""
+    return [CheckTask(output, part) for part in _parts(files, _CHECKED_AT_ONCE)]
 
 
 def make_tasks(roots: Roots, sounds: Sequence[MadeSound]) -> list[MakeTask]:
     """Return the tasks that make these sounds."""
-    missing = {sound.audio for sound in sounds if not sound_is_there(roots, sound)}
     # The released noise is one long sequence: its states are found in one pass here, not one pass per worker.
-    released = [sound for sound in sounds if isinstance(sound, ReleasedNoiseSound) and sound.audio in missing]
+    released = [sound for sound in sounds if isinstance(sound, ReleasedNoiseSound)]
     ready = {sound.audio: sound for sound in with_states(released)}
     return [
         MakeTask(roots, part) for part in _parts([ready.get(sound.audio, sound) for sound in sounds], _MADE_AT_ONCE)
     ]
 
 
-def inspect_sounds(task: InspectTask) -> list[Inspected]:
-    """Decode sounds of the data set and return their checksums."""
-    return [_inspect(task.roots, audio) for audio in task.audio]
+def look_at_clips(task: LookTask) -> list[ClipContents]:
+    """Look at the files of clips."""
+    return [look_at(task.data, clip) for clip in task.clips]
 
 
-def make_sounds(task: MakeTask) -> list[MadeFile]:
-    """Make the sounds that are not there, and return the checksums of all."""
-    return [_make_sound(task.roots, sound) for sound in task.sounds]
+def check_files(task: CheckTask) -> list[FileSum]:
+    """Return those files that are what they should be."""
+    return [entry for entry in task.files if _is_as(task.output, entry)]
 
 
-def make_shard(task: ShardTask) -> int:
-    """Compute a shard's log-mels and write them; return how many."""
+def make_sounds(task: MakeTask) -> list[FileSum]:
+    """Make sounds and return their checksums. A file that holds the very bytes already stays as it is."""
+    made = []
+    for sound in task.sounds:
+        path = task.roots.sound_path(sound.audio)
+        content = wav_bytes(path, sound.samples(task.roots.data), sound.sample_rate)
+        if not _holds(path, content):
+            write_bytes(path, content, flush=False)
+        made.append(sum_of_content(sound.audio, content))
+    record(task.roots.output, made)
+    return made
+
+
+def make_shard(task: ShardTask) -> FileSum:
+    """Compute a shard's log-mels and write them; return the file's checksum."""
     shard = task.shard
     array = np.empty(shard.shape, dtype=np.float32)
     for index, (audio, front_end) in enumerate(shard.sounds):
         array[index] = FRONT_ENDS[front_end](task.roots.sound_path(audio), shard.num_frames)
-    with atomic_path(task.roots.output / shard.path) as temporary, temporary.open("wb") as stream:
+    path = task.roots.output / shard.path
+    with atomic_path(path, flush=False) as temporary, temporary.open("wb") as stream:
         np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)
-    return len(shard.sounds)
+    made = sum_of_file(shard.path, path)
+    record(task.roots.output, [made])
+    return made
 
 
-def sound_is_there(roots: Roots, sound: MadeSound) -> bool:
-    """Tell whether a made sound's file is there, by its size."""
+def _is_as(output: Path, expected: FileSum) -> bool:
+    path = resolve_inside(output, expected.path, named_by="the plan")
     try:
-        return roots.sound_path(sound.audio).stat().st_size == _WAV_HEADER + 2 * sound.num_samples
+        return path.stat().st_size == expected.num_bytes and sum_of_file(expected.path, path) == expected
     except OSError:
         return False
 
 
-def shard_is_there(roots: Roots, shard: Shard) -> bool:
-    """Tell whether a shard's file is there, by its size and header."""
+def _holds(path: Path, content: bytes) -> bool:
     try:
-        array = np.load(roots.output / shard.path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
         return False
-    return bool(array.shape == shard.shape and array.dtype == np.float32)
-
-
-def _inspect(roots: Roots, audio: str) -> Inspected:
-    path = roots.sound_path(audio)
-    try:
-        read_samples(path)
-        return Inspected(audio, sha256_of_file(path))
-    except AudioError as error:
-        return Inspected(audio, "", str(error))
-
-
-def _make_sound(roots: Roots, sound: MadeSound) -> MadeFile:
-    path = roots.sound_path(sound.audio)
-    there = sound_is_there(roots, sound)
-    if not there:
-        write_wav(path, sound.samples(roots.data), sound.sample_rate)
-    return MadeFile(sound.audio, sha256_of_file(path), not there)
 
 
 def _parts(items: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:

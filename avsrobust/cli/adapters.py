@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from avsrobust.cli.progress import print_result
+
 WORKER_FILE = Path(__file__).parents[1] / "adapters" / "remote" / "avsrobust_worker.py"
 
 
@@ -23,15 +25,15 @@ def adapters(worker_file: bool) -> int:
     width = max(len(entry.name) for entry in entries)
     obstacles = {entry.name: obstacle(entry) for entry in entries}
     for entry in entries:
-        click.echo(f"{entry.name:<{width}}  {entry.description}")
+        print_result(f"{entry.name:<{width}}  {entry.description}")
         said = {"needs": entry.needs, "cannot run here": obstacles[entry.name], "more": entry.more}
         for title, text in said.items():
             if text:
-                click.echo(f"{'':<{width}}  {title}: {text}")
+                print_result(f"{'':<{width}}  {title}: {text}")
     click.echo("\nOr your own: --adapter package.module:Class, or --adapter file.py:Class.")
     stopped = [name for name, reason in obstacles.items() if reason]
     if stopped:
-        click.echo(f"Cannot run here, as said above: {', '.join(stopped)}. The others can, given what they need.")
+        print_result(f"Cannot run here, as said above: {', '.join(stopped)}. The others can, given what they need.")
     else:
         click.echo("All of them can run here, given what they need.")
     return 0

@@ -17,7 +17,7 @@ from avsrobust.cli.options import (
     given_data_root,
     wait_option,
 )
-from avsrobust.cli.progress import note, progress_bar, warn
+from avsrobust.cli.progress import note, print_result, progress_bar, warn
 
 if TYPE_CHECKING:
     from avsrobust.build.build import BuildReport
@@ -38,6 +38,11 @@ _MOST_SKIPPED = 20
 )
 @click.option("--recipe", "recipe_name", default=DEFAULT_RECIPE, show_default=True, metavar="NAME|FILE")
 @click.option("--split", "splits", multiple=True, help="Only these splits; repeatable [default: all].")
+@click.option(
+    "--release",
+    metavar="object|semantic",
+    help="Form of s4 or ms3 [default: AVSBench-object's where it is there, else AVSBench-semantic's].",
+)
 @click.option("--dry-run", is_flag=True, help="Say what was found and what would be made; write nothing.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes.")
 @click.option("--engine", default="local", show_default=True, metavar="local|dask")
@@ -52,6 +57,7 @@ def build(
     output: Path | None,
     recipe_name: str,
     splits: tuple[str, ...],
+    release: str | None,
     dry_run: bool,
     workers: int,
     engine: str,
@@ -66,10 +72,12 @@ def build(
     from avsrobust.datasets.read import read_dataset
 
     recipe = load_recipe(recipe_name)
-    dataset = read_dataset(dataset_name, given_data_root(data_root), splits=splits or None, workers=workers)
+    dataset = read_dataset(
+        dataset_name, given_data_root(data_root), splits=splits or None, release=release, workers=workers
+    )
     if dry_run:
-        return _describe(dataset, recipe, seed)
-    folder = output or ROBUST_ROOT / build_name(dataset.name, seed, recipe.name)
+        return _describe(dataset, recipe, seed, workers)
+    folder = output or ROBUST_ROOT / build_name(dataset.name, seed, recipe.name, dataset.release)
     with progress_bar(f"building {dataset.name}") as progress:
         report = build_benchmark(
             dataset,
@@ -87,20 +95,28 @@ def build(
     return _tell(report)
 
 
-def _describe(dataset: DataSet, recipe: Recipe, seed: int) -> int:
+def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
     from avsrobust.build.describe import describe
+    from avsrobust.build.dry_run import survey_sample
     from avsrobust.build.listing import read_listing
     from avsrobust.build.plan import plan
 
-    planned = plan(dataset.clips, recipe, seed, dataset.off_screen_obstacle, read_listing(dataset, recipe))
-    for line in describe(dataset, planned).lines():
-        click.echo(line)
-    return STATUS_INCOMPLETE if dataset.findings else 0
+    with progress_bar(f"looking at {dataset.name}") as progress:
+        survey = survey_sample(dataset, threads=workers if workers > 1 else None, progress=progress)
+    bad = {finding.clip_id for finding in survey.findings}
+    clips = [clip for clip in survey.applied_to(dataset.clips) if clip.clip_id not in bad]
+    planned = plan(clips, recipe, seed, dataset.off_screen_obstacle, read_listing(dataset, recipe))
+    summary = describe(dataset, planned, survey)
+    for line in summary.lines():
+        print_result(line)
+    return STATUS_INCOMPLETE if summary.findings else 0
 
 
 def _tell(report: BuildReport) -> int:
     for message in report.notes:
         note(message)
+    for line in report.survey:
+        note(line)
     for entry in report.skipped[:_MOST_SKIPPED]:
         note(f"  {entry.clip_id}{f', {entry.condition}' if entry.condition else ''}: {entry.reason}")
     if len(report.skipped) > _MOST_SKIPPED:
@@ -108,5 +124,5 @@ def _tell(report: BuildReport) -> int:
     if report.skipped:
         warn(f"{len(report.skipped)} clips or rows were left out; the manifest lists them")
     note(f"{report.rows} rows; {report.rendered} files made, {report.reused} found")
-    click.echo(report.manifest)
+    print_result(report.manifest)
     return STATUS_INCOMPLETE if report.skipped else 0

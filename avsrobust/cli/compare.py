@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import TASKS
+from avsrobust.vocabulary import TASKS
 
 
 @click.command()

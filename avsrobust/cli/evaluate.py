@@ -18,7 +18,7 @@ from avsrobust.cli.options import (
     torch_device,
     wait_option,
 )
-from avsrobust.cli.progress import note, progress_bar, warn
+from avsrobust.cli.progress import note, print_result, progress_bar, warn
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ _MOST_FAILURES = 20
 @click.option("--batch-size", default=1, show_default=True, type=click.IntRange(min=1), help="Clips at a time.")
 @click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Handed to the adapter; repeatable.")
 @click.option("--save-masks", is_flag=True, help="Also keep the masks, as COCO RLE in parquet.")
+@click.option("--no-check", is_flag=True, help="Do not first run a few clips twice to find models that keep state.")
 @click.option("--name", help="What tables call the model [default: the adapter's name].")
 @click.option(
     "--output",
@@ -75,6 +76,7 @@ def evaluate(
     batch_size: int,
     pairs: tuple[str, ...],
     save_masks: bool,
+    no_check: bool,
     name: str | None,
     output: Path | None,
     replace: bool,
@@ -120,6 +122,7 @@ def evaluate(
                     save_masks=save_masks,
                     checkpoint=checkpoint,
                     options=options,
+                    check=not no_check,
                     replace=replace,
                     wait=wait,
                     progress=progress,
@@ -186,7 +189,7 @@ def _folders(root: Path, models: Mapping[str, str], builds: Sequence[Manifest]) 
         folders[spec] = []
         for manifest in builds:
             info = manifest.info
-            build = build_name(info.dataset, info.seed, str(info.recipe.get("name", "standard")))
+            build = build_name(info.dataset, info.seed, str(info.recipe.get("name", "standard")), info.release)
             folder = root / folder_name(model) / folder_name(build)
             found = f"--adapter {spec} on {manifest.path}"
             if (other := taken.setdefault(same_folder(folder), found)) != found:
@@ -208,5 +211,5 @@ def _tell(report: EvaluationReport) -> bool:
         note(f"  ... and {len(report.failed) - _MOST_FAILURES} more, in run.json")
     if report.failed:
         warn(f"{len(report.failed)} of {report.clips + len(report.failed)} clips could not be scored")
-    click.echo(report.scores)
+    print_result(report.scores)
     return not report.failed

@@ -16,7 +16,9 @@ from typing import Any
 
 import click
 
-from avsrobust import __version__
+from avsrobust import __version__, limits
+from avsrobust.cli import streams
+from avsrobust.cli.progress import note
 from avsrobust.errors import AvsRobustError, DataSetError, did_you_mean
 
 STATUS_INCOMPLETE = 1
@@ -53,7 +55,7 @@ class LazyGroup(click.Group):
         module, attribute = COMMANDS[cmd_name].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         if all(parameter.name != "verbose" for parameter in command.params):
-            command.params.append(_verbose_option())
+            command.params += _common_options()
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -63,12 +65,28 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _verbose_option() -> click.Option:
-    # Parsed here so that it may stand before or after the command; `invoke` looks for it in the arguments.
-    return click.Option(["--verbose"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
+def _common_options() -> list[click.Parameter]:
+    # Of the group and of every command, so that they may stand before or after its name; `invoke` looks for --verbose in
+    # the arguments.
+    return [
+        click.Option(["--verbose"], is_flag=True, expose_value=False, help="Show the traceback of an error."),
+        click.Option(
+            [limits.OPTION],
+            metavar="FACTOR",
+            expose_value=False,
+            callback=_raise_limits,
+            help="Accept files that declare sizes FACTOR times beyond the limits.",
+        ),
+    ]
 
 
-@click.group(cls=LazyGroup, params=[_verbose_option()], context_settings={"help_option_names": ["-h", "--help"]})
+def _raise_limits(_context: click.Context, _option: click.Parameter, factor: str | None) -> None:
+    if factor is not None:
+        # In the environment, so that worker processes have it too.
+        os.environ[limits.ENVIRONMENT] = str(limits.parse_factor(factor))
+
+
+@click.group(cls=LazyGroup, params=_common_options(), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="avsrobust")
 def main() -> None:
     """Does your audio-visual segmentation model listen?
@@ -82,57 +100,88 @@ def main() -> None:
 
 def run() -> None:
     """Entry point of the installed command: run, then exit with the status that fits."""
-    sys.exit(invoke(sys.argv[1:]))
+    try:
+        streams.prepare()
+    except AvsRobustError as error:
+        _explain(error, verbose=False)
+        status = STATUS_USER
+    else:
+        status = invoke(sys.argv[1:])
+    streams.abandon()
+    sys.exit(status)
 
 
 def invoke(arguments: list[str]) -> int:
     """Run the command line and return its exit status."""
-    verbose = "--verbose" in arguments
+    raised = os.environ.get(limits.ENVIRONMENT)
+    try:
+        return _invoke(arguments, verbose="--verbose" in arguments)
+    finally:
+        if raised is None:
+            os.environ.pop(limits.ENVIRONMENT, None)
+        else:
+            os.environ[limits.ENVIRONMENT] = raised
+
+
+def _invoke(arguments: list[str], verbose: bool) -> int:
     try:
         outcome = main.main(args=arguments, prog_name="avsrobust", standalone_mode=False)
+        streams.flush_results()
         return outcome if isinstance(outcome, int) else 0
     except AvsRobustError as error:
         _explain(error, verbose)
-        return STATUS_USER
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
-        return STATUS_USER
     except click.ClickException as error:
-        _say(f"error: {' '.join(error.format_message().split())}")
-        return STATUS_USER
+        _say(f"error: {error.format_message()}")
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted; the same command continues where this one stopped")
         return STATUS_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our stdout (head, less) has gone: nothing more to say, and the interpreter's flush must not fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader of our stdout (head, less) has gone: nothing more to say. click makes an exit of it.
+        if isinstance(error, SystemExit) and not streams.results_are_lost():
+            raise
+        streams.abandon()
         return 0
     except OSError as error:
-        if verbose:
-            traceback.print_exc()
+        _trace(error, verbose)
+        _say(f"error: {_failed_file(error)}: {error.strerror or error}; check the path, its rights and the free space")
+    except MemoryError as error:
+        _trace(error, verbose)
         _say(
-            f"error: {error.filename or 'a file'}: {error.strerror or error}; check the path, its rights and the free space"
+            "error: the machine's memory is used up; close other programs, or take fewer --workers or a smaller --batch-size"
         )
-        return STATUS_USER
     except Exception as error:
-        if verbose:
-            traceback.print_exc()
+        _trace(error, verbose)
         _say(
             f"internal error: {type(error).__name__}: {error} (a bug of avsrobust; --verbose shows where; please report it)"
         )
-        return STATUS_USER
+    return STATUS_USER
+
+
+def _failed_file(error: OSError) -> str:
+    if error.filename is not None:
+        return str(error.filename)
+    return "standard output" if streams.results_are_lost() else "a file"
 
 
 def _explain(error: AvsRobustError, verbose: bool) -> None:
-    if verbose:
-        traceback.print_exception(error)
+    _trace(error, verbose)
     if isinstance(error, DataSetError):
         for finding in error.findings[:_MOST_FINDINGS]:
             _say(f"  {finding}")
         if len(error.findings) > _MOST_FINDINGS:
             _say(f"  ... and {len(error.findings) - _MOST_FINDINGS} more")
-    _say(f"error: {' '.join(str(error).split())}")
+    _say(f"error: {error}")
+
+
+def _trace(error: BaseException, verbose: bool) -> None:
+    if verbose:
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            note(line)
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    # Indented where it is indented, and otherwise with one blank wherever there are several.
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    note(indent + " ".join(line.split()))

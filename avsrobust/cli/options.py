@@ -20,8 +20,6 @@ RESULTS_ROOT = Path("results")
 DEFAULT_DATA_ROOT = Path("data")
 DEFAULT_SEED = 42
 DEFAULT_RECIPE = "standard"
-# As `report.tasks.TASKS`, which takes long to import.
-TASKS = ("semantic", "binary")
 
 data_root_option = click.option(
     "--data-root",
@@ -42,13 +40,14 @@ def given_data_root(data_root: Path | None) -> Path:
     return Path(os.environ.get("AVSROBUST_DATA") or DEFAULT_DATA_ROOT)
 
 
-def build_name(dataset: str, seed: int, recipe: str) -> str:
-    """Return a build's folder name: ``<dataset>-seed<seed>``, and the recipe's name where it is not the standard one.
+def build_name(dataset: str, seed: int, recipe: str, release: str = "") -> str:
+    """Return a build's folder name: ``<dataset>-seed<seed>``, and whatever is not the usual: semantic S4 or MS3, the recipe.
 
-    >>> build_name("s4", 42, "standard"), build_name("s4", 42, "reference")
-    ('s4-seed42', 's4-seed42-reference')
+    >>> build_name("s4", 42, "standard"), build_name("s4", 42, "reference"), build_name("ms3", 1, "standard", "semantic")
+    ('s4-seed42', 's4-seed42-reference', 'ms3-seed1-semantic')
     """
-    return f"{dataset}-seed{seed}" + ("" if recipe == DEFAULT_RECIPE else f"-{recipe}")
+    form = "-semantic" if release == "semantic" and dataset != "avss" else ""
+    return f"{dataset}-seed{seed}{form}" + ("" if recipe == DEFAULT_RECIPE else f"-{recipe}")
 
 
 def key_values(pairs: Iterable[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from avsrobust.cli.options import build_name, data_root_option, torch_device, wait_option
-from avsrobust.cli.progress import note, progress_bar
+from avsrobust.cli.progress import note, print_result, progress_bar
 
 CLASSES_ROOT = Path("classes")
 _MOST_NAMES = 8
@@ -92,7 +92,8 @@ def pretransform(
     )
     if output is None:
         recipe = str(build.info.recipe.get("name", "standard"))
-        output = CLASSES_ROOT / f"{build_name(build.info.dataset, build.info.seed, recipe)}-{encoder}"
+        name = build_name(build.info.dataset, build.info.seed, recipe, build.info.release)
+        output = CLASSES_ROOT / f"{name}-{encoder}"
     with progress_bar(f"pretransform {build.info.dataset}") as progress:
         report = write_class_files(
             build, output, choices, data_root=data_root, device=torch_device(device), wait=wait, progress=progress
@@ -104,10 +105,10 @@ def pretransform(
         if layout.class_map
         else f"{report.files} class files of {report.sounds} sounds; queries 0 to {layout.highest_query} are clusters"
     )
-    if report.left_out:
-        names = ", ".join(report.left_out[:_MOST_NAMES]) + (", .." if len(report.left_out) > _MOST_NAMES else "")
+    if report.skipped:
+        names = ", ".join(report.skipped[:_MOST_NAMES]) + (", .." if len(report.skipped) > _MOST_NAMES else "")
         note(
-            f"{len(report.left_out)} classes, the rarest, found no query: {names}; fewer --clusters or a --class-map make room"
+            f"{len(report.skipped)} classes, the rarest, found no query: {names}; fewer --clusters or a --class-map make room"
         )
-    click.echo(report.folder)
+    print_result(report.folder)
     return 0

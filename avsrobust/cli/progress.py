@@ -1,37 +1,53 @@
-"""Progress on stderr: a bar on a terminal, nothing elsewhere; and the one way to print a warning."""
+"""What the command prints: progress on stderr (a bar on a terminal, nothing elsewhere), remarks and warnings, result lines.
+
+Conventions
+    Every line is inert (`avsrobust.inert`): names in it come from files, workers and other people.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
+from avsrobust.inert import inert_line
+
 Progress = Callable[[int, int], None]
+_MOST_CHARACTERS = 8000
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress | None]:
     """Yield a callback ``(done, total)`` that draws a bar, or None where stderr is no terminal."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(title, total=None)
+        task = bars.add_task(inert_line(title), total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def warn(message: str) -> None:
     """Print a warning to stderr."""
-    click.echo(f"warning: {message}", err=True)
+    note(f"warning: {message}")
 
 
-def note(message: str) -> None:
-    """Print a remark to stderr."""
-    click.echo(message, err=True)
+def note(message: object) -> None:
+    """Print a remark to stderr, as one inert line. Where it cannot be written, nobody is there to be told."""
+    line = inert_line(message)
+    if len(line) > _MOST_CHARACTERS:
+        line = f"{line[:_MOST_CHARACTERS]} .. and {len(line) - _MOST_CHARACTERS:,} characters more"
+    with suppress(OSError):
+        click.echo(line, err=True)
+
+
+def print_result(line: object) -> None:
+    """Print a line of results to stdout: a path, a finding. Raises `OSError` where it cannot be written."""
+    click.echo(inert_line(line))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import TASKS
-from avsrobust.cli.progress import warn
+from avsrobust.cli.progress import print_result, warn
+from avsrobust.vocabulary import TASKS
 
 BY = ("category",)
 
@@ -47,5 +47,5 @@ def report(
         sys.stdout.buffer.flush()
     else:
         write_bytes(output, content)
-        click.echo(output)
+        print_result(output)
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from avsrobust.cli.options import wait_option
-from avsrobust.cli.progress import progress_bar
+from avsrobust.cli.progress import print_result, progress_bar
 
 
 @click.command()
@@ -23,5 +23,5 @@ def toy(out: Path, dataset: str, clips: int, seed: int, wait: bool) -> int:
 
     with progress_bar(f"toy {dataset}") as progress:
         write_toy(out, canonical_name(dataset), clips=clips, seed=seed, wait=wait, progress=progress)
-    click.echo(out)
+    print_result(out)
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from avsrobust.cli.options import ROBUST_ROOT, data_root_option, wait_option
-from avsrobust.cli.progress import note, progress_bar
+from avsrobust.cli.progress import note, print_result, progress_bar
 from avsrobust.errors import OptionError
 
 
@@ -87,7 +87,7 @@ def train(
     if is_main_process():
         best = "none" if report.best_score is None else f"{report.best_score:.4f} at step {report.best_step}"
         note(f"{report.steps} steps done; best strict G-mIoU on validation clips: {best}")
-        click.echo(report.best)
+        print_result(report.best)
     return 0
 
 

@@ -8,18 +8,21 @@ import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import data_root_option
+from avsrobust.cli.progress import print_result
 
 
 @click.command()
 @click.argument("manifest", type=click.Path(path_type=Path))
 @data_root_option
-def verify(manifest: Path, data_root: Path | None) -> int:
+@click.option("--quick", is_flag=True, help="Compare sizes of sounds, pictures and arrays only, not their bytes.")
+def verify(manifest: Path, data_root: Path | None, quick: bool) -> int:
     """Check every file that MANIFEST names: presence, checksums, shapes, seeds."""
     from avsrobust.build.verify import verify as verify_manifest
 
-    report = verify_manifest(manifest, data_root)
+    report = verify_manifest(manifest, data_root, quick=quick)
     for problem in report.problems:
-        click.echo(problem)
+        print_result(problem)
     verdict = f"{len(report.problems)} problems" if report.problems else "all in order"
-    click.echo(f"{manifest}: {report.rows} rows, {verdict}")
+    skipped = "; bytes of sounds, pictures and log-mels were not compared (--quick)" if quick else ""
+    print_result(f"{manifest}: {report.rows} rows, {verdict}{skipped}")
     return STATUS_INCOMPLETE if report.problems else 0

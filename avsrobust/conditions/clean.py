@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from avsrobust.conditions.base import Choice, Chooser, Condition, Scene
 from avsrobust.conditions.sounds import sound_of
-from avsrobust.manifest import POSITIVE
+from avsrobust.vocabulary import POSITIVE
 
 
 @dataclass(frozen=True)

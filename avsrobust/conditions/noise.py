@@ -30,7 +30,7 @@ from avsrobust.conditions.base import (
 )
 from avsrobust.conditions.sounds import MadeSound
 from avsrobust.datasets.clips import Clip
-from avsrobust.manifest import NEGATIVE
+from avsrobust.vocabulary import NEGATIVE
 
 _PER_DRAW = 4  # 16-bit samples in 64 bits
 

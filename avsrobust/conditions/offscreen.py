@@ -4,7 +4,9 @@ Conventions
     `standard`: the partner is a clip of the same split that shares no broad kind with this one and has none that is the
     least suitable contrast to one of its kinds. On s4 the row's seed draws a category, then one of its clips, each
     uniformly; on ms3 and avss it draws a clip. Where no clip is eligible: one that shares no category. Draws are by
-    rendezvous hashing, so a clip's partner changes only if it goes or a new clip wins.
+    rendezvous hashing, so a clip's partner changes only if it goes or a new clip wins. A clip in which nothing on screen
+    sounds (`Clip.has_no_label`) draws from all clips with labels, each alike. Clips without labels and muted ones
+    (`Clip.is_muted`) are never source clips.
     `released`: the partner the released AVSBench-Robust generator draws (`avsrobust.conditions.reference.partners`).
     Source of kinds and contrasts: AVSBench-Robust, dataset_generation/audio_processing.py, `get_semantic_category` and
     `least_suitable_contrast`, in the form for MS3.
@@ -35,7 +37,7 @@ from avsrobust.conditions.seeds import candidate_hashes, rendezvous
 from avsrobust.conditions.sounds import sound_of
 from avsrobust.datasets.clips import Clip
 from avsrobust.datasets.taxonomy import LEAST_SUITABLE
-from avsrobust.manifest import NEGATIVE
+from avsrobust.vocabulary import NEGATIVE
 
 Key = TypeVar("Key")
 
@@ -79,7 +81,13 @@ def is_eligible(clip: Clip, donor: Clip) -> bool:
 
     The definition; `_Donors` applies it to sets of kinds.
     """
-    return bool(donor.labels and donor.broad) and _kinds_fit(frozenset(clip.broad), frozenset(donor.broad))
+    known = clip.has_no_label or bool(clip.labels and clip.broad)
+    return known and is_source(donor) and _kinds_fit(frozenset(clip.broad), frozenset(donor.broad))
+
+
+def is_source(clip: Clip) -> bool:
+    """Tell whether a clip may lend its sound at all: its categories are known, and it is not muted."""
+    return bool(clip.labels and clip.broad) and not clip.is_muted
 
 
 def _kinds_fit(kinds: frozenset[str], donor_kinds: frozenset[str]) -> bool:
@@ -115,6 +123,7 @@ class _Donors:
         self._with_kinds = _flags([(frozenset(clip.broad),) for clip in clips])
         self._by_kinds: dict[frozenset[str], _Pool] = {}
         self._by_labels: dict[frozenset[str], _Pool] = {}
+        self._all = _Pool(candidate_hashes("category", [""]), ((np.arange(len(clips)), self._hashes),))
 
     def of_other_kind(self, clip: Clip, seed: int) -> Clip | None:
         kinds = frozenset(clip.broad)
@@ -126,8 +135,13 @@ class _Donors:
     def of_other_category(self, clip: Clip, seed: int) -> Clip | None:
         labels = frozenset(clip.labels)
         if labels not in self._by_labels:
-            self._by_labels[labels] = self._pool(~self._any([self._with_label[label] for label in labels]))
+            self._by_labels[labels] = self._pool(
+                ~self._any([self._with_label[label] for label in labels if label in self._with_label])
+            )
         return self._draw(self._by_labels[labels], seed)
+
+    def of_any(self, seed: int) -> Clip | None:
+        return self._draw(self._all, seed)
 
     def _any(self, flags: Sequence[Flags]) -> Flags:
         held = np.zeros(len(self._clips), dtype=bool)
@@ -158,20 +172,26 @@ def _flags(values: Sequence[Iterable[Key]]) -> dict[Key, Flags]:
 
 
 def _standard(scene: Scene) -> Chooser:
-    splits = _by_split(clip for clip in scene.clips if clip.labels and clip.broad)
+    splits = _by_split(clip for clip in scene.clips if is_source(clip))
     donors = {split: _Donors(clips, scene.dataset == "s4") for split, clips in splits.items()}
+    muted = {clip.split for clip in scene.clips if clip.is_muted}
 
     def choose(clip: Clip, seed: int, level: float | None) -> Choice | Unavailable:
-        if not clip.labels or not clip.broad:
+        if not clip.has_no_label and not (clip.labels and clip.broad):
             return Unavailable(_UNKNOWN)
-        # A clip shares kinds and categories with itself, so it is in neither pool.
-        donor = donors[clip.split].of_other_kind(clip, seed)
-        if donor is not None:
-            return Choice(sound_of(donor), donor)
-        donor = donors[clip.split].of_other_category(clip, seed)
-        if donor is not None:
-            return Choice(sound_of(donor), donor, fallback=True)
-        return Unavailable(f"no clip of split '{clip.split}' is free of its categories ({', '.join(clip.labels)})")
+        candidates = donors.get(clip.split)
+        if candidates is not None:
+            # A clip shares kinds and categories with itself, and one without labels lends none: no clip draws itself.
+            donor = candidates.of_any(seed) if clip.has_no_label else candidates.of_other_kind(clip, seed)
+            if donor is not None:
+                return Choice(sound_of(donor), donor)
+            donor = candidates.of_other_category(clip, seed)
+            if donor is not None:
+                return Choice(sound_of(donor), donor, fallback=True)
+        others = f"no clip of split '{clip.split}'" + (" that is not muted" if clip.split in muted else "")
+        if clip.has_no_label:
+            return Unavailable(f"{others} has an on-screen label, so none can lend it a sound")
+        return Unavailable(f"{others} is free of its categories ({', '.join(clip.labels)})")
 
     return choose
 

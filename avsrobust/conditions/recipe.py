@@ -9,18 +9,18 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import avsrobust
+from avsrobust import textfiles
 from avsrobust.audio.features import FRONT_ENDS
 from avsrobust.conditions.base import Condition, options_of
 from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.errors import RecipeError, did_you_mean
+from avsrobust.files import SAFE_NAME, is_safe_name
 
 KIND = "build"
 DEFAULT_FRONT_END = "vggish"
@@ -64,7 +64,7 @@ class Recipe:
         }
 
 
-def load_recipe(name_or_path: str) -> Recipe:
+def load_recipe(name_or_path: str | Path) -> Recipe:
     """Return a build recipe by the name of one that comes with avsrobust, or by the path of a YAML file.
 
     Raises `RecipeError` for an unknown name, a file that is no YAML, and every key that is unknown or has a wrong value.
@@ -73,13 +73,18 @@ def load_recipe(name_or_path: str) -> Recipe:
     return parse_recipe(read_yaml(path), str(path))
 
 
-def find_recipe(name_or_path: str) -> Path:
+def find_recipe(name_or_path: str | Path) -> Path:
     """Return the file of a recipe of any kind. Raises `RecipeError`, with a suggestion, where there is none."""
-    path = Path(name_or_path)
+    path, name_or_path = Path(name_or_path), str(name_or_path)
     if path.suffix in _SUFFIXES:
-        if path.is_file():
+        # Anything but a folder: what is no regular file is refused where it is read, with the reason.
+        if path.exists() and not path.is_dir():
             return path
         raise RecipeError(f"--recipe {name_or_path}: found no such file; expected a YAML file; check the path")
+    if name_or_path == "-" or path.is_fifo():
+        raise RecipeError(
+            f"--recipe {name_or_path}: found a pipe; expected a file; save the recipe to a .yaml file first"
+        )
     bundled = recipes_folder() / f"{name_or_path}.yaml"
     if Path(name_or_path).name == name_or_path and bundled.is_file():
         return bundled
@@ -100,8 +105,12 @@ def recipes_folder() -> Path:
 def read_yaml(path: Path) -> Mapping[str, Any]:
     """Read a YAML file that holds one mapping. Raises `RecipeError` where it does not, or names a key twice."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 (a SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
+        content = textfiles.read_yaml(path, RecipeError)
+    except OSError as error:
+        raise RecipeError(
+            f"{path}: {error.strerror or error}; expected a YAML file; save the recipe to a file and name that"
+        ) from error
+    except ValueError as error:
         raise RecipeError(
             f"{path}: cannot be read as YAML ({' '.join(str(error).split())}); correct the file"
         ) from error
@@ -125,11 +134,19 @@ def parse_recipe(content: Mapping[str, Any], where: str) -> Recipe:
     front_end = _front_end(content.get("front_end", DEFAULT_FRONT_END), where, "front_end")
     _refuse_unknown(conditions, CONDITIONS, where, "condition")
     return Recipe(
-        name=_text(content, "name", where),
+        name=recipe_name(content, where),
         description=_text(content, "description", where),
         front_end=front_end,
         entries=tuple(_entry(name, conditions[name], front_end, where) for name in sorted(conditions)),
     )
+
+
+def recipe_name(content: Mapping[str, Any], where: str) -> str:
+    """Return the recipe's name, which becomes part of folder names. Raises `RecipeError` where it can be none."""
+    name = _text(content, "name", where)
+    if not is_safe_name(name):
+        raise RecipeError(f"{where}: key name: found {name[:200]!r}; expected {SAFE_NAME}; correct the file")
+    return name
 
 
 def _entry(name: str, given: object, front_end: str, where: str) -> Entry:
@@ -181,13 +198,3 @@ def _refuse_unknown(given: Mapping[Any, Any], known: Any, where: str, what: str)
 def _type_of(value: object) -> str:
     names = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", type(None): "nothing"}
     return names.get(type(value), repr(value))
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, where YAML's own would take the last one without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        if len(set(map(str, keys))) < len(keys):
-            raise yaml.constructor.ConstructorError(None, None, "a key is given twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsrobust.datasets.clips import Clip
-from avsrobust.datasets.taxonomy import AVSS_KINDS, BROAD_KINDS, LEAST_SUITABLE, S4_KINDS
+from avsrobust.datasets.taxonomy import AVSS_KINDS, BACKGROUND, BROAD_KINDS, LEAST_SUITABLE, S4_KINDS
 from avsrobust.errors import RecipeError
 
 AUDIO_FOLDER = "audio_wav"
@@ -113,7 +113,7 @@ def sound_key(clip: Clip) -> str:
     if found:
         return below.removesuffix(".wav")
     name = clip.clip_id.rpartition("/")[2]
-    return f"{clip.labels[0]}/{name}" if clip.dataset == "s4" else name
+    return f"{_objects(clip)[0]}/{name}" if clip.dataset == "s4" else name
 
 
 def listing_of(clips: Iterable[Clip]) -> Listing:
@@ -137,7 +137,12 @@ def listing_of(clips: Iterable[Clip]) -> Listing:
     wavs: dict[str, tuple[str, ...]] = {}
     for clip in ordered:
         wavs[clip.split] = (*wavs.get(clip.split, ()), sound_key(clip))
-    return Ms3Listing(tuple(Ms3Record(sound_key(clip), clip.split, clip.labels) for clip in ordered), wavs)
+    return Ms3Listing(tuple(Ms3Record(sound_key(clip), clip.split, _objects(clip)) for clip in ordered), wavs)
+
+
+def _objects(clip: Clip) -> tuple[str, ...]:
+    # The release takes "background", which AVSBench-semantic's table says of MS3 clips without an on-screen label, for an object.
+    return (BACKGROUND,) if clip.has_no_label else clip.labels
 
 
 def silence() -> tuple[NDArray[np.int16], int]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from avsrobust.conditions import reference
 from avsrobust.conditions.base import RELEASED, STANDARD, Choice, Chooser, Condition, Scene, one_of, option
 from avsrobust.conditions.sounds import SHARED, MadeSound
-from avsrobust.manifest import NEGATIVE
+from avsrobust.vocabulary import NEGATIVE
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """AVSS, AVSBench-semantic: all of it, or its v1s and v1m rows as S4 and MS3.
 
 Conventions
-    metadata.csv lists vid, uid, a_obj (labels joined by "_"), split and label (v1s, v1m, v2); other columns are not needed.
+    metadata.csv lists vid, uid, a_obj (labels joined by "_", read by `slips`), split and label (v1s, v1m, v2); other columns
+    are not needed.
     Clips lie in {label}/{uid}/: frames/{i}.jpg, labels_semantic/{i}.png (or, where that is missing, labels_rgb/{i}.png),
     audio.wav; i counts from 0. v1s and v1m have 5 frames, v2 has 10 (AVSBench, avs_scripts/avss/color_dataloader.py).
     A clip's id is ``label/uid``. Of v1s in the train split only frame 0 has a mask; elsewhere every frame has one.
@@ -9,30 +10,36 @@ Conventions
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from avsrobust.datasets.clips import Finding
 from avsrobust.datasets.entries import Draft, Entry, Listing, accept, printable
 from avsrobust.datasets.overlap import source_of_part, train_overlap
+from avsrobust.datasets.slips import Reading, read_labels, reading_notes
 from avsrobust.datasets.tables import Table, TableRow, read_table
 from avsrobust.datasets.taxonomy import AVSS_CLASSES, broad_kinds
 from avsrobust.datasets.trees import SEMANTIC, Survey, Tree, is_folder, join
 from avsrobust.errors import DataSetError, did_you_mean
+from avsrobust.textfiles import read_json
+from avsrobust.vocabulary import SEMANTIC_RELEASE
 
 LABEL_INDEX = "label2idx.json"
 FRAMES_OF = {"v1s": 5, "v1m": 5, "v2": 10}
 SUBSETS_OF = {"s4": ("v1s",), "ms3": ("v1m",), "avss": tuple(FRAMES_OF)}
 COLUMNS = ("vid", "uid", "a_obj", "split", "label")
+_MOST_CLASSES = 1000
 SEMANTIC_MASKS, RGB_MASKS = "labels_semantic", "labels_rgb"
 LOOKED_FOR = (
     "AVSBench-semantic's metadata.csv beside v1s/, v1m/ or v2/ (in AVSBench_semantic/, AVSS/ or the data root itself)"
 )
 
 
-def list_clips(found: Survey, splits: Collection[str]) -> Listing:
-    """Return the AVSS clips of these splits. Raises `DataSetError` where there are none or a table cannot be read."""
+def list_clips(found: Survey, splits: Collection[str], release: str | None = None) -> Listing:
+    """Return the AVSS clips of these splits; AVSS has one release only.
+
+    Raises `DataSetError` where there are none or a table cannot be read.
+    """
     tree = found.find(SEMANTIC)
     if tree is None:
         raise found.absent("avss", LOOKED_FOR)
@@ -53,36 +60,42 @@ def list_clips_of(root: Path, tree: Tree, dataset: str, splits: Collection[str])
             f"{table.path}: found no row with the label {' or '.join(subsets)}, so nothing of {dataset}; "
             f"take the {SEMANTIC.table} that comes with {SEMANTIC.title}"
         )
-    drafts = [_draft(row, column["uid"], column["split"], column["label"], column["a_obj"]) for row in rows]
+    readings = {row.line: read_labels(row.cells[column["a_obj"]]) for row in rows}
+    drafts = [_draft(row, column, readings[row.line]) for row in rows]
     good, findings, rows_per_split = accept(table, drafts, splits)
     whole: tuple[Finding, ...] = ()
     if dataset == "avss":
         # Only avss reads every row and every class id.
         whole = (*_strays(table, column["label"]), *check_classes(root, tree.folder))
-    unlabelled = [draft for draft in good if not draft.labels]
+    unlabelled = [draft for draft in good if not draft.labels and not draft.has_no_label]
     findings += [
         Finding(table.where(draft.row), "an empty a_obj", "categories joined by '_'", clip_id=draft.shown_id)
         for draft in unlabelled
     ]
-    entries = tuple(_entry(root, tree.folder, dataset, draft) for draft in good if draft.labels)
+    labelled = [draft for draft in good if draft not in unlabelled]
+    entries = tuple(_entry(root, tree.folder, dataset, draft) for draft in labelled)
     return Listing(
         layout=f"AVSBench-semantic, {tree}" + ("" if dataset == "avss" else f", {subsets[0]} rows of {tree.table}"),
         entries=entries,
         findings=(*table.findings, *whole, *findings),
-        notes=(f"categories are AVSBench-semantic's, column a_obj of {tree.table}", *_mask_notes(entries)),
+        notes=(
+            f"categories are AVSBench-semantic's, column a_obj of {tree.table}",
+            *reading_notes(tree.table, ((draft.shown_id, readings[draft.row.line]) for draft in labelled)),
+            *_mask_notes(entries),
+        ),
         rows_per_split=rows_per_split,
-        release="semantic",
+        release=SEMANTIC_RELEASE,
         overlap=train_overlap((row.cells[column["split"]], source_of_part(row.cells[column["vid"]])) for row in rows),
     )
 
 
 def split_labels(a_obj: str) -> tuple[str, ...]:
-    """Return the labels of an a_obj cell, each once, in their order.
+    """Return the labels of an a_obj cell, each once, in their order (`slips.read_labels`).
 
     >>> split_labels("man_emergency-car_man")
     ('man', 'emergency-car')
     """
-    return tuple(dict.fromkeys(label for label in a_obj.split("_") if label))
+    return read_labels(a_obj).labels
 
 
 def check_classes(root: Path, folder: str) -> tuple[Finding, ...]:
@@ -94,7 +107,7 @@ def check_classes(root: Path, folder: str) -> tuple[Finding, ...]:
     path = join(folder, LABEL_INDEX)
     expected = {name: index for index, name in enumerate(AVSS_CLASSES, start=1)}
     try:
-        found = json.loads((root / path).read_text(encoding="utf-8-sig"))
+        found = read_json(root / path, DataSetError)
     except FileNotFoundError:
         return ()
     except (OSError, ValueError) as error:
@@ -103,22 +116,23 @@ def check_classes(root: Path, folder: str) -> tuple[Finding, ...]:
                 path, f"a file that cannot be read ({printable(str(error))})", "71 category names with their index"
             ),
         )
-    if not isinstance(found, dict):
-        return (Finding(path, f"a {type(found).__name__}", "71 category names with their index"),)
+    if not isinstance(found, dict) or len(found) > _MOST_CLASSES:
+        what = f"{len(found):,} names" if isinstance(found, dict) else f"a {type(found).__name__}"
+        return (Finding(path, what, "71 category names with their index"),)
     names = dict.fromkeys([*expected, *found])
     return tuple(
-        Finding(path, f"index {found.get(name)} for '{printable(name)}'", f"{expected.get(name)}")
+        Finding(
+            path, f"index {printable(str(found.get(name)))[:50]} for '{printable(name)[:50]}'", f"{expected.get(name)}"
+        )
         for name in names
         if found.get(name) != expected.get(name)
     )
 
 
-def _draft(row: TableRow, uid: int, split: int, label: int, a_obj: int) -> Draft:
-    cells = row.cells
+def _draft(row: TableRow, column: Mapping[str, int], reading: Reading) -> Draft:
+    label, uid, split = (row.cells[column[name]] for name in ("label", "uid", "split"))
     # "ms3" and "avss" name the same categories.
-    return Draft(
-        row, f"{cells[label]}/{cells[uid]}", cells[split], {"uid": cells[uid]}, split_labels(cells[a_obj]), "avss"
-    )
+    return Draft(row, f"{label}/{uid}", split, {"uid": uid}, reading.labels, "avss", reading.no_label is not None)
 
 
 def _strays(table: Table, label: int) -> tuple[Finding, ...]:
@@ -149,6 +163,7 @@ def _entry(root: Path, folder: str, dataset: str, draft: Draft) -> Entry:
         frames=tuple(f"{place}/frames/{number}.jpg" for number in numbers),
         masks=tuple(None if only_first and number else f"{masks}/{number}.png" for number in numbers),
         audio=f"{place}/audio.wav",
+        has_no_label=draft.has_no_label,
     )
 
 

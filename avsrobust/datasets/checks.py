@@ -82,6 +82,7 @@ def _clip(entry: Entry, sound: SoundHeader) -> Clip:
         masks=entry.masks,
         audio=entry.audio,
         sound=sound,
+        has_no_label=entry.has_no_label,
     )
 
 
@@ -121,7 +122,7 @@ def _check_pictures(
         try:
             headers[path] = read_header(root / path)
         except DataSetError as error:
-            findings.append(_as_finding(root, path, error, entry))
+            findings.append(as_finding(root, path, error, entry.clip_id))
     return headers
 
 
@@ -159,12 +160,15 @@ def _check_sound(root: Path, entry: Entry, findings: list[Finding]) -> SoundHead
             return check_sound(root / entry.audio)
         findings.append(Finding(entry.audio, "no file", "the clip's sound, a wav file", entry.clip_id))
     except AudioError as error:
-        findings.append(_as_finding(root, entry.audio, error, entry))
+        findings.append(as_finding(root, entry.audio, error, entry.clip_id))
     return None
 
 
-def _as_finding(root: Path, path: str, error: AvsRobustError, entry: Entry) -> Finding:
-    """Take an error's message, ``PATH: found X; expected Y; advice``, apart."""
+def as_finding(root: Path, path: str, error: AvsRobustError, clip_id: str) -> Finding:
+    """Return an error about the file ``root / path`` of a clip as a finding.
+
+    Its message, ``PATH: found X; expected Y; advice``, is taken apart; one of another form is kept whole.
+    """
     text = str(error).removeprefix(f"{root / path}: ")
     found, _, expected = text.partition("; expected ")
-    return Finding(path, found.removeprefix("found "), expected or "a file that can be read", entry.clip_id)
+    return Finding(path, found.removeprefix("found "), expected or "a file that can be read", clip_id)

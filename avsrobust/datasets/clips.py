@@ -13,21 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-DATASETS = ("s4", "ms3", "avss")
-# AVSBench-object, and AVSBench-semantic, which holds S4 and MS3 too (rows v1s, v1m), with other masks.
-RELEASES = ("object", "semantic")
-SPLITS = ("train", "val", "test")
-ALIASES = {"v1s": "s4", "v1m": "ms3", "v2": "avss"}
-
 
 @dataclass(frozen=True)
 class SoundHeader:
-    """What the header of a recording says: rate in Hz, samples per channel, channels, libsndfile subtype."""
+    """What the header of a recording says: rate in Hz, samples per channel, channels, libsndfile subtype.
+
+    `streamed`: the header declares a made-up size, as programs do that write into a pipe; the file was read to its end.
+    """
 
     sample_rate: int
     num_samples: int
     channels: int
     subtype: str
+    streamed: bool = field(default=False, compare=False)
 
     @property
     def duration_s(self) -> float:
@@ -39,8 +37,9 @@ class SoundHeader:
 class Clip:
     """One video: its identity, categories and files (relative to the data root).
 
-    `labels` is empty where nothing on screen makes a sound. `is_muted`: the recording is digitally silent, or nearly so; the
-    survey of contents sets it.
+    `labels` is empty where nothing on screen makes a sound, as the data set itself says (`has_no_label`, `datasets.slips`), and
+    where the categories are not known. `is_muted`: nothing can be heard in the recording; `foreground`: the rule by which its
+    binary masks are read (`mask_values.FOREGROUND_RULES`). The survey of contents sets these two.
     """
 
     dataset: str
@@ -53,6 +52,8 @@ class Clip:
     audio: str
     sound: SoundHeader
     is_muted: bool = False
+    has_no_label: bool = False
+    foreground: str = "non-zero"
 
     @property
     def num_frames(self) -> int:

@@ -14,11 +14,16 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from avsrobust.datasets.clips import SPLITS, Finding
+from avsrobust.datasets.clips import Finding
+from avsrobust.datasets.slips import contradictions
 from avsrobust.datasets.tables import Table, TableRow
 from avsrobust.datasets.taxonomy import kinds_of_style, unknown_categories
 from avsrobust.errors import did_you_mean
 from avsrobust.files import is_safe_relative
+from avsrobust.vocabulary import SPLITS
+
+# File systems take no more bytes in one part of a path; endings come to it.
+_LONGEST_NAME = 240
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Draft:
     """A row that names a clip.
 
     `names` are the cells that become parts of paths, by what they are. `labels` are names of the style (`taxonomy`).
+    `has_no_label`: the table says that nothing on screen sounds (`slips`).
     """
 
     row: TableRow
@@ -34,6 +40,7 @@ class Draft:
     names: Mapping[str, str]
     labels: tuple[str, ...]
     style: str
+    has_no_label: bool = False
 
     @property
     def shown_id(self) -> str:
@@ -53,6 +60,7 @@ class Entry:
     frames: tuple[str, ...]
     masks: tuple[str | None, ...]
     audio: str
+    has_no_label: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,8 +117,8 @@ def _name_problems(draft: Draft) -> Iterable[tuple[str, str]]:
     for what, name in draft.names.items():
         if not name:
             yield f"an empty {what}", f"the {what} of a clip"
-        elif "/" in name or not is_safe_relative(name):
-            yield f"the {what} '{printable(name)}'", "a name that is part of a file name, without '/' or '..'"
+        elif "/" in name or not is_safe_relative(name) or len(name.encode()) > _LONGEST_NAME:
+            yield f"the {what} '{printable(name)[:100]}'", "a name that is part of a file name, without '/' or '..'"
 
 
 def _split_problems(draft: Draft) -> Iterable[tuple[str, str]]:
@@ -120,7 +128,12 @@ def _split_problems(draft: Draft) -> Iterable[tuple[str, str]]:
 
 
 def _label_problems(draft: Draft) -> Iterable[tuple[str, str]]:
-    for label in unknown_categories(draft.style, draft.labels):
+    # S4's own names are none of AVSBench-semantic's.
+    opposed = () if draft.style == "s4" else contradictions(draft.labels)
+    for label in opposed:
+        expected = f"categories, or '{label}' alone, which says that nothing in the picture sounds"
+        yield f"the label '{label}' beside others", expected
+    for label in unknown_categories(draft.style, (label for label in draft.labels if label not in opposed)):
         hint = did_you_mean(label, kinds_of_style(draft.style))
         names = "S4's 23 categories" if draft.style == "s4" else "AVSBench-semantic's 70 categories"
         yield f"the category '{printable(label)}'", f"one of {names}{hint}"

@@ -2,9 +2,9 @@
 
 Conventions
     Frames are uint8 [3, H, W], RGB. S4 and MS3 masks are bool [H, W]: any pixel that is not black is foreground, in every
-    picture mode (alpha is ignored). AVSS masks are class ids, uint8 [H, W], 0..70, 0 is background
-    (`taxonomy.AVSS_CLASSES`). A labels_semantic mask of AVSBench-semantic, read as S4 or MS3, is foreground where its id is
-    not 0, by the same rule.
+    picture mode (alpha is ignored), but for masks of grey values, which split at half (`mask_values`).
+    AVSS masks are class ids, uint8 [H, W], 0..70, 0 is background (`taxonomy.AVSS_CLASSES`). A labels_semantic mask of
+    AVSBench-semantic, read as S4 or MS3, is foreground where its id is not 0, by the same rule.
     The palette of labels_rgb: for class j, bits 0, 3, 6 of j are bits 7, 6, 5 of R, bits 1, 4 those of G, bits 2, 5 those of B
     (AVSBench, avs_scripts/avss/color_dataloader.py `get_v2_pallete`). The released files appear to hold the channels in
     reverse (OpenNLPLab/AVSBench#24), so the order is decided by which of the two yields the clip's own categories.
@@ -17,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from avsrobust.datasets.avss import RGB_MASKS
-from avsrobust.datasets.pictures import decode
+from avsrobust.datasets.mask_values import HIGHEST, NON_ZERO, foreground
+from avsrobust.datasets.pictures import ContentCheck, decode
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import DataSetError, OptionError
 
@@ -27,53 +29,67 @@ ORDERS = ("rgb", "bgr")
 EITHER_ORDER = "either"
 _INTEGER_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")
 _CLASSES_SHOWN = 8
+# The usual reasons of two values that are too high.
+_HINTS = {
+    len(AVSS_CLASSES): " (ids counted from 1, as label2idx.json does?)",
+    HIGHEST: " (255 means 'ignore' in other data sets; AVSBench has no such pixels)",
+}
 
 
-def read_frame(path: Path) -> NDArray[np.uint8]:
-    """Return a frame, uint8 [3, H, W], RGB. Raises `DataSetError` for a picture that cannot be decoded."""
-    return np.ascontiguousarray(np.asarray(decode(path, "RGB"), dtype=np.uint8).transpose(2, 0, 1))
+def read_frame(path: Path, check: ContentCheck | None = None) -> NDArray[np.uint8]:
+    """Return a frame, uint8 [3, H, W], RGB. Raises `DataSetError` for a picture that cannot be decoded.
+
+    `check` is called with the file's bytes before they are decoded.
+    """
+    return np.ascontiguousarray(np.asarray(decode(path, "RGB", check), dtype=np.uint8).transpose(2, 0, 1))
 
 
-def read_mask(path: Path, dataset: str, labels: Iterable[str] = ()) -> NDArray[np.uint8] | NDArray[np.bool_]:
+def read_mask(
+    path: Path | str,
+    dataset: str,
+    labels: Iterable[str] = (),
+    rule: str = NON_ZERO,
+    check: ContentCheck | None = None,
+) -> NDArray[np.uint8] | NDArray[np.bool_]:
     """Return a mask of a data set: bool [H, W] for s4 and ms3, class ids uint8 [H, W] for avss.
 
-    `labels` are the clip's categories; only labels_rgb masks of avss need them.
+    `labels` are the clip's categories; only labels_rgb masks of avss need them. `rule` says which pixels of s4 and ms3 are
+    foreground (`mask_values.FOREGROUND_RULES`). `check` is called with the file's bytes before they are decoded.
     Raises `DataSetError` for a picture that cannot be decoded or whose values are impossible, `OptionError` for an
     unknown data set.
     """
     if dataset in ("s4", "ms3"):
-        return read_binary_mask(path)
+        return read_binary_mask(Path(path), rule, check)
     if dataset == "avss":
-        return read_class_mask(path, labels)
+        return read_class_mask(Path(path), labels, check)
     raise OptionError(f"dataset: found '{dataset}'; expected s4, ms3 or avss")
 
 
-def read_binary_mask(path: Path) -> NDArray[np.bool_]:
-    """Return where a mask is not black, bool [H, W]. Raises `DataSetError` for a picture that cannot be decoded."""
-    picture = decode(path)
-    if picture.mode == "P":
-        # An index says nothing by itself; its colour does.
-        picture = picture.convert("RGB")
-    pixels = np.asarray(picture)
-    if picture.mode in ("LA", "RGBA"):
-        pixels = pixels[..., :-1]
-    foreground: NDArray[np.bool_] = pixels != 0 if pixels.ndim == 2 else (pixels != 0).any(axis=-1)
-    return foreground
+def read_binary_mask(path: Path, rule: str = NON_ZERO, check: ContentCheck | None = None) -> NDArray[np.bool_]:
+    """Return a mask's foreground, bool [H, W]; arguments as `read_mask`.
+
+    Raises `DataSetError` for a picture that cannot be decoded.
+    """
+    return foreground(decode(path, check=check), rule)
 
 
-def read_class_mask(path: Path, labels: Iterable[str] = ()) -> NDArray[np.uint8]:
+def read_class_mask(path: Path, labels: Iterable[str] = (), check: ContentCheck | None = None) -> NDArray[np.uint8]:
     """Return a mask's class ids, uint8 [H, W], from labels_semantic (the pixels) or labels_rgb (the palette).
 
-    `labels` are the clip's categories, needed for labels_rgb. Raises `DataSetError` for a picture that cannot be decoded,
-    for ids above 70, and for colours that do not fit the labels.
+    `labels` are the clip's categories, needed for labels_rgb. `check` is called with the file's bytes before they are decoded.
+    Raises `DataSetError` for a picture that cannot be decoded, for ids above 70, and for colours that do not fit the labels.
     """
+    return class_mask(path, decode(path, check=check), labels)
+
+
+def class_mask(path: Path, picture: Image.Image, labels: Iterable[str] = ()) -> NDArray[np.uint8]:
+    """Return the class ids of a decoded mask, as `read_class_mask`; `path` says which of the two forms it has."""
     if path.parent.name == RGB_MASKS:
         allowed = {AVSS_CLASSES.index(label) for label in labels if label in AVSS_CLASSES}
         try:
-            return decode_rgb_mask(np.asarray(decode(path, "RGB")), allowed)[0]
+            return decode_rgb_mask(np.asarray(picture.convert("RGB")), allowed)[0]
         except _PaletteError as error:
             raise DataSetError(f"{path}: {error}") from error
-    picture = decode(path)
     pixels = np.asarray(picture)
     if picture.mode not in _INTEGER_MODES:
         channels = pixels if picture.mode == "RGB" else pixels[..., :-1]
@@ -86,7 +102,7 @@ def read_class_mask(path: Path, labels: Iterable[str] = ()) -> NDArray[np.uint8]
     highest = int(pixels.max())
     if highest >= len(AVSS_CLASSES):
         raise DataSetError(
-            f"{path}: found the value {highest}; expected class ids 0..{len(AVSS_CLASSES) - 1}; "
+            f"{path}: found the value {highest}; expected class ids 0..{len(AVSS_CLASSES) - 1}{_HINTS.get(highest, '')}; "
             "take labels_semantic as it was released"
         )
     return pixels.astype(np.uint8)

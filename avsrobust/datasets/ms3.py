@@ -4,7 +4,8 @@ Conventions
     Multi-sources/ms3_meta_data.csv lists name and split; ms3_data/ holds visual_frames/{name}/{name}.mp4_{1..5}.png,
     gt_masks/{split}/{name}/{name}_{1..5}.png, audio_wav/{split}/{name}.wav (AVSBench, avs_scripts/avs_ms3/dataloader.py).
     A clip's id is its name. The table has no categories; they are looked up in AVSBench-semantic's metadata.csv
-    (`ms3_labels`), and a clip without them has empty `labels` and `broad`.
+    (`ms3_labels`). A clip that is not there has empty `labels` and `broad`, and so has one whose label there says that it
+    has none (`slips`).
 """
 
 from __future__ import annotations
@@ -17,28 +18,25 @@ from avsrobust.datasets.entries import Draft, Entry, Listing, accept
 from avsrobust.datasets.ms3_labels import find_labels
 from avsrobust.datasets.objects import name_column, require_folders
 from avsrobust.datasets.overlap import source_of_part, train_overlap
+from avsrobust.datasets.releases import choose_release
+from avsrobust.datasets.slips import Reading
 from avsrobust.datasets.tables import read_table
 from avsrobust.datasets.taxonomy import broad_kinds
-from avsrobust.datasets.trees import MULTI, SEMANTIC, Survey, Tree, join
+from avsrobust.datasets.trees import MULTI, Survey, Tree, join
+from avsrobust.vocabulary import OBJECT_RELEASE, SEMANTIC_RELEASE
 
 NUM_FRAMES = 5
-LOOKED_FOR = (
-    "Multi-sources/ms3_meta_data.csv beside ms3_data/, or AVSBench-semantic's metadata.csv with v1m rows beside v1m/"
-)
 
 
-def list_clips(found: Survey, splits: Collection[str]) -> Listing:
-    """Return the MS3 clips of these splits, from whichever release lies below the data root.
+def list_clips(found: Survey, splits: Collection[str], release: str | None = None) -> Listing:
+    """Return the MS3 clips of these splits, from one release (None: the object release, else the semantic one).
 
-    Raises `DataSetError` where neither does, and where a table cannot be read.
+    Raises `DataSetError` where it does not lie below the data root, and where a table cannot be read.
     """
-    tree = found.find(MULTI)
-    if tree is not None:
-        return _list_object(found, tree, splits)
-    semantic = found.find(SEMANTIC)
-    if semantic is None or "ms3" not in semantic.serves or found.is_incomplete(MULTI):
-        raise found.absent("ms3", LOOKED_FOR)
-    return avss.list_clips_of(found.root, semantic, "ms3", splits)
+    chosen = choose_release(found, "ms3", release)
+    if chosen.release == SEMANTIC_RELEASE:
+        return chosen.noted(avss.list_clips_of(found.root, chosen.tree, "ms3", splits))
+    return chosen.noted(_list_object(found, chosen.tree, splits))
 
 
 def _list_object(found: Survey, tree: Tree, splits: Collection[str]) -> Listing:
@@ -49,18 +47,24 @@ def _list_object(found: Survey, tree: Tree, splits: Collection[str]) -> Listing:
     name, notes = name_column(table)
     drafts = [Draft(row, row.cells[name], row.cells[split], {"name": row.cells[name]}, (), "ms3") for row in table.rows]
     categories = find_labels(found, tuple((draft.clip_id, draft.split) for draft in drafts))
-    drafts = [replace(draft, labels=categories.labels.get(draft.clip_id, ())) for draft in drafts]
+    drafts = [_labelled(draft, categories.readings.get(draft.clip_id)) for draft in drafts]
     good, findings, rows_per_split = accept(table, drafts, splits)
     entries = tuple(_entry(data, draft) for draft in good)
     return Listing(
         layout=f"AVSBench-object, {tree}",
         entries=entries,
         findings=(*table.findings, *findings),
-        notes=(*notes, *categories.notes(entry.clip_id for entry in entries)),
+        notes=(*notes, *categories.notes([entry.clip_id for entry in entries])),
         rows_per_split=rows_per_split,
-        release="object",
+        release=OBJECT_RELEASE,
         overlap=train_overlap((draft.split, source_of_part(draft.clip_id)) for draft in drafts),
         off_screen_obstacle=categories.obstacle,
+    )
+
+
+def _labelled(draft: Draft, reading: Reading | None) -> Draft:
+    return (
+        draft if reading is None else replace(draft, labels=reading.labels, has_no_label=reading.no_label is not None)
     )
 
 
@@ -76,4 +80,5 @@ def _entry(data: str, draft: Draft) -> Entry:
         frames=tuple(join(data, "visual_frames", name, f"{name}.mp4_{number}.png") for number in numbers),
         masks=tuple(join(data, "gt_masks", draft.split, name, f"{name}_{number}.png") for number in numbers),
         audio=join(data, "audio_wav", draft.split, f"{name}.wav"),
+        has_no_label=draft.has_no_label,
     )

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from avsrobust.datasets.avss import COLUMNS, split_labels
+from avsrobust.datasets.avss import COLUMNS
+from avsrobust.datasets.slips import Reading, read_labels, reading_notes
 from avsrobust.datasets.tables import Table, read_table
 from avsrobust.datasets.trees import SEMANTIC, Survey
 
@@ -55,20 +56,24 @@ _RULES = (
 
 @dataclass(frozen=True)
 class Ms3Labels:
-    """Labels by clip name; clips without any are not in it. `obstacle` says why there are none at all, or is None."""
+    """Readings of a_obj by clip name; clips whose categories are not known are not in it.
+
+    `obstacle` says why there are none at all, or is None.
+    """
 
     table: str | None
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    readings: Mapping[str, Reading] = field(default_factory=dict)
     rules: Mapping[str, int] = field(default_factory=dict)
     obstacle: str | None = None
 
-    def notes(self, names: Iterable[str]) -> tuple[str, ...]:
+    def notes(self, names: Collection[str]) -> tuple[str, ...]:
         """Return where the categories of these clips came from, and which of them have none."""
-        if self.obstacle is not None:
+        if self.table is None or self.obstacle is not None:
             return ()
         rules = "; ".join(f"{count} clips matched by {title}" for title, count in self.rules.items())
         notes = [f"categories are AVSBench-semantic's, {SUBSET} rows of {self.table} ({rules})"]
-        without = sorted(name for name in names if name not in self.labels)
+        notes += reading_notes(self.table, ((name, self.readings[name]) for name in names if name in self.readings))
+        without = sorted(name for name in names if name not in self.readings)
         if without:
             shown = ", ".join(without[:NAMES_SHOWN]) + (", ..." if len(without) > NAMES_SHOWN else "")
             notes.append(
@@ -93,7 +98,7 @@ def find_labels(found: Survey, clips: Iterable[tuple[str, str]]) -> Ms3Labels:
     rows = _rows_by_rule(table)
     clips = tuple(clips)
     namesakes = [Counter(rule.of_name(name) for name in {name for name, _ in clips}) for rule in _RULES]
-    labels: dict[str, tuple[str, ...]] = {}
+    readings: dict[str, Reading] = {}
     rules: Counter[str] = Counter()
     for name, split in clips:
         for rule, by_key, sharing in zip(_RULES, rows, namesakes, strict=True):
@@ -101,34 +106,35 @@ def find_labels(found: Survey, clips: Iterable[tuple[str, str]]) -> Ms3Labels:
             # Two clips cut from one video share a shortened name: which row is whose cannot be told.
             if key in by_key and sharing[key] == 1:
                 choice = _one_choice(by_key[key], split)
-                if choice:
-                    labels[name] = choice
+                if choice is not None:
+                    readings[name] = choice
                     rules[rule.title] += 1
                 break
-    if not labels:
+    if not readings:
         return Ms3Labels(
             path,
             obstacle=f"{path} has no row with the label {SUBSET} that fits an MS3 clip, so their categories are unknown; "
             "put the metadata.csv that comes with AVSBench-semantic there",
         )
-    return Ms3Labels(path, labels, rules)
+    return Ms3Labels(path, readings, rules)
 
 
-def _rows_by_rule(table: Table) -> list[dict[str, list[tuple[str, tuple[str, ...]]]]]:
-    """Return, per rule, (split, labels) of the v1m rows by the key that a name must have."""
+def _rows_by_rule(table: Table) -> list[dict[str, list[tuple[str, Reading]]]]:
+    """Return, per rule, (split, reading) of the v1m rows by the key that a name must have."""
     column = table.require(*COLUMNS)
-    tables: list[dict[str, list[tuple[str, tuple[str, ...]]]]] = []
+    tables: list[dict[str, list[tuple[str, Reading]]]] = []
     for rule in _RULES:
         by_key = defaultdict(list)
         for row in table.rows:
             if row.cells[column["label"]] == SUBSET:
-                entry = (row.cells[column["split"]], split_labels(row.cells[column["a_obj"]]))
+                entry = (row.cells[column["split"]], read_labels(row.cells[column["a_obj"]]))
                 by_key[rule.of_cell(row.cells[column[rule.column]])].append(entry)
         tables.append(dict(by_key))
     return tables
 
 
-def _one_choice(rows: list[tuple[str, tuple[str, ...]]], split: str) -> tuple[str, ...]:
-    """Return the labels that all rows agree on, those of the clip's own split first; empty where they contradict."""
-    own = [labels for row_split, labels in rows if row_split == split] or [labels for _, labels in rows]
-    return own[0] if len({frozenset(labels) for labels in own}) == 1 else ()
+def _one_choice(rows: list[tuple[str, Reading]], split: str) -> Reading | None:
+    """Return what all rows agree on, those of the clip's own split first; None where they contradict or say nothing."""
+    own = [reading for row_split, reading in rows if row_split == split] or [reading for _, reading in rows]
+    agree = len({(frozenset(reading.labels), reading.no_label is None) for reading in own}) == 1
+    return own[0] if agree and (own[0].labels or own[0].no_label is not None) else None

@@ -20,8 +20,8 @@ _ID_LENGTH = 11
 def source_of_part(name: str) -> str:
     """Return the YouTube source of an MS3 name, or of a vid: the name without its part number.
 
-    >>> source_of_part("_fvpYLXtQHQ_0"), source_of_part("_n-Ey8CoFl_1"), source_of_part("baby_dog_2_1")
-    ('_fvpYLXtQHQ', '_n-Ey8CoFl_1', 'baby_dog_2')
+    >>> source_of_part("_fvpYLXtQHQ_0"), source_of_part("n-Ey8CoFl_1"), source_of_part("baby_dog_2_1")
+    ('_fvpYLXtQHQ', 'n-Ey8CoFl_1', 'baby_dog_2')
     """
     if len(name) == _ID_LENGTH:
         return name

@@ -1,15 +1,20 @@
-"""Pictures on disk: headers, and decoding that refuses anything but a whole PNG or JPEG file.
+"""Pictures on disk: headers, structure, and decoding that refuses anything but a whole PNG or JPEG file.
 
 Conventions
     Sizes are (width, height) in pixels; arrays are [H, W] or [H, W, C]. Modes are Pillow's (1, L, P, RGB, I;16, ..).
+    Only regular files are opened, and no picture is decoded that declares more than `limits.PICTURE_PIXELS`.
+    A file's structure is its chunks and their checksums (PNG), or its segments from start to end marker (JPEG): that much is
+    checked without decoding. Bytes behind the end are allowed, some writers leave padding there.
     Every problem is a `DataSetError` of one line, ``PATH: found ..; expected ..``.
 """
 
 from __future__ import annotations
 
+import io
+import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +23,24 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from avsrobust.errors import DataSetError
+from avsrobust.files import open_regular, read_regular
+from avsrobust.limits import PICTURE_BYTES, PICTURE_PIXELS
 
 FORMATS = ("PNG", "JPEG")
-# What a whole file ends with: PNG's IEND chunk, JPEG's end-of-image marker. Some writers leave bytes after it.
+# Called with a file's path and its bytes, before they are decoded; raises where they are not the right ones.
+ContentCheck = Callable[[Path, bytes], None]
+# The end of a whole file: PNG's IEND chunk, JPEG's end-of-image marker.
 _END_MARKERS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 _TAIL = 1024
+_HEAD = 1 << 16
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_START = b"\xff\xd8"
+# Chunks of 4 KB make a file of the largest size; keeps a hostile one from being walked 12 bytes at a time.
+_MOST_CHUNKS = 1 << 17
+# JPEG: any marker but the ones inside of entropy-coded data (stuffed zero, restart, fill).
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_EOI, _SOS, _TEM = 0xD9, 0xDA, 0x01
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _REPLACE = "expected a whole PNG or JPEG picture; copy or extract it again"
 
 
@@ -43,35 +61,92 @@ class PictureHeader:
 def read_header(path: Path) -> PictureHeader:
     """Return a picture's header, after checking that the file's end is there. Pixels are not decoded.
 
-    Raises `DataSetError` for a file that is missing, empty, no PNG or JPEG, or truncated.
+    Raises `DataSetError` for a file that is missing, empty, no regular file, no PNG or JPEG, too large or truncated.
     """
-    with _open(path) as (stream, picture):
+    with _complaints(path), open_regular(path) as stream:
+        with _opened(path, stream) as picture:
+            header = PictureHeader(*picture.size, picture.mode)
+            kind = str(picture.format)
         stream.seek(-min(_TAIL, stream.seek(0, 2)), 2)
-        if _END_MARKERS[str(picture.format)] not in stream.read():
-            raise DataSetError(f"{path}: found a {picture.format} file without its end (truncated); {_REPLACE}")
-        return PictureHeader(*picture.size, picture.mode)
+        if _END_MARKERS[kind] not in stream.read():
+            # More padding than that, or an end that is missing.
+            check_structure(path, read_content(path))
+        return header
 
 
-def decode(path: Path, mode: str | None = None) -> Image.Image:
+def read_content(path: Path) -> bytes:
+    """Return the bytes of a picture's file. Raises `DataSetError` where it is missing, no regular file or too large."""
+    with _complaints(path):
+        return read_regular(path, PICTURE_BYTES, DataSetError)
+
+
+def check_structure(path: Path, content: bytes) -> None:
+    """Check that a file's bytes are a whole PNG or JPEG by structure; `path` is for messages. Raises `DataSetError`."""
+    if not content:
+        raise DataSetError(f"{path}: found an empty file (0 bytes); {_REPLACE}")
+    if content.startswith(_PNG_SIGNATURE):
+        _check_png(path, content)
+    elif content.startswith(_JPEG_START):
+        _check_jpeg(path, content)
+    else:
+        raise DataSetError(f"{path}: found a file that is no PNG or JPEG, or one cut off in its header; {_REPLACE}")
+
+
+def decode(path: Path, mode: str | None = None, check: ContentCheck | None = None) -> Image.Image:
     """Return a picture with its pixels, converted to `mode` (None: as it is).
 
-    Raises `DataSetError` for a file that is missing, empty, no PNG or JPEG, truncated or damaged.
+    `check` is called with the file's bytes before they are decoded.
+    Raises `DataSetError` for a file that is missing, empty, no regular file, no PNG or JPEG, too large, truncated or damaged.
     """
-    with _open(path) as (_, picture):
+    content = read_content(path)
+    if check is not None:
+        check(path, content)
+    return decode_content(path, content, mode)
+
+
+def decode_content(path: Path, content: bytes, mode: str | None = None) -> Image.Image:
+    """Return the picture that a file's bytes hold, as `decode`; `path` is for messages."""
+    with _complaints(path), _opened(path, io.BytesIO(content)) as picture:
         picture.load()
         return picture.convert(mode) if mode else picture.copy()
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[BinaryIO, Image.Image]]:
-    """Open a picture; turn whatever Pillow raises, in here or in the block, into a `DataSetError`."""
+def _opened(path: Path, stream: BinaryIO) -> Iterator[Image.Image]:
+    """Open a picture that has bytes and does not declare too many pixels."""
+    if stream.seek(0, 2) == 0:
+        raise DataSetError(f"{path}: found an empty file (0 bytes); {_REPLACE}")
+    stream.seek(0)
+    # Before Pillow opens it, which prints a warning of its own.
+    PICTURE_PIXELS.check(_declared_pixels(stream.read(_HEAD)), path, DataSetError)
+    stream.seek(0)
+    with Image.open(stream, formats=FORMATS) as picture:
+        PICTURE_PIXELS.check(picture.width * picture.height, path, DataSetError)
+        yield picture
+
+
+def _declared_pixels(head: bytes) -> int:
+    """Return width times height as the first bytes of a PNG or JPEG declare them, 0 where they do not."""
+    if head.startswith(_PNG_SIGNATURE) and len(head) >= 24:
+        width, height = struct.unpack_from(">II", head, 16)
+        return int(width * height)
+    position = len(_JPEG_START)
+    while head.startswith(_JPEG_START) and (found := _MARKER.search(head, position)) is not None:
+        marker, position = head[found.start() + 1], found.end()
+        if marker in _FRAME_HEADERS and len(head) >= position + 7:
+            height, width = struct.unpack_from(">HH", head, position + 3)
+            return int(width * height)
+        if marker in (_SOS, _EOI):
+            break
+        position += 0 if marker == _TEM else int.from_bytes(head[position : position + 2], "big")
+    return 0
+
+
+@contextmanager
+def _complaints(path: Path) -> Iterator[None]:
+    """Turn whatever Pillow or the operating system raises in the block into a `DataSetError`."""
     try:
-        with path.open("rb") as stream:
-            if stream.seek(0, 2) == 0:
-                raise DataSetError(f"{path}: found an empty file (0 bytes); {_REPLACE}")
-            stream.seek(0)
-            with Image.open(stream, formats=FORMATS) as picture:
-                yield stream, picture
+        yield
     except FileNotFoundError as error:
         raise DataSetError(f"{path}: found no file; {_REPLACE}") from error
     except UnidentifiedImageError as error:
@@ -81,6 +156,53 @@ def _open(path: Path) -> Iterator[tuple[BinaryIO, Image.Image]]:
     except (SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
         raise DataSetError(f"{path}: found a damaged picture ({error}); {_REPLACE}") from error
     except OSError as error:
-        # Pillow's own complaints have no errno; the operating system's have.
-        found = f"a file that cannot be read ({error.strerror})" if error.errno else f"a damaged picture ({error})"
-        raise DataSetError(f"{path}: found {found}; {_REPLACE}") from error
+        # Pillow's own complaints have neither errno nor file name; the operating system's, and ours, have.
+        if error.strerror:
+            raise DataSetError(f"{path}: found a file that cannot be read ({error.strerror}); {_REPLACE}") from error
+        raise DataSetError(f"{path}: found a damaged picture ({error}); {_REPLACE}") from error
+
+
+def _check_png(path: Path, content: bytes) -> None:
+    view = memoryview(content)
+    position = len(_PNG_SIGNATURE)
+    for _ in range(_MOST_CHUNKS):
+        if position + 12 > len(content):
+            raise _without_end(path, "PNG")
+        length, name = struct.unpack_from(">I4s", content, position)
+        end = position + 12 + length
+        if end > len(content):
+            raise _without_end(path, "PNG")
+        if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            shown = name.decode("ascii", "replace") if name.isalpha() else "?"
+            raise DataSetError(f"{path}: found a damaged picture (wrong checksum in its chunk {shown}); {_REPLACE}")
+        if name == b"IEND":
+            return
+        position = end
+    raise DataSetError(f"{path}: found a damaged picture (more than {_MOST_CHUNKS} chunks); {_REPLACE}")
+
+
+def _check_jpeg(path: Path, content: bytes) -> None:
+    position = 2
+    has_frame = has_scan = False
+    for _ in range(_MOST_CHUNKS):
+        found = _MARKER.search(content, position)
+        if found is None:
+            raise _without_end(path, "JPEG")
+        marker, position = content[found.start() + 1], found.end()
+        if marker == _EOI:
+            if not has_scan:
+                raise DataSetError(f"{path}: found a damaged picture (a JPEG without a scan); {_REPLACE}")
+            return
+        if marker == _TEM:
+            continue
+        length = int.from_bytes(content[position : position + 2], "big")
+        if length < 2 or position + length > len(content):
+            raise _without_end(path, "JPEG")
+        has_frame |= marker in _FRAME_HEADERS
+        has_scan |= marker == _SOS and has_frame
+        position += length
+    raise DataSetError(f"{path}: found a damaged picture (more than {_MOST_CHUNKS} segments); {_REPLACE}")
+
+
+def _without_end(path: Path, kind: str) -> DataSetError:
+    return DataSetError(f"{path}: found a {kind} file without its end (truncated); {_REPLACE}")

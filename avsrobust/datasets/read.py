@@ -14,12 +14,14 @@ from pathlib import Path
 from avsrobust.caveats import OVERLAP, overlap_caveat, release_caveat
 from avsrobust.datasets import avss, ms3, s4
 from avsrobust.datasets.checks import Checked, check_entries
-from avsrobust.datasets.clips import ALIASES, DATASETS, SPLITS, Clip, DataSet
+from avsrobust.datasets.clips import Clip, DataSet
 from avsrobust.datasets.entries import Listing
+from avsrobust.datasets.releases import check_release
 from avsrobust.datasets.trees import Survey, survey
 from avsrobust.errors import DataSetError, OptionError, did_you_mean
+from avsrobust.vocabulary import ALIASES, DATASETS, SPLITS
 
-_READERS: Mapping[str, Callable[[Survey, Collection[str]], Listing]] = {
+_READERS: Mapping[str, Callable[[Survey, Collection[str], str | None], Listing]] = {
     "s4": s4.list_clips,
     "ms3": ms3.list_clips,
     "avss": avss.list_clips,
@@ -44,16 +46,25 @@ def canonical_name(name: str) -> str:
     return canonical
 
 
-def read_dataset(name: str, data_root: Path, *, splits: Sequence[str] | None = None, workers: int = 1) -> DataSet:
+def read_dataset(
+    name: str,
+    data_root: Path | str,
+    *,
+    splits: Sequence[str] | None = None,
+    release: str | None = None,
+    workers: int = 1,
+) -> DataSet:
     """Read the data set `name` below `data_root`: the clips of these splits (None: all) whose files are in order.
 
+    `release` is the form of s4 and ms3 to read, "object" or "semantic"; None reads the object release, else the semantic one.
     `workers` threads check files; the result does not depend on them.
-    Raises `OptionError` for an unknown data set, and `DataSetError` for a root that is no folder, a tree of another kind, a
-    table that cannot be read or lacks a column, an unknown split, and a split without clips.
+    Raises `OptionError` for an unknown data set or release, and `DataSetError` for a root that is no folder, a tree of another
+    kind, a table that cannot be read or lacks a column, an unknown split, and a split without clips.
     """
-    name = canonical_name(name)
+    name, data_root = canonical_name(name), Path(data_root)
     _require_known(splits)
-    listing = _READERS[name](survey(data_root), SPLITS if splits is None else splits)
+    check_release(name, release)
+    listing = _READERS[name](survey(data_root), SPLITS if splits is None else splits, release)
     _require_clips(listing, data_root, splits)
     entries = sorted(listing.entries, key=lambda entry: (entry.split, entry.clip_id))
     outcomes = check_entries(data_root, entries, workers)

@@ -16,28 +16,24 @@ from avsrobust.datasets import avss
 from avsrobust.datasets.entries import Draft, Entry, Listing, accept
 from avsrobust.datasets.objects import name_column, require_folders
 from avsrobust.datasets.overlap import source_of_cut, train_overlap
+from avsrobust.datasets.releases import choose_release
 from avsrobust.datasets.tables import read_table
 from avsrobust.datasets.taxonomy import broad_kinds
-from avsrobust.datasets.trees import SEMANTIC, SINGLE, Survey, Tree, join
+from avsrobust.datasets.trees import SINGLE, Survey, Tree, join
+from avsrobust.vocabulary import OBJECT_RELEASE, SEMANTIC_RELEASE
 
 NUM_FRAMES = 5
-LOOKED_FOR = (
-    "Single-source/s4_meta_data.csv beside s4_data/, or AVSBench-semantic's metadata.csv with v1s rows beside v1s/"
-)
 
 
-def list_clips(found: Survey, splits: Collection[str]) -> Listing:
-    """Return the S4 clips of these splits, from whichever release lies below the data root.
+def list_clips(found: Survey, splits: Collection[str], release: str | None = None) -> Listing:
+    """Return the S4 clips of these splits, from one release (None: the object release, else the semantic one).
 
-    Raises `DataSetError` where neither does, and where a table cannot be read.
+    Raises `DataSetError` where it does not lie below the data root, and where a table cannot be read.
     """
-    tree = found.find(SINGLE)
-    if tree is not None:
-        return _list_object(found.root, tree, splits)
-    semantic = found.find(SEMANTIC)
-    if semantic is None or "s4" not in semantic.serves or found.is_incomplete(SINGLE):
-        raise found.absent("s4", LOOKED_FOR)
-    return avss.list_clips_of(found.root, semantic, "s4", splits)
+    chosen = choose_release(found, "s4", release)
+    if chosen.release == SEMANTIC_RELEASE:
+        return chosen.noted(avss.list_clips_of(found.root, chosen.tree, "s4", splits))
+    return chosen.noted(_list_object(found.root, chosen.tree, splits))
 
 
 def _list_object(root: Path, tree: Tree, splits: Collection[str]) -> Listing:
@@ -59,7 +55,7 @@ def _list_object(root: Path, tree: Tree, splits: Collection[str]) -> Listing:
         findings=(*table.findings, *findings),
         notes=notes,
         rows_per_split=rows_per_split,
-        release="object",
+        release=OBJECT_RELEASE,
         overlap=train_overlap((draft.split, source_of_cut(draft.names["name"])) for draft in drafts),
     )
 

@@ -3,18 +3,26 @@
 Conventions
     Accepted are UTF-8 with or without a byte order mark, any line ending, quoted cells. Cells and headers are stripped of
     surrounding blanks; headers are compared without regard to case. Blank lines are skipped.
-    Lines count from 1, the header included.
+    Lines count from 1, the header included. Only regular files of bounded size are read.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from avsrobust.datasets.clips import Finding
 from avsrobust.errors import DataSetError
+from avsrobust.files import read_regular
+from avsrobust.inert import inert_line
+from avsrobust.limits import TABLE_BYTES, TABLE_ROWS
+
+# AVSBench's widest table has seven.
+_MOST_COLUMNS = 1000
+_MOST_NAMED, _MOST_SHOWN = 10, 50
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Table:
         missing = [name for name, index in found.items() if index is None]
         if missing:
             raise DataSetError(
-                f"{self.path}: has no column {', '.join(missing)}; found the columns {', '.join(self.columns)}; "
+                f"{self.path}: has no column {', '.join(missing)}; found the columns {_named(self.columns)}; "
                 f"expected {', '.join(names)}; take the table that comes with AVSBench"
             )
         return {name: index for name, index in found.items() if index is not None}
@@ -71,12 +79,17 @@ def read_table(root: Path, path: str) -> Table:
     advice = "expected the csv table that comes with AVSBench"
     lines: list[TableRow] = []
     try:
-        with (root / path).open(encoding="utf-8-sig", newline="") as stream:
-            # strict: an unclosed quote would otherwise swallow the rest of the table.
-            reader = csv.reader(stream, strict=True)
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    lines.append(TableRow(reader.line_num, tuple(cell.strip() for cell in cells)))
+        text = read_regular(root / path, TABLE_BYTES, DataSetError).decode("utf-8-sig")
+        # strict: an unclosed quote would otherwise swallow the rest of the table.
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        for cells in reader:
+            if len(cells) > _MOST_COLUMNS:
+                raise DataSetError(
+                    f"{path}: has {len(cells):,} cells in line {reader.line_num}; expected at most {_MOST_COLUMNS}; {advice}"
+                )
+            TABLE_ROWS.check(len(lines), root / path, DataSetError)
+            if any(cell.strip() for cell in cells):
+                lines.append(TableRow(reader.line_num, tuple(cell.strip() for cell in cells)))
     except OSError as error:
         raise DataSetError(f"{path}: cannot be read ({error.strerror or error}); {advice}") from error
     except UnicodeDecodeError as error:
@@ -86,6 +99,11 @@ def read_table(root: Path, path: str) -> Table:
     if len(lines) < 2:
         raise DataSetError(f"{path}: found {'a header without rows' if lines else 'no header'}; {advice}")
     return _table(path, lines[0].cells, lines[1:])
+
+
+def _named(columns: Sequence[str]) -> str:
+    more = f" and {len(columns) - _MOST_NAMED} more" if len(columns) > _MOST_NAMED else ""
+    return ", ".join(inert_line(column[:_MOST_SHOWN]) for column in columns[:_MOST_NAMED]) + more
 
 
 def _table(path: str, columns: tuple[str, ...], lines: Sequence[TableRow]) -> Table:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from avsrobust.checksums import Checksums
 from avsrobust.errors import AvsRobustError
 from avsrobust.evaluation.samples import ClipRows, ClipSample, load_clip, picture_sizes
 from avsrobust.evaluation.sound import SoundReader
@@ -50,9 +51,11 @@ def plan_batches(clips: Sequence[ClipRows], data_root: Path, batch_size: int) ->
     return [*batches, *(tuple(waiting) for waiting in open_batches.values())]
 
 
-def load_batch(batch: Batch, data_root: Path, sounds: SoundReader) -> list[LoadedClip | FailedClip]:
-    """Read the clips of a batch; a clip that cannot be read is a `FailedClip`."""
-    return [_load(clip, data_root, sounds) for clip in batch]
+def load_batch(
+    batch: Batch, data_root: Path, sounds: SoundReader, checksums: Checksums | None = None
+) -> list[LoadedClip | FailedClip]:
+    """Read the clips of a batch; a clip that cannot be read, or is not what was built, is a `FailedClip`."""
+    return [_load(clip, data_root, sounds, checksums) for clip in batch]
 
 
 def read_ahead(
@@ -83,9 +86,9 @@ def _shapes(clip: LoadedClip) -> tuple[tuple[int, ...], ...]:
     return (tuple(clip.sample.frames.shape), tuple(clip.sample.target.shape))
 
 
-def _load(clip: ClipRows, data_root: Path, sounds: SoundReader) -> LoadedClip | FailedClip:
+def _load(clip: ClipRows, data_root: Path, sounds: SoundReader, checksums: Checksums | None) -> LoadedClip | FailedClip:
     try:
-        sample = load_clip(clip, data_root)
+        sample = load_clip(clip, data_root, checksums)
         if not sample.has_mask.any():
             return FailedClip(clip[0].split, clip[0].clip_id, "no frame has a mask: there is nothing to score")
         return LoadedClip(sample, tuple(sounds.read(row) for row in clip))

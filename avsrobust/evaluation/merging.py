@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from avsrobust.evaluation.samples import CLASS_DATASET, CLEAN, ClipRows, clips_of
+from avsrobust.evaluation.samples import ClipRows, clips_of
 from avsrobust.manifest import Row
-from avsrobust.metrics.classes import concatenate_classes, take_classes
-from avsrobust.metrics.frames import concatenate, take
+from avsrobust.metrics.binary.counts import concatenate, take
+from avsrobust.metrics.semantic.counts import concatenate_classes, take_classes
 from avsrobust.results import ScoreInfo, Scores
+from avsrobust.vocabulary import CLASS_DATASET, CLEAN
 
 RowKey = tuple[str, str, str, float]
 ClipKey = tuple[str, str]

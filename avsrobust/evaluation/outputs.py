@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from avsrobust.errors import AdapterOutputError
-from avsrobust.metrics.classes import BACKGROUND, NUM_CLASSES
+from avsrobust.vocabulary import BACKGROUND, NUM_CLASSES
 
 ROUNDING = 1e-5
 _ID_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)

@@ -22,8 +22,8 @@ from avsrobust.evaluation.merging import rows_in
 from avsrobust.evaluation.scoring import ScoredClip
 from avsrobust.evaluation.stored_masks import rows_of_masks, write_masks
 from avsrobust.files import parse_json, write_text
-from avsrobust.metrics.classes import concatenate_classes
-from avsrobust.metrics.frames import concatenate
+from avsrobust.metrics.binary.counts import concatenate
+from avsrobust.metrics.semantic.counts import concatenate_classes
 from avsrobust.results import INDEX_COLUMNS, PARTS_NAME, ScoreInfo, Scores, read_scores, write_scores
 
 CLIPS_PER_PART = 16

@@ -12,6 +12,7 @@ Conventions
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ import torch
 
 from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.caveats import caveats
+from avsrobust.checksums import load_checksums
 from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionError, did_you_mean
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
+from avsrobust.evaluation.consistency import check_consistency
 from avsrobust.evaluation.identity import differences, evaluation_id, evaluation_identity, remember_state, with_states
 from avsrobust.evaluation.merging import (
     ClipKey,
@@ -85,16 +88,17 @@ def evaluate(
     adapter: Adapter,
     *,
     name: str,
-    output: Path,
+    output: Path | str,
     splits: Sequence[str] = ("test",),
     conditions: Sequence[str] | None = None,
-    data_root: Path | None = None,
+    data_root: Path | str | None = None,
     device: torch.device | None = None,
     batch_size: int = 1,
     save_masks: bool = False,
     spec: str | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     options: Mapping[str, str] | None = None,
+    check: bool = True,
     replace: bool = False,
     wait: bool = False,
     progress: Progress | None = None,
@@ -103,8 +107,9 @@ def evaluate(
 
     `name` is what tables call the model; `spec`, `checkpoint` and `options` say how it was loaded (for ``run.json``, and to
     tell models apart; the option ``vggish`` is used here). `save_masks`: keep the masks of these rows too; a folder that has
-    masks goes on keeping them. `replace`: results of another model give way. `wait`: until another process gives the folder up.
-    `progress` is called with (clips done, clips in all).
+    masks goes on keeping them. `check`: first run a few clips twice and require the same masks
+    (`avsrobust.evaluation.consistency`). `replace`: results of another model give way. `wait`: until another process gives the
+    folder up. `progress` is called with (clips done, clips in all).
     Raises `OptionError` for a selection without rows and a folder that is in use, another model's or not ours, `ManifestError`
     for data that is not the manifest's, `AdapterError` where the adapter fails on the first clip or every clip fails,
     `ResultsError` where results that are there are damaged and would not all be made again; then what is there stays as it is.
@@ -115,18 +120,19 @@ def evaluate(
         name=name,
         spec=spec or name,
         clips=tuple(_select(manifest, splits, conditions)),
-        data_root=manifest.data_root(data_root),
-        output=output,
+        data_root=manifest.data_root(None if data_root is None else Path(data_root)),
+        output=Path(output),
         device=device or torch.device("cpu"),
         batch_size=batch_size,
         save_masks=save_masks,
-        checkpoint=checkpoint,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
         options=dict(options or {}),
+        check=check,
         replace=replace,
         progress=progress or (lambda _done, _total: None),
     )
     check_data(manifest, evaluation.data_root, splits)
-    with hold_output_dir(output, RESULTS_KIND, SCORES_FORMAT, COMMAND, wait=wait, replace=replace):
+    with hold_output_dir(evaluation.output, RESULTS_KIND, SCORES_FORMAT, COMMAND, wait=wait, replace=replace):
         return evaluation.run()
 
 
@@ -162,6 +168,7 @@ class _Evaluation:
     save_masks: bool
     checkpoint: Path | None
     options: dict[str, str]
+    check: bool
     replace: bool
     progress: Progress
 
@@ -262,18 +269,24 @@ class _Evaluation:
     def _sounds(self) -> SoundReader:
         vggish = self.options.get(VGGISH_OPTION)
         audio = AudioInput.of(getattr(self.adapter, "audio", None))
-        return SoundReader(self.manifest, self.data_root, audio, None if vggish is None else Path(vggish), self.device)
+        # Read in threads, while the adapter may be in a folder of its own.
+        manifest = dataclasses.replace(self.manifest, path=self.manifest.path.absolute())
+        weights = None if vggish is None else Path(vggish).absolute()
+        return SoundReader(manifest, self.data_root, audio, weights, self.device)
 
     def _run_all(self, work: Work, store: PartStore) -> dict[ClipKey, str]:
         """Score the clips of `work`; return the errors of those that failed, sorted."""
         sounds = self._sounds()
-        store.begin()
         batches = plan_batches(work.clips, self.data_root, self.batch_size)
+        checksums = load_checksums(self.manifest)
         scorer = Scorer(self.adapter, self.name, self.device, keep_masks=store.keep_masks, classes=work.classes)
+        if self.check:
+            check_consistency(self.adapter, scorer, self.name, work.clips, self.data_root, sounds, self.batch_size)
+        store.begin()
         succeeded, failed = len(self.clips) - len(work.clips_due), dict[ClipKey, str]()
         self.progress(succeeded, len(self.clips))
         try:
-            for loaded in read_ahead(batches, lambda batch: load_batch(batch, self.data_root, sounds)):
+            for loaded in read_ahead(batches, lambda batch: load_batch(batch, self.data_root, sounds, checksums)):
                 failed |= {(clip.split, clip.clip_id): clip.error for clip in loaded if isinstance(clip, FailedClip)}
                 for together in of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)]):
                     for outcome in _score(scorer, together, first=succeeded == 0):

@@ -2,15 +2,17 @@
 
 Conventions
     frames: uint8 [T, 3, H, W], RGB, at the size on disk. target: bool [T, h, w] at the mask files' own size, True where
-    any sounding object of the clip is: any non-zero pixel (s4, ms3), any class but background (avss). classes: uint8 [T, h, w],
-    the class ids 0..70 of avss; other data sets have none. has_mask: bool [T]; frames without a mask have an empty target.
+    any sounding object of the clip is: by the row's rule `foreground` (s4, ms3), any class but background (avss).
+    classes: uint8 [T, h, w], the class ids 0..70 of avss; other data sets have none.
+    has_mask: bool [T]; frames without a mask have an empty target.
     The rows of a clip come in the order they are evaluated in: clean first, then by condition and level.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -19,13 +21,14 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import RowView
+from avsrobust.checksums import Checksums
 from avsrobust.errors import DataSetError, ManifestError
 from avsrobust.files import resolve_inside
-from avsrobust.manifest import Manifest, Row, check_fingerprints, load_manifest
+from avsrobust.manifest import DATA_PREFIX, Manifest, Row, check_fingerprints, load_manifest
+from avsrobust.seal import require_sealed
+from avsrobust.vocabulary import CLASS_DATASET, CLEAN
 
-CLEAN = "clean"
 # Its masks hold class ids; those of the others say only where something sounds.
-CLASS_DATASET = "avss"
 ClipRows = tuple[Row, ...]
 
 
@@ -61,19 +64,25 @@ def clips_of(rows: Iterable[Row]) -> list[ClipRows]:
     return [tuple(group) for _, group in groupby(ordered, key=lambda row: (row.split, row.clip_id))]
 
 
-def load_clip(rows: ClipRows, data_root: Path) -> ClipSample:
-    """Read the frames and masks of one clip. Raises `DataSetError` for pictures that are bad or do not fit together."""
-    frames = load_frames(rows[0], data_root)
-    masks, has_mask = _load_masks(rows[0], data_root, (frames.shape[-2], frames.shape[-1]))
+def load_clip(rows: ClipRows, data_root: Path, checksums: Checksums | None = None) -> ClipSample:
+    """Read the frames and masks of one clip.
+
+    `checksums`: what the files are compared with as they are read (None: nothing).
+    Raises `DataSetError` for pictures that are bad or do not fit together, `ManifestError` for those that are not what was built.
+    """
+    frames = load_frames(rows[0], data_root, checksums)
+    masks, has_mask = _load_masks(rows[0], data_root, (frames.shape[-2], frames.shape[-1]), checksums)
     classes = masks if rows[0].dataset == CLASS_DATASET else None
     return ClipSample(rows, frames, masks != 0, has_mask, classes)
 
 
-def load_frames(row: Row, data_root: Path) -> Tensor:
-    """Return the clip's frames, uint8 [T, 3, H, W]. Raises `DataSetError`."""
+def load_frames(row: Row, data_root: Path, checksums: Checksums | None = None) -> Tensor:
+    """Return the clip's frames, uint8 [T, 3, H, W]; `checksums` and errors as `load_clip`."""
     from avsrobust.datasets.masks import read_frame
 
-    pictures = [read_frame(_locate(data_root, row, relative)) for relative in row.frames]
+    pictures = [
+        read_frame(_locate(data_root, row, relative), _check_of(relative, checksums)) for relative in row.frames
+    ]
     _require_one_size(row, "frames", [picture.shape for picture in pictures])
     return torch.from_numpy(np.stack(pictures))
 
@@ -87,12 +96,20 @@ def load_target(row: Row, data_root: Path, frame_size: tuple[int, int]) -> tuple
     return masks != 0, has_mask
 
 
-def _load_masks(row: Row, data_root: Path, frame_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _load_masks(
+    row: Row, data_root: Path, frame_size: tuple[int, int], checksums: Checksums | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the masks as they are stored, uint8 [T, h, w] (class ids, or 0 and 1), and which frames have one."""
     from avsrobust.datasets.masks import read_mask
 
     masks = {
-        frame: read_mask(_locate(data_root, row, relative), row.dataset, row.labels)
+        frame: read_mask(
+            _locate(data_root, row, relative),
+            row.dataset,
+            row.labels,
+            row.foreground,
+            _check_of(relative, checksums),
+        )
         for frame, relative in enumerate(row.masks)
         if relative is not None
     }
@@ -116,8 +133,9 @@ def picture_sizes(row: Row, data_root: Path) -> tuple[tuple[int, int] | None, ..
 def check_data(manifest: Manifest, data_root: Path, splits: Sequence[str]) -> None:
     """Check that `data_root` holds the data set that `manifest`, whole or a selection, was built from.
 
-    Raises `ManifestError` where it does not.
+    Raises `ManifestError` where it does not, and where the manifest's own bytes are not what was built.
     """
+    require_sealed(manifest.path)
     try:
         check_fingerprints(manifest, data_root, splits)
     except ManifestError:
@@ -128,20 +146,25 @@ def check_data(manifest: Manifest, data_root: Path, splits: Sequence[str]) -> No
         check_fingerprints(whole, data_root, splits)
 
 
+def _check_of(relative: str, checksums: Checksums | None) -> Callable[[Path, bytes], None] | None:
+    """Return the check of a data set's file that `avsrobust.datasets.pictures` calls with its bytes."""
+    return None if checksums is None else partial(checksums.check, DATA_PREFIX + relative)
+
+
 def _locate(data_root: Path, row: Row, relative: str) -> Path:
     return resolve_inside(data_root, relative, named_by=f"the manifest's clip {row.clip_id}")
 
 
 def _header_size(data_root: Path, row: Row, relative: str | None) -> tuple[int, int] | None:
-    from PIL import Image
+    from avsrobust.datasets.pictures import read_header
 
     if relative is None:
         return None
     try:
-        with Image.open(_locate(data_root, row, relative)) as picture:
-            return picture.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        header = read_header(_locate(data_root, row, relative))
+    except DataSetError:
         return None
+    return header.width, header.height
 
 
 def _require_one_size(row: Row, what: str, shapes: Sequence[tuple[int, ...]]) -> None:

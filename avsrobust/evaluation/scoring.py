@@ -1,16 +1,16 @@
 """Running an adapter on a batch of clips, and what is kept of its masks.
 
 Conventions
-    Under `torch.inference_mode`; `encode_frames` is called once per batch, `segment` once per condition, clean first.
+    Under `torch.no_grad`; `encode_frames` is called once per batch, `segment` once per condition, clean first.
     Each call gets tensors of its own, and results are copied at once: an adapter that works in place or returns a view of its
-    own buffer does no harm to other calls, except by changing the frames that it gave back as its encoding, which is refused.
+    own buffer does no harm to other calls, except by changing its own encoding, which is refused (`adapters.encodings`).
     Masks are scored at the size of the clip's mask files. Classes are scored where the clip has class ids, and as anything but
     background everywhere. Whatever an adapter raises becomes an `AdapterError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,17 +21,28 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter
+from avsrobust.adapters.encodings import EncodingGuard, changed_in_place
+from avsrobust.adapters.surroundings import surroundings
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
 from avsrobust.evaluation.batches import LoadedClip
 from avsrobust.evaluation.extras import Values, check_extras, extras_entries
 from avsrobust.evaluation.outputs import check_output, is_classes, resize_classes, resize_probability
-from avsrobust.evaluation.samples import CLEAN, ClipSample
+from avsrobust.evaluation.samples import ClipSample
 from avsrobust.evaluation.stored_masks import masks_table
 from avsrobust.manifest import Row
-from avsrobust.metrics.classes import NUM_CLASSES, ClassStatistics, class_statistics, concatenate_classes
-from avsrobust.metrics.frames import FrameStatistics, concatenate, frame_statistics
+from avsrobust.metrics.binary.counts import FrameStatistics, concatenate, frame_statistics
+from avsrobust.metrics.semantic.counts import ClassStatistics, class_statistics, concatenate_classes
+from avsrobust.vocabulary import CLEAN, NUM_CLASSES
 
 MASK_THRESHOLD = 0.5
+Take = Callable[[int, Tensor, Values], None]
+# Of torch.autograd, where a graph is missing.
+_NEEDS_GRADIENTS = (
+    "does not require grad",
+    "does not have a grad_fn",
+    "Inference tensors cannot be saved for backward",
+    "computes gradients outside",
+)
 _LONGEST_MESSAGE = 400
 
 
@@ -77,24 +88,37 @@ class Scorer:
     def score(self, batch: Sequence[LoadedClip]) -> list[ScoredClip]:
         """Score clips of one shape and the same conditions. Raises `AdapterError`."""
         collectors = [_Collector(clip.sample, self._keep_masks) for clip in batch]
+
+        def take(position: int, checked: Tensor, extras: Values) -> None:
+            classes = is_classes(checked)
+            for clip, collector in enumerate(collectors):
+                collector.add(position, checked[clip], classes=classes)
+                collector.keep(position, {name: values[clip] for name, values in extras.items()})
+
+        self.run(batch, range(len(batch[0].sample.rows)), take)
+        return [collector.result() for collector in collectors]
+
+    def run(
+        self, batch: Sequence[LoadedClip], positions: Iterable[int], take: Take, *, compare_contents: bool = False
+    ) -> None:
+        """Encode clips of one shape and segment them under their conditions at `positions`, in this order.
+
+        `take` is called with each position, the checked output of the batch and the adapter's extras. With `compare_contents`,
+        changes of the encoding are looked for that tensors do not count. Raises `AdapterError`.
+        """
         frames = torch.stack([clip.sample.frames for clip in batch]).to(self._device)
-        with torch.inference_mode():
+        num_frames = batch[0].sample.rows[0].num_frames
+        with torch.no_grad():
             encoded = self._call("encode_frames", lambda: self._adapter.encode_frames(frames))
             untouched = frames.clone()
-            for position, row in enumerate(batch[0].sample.rows):
-                output = self._segment(encoded, batch, position)
-                if not torch.equal(frames, untouched):
-                    raise AdapterOutputError(
-                        f"{self._name}: segment changes the encoded frames in place, which would leak into the next "
-                        "condition; expected them unchanged; clone them first"
-                    )
-                checked = self._check(output, batch, row.num_frames)
-                classes = is_classes(checked)
-                extras = self._extras(len(batch), row.num_frames)
-                for clip, collector in enumerate(collectors):
-                    collector.add(position, checked[clip], classes=classes)
-                    collector.keep(position, {name: values[clip] for name, values in extras.items()})
-        return [collector.result() for collector in collectors]
+            with EncodingGuard(encoded, self._name, content=compare_contents) as guard:
+                for position in positions:
+                    output = self._segment(encoded, batch, position)
+                    guard.check()
+                    if not torch.equal(frames, untouched):
+                        raise changed_in_place(self._name)
+                    checked = self._check(output, batch, num_frames)
+                    take(position, checked, self._extras(len(batch), num_frames))
 
     def _check(self, output: object, batch: Sequence[LoadedClip], num_frames: int) -> Tensor:
         checked = check_output(
@@ -130,12 +154,15 @@ class Scorer:
 
     def _call(self, what: str, function: Callable[[], Any]) -> Any:
         try:
-            return function()
+            with surroundings(type(self._adapter)):
+                return function()
         except AvsRobustError:
             raise
         # A model may raise anything, and research code calls quit().
         except (Exception, SystemExit) as error:
-            raise AdapterError(f"{self._name}: {what} raised {type(error).__name__}: {one_line(error)}") from error
+            raise AdapterError(
+                f"{self._name}: {what} raised {type(error).__name__}: {one_line(error)}{advice(error)}"
+            ) from error
 
 
 class _Collector:
@@ -210,6 +237,16 @@ class _Collector:
             tuple(self._extras),
             concatenate_classes(self._classes) if self._classes else None,
         )
+
+
+def advice(error: BaseException) -> str:
+    """Return what to do about an exception that the way adapters are run may cause, "" where that is not known."""
+    text = str(error)
+    if any(sign in text for sign in _NEEDS_GRADIENTS):
+        return "; adapters run under torch.no_grad(): put what needs gradients in a block 'with torch.enable_grad():'"
+    if isinstance(error, ValueError) and "read-only" in text:
+        return "; what encode_frames returned is used again for the next condition: copy it before it is changed"
+    return ""
 
 
 def one_line(error: BaseException) -> str:

@@ -4,7 +4,8 @@ Conventions
     waveform: float32 [S], mono, S = T seconds at the model's rate. log_mel: float32 [T, 1, 96, 64]. embedding: float32
     [T, 128], VGGish's output for that log-mel, with weights from the file of ``--option vggish=FILE``.
     Every tensor is the caller's own: changing it changes nothing elsewhere.
-    A sound file's checksum is compared with the manifest's when it is first read.
+    A sound file's checksum is compared with the manifest's when it is first read, a log-mel array's with the build's checksums
+    when it is first opened: arrays whose bytes changed would be other numbers without a word.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import AudioInput
+from avsrobust.checksums import Checksums, load_checksums
 from avsrobust.errors import AdapterError, ManifestError
-from avsrobust.files import sha256_of_file
+from avsrobust.files import open_regular, sha256_of_file
 from avsrobust.manifest import Manifest, Row
 
 VGGISH_OPTION = "vggish"
@@ -54,13 +56,14 @@ class SoundReader:
         self._device = device or torch.device("cpu")
         self._arrays: dict[Path, npt.NDArray[Any]] = {}
         self._checked: set[Path] = set()
+        self._array_sums: Checksums | None = None
         self._embed: Callable[[Tensor], Tensor] | None = None
         if vggish is not None and audio.kind == "embedding":
             self._embed = _load_embedding(vggish, self._device)
 
     def __getstate__(self) -> dict[str, Any]:
         # A memory map would be pickled with all its contents.
-        return {**self.__dict__, "_arrays": {}, "_checked": set(), "_embed": None}
+        return {**self.__dict__, "_arrays": {}, "_checked": set(), "_array_sums": None, "_embed": None}
 
     def read(self, row: Row) -> Tensor:
         """Return the row's sound (see the module's conventions).
@@ -103,9 +106,17 @@ class SoundReader:
                 "restore the file or build again"
             )
 
+    def _check_array(self, row: Row, path: Path) -> None:
+        if self._array_sums is None:
+            arrays = {entry.log_mel for entry in self._manifest.rows}
+            self._array_sums = load_checksums(self._manifest, arrays) or Checksums({}, self._manifest.path)
+        if self._manifest.info.checksums_sha256:
+            self._array_sums.check_file(row.log_mel, path)
+
     def _log_mel(self, row: Row) -> Tensor:
         path = self._manifest.log_mel_path(row)
         if path not in self._arrays:
+            self._check_array(row, path)
             self._arrays[path] = _open_array(path)
         array = self._arrays[path]
         expected = (row.num_frames, 1, STEPS, BANDS)
@@ -125,6 +136,8 @@ def _load_embedding(weights: Path, device: torch.device) -> Callable[[Tensor], T
 
 def _open_array(path: Path) -> npt.NDArray[Any]:
     try:
+        # A pipe would never end.
+        open_regular(path).close()
         opened = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ManifestError(f"{path}: cannot be read as an array ({error}); build again") from error

@@ -6,31 +6,35 @@ Conventions
     ``pycocotools.mask.encode`` makes it. `frame` counts from 0; `level` is null where the condition has none.
     Rows are sorted by split, clip_id, condition, level, frame; `CLIPS_PER_GROUP` clips make a row group, so that 14,800 rows
     are written and read without ever being in memory together. Equal masks give equal bytes.
-    Files from elsewhere need the columns clip_id, condition, frame, size and counts, in any order of rows.
+    Files from elsewhere need the columns clip_id, condition, frame, size and counts, in any order of rows; their counts may be
+    lists of runs, and their frames count from 1 where no frame is 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from avsrobust.errors import AdapterError
 from avsrobust.evaluation.merging import ClipKey, RowKey, row_key
 from avsrobust.files import atomic_path
+from avsrobust.limits import ARRAY_BYTES, Limit
 from avsrobust.manifest import Row
-from avsrobust.parquet import open_writer
+from avsrobust.parquet import Kind, open_writer
 from avsrobust.results import EVALUATION_KEY, require_vouched
+from avsrobust.rle import Mask, decode_entry, decode_mask, encode_masks
+
+__all__ = ["StoredMasks", "decode_mask", "encode_masks", "masks_table", "merge_masks", "write_masks"]
 
 CLIPS_PER_GROUP = 64
-LARGEST_MASK_PIXELS = 1 << 28
+_MOST_FRAMES = 10_000
+ROWS = Limit(20_000_000, "rows", "all of AVSS under thirty conditions has 3.7 million")
 
 SCHEMA = pa.schema(
     [
@@ -45,50 +49,9 @@ SCHEMA = pa.schema(
 )
 REQUIRED_COLUMNS = ("clip_id", "condition", "frame", "size", "counts")
 
-Mask = npt.NDArray[np.bool_]
-
-
-def encode_masks(masks: Mask) -> list[str]:
-    """Return the COCO run-length string of each of N masks, bool [N, H, W]."""
-    from pycocotools import mask as coco
-
-    encoded = coco.encode(np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8))
-    return [entry["counts"].decode("ascii") for entry in encoded]
-
-
-def decode_mask(counts: str, height: int, width: int) -> Mask:
-    """Return the mask, bool [height, width], of a COCO run-length string.
-
-    Decoded here and not with pycocotools, which returns uninitialised memory where the runs do not fill the mask.
-    Raises `ValueError` for a string that is not a run-length encoding of that size.
-    """
-    if not 0 < height * width <= LARGEST_MASK_PIXELS or height < 0:
-        raise ValueError(f"size {height} x {width} is not one of a mask")
-    runs = _run_lengths(counts)
-    if (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError(f"the runs do not fill {height} x {width} pixels")
-    values = np.arange(runs.size) % 2 == 1
-    return np.repeat(values, runs).reshape(width, height).T
-
-
-def _run_lengths(counts: str) -> npt.NDArray[np.int64]:
-    """Undo COCO's string form: 5 bits a character, bit 5 means "more", the last one's bit 4 is the sign.
-
-    From the fourth run on the string holds differences to the run before last (cocoapi, maskApi.c, `rleFrString`).
-    """
-    units = np.frombuffer(counts.encode("latin-1", "replace"), np.uint8).astype(np.int64) - 48
-    if units.size == 0 or (units < 0).any() or (units > 63).any() or units[-1] & 32:
-        raise ValueError("the string is no COCO run-length encoding")
-    ends = np.flatnonzero((units & 32) == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    if (ends - starts >= 7).any():
-        raise ValueError("the string is no COCO run-length encoding")
-    shifts = 5 * (np.arange(units.size) - np.repeat(starts, ends - starts + 1))
-    values = np.add.reduceat((units & 31) << shifts, starts)
-    values -= np.where(units[ends] & 16, np.int64(1) << (5 * (ends - starts + 1)), 0)
-    for first in (1, 2):
-        values[first::2] = np.cumsum(values[first::2])
-    return values
+_KIND = Kind(AdapterError, "COCO run-length masks, as 'avsrobust evaluate --save-masks' writes them", "write it")
+# Kept as indices into what the page holds once, so that a small file cannot become a large table.
+_DICTIONARIES = ("split", "clip_id", "condition", "counts")
 
 
 def masks_table(row: Row, masks: Mask) -> pa.Table:
@@ -156,55 +119,62 @@ def _clip_table(stores: Iterable[StoredMasks], key: ClipKey) -> pa.Table:
     return pa.concat_tables(tables).sort_by(order)
 
 
-def _decode_entry(entry: Mapping[str, Any]) -> Mask:
-    size, counts = entry["size"], entry["counts"]
-    # pycocotools itself makes bytes; programs store either.
-    if isinstance(counts, bytes):
-        counts = counts.decode("latin-1")
-    if not isinstance(counts, str) or not isinstance(size, list) or [type(length) for length in size] != [int, int]:
-        raise ValueError(f"frame {entry['frame']} has not a size [height, width] and a compressed run-length string")
-    return decode_mask(counts, size[0], size[1])
-
-
 class StoredMasks:
     """A parquet file of masks, read a clip at a time.
 
-    `clips` maps (split, clip_id) to where its rows lie; files without a split column have the split "".
-    Raises `AdapterError` where the file is missing, damaged or has not the columns.
+    `clips` maps (split, clip_id) to where its rows lie; files without a split column have the split "". `smallest_frame` is the
+    smallest frame number of the file. Raises `AdapterError` where the file is missing, damaged, too large or has not the columns.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         require_vouched(path, AdapterError)
-        try:
-            self._file = pq.ParquetFile(path)
-            names = self._file.schema_arrow.names
-            missing = [name for name in REQUIRED_COLUMNS if name not in names]
-            if missing:
-                raise AdapterError(
-                    f"{path}: has no column {', '.join(missing)}; expected COCO run-length masks with the columns "
-                    f"{', '.join(SCHEMA.names)}, as 'avsrobust evaluate --save-masks' writes them"
-                )
-            self.clips = self._find_clips("split" in names)
-        except FileNotFoundError as error:
-            raise AdapterError(f"{path}: not found; expected masks that --save-masks wrote") from error
-        except (OSError, pa.ArrowException) as error:
-            raise AdapterError(f"{path}: cannot be read as parquet; expected masks that --save-masks wrote") from error
-        self._group = lru_cache(maxsize=4)(self._file.read_row_group)
+        self._file = _KIND.open(path, dictionaries=_DICTIONARIES)
+        _check_schema(path, self._file.schema_arrow)
+        ROWS.check(self._file.metadata.num_rows, path, AdapterError)
+        self._group = lru_cache(maxsize=4)(self._read_group)
+        self.smallest_frame: int | None = None
+        self.clips = self._find_clips()
 
-    def _find_clips(self, has_split: bool) -> Mapping[ClipKey, list[tuple[int, int, int]]]:
+    def _read_group(self, group: int, columns: tuple[str, ...] | None = None) -> pa.Table:
+        metadata = self._file.metadata.row_group(group)
+        parts = [metadata.column(index) for index in range(metadata.num_columns)]
+        # A few bytes of a page may stand for many values.
+        held = sum(max(part.total_uncompressed_size, 8 * part.num_values) for part in parts)
+        ARRAY_BYTES.check(held, f"{self.path}: row group {group}", AdapterError)
+        try:
+            table = self._file.read_row_group(group, columns=None if columns is None else list(columns))
+            table.validate(full=True)
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise _KIND.damaged(self.path, error) from error
+        return table
+
+    def _find_clips(self) -> Mapping[ClipKey, list[tuple[int, int, int]]]:
         """Return for each clip its pieces: row group, first row, number of rows."""
         clips: dict[ClipKey, list[tuple[int, int, int]]] = {}
-        columns = ["split", "clip_id"] if has_split else ["clip_id"]
+        names = [name for name in ("split", "clip_id") if name in self._file.schema_arrow.names]
         for group in range(self._file.num_row_groups):
-            table = self._file.read_row_group(group, columns=columns)
-            ids = table.column("clip_id").to_pylist()
-            splits = table.column("split").to_pylist() if has_split else [""] * len(ids)
-            start = 0
-            for key, run in groupby(zip(splits, ids, strict=True)):
-                length = sum(1 for _ in run)
-                clips.setdefault(key, []).append((group, start, length))
-                start += length
+            table = self._read_group(group, (*names, "frame"))
+            if any(table.column(name).null_count for name in (*names, "frame")):
+                raise AdapterError(
+                    f"{self.path}: found rows without {', '.join(names)} or frame; expected them in every row"
+                )
+            if not table.num_rows:
+                continue
+            smallest = pc.min(table.column("frame")).as_py()
+            self.smallest_frame = smallest if self.smallest_frame is None else min(self.smallest_frame, smallest)
+            keys = [_encoded(table.column(name)) for name in names]
+            changes = np.zeros(table.num_rows, np.bool_)
+            changes[0] = True
+            for codes, _ in keys:
+                changes[1:] |= codes[1:] != codes[:-1]
+            starts = np.flatnonzero(changes).tolist()
+            for start, stop in zip(starts, [*starts[1:], table.num_rows], strict=True):
+                found = [texts[codes[start]] for codes, texts in keys]
+                key = (found[0], found[1]) if len(found) == 2 else ("", found[0])
+                clips.setdefault(key, []).append((group, start, stop - start))
+        if self.smallest_frame is not None and self.smallest_frame < 0:
+            raise AdapterError(f"{self.path}: found frame {self.smallest_frame}; expected frames that count from 0")
         return clips
 
     def clip_table(self, key: ClipKey) -> pa.Table:
@@ -212,22 +182,100 @@ class StoredMasks:
         return pa.concat_tables(self._group(group).slice(start, length) for group, start, length in self.clips[key])
 
     def read(self, split: str, clip_id: str, condition: str, level: float | None) -> dict[int, Mask]:
-        """Return the masks of one row by frame; empty where the file has none for it.
+        """Return the masks of one row by the frames' numbers; empty where the file has none for it.
 
         Raises `ValueError` for masks that cannot be decoded.
         """
         masks: dict[int, Mask] = {}
         for key in ((split, clip_id), ("", clip_id)):
             if key in self.clips:
-                for entry in self._entries(key, condition, level):
-                    if entry["frame"] in masks:
-                        raise ValueError(f"frame {entry['frame']} is there twice")
-                    masks[entry["frame"]] = _decode_entry(entry)
+                table = self._row_table(key, condition, level)
+                frames = table.column("frame").to_pylist()
+                twice = [frame for frame in set(frames) if frame in masks or frames.count(frame) > 1] if frames else []
+                if twice:
+                    raise ValueError(f"frame {min(twice)} is there twice")
+                for frame, size, counts in zip(
+                    frames, table.column("size").to_pylist(), table.column("counts").to_pylist(), strict=True
+                ):
+                    masks[frame] = _decode(frame, size, counts)
         return masks
 
-    def _entries(self, key: ClipKey, condition: str, level: float | None) -> Iterator[dict[str, Any]]:
-        wanted = None if level is None else np.float32(level)
-        for entry in self.clip_table(key).to_pylist():
-            stored = entry.get("level")
-            if entry["condition"] == condition and (None if stored is None else np.float32(stored)) == wanted:
-                yield entry
+    def _row_table(self, key: ClipKey, condition: str, level: float | None) -> pa.Table:
+        """Return the rows of a clip under one condition. Raises `ValueError` for more than a clip can have frames."""
+        table = self.clip_table(key)
+        chosen = pc.equal(table.column("condition").cast(pa.string()), condition)
+        if "level" in table.column_names:
+            levels = table.column("level").cast(pa.float32())
+            same = pc.is_null(levels) if level is None else pc.equal(levels, pa.scalar(np.float32(level), pa.float32()))
+            chosen = pc.and_(chosen, same)
+        elif level is not None:
+            chosen = pc.and_(chosen, False)
+        table = table.filter(pc.fill_null(chosen, False))
+        if table.num_rows > _MOST_FRAMES:
+            raise ValueError(f"holds {table.num_rows} masks; expected one per frame")
+        return table
+
+
+def _decode(frame: int, size: object, counts: object) -> Mask:
+    if size is None or counts is None:
+        raise ValueError(f"frame {frame} has not a size [height, width] and run lengths")
+    try:
+        return decode_entry(size, counts)
+    except ValueError as error:
+        raise ValueError(f"frame {frame} has not a size and run lengths that fit: {error}") from error
+
+
+def _encoded(column: pa.ChunkedArray) -> tuple[np.ndarray[Any, np.dtype[Any]], list[str]]:
+    """Return a column of text as indices and the texts that they stand for."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    return array.indices.to_numpy(zero_copy_only=False), array.dictionary.to_pylist()
+
+
+def _check_schema(path: Path, found: pa.Schema) -> None:
+    """Raise `AdapterError` where a column is missing, or cannot hold what it should."""
+    missing = [name for name in REQUIRED_COLUMNS if name not in found.names]
+    if missing:
+        raise AdapterError(
+            f"{path}: has no column {', '.join(missing)}; expected COCO run-length masks with the columns "
+            f"{', '.join(SCHEMA.names)}, as 'avsrobust evaluate --save-masks' writes them"
+        )
+    for name, expected, holds in (
+        ("split", "text", _is_text),
+        ("clip_id", "text", _is_text),
+        ("condition", "text", _is_text),
+        ("level", "numbers", _is_number),
+        ("frame", "integers", pa.types.is_integer),
+        ("size", "lists of two integers", _is_integer_list),
+        (
+            "counts",
+            "text, bytes or lists of integers",
+            lambda kind: _is_text(kind) or _is_bytes(kind) or _is_integer_list(kind),
+        ),
+    ):
+        kind = found.field(name).type if name in found.names else pa.null()
+        # A column of nothing but nulls; whoever reads one of them says so.
+        if not pa.types.is_null(kind) and not holds(kind):
+            raise AdapterError(f"{path}: column {name} is of type {kind}; expected {expected}; write it again")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_integer_list(kind: pa.DataType) -> bool:
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(lists and pa.types.is_integer(kind.value_type))

@@ -3,37 +3,39 @@
 Conventions
     Probabilities are float32 [N, H, W] in [0, 1], targets bool of the same shape. Scores are fractions.
     One clip: `mask_iou`, `f_measure`, `false_positive_rate`. A data set: `frame_statistics` of every frame, gathered in
-    `ScoredFrames`, then `dataset_score` under a protocol. Classes: `class_statistics` of every frame beside the same
-    `ScoredFrames`, then `semantic_scores` under a semantic protocol.
+    `ScoredFrames`, then `dataset_score` under a protocol. Classes: `class_statistics` of the same frames, then `semantic_scores`
+    under a semantic protocol.
+    `binary/` and `semantic/` hold the two tasks; what both use stands next to them.
 """
 
-from avsrobust.metrics.binary import f_measure, false_positive_rate, mask_iou
-from avsrobust.metrics.bootstrap import PairedDifference, paired_bootstrap, paired_bootstraps
-from avsrobust.metrics.classes import (
-    BACKGROUND,
-    NUM_CLASSES,
+from avsrobust.metrics.binary.bootstrap import paired_bootstrap, paired_bootstraps
+from avsrobust.metrics.binary.clip_scores import ClipScores, activated_area, clip_scores
+from avsrobust.metrics.binary.counts import FrameStatistics, concatenate, empty_prediction, frame_statistics, take
+from avsrobust.metrics.binary.dataset import dataset_score, summarise, trivial_score
+from avsrobust.metrics.binary.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol, get_protocol
+from avsrobust.metrics.binary.scores import f_measure, false_positive_rate, mask_iou
+from avsrobust.metrics.bootstrap import PairedDifference
+from avsrobust.metrics.dataset_score import HIGHER_IS_BETTER, ConditionScore, DatasetScore
+from avsrobust.metrics.g_score import g_score
+from avsrobust.metrics.protocols import NamedProtocol, find_protocol, protocol_names
+from avsrobust.metrics.rows import ScoredFrames
+from avsrobust.metrics.semantic.bootstrap import SemanticSums, paired_semantic_bootstraps, semantic_sums
+from avsrobust.metrics.semantic.counts import (
     ClassStatistics,
     background_prediction,
     class_statistics,
     concatenate_classes,
     take_classes,
 )
-from avsrobust.metrics.clips import ClipScores, activated_area, clip_scores
-from avsrobust.metrics.frames import FrameStatistics, concatenate, empty_prediction, frame_statistics, take
-from avsrobust.metrics.gscores import CLEAN, NEGATIVES, g_score
-from avsrobust.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol, get_protocol
-from avsrobust.metrics.scored import ScoredFrames
-from avsrobust.metrics.scores import HIGHER_IS_BETTER, ConditionScore, DatasetScore, dataset_score, floors, summarise
-from avsrobust.metrics.semantic import (
+from avsrobust.metrics.semantic.protocols import SEMANTIC_PROTOCOLS, SemanticProtocol
+from avsrobust.metrics.semantic.scores import (
     ClassScores,
     SemanticScores,
     foreground_iou,
     frame_miou,
-    semantic_floors,
     semantic_scores,
+    semantic_trivial_scores,
 )
-from avsrobust.metrics.semantic_bootstrap import SemanticSums, paired_semantic_bootstraps, semantic_sums
-from avsrobust.metrics.semantic_protocols import SEMANTIC_PROTOCOLS, SemanticProtocol
 from avsrobust.metrics.separation import (
     MaskOverlap,
     ThresholdCurve,
@@ -42,6 +44,7 @@ from avsrobust.metrics.separation import (
     mask_overlap,
     threshold_curve,
 )
+from avsrobust.vocabulary import BACKGROUND, CLEAN, NEGATIVES, NUM_CLASSES
 
 __all__ = [
     "BACKGROUND",
@@ -59,6 +62,7 @@ __all__ = [
     "DatasetScore",
     "FrameStatistics",
     "MaskOverlap",
+    "NamedProtocol",
     "PairedDifference",
     "Protocol",
     "ScoredFrames",
@@ -78,7 +82,7 @@ __all__ = [
     "empty_prediction",
     "f_measure",
     "false_positive_rate",
-    "floors",
+    "find_protocol",
     "foreground_iou",
     "frame_miou",
     "frame_statistics",
@@ -89,11 +93,13 @@ __all__ = [
     "paired_bootstrap",
     "paired_bootstraps",
     "paired_semantic_bootstraps",
-    "semantic_floors",
+    "protocol_names",
     "semantic_scores",
     "semantic_sums",
+    "semantic_trivial_scores",
     "summarise",
     "take",
     "take_classes",
     "threshold_curve",
+    "trivial_score",
 ]

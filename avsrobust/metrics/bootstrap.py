@@ -1,14 +1,13 @@
-"""Is one model better than another, or were the clips kind? A paired bootstrap over clips.
+"""Paired bootstrap over clips: does a difference between two models exceed sampling error?
 
 Conventions
-    A and B are `ClipScores` of two models under the same protocol, whose clip numbers mean the same clips. Only rows that
-    both have count. A resample draws as many clips as there are common ones, with replacement, with all their conditions.
+    A and B are scores of two models under the same protocol, whose clip numbers mean the same clips. Only rows that both
+    have count. A resample draws as many clips as there are common ones, with replacement, with all their conditions.
     Differences are A minus B, in fractions.
 """
 
 from __future__ import annotations
 
-import math
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ from types import MappingProxyType
 import numpy as np
 
 from avsrobust.errors import MetricInputError, OptionError, did_you_mean
-from avsrobust.metrics.clips import MEASURES, ClipScores
-from avsrobust.metrics.gscores import CLEAN, NEGATIVES, g_scores
-from avsrobust.metrics.protocols import Protocol
-from avsrobust.metrics.scored import Flags, Floats, Ints
-from avsrobust.metrics.semantic_protocols import SemanticProtocol
+from avsrobust.metrics.binary.protocols import Protocol
+from avsrobust.metrics.dataset_score import MEASURES
+from avsrobust.metrics.g_score import g_scores
+from avsrobust.metrics.rows import Floats, Ints
+from avsrobust.metrics.semantic.protocols import SemanticProtocol
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 # The order of the conditions in every array of scores here.
 CONDITIONS = (CLEAN, *NEGATIVES)
@@ -100,25 +100,6 @@ class PairedDifference:
     samples: int
 
 
-def paired_bootstrap(
-    a: ClipScores, b: ClipScores, statistic: str, samples: int, generator: np.random.Generator
-) -> PairedDifference:
-    """Return the difference of a statistic between two models over their common clips.
-
-    `statistic` is a key of `STATISTICS` or `CONDITION_STATISTICS`.
-    Raises `OptionError` for an unknown statistic, `MetricInputError` where the two do not fit together.
-    """
-    return paired_bootstraps(a, b, [statistic], samples, generator)[0]
-
-
-def paired_bootstraps(
-    a: ClipScores, b: ClipScores, statistics: Sequence[str], samples: int, generator: np.random.Generator
-) -> tuple[PairedDifference, ...]:
-    """Return `paired_bootstrap` of several statistics, all from the same resamples."""
-    sums = _common_sums(a, b)
-    return resampled_differences(lambda draws: _scores(sums, draws), len(sums), statistics, samples, generator)
-
-
 def common_clips(a: OfClips, b: OfClips) -> Ints:
     """Return the clips that both have, sorted. Raises `MetricInputError` where the two are not of one protocol."""
     if a.protocol != b.protocol:
@@ -167,35 +148,6 @@ def _difference(name: str, scores: Floats, resampled: Sequence[Floats], clips: i
     )
 
 
-def _common_sums(a: ClipScores, b: ClipScores) -> Floats:
-    """Numerators and denominators of the common rows, [clips, 2 terms, 2 models, 4 conditions, 3 measures]."""
-    clips = common_clips(a, b)
-    (terms_a, has_a), (terms_b, has_b) = _table(a, clips), _table(b, clips)
-    common = has_a & has_b
-    terms: Floats = np.stack([terms_a, terms_b], axis=2) * common[:, None, None, :, None]
-    return terms[common.any(axis=1)]
-
-
-def _table(scores: ClipScores, clips: Ints) -> tuple[Floats, Flags]:
-    """The rows of `clips` as [clips, 2 terms, 4 conditions, 3 measures], and which of them count, [clips, 4]."""
-    terms = np.zeros((len(clips), 2, len(CONDITIONS), len(MEASURES)))
-    has_row = np.zeros((len(clips), len(CONDITIONS)), dtype=np.bool_)
-    usable = np.isnan(scores.level) & np.isin(scores.clip, clips) & ~scores.left_out
-    for position, name in enumerate(CONDITIONS):
-        chosen = (scores.condition == name) & usable
-        index = np.searchsorted(clips, scores.clip[chosen])
-        terms[index, 0, position] = scores.numerator[chosen]
-        terms[index, 1, position] = scores.denominator[chosen]
-        has_row[index, position] = True
-    return terms, has_row
-
-
-def _ratio(sums: Floats) -> Floats:
-    """Numerators [2, ...] over denominators: NaN where the denominator is 0."""
-    ratio: Floats = np.divide(sums[0], sums[1], out=np.full_like(sums[0], np.nan), where=sums[1] > 0)
-    return ratio
-
-
 def _resamples(clips: int, samples: int, generator: np.random.Generator) -> Iterator[Floats]:
     """Yield how often each clip was drawn, float64 [some, clips], for `samples` resamples in all."""
     block = min(max(_BLOCK_DRAWS // clips, 1), _BLOCK_RESAMPLES)
@@ -204,13 +156,6 @@ def _resamples(clips: int, samples: int, generator: np.random.Generator) -> Iter
         draws = generator.integers(clips, size=(size, clips))
         draws += np.arange(size)[:, None] * clips
         yield np.bincount(draws.ravel(), minlength=size * clips).reshape(size, clips).astype(np.float64)
-
-
-def _scores(sums: Floats, draws: Floats) -> Floats:
-    """Scores of every resample, [resamples, 2 models, 4 conditions, 3 measures]."""
-    shape = sums.shape[1:]
-    totals = (draws @ sums.reshape(len(sums), math.prod(shape))).reshape(len(draws), *shape)
-    return _ratio(np.moveaxis(totals, 1, 0))
 
 
 def _interval(differences: Floats) -> tuple[float | None, float | None]:

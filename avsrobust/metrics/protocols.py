@@ -1,101 +1,76 @@
-"""The protocols: which choices turn the same pixels into the numbers of which paper.
+"""Protocols by name, of both tasks; packages and files of a user's can add some.
 
 Conventions
-    A protocol is data; `clips.clip_scores` reads it. Names are those of the command line and of every result's column
-    `protocol`.
+    A name stands for a binary protocol, a semantic one, or both. Packages register a `Protocol`, a `SemanticProtocol` or a
+    pair of them in the entry-point group `avsrobust.protocols`; ``file.py:OBJECT`` names one without registering it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
 
-from avsrobust.errors import OptionError, did_you_mean
+from avsrobust.errors import OptionError
+from avsrobust.metrics.binary.protocols import PROTOCOLS, Protocol
+from avsrobust.metrics.semantic.protocols import SEMANTIC_PROTOCOLS, SemanticProtocol
+from avsrobust.plugins import Registry
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """One way to score.
-
-    `threshold`: a pixel is activated where its probability is above it (0.5 or 0.4: the counts that are stored).
-    `beta2`: weight of recall in F.
-    `f_at`: F at the protocol's threshold, or the largest over the 255 thresholds of the clip's mean F ("best_of_255"; that
-    includes threshold 0, at which everything is activated, so no prediction scores 0 on a visible object).
-    `empty_targets`: frames whose target is empty are "scored" (IoU: the share that is rightly background; a clip without any
-    other frame has F 0), or "left_out" of F, F- and IoU- (not of clean IoU and FPR; a clip without any other frame is
-    left out of everything).
-    `average`: over the clips' scores, or "pixels": sums over the whole split, then one ratio.
-    `source`: where the choices come from.
-    """
+class NamedProtocol:
+    """The protocols of one name: one for each task that has it."""
 
     name: str
-    threshold: float
-    beta2: float
-    f_at: Literal["best_of_255", "threshold"]
-    empty_targets: Literal["scored", "left_out"]
-    average: Literal["clips", "pixels"]
-    description: str
-    source: str
+    binary: Protocol | None
+    semantic: SemanticProtocol | None
 
 
-DEFAULT_PROTOCOL = "avsbench"
+def find_protocol(spec: str) -> NamedProtocol:
+    """Return the protocols of a name, of ``package.module:OBJECT`` or of ``file.py:OBJECT``.
 
-_BUILT_IN = (
-    Protocol(
-        name="avsbench",
-        threshold=0.5,
-        beta2=0.3,
-        f_at="best_of_255",
-        empty_targets="scored",
-        average="clips",
-        description="as AVSBench and AVSBench-Robust compute it at batch size 1",
-        source="AVSBench-Robust, training_evaluation/code/AVSegFormer/scripts/s4/utility.py and test.py",
-    ),
-    Protocol(
-        name="bias_in_avs",
-        threshold=0.4,
-        beta2=0.1,
-        f_at="best_of_255",
-        empty_targets="scored",
-        average="clips",
-        description="as the AVS code of bias_in_AVS computes it",
-        source="bias_in_AVS, AVS/utils/v1m/utility.py",
-    ),
-    Protocol(
-        name="strict",
-        threshold=0.5,
-        beta2=0.3,
-        f_at="threshold",
-        empty_targets="left_out",
-        average="clips",
-        description="no floors: F at one threshold, no credit for frames in which nothing could be found",
-        source="avsrobust",
-    ),
-    Protocol(
-        name="pooled",
-        threshold=0.5,
-        beta2=0.3,
-        f_at="threshold",
-        empty_targets="scored",
-        average="pixels",
-        description="sums over the whole split before any ratio, for the foreground class",
-        source="CAVP, utils/eval_utils.py, MIoU and ForegroundDetect (which also average over the background class)",
-    ),
+    Raises:
+        OptionError: The name is unknown, or the object is no protocol.
+
+    >>> find_protocol("strict").binary.threshold, find_protocol("bias_in_avs").semantic
+    (0.5, None)
+    """
+    return _REGISTRY.find(spec)
+
+
+def protocol_names() -> tuple[str, ...]:
+    """Return the names of all protocols: the built-in ones, then those that packages register."""
+    return _REGISTRY.names()
+
+
+def _check(spec: str, found: object) -> NamedProtocol:
+    parts = found if isinstance(found, tuple) else (found,)
+    binary = next((part for part in parts if isinstance(part, Protocol)), None)
+    semantic = next((part for part in parts if isinstance(part, SemanticProtocol)), None)
+    names = {part.name for part in (binary, semantic) if part is not None}
+    if len(parts) != (binary is not None) + (semantic is not None) or len(names) != 1:
+        raise OptionError(
+            f"--protocol {spec}: is {type(found).__name__}; expected an avsrobust.metrics.Protocol, a SemanticProtocol, or a "
+            "pair of them with one name"
+        )
+    return NamedProtocol(names.pop(), binary, semantic)
+
+
+def _pair(name: str) -> tuple[Protocol | SemanticProtocol, ...]:
+    return tuple(known[name] for known in (PROTOCOLS, SEMANTIC_PROTOCOLS) if name in known)
+
+
+# Named by the registry below.
+AVSBENCH, AVSBENCH_PADDED, BIAS_IN_AVS, STRICT, POOLED = (
+    _pair(name) for name in ("avsbench", "avsbench_padded", "bias_in_avs", "strict", "pooled")
 )
 
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({protocol.name: protocol for protocol in _BUILT_IN})
-
-
-def get_protocol(name: str) -> Protocol:
-    """Return the protocol of that name. Raises `OptionError` for an unknown one.
-
-    >>> get_protocol("strict").f_at
-    'threshold'
-    """
-    if name not in PROTOCOLS:
-        raise OptionError(
-            f"--protocol: found '{name}'; expected one of {', '.join(PROTOCOLS)}{did_you_mean(name, PROTOCOLS)}"
-        )
-    return PROTOCOLS[name]
+_REGISTRY = Registry(
+    noun="protocol",
+    option="--protocol",
+    group="avsrobust.protocols",
+    built_in={
+        name: f"{__name__}:{name.upper()}"
+        for name in ("avsbench", "bias_in_avs", "strict", "pooled", "avsbench_padded")
+    },
+    check=_check,
+    error=OptionError,
+)

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from avsrobust.errors import MetricInputError, OptionError
-from avsrobust.metrics.frames import NUM_THRESHOLDS, FrameStatistics, frame_statistics
-from avsrobust.metrics.gscores import CLEAN, NEGATIVES
-from avsrobust.metrics.protocols import DEFAULT_PROTOCOL, get_protocol
-from avsrobust.metrics.scored import ScoredFrames
-from avsrobust.metrics.scores import dataset_score
+from avsrobust.metrics.binary.counts import NUM_THRESHOLDS, FrameStatistics, frame_statistics
+from avsrobust.metrics.binary.dataset import dataset_score
+from avsrobust.metrics.binary.protocols import DEFAULT_PROTOCOL, get_protocol
+from avsrobust.metrics.rows import ScoredFrames
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 try:
     from torchmetrics import Metric

@@ -20,6 +20,7 @@ from torch import Tensor
 from avsrobust.adapters.base import AudioInput
 from avsrobust.errors import OptionError
 from avsrobust.pretransform.base import Encoder, Heard, files_identity, heard
+from avsrobust.weights import check_weights_file
 
 RATE = 16000
 
@@ -61,7 +62,10 @@ def _import_beats() -> Any:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
+        check_weights_file(path, OptionError)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OptionError:
+        raise
     except pickle.UnpicklingError as error:
         raise OptionError(
             f"--checkpoint {path}: is no PyTorch file, or holds code, which was not run; expected BEATs' own checkpoint"

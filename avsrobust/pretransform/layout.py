@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.files import write_bytes
 from avsrobust.pretransform.base import Floats, Heard
 from avsrobust.pretransform.clusters import nearest
+from avsrobust.textfiles import parse_json, read_yaml
+from avsrobust.weights import check_weights_file
 
 VERSION = 1
 _KEY = "avsrobust.pretransform"
+# Numbers of queries are far below; indices are stored as int64.
+_QUERIES = 1 << 31
 _FIELDS = {
     "version": int,
     "encoder": str,
@@ -98,15 +101,19 @@ class QueryLayout:
 
 def read_layout(path: Path) -> QueryLayout:
     """Return the layout of a file. Raises `OptionError` for anything that `QueryLayout.write` has not written."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     wanted = "expected clusters.safetensors of an earlier 'avsrobust pretransform'; name that file"
     try:
+        check_weights_file(path, OptionError)
         with safe_open(path, framework="numpy") as stored:
             text: str | None = (stored.metadata() or {}).get(_KEY)
             centers = stored.get_tensor("centers") if text is not None else None
-        content: Any = json.loads(text) if text is not None else None
-    except (SafetensorError, OSError, ValueError) as error:
+        content: Any = parse_json(text) if text is not None else None
+    except OptionError:
+        raise
+    # The library raises, for types that numpy lacks for example, what comes to it.
+    except Exception as error:
         raise OptionError(
             f"--clusters-from {path}: cannot be read ({' '.join(str(error).split())}); {wanted}"
         ) from error
@@ -140,9 +147,9 @@ def read_class_map(path: Path, labels: Sequence[str], queries: int) -> dict[str,
     """
     wanted = "expected a YAML or JSON mapping of class names to query indices"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise OptionError(f"--class-map {path}: cannot be read ({type(error).__name__}); {wanted}") from error
+        content = read_yaml(path, OptionError)
+    except (OSError, ValueError) as error:
+        raise OptionError(f"--class-map {path}: cannot be read ({' '.join(str(error).split())}); {wanted}") from error
     if not isinstance(content, dict) or not content:
         raise OptionError(f"--class-map {path}: found {type(content).__name__}, not a map with entries; {wanted}")
     known = set(labels)
@@ -184,7 +191,9 @@ def _problem(content: Any, centers: Any) -> str | None:
     if not all(isinstance(label, str) for label in content["labels"]):
         return "labels that are no names"
     numbers = content["class_map"].values()
-    if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers):
+    if not all(
+        isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _QUERIES for number in numbers
+    ):
         return "a class map with other values than query indices"
     if centers.ndim != 2 or centers.dtype != np.float32 or 0 in centers.shape or not np.isfinite(centers).all():
         return f"centres {centers.dtype} {list(centers.shape)}"

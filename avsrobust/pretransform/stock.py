@@ -9,7 +9,6 @@ Conventions
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,12 +21,13 @@ from torch import Tensor
 from avsrobust.adapters.base import AudioInput
 from avsrobust.errors import OptionError
 from avsrobust.pretransform.base import Encoder, Heard, files_identity, heard, windows
+from avsrobust.pretransform.checkpoint_folder import WEIGHTS, check_folder, require_parameters
+from avsrobust.textfiles import read_json
 
 HUBERT_LAYER = 7
 PROMPT = "This is a sound of {}."
 _MODEL_TYPES = {"ast": "audio-spectrogram-transformer", "hubert": "hubert", "clap": "clap"}
 _TOKENIZERS = ("tokenizer.json", "vocab.json")
-_WEIGHTS = (".safetensors", ".bin")
 _EXAMPLES = {
     "ast": "MIT/ast-finetuned-audioset-10-10-0.4593",
     "hubert": "facebook/hubert-base-ls960",
@@ -146,7 +146,7 @@ def load_stock(
             texts = _embed_texts(network, folder, vocabulary, device) if classes else None
             encoder = Clap(network, extractor, device, vocabulary if classes else (), texts)
     encoder.identity = files_identity(
-        path for path in folder.iterdir() if path.is_file() and path.suffix in (".json", ".txt", *_WEIGHTS)
+        path for path in folder.iterdir() if path.is_file() and path.suffix in (".json", ".txt", *WEIGHTS)
     )
     return encoder
 
@@ -185,7 +185,7 @@ def _require_folder(name: str, folder: Path | None) -> Path:
     if folder is None:
         raise OptionError(f"--checkpoint: not given; {wanted}; nothing is downloaded")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json", OptionError)
     except (OSError, ValueError) as error:
         found = "no folder" if not folder.is_dir() else "no readable config.json in it"
         raise OptionError(f"--checkpoint {folder}: found {found}; {wanted}; nothing is downloaded") from error
@@ -193,13 +193,17 @@ def _require_folder(name: str, folder: Path | None) -> Path:
     if kind != _MODEL_TYPES[name]:
         able = [encoder for encoder, model_type in _MODEL_TYPES.items() if model_type == kind]
         hint = f"take --encoder {able[0]}" if able else "name another folder"
-        raise OptionError(f"--checkpoint {folder}: found a model of type {kind}; {wanted}; {hint}")
+        raise OptionError(f"--checkpoint {folder}: found a model of type {str(kind)[:50]}; {wanted}; {hint}")
+    check_folder(folder)
     return folder
 
 
 def _load_network(kind: Any, folder: Path) -> Any:
     try:
+        require_parameters(kind, folder)
         network, report = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    except OptionError:
+        raise
     except Exception as error:
         # transformers, safetensors and the unpickler fail in many ways on damaged files; all of them mean the same.
         reason = " ".join(str(error).split())[:200]

@@ -23,7 +23,6 @@ import torch
 
 from avsrobust.conditions.seeds import check_seed
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
-from avsrobust.evaluation.samples import CLEAN
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import remove_temporaries, resolve_inside, write_bytes, write_text
 from avsrobust.folders import hold_output_dir
@@ -32,6 +31,7 @@ from avsrobust.pretransform.base import Encoder, Heard
 from avsrobust.pretransform.clusters import fit_clusters
 from avsrobust.pretransform.encoders import load_encoder, names_classes
 from avsrobust.pretransform.layout import QueryLayout, class_map_of, read_class_map, read_layout, require_room
+from avsrobust.vocabulary import CLEAN
 
 CLASSES_KIND = "classes"
 # The format of class files: as `manifest.BUILD_FORMAT`.
@@ -53,7 +53,7 @@ class Choices:
     """What a user asks for; None leaves it to the default, or to `clusters_from`, which settles all below it.
 
     `classes`: whether the encoder's classes are used. `class_map`: file of label: query. `fit_splits`: where clusters and
-    classes are fitted.
+    classes are fitted. Paths may be given as text.
     """
 
     encoder: str
@@ -67,24 +67,29 @@ class Choices:
     fit_splits: tuple[str, ...] = ()
     seed: int | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("checkpoint", "clusters_from", "class_map"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+
 
 @dataclass(frozen=True)
 class PretransformReport:
-    """What was written: `files` class files below `folder`; `sounds` different ones were heard; `left_out` found no query."""
+    """What was written: `files` class files below `folder`; `sounds` different ones were heard; `skipped` found no query."""
 
     folder: Path
     files: int
     sounds: int
     layout: QueryLayout
-    left_out: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 def pretransform(
     manifest: Manifest,
-    output: Path,
+    output: Path | str,
     choices: Choices,
     *,
-    data_root: Path | None = None,
+    data_root: Path | str | None = None,
     device: torch.device | None = None,
     wait: bool = False,
     progress: Progress | None = None,
@@ -95,6 +100,8 @@ def pretransform(
     Raises `OptionError` for choices that do not fit together or the data, `AdapterError` for weights, `AudioError` and
     `ManifestError` for sounds that cannot be read.
     """
+    output = Path(output)
+    root = None if data_root is None else Path(data_root)
     stored = _stored_layout(choices)
     classes = names_classes(choices.encoder, choices.classes) if stored is None else bool(stored.labels)
     fit_rows = () if stored is not None else _fit_rows(manifest, choices.fit_splits or ("train",))
@@ -102,19 +109,19 @@ def pretransform(
     names = sorted({label for row in fit_rows for label in row.labels}) if stored is None else stored.labels
     place = device or torch.device("cpu")
     encoder = load_encoder(choices.encoder, choices.checkpoint, place, classes=classes, vocabulary=names)
-    ears = _Ears(manifest, data_root, encoder, progress, [*fit_rows, *manifest.rows])
+    ears = _Ears(manifest, root, encoder, progress, [*fit_rows, *manifest.rows])
     if stored is not None:
         _require_same_encoder(choices, stored, encoder)
     with hold_output_dir(output, CLASSES_KIND, CLASSES_FORMAT, "avsrobust pretransform", wait=wait):
         if stored is not None:
-            layout, left_out = stored, tuple[str, ...]()
+            layout, skipped = stored, tuple[str, ...]()
         else:
             plan = _plan(choices, encoder)
-            layout, left_out = _fit(plan, encoder, [ears.hear(row) for row in fit_rows], fit_rows)
+            layout, skipped = _fit(plan, encoder, [ears.hear(row) for row in fit_rows], fit_rows)
         _begin(output, layout)
         for row in manifest.rows:
             _write(output, row, layout.indices(ears.hear(row)), manifest.path)
-    return PretransformReport(output, len(manifest.rows), ears.sounds, layout, left_out)
+    return PretransformReport(output, len(manifest.rows), ears.sounds, layout, skipped)
 
 
 def condition_folder(row: Row) -> str:
@@ -248,11 +255,11 @@ def _fit(
     plan: _Plan, encoder: Encoder, sounds: Sequence[Heard], rows: Sequence[Row]
 ) -> tuple[QueryLayout, tuple[str, ...]]:
     class_map = plan.class_map
-    left_out: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     if class_map is None:
         active = np.sum([(sound.scores > plan.threshold).sum(axis=0) for sound in sounds], axis=0)
         counts = dict(zip(encoder.labels, active.tolist(), strict=True))
-        class_map, left_out = class_map_of(counts, plan.queries - plan.clusters)
+        class_map, skipped = class_map_of(counts, plan.queries - plan.clusters)
     centers = fit_clusters(np.concatenate([sound.embeddings for sound in sounds]), plan.clusters, plan.seed)
     fitted_on = {
         "dataset": rows[0].dataset,
@@ -261,7 +268,7 @@ def _fit(
         "seed": plan.seed,
     }
     layout = QueryLayout(plan.encoder, encoder.identity, encoder.labels, class_map, plan.threshold, centers, fitted_on)
-    return layout, left_out
+    return layout, skipped
 
 
 def _check_numbers(choices: Choices, clusters: int, threshold: float, encoder: Encoder) -> None:

@@ -1,4 +1,4 @@
-"""Lines grouped the way people read them: a block per data set, split, task and protocol.
+"""Lines grouped the way people read them: a block per place (data set, release, split), task and protocol.
 
 Conventions
     In a block of models scored on the same targets the floors are one line; otherwise every model has its own.
@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from avsrobust.metrics import CLEAN, NEGATIVES, ConditionScore, DatasetScore, SemanticProtocol
-from avsrobust.report.evaluations import place_of_dataset
+from avsrobust.metrics import ConditionScore, DatasetScore, SemanticProtocol
+from avsrobust.report.builds import Place, place_order, place_title
+from avsrobust.report.columns import is_extended
 from avsrobust.report.marks import best_columns
 from avsrobust.report.tables import Line, Subject, Table
-from avsrobust.report.tasks import BINARY, AnyProtocol, task_title
+from avsrobust.report.tasks import AnyProtocol, task_title
+from avsrobust.vocabulary import BINARY
 
 HEADLINES = ("with background", "without background")
 FLOOR_TITLE = "floor: nothing predicted"
@@ -43,8 +45,7 @@ class Block:
     `classes`: where classes are scored, the lines of each, asked for or not.
     """
 
-    dataset: str
-    split: str
+    place: Place
     task: str
     protocol: AnyProtocol
     lines: tuple[MarkedLine, ...]
@@ -55,7 +56,12 @@ class Block:
     @property
     def title(self) -> str:
         """The protocol, and what is scored where that is not plain."""
-        return f"{self.protocol.name}{task_title(self.task, self.dataset)}"
+        return f"{self.protocol.name}{task_title(self.task, self.place[0])}"
+
+    @property
+    def heading(self) -> str:
+        """The place and the title."""
+        return f"{place_title(self.place)}: protocol {self.title}"
 
     @property
     def key(self) -> str:
@@ -91,41 +97,44 @@ class Block:
     @property
     def extended(self) -> tuple[tuple[MarkedLine, ConditionScore], ...]:
         """Scores under conditions beyond clean and the three negatives."""
-        known = (CLEAN, *NEGATIVES)
         return tuple(
-            (entry, score)
-            for entry in self.lines
-            for score in entry.line.score.conditions
-            if score.condition not in known or score.level is not None
+            (entry, score) for entry in self.lines for score in entry.line.score.conditions if is_extended(score)
         )
 
 
 @dataclass(frozen=True)
 class Section:
-    """Everything about one split of a data set: its models, and a block per protocol."""
+    """Everything about one place, a split of a data set in one release: its models, and a block per protocol."""
 
-    dataset: str
-    split: str
+    place: Place
     subjects: tuple[Subject, ...]
     blocks: tuple[Block, ...]
 
+    @property
+    def dataset(self) -> str:
+        """The data set's name."""
+        return self.place[0]
+
+    @property
+    def title(self) -> str:
+        """The place, for headings."""
+        return place_title(self.place)
+
 
 def sections(table: Table) -> list[Section]:
-    """Return the table's sections, sorted by data set (s4, ms3, avss) and split."""
-    subjects: dict[tuple[str, str], list[Subject]] = {}
+    """Return the table's sections, sorted by data set (s4, ms3, avss), release and split."""
+    subjects: dict[Place, list[Subject]] = {}
     for subject in table.subjects:
-        subjects.setdefault((subject.dataset, subject.split), []).append(subject)
+        subjects.setdefault(subject.place, []).append(subject)
     blocks = list(_blocks(table))
     return [
-        Section(dataset, split, tuple(there), tuple(b for b in blocks if (b.dataset, b.split) == (dataset, split)))
-        for (dataset, split), there in sorted(
-            subjects.items(), key=lambda item: (place_of_dataset(item[0][0]), item[0][1])
-        )
+        Section(place, tuple(there), tuple(block for block in blocks if block.place == place))
+        for place, there in sorted(subjects.items(), key=lambda item: place_order(item[0]))
     ]
 
 
-def _block_key(line: Line) -> tuple[str, str, str, str]:
-    return (line.subject.dataset, line.subject.split, line.subject.task, line.protocol.name)
+def _block_key(line: Line) -> tuple[Place, str, str]:
+    return (line.subject.place, line.subject.task, line.protocol.name)
 
 
 def _blocks(table: Table) -> Iterator[Block]:
@@ -134,9 +143,8 @@ def _blocks(table: Table) -> Iterator[Block]:
         members = list(group)
         overall = [line for line in members if line.is_overall]
         yield Block(
-            dataset=key[0],
-            split=key[1],
-            task=key[2],
+            place=key[0],
+            task=key[1],
             protocol=members[0].protocol,
             lines=_marked(overall),
             floors=_floors(overall),

@@ -2,27 +2,34 @@
 
 Conventions
     Scores are fractions in [0, 1]; None is undefined. Tables for people show percent with two decimals.
-    The order of `CSV_COLUMNS` is part of the product (CONTRACT section 7).
+    The order of `CSV_COLUMNS` is part of the product. Behind them follow those of conditions beyond the G scores', where a line
+    has any: ``<condition>_mIoU``, ``_F`` and ``_FPR``; with levels, ``<condition>@<level>_mIoU`` and so on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from avsrobust.metrics import CLEAN, HIGHER_IS_BETTER, NEGATIVES
+import numpy as np
+
+from avsrobust.metrics import HIGHER_IS_BETTER, ConditionScore
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 # They are told the answer, or nothing: what they score says how far a protocol reaches, not how good a model is.
-YARDSTICKS = ("oracle", "visual_prior", "empty")
 
 KEY_COLUMNS = ("model", "dataset", "split", "protocol")
 CATEGORY_COLUMN = "category"
 ALL_CATEGORIES = "all"
-CSV_COLUMNS = (*KEY_COLUMNS, "clips", *HIGHER_IS_BETTER)
+# Which build a line is of: lines of one model, data set and split differ in them.
+BUILD_COLUMNS = ("seed", "recipe", "release")
+FLOOR_PREFIX = "floor_"
+CSV_COLUMNS = (*KEY_COLUMNS, "clips", *HIGHER_IS_BETTER, *BUILD_COLUMNS)
 
 _CONDITION_TITLES = {"offscreen": "off-screen"}
 DECIMALS = 2
+MEASURES = ("mIoU", "F", "FPR")
 MISSING = "–"  # noqa: RUF001 - an en dash, as tables have it
 
 
@@ -78,6 +85,58 @@ def condition_title(condition: str, level: float | None = None) -> str:
     """
     title = _CONDITION_TITLES.get(condition, condition)
     return title if level is None else f"{title} {level:g} dB"
+
+
+ConditionKey = tuple[str, float | None]
+
+
+def is_extended(score: ConditionScore) -> bool:
+    """Return whether a condition is beyond clean and the three negatives: its scores enter no column of the G scores."""
+    return score.condition not in (CLEAN, *NEGATIVES) or score.level is not None
+
+
+def condition_columns(scores: Iterable[ConditionScore]) -> dict[ConditionKey, str]:
+    """Return what the columns of each extended condition of `scores` begin with, sorted by condition and level.
+
+    No two conditions share a name, and none has one that makes a column of `CSV_COLUMNS`: a number sign and a number are added
+    where condition names from a file would.
+    """
+    keys = sorted(
+        {(score.condition, score.level) for score in scores if is_extended(score)},
+        key=lambda key: (key[0], -np.inf if key[1] is None else key[1]),
+    )
+    taken = {column.rpartition("_")[0] for name in CSV_COLUMNS for column in (name, f"{FLOOR_PREFIX}{name}")}
+    names: dict[ConditionKey, str] = {}
+    for condition, level in keys:
+        plain = condition if level is None else f"{condition}@{level_text(level)}"
+        name, number = plain, 2
+        while name in taken:
+            name, number = f"{plain}#{number}", number + 1
+        taken.add(name)
+        names[condition, level] = name
+    return names
+
+
+def extended_cells(scores: Iterable[ConditionScore], columns: Mapping[ConditionKey, str]) -> dict[str, float | None]:
+    """Return the cells of the extended conditions named in `columns`, None where `scores` has no such condition."""
+    of = {(score.condition, score.level): score for score in scores}
+    cells: dict[str, float | None] = {}
+    for key, name in columns.items():
+        score = of.get(key)
+        values = (None, None, None) if score is None else (score.miou, score.f, score.fpr)
+        cells |= {f"{name}_{measure}": value for measure, value in zip(MEASURES, values, strict=True)}
+    return cells
+
+
+def level_text(level: float) -> str:
+    """Return a level in dB as the shortest decimal that reads back as the same float32 (or float64, where it is none).
+
+    >>> level_text(-3.0), level_text(float(np.float32(0.1)))
+    ('-3', '0.1')
+    """
+    single = np.float32(level)
+    text = str(single) if float(single) == level else repr(float(level))
+    return text.removesuffix(".0")
 
 
 def percent(value: float | None) -> str:

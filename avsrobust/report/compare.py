@@ -11,8 +11,7 @@ Conventions
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -31,19 +30,15 @@ from avsrobust.metrics import (
     semantic_sums,
 )
 from avsrobust.metrics.bootstrap import CONDITION_STATISTICS, STATISTICS
+from avsrobust.report.builds import dataset_title
+from avsrobust.report.checks import check_scores
 from avsrobust.report.columns import METRICS, MISSING, percent
+from avsrobust.report.escape import json_text, markdown, markdown_line, one_line
 from avsrobust.report.evaluations import Evaluation, clip_ids_of, evaluation, splits_of
-from avsrobust.report.tasks import (
-    BINARY,
-    CLASS_DATASET,
-    SEMANTIC,
-    AnyProtocol,
-    check_protocols,
-    check_task,
-    task_title,
-)
+from avsrobust.report.tasks import AnyProtocol, check_protocols, check_task, task_title
 from avsrobust.report.text_table import text_table
 from avsrobust.results import Scores
+from avsrobust.vocabulary import BINARY, CLASS_DATASET, SEMANTIC
 
 DEFAULT_SAMPLES = 10_000
 
@@ -63,12 +58,13 @@ class SplitComparison:
 class Comparison:
     """Two models under one protocol. `a` and `b` are their names, told apart where they are the same.
 
-    `task` is "semantic" where classes are compared, "binary" where sounding or not is.
+    `task` is "semantic" where classes are compared, "binary" where sounding or not is. `release` is that of both, or empty.
     """
 
     a: str
     b: str
     dataset: str
+    release: str
     task: str
     protocol: str
     samples: int
@@ -87,22 +83,27 @@ def compare(
 ) -> Comparison:
     """Compare two models on the clips both were scored on, by `task`: "semantic", "binary" or None, the finest that both have.
 
-    Raises `OptionError` for an unknown protocol or task, or a protocol that the task does not have; `ResultsError` where the
-    results are of different data sets or splits, have no clip in common, or lack the classes that were asked for.
+    Splits without a clip that both were scored on are left out, and noted. Raises `OptionError` for an unknown protocol or
+    task, or a protocol that the task does not have; `ResultsError` where the results are of different data sets or releases,
+    have no split or clip in common, lack the classes that were asked for, or cannot be true.
     """
     check_protocols([protocol])
     check_task(task)
+    check_scores(a)
+    check_scores(b)
     origin_a, origin_b = _origin(a, "the first"), _origin(b, "the second")
     if a.info.dataset != b.info.dataset:
         raise ResultsError(
-            f"{origin_b}: is of data set {b.info.dataset}, {origin_a} of {a.info.dataset}; expected results of one data set"
+            f"{origin_b}: is of data set {one_line(b.info.dataset)}, {origin_a} of {one_line(a.info.dataset)}; "
+            "expected results of one data set"
         )
-    splits = splits_of(a)
-    if splits != splits_of(b):
+    if a.info.release and b.info.release and a.info.release != b.info.release:
         raise ResultsError(
-            f"{origin_b}: has split {', '.join(splits_of(b))}, {origin_a} {', '.join(splits)}; expected the same splits; "
-            "evaluate both on the same ones"
+            f"{origin_b}: is of the {one_line(b.info.release)} release of {one_line(b.info.dataset)}, {origin_a} of the "
+            f"{one_line(a.info.release)} release, "
+            "whose pictures and masks are others; expected results on one release; evaluate both on builds of the same data"
         )
+    splits, skipped = _common_splits(a, b)
     of_task = _task(a, b, task)
     chosen = _protocol(protocol, of_task)
     names = (a.info.model, b.info.model)
@@ -112,38 +113,71 @@ def compare(
         a=names[0],
         b=names[1],
         dataset=a.info.dataset,
+        release=a.info.release if a.info.release == b.info.release else "",
         task=of_task,
         protocol=chosen.name,
         samples=samples,
         seed=seed,
         splits=tuple(_split(a, b, split, chosen, samples, seed) for split in splits),
-        notes=tuple(_notes(a, b, chosen)),
+        notes=(*skipped, *_notes(a, b, chosen)),
     )
 
 
 def render_comparison(comparison: Comparison) -> str:
     """Return the comparison as Markdown tables; a difference whose interval does not hold 0 is bold."""
+    data = markdown_line(dataset_title(comparison.dataset, comparison.release))
     parts = [
-        f"A: {comparison.a}\nB: {comparison.b}\n"
-        f"{comparison.dataset}, protocol {comparison.protocol}{task_title(comparison.task, comparison.dataset)}, "
+        f"A: {markdown(comparison.a)}\nB: {markdown(comparison.b)}\n"
+        f"{data}, protocol {comparison.protocol}{task_title(comparison.task, comparison.dataset)}, "
         f"{comparison.samples} resamples of clips, in percent"
     ]
     for split in comparison.splits:
         only = f"; {split.only_a} only in A, {split.only_b} only in B" if split.only_a or split.only_b else ""
-        parts.append(f"{split.split}: {split.common} common clips{only}")
+        parts.append(f"{markdown_line(split.split)}: {split.common} common clips{only}")
         header = ["score", "A", "B", "A - B", "95 % interval", "p"]
         parts.append(text_table(header, [_row(entry) for entry in split.differences]))
-    parts += [f"- {note}" for note in comparison.notes]
+    parts += [f"- {markdown_line(note)}" for note in comparison.notes]
     return "\n\n".join(parts) + "\n"
 
 
 def comparison_json(comparison: Comparison) -> str:
     """Return the comparison as JSON; undefined is null."""
-    return json.dumps(asdict(comparison), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(asdict(comparison))
 
 
 def _origin(scores: Scores, otherwise: str) -> str:
-    return otherwise if scores.source is None else str(scores.source)
+    return otherwise if scores.source is None else one_line(str(scores.source))
+
+
+def _common_splits(a: Scores, b: Scores) -> tuple[list[str], list[str]]:
+    """Return the splits with a clip that both were scored on, and a note on each of the others. Raises `ResultsError`."""
+    names = (_origin(a, "the first"), _origin(b, "the second"))
+    splits_a, splits_b = splits_of(a), splits_of(b)
+    for name, splits in zip(names, (splits_a, splits_b), strict=True):
+        if not splits:
+            raise ResultsError(f"{name}: found no scored frame in it; expected results to compare; evaluate again")
+    common = [split for split in splits_a if split in splits_b]
+    if not common:
+        raise ResultsError(
+            f"{names[1]}: has split {_listed(splits_b)}, {names[0]} {_listed(splits_a)}; expected the same splits, or one that "
+            "both have; evaluate both on the same ones"
+        )
+    shared = [split for split in common if set(clip_ids_of(a, split)) & set(clip_ids_of(b, split))]
+    if not shared:
+        raise ResultsError(
+            f"{names[1]}: has no scored clip of split {_listed(common)} in common with {names[0]}; "
+            "expected results on the same data; evaluate both on one manifest"
+        )
+    notes = [
+        f"{split} is left out: only {'A' if split in splits_a else 'B'} was evaluated on it"
+        for split in sorted(set(splits_a) ^ set(splits_b))
+    ]
+    notes += [f"{split} is left out: no clip of it was scored by both" for split in common if split not in shared]
+    return shared, notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    return one_line(", ".join(names))
 
 
 def _task(a: Scores, b: Scores, asked: str | None) -> str:
@@ -170,11 +204,6 @@ def _protocol(name: str, task: str) -> AnyProtocol:
 
 def _split(a: Scores, b: Scores, split: str, protocol: AnyProtocol, samples: int, seed: int) -> SplitComparison:
     clips_a, clips_b = set(clip_ids_of(a, split)), set(clip_ids_of(b, split))
-    if not clips_a & clips_b:
-        raise ResultsError(
-            f"{_origin(b, 'the second')}: has no scored clip of split {split} in common with {_origin(a, 'the first')}; "
-            "expected results on the same data; evaluate both on one manifest"
-        )
     numbering = sorted(clips_a | clips_b)
     entropy = [seed, int.from_bytes(hashlib.sha256(f"compare {split}".encode()).digest()[:8], "big")]
     generator = np.random.default_rng(entropy)
@@ -209,6 +238,14 @@ def _notes(a: Scores, b: Scores, protocol: AnyProtocol) -> Iterator[str]:
             f"the builds' seeds differ ({a.info.seed}, {b.info.seed}): the models heard different noise and other off-screen "
             "sounds, which is part of the difference"
         )
+    if a.info.recipe != b.info.recipe:
+        recipes = ", ".join(info.recipe or "unknown" for info in (a.info, b.info))
+        yield (
+            f"the builds' recipes differ ({recipes}): the models heard other negatives, which is part of the difference"
+        )
+    if a.info.release != b.info.release:
+        yield f"only one of the results says of which release of {a.info.dataset} it is: the data may differ"
+    yield from dict.fromkeys((*a.info.notes, *b.info.notes))
     yield (
         "p: two-sided share of resamples that turn the sign, for each score by itself; among many scores some are small by chance"
     )

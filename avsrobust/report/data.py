@@ -2,8 +2,9 @@
 
 Conventions
     Fractions at full precision: the shortest decimal that reads back as the same float64. Undefined is an empty cell, null.
-    csv holds the columns of CONTRACT section 7 and nothing else (RFC 4180 quoting, "\\n" at the end of lines); json holds
-    everything; parquet holds csv's columns and what stands beside them.
+    csv (RFC 4180 quoting, "\\n" at the end of lines) holds `columns.CSV_COLUMNS` and those of further conditions where there are
+    any; json holds everything; parquet holds csv's columns and what stands beside them. Text in csv is inert (`escape.csv_cell`).
+    Where two results of one model agree even in seed, recipe and release, csv numbers them: ``<model> (1)``, ``<model> (2)``.
     json and parquet say in `task` whether a line scores classes ("semantic") or sounding or not ("binary"). csv has no column
     for it: where one data set and split has both, the protocol of the latter reads ``<protocol>-binary``.
 """
@@ -25,13 +26,14 @@ from avsrobust import __version__
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.metrics import DatasetScore, MaskOverlap, Protocol, ThresholdCurve
 from avsrobust.report.blocks import HEADLINES
-from avsrobust.report.columns import METRICS
+from avsrobust.report.columns import METRICS, extended_cells
 from avsrobust.report.diagnostics import Diagnostics
+from avsrobust.report.escape import csv_cell, json_text, unicode_text
 from avsrobust.report.tables import Line, Subject, Table
 
 REPORT_VERSION = 1
-_INTEGERS = ("clips", "clips_left_out", "empty_frames", "failed_clips")
-_TEXTS = ("model", "name", "dataset", "split", "task", "protocol", "category", "source")
+_INTEGERS = ("clips", "clips_skipped", "empty_frames", "failed_clips", "muted_clips")
+_TEXTS = ("model", "name", "dataset", "split", "task", "protocol", "category", "recipe", "release", "source")
 _OVER_CLASSES = ("mIoU", "F", "G_mIoU", "G_F")
 
 
@@ -39,11 +41,11 @@ def render_csv(table: Table) -> str:
     """Return the table as csv."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(table.columns)
+    writer.writerow([csv_cell(name) for name in table.columns])
     for line in table.lines:
-        cells = line.cells()
-        cells["protocol"] = table.protocol_cell(line)
-        writer.writerow(["" if cells[name] is None else cells[name] for name in table.columns])
+        cells = _cells(table, line)
+        cells |= {"model": line.subject.csv_model, "protocol": table.protocol_cell(line)}
+        writer.writerow([csv_cell(cells[name]) for name in table.columns])
     return stream.getvalue()
 
 
@@ -56,32 +58,41 @@ def render_json(table: Table) -> str:
         "metrics": {name: _metric(name) for name in METRICS},
         "protocols": {protocol.name: asdict(protocol) for protocol in table.protocols},
         "semantic_protocols": {protocol.name: asdict(protocol) for protocol in table.semantic_protocols},
-        "lines": [_line(line) for line in table.lines],
-        "classes": [_class_line(line) for line in table.classes],
+        "lines": [_line(table, line) for line in table.lines],
+        "classes": [_class_line(table, line) for line in table.classes],
         "diagnostics": [_subject(subject) for subject in table.subjects],
         "notes": list(table.notes),
         "warnings": list(table.warnings),
     }
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(content)
 
 
 def render_parquet(table: Table) -> bytes:
     """Return csv's columns, the floors (``floor_`` and the column) and the diagnostics as a parquet file."""
-    rows = [_flat(line) for line in table.lines]
+    rows = [_flat(table, line) for line in table.lines]
     names = list(_flat_names(table))
-    columns = {name: pa.array([row[name] for row in rows], type=_type(name)) for name in names}
+    columns = [pa.array([_storable(row[name]) for row in rows], type=_type(name)) for name in names]
     metadata = {
         "avsrobust.report_version": str(REPORT_VERSION),
         "avsrobust.version": __version__,
         "avsrobust.protocols": json.dumps({entry.name: asdict(entry) for entry in table.protocols}),
         "avsrobust.semantic_protocols": json.dumps({entry.name: asdict(entry) for entry in table.semantic_protocols}),
-        "avsrobust.notes": json.dumps(table.notes, ensure_ascii=False),
-        "avsrobust.warnings": json.dumps(table.warnings, ensure_ascii=False),
+        "avsrobust.notes": json.dumps(table.notes),
+        "avsrobust.warnings": json.dumps(table.warnings),
     }
-    schema = pa.schema([pa.field(name, _type(name)) for name in names], metadata=metadata)
+    schema = pa.schema([pa.field(unicode_text(name), _type(name)) for name in names], metadata=metadata)
     stream = io.BytesIO()
     pq.write_table(pa.table(columns, schema=schema), stream, compression="zstd")
     return stream.getvalue()
+
+
+def _cells(table: Table, line: Line) -> dict[str, str | int | float | None]:
+    """Return the cells of the table's columns."""
+    return {**line.cells(), **extended_cells(line.score.conditions, table.extended)}
+
+
+def _storable(value: str | float | None) -> str | float | None:
+    return unicode_text(value) if isinstance(value, str) else value
 
 
 def _metric(name: str) -> dict[str, Any]:
@@ -90,16 +101,16 @@ def _metric(name: str) -> dict[str, Any]:
     return {"label": metric.label, "higher_is_better": metric.higher_is_better, "bounds": bounds}
 
 
-def _line(line: Line) -> dict[str, Any]:
+def _line(table: Table, line: Line) -> dict[str, Any]:
     score = line.score
     return {
-        **line.cells(),
+        **_cells(table, line),
         "task": line.subject.task,
         "name": line.subject.name,
         **_backgrounds(line),
         "mIoU_negative": score.miou_negative,
         "F_negative": score.f_negative,
-        "clips_left_out": score.clips_left_out,
+        "clips_skipped": score.clips_skipped,
         "empty_frames": score.empty_frames,
         "missing": list(score.missing),
         "floors": line.floor.columns(),
@@ -107,8 +118,8 @@ def _line(line: Line) -> dict[str, Any]:
     }
 
 
-def _class_line(line: Line) -> dict[str, Any]:
-    entry = _line(line)
+def _class_line(table: Table, line: Line) -> dict[str, Any]:
+    entry = _line(table, line)
     return {"class": line.category, "class_id": AVSS_CLASSES.index(line.category or ""), **entry}
 
 
@@ -134,7 +145,7 @@ def _conditions(score: DatasetScore) -> list[dict[str, Any]]:
             "clips": entry.clips,
             "frames": entry.frames,
             "empty_frames": entry.empty_frames,
-            "clips_left_out": entry.left_out,
+            "clips_skipped": entry.skipped,
         }
         for entry in score.conditions
     ]
@@ -148,6 +159,8 @@ def _subject(subject: Subject) -> dict[str, Any]:
         "split": subject.split,
         "task": subject.task,
         "seed": subject.seed,
+        "recipe": subject.recipe,
+        "release": subject.release,
         "source": subject.source,
         **_diagnostics(subject.diagnostics),
         "failed": [asdict(entry) for entry in subject.failed],
@@ -160,6 +173,8 @@ def _diagnostics(diagnostics: Diagnostics) -> dict[str, Any]:
         "clips": diagnostics.clips,
         "frames": diagnostics.frames,
         "empty_frames": diagnostics.empty_frames,
+        "muted_clips": diagnostics.muted_clips,
+        "binary_masks": diagnostics.binary_masks,
         "missing_rows": diagnostics.missing_rows,
         "missing_clean": diagnostics.missing_clean,
         "overlap": _overlap(diagnostics.overlap),
@@ -204,16 +219,17 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _flat(line: Line) -> dict[str, Any]:
+def _flat(table: Table, line: Line) -> dict[str, Any]:
     subject, diagnostics = line.subject, line.subject.diagnostics
     return {
-        **line.cells(),
+        **_cells(table, line),
         **{f"floor_{name}": value for name, value in line.floor.columns().items()},
         "mIoU_negative": line.score.miou_negative,
         "F_negative": line.score.f_negative,
-        "clips_left_out": line.score.clips_left_out,
+        "clips_skipped": line.score.clips_skipped,
         "empty_frames": line.score.empty_frames,
         "failed_clips": len(subject.failed),
+        "muted_clips": diagnostics.muted_clips,
         "threshold": line.protocol.threshold if isinstance(line.protocol, Protocol) else None,
         "beta2": line.protocol.beta2,
         "overlap": diagnostics.overlap.value,
@@ -223,7 +239,6 @@ def _flat(line: Line) -> dict[str, Any]:
         "task": subject.task,
         **_backgrounds(line),
         "name": subject.name,
-        "seed": subject.seed,
         "source": subject.source,
     }
 
@@ -231,10 +246,11 @@ def _flat(line: Line) -> dict[str, Any]:
 def _flat_names(table: Table) -> tuple[str, ...]:
     beside = (
         *(f"floor_{name}" for name in METRICS),
-        *("mIoU_negative", "F_negative", "clips_left_out", "empty_frames", "failed_clips", "threshold", "beta2"),
+        *("mIoU_negative", "F_negative", "clips_skipped", "empty_frames", "failed_clips", "muted_clips"),
+        *("threshold", "beta2"),
         *("overlap", "auroc", "best_threshold", "best_threshold_G_mIoU", "task"),
         *(f"{name}_{title.replace(' ', '_')}" for title in HEADLINES for name in _OVER_CLASSES),
-        *("name", "seed", "source"),
+        *("name", "source"),
     )
     return (*table.columns, *beside)
 

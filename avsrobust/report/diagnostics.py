@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avsrobust.metrics import (
-    CLEAN,
-    NEGATIVES,
+    FrameStatistics,
     MaskOverlap,
     ThresholdCurve,
     activated_area,
@@ -23,6 +22,7 @@ from avsrobust.metrics import (
     threshold_curve,
 )
 from avsrobust.report.evaluations import Evaluation
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 Flags = npt.NDArray[np.bool_]
 
@@ -46,7 +46,9 @@ class Diagnostics:
     """Of one model on one split. `overlap` and `auroc` take silence, noise and offscreen together.
 
     `clips` have a scored frame; `frames` of these were scored, each counted once however often it was heard with another
-    sound; of `empty_frames` the target is empty. `missing_clean` clips were not scored under clean sound.
+    sound; of `empty_frames` the target is empty. `missing_clean` clips were not scored under clean sound. The recording of
+    `muted_clips` is itself silent, so that clean is silence to them. `binary_masks`: every probability is 0 or 1 (or less than
+    1/254 from 0), so that thresholds change nothing.
     """
 
     overlap: MaskOverlap
@@ -57,6 +59,8 @@ class Diagnostics:
     frames: int
     empty_frames: int
     missing_clean: int
+    muted_clips: int
+    binary_masks: bool
 
     @property
     def missing_rows(self) -> int:
@@ -110,7 +114,14 @@ def diagnose(evaluation: Evaluation) -> Diagnostics:
         frames=num_frames,
         empty_frames=empty_frames,
         missing_clean=len(clips) - len(clean_area),
+        muted_clips=len(evaluation.muted_clips),
+        binary_masks=_is_binary(frames.statistics),
     )
+
+
+def _is_binary(statistics: FrameStatistics) -> bool:
+    """Return whether all pixels lie in the first and the last bin of the histograms; no frame is no mask."""
+    return len(statistics) > 0 and not (statistics.inside[:, 1:-1].any() or statistics.outside[:, 1:-1].any())
 
 
 def _conditions(evaluation: Evaluation) -> list[tuple[str, float | None]]:

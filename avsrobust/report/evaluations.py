@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from avsrobust.datasets.clips import DATASETS
 from avsrobust.metrics import ClassStatistics, ScoredFrames, take, take_classes
+from avsrobust.report.escape import one_line
 from avsrobust.results import FailedClip, Scores
+from avsrobust.vocabulary import DATASETS
 
 Flags = npt.NDArray[np.bool_]
 
@@ -27,7 +28,7 @@ class Evaluation:
 
     `clip_ids[i]` is the clip numbered i. `clean_intersection`, `clean_union` float64 [N] are pixels, NaN where the frame has
     no mask under clean sound to compare with (and under clean itself). `classes`: pixels per class of the same N frames, None
-    where the model or the data set has no classes.
+    where the model or the data set has no classes. `recipe`, `release`, `muted` and `notes` are those of `results.ScoreInfo`.
     """
 
     model: str
@@ -42,11 +43,31 @@ class Evaluation:
     clean_union: npt.NDArray[np.float64]
     failed: tuple[FailedClip, ...]
     classes: ClassStatistics | None
+    recipe: str = ""
+    release: str = ""
+    muted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Data set, release and split: what has the same was scored on the same data."""
+        return (self.dataset, self.release, self.split)
 
     @property
     def origin(self) -> str:
         """Where it comes from, for messages."""
-        return self.source or f"{self.model} (in memory)"
+        return one_line(self.source or f"{self.model} (in memory)")
+
+    @property
+    def scored_clips(self) -> tuple[str, ...]:
+        """The ids of its clips that have a scored frame, sorted."""
+        return tuple(self.clip_ids[clip] for clip in np.unique(self.frames.clip))
+
+    @property
+    def muted_clips(self) -> tuple[str, ...]:
+        """Those of `scored_clips` whose own recording is silent."""
+        muted = frozenset(self.muted)
+        return tuple(clip_id for clip_id in self.scored_clips if clip_id in muted)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -102,6 +123,10 @@ def evaluation(scores: Scores, split: str, clip_ids: Sequence[str] | None = None
         clean_union=_floats(index["clean_union"]),
         failed=tuple(entry for entry in scores.info.failed if entry.split == split),
         classes=None if scores.classes is None else take_classes(scores.classes, chosen),
+        recipe=scores.info.recipe,
+        release=scores.info.release,
+        muted=scores.info.muted,
+        notes=scores.info.notes,
     )
 
 

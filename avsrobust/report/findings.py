@@ -2,19 +2,19 @@
 
 Conventions
     Warnings go to stderr and into every format for people: something is missing, or lines do not compare. Notes explain
-    what was done as it should be.
+    what was done as it should be. Whether lines compare at all is said in `comparability`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING
 
-from avsrobust.metrics import CLEAN, NEGATIVES
+from avsrobust.report.builds import place_name
 from avsrobust.report.columns import ALL_CATEGORIES, condition_title
+from avsrobust.report.comparability import same_model, unlike_evaluations, unlike_models, unlike_tasks
 from avsrobust.report.evaluations import Evaluation
-from avsrobust.report.tasks import BINARY, CLASS_DATASET, SEMANTIC
+from avsrobust.vocabulary import BINARY, CLASS_DATASET, CLEAN, NEGATIVES, SEMANTIC
 
 if TYPE_CHECKING:
     from avsrobust.report.tables import Line, Subject, Table
@@ -24,16 +24,18 @@ def find_warnings(table: Table, evaluations: Sequence[Evaluation]) -> tuple[str,
     """Return what is wrong with the table or with the results it was made from."""
     per_subject = (warning for subject in table.subjects for warning in _of_subject(subject))
     return (
-        *_same_model(evaluations),
+        *same_model(evaluations),
+        *unlike_models(table.subjects),
         *per_subject,
-        *_unlike_evaluations(table, evaluations),
+        *_swept_binary_masks(table, evaluations),
+        *unlike_evaluations(table.subjects, evaluations),
         *_without_line(table),
-        *_unlike_tasks(table),
+        *unlike_tasks(table.subjects),
     )
 
 
-def find_notes(table: Table) -> tuple[str, ...]:
-    """Return what explains the table."""
+def find_notes(table: Table, evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
+    """Return what explains the table: its protocols, and what the results themselves say."""
     tasks = {subject.task for subject in table.subjects}
     notes: list[str] = []
     if BINARY in tasks:
@@ -49,15 +51,63 @@ def find_notes(table: Table) -> tuple[str, ...]:
     if table.by is not None and SEMANTIC in tasks:
         notes.append("by class: the class's own scores over all clips; FPR is the share of pixels given the class")
     notes += dict.fromkeys(note for line in table.lines if line.is_overall and (note := _left_out(line)))
-    return tuple(notes)
+    notes += [note for entry in evaluations for note in entry.notes]
+    notes += [note for entry in evaluations if (note := _muted(entry))]
+    notes += _class_ids(table)
+    return tuple(dict.fromkeys(notes))
 
 
 def _left_out(line: Line) -> str | None:
-    count = line.score.clips_left_out
+    count = line.score.clips_skipped
     if count == 0:
         return None
-    whose = f"{line.subject.dataset}/{line.subject.split}, {line.protocol.name}"
+    whose = f"{place_name(line.subject.place)}, {line.protocol.name}"
     return f"{whose}: {_clips(count)} left out, whose frames all have an empty target"
+
+
+def _muted(entry: Evaluation) -> str | None:
+    muted, scored = len(entry.muted_clips), len(entry.scored_clips)
+    if muted == 0:
+        return None
+    verb = "is" if muted == 1 else "are"
+    return (
+        f"{place_name(entry.place)}: {muted} of {_clips(scored)} scored {verb} muted: the recording itself is silent, so that "
+        "clean sound equals silence there"
+    )
+
+
+def _class_ids(table: Table) -> Iterator[str]:
+    """Models scored by class that return ids: nothing of theirs depends on a threshold."""
+    titles = [_title(subject) for subject in table.subjects if subject.task == SEMANTIC and _is_binary(subject)]
+    if titles:
+        yield (
+            f"{', '.join(titles)}: class ids carry no probabilities, so that thresholds change nothing and the best threshold "
+            "says nothing; return class logits to have both"
+        )
+
+
+def _swept_binary_masks(table: Table, evaluations: Sequence[Evaluation]) -> Iterator[str]:
+    """Models whose masks are binary under protocols that take F as the best of a sweep of thresholds."""
+    swept = [protocol.name for protocol in table.protocols if protocol.f_at == "best_of_255"]
+    if not swept:
+        return
+    found: dict[tuple[str, bool], list[str]] = {}
+    for subject, entry in zip(table.subjects, evaluations, strict=True):
+        if subject.task == BINARY and _is_binary(subject):
+            found.setdefault((subject.name, entry.classes is not None), []).append(place_name(subject.place))
+    for (name, has_classes), places in found.items():
+        cause, way = "masks are binary", "store probabilities"
+        if has_classes:
+            cause, way = "class ids carry no probabilities", "return class logits, or score by class"
+        yield (
+            f"{name} on {', '.join(places)}: {cause}, every pixel is 0 or 1, so that the sweep over thresholds of "
+            f"{', '.join(swept)} has two points, the mask and the whole picture, and F is never below that of the whole picture; "
+            f"use --protocol strict, or {way}"
+        )
+
+
+def _is_binary(subject: Subject) -> bool:
+    return subject.diagnostics.binary_masks and not subject.is_baseline
 
 
 def _clips(count: int) -> str:
@@ -65,7 +115,7 @@ def _clips(count: int) -> str:
 
 
 def _title(subject: Subject) -> str:
-    return f"{subject.name} on {subject.dataset}/{subject.split}"
+    return f"{subject.name} on {place_name(subject.place)}"
 
 
 def _of_subject(subject: Subject) -> Iterator[str]:
@@ -98,31 +148,6 @@ def _fewer(subject: Subject, condition: str, missing: int) -> str:
     )
 
 
-def _same_model(evaluations: Sequence[Evaluation]) -> Iterator[str]:
-    """Several results under one name: they stay lines of their own, in the order of their files."""
-    for (model, dataset, split), group in groupby(evaluations, lambda entry: (entry.model, entry.dataset, entry.split)):
-        same = list(group)
-        if len(same) > 1:
-            files = ", ".join(f"{entry.origin} (seed {entry.seed})" for entry in same)
-            yield (
-                f"{model} on {dataset}/{split}: {len(same)} results, each a line of its own: {files}; "
-                "name the ones to report, or evaluate with --name"
-            )
-
-
-def _unlike_evaluations(table: Table, evaluations: Sequence[Evaluation]) -> Iterator[str]:
-    """Models of one block that were not scored on the same clips, or not with the same negatives."""
-    both = zip(table.subjects, evaluations, strict=True)
-    for (dataset, split), group in groupby(both, lambda pair: (pair[0].dataset, pair[0].split)):
-        scored = [(subject, entry) for subject, entry in group if subject.diagnostics.clips]
-        if len({entry.clip_ids for _, entry in scored}) > 1:
-            counts = ", ".join(f"{subject.name} {len(entry.clip_ids)}" for subject, entry in scored)
-            yield f"{dataset}/{split}: models were scored on different clips ({counts}); use 'avsrobust compare' for common ones"
-        manifests = {_manifest(subject) for subject, _ in scored} - {None}
-        if len({subject.seed for subject, _ in scored}) > 1 or len(manifests) > 1:
-            yield f"{dataset}/{split}: models were scored on different builds; their negatives differ"
-
-
 def _without_line(table: Table) -> Iterator[str]:
     """Protocols that were asked for and that one of the two tasks does not have."""
     names = {SEMANTIC: [entry.name for entry in table.semantic_protocols], BINARY: [p.name for p in table.protocols]}
@@ -134,22 +159,3 @@ def _without_line(table: Table) -> Iterator[str]:
         titles = [_title(subject) for subject in table.subjects if subject.task == task and subject.diagnostics.clips]
         if missing and titles:
             yield f"{', '.join(titles)}: no line under {', '.join(missing)}, which {why}"
-
-
-def _unlike_tasks(table: Table) -> Iterator[str]:
-    """Data sets of which some models are scored by class and others are not."""
-    for (dataset, split), group in groupby(table.subjects, lambda subject: (subject.dataset, subject.split)):
-        names: dict[str, list[str]] = {SEMANTIC: [], BINARY: []}
-        for subject in group:
-            names[subject.task].append(subject.name)
-        if names[SEMANTIC] and names[BINARY]:
-            yield (
-                f"{dataset}/{split}: {', '.join(names[SEMANTIC])} scored by class, {', '.join(names[BINARY])} only as sounding "
-                f"or not (in csv: protocol '...-{BINARY}'); these do not compare; --task {BINARY} scores all as sounding or not"
-            )
-
-
-def _manifest(subject: Subject) -> str | None:
-    manifest = subject.run.get("manifest")
-    checksum = manifest.get("sha256") if isinstance(manifest, dict) else None
-    return checksum if isinstance(checksum, str) else None

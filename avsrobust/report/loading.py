@@ -11,24 +11,24 @@ from avsrobust.results import NEXT_NAME, PARTS_NAME, RUN_NAME, SCORES_NAME, Run,
 RESULTS_ROOT = Path("results")
 
 
-def load_results(paths: Sequence[Path] | None = None, results_root: Path = RESULTS_ROOT) -> list[Scores]:
+def load_results(paths: Sequence[Path | str] | None = None, results_root: Path | str = RESULTS_ROOT) -> list[Scores]:
     """Read every ``scores.parquet`` at or below `paths` (None: below `results_root`), sorted by path, each file once.
 
     Raises `ResultsError` where a path holds none, or a file cannot be read.
     """
     found: dict[Path, Path] = {}
     for path in [results_root] if paths is None else paths:
-        for scores in _scores_below(path):
+        for scores in _scores_below(Path(path)):
             found.setdefault(scores.resolve(), scores)
     return [read_scores(path) for path in sorted(found.values())]
 
 
-def load_result(path: Path) -> Scores:
+def load_result(path: Path | str) -> Scores:
     """Read the one ``scores.parquet`` at or below `path`.
 
     Raises `ResultsError` where there is none, there are several, or it cannot be read.
     """
-    found = _scores_below(path)
+    found = _scores_below(Path(path))
     if len(found) > 1:
         named = ", ".join(str(scores.parent) for scores in found)
         raise ResultsError(f"{path}: holds results of {len(found)} evaluations; expected one; name one of {named}")

@@ -1,4 +1,4 @@
-"""Tables in Markdown: percent with two decimals, the best value per column bold, yardsticks in italics."""
+"""Tables in Markdown: percent with two decimals, the best value per column bold, baselines in italics."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from avsrobust.report.blocks import Block, MarkedLine, Section, sections
 from avsrobust.report.columns import HEADLINE, MISSING, UNDER_NEGATIVES, Metric, condition_title, percent
+from avsrobust.report.escape import markdown, markdown_line
 from avsrobust.report.tables import Subject, Table
-from avsrobust.report.tasks import SEMANTIC
 from avsrobust.report.text_table import text_table
+from avsrobust.vocabulary import SEMANTIC
 
 
 def render_markdown(table: Table) -> str:
@@ -21,7 +22,7 @@ def render_markdown(table: Table) -> str:
 
 def _section(section: Section) -> Iterator[str]:
     for block in section.blocks:
-        yield f"## {section.dataset}, {section.split}: protocol {block.title}"
+        yield f"## {markdown(block.heading)}"
         if block.headline:
             yield f"mIoU and F are means over classes {block.headline}; FPR is the share of pixels given any but class 0"
         yield _headline(block)
@@ -37,7 +38,7 @@ def _section(section: Section) -> Iterator[str]:
             yield f"{block.breakdown_title} ({block.protocol.name})"
             yield _breakdown(block)
     if section.subjects:
-        yield f"## {section.dataset}, {section.split}: does the sound change the mask?"
+        yield f"## {markdown(section.title)}: does the sound change the mask?"
         yield _diagnostics(section.subjects)
         if any(subject.task == SEMANTIC for subject in section.subjects):
             yield "Of classes, the mask is that of any but background, at probability 0.5"
@@ -47,7 +48,11 @@ def _headline(block: Block) -> str:
     header = ["model", "clips", *(metric.heading for metric in HEADLINE)]
     rows = [[_name(entry), str(entry.line.score.clips), *_values(entry, HEADLINE)] for entry in block.lines]
     rows += [
-        [f"_{floor.title}_", str(floor.score.clips), *(percent(floor.score.columns()[m.name]) for m in HEADLINE)]
+        [
+            _italic(markdown(floor.title)),
+            str(floor.score.clips),
+            *(percent(floor.score.columns()[m.name]) for m in HEADLINE),
+        ]
         for floor in block.floors
     ]
     return text_table(header, rows)
@@ -57,7 +62,7 @@ def _scores(block: Block, metrics: Sequence[Metric]) -> str:
     header = ["model", *(metric.heading for metric in metrics)]
     rows = [[_name(entry), *_values(entry, metrics)] for entry in block.lines]
     rows += [
-        [f"_{floor.title}_", *(percent(floor.score.columns()[metric.name]) for metric in metrics)]
+        [_italic(markdown(floor.title)), *(percent(floor.score.columns()[metric.name]) for metric in metrics)]
         for floor in block.floors
     ]
     return text_table(header, rows)
@@ -67,7 +72,7 @@ def _extended(block: Block) -> str:
     rows = [
         [
             _name(entry),
-            condition_title(score.condition, score.level),
+            markdown(condition_title(score.condition, score.level)),
             "negative" if score.negative else "positive",
             str(score.clips),
             percent(score.miou),
@@ -91,7 +96,7 @@ def _beside(block: Block) -> str:
 def _breakdown(block: Block) -> str:
     header = [block.breakdown_title.removeprefix("By "), "model", "clips", *(metric.heading for metric in HEADLINE)]
     rows = [
-        [category, _name(entry), str(entry.line.score.clips), *_values(entry, HEADLINE)]
+        [markdown(category), _name(entry), str(entry.line.score.clips), *_values(entry, HEADLINE)]
         for category, entries in block.breakdown
         for entry in entries
     ]
@@ -109,7 +114,7 @@ def _diagnostics(subjects: Sequence[Subject]) -> str:
 def _diagnostic_row(subject: Subject) -> list[str]:
     diagnostics = subject.diagnostics
     return [
-        _italic(subject.name) if subject.is_yardstick else subject.name,
+        _subject_name(subject),
         fraction(diagnostics.overlap.value),
         fraction(diagnostics.auroc),
         fraction(diagnostics.best_threshold),
@@ -133,8 +138,12 @@ def _values(entry: MarkedLine, metrics: Sequence[Metric]) -> list[str]:
 
 
 def _name(entry: MarkedLine) -> str:
-    subject = entry.line.subject
-    return _italic(subject.name) if subject.is_yardstick else subject.name
+    return _subject_name(entry.line.subject)
+
+
+def _subject_name(subject: Subject) -> str:
+    name = markdown(subject.name)
+    return _italic(name) if subject.is_baseline else name
 
 
 def _italic(text: str) -> str:
@@ -142,4 +151,4 @@ def _italic(text: str) -> str:
 
 
 def _bullets(title: str, texts: Sequence[str]) -> list[str]:
-    return [f"## {title}", "\n".join(f"- {' '.join(text.split())}" for text in texts)] if texts else []
+    return [f"## {title}", "\n".join(f"- {markdown_line(text)}" for text in texts)] if texts else []

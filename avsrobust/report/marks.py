@@ -2,7 +2,7 @@
 
 Conventions
     Compared are lines of one data set, split, protocol and category, as they are displayed: values that look equal are equally
-    good. Yardsticks compete only among themselves, where no model is in the table. One line alone has no best value.
+    good. Baselines compete only among themselves, where no model is in the table. One line alone has no best value.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from avsrobust.report.tables import Line
 
 def best_columns(lines: Sequence[Line]) -> list[frozenset[str]]:
     """Return for each of these comparable lines the score columns in which no other is better."""
-    models = [line for line in lines if not line.subject.is_yardstick]
+    models = [line for line in lines if not line.subject.is_baseline]
     competing = models or list(lines)
     if len(competing) < 2:
         return [frozenset()] * len(lines)

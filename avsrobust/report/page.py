@@ -1,24 +1,27 @@
 """The report as one page: a single HTML file with its style and charts in it, without scripts or outside references.
 
 Conventions
-    Everything that comes from results (names, categories, messages) is escaped by the template engine.
+    Everything that comes from results (names, categories, messages) is escaped by the template engine, and shown where it could
+    not be seen. Anchors are made of ASCII letters, digits, hyphens and, behind those of a section, dots.
     The page says nothing of the time or host it was made on: equal results give equal bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from avsrobust import __version__
-from avsrobust.metrics import NEGATIVES
+from avsrobust.inert import reveal
 from avsrobust.report.blocks import Block, Section, sections
 from avsrobust.report.charts import BarChart, CurveChart, bar_chart, curve_chart
 from avsrobust.report.columns import HEADLINE, UNDER_NEGATIVES, condition_title, percent
 from avsrobust.report.markdown import fraction
 from avsrobust.report.tables import Subject, Table
+from avsrobust.vocabulary import NEGATIVES
 
 _CHECKSUM_SHOWN = 12
 # What sums a model up stands first: the page is wide, and a reader may not scroll.
@@ -37,16 +40,18 @@ class ColumnGroup:
 
 @dataclass(frozen=True)
 class BlockView:
-    """A block and its charts."""
+    """A block, its anchor and its charts."""
 
+    anchor: str
     block: Block
     charts: tuple[BarChart, ...]
 
 
 @dataclass(frozen=True)
 class SectionView:
-    """A section and its charts."""
+    """A section, its anchor and its charts."""
 
+    anchor: str
     section: Section
     blocks: tuple[BlockView, ...]
     curves: tuple[CurveChart, ...]
@@ -60,6 +65,7 @@ def render_html(table: Table) -> str:
     environment = Environment(
         loader=PackageLoader("avsrobust.report", "templates"),
         autoescape=True,
+        finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -69,7 +75,7 @@ def render_html(table: Table) -> str:
     environment.globals.update(condition_title=condition_title, negatives=NEGATIVES, headline_metrics=_MEANS)
     return environment.get_template("report.html.j2").render(
         version=__version__,
-        sections=[_view(section) for section in sections(table)],
+        sections=_views(sections(table)),
         metrics=_METRICS,
         groups=_groups(),
         warnings=table.warnings,
@@ -77,12 +83,28 @@ def render_html(table: Table) -> str:
     )
 
 
-def _view(section: Section) -> SectionView:
+def _visible(value: Any) -> Any:
+    """Return what a template prints: plain text revealed; markup was made of such."""
+    return reveal(value) if type(value) is str else value
+
+
+def _views(found: Sequence[Section]) -> list[SectionView]:
+    anchors = ["", "reading"]
+    for section in found:
+        anchor = re.sub(r"[^A-Za-z0-9]+", "-", " ".join(part for part in section.place if part)).strip("-")
+        # Names that differ in other characters only would share an anchor.
+        anchors.append(f"{anchor}--{len(anchors)}" if anchor in anchors else anchor)
+    return [_view(section, anchor) for section, anchor in zip(found, anchors[2:], strict=True)]
+
+
+def _view(section: Section, anchor: str) -> SectionView:
     curves = (curve_chart(subject) for subject in section.subjects)
     return SectionView(
+        anchor=anchor,
         section=section,
         blocks=tuple(
-            BlockView(block, tuple(bar_chart(entry.line) for entry in block.lines)) for block in section.blocks
+            BlockView(f"{anchor}.{block.key}", block, tuple(bar_chart(entry.line) for entry in block.lines))
+            for block in section.blocks
         ),
         curves=tuple(curve for curve in curves if curve is not None),
         provenance=tuple((subject, _provenance(subject)) for subject in section.subjects),
@@ -102,6 +124,8 @@ def _provenance(subject: Subject) -> tuple[tuple[str, str], ...]:
     pairs = [
         ("results", subject.source),
         ("seed of the build", str(subject.seed)),
+        ("recipe of the build", subject.recipe),
+        ("release of the data", subject.release),
         ("adapter", _entry(run, "adapter", "spec")),
         ("checkpoint", _entry(run, "checkpoint", "path")),
         ("checkpoint SHA-256", _checksum(run, "checkpoint")),
@@ -130,7 +154,12 @@ def _text(value: object) -> str | None:
 
 
 def _with_unit(value: object, unit: str) -> str | None:
-    return f"{value:.4g} {unit}" if isinstance(value, int | float) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return f"{value:.4g} {unit}"
+    except OverflowError:  # an integer beyond all floats
+        return None
 
 
 def _versions(value: object) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avsrobust.metrics import DEFAULT_PROTOCOL
+from avsrobust.report.escape import one_line
 from avsrobust.report.formats import check_format, render
 from avsrobust.report.loading import load_results, load_runs
 from avsrobust.report.tables import build_table
@@ -16,7 +17,7 @@ __all__ = ["Rendered", "load_results", "report"]
 
 @dataclass(frozen=True)
 class Rendered:
-    """A table in some format: text, or bytes where the format is binary; and what to tell the user beside it."""
+    """A table in some format: text, or bytes where the format is binary; and what to tell the user beside it, each one line."""
 
     content: str | bytes
     warnings: tuple[str, ...]
@@ -37,4 +38,4 @@ def report(
     check_format(format)
     runs, damaged = load_runs(results)
     table = build_table(results, protocols, by, runs, task)
-    return Rendered(render(table, format), (*damaged, *table.warnings))
+    return Rendered(render(table, format), tuple(one_line(text) for text in (*damaged, *table.warnings)))

@@ -1,17 +1,18 @@
 """From results to one table: pure, no files, no formats.
 
 Conventions
-    One line per (model, dataset, split, protocol), by category also one per label of the clips; a clip with several labels
-    counts in each of them. Lines are sorted by dataset, split, task (classes first), protocol, category (all first) and model;
-    the yardsticks, which are no models, come last.
+    One line per (model, dataset, release, split, protocol), by category also one per label of the clips; a clip with several
+    labels counts in each of them. Lines are sorted by dataset, release, split, task (classes first), protocol, category (all
+    first) and model; the baselines, which are no models, come last.
     Where classes are scored, a category is a class, and its line the class's own scores over all clips.
-    Results of one model, data set and split from several files are lines of their own, never averaged.
+    Results of one model, data set and split from several files are lines of their own, never averaged, and never named alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -32,16 +33,26 @@ from avsrobust.metrics import (
     SemanticScores,
     clip_scores,
     empty_prediction,
-    semantic_floors,
     semantic_scores,
+    semantic_trivial_scores,
     summarise,
 )
-from avsrobust.report.columns import ALL_CATEGORIES, CATEGORY_COLUMN, CSV_COLUMNS, YARDSTICKS
+from avsrobust.report.builds import Label, Place, labels, place_order
+from avsrobust.report.checks import check_scores
+from avsrobust.report.columns import (
+    ALL_CATEGORIES,
+    CATEGORY_COLUMN,
+    CSV_COLUMNS,
+    MEASURES,
+    ConditionKey,
+    condition_columns,
+)
 from avsrobust.report.diagnostics import Diagnostics, diagnose
-from avsrobust.report.evaluations import Evaluation, evaluation, place_of_dataset, splits_of
+from avsrobust.report.evaluations import Evaluation, evaluation, splits_of
 from avsrobust.report.findings import find_notes, find_warnings
-from avsrobust.report.tasks import BINARY, SEMANTIC, TASKS, AnyProtocol, check_protocols, check_task, of_task, task_of
+from avsrobust.report.tasks import AnyProtocol, check_protocols, check_task, of_task, task_of
 from avsrobust.results import FailedClip, Run, Scores
+from avsrobust.vocabulary import BASELINES, BINARY, SEMANTIC, TASKS
 
 GROUPINGS = (CATEGORY_COLUMN,)
 Details = Mapping[str, Any]
@@ -51,14 +62,18 @@ Details = Mapping[str, Any]
 class Subject:
     """One model's results on one split of a data set, scored under `task`.
 
-    `name` is the model, told apart from others of the same name; `run` is what ``run.json`` says (empty: there was none).
+    `name` is the model, told apart from others of the same name; `csv_model` is the model with a number where not even seed,
+    recipe and release of the build tell two results apart. `run` is what ``run.json`` says (empty: there was none).
     """
 
     name: str
+    csv_model: str
     model: str
     dataset: str
     split: str
     seed: int
+    recipe: str
+    release: str
     source: str | None
     diagnostics: Diagnostics
     failed: tuple[FailedClip, ...]
@@ -66,9 +81,14 @@ class Subject:
     task: str = BINARY
 
     @property
-    def is_yardstick(self) -> bool:
+    def is_baseline(self) -> bool:
         """Whether this is no model, but a measure of what the protocol can show."""
-        return self.model in YARDSTICKS
+        return self.model in BASELINES
+
+    @property
+    def place(self) -> Place:
+        """Data set, release and split."""
+        return (self.dataset, self.release, self.split)
 
 
 @dataclass(frozen=True)
@@ -92,7 +112,7 @@ class Line:
         return self.category in (None, ALL_CATEGORIES)
 
     def cells(self) -> dict[str, str | int | float | None]:
-        """Return the line's cells by column, in the order of the csv; None is undefined."""
+        """Return the line's cells by column, but for extended conditions, in the order of the csv; None is undefined."""
         keys = {
             "model": self.subject.model,
             "dataset": self.subject.dataset,
@@ -100,7 +120,15 @@ class Line:
             "protocol": self.protocol.name,
             **({} if self.category is None else {CATEGORY_COLUMN: self.category}),
         }
-        return {**keys, "clips": self.score.clips, **self.score.columns()}
+        subject = self.subject
+        return {
+            **keys,
+            "clips": self.score.clips,
+            **self.score.columns(),
+            "seed": subject.seed,
+            "recipe": subject.recipe,
+            "release": subject.release,
+        }
 
 
 @dataclass(frozen=True)
@@ -122,19 +150,23 @@ class Table:
 
     def protocol_cell(self, line: Line) -> str:
         """Return what csv has under `protocol`: marked where lines of classes stand beside lines of sounding or not."""
-        place = (line.subject.dataset, line.subject.split)
         mixed = line.subject.task == BINARY and any(
-            (subject.dataset, subject.split) == place for subject in self.subjects if subject.task == SEMANTIC
+            subject.place == line.subject.place for subject in self.subjects if subject.task == SEMANTIC
         )
         return f"{line.protocol.name}-{BINARY}" if mixed else line.protocol.name
+
+    @cached_property
+    def extended(self) -> dict[ConditionKey, str]:
+        """What the columns of each condition beyond those of the G scores begin with."""
+        return condition_columns(score for line in self.lines for score in line.score.conditions)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The csv's columns."""
-        if self.by is None:
-            return CSV_COLUMNS
         place = CSV_COLUMNS.index("protocol") + 1
-        return (*CSV_COLUMNS[:place], CATEGORY_COLUMN, *CSV_COLUMNS[place:])
+        category = () if self.by is None else (CATEGORY_COLUMN,)
+        extended = (f"{name}_{measure}" for name in self.extended.values() for measure in MEASURES)
+        return (*CSV_COLUMNS[:place], *category, *CSV_COLUMNS[place:], *extended)
 
 
 def build_table(
@@ -155,14 +187,16 @@ def build_table(
     semantic = tuple(SEMANTIC_PROTOCOLS[name] for name in sorted(set(protocols)) if name in SEMANTIC_PROTOCOLS)
     if by is not None and by not in GROUPINGS:
         raise OptionError(f"--by: found '{by}'; expected {', '.join(GROUPINGS)}{did_you_mean(by, GROUPINGS)}")
+    for scores in results:
+        check_scores(scores)
     found = _evaluations(results, runs, task)
     if not found:
         raise ResultsError("results: found no scored frame and no failed clip in them; evaluate again")
     subjects: list[Subject] = []
     lines: list[Line] = []
     classes: list[Line] = []
-    for name, entry, run in found:
-        subject = _subject(name, entry, run, task)
+    for label, entry, run in found:
+        subject = _subject(label, entry, run, task)
         subjects.append(subject)
         if subject.task == BINARY and len(entry.frames):
             lines += _lines(subject, entry, chosen, by)
@@ -172,37 +206,37 @@ def build_table(
                 classes += of_classes
     lines += classes if by is not None else []
     table = Table(
-        lines=tuple(sorted(lines, key=_place)),
+        lines=tuple(sorted(lines, key=_order)),
         subjects=tuple(subjects),
         protocols=chosen,
         by=by,
         notes=(),
         warnings=(),
         semantic_protocols=semantic,
-        classes=tuple(sorted(classes, key=_place)),
+        classes=tuple(sorted(classes, key=_order)),
     )
-    return replace(table, notes=find_notes(table), warnings=find_warnings(table, [entry for _, entry, _ in found]))
+    evaluations = [entry for _, entry, _ in found]
+    return replace(table, notes=find_notes(table, evaluations), warnings=find_warnings(table, evaluations))
 
 
-def _place(line: Line) -> tuple[tuple[int, str], str, int, str, bool, str, bool, str]:
+def _order(line: Line) -> tuple[tuple[tuple[int, str], str, str], int, str, bool, str, bool, str]:
     subject = line.subject
     category = line.category or ""
     return (
-        place_of_dataset(subject.dataset),
-        subject.split,
+        place_order(subject.place),
         TASKS.index(subject.task),
         line.protocol.name,
         not line.is_overall,
         category,
-        subject.is_yardstick,
+        subject.is_baseline,
         subject.model,
     )
 
 
 def _evaluations(
     results: Sequence[Scores], runs: Sequence[Run | None] | None, task: str | None
-) -> list[tuple[str, Evaluation, Details]]:
-    """Every (name for people, evaluation, run's details) that the task can score, sorted as subjects are."""
+) -> list[tuple[Label, Evaluation, Details]]:
+    """Every (label, evaluation, run's details) that the task can score, sorted as subjects are."""
     details = [{} if run is None else run.details for run in (runs if runs is not None else [None] * len(results))]
     pairs = [
         (evaluation(scores, split), run)
@@ -211,40 +245,26 @@ def _evaluations(
     ]
     wanted = of_task([entry for entry, _ in pairs], task)
     pairs = [pair for pair in pairs if any(pair[0] is entry for entry in wanted)]
-    pairs.sort(key=lambda pair: (pair[0].dataset, pair[0].split, pair[0].model, pair[0].seed, pair[0].source or ""))
-    named = [(_name(entry, [other for other, _ in pairs]), entry, run) for entry, run in pairs]
-    return sorted(
-        named,
-        key=lambda item: (
-            place_of_dataset(item[1].dataset),
-            item[1].split,
-            item[1].model in YARDSTICKS,
-            item[1].model,
-        ),
-    )
+    pairs.sort(key=lambda pair: _evaluation_order(pair[0]))
+    named = labels([entry for entry, _ in pairs])
+    return [(label, entry, run) for label, (entry, run) in zip(named, pairs, strict=True)]
 
 
-def _name(entry: Evaluation, others: Sequence[Evaluation]) -> str:
-    same = [
-        other
-        for other in others
-        if (other.model, other.dataset, other.split) == (entry.model, entry.dataset, entry.split)
-    ]
-    if len(same) == 1:
-        return entry.model
-    if len({other.seed for other in same}) == len(same):
-        return f"{entry.model} (seed {entry.seed})"
-    position = next(place for place, other in enumerate(same, 1) if other is entry)
-    return f"{entry.model} ({position})"
+def _evaluation_order(entry: Evaluation) -> tuple[tuple[tuple[int, str], str, str], bool, str, int, str, str]:
+    is_baseline = entry.model in BASELINES
+    return (place_order(entry.place), is_baseline, entry.model, entry.seed, entry.recipe, entry.source or "")
 
 
-def _subject(name: str, entry: Evaluation, run: Details, task: str | None) -> Subject:
+def _subject(label: Label, entry: Evaluation, run: Details, task: str | None) -> Subject:
     return Subject(
-        name=name,
+        name=label.name,
+        csv_model=label.model,
         model=entry.model,
         dataset=entry.dataset,
         split=entry.split,
         seed=entry.seed,
+        recipe=entry.recipe,
+        release=entry.release,
         source=entry.source,
         diagnostics=diagnose(entry),
         failed=entry.failed,
@@ -276,7 +296,7 @@ def _semantic_lines(
 ) -> Iterator[tuple[Line, list[Line]]]:
     """Yield, for each protocol, the line over all classes and those of the single ones."""
     for protocol in protocols:
-        scores, floors = semantic_scores(classes, frames, protocol), semantic_floors(classes, frames, protocol)
+        scores, floors = semantic_scores(classes, frames, protocol), semantic_trivial_scores(classes, frames, protocol)
         overall = None if by is None else ALL_CATEGORIES
         yield (
             Line(subject, protocol, overall, scores.headline, floors.headline, scores),

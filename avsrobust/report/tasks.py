@@ -13,11 +13,7 @@ from collections.abc import Sequence
 from avsrobust.errors import OptionError, ResultsError, did_you_mean
 from avsrobust.metrics import PROTOCOLS, SEMANTIC_PROTOCOLS, Protocol, SemanticProtocol
 from avsrobust.report.evaluations import Evaluation
-
-SEMANTIC, BINARY = "semantic", "binary"
-# Also the order in which a table shows them.
-TASKS = (SEMANTIC, BINARY)
-CLASS_DATASET = "avss"
+from avsrobust.vocabulary import BINARY, CLASS_DATASET, SEMANTIC, TASKS
 
 AnyProtocol = Protocol | SemanticProtocol
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+from avsrobust.report.escape import one_line
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], numeric_from: int = 1) -> str:
     r"""Return a Markdown table whose columns line up; those from index `numeric_from` on are right-aligned.
+
+    Cells are Markdown (`escape.markdown` makes it of text from files); none can end its cell or its line.
 
     >>> print(text_table(["model", "F"], [["oracle", "1.0"], ["a|b", "0"]]))
     | model  |   F |
@@ -30,5 +35,5 @@ def _line(cells: Sequence[str], widths: Sequence[int], numeric_from: int) -> str
 
 
 def _escaped(cell: str) -> str:
-    # A bar or a line break in a model's name would end the cell.
-    return " ".join(cell.split()).replace("|", "\\|")
+    # A bar behind an even number of backslashes would end the cell.
+    return re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\\|", one_line(cell))

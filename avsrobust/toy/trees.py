@@ -66,7 +66,7 @@ def write_s4_clip(data: Path, clip: Rendered) -> None:
         _write_png(data / "visual_frames" / folder / name / f"{name}_{number}.png", frame)
     for number in _masked_frames(scene):
         _write_png(data / "gt_masks" / folder / name / f"{name}_{number + 1}.png", _binary(clip.owners[number]))
-    write_wav(data / "audio_wav" / folder / f"{name}.wav", clip.sound, SAMPLE_RATE)
+    write_wav(data / "audio_wav" / folder / f"{name}.wav", clip.sound, SAMPLE_RATE, flush=False)
 
 
 def write_ms3_clip(data: Path, clip: Rendered) -> None:
@@ -75,7 +75,7 @@ def write_ms3_clip(data: Path, clip: Rendered) -> None:
     for number, frame in enumerate(clip.frames, start=1):
         _write_png(data / "visual_frames" / name / f"{name}.mp4_{number}.png", frame)
         _write_png(data / "gt_masks" / split / name / f"{name}_{number}.png", _binary(clip.owners[number - 1]))
-    write_wav(data / "audio_wav" / split / f"{name}.wav", clip.sound, SAMPLE_RATE)
+    write_wav(data / "audio_wav" / split / f"{name}.wav", clip.sound, SAMPLE_RATE, flush=False)
 
 
 def write_semantic_clip(release: Path, clip: Rendered) -> None:
@@ -88,7 +88,7 @@ def write_semantic_clip(release: Path, clip: Rendered) -> None:
         classes = class_ids(scene)[clip.owners[number]]
         _write_png(folder / "labels_semantic" / f"{number}.png", classes)
         _write_png(folder / "labels_rgb" / f"{number}.png", palette()[classes][..., ::-1])
-    write_wav(folder / "audio.wav", clip.sound, SAMPLE_RATE)
+    write_wav(folder / "audio.wav", clip.sound, SAMPLE_RATE, flush=False)
 
 
 def class_ids(scene: Scene) -> NDArray[np.uint8]:
@@ -111,4 +111,5 @@ def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
 def _write_image(path: Path, pixels: NDArray[np.uint8], kind: str, **options: int) -> None:
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(stream, kind, **options)
-    write_bytes(path, stream.getvalue())
+    # Not flushed one by one: a toy that a power cut damages is made again.
+    write_bytes(path, stream.getvalue(), flush=False)

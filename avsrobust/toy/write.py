@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from avsrobust.conditions.seeds import check_seed
-from avsrobust.datasets.clips import DATASETS
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.files import remove_temporaries, write_text
@@ -32,6 +31,7 @@ from avsrobust.toy.trees import (
     write_s4_clip,
     write_semantic_clip,
 )
+from avsrobust.vocabulary import DATASETS
 
 DEFAULT_CLIPS = 60
 DEFAULT_SEED = 0
@@ -44,7 +44,7 @@ Job = tuple[Scene, Callable[[Path, Rendered], None], Path]
 
 
 def write_toy(
-    out: Path,
+    out: Path | str,
     dataset: str,
     *,
     clips: int = DEFAULT_CLIPS,
@@ -64,6 +64,7 @@ def write_toy(
     if clips < 1:
         raise OptionError(f"--clips: found {clips}; expected at least 1")
     check_seed(seed)
+    out = Path(out)
     with hold_any_dir(out, "avsrobust toy", wait=wait):
         _write(out, Record(dataset, clips, seed), progress)
     return out

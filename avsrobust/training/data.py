@@ -26,12 +26,13 @@ from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.evaluation.samples import ClipRows, clips_of
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import resolve_inside
-from avsrobust.manifest import NEGATIVE, Manifest, Row
+from avsrobust.manifest import Manifest, Row
 from avsrobust.toy.catalogue import S4_CATEGORY
 from avsrobust.training.model import Batch
 from avsrobust.training.negatives import Negatives
 from avsrobust.training.order import Slot
 from avsrobust.training.recipe import DataPart, NegativesPart
+from avsrobust.vocabulary import NEGATIVE
 
 _MIB = 1 << 20
 # S4 names sounds, AVSBench-semantic their sources; both are one category to a model that hears them.
@@ -93,7 +94,8 @@ class TrainingSet(Dataset[Sample]):
         self._sources = tuple(sources)
         self._sounds = [SoundReader(source.manifest, source.data_root, audio, vggish) for source in sources]
         clips, self._of_source = _gather(sources, data.split)
-        self._negatives = Negatives.of(clips, negatives)
+        muted = {(source.manifest.info.dataset, name) for source in sources for name in source.manifest.info.muted}
+        self._negatives = Negatives.of(clips, negatives, muted)
         self._beside, self._weight_beside = negatives.beside, negatives.weight
         self._clips = self._negatives.clean
         self._source_of = {
@@ -147,7 +149,9 @@ class TrainingSet(Dataset[Sample]):
         name = row.masks[second]
         if name is None:
             return frame, torch.zeros(size, dtype=torch.uint8)
-        mask = torch.from_numpy(np.asarray(read_mask(_locate(source, name), row.dataset, row.labels)).astype(np.uint8))
+        mask = torch.from_numpy(
+            np.asarray(read_mask(_locate(source, name), row.dataset, row.labels, row.foreground)).astype(np.uint8)
+        )
         return frame, F.interpolate(mask[None, None], size=size, mode="nearest-exact")[0, 0]
 
     def _audio(self, row: Row, seconds: tuple[int, ...]) -> Tensor:

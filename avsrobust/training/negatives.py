@@ -2,22 +2,25 @@
 
 Conventions
     A clip's negative sounds are silence and noise from its own rows of the build, and off-screen ones from any other clip
-    of the split and data set that shares no broad kind with it; where there is none, that shares no category.
+    of the split and data set that shares no broad kind with it; where there is none, that shares no category. A clip without
+    labels whose build gave it an off-screen sound has nothing on screen that sounds, so any clip with labels will do. Clips
+    without labels and muted ones are no source clips, as in `avsrobust.conditions.offscreen`.
     An off-screen partner is drawn anew each time, where an evaluation has one per clip. Source: AVSBench-Robust, which mixes
     misaligned and silent pairs into training (training_evaluation/.../dataloader/s4_dataset.py `S4Dataset_ood_silence`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from avsrobust.errors import OptionError
-from avsrobust.evaluation.samples import CLEAN, ClipRows
-from avsrobust.manifest import NEGATIVE, Row
+from avsrobust.evaluation.samples import ClipRows
+from avsrobust.manifest import Row
 from avsrobust.training.recipe import NegativesPart
+from avsrobust.vocabulary import CLEAN, NEGATIVE
 
 OFFSCREEN = "offscreen"
 
@@ -35,11 +38,23 @@ class Negatives:
     partners: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, clips: Sequence[ClipRows], part: NegativesPart) -> Negatives:
-        """Return the negatives of `clips` of one or more builds. Raises `OptionError` where a build lacks a kind."""
+    def of(
+        cls, clips: Sequence[ClipRows], part: NegativesPart, muted: Collection[tuple[str, str]] = frozenset()
+    ) -> Negatives:
+        """Return the negatives of `clips` of one or more builds; `muted` are (data set, clip_id) of muted clips.
+
+        Raises `OptionError` where a build lacks a kind.
+        """
         clean = tuple(_clean_row(clip) for clip in clips)
         own = tuple({row.condition: row for row in clip if row.polarity == NEGATIVE} for clip in clips)
-        partners = _partners(clean) if part.any and OFFSCREEN in part.kinds else tuple(() for _ in clips)
+        partners: tuple[tuple[int, ...], ...] = tuple(() for _ in clips)
+        if part.any and OFFSCREEN in part.kinds:
+            sources = [
+                (index, row)
+                for index, row in enumerate(clean)
+                if row.labels and (row.dataset, row.clip_id) not in muted
+            ]
+            partners = _partners(clean, [OFFSCREEN in rows for rows in own], sources)
         for kind in part.kinds if part.any else ():
             if not any(partners if kind == OFFSCREEN else [kind in rows for rows in own]):
                 raise OptionError(
@@ -78,26 +93,30 @@ def _clean_row(clip: ClipRows) -> Row:
     return row
 
 
-def _partners(clean: Sequence[Row]) -> tuple[tuple[int, ...], ...]:
+Sources = Sequence[tuple[int, Row]]
+
+
+def _partners(clean: Sequence[Row], off_screen: Sequence[bool], sources: Sources) -> tuple[tuple[int, ...], ...]:
+    """Return the partners of each clip among `sources`; `off_screen`: whether its build gave it an off-screen sound."""
     found: dict[tuple[object, ...], tuple[int, ...]] = {}
     partners = []
-    for row in clean:
-        key = (row.dataset, row.num_frames, row.broad, row.labels)
+    for row, given in zip(clean, off_screen, strict=True):
+        key = (row.dataset, row.num_frames, row.broad, row.labels, given)
         if key not in found:
-            found[key] = _fitting(row, clean)
+            found[key] = _fitting(row, given, sources)
         partners.append(found[key])
     return tuple(partners)
 
 
-def _fitting(row: Row, clean: Sequence[Row]) -> tuple[int, ...]:
+def _fitting(row: Row, off_screen: bool, sources: Sources) -> tuple[int, ...]:
     """Return the clips whose sound is off-screen for `row`; as long, so that each second has its sound."""
     others = [
         (index, other)
-        for index, other in enumerate(clean)
-        if other.dataset == row.dataset and other.num_frames == row.num_frames and other.labels
+        for index, other in sources
+        if other.dataset == row.dataset and other.num_frames == row.num_frames
     ]
     kinds, labels = set(row.broad), set(row.labels)
     if not kinds or not labels:
-        return ()
+        return tuple(index for index, _ in others) if off_screen else ()
     strict = tuple(index for index, other in others if other.broad and kinds.isdisjoint(other.broad))
     return strict or tuple(index for index, other in others if labels.isdisjoint(other.labels))

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from avsrobust.conditions.recipe import find_recipe, read_yaml
-from avsrobust.datasets.clips import DATASETS, SPLITS
+from avsrobust.conditions.recipe import find_recipe, read_yaml, recipe_name
 from avsrobust.errors import RecipeError, did_you_mean
+from avsrobust.files import SAFE_NAME, is_safe_name
 from avsrobust.training.parsing import bounded, read_fields
+from avsrobust.vocabulary import DATASETS, SPLITS
 
 KIND = "train"
 CURRICULUM_PARTS = ("v1s", "v1m", "v2")
@@ -152,7 +153,7 @@ class TrainRecipe:
         return self if steps is None else replace(self, run=replace(self.run, steps=steps))
 
 
-def load_train_recipe(name_or_path: str) -> TrainRecipe:
+def load_train_recipe(name_or_path: str | Path) -> TrainRecipe:
     """Return a training recipe by the name of one that comes with avsrobust, or by the path of a YAML file.
 
     Raises `RecipeError` for an unknown name, a recipe that builds, and every key that is unknown or has a wrong value.
@@ -169,6 +170,7 @@ def parse_train_recipe(content: Mapping[str, Any], where: str) -> TrainRecipe:
             "(recipes that build are for 'avsrobust build')"
         )
     recipe = read_fields(TrainRecipe, content, where)
+    recipe_name(content, where)
     _check(recipe, where)
     return recipe
 
@@ -181,6 +183,8 @@ def _check(recipe: TrainRecipe, where: str) -> None:
     _known(where, "data.toy.clips", data.toy.clips if data.toy else (), data.datasets)
     _known(where, "negatives.kinds", recipe.negatives.kinds, NEGATIVE_KINDS)
     _require(where, "data.datasets", data.datasets, bool(data.datasets), "one data set at least")
+    start = recipe.model.start_from
+    _require(where, "model.start_from", start, start is None or is_safe_name(start), f"a recipe's name: {SAFE_NAME}")
     _require(where, "model.trainable", recipe.model.trainable, bool(recipe.model.trainable), "one pattern at least")
     if data.mix:
         complete = set(data.mix) == set(data.datasets) and all(share > 0 for share in data.mix.values())
@@ -219,6 +223,6 @@ def _require(where: str, key: str, found: object, holds: bool, expected: str) ->
         raise RecipeError(f"{where}: key {key}: found {found!r}; expected {expected}; correct the file")
 
 
-def default_output(recipe: TrainRecipe, folder: Path = Path("training")) -> Path:
+def default_output(recipe: TrainRecipe, folder: Path | str = Path("training")) -> Path:
     """Return the folder that a recipe's run goes to by default, ``training/<name>``."""
-    return folder / recipe.name
+    return Path(folder) / recipe.name

@@ -24,7 +24,7 @@ from avsrobust.evaluation.samples import ClipRows, clips_of
 from avsrobust.evaluation.scoring import ScoredClip, Scorer
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.metrics import ScoredFrames, concatenate, dataset_score, get_protocol
-from avsrobust.metrics.scores import DatasetScore
+from avsrobust.metrics.dataset_score import DatasetScore
 from avsrobust.results import FailedClip
 from avsrobust.training.data import Source
 

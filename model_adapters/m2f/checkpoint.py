@@ -9,7 +9,6 @@ Conventions
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,8 @@ from torch import Tensor
 
 from avsrobust.errors import AdapterError
 from avsrobust.tensors import save_tensors
+from avsrobust.textfiles import parse_json
+from model_adapters.m2f.bounds import require_parameters
 from model_adapters.m2f.config import M2FConfig, Readout, read_config, with_readout
 from model_adapters.m2f.network import M2FNetwork
 from model_adapters.m2f.published import infer_config, readout_of, rename
@@ -128,6 +129,7 @@ def load_checkpoint(
         architecture = with_readout(read_config(config, architecture), architecture.readout)
     if image_size is not None:
         architecture = replace(architecture, image_size=image_size)
+    _require_parameters(path, architecture, renamed.tensors)
     network = M2FNetwork.seeded(architecture, seed=0)
     report = fill(network, renamed.tensors, renamed.unused)
     _refuse_differences(path, report, accept_unexpected)
@@ -165,16 +167,28 @@ def _from_bundle(path: Path, state: StoredState, device: torch.device) -> Loaded
             f"{path}: found version {state.metadata.get('version')}; expected {VERSION}; install the avsrobust that made it"
         )
     try:
-        values = json.loads(state.metadata["config"])
+        values = parse_json(state.metadata["config"])
     except (KeyError, ValueError) as error:
         raise AdapterError(f"{path}: its configuration cannot be read; copy or download the file again") from error
     if not isinstance(values, dict):
         raise AdapterError(f"{path}: its configuration is no JSON object; copy or download the file again")
-    network = M2FNetwork.seeded(M2FConfig.from_dict(values, named_by=str(path)), seed=0)
+    config = M2FConfig.from_dict(values, named_by=str(path))
+    _require_parameters(path, config, state.tensors)
+    network = M2FNetwork.seeded(config, seed=0)
     report = fill(network, state.tensors)
     _refuse_differences(path, report, accept_unexpected=False)
     info = {key: value for key, value in state.metadata.items() if key not in _RESERVED}
     return LoadedNetwork(network.eval().to(device), info, report)
+
+
+def _require_parameters(path: Path, config: M2FConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse what cannot fit before memory is taken for it."""
+    try:
+        require_parameters(config, tensors)
+    except AdapterError as error:
+        raise AdapterError(
+            f"--checkpoint {path}: {error}; name the right checkpoint, or the architecture with --option config=FILE"
+        ) from error
 
 
 def _refuse_differences(path: Path, report: LoadReport, accept_unexpected: bool) -> None:

@@ -13,12 +13,15 @@ Conventions
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from avsrobust.errors import AdapterError, did_you_mean
+from avsrobust.textfiles import read_json
+from model_adapters.m2f.bounds import check_bounds
 
 AudioFeatures = Literal["log_mel", "embedding"]
 Readout = Literal["queries", "union", "foreground", "semantic"]
@@ -39,12 +42,13 @@ def _check_type(name: str, value: object, kind: Any) -> None:
     if kind is int:
         _require(isinstance(value, int) and not isinstance(value, bool) and value > 0, name, "a positive integer")
     elif kind is float:
-        _require(isinstance(value, int | float) and value >= 0, name, "a number of at least 0")
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+        _require(number, name, "a number of at least 0")
     elif kind == tuple[int, ...]:
-        whole = isinstance(value, tuple) and all(isinstance(item, int) and item > 0 for item in value)
+        whole = isinstance(value, tuple) and all(type(item) is int and item > 0 for item in value)
         _require(whole, name, "positive integers")
     else:
-        _require(value in choices, name, " or ".join(map(str, choices)))
+        _require(isinstance(value, str) and value in choices, name, " or ".join(map(str, choices)))
 
 
 def _require(holds: bool, name: str, expected: str) -> None:
@@ -82,12 +86,14 @@ class M2FConfig:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
             _check_type(name, getattr(self, name), kind)
+        check_bounds(self)
         _require(len(self.depths) == len(self.num_heads) == _STAGES, "depths and num_heads", f"{_STAGES} numbers each")
         _require(self.image_size % _COARSEST_STRIDE == 0, "image_size", f"a multiple of {_COARSEST_STRIDE}")
         _require(self.hidden_dim % _CHANNEL_GROUPS == 0, "hidden_dim", f"a multiple of {_CHANNEL_GROUPS}")
         _require(self.hidden_dim % self.attention_heads == 0, "hidden_dim", "a multiple of attention_heads")
         for stage, heads in enumerate(self.num_heads):
             _require(self.embed_dim * 2**stage % heads == 0, "num_heads", "divisors of the widths of the stages")
+        _require(self.drop_path_rate < 1, "drop_path_rate", "a share below 1")
         _require(self.readout_labels <= self.num_labels, "readout_labels", "no more than num_labels")
         _require(
             not self.reads_classes or self.readout_labels > 1,
@@ -162,10 +168,10 @@ def read_config(path: Path, base: M2FConfig) -> M2FConfig:
     Raises `AdapterError` for a file that is neither.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, AdapterError)
     except OSError as error:
         raise AdapterError(
-            f"--option config={path}: cannot be read ({error.strerror}); expected a JSON file"
+            f"--option config={path}: cannot be read ({error.strerror or error}); expected a JSON file"
         ) from error
     except ValueError as error:
         raise AdapterError(f"--option config={path}: not JSON ({error}); expected a configuration") from error
@@ -180,7 +186,8 @@ def _from_hugging_face(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
     backbone = values["backbone_config"]
     if not isinstance(backbone, Mapping) or backbone.get("model_type") != "swin":
         raise AdapterError(f"{path}: found another backbone; expected 'backbone_config' with model_type 'swin'")
-    if len({values.get(key, 256) for key in ("hidden_dim", "feature_size", "mask_feature_size")}) > 1:
+    widths = [values.get(key, 256) for key in ("hidden_dim", "feature_size", "mask_feature_size")]
+    if any(width != widths[0] for width in widths):
         raise AdapterError(f"{path}: hidden_dim, feature_size and mask_feature_size differ; expected one width for all")
     backbone_keys = ("image_size", "embed_dim", "depths", "num_heads", "window_size", "mlp_ratio", "drop_path_rate")
     taken = {key: backbone[key] for key in backbone_keys if key in backbone}

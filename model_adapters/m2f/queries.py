@@ -22,10 +22,10 @@ from torch import Tensor
 
 from avsrobust.errors import AdapterError
 from avsrobust.files import resolve_inside
+from avsrobust.vocabulary import CLEAN
 from model_adapters.m2f.debias import Behaviour
 from model_adapters.m2f.state import read_pickle
 
-CLEAN = "clean"
 _CLAMP = 1e-6
 
 

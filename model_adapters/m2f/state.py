@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from avsrobust.errors import AdapterError
+from avsrobust.weights import check_tensors, check_weights_file, is_safetensors
 
 # Below, weights_only=True could be made to run code (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)
 _WRAPPERS = ("state_dict", "model")
-_SAFETENSORS_HEADER = 9
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,11 @@ def read_state(path: Path) -> StoredState:
 
     Raises `AdapterError` for a file that is missing, truncated, or holds anything but tensors.
     """
-    if _is_safetensors(path):
+    try:
+        safe = is_safetensors(path)
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read ({error.strerror}); name an existing file") from error
+    if safe:
         return _read_safetensors(path)
     content = read_pickle(path)
     for wrapper in _WRAPPERS:
@@ -53,6 +57,7 @@ def read_state(path: Path) -> StoredState:
                 f"{path}: found a {type(value).__name__} under {key!r}; expected a state dict of named tensors, as "
                 "torch.save(model.state_dict(), FILE) writes it"
             )
+    check_tensors(path, content, AdapterError)
     return StoredState(dict(content))
 
 
@@ -67,10 +72,13 @@ def read_pickle(path: Path) -> Any:
             f"{path}: torch {torch.__version__} cannot read pickles safely; expected torch 2.6 or later, or safetensors"
         )
     try:
+        check_weights_file(path, AdapterError)
         with warnings.catch_warnings():
             # What is refused is said below, in one line.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
+    except AdapterError:
+        raise
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read ({error.strerror or error}); name an existing file") from error
     except pickle.UnpicklingError as error:
@@ -87,19 +95,11 @@ def read_pickle(path: Path) -> Any:
         ) from error
 
 
-def _is_safetensors(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(_SAFETENSORS_HEADER)
-    except OSError as error:
-        raise AdapterError(f"{path}: cannot be read ({error.strerror}); name an existing file") from error
-    return path.suffix == ".safetensors" or head[8:] == b"{"
-
-
 def _read_safetensors(path: Path) -> StoredState:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_weights_file(path, AdapterError)
         with safe_open(path, framework="pt", device="cpu") as stored:
             tensors = {key: stored.get_tensor(key) for key in sorted(stored.keys())}
             return StoredState(tensors, dict(stored.metadata() or {}))

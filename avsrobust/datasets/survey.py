@@ -1,0 +1,268 @@
+"""Survey of contents: the files of all clips of a data set summed up, and the conclusions that building draws from it.
+
+Conventions
+    Masks are grouped by folder and split, as the rule for binary masks holds for such a group (`mask_values`).
+    The summary holds plain JSON types, depends on the clips and their files alone (neither on workers nor on where the data lies)
+    and stands in the manifest. Lists of ids are sorted and cut to the first `MOST_NAMED`; counts are complete.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from avsrobust.checksums import FileSum
+from avsrobust.datasets.clips import Clip, Finding
+from avsrobust.datasets.contents import (
+    CLIPPED,
+    LONGER,
+    MUTED_KINDS,
+    NEARLY_SILENT,
+    QUIETEST_DB,
+    SHORTER,
+    SOUND_KINDS,
+    STREAMED,
+    ClipContents,
+)
+from avsrobust.datasets.mask_values import (
+    ABOVE_HALF,
+    HIGHEST,
+    NON_ZERO,
+    MaskValues,
+    is_graded,
+    level_list,
+    may_ignore,
+    rule_of,
+)
+from avsrobust.vocabulary import CLASS_DATASET
+
+MOST_NAMED = 20
+_NAMED_IN_LINE = 3
+_VALUES_IN_LINE = 8
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Conclusions from the contents of clips.
+
+    `findings` are faults, in the order of the clips. `rules` and `muted` say, by clip id, which rule its binary masks are read
+    by and whether nothing can be heard in its sound. `files` are the entries of ``checksums.parquet``. `summary` is for the
+    manifest and `survey_lines`.
+    """
+
+    findings: tuple[Finding, ...]
+    rules: Mapping[str, str]
+    muted: frozenset[str]
+    files: tuple[FileSum, ...]
+    summary: dict[str, Any]
+
+    def applied_to(self, clips: Iterable[Clip]) -> tuple[Clip, ...]:
+        """Return the clips with what the survey found about them."""
+        return tuple(
+            replace(clip, is_muted=clip.clip_id in self.muted, foreground=self.rules.get(clip.clip_id, NON_ZERO))
+            for clip in clips
+        )
+
+
+def conclude(clips: Sequence[Clip], contents: Iterable[ClipContents]) -> Survey:
+    """Sum up the contents of some or all of `clips`."""
+    seen = {entry.clip_id: entry for entry in contents}
+    looked_at = [clip for clip in sorted(clips, key=lambda clip: (clip.split, clip.clip_id)) if clip.clip_id in seen]
+    groups = _groups(looked_at, seen)
+    graded = {name: is_graded(values for _, _, values in masks) for name, masks in groups.items()}
+    rules = {
+        clip.clip_id: rule_of((values for _, values in seen[clip.clip_id].masks), graded.get(_group_of(clip), False))
+        for clip in looked_at
+    }
+    ambiguous = defaultdict(list)
+    for masks in groups.values():
+        for clip_id, finding in _ambiguous(masks):
+            ambiguous[clip_id].append(finding)
+    return Survey(
+        findings=tuple(
+            finding
+            for clip in looked_at
+            for finding in (*seen[clip.clip_id].findings, *ambiguous.get(clip.clip_id, ()))
+        ),
+        rules=rules,
+        muted=frozenset(clip.clip_id for clip in looked_at if seen[clip.clip_id].is_muted),
+        files=tuple(file for clip in looked_at for file in seen[clip.clip_id].files),
+        summary={
+            "clips": len(clips),
+            "looked_at": len(looked_at),
+            "frames": sum(clip.num_frames for clip in looked_at),
+            "masks": sum(len(masks) for masks in groups.values()),
+            "bytes": sum(file.num_bytes for clip in looked_at for file in seen[clip.clip_id].files),
+            "mask_folders": {name: _mask_summary(masks, rules) for name, masks in sorted(groups.items())},
+            "unlabelled_with_masks": _named(
+                clip.clip_id
+                for clip in looked_at
+                if not clip.labels and any(values.levels > 1 for _, values in seen[clip.clip_id].masks)
+            ),
+            "sounds": {
+                kind: _named(clip.clip_id for clip in looked_at if kind in seen[clip.clip_id].sound_kinds)
+                for kind in SOUND_KINDS
+            },
+        },
+    )
+
+
+_Masks = list[tuple[str, str, MaskValues]]
+
+
+def _groups(clips: Iterable[Clip], seen: Mapping[str, ClipContents]) -> dict[str, _Masks]:
+    """Return the masks of each folder as (clip id, path, values)."""
+    groups: dict[str, _Masks] = defaultdict(list)
+    for clip in clips:
+        groups[_group_of(clip)] += [(clip.clip_id, path, values) for path, values in seen[clip.clip_id].masks]
+    return {name: masks for name, masks in groups.items() if masks}
+
+
+def _group_of(clip: Clip) -> str:
+    """Return folder and split of a clip's masks, the clip's own folder left out."""
+    first = next((mask for mask in clip.masks if mask is not None), "")
+    folder = first.rpartition("/")[0]
+    if folder.endswith(f"/{clip.clip_id}"):
+        folder = folder.removesuffix(f"/{clip.clip_id}")
+    else:
+        # AVSBench-semantic: {label}/{uid}/labels_semantic.
+        folder = folder.replace(f"/{clip.clip_id}/", f"/{clip.clip_id.partition('/')[0]}/*/")
+    return folder if clip.split in folder.split("/") else f"{folder} ({clip.split})"
+
+
+def _ambiguous(masks: _Masks) -> Iterable[tuple[str, Finding]]:
+    """Yield the masks of a folder that hold class ids and 255, where nothing in the folder says that these are grey values."""
+    if not may_ignore(values for _, _, values in masks):
+        return
+    for clip_id, path, values in masks:
+        if values.is_soft and values.levels >> HIGHEST:
+            yield (
+                clip_id,
+                Finding(
+                    path,
+                    f"a mask with the values {_ranges(level_list(values.levels))}",
+                    f"one value beside 0, or grey values (here {HIGHEST} may mean pixels to ignore)",
+                    clip_id,
+                ),
+            )
+
+
+def _mask_summary(masks: _Masks, rules: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the masks of one folder hold."""
+    union = 0
+    for _, _, values in masks:
+        union |= values.levels
+    halved = [(clip_id, path) for clip_id, path, values in masks if values.is_soft and rules[clip_id] == ABOVE_HALF]
+    return {
+        "masks": len(masks),
+        "modes": dict(sorted(Counter(values.mode for _, _, values in masks).items())),
+        "alpha": sum(values.has_alpha for _, _, values in masks),
+        "values": level_list(union),
+        "only_0": sum(values.levels == 1 for _, _, values in masks),
+        "only_0_and_1": sum(values.levels in (0b10, 0b11) for _, _, values in masks),
+        "only_0_and_255": sum(values.levels in (1 << HIGHEST, 1 << HIGHEST | 1) for _, _, values in masks),
+        "grey": len(halved),
+        "grey_clips": _named({clip_id for clip_id, _ in halved}),
+        "grey_first": halved[0][1] if halved else None,
+    }
+
+
+def _named(ids: Iterable[str]) -> dict[str, Any]:
+    ordered = sorted(ids)
+    return {"count": len(ordered), "first": ordered[:MOST_NAMED]}
+
+
+def survey_lines(summary: Mapping[str, Any], dataset: str, *, brief: bool = False) -> list[str]:
+    """Return a summary (`Survey.summary`, or the manifest's `survey`) as lines for people; none for an empty one.
+
+    `brief`: without the values of every folder's masks.
+    """
+    if "looked_at" not in summary:
+        return []
+    extent = "all" if summary["looked_at"] == summary["clips"] else f"{summary['looked_at']:,} of"
+    lines = [
+        f"contents: looked at {extent} {summary['clips']:,} clips ({summary['frames']:,} frames, {summary['masks']:,} masks, "
+        f"{summary['looked_at']:,} sounds, {summary['bytes'] / 1e6:,.0f} MB)"
+    ]
+    if not brief:
+        lines += [_mask_line(name, folder, dataset) for name, folder in summary["mask_folders"].items()]
+    lines += [_grey_line(name, folder) for name, folder in summary["mask_folders"].items() if folder["grey"]]
+    unlabelled = summary["unlabelled_with_masks"]
+    if unlabelled["count"]:
+        lines.append(f"masks of clips without a label on screen hold objects: {_count_line(unlabelled)}")
+    sounds = summary["sounds"]
+    if any(sounds[kind]["count"] for kind in MUTED_KINDS):
+        kinds = ", ".join(
+            f"{sounds[kind]['count']} {_MUTED_WORDS[kind]}" for kind in MUTED_KINDS if sounds[kind]["count"]
+        )
+        names = sorted(name for kind in MUTED_KINDS for name in sounds[kind]["first"])
+        total = sum(sounds[kind]["count"] for kind in MUTED_KINDS)
+        lines.append(
+            f"muted: {_count_line({'count': total, 'first': names})}, {kinds}; there clean rows equal silence, and none of them "
+            "is a source of off-screen sounds"
+        )
+    lines += [
+        f"sounds {_SOUND_WORDS[kind]}: {_count_line(sounds[kind])}" for kind in _SOUND_WORDS if sounds[kind]["count"]
+    ]
+    return lines
+
+
+_MUTED_WORDS = {
+    kind: f"{kind} (below {QUIETEST_DB:g} dB of full scale)" if kind == NEARLY_SILENT else f"digitally {kind}"
+    for kind in MUTED_KINDS
+}
+_SOUND_WORDS = {
+    CLIPPED: "clipped (0.1 % of the samples or more at full scale)",
+    LONGER: "longer than the clip (cut)",
+    SHORTER: "shorter than the clip (the last second is repeated)",
+    STREAMED: "with a stream's made-up size in the header (read to the end of the file)",
+}
+
+
+def _count_line(named: Mapping[str, Any]) -> str:
+    names = list(named["first"])[:_NAMED_IN_LINE]
+    more = f" and {named['count'] - len(names)} more" if named["count"] > len(names) else ""
+    return f"{named['count']} clips ({', '.join(names)}{more})"
+
+
+def _mask_line(name: str, folder: Mapping[str, Any], dataset: str) -> str:
+    parts = [f"masks in {name}: {folder['masks']:,}, values {_ranges(folder['values'])}"]
+    if folder["only_0"]:
+        parts.append(f"{folder['only_0']:,} empty")
+    if dataset != CLASS_DATASET:
+        ones, whites = folder["only_0_and_1"], folder["only_0_and_255"]
+        if ones and whites:
+            parts.append(
+                f"{ones:,} of 0 and 1, {whites:,} of 0 and {HIGHEST}: any pixel that is not 0 is foreground in both"
+            )
+        others = [value for value in folder["values"] if value not in (0, 1, HIGHEST)]
+        if others and not folder["grey"]:
+            parts.append("not only 0 and 1 or 255 (class ids or objects?): any pixel that is not 0 is foreground")
+    if folder["alpha"]:
+        parts.append(f"{folder['alpha']:,} with an alpha channel, which is ignored")
+    return "; ".join(parts)
+
+
+def _grey_line(name: str, folder: Mapping[str, Any]) -> str:
+    return (
+        f"grey masks in {name}: {folder['grey']:,} of {_count_line(folder['grey_clips'])} hold grey values (first: "
+        f"{folder['grey_first']}); their foreground is above half, as AVSBench's own loader splits them"
+    )
+
+
+def _ranges(values: Sequence[int]) -> str:
+    """Return whole numbers in order, neighbours as ranges.
+
+    >>> _ranges([0, 1, 2, 5, 255])
+    '0..2, 5, 255'
+    """
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    shown = [f"{run[0]}..{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return ", ".join(shown[:_VALUES_IN_LINE]) + (", .." if len(shown) > _VALUES_IN_LINE else "")

@@ -1,0 +1,273 @@
+"""Does an adapter give the same masks for the same clip and sound, whatever was run before?
+
+Conventions
+    The first clips of an evaluation are run twice, with fresh encodings: first as they will be scored, then in the reverse order
+    of clips and conditions, in batches of the same clips, so that every kernel sees the same shapes. The second run must repeat
+    the masks of the first. Where it does not, further calls on one row tell the likely cause: an encoding that is changed
+    in place, state that is kept from call to call, layers in training mode, random numbers.
+    Probabilities may differ by `TOLERANCE` and class ids in that share of the pixels: kernels that are chosen anew (cuDNN's
+    autotuner, TF32) differ by less than a thousandth; dropout, state and in-place changes by far more.
+    States of torch's, numpy's and Python's generators are put back, so that the evaluation does not depend on the check.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from avsrobust.adapters.encodings import EncodingChangedError
+from avsrobust.errors import AdapterError, ClipError
+from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches
+from avsrobust.evaluation.extras import Values
+from avsrobust.evaluation.outputs import is_classes
+from avsrobust.evaluation.samples import ClipRows
+from avsrobust.evaluation.scoring import Scorer
+from avsrobust.evaluation.sound import SoundReader
+from avsrobust.vocabulary import BACKGROUND
+
+MOST_CLIPS = 2
+TOLERANCE = 1e-3
+# Of larger outputs every n-th value is compared.
+_MOST_VALUES = 1 << 20
+_SEED = 20261127
+_SKIP = "--no-check skips this comparison"
+_Key = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What is compared of an output: probabilities or class ids, and further values by name."""
+
+    probability: Tensor
+    ids: Tensor | None
+    extras: Values
+
+    @classmethod
+    def of(cls, output: Tensor, extras: Values) -> _Answer:
+        """Reduce a checked output, [B, T, h, w] or [B, T, C, h, w]."""
+        if not is_classes(output):
+            return cls(_sample(output), None, extras)
+        if output.ndim == 4:
+            return cls(_sample(output != BACKGROUND).to(torch.float32), _sample(output), extras)
+        # Frame by frame, as the softmax of a whole clip of 71 classes would need gigabytes.
+        frames = output.flatten(0, 1)
+        probability = torch.stack([1.0 - logits.softmax(dim=0)[BACKGROUND] for logits in frames])
+        return cls(_sample(probability), _sample(torch.stack([logits.argmax(dim=0) for logits in frames])), extras)
+
+    def difference(self, other: _Answer) -> float:
+        """Return by how much two answers differ: the largest of all that is compared; infinity for other shapes or kinds."""
+        if self.probability.shape != other.probability.shape or self.extras.keys() != other.extras.keys():
+            return float("inf")
+        if (self.ids is None) != (other.ids is None):
+            return float("inf")
+        if self.ids is not None and other.ids is not None:
+            found = float((self.ids != other.ids).to(torch.float32).mean())
+        else:
+            found = float((self.probability - other.probability).abs().max())
+        for name, values in self.extras.items():
+            scale = max(1.0, float(np.abs(values).max(initial=0.0)))
+            found = max(found, float(np.abs(values - other.extras[name]).max(initial=0.0)) / scale)
+        return found
+
+
+def check_consistency(
+    adapter: object,
+    scorer: Scorer,
+    name: str,
+    clips: Sequence[ClipRows],
+    data_root: Path,
+    sounds: SoundReader,
+    batch_size: int,
+) -> None:
+    """Run the first of `clips` twice and compare. Raises `AdapterError` that says what the difference looks like.
+
+    Clips that cannot be read, and ones on which the adapter fails the first time, are left to the evaluation.
+    """
+    first = list(clips[:MOST_CLIPS])
+    batches: list[list[LoadedClip]] = []
+    for planned in plan_batches(first, data_root, min(batch_size, MOST_CLIPS)):
+        loaded = load_batch(planned, data_root, sounds)
+        batches += of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)])
+    with _generators_kept():
+        _Comparison(adapter, scorer, name).run(batches)
+
+
+class _Comparison:
+    """Runs batches in two orders and explains what differs."""
+
+    def __init__(self, adapter: object, scorer: Scorer, name: str) -> None:
+        self._adapter = adapter
+        self._scorer = scorer
+        self._name = name
+
+    def run(self, batches: Sequence[Sequence[LoadedClip]]) -> None:
+        """Raise `AdapterError` where the second run does not repeat the first."""
+        statistics = _running_statistics(self._adapter)
+        first: dict[_Key, _Answer] = {}
+        for number, batch in enumerate(batches):
+            answers: dict[_Key, _Answer] = {}
+            try:
+                # The contents too: what bypasses the count of changes is found here or nowhere.
+                self._scorer.run(batch, range(len(batch[0].sample.rows)), _keep(answers, number), compare_contents=True)
+            except EncodingChangedError:
+                raise
+            except AdapterError:
+                continue
+            first |= answers
+        for number in reversed(range(len(batches))):
+            positions = [position for key, position in reversed(first) if key == number]
+            self._compare(batches[number], number, positions, first)
+        for layer, versions in _running_statistics(self._adapter).items():
+            if versions != statistics.get(layer):
+                raise AdapterError(
+                    f"{self._name}: {layer} is in training mode: masks depend on the other clips of a batch, and its running "
+                    f"statistics change while it segments; call .eval() in load; {_SKIP}"
+                )
+
+    def _compare(
+        self, batch: Sequence[LoadedClip], number: int, positions: Sequence[int], first: Mapping[_Key, _Answer]
+    ) -> None:
+        if not positions:
+            return
+        second: dict[_Key, _Answer] = {}
+        try:
+            self._scorer.run(batch, positions, _keep(second, number))
+        except ClipError:
+            # A worker that ended, say: the evaluation lists such clips.
+            return
+        except AdapterError as error:
+            raise AdapterError(
+                f"{error} (in a second run of {batch[0].sample.rows[0].clip_id}, after a first one that succeeded: "
+                f"it keeps state from one call to the next; {_SKIP})"
+            ) from error
+        for key, answer in second.items():
+            difference = first[key].difference(answer)
+            # NaN is a difference too.
+            if not difference <= TOLERANCE:
+                raise AdapterError(self._explain(batch, key[1], difference))
+
+    def _explain(self, batch: Sequence[LoadedClip], position: int, difference: float) -> str:
+        row = batch[0].sample.rows[position]
+        found = f"{self._name}: the masks of {row.split}/{row.clip_id} under {row.condition} differ by up to {difference:.3g}"
+        layer = training_layer(self._adapter)
+        repeated = self._repeat(batch, position, seeded=False)
+        if repeated > TOLERANCE and layer:
+            return f"{found} from run to run, and {layer} is in training mode; call .eval() in load; {_SKIP}"
+        if repeated > TOLERANCE and self._repeat(batch, position, seeded=True) <= TOLERANCE:
+            return (
+                f"{found} from run to run, but not when torch, numpy and random are seeded: segment draws random numbers "
+                f"(dropout of functions is on by default: training=False); seed them in segment; {_SKIP}"
+            )
+        if repeated > TOLERANCE:
+            return (
+                f"{found} from run to run: it keeps state from one call to the next, or draws random numbers (dropout: call "
+                f".eval() in load); start every segment from what encode_frames returned, seed what is drawn; {_SKIP}"
+            )
+        return (
+            f"{found} where other clips and conditions were run before: it keeps state from one call to the next; return what "
+            f"segment needs from encode_frames and reset everything else; {_SKIP}"
+        )
+
+    def _repeat(self, batch: Sequence[LoadedClip], position: int, *, seeded: bool) -> float:
+        """Return by how much the masks of one row differ between runs that follow each other."""
+        answers: list[_Answer] = []
+        # The first one follows calls on other rows.
+        for _ in range(3):
+            if seeded:
+                _seed()
+            answer: dict[_Key, _Answer] = {}
+            self._scorer.run(batch, [position], _keep(answer, 0))
+            answers += answer.values()
+        return answers[1].difference(answers[2])
+
+
+def training_layer(adapter: object) -> str:
+    """Return the path of a layer of the adapter that is in training mode and acts otherwise there, "" for none."""
+    layers = _training_layers(adapter)
+    return next((path for path, layer in layers if _acts_in_training(layer)), "")
+
+
+def _running_statistics(adapter: object) -> dict[str, list[int]]:
+    """Return how often the statistics of each batch normalisation in training mode were changed so far."""
+    return {
+        path: [buffer._version for buffer in layer.buffers() if not buffer.is_inference()]
+        for path, layer in _training_layers(adapter)
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    }
+
+
+def _training_layers(adapter: object) -> Iterator[tuple[str, nn.Module]]:
+    for path, module in _modules(adapter):
+        for name, layer in module.named_modules():
+            if layer.training:
+                yield ".".join(filter(None, (path, name))) or type(layer).__name__, layer
+
+
+def _acts_in_training(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        return True
+    rates = (getattr(layer, name, None) for name in ("p", "dropout", "drop_prob"))
+    return any(isinstance(rate, float) and rate > 0 for rate in rates)
+
+
+def _modules(adapter: object) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules that an adapter is or holds, also in lists, dicts and objects of its own."""
+    seen: set[int] = set()
+    waiting: list[tuple[str, object, int]] = [("", adapter, 0)]
+    while waiting:
+        path, value, depth = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            yield path, value
+        elif depth < 4:
+            if isinstance(value, dict):
+                parts: Iterable[tuple[object, object]] = list(value.items())
+            elif isinstance(value, list | tuple):
+                parts = list(enumerate(value))
+            else:
+                parts = list(getattr(value, "__dict__", {}).items()) if not isinstance(value, type) else []
+            waiting += [(f"{path}.{name}".lstrip("."), part, depth + 1) for name, part in parts]
+
+
+def _keep(answers: dict[_Key, _Answer], number: int) -> Callable[[int, Tensor, Values], None]:
+    def take(position: int, output: Tensor, extras: Values) -> None:
+        answers[number, position] = _Answer.of(output, dict(extras))
+
+    return take
+
+
+def _sample(values: Tensor) -> Tensor:
+    flat = values.reshape(-1)
+    return flat[:: max(1, -(-flat.numel() // _MOST_VALUES))].cpu().clone()
+
+
+def _seed() -> None:
+    torch.manual_seed(_SEED)
+    # Research code draws from numpy's and Python's global generators.
+    np.random.seed(_SEED)  # noqa: NPY002
+    random.seed(_SEED)
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Put the states of the global generators back at the end."""
+    cpu, legacy, python = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = torch.cuda.get_rng_state_all() if on_gpu else []
+    try:
+        yield
+    finally:
+        torch.set_rng_state(cpu)
+        np.random.set_state(legacy)  # noqa: NPY002
+        random.setstate(python)
+        if devices:
+            torch.cuda.set_rng_state_all(devices)

@@ -1,0 +1,1 @@
+"""Binary segmentation: foreground against background."""

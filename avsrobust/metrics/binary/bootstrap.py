@@ -1,0 +1,80 @@
+"""Paired bootstrap over clips for binary scores.
+
+Conventions
+    As in `avsrobust.metrics.bootstrap`. Scores are those of `ClipScores`: sums of numerators over sums of denominators.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from avsrobust.metrics.binary.clip_scores import ClipScores
+from avsrobust.metrics.bootstrap import CONDITIONS, PairedDifference, common_clips, resampled_differences
+from avsrobust.metrics.dataset_score import MEASURES
+from avsrobust.metrics.rows import Flags, Floats, Ints
+
+
+def paired_bootstrap(
+    a: ClipScores, b: ClipScores, statistic: str, samples: int, generator: np.random.Generator
+) -> PairedDifference:
+    """Return the difference of a statistic between two models over their common clips.
+
+    Args:
+        a: Scores of one model.
+        b: Scores of the other model, under the same protocol.
+        statistic: A key of `bootstrap.STATISTICS` or `bootstrap.CONDITION_STATISTICS`.
+        samples: Number of resamples.
+        generator: Source of the draws.
+
+    Raises:
+        OptionError: The statistic is unknown.
+        MetricInputError: The two are not of one protocol.
+    """
+    return paired_bootstraps(a, b, [statistic], samples, generator)[0]
+
+
+def paired_bootstraps(
+    a: ClipScores, b: ClipScores, statistics: Sequence[str], samples: int, generator: np.random.Generator
+) -> tuple[PairedDifference, ...]:
+    """Return `paired_bootstrap` of several statistics, all from the same resamples."""
+    sums = _common_sums(a, b)
+    return resampled_differences(lambda draws: _scores(sums, draws), len(sums), statistics, samples, generator)
+
+
+def _common_sums(a: ClipScores, b: ClipScores) -> Floats:
+    """Numerators and denominators of the common rows, [clips, 2 terms, 2 models, 4 conditions, 3 measures]."""
+    clips = common_clips(a, b)
+    (terms_a, has_a), (terms_b, has_b) = _table(a, clips), _table(b, clips)
+    common = has_a & has_b
+    terms: Floats = np.stack([terms_a, terms_b], axis=2) * common[:, None, None, :, None]
+    return terms[common.any(axis=1)]
+
+
+def _table(scores: ClipScores, clips: Ints) -> tuple[Floats, Flags]:
+    """The rows of `clips` as [clips, 2 terms, 4 conditions, 3 measures], and which of them count, [clips, 4]."""
+    terms = np.zeros((len(clips), 2, len(CONDITIONS), len(MEASURES)))
+    has_row = np.zeros((len(clips), len(CONDITIONS)), dtype=np.bool_)
+    usable = np.isnan(scores.level) & np.isin(scores.clip, clips) & ~scores.skipped
+    for position, name in enumerate(CONDITIONS):
+        chosen = (scores.condition == name) & usable
+        index = np.searchsorted(clips, scores.clip[chosen])
+        terms[index, 0, position] = scores.numerator[chosen]
+        terms[index, 1, position] = scores.denominator[chosen]
+        has_row[index, position] = True
+    return terms, has_row
+
+
+def _ratio(sums: Floats) -> Floats:
+    """Numerators [2, ...] over denominators: NaN where the denominator is 0."""
+    ratio: Floats = np.divide(sums[0], sums[1], out=np.full_like(sums[0], np.nan), where=sums[1] > 0)
+    return ratio
+
+
+def _scores(sums: Floats, draws: Floats) -> Floats:
+    """Scores of every resample, [resamples, 2 models, 4 conditions, 3 measures]."""
+    shape = sums.shape[1:]
+    totals = (draws @ sums.reshape(len(sums), math.prod(shape))).reshape(len(draws), *shape)
+    return _ratio(np.moveaxis(totals, 1, 0))

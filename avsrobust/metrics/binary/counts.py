@@ -1,0 +1,157 @@
+"""Sufficient statistics of one frame: everything any protocol needs, so that no score needs the model again.
+
+Conventions
+    `pred` is float32 [N, H, W], probabilities in [0, 1]; `target` is bool [N, H, W]; N frames, all counts are pixels.
+    True positives: activated pixels of the target. False positives: activated pixels outside it.
+    ``_050``: ``pred > 0.5``; ``_040``: ``pred > 0.4``, both compared in float32 as the papers' code does.
+    `inside[n, i]` counts the pixels of frame n inside the target whose probability lies in [t_i, t_{i+1}), where t are the
+    255 thresholds linspace(0, 1 - 1e-10, 255) in float32; the last bin holds t_254 = 1.0. `outside` alike. Counting from
+    the last bin down gives the pixels with ``pred >= t_i``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from avsrobust.errors import MetricInputError, OptionError
+from avsrobust.metrics.binary.scores import activated_pixels
+from avsrobust.metrics.binary.thresholds import NUM_THRESHOLDS, Counts, histograms, thresholds
+from avsrobust.metrics.inputs import Mask, checked_pair
+
+__all__ = [
+    "NUM_THRESHOLDS",
+    "Counts",
+    "FrameStatistics",
+    "activated_at",
+    "check_threshold",
+    "concatenate",
+    "empty_prediction",
+    "frame_statistics",
+    "take",
+]
+# Thresholds at which activated pixels are counted apart, since the papers' code compares with ``>`` there.
+STORED_THRESHOLDS = (0.5, 0.4)
+
+
+@dataclass(frozen=True)
+class FrameStatistics:
+    """Counts for N frames; every field is int64, of shape [N], and [N, 255] for `inside` and `outside`.
+
+    Raises `MetricInputError` where the shapes do not fit together.
+    """
+
+    pixels: Counts
+    target_pixels: Counts
+    tp_050: Counts
+    fp_050: Counts
+    tp_040: Counts
+    fp_040: Counts
+    inside: Counts
+    outside: Counts
+
+    def __post_init__(self) -> None:
+        for name in FIELDS:
+            found = getattr(self, name).shape
+            expected = (len(self.pixels), NUM_THRESHOLDS) if name in ("inside", "outside") else (len(self.pixels),)
+            if found != expected:
+                raise MetricInputError(f"{name}: found shape {found}; expected {expected}, one entry per frame")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+FIELDS = tuple(entry.name for entry in fields(FrameStatistics))
+
+
+def frame_statistics(pred: npt.NDArray[np.floating], target: Mask) -> FrameStatistics:
+    """Return the statistics of N frames: float32 [N, H, W] in [0, 1] against bool [N, H, W].
+
+    Raises `MetricInputError` (see `inputs`).
+
+    >>> import numpy as np
+    >>> pred = np.array([[[0.9, 0.45], [0.6, 0.2]]], dtype=np.float32)
+    >>> statistics = frame_statistics(pred, np.array([[[True, True], [False, False]]]))
+    >>> statistics.tp_050, statistics.fp_050, statistics.tp_040
+    (array([1]), array([1]), array([2]))
+    """
+    prediction, mask = checked_pair(pred, target)
+    inside, outside = histograms(prediction, mask, thresholds(NUM_THRESHOLDS))
+    tp_050, fp_050 = activated_pixels(prediction, mask, np.float32(0.5))
+    tp_040, fp_040 = activated_pixels(prediction, mask, np.float32(0.4))
+    return FrameStatistics(
+        pixels=np.full(len(mask), mask[0].size, dtype=np.int64),
+        target_pixels=inside.sum(axis=1),
+        tp_050=tp_050,
+        fp_050=fp_050,
+        tp_040=tp_040,
+        fp_040=fp_040,
+        inside=inside,
+        outside=outside,
+    )
+
+
+def activated_at(statistics: FrameStatistics, threshold: float) -> tuple[Counts, Counts]:
+    """Return the true and the false positives of N frames at a threshold, each int64 [N].
+
+    Args:
+        statistics: Statistics of the frames.
+        threshold: 0.5 or 0.4, for ``pred > threshold``, or one of the 255 thresholds t, for ``pred >= t``.
+
+    Raises:
+        OptionError: The stored counts do not answer this threshold (`check_threshold`).
+    """
+    check_threshold(threshold)
+    if threshold == 0.5:
+        return statistics.tp_050, statistics.fp_050
+    if threshold == 0.4:
+        return statistics.tp_040, statistics.fp_040
+    index = int(np.searchsorted(thresholds(), np.float32(threshold)))
+    return statistics.inside[:, index:].sum(axis=1), statistics.outside[:, index:].sum(axis=1)
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise `OptionError` unless the stored counts answer `threshold`: 0.5, 0.4, or one of the 255 thresholds.
+
+    >>> check_threshold(76 / 254)
+    >>> check_threshold(0.3)
+    Traceback (most recent call last):
+    ...
+    avsrobust.errors.OptionError: threshold: found 0.3, which the stored counts do not answer; expected 0.5, 0.4, or k / 254 \
+for k = 0..254; nearest are 76 / 254 and 77 / 254
+    """
+    table = thresholds()
+    if threshold in STORED_THRESHOLDS or (0 <= threshold <= 1 and np.float32(threshold) in table):
+        return
+    last = NUM_THRESHOLDS - 1
+    below = min(max(int(threshold * last) if threshold == threshold else 0, 0), last - 1)
+    raise OptionError(
+        f"threshold: found {threshold}, which the stored counts do not answer; expected 0.5, 0.4, or k / {last} for "
+        f"k = 0..{last}; nearest are {below} / {last} and {below + 1} / {last}"
+    )
+
+
+def concatenate(parts: Sequence[FrameStatistics]) -> FrameStatistics:
+    """Return the statistics of all parts' frames, in order; of no frame where there is no part."""
+    if not parts:
+        none = np.zeros(0, dtype=np.int64)
+        histogram = np.zeros((0, NUM_THRESHOLDS), dtype=np.int64)
+        return FrameStatistics(none, none, none, none, none, none, histogram, histogram)
+    return FrameStatistics(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})
+
+
+def take(statistics: FrameStatistics, index: npt.NDArray[np.integer] | Mask | slice) -> FrameStatistics:
+    """Return the statistics of some frames: `index` is a slice, integers (in the order wanted) or bool [N]."""
+    return FrameStatistics(**{name: getattr(statistics, name)[index] for name in FIELDS})
+
+
+def empty_prediction(statistics: FrameStatistics) -> FrameStatistics:
+    """Return what a model that gives every pixel probability 0 would get on the same targets."""
+    none = np.zeros_like(statistics.pixels)
+    inside, outside = np.zeros_like(statistics.inside), np.zeros_like(statistics.outside)
+    inside[:, 0] = statistics.target_pixels
+    outside[:, 0] = statistics.pixels - statistics.target_pixels
+    return FrameStatistics(statistics.pixels, statistics.target_pixels, none, none, none, none, inside, outside)

@@ -1,0 +1,68 @@
+"""Binary scores of a data set: from its clips' scores to one line of a report.
+
+Conventions
+    As in `avsrobust.metrics.dataset_score`. A score of a condition is the sum of its rows' numerators over the sum of their
+    denominators (`avsrobust.metrics.binary.clip_scores`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avsrobust.metrics.binary.clip_scores import ClipScores, clip_scores
+from avsrobust.metrics.binary.counts import empty_prediction
+from avsrobust.metrics.binary.protocols import Protocol
+from avsrobust.metrics.dataset_score import ConditionScore, DatasetScore, assemble, conditions_of
+from avsrobust.metrics.rows import Flags, ScoredFrames
+
+
+def dataset_score(frames: ScoredFrames, protocol: Protocol) -> DatasetScore:
+    """Return the scores of all of `frames` under `protocol`."""
+    return summarise(clip_scores(frames, protocol))
+
+
+def trivial_score(frames: ScoredFrames, protocol: Protocol) -> DatasetScore:
+    """Return the scores of a model that never activates a pixel, on the same targets."""
+    empty = ScoredFrames(
+        empty_prediction(frames.statistics), frames.clip, frames.condition, frames.negative, frames.level
+    )
+    return dataset_score(empty, protocol)
+
+
+def summarise(scores: ClipScores) -> DatasetScore:
+    """Return the data set's scores from those of its rows; to score some of the clips, select their frames first."""
+    return assemble(
+        scores.protocol,
+        tuple(_condition_score(scores, name, level, chosen) for name, level, chosen in conditions_of(scores)),
+        clips=len(np.unique(scores.clip[~scores.skipped])),
+        clips_skipped=len(np.unique(scores.clip[scores.skipped])),
+        empty_frames=_empty_frames(scores),
+    )
+
+
+def _condition_score(scores: ClipScores, name: str, level: float | None, chosen: Flags) -> ConditionScore:
+    numerator, denominator = scores.numerator[chosen].sum(axis=0), scores.denominator[chosen].sum(axis=0)
+    miou, f, fpr = (
+        float(above / below) if below > 0 else None for above, below in zip(numerator, denominator, strict=True)
+    )
+    counted = chosen & ~scores.skipped
+    return ConditionScore(
+        condition=name,
+        level=level,
+        negative=bool(scores.negative[chosen][0]),
+        miou=miou,
+        f=f,
+        fpr=fpr,
+        clips=int(np.count_nonzero(counted)),
+        frames=int(scores.frames[counted].sum()),
+        empty_frames=int(scores.empty_frames[counted].sum()),
+        skipped=int(np.count_nonzero(chosen & scores.skipped)),
+    )
+
+
+def _empty_frames(scores: ClipScores) -> int:
+    """Count the frames with an empty target; rows of a clip share their targets, so the fullest row has all of them."""
+    clips, clip_index = np.unique(scores.clip, return_inverse=True)
+    empty = np.zeros(len(clips), dtype=np.int64)
+    np.maximum.at(empty, clip_index, scores.empty_frames)
+    return int(empty.sum())

@@ -1,0 +1,152 @@
+"""Scored frames: statistics together with whose frames they are, and their grouping into rows.
+
+Conventions
+    N frames in any order. `clip` numbers the clips (any integers, one per clip); `condition`, `level` and `negative` say what
+    the model heard. Frames that agree in clip, condition and level form a row; R rows, sorted by condition, level (none
+    first) and clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from avsrobust.errors import MetricInputError
+from avsrobust.metrics.binary.counts import FrameStatistics, take
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Strings = npt.NDArray[np.str_]
+
+# Enough frames for numpy to be quick, few enough for their histograms (2 kB each) to stay in the cache.
+_BLOCK_FRAMES = 1024
+
+
+@dataclass(frozen=True)
+class Rows:
+    """R rows over N frames: frames ``order[start[r]:start[r + 1]]`` are those of row r; the last row ends at N.
+
+    `level` is NaN where the condition has none. `negative`: none of the picture's objects sounds.
+    """
+
+    order: Ints
+    start: Ints
+    clip: Ints
+    condition: Strings
+    level: Floats
+    negative: Flags
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @cached_property
+    def stop(self) -> Ints:
+        """Where each row ends, int64 [R]."""
+        return np.append(self.start[1:], len(self.order)).astype(np.int64)
+
+    @cached_property
+    def frames(self) -> Ints:
+        """Number of frames of each row, int64 [R]."""
+        return self.stop - self.start
+
+    @cached_property
+    def of_frame(self) -> Ints:
+        """The row of each frame, int64 [N]."""
+        row = np.empty(len(self.order), dtype=np.int64)
+        row[self.order] = np.repeat(np.arange(len(self)), self.frames)
+        return row
+
+    def sum(self, values: npt.NDArray[np.generic]) -> Floats:
+        """Sum `values` [N, ...], given in the order of the rows' frames, over each row: float64 [R, ...]."""
+        return sums_from(values, self.start)
+
+    def blocks(self, size: int = _BLOCK_FRAMES) -> Iterator[tuple[slice, Ints, Ints]]:
+        """Yield groups of whole rows, about `size` frames each: their slice, their frames, and where each row starts in these."""
+        stop = self.stop
+        first = 0
+        while first < len(self):
+            last = max(int(np.searchsorted(stop, self.start[first] + size, side="right")), first + 1)
+            begin = self.start[first]
+            yield slice(first, last), self.order[begin : stop[last - 1]], self.start[first:last] - begin
+            first = last
+
+
+def sums_from(values: npt.NDArray[np.generic], start: Ints) -> Floats:
+    """Sum the runs of `values` [N, ...] that begin at `start` [R] (strictly increasing): float64 [R, ...]."""
+    if len(start) == 0:
+        return np.zeros((0, *values.shape[1:]))
+    return np.add.reduceat(values, start, axis=0, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class ScoredFrames:
+    """Statistics of N frames and, for each, its clip, condition, polarity and mixing level.
+
+    `clip` int [N], `condition` str [N] (numpy strings, not objects), `negative` bool [N],
+    `level` float [N] in dB, NaN (or the whole array None) where there is none. Raises `MetricInputError`.
+    """
+
+    statistics: FrameStatistics
+    clip: npt.NDArray[np.integer]
+    condition: Strings
+    negative: Flags
+    level: npt.NDArray[np.floating] | None = None
+
+    def __post_init__(self) -> None:
+        expected = {"clip": "iu", "condition": "U", "negative": "b", "level": "f"}
+        for name, kinds in expected.items():
+            array = getattr(self, name)
+            if array is None and name == "level":
+                continue
+            if array.shape != (len(self.statistics),):
+                raise MetricInputError(
+                    f"{name}: found shape {array.shape}; expected ({len(self.statistics)},), one entry per frame"
+                )
+            if array.dtype.kind not in kinds:
+                raise MetricInputError(
+                    f"{name}: found dtype {array.dtype}; expected one of kind '{kinds}' (see ScoredFrames)"
+                )
+
+    def __len__(self) -> int:
+        return len(self.statistics)
+
+    def select(self, index: npt.NDArray[np.integer] | Flags) -> ScoredFrames:
+        """Return some of the frames, by integers or bool [N], for example those of one category."""
+        return ScoredFrames(
+            take(self.statistics, index),
+            self.clip[index],
+            self.condition[index],
+            self.negative[index],
+            None if self.level is None else self.level[index],
+        )
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The frames grouped by condition, level and clip.
+
+        Raises `MetricInputError` where frames of one row disagree about their polarity.
+        """
+        level = np.full(len(self), np.nan) if self.level is None else self.level.astype(np.float64)
+        _, condition_code = np.unique(self.condition, return_inverse=True)
+        # No level sorts first, as in the manifest.
+        level_key = np.where(np.isnan(level), -np.inf, level)
+        keys = (condition_code, level_key, self.clip)
+        order = np.lexsort(keys[::-1])
+        is_first = np.ones(len(order), dtype=np.bool_)
+        is_first[1:] = False
+        for key in keys:
+            ordered = key[order]
+            is_first[1:] |= ordered[1:] != ordered[:-1]
+        start = np.flatnonzero(is_first)
+        head = order[start]
+        rows = Rows(
+            order, start, self.clip[head].astype(np.int64), self.condition[head], level[head], self.negative[head]
+        )
+        if (np.repeat(rows.negative, rows.frames) != self.negative[order]).any():
+            raise MetricInputError("negative: frames of one clip and condition disagree; expected one polarity per row")
+        return rows

@@ -1,0 +1,1 @@
+"""Semantic segmentation: one of 71 classes for each pixel."""

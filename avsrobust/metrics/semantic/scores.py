@@ -1,0 +1,324 @@
+"""Scores of semantic segmentation: IoU and F per class, their means, and the G scores over them.
+
+Conventions
+    The frames of a `ClassStatistics` and of the `ScoredFrames` beside it are the same N, in the same order.
+    Per class and frame IoU = intersection / union and F = (1 + beta2) P R / (beta2 P + R), 0 where nothing agrees. A frame
+    counts for a class that is predicted or true in it; under `strict` and a negative condition only where it is true: what
+    a model shows there is measured by FPR, and a wrong class must not lower (which would improve) IoU- and F-.
+    mIoU and F of a condition are means over classes, not over clips. G-mIoU = g_score(mIoU clean, mean of mIoU over the three
+    negatives), G-F alike. FPR is the share of pixels given any class but background (class 0, under every protocol).
+    Fractions in [0, 1]; undefined is NaN in arrays and None in scores.
+
+What of the released AVSS test is reproduced
+    Its accumulation is a sum over frames and a count of frames per class, so its batch size changes nothing; agreement with
+    golden/metrics_semantic.npz is a test. Not reproduced: its 224 x 224 pixels (we score at the masks' own size), and, under
+    avsbench_padded, whatever the model shows on a padded frame (see `semantic_protocols`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from avsrobust.errors import MetricInputError
+from avsrobust.metrics import ratios
+from avsrobust.metrics.dataset_score import ConditionScore, DatasetScore, assemble, conditions_of
+from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, ScoredFrames
+from avsrobust.metrics.semantic.counts import ClassStatistics, background_prediction
+from avsrobust.metrics.semantic.protocols import SemanticProtocol
+from avsrobust.vocabulary import BACKGROUND, NUM_CLASSES
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of every class under one condition (at one level, where it has levels); arrays are [71].
+
+    `iou`, `f`: float64, NaN where no frame counts for the class; `frames`: how many do. `share`: of the pixels that are given
+    the class. `clips`: in how many the class is true. `num_clips`, `num_frames`, `empty_frames` (nothing but background is
+    true) are those of the condition; `padded` frames were added to it by the protocol, for background alone.
+    """
+
+    condition: str
+    level: float | None
+    negative: bool
+    iou: Floats
+    f: Floats
+    frames: Ints
+    share: Floats
+    clips: Ints
+    num_clips: int
+    num_frames: int
+    empty_frames: int
+    padded: int
+
+
+@dataclass(frozen=True)
+class SemanticScores:
+    """Everything a protocol says about one model on one split: `conditions` in the order of a report.
+
+    `clips` were scored under some condition; `class_clips` [71] of these have the class in a target; `empty_frames` have
+    nothing but background in it, each counted once.
+    """
+
+    protocol: SemanticProtocol
+    conditions: tuple[ClassScores, ...]
+    clips: int
+    class_clips: Ints
+    empty_frames: int
+
+    @property
+    def headline(self) -> DatasetScore:
+        """What tables call mIoU and F (see `SemanticProtocol.headline`)."""
+        return self.with_background if self.protocol.headline == "with background" else self.without_background
+
+    @property
+    def beside(self) -> DatasetScore:
+        """The other one of `with_background` and `without_background`."""
+        return self.without_background if self.protocol.headline == "with background" else self.with_background
+
+    @property
+    def with_background(self) -> DatasetScore:
+        """Means over all classes."""
+        return self._means(range(NUM_CLASSES))
+
+    @property
+    def without_background(self) -> DatasetScore:
+        """Means over all classes but the one that the protocol takes for background."""
+        return self._means(class_id for class_id in range(NUM_CLASSES) if class_id != self.protocol.background)
+
+    def of_class(self, class_id: int) -> DatasetScore:
+        """Scores of one class; its FPR is the share of pixels that are given it (None for background)."""
+        conditions = tuple(
+            _condition_score(
+                entry,
+                _defined(entry.iou[class_id]),
+                _defined(entry.f[class_id]),
+                None if class_id == BACKGROUND else float(entry.share[class_id]),
+                clips=int(entry.clips[class_id]),
+                frames=int(entry.frames[class_id]),
+            )
+            for entry in self.conditions
+        )
+        return assemble(self.protocol, conditions, int(self.class_clips[class_id]), 0, self.empty_frames)
+
+    def occurring_classes(self) -> tuple[int, ...]:
+        """The classes that are in a target, or predicted where objects sound; background included."""
+        occurs = self.class_clips > 0
+        for entry in self.conditions:
+            occurs |= (entry.frames > 0) & (not entry.negative)
+        return tuple(int(class_id) for class_id in np.flatnonzero(occurs))
+
+    def _means(self, classes: Iterable[int]) -> DatasetScore:
+        chosen = np.fromiter(classes, dtype=np.int64)
+        conditions = tuple(
+            _condition_score(
+                entry,
+                _mean(entry.iou[chosen], self.protocol),
+                _mean(entry.f[chosen], self.protocol),
+                min(float(np.delete(entry.share, BACKGROUND).sum()), 1.0),
+                clips=entry.num_clips,
+                frames=entry.num_frames,
+            )
+            for entry in self.conditions
+        )
+        return assemble(self.protocol, conditions, self.clips, 0, self.empty_frames)
+
+
+def semantic_scores(classes: ClassStatistics, frames: ScoredFrames, protocol: SemanticProtocol) -> SemanticScores:
+    """Return the scores of all of `classes`, whose clips and conditions `frames` says.
+
+    Raises `MetricInputError` where the two are not of the same frames.
+    """
+    rows = rows_of(classes, frames)
+    row_of_frame = rows.of_frame
+    conditions = tuple(
+        _class_scores(classes, rows, row_of_frame, chosen, protocol) for _, _, chosen in conditions_of(rows)
+    )
+    is_true = (classes.target > 0) & (classes.class_id != BACKGROUND)
+    empty = np.ones(len(frames), dtype=np.bool_)
+    empty[classes.frame[is_true]] = False
+    return SemanticScores(
+        protocol,
+        conditions,
+        clips=len(np.unique(frames.clip)),
+        class_clips=_clips_per_class(classes, frames.clip.astype(np.int64), np.ones(len(frames), dtype=np.bool_)),
+        empty_frames=_most_per_clip(rows, rows.sum(empty[rows.order])),
+    )
+
+
+def rows_of(classes: ClassStatistics, frames: ScoredFrames) -> Rows:
+    """Return the rows of `frames`. Raises `MetricInputError` where `classes` are not of as many frames."""
+    if classes.num_frames != len(frames):
+        raise MetricInputError(
+            f"classes: found {classes.num_frames} frames beside {len(frames)}; expected statistics of the same frames"
+        )
+    return frames.rows
+
+
+def semantic_trivial_scores(
+    classes: ClassStatistics, frames: ScoredFrames, protocol: SemanticProtocol
+) -> SemanticScores:
+    """Return what a model that calls every pixel background would score on the same targets."""
+    return semantic_scores(background_prediction(classes), frames, protocol)
+
+
+def frame_miou(classes: ClassStatistics) -> Floats:
+    """Return the mean IoU of each frame over the classes whose IoU is not 0, float64 [N]; NaN where there is none.
+
+    Source: AVSBench, avs_scripts/avss/utils/compute_color_metrics.py, `_batch_miou_fscore` (vid_miou_list).
+    """
+    iou = classes.intersection / classes.union
+    sums = np.bincount(classes.frame, weights=iou, minlength=classes.num_frames)
+    counts = np.bincount(classes.frame[iou > 0], minlength=classes.num_frames)
+    return _ratio(sums, counts.astype(np.float64))
+
+
+def foreground_iou(classes: ClassStatistics, background: int = NUM_CLASSES - 1) -> Floats:
+    """Return the IoU of everything but `background` of each frame, float64 [N].
+
+    Where nothing but background is true: the share of pixels that is rightly background. The default background is the
+    released code's, the last class. Source: AVSBench, avs_scripts/avss/utils/compute_color_metrics.py, `calc_binary_miou`.
+    """
+    both, predicted, true = (classes.of_class(name, background) for name in ("intersection", "predicted", "target"))
+    target = classes.pixels - true
+    activated = classes.pixels - predicted
+    tp = classes.pixels - predicted - true + both
+    return ratios.iou(tp, activated - tp, target, classes.pixels)
+
+
+def _class_scores(
+    classes: ClassStatistics, rows: Rows, row_of_frame: Ints, chosen: Flags, protocol: SemanticProtocol
+) -> ClassScores:
+    """Scores under the condition whose rows are `chosen` [R]."""
+    first = int(np.flatnonzero(chosen)[0])
+    negative = bool(rows.negative[first])
+    of_frames = chosen[row_of_frame]
+    entries = of_frames[classes.frame]
+    only_true = protocol.classes == "present" and negative
+    counted = entries & (classes.target > 0) if only_true else entries
+    padded = 0
+    if protocol.padded_to is not None:
+        padded = int(np.maximum(protocol.padded_to - rows.frames[chosen], 0).sum())
+    if protocol.average == "pixels":
+        iou, f, frames = _pooled(classes, entries, protocol, only_true=only_true)
+    else:
+        iou, f, frames = _averaged(classes, counted, protocol, padded)
+    is_true = entries & (classes.target > 0) & (classes.class_id != BACKGROUND)
+    num_frames = int(np.count_nonzero(of_frames))
+    level = float(rows.level[first])
+    return ClassScores(
+        condition=str(rows.condition[first]),
+        level=None if np.isnan(level) else level,
+        negative=negative,
+        iou=iou,
+        f=f,
+        frames=frames,
+        share=_share(classes, rows, row_of_frame, chosen, entries, protocol),
+        clips=_clips_per_class(classes, rows.clip[row_of_frame], of_frames),
+        num_clips=int(np.count_nonzero(chosen)),
+        num_frames=num_frames,
+        empty_frames=num_frames - len(np.unique(classes.frame[is_true])),
+        padded=padded,
+    )
+
+
+def _averaged(
+    classes: ClassStatistics, counted: Flags, protocol: SemanticProtocol, padded: int
+) -> tuple[Floats, Floats, Ints]:
+    """Mean of IoU and F per class over its frames, and their number."""
+    class_id = classes.class_id[counted]
+    intersection, predicted, target = (
+        getattr(classes, name)[counted] for name in ("intersection", "predicted", "target")
+    )
+    frames = np.bincount(class_id, minlength=NUM_CLASSES).astype(np.int64)
+    iou = np.bincount(class_id, weights=intersection / classes.union[counted], minlength=NUM_CLASSES)
+    frame_f = ratios.f_measure(intersection, predicted, target, protocol.beta2)
+    f = np.bincount(class_id, weights=frame_f, minlength=NUM_CLASSES)
+    for sums in (frames, iou, f):
+        sums[BACKGROUND] += padded
+    return _ratio(iou, frames), _ratio(f, frames), frames
+
+
+def _pooled(
+    classes: ClassStatistics, entries: Flags, protocol: SemanticProtocol, *, only_true: bool
+) -> tuple[Floats, Floats, Ints]:
+    """Ratio of sums per class, and the number of frames it occurs in; NaN for classes that do not count."""
+    class_id = classes.class_id[entries]
+    sums = [np.bincount(class_id, weights=getattr(classes, name)[entries], minlength=NUM_CLASSES) for name in
+            ("intersection", "predicted", "target")]  # fmt: skip
+    intersection, predicted, target = (values.astype(np.int64) for values in sums)
+    union = predicted + target - intersection
+    absent = target == 0 if only_true else union == 0
+    iou = _ratio(intersection, np.where(absent, 0, union))
+    f = np.where(absent, np.nan, ratios.f_measure(intersection, predicted, target, protocol.beta2))
+    return iou, f, np.bincount(class_id, minlength=NUM_CLASSES).astype(np.int64)
+
+
+def _share(
+    classes: ClassStatistics,
+    rows: Rows,
+    row_of_frame: Ints,
+    chosen: Flags,
+    entries: Flags,
+    protocol: SemanticProtocol,
+) -> Floats:
+    """Share of the pixels that are given each class, float64 [71]: over clips' frames, or over all pixels."""
+    frame, class_id = classes.frame[entries], classes.class_id[entries]
+    predicted = classes.predicted[entries].astype(np.float64)
+    if protocol.average == "pixels":
+        weight = np.full(len(frame), 1.0 / predicted.sum())
+    else:
+        weight = 1.0 / (classes.pixels[frame] * rows.frames[row_of_frame[frame]] * np.count_nonzero(chosen))
+    share = np.asarray(np.bincount(class_id, weights=weight * predicted, minlength=NUM_CLASSES), dtype=np.float64)
+    # Sums of rounded shares may end above 1.
+    return np.minimum(share, 1.0)
+
+
+def _clips_per_class(classes: ClassStatistics, clip: Ints, of_frames: Flags) -> Ints:
+    """In how many clips each class is true, int64 [71]; `clip` [N] is each frame's, `of_frames` [N] those to look at."""
+    is_true = (classes.target > 0) & of_frames[classes.frame]
+    pairs = np.unique(np.stack([classes.class_id[is_true], clip[classes.frame[is_true]]]), axis=1)
+    return np.bincount(pairs[0], minlength=NUM_CLASSES).astype(np.int64)
+
+
+def _most_per_clip(rows: Rows, counts: Floats) -> int:
+    """Sum over clips of the largest count [R] among a clip's rows, which share their targets."""
+    clips, index = np.unique(rows.clip, return_inverse=True)
+    most = np.zeros(len(clips))
+    np.maximum.at(most, index, counts)
+    return int(most.sum())
+
+
+def _mean(scores: Floats, protocol: SemanticProtocol) -> float | None:
+    defined = scores[~np.isnan(scores)]
+    if protocol.classes == "all":
+        return float(defined.sum() / len(scores))
+    return float(defined.mean()) if len(defined) else None
+
+
+def _condition_score(
+    entry: ClassScores, miou: float | None, f: float | None, fpr: float | None, *, clips: int, frames: int
+) -> ConditionScore:
+    return ConditionScore(
+        condition=entry.condition,
+        level=entry.level,
+        negative=entry.negative,
+        miou=miou,
+        f=f,
+        fpr=fpr,
+        clips=clips,
+        frames=frames,
+        empty_frames=entry.empty_frames,
+        skipped=0,
+    )
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _ratio(above: Floats | Ints, below: Floats | Ints) -> Floats:
+    ratio: Floats = np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0)
+    return ratio

@@ -1,0 +1,204 @@
+"""Plug-ins: objects that other packages or a user's file define, found by name.
+
+Conventions
+    A registry has built-in names, each a lazy ``module:object`` string, so that listing them imports nothing. Other packages
+    register names in an entry-point group; a user's definition wins over a built-in one of the same name, with a warning that
+    names both. ``package.module:Object`` and ``file.py:Object`` name an object without registering it.
+    Whatever a plug-in's code raises while it is imported becomes one line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Generic, TypeVar
+
+from avsrobust.errors import AvsRobustError, did_you_mean
+
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+_FORMS = "a name, package.module:Object or file.py:Object"
+_MOST_CHARACTERS = 400
+
+
+@dataclass(frozen=True)
+class Registry(Generic[T]):
+    """The objects of one kind that can be named.
+
+    Attributes:
+        noun: What one is called, for messages ("condition").
+        option: The option or key that names one, for messages ("--protocol").
+        group: The entry-point group in which packages register theirs.
+        built_in: ``module:object`` of each built-in name.
+        check: Returns the found object as one of the kind, or raises an error that says what it is instead. Its arguments are
+            the text that named the object, and the object.
+        error: The error to raise.
+    """
+
+    noun: str
+    option: str
+    group: str
+    built_in: Mapping[str, str]
+    check: Callable[[str, object], T]
+    error: type[AvsRobustError]
+
+    def names(self) -> tuple[str, ...]:
+        """Return every name there is, the built-in ones first; imports nothing."""
+        return tuple(dict.fromkeys([*self.built_in, *sorted(self.registered())]))
+
+    def registered(self) -> dict[str, EntryPoint]:
+        """Return the entry points of the group by name. Raises `error` where two packages register one name."""
+        found: dict[str, EntryPoint] = {}
+        for point in entry_points(group=self.group):
+            other = found.get(point.name)
+            if other is not None and other.value != point.value:
+                raise self.error(
+                    f"{self.noun} '{point.name}': registered by {distribution_of(other)} ({other.value}) and by "
+                    f"{distribution_of(point)} ({point.value}); uninstall one of them"
+                )
+            found[point.name] = point
+        return found
+
+    def find(self, spec: str) -> T:
+        """Return the object that `spec` names.
+
+        Raises:
+            AvsRobustError: An `error`, where the name is unknown, the module or file cannot be imported or has no such
+                object, or the object is not of the kind.
+        """
+        place, separator, attribute = spec.rpartition(":")
+        if place.endswith(".py"):
+            return self.check(spec, self._attribute(spec, self.import_file(Path(place)), attribute))
+        if separator:
+            if str(Path.cwd()) not in sys.path:
+                # Last, so that nothing in the user's folder shadows an installed package.
+                sys.path.append(str(Path.cwd()))
+            return self._import(spec, spec)
+        if spec.endswith(".py"):
+            raise self.error(f"{self.option} {spec}: names no object; expected file.py:Object")
+        point = self.registered().get(spec)
+        if point is not None:
+            if spec in self.built_in:
+                _LOG.warning(
+                    "%s '%s': %s (%s) is used instead of the built-in %s",
+                    self.noun,
+                    spec,
+                    point.value,
+                    distribution_of(point),
+                    self.built_in[spec],
+                )
+            return self._import(spec, f"{point.module}:{point.attr}")
+        if spec in self.built_in:
+            return self._import(spec, self.built_in[spec])
+        names = self.names()
+        raise self.error(
+            f"{self.option} {spec}: unknown; expected {_FORMS}; known names: {', '.join(names)}{did_you_mean(spec, names)}"
+        )
+
+    def import_file(self, path: Path) -> ModuleType:
+        """Import a Python file; its own folder can be imported from meanwhile, as when Python runs the file."""
+        path = path.resolve()
+        if not path.is_file():
+            raise self.error(f"{path}: not found; expected a Python file that defines the {self.noun}")
+        name = f"avsrobust_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+        if not (found := importlib.util.spec_from_file_location(name, path)) or found.loader is None:
+            raise self.error(f"{path}: cannot be imported; expected a Python file that defines the {self.noun}")
+        module = importlib.util.module_from_spec(found)
+        with _folder_on_path(path.parent), one_line(f"{path}: importing it", self.error):
+            _forget_namesakes(path.parent)
+            # Dataclasses and pickle look a class's module up by name.
+            sys.modules[name] = module
+            try:
+                found.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
+        return module
+
+    def _import(self, spec: str, target: str) -> T:
+        name, _, attribute = target.partition(":")
+        with one_line(f"{self.option} {spec}: importing {name}", self.error):
+            try:
+                module = importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+                    raise
+                raise self.error(
+                    f"{self.option} {spec}: found no module {error.name}; install its package, name a file "
+                    "(file.py:Object), or add its folder to PYTHONPATH"
+                ) from error
+        return self.check(spec, self._attribute(spec, module, attribute))
+
+    def _attribute(self, spec: str, module: ModuleType, name: str) -> object:
+        try:
+            return getattr(module, name)
+        except AttributeError as error:
+            defined = [
+                key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__
+            ]
+            public = [key for key in vars(module) if not key.startswith("_")]
+            hint = did_you_mean(name, public) or (f"; it has {', '.join(defined)}" if defined else "")
+            raise self.error(f"{self.option} {spec}: {module.__file__} has no '{name}'{hint}") from error
+
+
+def distribution_of(point: EntryPoint) -> str:
+    """Return the name of the package that registers an entry point."""
+    return point.dist.name if point.dist is not None else "an installed package"
+
+
+@contextmanager
+def one_line(what: str, error_class: type[AvsRobustError]) -> Iterator[None]:
+    """Turn whatever another's code raises in the block (quit() included) into one line that begins with `what`."""
+    try:
+        yield
+    except AvsRobustError:
+        raise
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        message = " ".join(str(error).split())[:_MOST_CHARACTERS]
+        raise error_class(
+            f"{what} raised {type(error).__name__}: {message} ({last.filename}, line {last.lineno}); put that right first"
+        ) from error
+
+
+_FOLDERS: set[Path] = set()
+
+
+def _forget_namesakes(folder: Path) -> None:
+    """Let the file in `folder` import its own neighbours, not those of the same name in an earlier plug-in's folder.
+
+    Two checkouts that both hold a ``network.py`` are common; the earlier plug-in keeps the modules it has imported.
+    """
+    neighbours = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is None or name.partition(".")[0] not in neighbours or Path(file).is_relative_to(folder):
+            continue
+        if any(Path(file).is_relative_to(other) for other in _FOLDERS):
+            del sys.modules[name]
+    _FOLDERS.add(folder)
+
+
+@contextmanager
+def _folder_on_path(folder: Path) -> Iterator[None]:
+    """Import from `folder` first; afterwards last, for what a plug-in imports later without shadowing anything."""
+    entry = str(folder)
+    known = entry in sys.path
+    if not known:
+        sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        if not known:
+            sys.path.remove(entry)
+            sys.path.append(entry)

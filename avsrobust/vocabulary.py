@@ -1,0 +1,40 @@
+"""The names that manifests, results, options and messages share. Imports nothing, so every module can import it.
+
+Conventions
+    One id per thing and no aliases, but for the data sets' names in AVSBench-semantic (`ALIASES`).
+    Conditions beyond these, and baselines of a user's, come from plug-ins; the names here are those that a definition
+    (of G, of a data set, of a task) rests on.
+"""
+
+from __future__ import annotations
+
+# Data sets, splits, and the forms in which AVSBench was released: AVSBench-object, and AVSBench-semantic, which holds S4 and
+# MS3 too (rows v1s, v1m), with other masks.
+DATASETS = ("s4", "ms3", "avss")
+ALIASES = {"v1s": "s4", "v1m": "ms3", "v2": "avss"}
+SPLITS = ("train", "val", "test")
+OBJECT_RELEASE = "object"
+SEMANTIC_RELEASE = "semantic"
+RELEASES = (OBJECT_RELEASE, SEMANTIC_RELEASE)
+# The data set whose masks hold class ids.
+CLASS_DATASET = "avss"
+
+# Whether the objects in the picture make the sound, or none of them does.
+POSITIVE = "positive"
+NEGATIVE = "negative"
+
+# The clip's own audio, and the negative conditions that the G scores average over (AVSBench-Robust).
+CLEAN = "clean"
+NEGATIVES = ("silence", "noise", "offscreen")
+
+# Segmentation per class, or foreground against background.
+SEMANTIC = "semantic"
+BINARY = "binary"
+TASKS = (SEMANTIC, BINARY)
+
+# AVSBench, avs_scripts/avss/config.py: NUM_CLASSES, background included.
+NUM_CLASSES = 71
+BACKGROUND = 0
+
+# Adapters that are no models, but reference points with known scores.
+BASELINES = ("oracle", "visual_prior", "empty")

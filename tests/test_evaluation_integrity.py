@@ -1,0 +1,100 @@
+"""Evaluating a build whose files changed: nothing that is not what was built becomes a number."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+
+from avsrobust.adapters.base import AudioInput
+from avsrobust.adapters.baselines import Oracle
+from avsrobust.build.build import build
+from avsrobust.conditions.recipe import load_recipe
+from avsrobust.datasets.read import read_dataset
+from avsrobust.errors import AvsRobustError, ManifestError
+from avsrobust.evaluation.runner import EvaluationReport, evaluate
+from avsrobust.evaluation.sound import SoundReader
+from avsrobust.manifest import load_manifest
+from avsrobust.toy.write import write_toy
+
+
+class Listener(Oracle):
+    """The oracle, hearing log-mels."""
+
+    audio = AudioInput.log_mel()
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data of MS3 and a build of it. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("pristine")
+    write_toy(folder / "data", "ms3", clips=8, seed=5)
+    build(read_dataset("ms3", folder / "data"), load_recipe("standard"), 42, folder / "build", on_error="skip")
+    return folder
+
+
+@pytest.fixture
+def folder(pristine: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    shutil.copytree(pristine / "data", tmp_path / "data")
+    shutil.copytree(pristine / "build", tmp_path / "build", ignore=lambda *_: ["data_root"])
+    return tmp_path
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 4
+    path.write_bytes(content)
+
+
+def run(folder: Path) -> EvaluationReport:
+    manifest = load_manifest(folder / "build")
+    return evaluate(
+        manifest, Listener(), name="oracle", output=folder / "results", splits=("train",), data_root=folder / "data"
+    )
+
+
+def test_a_build_as_it_was_is_evaluated(folder: Path) -> None:
+    report = run(folder)
+    assert report.failed == ()
+    assert report.clips > 1
+
+
+@pytest.mark.parametrize("kind", ["frames", "masks"])
+def test_a_picture_that_changed_costs_its_clip(folder: Path, kind: str) -> None:
+    row = next(row for row in load_manifest(folder / "build").rows if row.split == "train")
+    # Behind the end of the picture: it decodes to the same pixels, but it is not the file that was built from.
+    path = folder / "data" / getattr(row, kind)[0]
+    flip(path)
+    [failed] = run(folder).failed
+    assert failed.clip_id == row.clip_id
+    assert failed.error.startswith(f"{path}: found sha256 ")
+    assert failed.error.endswith("restore the data set")
+
+
+def test_an_array_that_changed_is_no_number(folder: Path) -> None:
+    manifest = load_manifest(folder / "build")
+    row = next(row for row in manifest.rows if row.split == "train" and row.condition == "noise")
+    path = manifest.log_mel_path(row)
+    flip(path)
+    with pytest.raises(AvsRobustError, match=r"train/T5/00000.npy: found sha256 .*; delete it and build again"):
+        run(folder)
+    reader = SoundReader(manifest, folder / "data", AudioInput.log_mel())
+    for copy in (reader, pickle.loads(pickle.dumps(reader))):
+        with pytest.raises(ManifestError, match=r"00000\.npy: found sha256"):
+            copy.read(row)
+    path.unlink()
+    with pytest.raises(ManifestError, match=r"00000\.npy: cannot be read"):
+        reader.read(row)
+
+
+@pytest.mark.parametrize("name", ["manifest.parquet", "checksums.parquet", "seal.json"])
+def test_what_vouches_for_the_files_must_be_whole(folder: Path, name: str) -> None:
+    manifest = load_manifest(folder / "build")
+    flip(folder / "build" / name)
+    with pytest.raises(ManifestError, match=f"{name}: "):
+        evaluate(
+            manifest, Listener(), name="oracle", output=folder / "results", splits=("train",), data_root=folder / "data"
+        )
