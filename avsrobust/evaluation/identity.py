@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avsrobust.errors import AdapterError
+from avsrobust.errors import AdapterError, OptionError
 from avsrobust.evaluation.sources import source_sha256
 from avsrobust.files import sha256_of_file
-from avsrobust.folders import MARKER_NAME
+from avsrobust.folders import read_marker
 from avsrobust.manifest import Manifest
-from avsrobust.results import SCORES_FORMAT
+from avsrobust.results import RESULTS_KIND, SCORES_FORMAT
 
 _SETTINGS = (str, int, float, bool, Path, type(None))
 _CACHES = frozenset({"__pycache__", ".git"})
@@ -54,7 +54,7 @@ def evaluation_identity(
 ) -> dict[str, Any]:
     """Return the identity of a model on a build (see the module's conventions).
 
-    `output`, the results folder, is left out where an option names a folder around it, as are all folders of avsrobust's own.
+    `output`, the results folder, is left out where an option names a folder around it, as are all folders of results.
     Raises `AdapterError` where the checkpoint cannot be read.
     """
     source = source_sha256(adapter)
@@ -195,7 +195,13 @@ def _folder_listing(folder: Path, output: Path) -> str:
 
 def _counts(folder: Path, output: Path) -> bool:
     """Tell whether a folder below one that an option names belongs to the model, and not to what is made with it."""
-    return folder.name not in _CACHES and folder != output and not (folder / MARKER_NAME).exists()
+    if folder.name in _CACHES or folder == output:
+        return False
+    try:
+        marker = read_marker(folder)
+    except OptionError:
+        return True
+    return marker is None or marker[0] != RESULTS_KIND
 
 
 def _different(title: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
