@@ -82,6 +82,17 @@ def test_it_can_follow_later_and_is_completed(data, tmp_path):
     assert sums[0] == sums[1]
 
 
+@pytest.mark.parametrize("ending", ["wav", "pkl"])
+def test_a_file_of_the_right_size_and_other_bytes_is_written_again(data, tmp_path, ending):
+    dataset = read_dataset("s4", data)
+    build(dataset, STANDARD, 42, tmp_path / "b", export="avsbench")
+    path = sorted((tmp_path / "b" / "avsbench").rglob(f"*.{ending}"))[1]
+    content = path.read_bytes()
+    path.write_bytes(bytes(len(content)))
+    build(dataset, STANDARD, 42, tmp_path / "b", export="avsbench")
+    assert path.read_bytes() == content
+
+
 def test_avss_is_refused(tmp_path):
     write_toy(tmp_path / "toy", "avss", clips=5, seed=1)
     with pytest.raises(

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import io
 import pickle
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ import numpy as np
 from avsrobust.build.render import Roots
 from avsrobust.datasets.taxonomy import BACKGROUND
 from avsrobust.errors import OptionError, did_you_mean
-from avsrobust.files import atomic_path, write_bytes
+from avsrobust.files import atomic_path, flush_files
 from avsrobust.manifest import Row
 
 AVSBENCH = "avsbench"
@@ -80,16 +80,28 @@ def export_tasks(roots: Roots, rows: Sequence[Row]) -> list[ExportTask]:
 
 
 def write_exports(task: ExportTask) -> int:
-    """Write the files that are not there yet; return the number of sounds."""
+    """Write the files that are not there yet with these bytes, and flush them to disk; return the number of sounds."""
+    written: list[Path] = []
     for entry in task.files:
-        wav, features = task.roots.output / f"{entry.wav}.wav", task.roots.output / f"{entry.pickle}.pkl"
-        if not wav.is_file():
-            with atomic_path(wav) as temporary:
-                shutil.copyfile(task.roots.sound_path(entry.audio), temporary)
-        if not features.is_file():
-            shard = np.load(task.roots.output / entry.log_mel, mmap_mode="r", allow_pickle=False)
-            write_bytes(features, pickled_tensor(np.array(shard[entry.log_mel_row])))
+        sound = task.roots.sound_path(entry.audio).read_bytes()
+        shard = np.load(task.roots.output / entry.log_mel, mmap_mode="r", allow_pickle=False)
+        features = pickled_tensor(np.array(shard[entry.log_mel_row]))
+        contents = {f"{entry.wav}.wav": sound, f"{entry.pickle}.pkl": features}
+        written += [path for name, content in contents.items() if _put(path := task.roots.output / name, content)]
+    flush_files(written)
     return len(task.files)
+
+
+def _put(path: Path, content: bytes) -> bool:
+    """Write a file unless it is there with these bytes; tell whether it was written."""
+    try:
+        if path.stat().st_size == len(content) and path.read_bytes() == content:
+            return False
+    except OSError:
+        pass
+    with atomic_path(path, flush=False) as temporary:
+        temporary.write_bytes(content)
+    return True
 
 
 def pickled_tensor(array: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
