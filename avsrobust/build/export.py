@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from avsrobust.arrays import map_npy
 from avsrobust.build.render import Roots
 from avsrobust.datasets.taxonomy import BACKGROUND
-from avsrobust.errors import OptionError, did_you_mean
+from avsrobust.errors import ManifestError, OptionError, did_you_mean
 from avsrobust.files import atomic_path, write_bytes
 from avsrobust.manifest import Row
 
@@ -87,7 +88,7 @@ def write_exports(task: ExportTask) -> int:
             with atomic_path(wav) as temporary:
                 shutil.copyfile(task.roots.sound_path(entry.audio), temporary)
         if not features.is_file():
-            shard = np.load(task.roots.output / entry.log_mel, mmap_mode="r", allow_pickle=False)
+            shard = map_npy(task.roots.output / entry.log_mel, ManifestError)
             write_bytes(features, pickled_tensor(np.array(shard[entry.log_mel_row])))
     return len(task.files)
 
