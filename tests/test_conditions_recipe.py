@@ -89,7 +89,7 @@ def test_files_that_are_no_build_recipe_are_refused(tmp_path, text, message):
 def test_a_name_that_is_a_path_is_refused(tmp_path, name):
     path = tmp_path / "r.yaml"
     path.write_text(json.dumps({**STANDARD, "name": name}))
-    with pytest.raises(RecipeError, match="key name: found .*; expected a name of at most 100 letters") as caught:
+    with pytest.raises(RecipeError, match=r"key name: found .*; expected a name of at most 100 letters") as caught:
         load_recipe(str(path))
     assert str(caught.value).isprintable()
 
