@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from avsrobust.arrays import map_npy
 from avsrobust.build.render import Roots
 from avsrobust.datasets.taxonomy import BACKGROUND
-from avsrobust.errors import OptionError, did_you_mean
-from avsrobust.files import atomic_path, flush_files
+from avsrobust.errors import ManifestError, OptionError, did_you_mean
+from avsrobust.files import flush_files, put_bytes
 from avsrobust.manifest import Row
 
 AVSBENCH = "avsbench"
@@ -84,24 +85,12 @@ def write_exports(task: ExportTask) -> int:
     written: list[Path] = []
     for entry in task.files:
         sound = task.roots.sound_path(entry.audio).read_bytes()
-        shard = np.load(task.roots.output / entry.log_mel, mmap_mode="r", allow_pickle=False)
+        shard = map_npy(task.roots.output / entry.log_mel, ManifestError)
         features = pickled_tensor(np.array(shard[entry.log_mel_row]))
         contents = {f"{entry.wav}.wav": sound, f"{entry.pickle}.pkl": features}
-        written += [path for name, content in contents.items() if _put(path := task.roots.output / name, content)]
+        written += [path for name, content in contents.items() if put_bytes(path := task.roots.output / name, content)]
     flush_files(written)
     return len(task.files)
-
-
-def _put(path: Path, content: bytes) -> bool:
-    """Write a file unless it is there with these bytes; tell whether it was written."""
-    try:
-        if path.stat().st_size == len(content) and path.read_bytes() == content:
-            return False
-    except OSError:
-        pass
-    with atomic_path(path, flush=False) as temporary:
-        temporary.write_bytes(content)
-    return True
 
 
 def pickled_tensor(array: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:

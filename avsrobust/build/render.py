@@ -24,7 +24,7 @@ from avsrobust.conditions.noise import ReleasedNoiseSound, with_states
 from avsrobust.conditions.sounds import MadeSound
 from avsrobust.datasets.clips import Clip
 from avsrobust.datasets.contents import ClipContents, look_at
-from avsrobust.files import atomic_path, resolve_inside, write_bytes
+from avsrobust.files import atomic_path, put_bytes, resolve_inside
 from avsrobust.manifest import DATA_PREFIX
 
 T = TypeVar("T")
@@ -116,8 +116,7 @@ def make_sounds(task: MakeTask) -> list[FileSum]:
     for sound in task.sounds:
         path = task.roots.sound_path(sound.audio)
         content = wav_bytes(path, sound.samples(task.roots.data), sound.sample_rate)
-        if not _holds(path, content):
-            write_bytes(path, content, flush=False)
+        put_bytes(path, content)
         made.append(sum_of_content(sound.audio, content))
     record(task.roots.output, made)
     return made
@@ -141,13 +140,6 @@ def _is_as(output: Path, expected: FileSum) -> bool:
     path = resolve_inside(output, expected.path, named_by="the plan")
     try:
         return path.stat().st_size == expected.num_bytes and sum_of_file(expected.path, path) == expected
-    except OSError:
-        return False
-
-
-def _holds(path: Path, content: bytes) -> bool:
-    try:
-        return path.stat().st_size == len(content) and path.read_bytes() == content
     except OSError:
         return False
 

@@ -42,8 +42,11 @@ _BOUNDS = {
 _HARMLESS = 100_000_000
 
 
-def check_folder(folder: Path) -> None:
-    """Raise `OptionError` for a folder whose files are not regular, too large, or declare more than they hold."""
+def check_folder(folder: Path, option: str) -> None:
+    """Raise `OptionError` for a folder whose files are not regular, too large, or declare more than they hold.
+
+    `option` named it, for messages.
+    """
     for path in sorted(folder.iterdir()):
         try:
             if path.suffix in WEIGHTS:
@@ -53,7 +56,7 @@ def check_folder(folder: Path) -> None:
                     TEXT_BYTES.check(stream.seek(0, 2), path, OptionError)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise OptionError(f"--checkpoint {path}: cannot be read ({reason}); {_AGAIN}") from error
+            raise OptionError(f"{option} {path}: cannot be read ({reason}); {_AGAIN}") from error
     for name in (_CONFIG, _FEATURES):
         try:
             content = read_json(folder / name, OptionError)
@@ -62,14 +65,12 @@ def check_folder(folder: Path) -> None:
             continue
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise OptionError(f"--checkpoint {folder / name}: cannot be read as JSON ({reason}); {_AGAIN}") from error
+            raise OptionError(f"{option} {folder / name}: cannot be read as JSON ({reason}); {_AGAIN}") from error
         for key, number in _numbers(content, ""):
-            _BOUNDS.get(key, _NUMBERS).check(
-                math.ceil(abs(number)), f"--checkpoint {folder / name}: {key}", OptionError
-            )
+            _BOUNDS.get(key, _NUMBERS).check(math.ceil(abs(number)), f"{option} {folder / name}: {key}", OptionError)
 
 
-def require_parameters(kind: Any, folder: Path) -> None:
+def require_parameters(kind: Any, folder: Path, option: str) -> None:
     """Raise `OptionError` where the network of class `kind` that the configuration describes is larger than its weights.
 
     A small one may be made: what it lacks is then told by name. What transformers raises on a configuration passes through.
@@ -80,7 +81,7 @@ def require_parameters(kind: Any, folder: Path) -> None:
     held = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHTS)
     if asked > max(held, _HARMLESS):
         raise OptionError(
-            f"--checkpoint {folder}: {_CONFIG} asks for a network of {asked:,} numbers and the weights have {held:,} bytes; "
+            f"{option} {folder}: {_CONFIG} asks for a network of {asked:,} numbers and the weights have {held:,} bytes; "
             f"expected the configuration of these weights; {_AGAIN}"
         )
 
