@@ -141,8 +141,10 @@ def open_regular(path: Path) -> BinaryIO:
 def read_regular(path: Path, limit: Limit, error: type[AvsRobustError]) -> bytes:
     """Return the bytes of a regular file of bounded size. Raises `OSError`, or `error` where it is above `limit`."""
     with open_regular(path) as stream:
-        limit.check(os.fstat(stream.fileno()).st_size, path, error)
-        content = stream.read(limit.current + 1)
+        size = os.fstat(stream.fileno()).st_size
+        limit.check(size, path, error)
+        # One more than that, to notice a file that grows; no more, since so much memory is taken at once.
+        content = stream.read(min(size, limit.current) + 1)
     limit.check(len(content), path, error)
     return content
 

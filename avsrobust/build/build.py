@@ -95,7 +95,7 @@ def build(
     dataset: DataSet,
     recipe: Recipe,
     seed: int,
-    output: Path,
+    output: Path | str,
     *,
     workers: int = 1,
     engine: str = "local",
@@ -113,6 +113,7 @@ def build(
     Raises `OptionError` for an option or output folder that cannot be used, `DataSetError` with all findings for a data set
     that cannot, `RecipeError` where the recipe does not fit the data set. Nothing is written before these are ruled out.
     """
+    output = Path(output)
     check_seed(seed)
     check_engine(engine, workers, scheduler)
     if on_error not in ON_ERROR:

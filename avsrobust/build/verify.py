@@ -62,7 +62,7 @@ class VerifyReport:
     rows: int
 
 
-def verify(manifest_path: Path | str, data_root: Path | None = None, *, quick: bool = False) -> VerifyReport:
+def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, quick: bool = False) -> VerifyReport:
     """Check every file and every row of a manifest.
 
     Checked are the bytes of all files (sounds, frames, masks, log-mel arrays, checksums, the manifest itself), the arrays' form,

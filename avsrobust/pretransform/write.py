@@ -53,7 +53,7 @@ class Choices:
     """What a user asks for; None leaves it to the default, or to `clusters_from`, which settles all below it.
 
     `classes`: whether the encoder's classes are used. `class_map`: file of label: query. `fit_splits`: where clusters and
-    classes are fitted.
+    classes are fitted. Paths may be given as text.
     """
 
     encoder: str
@@ -66,6 +66,11 @@ class Choices:
     class_map: Path | None = None
     fit_splits: tuple[str, ...] = ()
     seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("checkpoint", "clusters_from", "class_map"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,10 @@ class PretransformReport:
 
 def pretransform(
     manifest: Manifest,
-    output: Path,
+    output: Path | str,
     choices: Choices,
     *,
-    data_root: Path | None = None,
+    data_root: Path | str | None = None,
     device: torch.device | None = None,
     wait: bool = False,
     progress: Progress | None = None,
@@ -95,6 +100,8 @@ def pretransform(
     Raises `OptionError` for choices that do not fit together or the data, `AdapterError` for weights, `AudioError` and
     `ManifestError` for sounds that cannot be read.
     """
+    output = Path(output)
+    root = None if data_root is None else Path(data_root)
     stored = _stored_layout(choices)
     classes = names_classes(choices.encoder, choices.classes) if stored is None else bool(stored.labels)
     fit_rows = () if stored is not None else _fit_rows(manifest, choices.fit_splits or ("train",))
@@ -102,7 +109,7 @@ def pretransform(
     names = sorted({label for row in fit_rows for label in row.labels}) if stored is None else stored.labels
     place = device or torch.device("cpu")
     encoder = load_encoder(choices.encoder, choices.checkpoint, place, classes=classes, vocabulary=names)
-    ears = _Ears(manifest, data_root, encoder, progress, [*fit_rows, *manifest.rows])
+    ears = _Ears(manifest, root, encoder, progress, [*fit_rows, *manifest.rows])
     if stored is not None:
         _require_same_encoder(choices, stored, encoder)
     with hold_output_dir(output, CLASSES_KIND, CLASSES_FORMAT, "avsrobust pretransform", wait=wait):

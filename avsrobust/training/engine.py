@@ -66,6 +66,7 @@ class TrainOptions:
     """What a user chooses beside the recipe.
 
     `start`: weights to start from; `workers`: processes that read items; `wait`: until another process gives the folder up.
+    Paths may be given as text.
     """
 
     output: Path
@@ -75,6 +76,11 @@ class TrainOptions:
     checkpoint_every: int | None = None
     vggish: Path | None = None
     wait: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("output", "start", "vggish"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
 
 
 def train(

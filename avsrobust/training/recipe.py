@@ -153,7 +153,7 @@ class TrainRecipe:
         return self if steps is None else replace(self, run=replace(self.run, steps=steps))
 
 
-def load_train_recipe(name_or_path: str) -> TrainRecipe:
+def load_train_recipe(name_or_path: str | Path) -> TrainRecipe:
     """Return a training recipe by the name of one that comes with avsrobust, or by the path of a YAML file.
 
     Raises `RecipeError` for an unknown name, a recipe that builds, and every key that is unknown or has a wrong value.
@@ -223,6 +223,6 @@ def _require(where: str, key: str, found: object, holds: bool, expected: str) ->
         raise RecipeError(f"{where}: key {key}: found {found!r}; expected {expected}; correct the file")
 
 
-def default_output(recipe: TrainRecipe, folder: Path = Path("training")) -> Path:
+def default_output(recipe: TrainRecipe, folder: Path | str = Path("training")) -> Path:
     """Return the folder that a recipe's run goes to by default, ``training/<name>``."""
-    return folder / recipe.name
+    return Path(folder) / recipe.name

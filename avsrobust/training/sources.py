@@ -23,11 +23,11 @@ Tell = Callable[[str], None]
 
 def open_sources(
     recipe: TrainRecipe,
-    manifests: Sequence[Path],
-    data_root: Path | None,
-    builds: Path,
+    manifests: Sequence[Path | str],
+    data_root: Path | str | None,
+    builds: Path | str,
     *,
-    toys: Path = Path("data"),
+    toys: Path | str = Path("data"),
     tell: Tell = lambda _line: None,
 ) -> list[Source]:
     """Return the builds that a recipe is trained on, in the order of its data sets.
@@ -38,9 +38,9 @@ def open_sources(
     if manifests:
         found = [load_manifest(path) for path in manifests]
     elif recipe.data.toy is not None:
-        found = [_toy(dataset, recipe.data.toy, toys, tell) for dataset in recipe.data.datasets]
+        found = [_toy(dataset, recipe.data.toy, Path(toys), tell) for dataset in recipe.data.datasets]
     else:
-        found = [_standing(dataset, builds) for dataset in recipe.data.datasets]
+        found = [_standing(dataset, Path(builds)) for dataset in recipe.data.datasets]
     by_dataset = {manifest.info.dataset: manifest for manifest in found}
     if len(by_dataset) < len(found):
         raise OptionError("--manifest: found two builds of one data set; expected one of each; name one of the two")

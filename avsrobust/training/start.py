@@ -10,9 +10,10 @@ from avsrobust.training.recipe import TrainRecipe
 RUNS = Path("training")
 
 
-def find_start(recipe: TrainRecipe, init: Path | None, runs: Path = RUNS) -> Path | None:
+def find_start(recipe: TrainRecipe, init: Path | str | None, runs: Path | str = RUNS) -> Path | None:
     """Return the file or folder that training starts from, or None for nothing. Raises `OptionError` where it is missing."""
     if init is not None:
+        init = Path(init)
         if not init.exists():
             raise OptionError(
                 f"--init {init}: not found; expected a run's folder, a bundle (.safetensors) or a checkpoint folder"
@@ -20,7 +21,7 @@ def find_start(recipe: TrainRecipe, init: Path | None, runs: Path = RUNS) -> Pat
         return init
     if recipe.model.start_from is None:
         return None
-    best = runs / recipe.model.start_from / "best.safetensors"
+    best = Path(runs) / recipe.model.start_from / "best.safetensors"
     if not best.is_file():
         raise OptionError(
             f"--init: not given, and {best} is not there; recipe '{recipe.name}' starts from a run of "
