@@ -1,4 +1,4 @@
-"""`avsrobust compare`: is one model better than another, or was it the choice of clips?"""
+"""`avsrobust compare`: does a difference between two models exceed sampling error?"""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ def compare(
     A resample draws clips, with all their frames and sounds, the same ones for both; the data set's scores, those over classes
     included, are computed anew from the clips drawn.
     """
-    from avsrobust.report.compare import compare as compare_scores
+    from avsrobust import api
     from avsrobust.report.compare import comparison_json, render_comparison
-    from avsrobust.report.loading import load_result
 
-    comparison = compare_scores(load_result(result_a), load_result(result_b), protocol, samples, seed, task)
+    comparison = api.compare(result_a, result_b, protocol=protocol, samples=samples, seed=seed, task=task)
     click.echo(comparison_json(comparison) if format_name == "json" else render_comparison(comparison), nl=False)
     return 0

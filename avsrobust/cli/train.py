@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import ROBUST_ROOT, data_root_option, wait_option
+from avsrobust.cli.options import data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar
+from avsrobust.defaults import BUILDS_ROOT
 from avsrobust.errors import OptionError
 
 
@@ -72,7 +73,7 @@ def train(
 
     start = find_start(chosen, init)
     tell = note if is_main_process() else lambda _line: None
-    sources = open_sources(chosen, manifests, data_root, ROBUST_ROOT, tell=tell)
+    sources = open_sources(chosen, manifests, data_root, BUILDS_ROOT, tell=tell)
     options = TrainOptions(
         output=default_output(chosen) if output is None else output,
         start=start,
