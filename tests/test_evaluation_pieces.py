@@ -191,6 +191,28 @@ def test_what_fails_in_one_split_leaves_the_other_as_it_is(build: Manifest, tmp_
     assert sorted((path.name, path.stat().st_mtime_ns) for path in (tmp_path / "out").iterdir()) == before
 
 
+def test_what_an_adapter_changes_in_itself_while_it_runs_does_not_make_it_another_one(
+    build: Manifest, tmp_path: Path
+) -> None:
+    class Counts(Model):
+        count = 0
+
+        def segment(self, encoded: Tensor, audio: Tensor) -> Tensor:
+            self.count += 1
+            self.last = super().segment(encoded, audio)
+            return self.last
+
+    model = Counts()
+    for split in SPLITS:
+        run(build, tmp_path / "one", model, splits=[split])
+        run(build, tmp_path / f"{split}", model, splits=[split])
+    assert run(build, tmp_path / "one", Counts()).reused == 4
+    # Changed by somebody else, between two evaluations, it is another one.
+    model.count = -1
+    with pytest.raises(OptionError, match=r"different are: weights in memory; setting count in memory"):
+        run(build, tmp_path / "one", model)
+
+
 def test_every_run_is_remembered(build: Manifest, tmp_path: Path) -> None:
     for split in SPLITS:
         run(build, tmp_path / "out", splits=[split], conditions=["noise"], batch_size=2)
