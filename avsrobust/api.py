@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from avsrobust.adapters.base import Adapter
-    from avsrobust.build.build import BuildReport
+    from avsrobust.building.build import BuildReport
     from avsrobust.conditions.recipe import Recipe
     from avsrobust.datasets.clips import DataSet
     from avsrobust.evaluation.runner import EvaluationReport
@@ -76,7 +76,7 @@ def build(
         OptionError: An option or the output folder cannot be used.
         RecipeError: The recipe is unknown, malformed, or does not fit the data set.
     """
-    from avsrobust.build.build import build as build_dataset
+    from avsrobust.building.build import build as build_dataset
     from avsrobust.conditions.recipe import Recipe, load_recipe
 
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from avsrobust.cli.completion import complete_dataset, complete_recipe
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar, warn
 from avsrobust.defaults import RECIPE, SEED
 
 if TYPE_CHECKING:
-    from avsrobust.build.build import BuildReport
+    from avsrobust.building.build import BuildReport
     from avsrobust.conditions.recipe import Recipe
     from avsrobust.datasets.clips import DataSet
 
@@ -22,14 +23,26 @@ _MOST_SKIPPED = 20
 
 @click.command()
 @click.option(
-    "--dataset", "dataset_name", required=True, metavar="s4|ms3|avss", help="The data set (v1s, v1m, v2 too)."
+    "--dataset",
+    "dataset_name",
+    required=True,
+    shell_complete=complete_dataset,
+    metavar="s4|ms3|avss",
+    help="The data set (v1s, v1m, v2 too).",
 )
 @click.option("--seed", default=SEED, show_default=True, type=int, help="Seed of every draw.")
 @data_root_option
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder [default: robust/<dataset>-seed<seed>]."
 )
-@click.option("--recipe", "recipe_name", default=RECIPE, show_default=True, metavar="NAME|FILE")
+@click.option(
+    "--recipe",
+    "recipe_name",
+    default=RECIPE,
+    show_default=True,
+    shell_complete=complete_recipe("build"),
+    metavar="NAME|FILE",
+)
 @click.option("--split", "splits", multiple=True, help="Only these splits; repeatable [default: all].")
 @click.option(
     "--release",
@@ -85,10 +98,10 @@ def build(
 
 
 def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
-    from avsrobust.build.describe import describe
-    from avsrobust.build.dry_run import survey_sample
-    from avsrobust.build.listing import read_listing
-    from avsrobust.build.plan import plan
+    from avsrobust.building.describe import describe
+    from avsrobust.building.dry_run import survey_sample
+    from avsrobust.building.listing import read_listing
+    from avsrobust.building.plan import plan
 
     with progress_bar(f"looking at {dataset.name}") as progress:
         survey = survey_sample(dataset, threads=workers if workers > 1 else None, progress=progress)

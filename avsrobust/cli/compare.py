@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from avsrobust.cli.completion import complete_protocol
 from avsrobust.vocabulary import TASKS
 
 
 @click.command()
 @click.argument("result_a", type=click.Path(path_type=Path))
 @click.argument("result_b", type=click.Path(path_type=Path))
-@click.option("--protocol", default="avsbench", show_default=True)
+@click.option("--protocol", default="avsbench", show_default=True, shell_complete=complete_protocol)
 @click.option(
     "--task",
     type=click.Choice(TASKS),

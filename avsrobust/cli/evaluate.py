@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from avsrobust.cli.completion import complete_adapter, complete_dataset
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import data_root_option, key_values, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar, warn
@@ -25,10 +26,11 @@ _MOST_FAILURES = 20
     "adapters",
     required=True,
     multiple=True,
+    shell_complete=complete_adapter,
     metavar="NAME|MODULE:CLASS|FILE.py:CLASS",
     help="The model; repeat for several. 'avsrobust adapters' lists the names.",
 )
-@click.option("--dataset", help="Only builds of this data set.")
+@click.option("--dataset", shell_complete=complete_dataset, help="Only builds of this data set.")
 @click.option(
     "--manifest",
     "manifests",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from avsrobust.cli.completion import complete_recipe
 from avsrobust.cli.options import data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar
 from avsrobust.defaults import BUILDS_ROOT
@@ -13,7 +14,13 @@ from avsrobust.errors import OptionError
 
 
 @click.command()
-@click.option("--recipe", required=True, metavar="NAME|FILE", help="What to train, on what, and how.")
+@click.option(
+    "--recipe",
+    required=True,
+    shell_complete=complete_recipe("train"),
+    metavar="NAME|FILE",
+    help="The model, the data and the schedule of the training.",
+)
 @click.option(
     "--manifest",
     "manifests",

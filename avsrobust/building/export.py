@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from avsrobust.build.render import Roots
+from avsrobust.building.render import Roots
 from avsrobust.datasets.taxonomy import BACKGROUND
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.files import atomic_path, write_bytes
