@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avsrobust.adapters.lookup import known_adapters, load_adapter, obstacle
-from avsrobust.build.build import build
+from avsrobust.building.build import build
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.evaluation.runner import evaluate

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from avsrobust.build import engine
-from avsrobust.build.engine import check_engine, open_engine
+from avsrobust.building import engine
+from avsrobust.building.engine import check_engine, open_engine
 from avsrobust.errors import AudioError, OptionError
 
 

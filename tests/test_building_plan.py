@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from avsrobust.build.describe import describe
-from avsrobust.build.layout import SHARD_SOUNDS, lay_out
-from avsrobust.build.plan import plan
+from avsrobust.building.describe import describe
+from avsrobust.building.layout import SHARD_SOUNDS, lay_out
+from avsrobust.building.plan import plan
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.seeds import row_seed
 from avsrobust.datasets.clips import Clip, DataSet, Finding, SoundHeader
@@ -155,7 +155,7 @@ def test_a_dry_run_lists_what_is_left_out():
 
 
 def test_planning_needs_neither_torch_nor_click():
-    code = "import sys, avsrobust.build.plan; sys.exit(bool({'torch', 'click', 'librosa'} & set(sys.modules)))"
+    code = "import sys, avsrobust.building.plan; sys.exit(bool({'torch', 'click', 'librosa'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from avsrobust.audio.features import BANDS, STEPS
-from avsrobust.build.plan import Plan, PlannedRow
+from avsrobust.building.plan import Plan, PlannedRow
 from avsrobust.conditions.sounds import MadeSound
 from avsrobust.manifest import Row
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from avsrobust.arrays import map_npy
-from avsrobust.build.render import Roots
+from avsrobust.building.render import Roots
 from avsrobust.datasets.taxonomy import BACKGROUND
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
 from avsrobust.files import flush_files, put_bytes

@@ -18,9 +18,9 @@ import pytest
 import soundfile
 
 from avsrobust.audio.features import FRONT_ENDS
-from avsrobust.build import layout, render
-from avsrobust.build.build import build
-from avsrobust.build.verify import verify
+from avsrobust.building import layout, render
+from avsrobust.building.build import build
+from avsrobust.building.verify import verify
 from avsrobust.conditions.noise import white_noise
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
@@ -145,8 +145,8 @@ def test_the_place_of_the_data_does_not_change_a_byte(built, own_data, tmp_path,
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from avsrobust.build import render
-from avsrobust.build.build import build
+from avsrobust.building import render
+from avsrobust.building.build import build
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 data, output, workers, renames, progress = Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from avsrobust.build.engine import Engine, check_engine, open_engine
-from avsrobust.build.export import check_export, export_tasks, write_exports
-from avsrobust.build.identity import (
+from avsrobust.building.engine import Engine, check_engine, open_engine
+from avsrobust.building.export import check_export, export_tasks, write_exports
+from avsrobust.building.identity import (
     BUILD_KIND,
     Identity,
     begun_by,
@@ -28,11 +28,11 @@ from avsrobust.build.identity import (
     claim_output,
     finished_manifest,
 )
-from avsrobust.build.journal import read_journal, remove_journal
-from avsrobust.build.layout import Layout, lay_out
-from avsrobust.build.listing import read_listing
-from avsrobust.build.plan import Plan, plan
-from avsrobust.build.render import (
+from avsrobust.building.journal import read_journal, remove_journal
+from avsrobust.building.layout import Layout, lay_out
+from avsrobust.building.listing import read_listing
+from avsrobust.building.plan import Plan, plan
+from avsrobust.building.render import (
     Roots,
     ShardTask,
     check_files,
@@ -108,8 +108,8 @@ def build(
     """Make the build of `dataset` under `recipe` in the folder `output`, or complete it. One process at a time holds the folder.
 
     `on_error`: "fail" refuses a data set with any finding, "skip" leaves the clips out and lists them. `workers`, `engine`
-    and `scheduler`: see `avsrobust.build.engine`. `export`: see `avsrobust.build.export`. `wait`: until another process gives
-    the folder up.
+    and `scheduler`: see `avsrobust.building.engine`. `export`: see `avsrobust.building.export`. `wait`: until another process
+    gives the folder up.
     Raises `OptionError` for an option or output folder that cannot be used, `DataSetError` with all findings for a data set
     that cannot, `RecipeError` where the recipe does not fit the data set. Nothing is written before these are ruled out.
     """

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from avsrobust.build import build as building
-from avsrobust.build.build import build
-from avsrobust.build.journal import JOURNAL_NAME, read_journal, record, remove_journal
+from avsrobust.building import build as building
+from avsrobust.building.build import build
+from avsrobust.building.journal import JOURNAL_NAME, read_journal, record, remove_journal
 from avsrobust.checksums import FileSum, sum_of_file
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
@@ -25,7 +25,7 @@ FILES = CLIPS + 1 + 4
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from avsrobust.build import build as building
+from avsrobust.building import build as building
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 building.write_checksums = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
@@ -152,7 +152,7 @@ def test_several_processes_write_several_journals(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a")
     record(tmp_path, [sum_of_file("a", tmp_path / "a")])
     code = (
-        "import sys; from pathlib import Path; from avsrobust.build.journal import record; "
+        "import sys; from pathlib import Path; from avsrobust.building.journal import record; "
         "from avsrobust.checksums import sum_of_file; root = Path(sys.argv[1]); (root / 'b').write_bytes(b'b'); "
         "record(root, [sum_of_file('b', root / 'b')])"
     )

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from avsrobust.audio.features import BANDS, STEPS
-from avsrobust.build.plan import EVERY_CLIP
+from avsrobust.building.plan import EVERY_CLIP
 from avsrobust.checksums import (
     CHECKSUMS_NAME,
     FileSum,

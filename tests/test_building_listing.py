@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avsrobust.build.listing import read_listing
+from avsrobust.building.listing import read_listing
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.reference import Ms3Listing, Ms3Record, S4Listing
 from avsrobust.datasets.read import read_dataset

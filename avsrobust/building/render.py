@@ -17,8 +17,8 @@ import numpy as np
 
 from avsrobust.audio.features import FRONT_ENDS
 from avsrobust.audio.io import wav_bytes
-from avsrobust.build.journal import record
-from avsrobust.build.layout import Shard
+from avsrobust.building.journal import record
+from avsrobust.building.layout import Shard
 from avsrobust.checksums import FileSum, sum_of_content, sum_of_file
 from avsrobust.conditions.noise import ReleasedNoiseSound, with_states
 from avsrobust.conditions.sounds import MadeSound

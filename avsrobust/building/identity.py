@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from avsrobust import __version__
-from avsrobust.build.layout import Layout
+from avsrobust.building.layout import Layout
 from avsrobust.conditions.recipe import Recipe
 from avsrobust.datasets.clips import Clip, DataSet
 from avsrobust.errors import ManifestError, OptionError

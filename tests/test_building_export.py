@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from avsrobust.build.build import build
-from avsrobust.build.export import pickled_tensor
+from avsrobust.building.build import build
+from avsrobust.building.export import pickled_tensor
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.errors import OptionError
@@ -105,7 +105,7 @@ def test_avss_is_refused(tmp_path):
 def test_a_pickle_has_the_same_bytes_in_another_process():
     code = (
         "import hashlib, sys, numpy, torch; junk = [torch.zeros(999) for _ in range(9)]\n"
-        "from avsrobust.build.export import pickled_tensor\n"
+        "from avsrobust.building.export import pickled_tensor\n"
         "array = numpy.arange(30720, dtype='float32').reshape(5, 1, 96, 64)\n"
         "sys.stdout.buffer.write(pickled_tensor(array))"
     )

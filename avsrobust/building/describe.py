@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from avsrobust.build.layout import lay_out
-from avsrobust.build.plan import EVERY_CLIP, Plan
+from avsrobust.building.layout import lay_out
+from avsrobust.building.plan import EVERY_CLIP, Plan
 from avsrobust.datasets.clips import DataSet
 from avsrobust.datasets.survey import Survey, survey_lines
 from avsrobust.vocabulary import SPLITS

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avsrobust.build.build import build
-from avsrobust.build.verify import verify
+from avsrobust.building.build import build
+from avsrobust.building.verify import verify
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.errors import ManifestError
