@@ -297,7 +297,7 @@ def test_missing_conditions_are_named() -> None:
 
 def test_statistics_of_other_frames_are_refused() -> None:
     statistics, frames = gather([(objects(), objects())], [CLEAN])
-    with pytest.raises(MetricInputError, match="classes: found 5 frames beside 2; expected statistics of the same"):
+    with pytest.raises(MetricInputError, match="classes: found 5 frames next to 2; expected statistics of the same"):
         semantic_scores(statistics, frames.select(np.arange(2)), SEMANTIC_PROTOCOLS["strict"])
 
 

@@ -15,7 +15,7 @@ from avsrobust.errors import OptionError, ResultsError
 from avsrobust.metrics import PROTOCOLS, concatenate
 from avsrobust.report.columns import METRICS, MISSING
 from avsrobust.report.compare import Comparison, compare, comparison_json, render_comparison
-from avsrobust.report.tables import build_table
+from avsrobust.report.table_builder import build_table
 from avsrobust.results import Scores
 
 Make = Callable[..., Scores]

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from avsrobust.errors import OptionError, ResultsError
 from avsrobust.metrics import PROTOCOLS, dataset_score, g_score, get_protocol
-from avsrobust.report.blocks import sections
 from avsrobust.report.columns import CSV_COLUMNS, METRICS
-from avsrobust.report.evaluations import evaluation
-from avsrobust.report.marks import best_columns
-from avsrobust.report.tables import Line, Table, build_table
+from avsrobust.report.model import Line, Table
+from avsrobust.report.presentation import best_columns, sections
+from avsrobust.report.split_results import split_result
+from avsrobust.report.table_builder import build_table
 from avsrobust.results import Run, Scores
 
 Make = Callable[..., Scores]
@@ -86,7 +86,7 @@ def test_the_best_threshold_saves_a_model_that_only_turns_down(make_scores: Make
 def test_a_line_holds_what_the_metrics_say(make_scores: Make, protocol: str) -> None:
     scores = make_scores(net(0.9, 0.8), empty=(2,))
     line = only(build_table([scores], [protocol]))
-    expected = dataset_score(evaluation(scores, "test").frames, get_protocol(protocol))
+    expected = dataset_score(split_result(scores, "test").frames, get_protocol(protocol))
     assert line.score == expected
     cells = line.cells()
     assert [cells[name] for name in CSV_COLUMNS[:5]] == ["net", "s4", "test", protocol, expected.clips]
@@ -100,7 +100,7 @@ def test_floors_are_what_the_empty_model_scores(make_scores: Make) -> None:
         table = build_table([make_scores(net(0.9, 0.8), empty=(1,)), make_scores("empty", empty=(1,))], [protocol])
         model, empty = table.lines
         assert empty.subject.model == "empty"
-        assert model.floor == empty.score
+        assert model.trivial == empty.score
 
 
 def test_lines_are_sorted_and_yardsticks_come_last(make_scores: Make) -> None:
@@ -148,7 +148,7 @@ def test_categories_count_a_clip_for_each_of_its_labels(make_scores: Make) -> No
     table = build_table([scores], ["strict"], by="category")
     assert table.columns[3:6] == ("protocol", "category", "clips")
     assert [(line.category, line.score.clips) for line in table.lines] == [("all", 6), ("dog", 2), ("man", 6)]
-    frames = evaluation(scores, "test").frames
+    frames = split_result(scores, "test").frames
     expected = dataset_score(frames.select(frames.clip < 2), get_protocol("strict"))
     assert table.lines[1].score == expected
     assert table.lines[2].score == table.lines[0].score
@@ -178,7 +178,7 @@ def test_rows_that_are_missing_are_counted(make_scores: Make) -> None:
     scores = make_scores("oracle")
     gone = (scores.index["condition"] == "noise") & (scores.index["clip_id"] <= "clip001")
     gone |= (scores.index["condition"] == "clean") & (scores.index["clip_id"] == "clip005")
-    kept = evaluation(scores, "test").frames.select(~gone.to_numpy()).statistics
+    kept = split_result(scores, "test").frames.select(~gone.to_numpy()).statistics
     table = build_table([replace(scores, index=scores.index[~gone], statistics=kept)], ["avsbench"])
     assert table.subjects[0].diagnostics.missing_rows == 3
     assert table.warnings == (

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from avsrobust.metrics import class_statistics
-from avsrobust.report.tables import build_table
+from avsrobust.report.table_builder import build_table
 from avsrobust.results import Run, Scores
 
 Make = Callable[..., Scores]
@@ -130,7 +130,7 @@ def test_binary_masks_under_a_sweep_are_named_once(make_scores: Make) -> None:
 
 def test_what_is_said_of_binary_masks_is_so(make_scores: Make) -> None:
     (wrong,) = build_table([make_scores(lambda target, condition, clip: ~target * 1.0)], ["avsbench"]).lines
-    assert wrong.score.f == wrong.floor.f
+    assert wrong.score.f == wrong.trivial.f
     (strict,) = build_table([make_scores(lambda target, condition, clip: ~target * 1.0)], ["strict"]).lines
     assert strict.score.f == 0
 

@@ -16,6 +16,7 @@ from types import MappingProxyType
 import numpy as np
 
 from avsrobust.metrics import HIGHER_IS_BETTER, ConditionScore
+from avsrobust.metrics.dataset_score import ConditionKey
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 KEY_COLUMNS = ("model", "dataset", "split", "protocol")
@@ -96,22 +97,23 @@ def condition_title(condition: str, level: float | None = None) -> str:
     return title if level is None else f"{title} {level:g} dB"
 
 
-ConditionKey = tuple[str, float | None]
-
-
-def is_extended(score: ConditionScore) -> bool:
+def is_extended(key: ConditionKey) -> bool:
     """Return whether a condition is beyond clean and the negatives of G: it has columns of its own and enters no G score."""
-    return score.condition not in (CLEAN, *NEGATIVES) or score.level is not None
+    condition, level = key
+    return condition not in (CLEAN, *NEGATIVES) or level is not None
 
 
-def condition_columns(scores: Iterable[ConditionScore]) -> dict[ConditionKey, str]:
-    """Return the prefix of the columns of each extended condition of `scores`, sorted by condition and level.
+def condition_columns(conditions: Iterable[ConditionKey]) -> dict[ConditionKey, str]:
+    """Return the prefix of the columns of each extended condition among `conditions`, sorted by condition and level.
 
-    No two conditions share a name, and none has one that makes a column of `CSV_COLUMNS`: a number sign and a number are added
-    where condition names from a file would.
+    No two conditions share a prefix, and none has one that makes a column of `CSV_COLUMNS`: a number sign and a number are
+    added where condition names from a file would.
+
+    >>> condition_columns([("mixture", -3.0), ("clean", None), ("unseen", None)])
+    {('mixture', -3.0): 'mixture@-3', ('unseen', None): 'unseen'}
     """
     keys = sorted(
-        {(score.condition, score.level) for score in scores if is_extended(score)},
+        {key for key in conditions if is_extended(key)},
         key=lambda key: (key[0], -np.inf if key[1] is None else key[1]),
     )
     taken = {column.rpartition("_")[0] for name in CSV_COLUMNS for column in (name, f"{TRIVIAL_PREFIX}{name}")}
@@ -128,7 +130,7 @@ def condition_columns(scores: Iterable[ConditionScore]) -> dict[ConditionKey, st
 
 def extended_cells(scores: Iterable[ConditionScore], columns: Mapping[ConditionKey, str]) -> dict[str, float | None]:
     """Return the cells of the extended conditions named in `columns`, None where `scores` has no such condition."""
-    of = {(score.condition, score.level): score for score in scores}
+    of = {score.key: score for score in scores}
     cells: dict[str, float | None] = {}
     for key, name in columns.items():
         score = of.get(key)

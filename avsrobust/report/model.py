@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from avsrobust.metrics import DatasetScore, Protocol, SemanticProtocol, SemanticScores
+from avsrobust.metrics.dataset_score import ConditionKey
 from avsrobust.report.columns import (
     ALL_CATEGORIES,
     CATEGORY_COLUMN,
@@ -21,7 +22,6 @@ from avsrobust.report.columns import (
     MEAN_COLUMNS,
     MEAN_SCORES,
     MEASURES,
-    ConditionKey,
     condition_columns,
     extended_cells,
 )
@@ -157,7 +157,7 @@ class Table:
     @cached_property
     def extended(self) -> dict[ConditionKey, str]:
         """Conditions beyond those of the G scores, and the prefix of each one's columns."""
-        return condition_columns(score for line in self.lines for score in line.score.conditions)
+        return condition_columns(score.key for line in self.lines for score in line.score.conditions)
 
     @property
     def columns(self) -> tuple[str, ...]:

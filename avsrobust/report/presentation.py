@@ -107,7 +107,7 @@ class Block:
     def extended(self) -> tuple[tuple[MarkedLine, ConditionScore], ...]:
         """Each line and its scores under conditions beyond those of the G scores."""
         return tuple(
-            (entry, score) for entry in self.lines for score in entry.line.score.conditions if is_extended(score)
+            (entry, score) for entry in self.lines for score in entry.line.score.conditions if is_extended(score.key)
         )
 
 

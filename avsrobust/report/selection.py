@@ -55,7 +55,9 @@ def protocol_for(spec: str, task: str) -> AnyProtocol:
     protocol = found.semantic if task == SEMANTIC else found.binary
     if protocol is not None:
         return protocol
-    reason, hint = ("which scores no classes", f"; or --task {BINARY}") if task == SEMANTIC else ("which is for classes alone", "")
+    reason, hint = (
+        ("which scores no classes", f"; or --task {BINARY}") if task == SEMANTIC else ("which is for classes alone", "")
+    )
     raise OptionError(f"--protocol: found '{spec}', {reason}; expected one of {', '.join(_names_for(task))}{hint}")
 
 

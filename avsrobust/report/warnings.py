@@ -47,7 +47,9 @@ def find_notes(table: Table, results: Sequence[SplitResult]) -> tuple[str, ...]:
     if BINARY in tasks:
         notes += [f"{protocol.name}: {protocol.description} ({protocol.source})" for protocol in table.protocols]
     if SEMANTIC in tasks:
-        notes += [f"{entry.name}, {SEMANTIC}: {entry.description} ({entry.source})" for entry in table.semantic_protocols]
+        notes += [
+            f"{entry.name}, {SEMANTIC}: {entry.description} ({entry.source})" for entry in table.semantic_protocols
+        ]
     if any(line.subject.task == BINARY and line.subject.dataset == CLASS_DATASET for line in table.lines):
         notes.append(
             f"{CLASS_DATASET}, binary segmentation: any class but background is foreground; nothing is said about classes"
@@ -79,8 +81,8 @@ def _muted(entry: SplitResult) -> str | None:
         return None
     verb = "is" if muted == 1 else "are"
     return (
-        f"{split_name(entry.split_key)}: {muted} of {_clips(scored)} scored {verb} muted: the recording itself is silent, so that "
-        "clean audio equals silence there"
+        f"{split_name(entry.split_key)}: {muted} of {_clips(scored)} scored {verb} muted: the recording itself is silent, so "
+        "that clean audio equals silence there"
     )
 
 

@@ -50,7 +50,9 @@ def summarise(scores: ClipScores, negatives: Sequence[str] = NEGATIVES) -> Datas
     """
     return assemble(
         scores.protocol,
-        tuple(_condition_score(scores, name, level, chosen) for name, level, chosen in conditions_of(scores, negatives)),
+        tuple(
+            _condition_score(scores, name, level, chosen) for name, level, chosen in conditions_of(scores, negatives)
+        ),
         clips=len(np.unique(scores.clip[~scores.skipped])),
         clips_skipped=len(np.unique(scores.clip[scores.skipped])),
         empty_frames=_empty_frames(scores),

@@ -26,6 +26,7 @@ from avsrobust.metrics.bootstrap import (
     resampled_differences,
     rows_under,
 )
+from avsrobust.metrics.dataset_score import ConditionKey
 from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, ScoredFrames, Strings
 from avsrobust.metrics.semantic.counts import ClassStatistics
 from avsrobust.metrics.semantic.protocols import SemanticProtocol
@@ -111,21 +112,22 @@ def paired_semantic_bootstraps(
     tables = [
         (terms * common[:, :, None])[counted].reshape(-1, len(conditions) * _TERMS) for terms in (terms_a, terms_b)
     ]
-    negative = np.array(
-        [sums.negative[rows_under(sums.condition, sums.level, key)].any() for key in conditions.values() for sums in (a, b)]
-    )
-    negative = negative.reshape(len(conditions), 2).any(axis=1)
+    negative = np.array([_is_negative(a, key) or _is_negative(b, key) for key in conditions.values()], dtype=np.bool_)
 
     def scores_of(draws: Floats) -> Floats:
         # One product per model, of one shape: equal results give equal bits, and no difference where there is none.
         both = [
-            _scores((draws @ table).reshape(len(draws), len(conditions), _TERMS), negative, a.protocol) for table in tables
+            _scores((draws @ table).reshape(len(draws), len(conditions), _TERMS), negative, a.protocol)
+            for table in tables
         ]
         return np.stack(both, axis=1)
 
-    return resampled_differences(
-        scores_of, int(np.count_nonzero(counted)), statistics, samples, generator, conditions
-    )
+    return resampled_differences(scores_of, int(np.count_nonzero(counted)), statistics, samples, generator, conditions)
+
+
+def _is_negative(sums: SemanticSums, key: ConditionKey) -> bool:
+    """Whether a condition has rows of negative polarity."""
+    return bool(sums.negative[rows_under(sums.condition, sums.level, key)].any())
 
 
 def _averaged(classes: ClassStatistics, rows: Rows, row: Ints, protocol: SemanticProtocol) -> Floats:

@@ -93,7 +93,8 @@ def _secondary_means(block: Block) -> str:
     metrics = [metric for metric in HEADLINE if metric.measure != "FPR"]
     header = ["model", *(metric.heading for metric in metrics)]
     rows = [
-        [_name(entry), *(percent(score.columns()[metric.name]) for metric in metrics)] for entry, score in block.secondary_means
+        [_name(entry), *(percent(score.columns()[metric.name]) for metric in metrics)]
+        for entry, score in block.secondary_means
     ]
     return text_table(header, rows)
 
