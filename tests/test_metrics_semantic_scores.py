@@ -230,7 +230,7 @@ def test_avsbench_divides_by_71_and_leaves_the_last_class_out() -> None:
     assert scores.with_background.miou == pytest.approx(3 / 71)
     assert scores.without_background.miou == pytest.approx(2 / 70)
     assert scores.headline.columns() == scores.with_background.columns()
-    assert scores.beside.columns() == scores.without_background.columns()
+    assert scores.secondary.columns() == scores.without_background.columns()
 
 
 def test_padded_frames_credit_background_alone() -> None:

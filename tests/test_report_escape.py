@@ -84,7 +84,7 @@ def stored(name: str) -> str:
 
 @pytest.fixture
 def hostile(make_scores: Make, name: str) -> list[Scores]:
-    """Two models on one place: every name that a file holds is the hostile one."""
+    """Two models on one split: every name that a file holds is the hostile one."""
     found = []
     for model in ("oracle", "visual_prior"):
         scores = make_scores(model, clips=range(2), levels=(3.0,), labels=lambda clip: (stored(name),))
@@ -214,7 +214,7 @@ def test_latex_has_no_special_character_of_a_name(table: Table) -> None:
             continue
         assert not row.startswith(("[", "*"))
         assert row.endswith(r" \\")
-        assert len(re.findall(r"(?<!\\)&", row)) == 16
+        assert len(re.findall(r"(?<!\\)&", row)) in (16, 6)
         bare = re.sub(r"\\text(backslash|asciitilde|asciicircum)\{\}|\\[&%$#_{}]", "", row.removesuffix(r"\\"))
         bare = re.sub(r"\\text(it|bf)\{([^{}]*)\}", r"\2", bare).removeprefix("{}")
         assert not set(bare) & set("\\%$#_{}~^"), row

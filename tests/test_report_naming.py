@@ -100,14 +100,14 @@ def test_headings_name_the_release_and_labels_seed_and_recipe(builds: list[Score
     second = blocks["s4, semantic release, test: protocol strict"]
     assert "| net (1) " in second
     assert "| net (2) " in second
-    assert "| net " in blocks["avss, test: protocol strict, sounding or not"]
+    assert "| net " in blocks["avss, test: protocol strict, binary segmentation"]
 
 
 def test_every_tabular_and_every_section_of_the_page_names_its_release(builds: list[Scores]) -> None:
     content = str(report(builds, ["strict"], format="latex").content)
-    for place in ("s4, object release, test", "s4, semantic release, test", "avss, test"):
-        assert f"% {place}, protocol strict" in content
-        assert f"\n{place} & " in content
+    for title in ("s4, object release, test", "s4, semantic release, test", "avss, test"):
+        assert f"% {title}, protocol strict" in content
+        assert f"\n{title} & " in content
     page = str(report(builds, ["strict"], format="html").content)
     headings = re.findall(r"<h2 id=\"([^\"]+)\">([^<]*)</h2>", page)
     assert headings[:3] == [
@@ -120,7 +120,7 @@ def test_every_tabular_and_every_section_of_the_page_names_its_release(builds: l
 
 def test_no_two_lines_of_a_table_look_alike(builds: list[Scores]) -> None:
     table = build_table(builds, ["avsbench", "strict"])
-    labels = [(line.subject.place, line.protocol.name, line.subject.name) for line in table.lines]
+    labels = [(line.subject.split_key, line.protocol.name, line.subject.name) for line in table.lines]
     assert len(set(labels)) == len(labels)
 
 
@@ -166,7 +166,7 @@ def test_no_condition_takes_a_column_of_another(make_scores: Make) -> None:
     assert [entry.level for entry in table.lines[0].score.conditions if entry.condition == "mixture"] == [1.0]
     keys = [
         ("G", None),
-        ("floor", None),
+        ("trivial", None),
         ("trivial_G", None),
         ("silence", 2.0),
         ("a@1", None),
@@ -179,7 +179,7 @@ def test_no_condition_takes_a_column_of_another(make_scores: Make) -> None:
         ("a", 1.0): "a@1",
         ("a@1", None): "a@1#2",
         ("clean", 3.0): "clean@3",
-        ("floor", None): "floor#2",
+        ("trivial", None): "trivial#2",
         ("trivial_G", None): "trivial_G#2",
         ("silence", 2.0): "silence@2",
     }
@@ -211,13 +211,13 @@ def test_compare_takes_the_splits_that_both_have(make_scores: Make) -> None:
     comparison = compare(joined(test, val), joined(test, train), samples=20)
     assert [split.split for split in comparison.splits] == ["test"]
     assert comparison.notes[:2] == (
-        "train is left out: only B was evaluated on it",
-        "val is left out: only A was evaluated on it",
+        "train is skipped: only B was evaluated on it",
+        "val is skipped: only A was evaluated on it",
     )
-    assert "- val is left out" in render_comparison(comparison)
+    assert "- val is skipped" in render_comparison(comparison)
     elsewhere = make_scores(weak, split="val", clips=range(50, 52))
     comparison = compare(joined(test, val), joined(test, elsewhere), samples=20)
-    assert comparison.notes[0] == "val is left out: no clip of it was scored by both"
+    assert comparison.notes[0] == "val is skipped: no clip of it was scored by both"
     assert [split.split for split in comparison.splits] == ["test"]
 
 

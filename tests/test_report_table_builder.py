@@ -1,4 +1,4 @@
-"""The table: closed forms, order, categories, floors, what is missing and what is said about it."""
+"""The table: closed forms, order, categories, trivial scores, what is missing and what is said about it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_columns_are_those_of_the_contract() -> None:
     )
 
 
-def test_the_oracle_is_perfect_and_the_deaf_model_worthless(make_scores: Make) -> None:
+def test_the_oracle_is_perfect_and_the_visual_only_model_worthless(make_scores: Make) -> None:
     table = build_table([make_scores(name) for name in BASELINES], ["strict"])
     found = {line.subject.model: line.score.columns() for line in table.lines}
     assert (found["oracle"]["G_mIoU"], found["oracle"]["G_F"], found["oracle"]["G_FPR"]) == (1, 1, 0)
@@ -56,7 +56,7 @@ def test_the_oracle_is_perfect_and_the_deaf_model_worthless(make_scores: Make) -
     assert table.warnings == ()
 
 
-def test_diagnostics_of_the_yardsticks(make_scores: Make) -> None:
+def test_diagnostics_of_the_baselines(make_scores: Make) -> None:
     table = build_table([make_scores(name) for name in BASELINES], ["avsbench"])
     found = {subject.model: subject.diagnostics for subject in table.subjects}
     assert [found[name].overlap.value for name in BASELINES] == [0, 1, None]
@@ -95,7 +95,7 @@ def test_a_line_holds_what_the_metrics_say(make_scores: Make, protocol: str) -> 
     assert cells["G_mIoU"] == g_score(expected.miou, expected.miou_negative)
 
 
-def test_floors_are_what_the_empty_model_scores(make_scores: Make) -> None:
+def test_trivial_scores_are_those_of_the_empty_model(make_scores: Make) -> None:
     for protocol in PROTOCOLS:
         table = build_table([make_scores(net(0.9, 0.8), empty=(1,)), make_scores("empty", empty=(1,))], [protocol])
         model, empty = table.lines
@@ -103,7 +103,7 @@ def test_floors_are_what_the_empty_model_scores(make_scores: Make) -> None:
         assert model.trivial == empty.score
 
 
-def test_lines_are_sorted_and_yardsticks_come_last(make_scores: Make) -> None:
+def test_lines_are_sorted_and_baselines_come_last(make_scores: Make) -> None:
     results = [
         make_scores("oracle"),
         make_scores(net(0.9, 0.5), model="zebra"),
@@ -192,8 +192,8 @@ def test_empty_targets_are_counted_and_strict_says_whom_it_leaves_out(make_score
     table = build_table(results, ["avsbench", "strict"])
     assert {subject.diagnostics.empty_frames for subject in table.subjects} == {4}
     assert [line.score.clips for line in table.lines] == [6, 6, 4, 4]
-    told = [note for note in table.notes if "left out, whose frames" in note]
-    assert told == ["s4/test, strict: 2 clips left out, whose frames all have an empty target"]
+    told = [note for note in table.notes if "skipped, whose frames" in note]
+    assert told == ["s4/test, strict: 2 clips skipped, whose frames all have an empty target"]
 
 
 def test_failed_clips_are_told_and_a_model_that_failed_everywhere_has_no_line(make_scores: Make) -> None:
@@ -205,8 +205,8 @@ def test_failed_clips_are_told_and_a_model_that_failed_everywhere_has_no_line(ma
     assert only(table).subject.model == "oracle"
     assert table.warnings == (
         "broken on s4/test: no clip could be scored; it has no line",
-        "broken on s4/test: 2 clips could not be scored, left out of every number; see 'failed' in run.json beside the scores",
-        "oracle on s4/test: 1 clip could not be scored, left out of every number; see 'failed' in run.json beside the scores",
+        "broken on s4/test: 2 clips could not be scored and enter no number; see 'failed' in run.json next to the scores",
+        "oracle on s4/test: 1 clip could not be scored and enter no number; see 'failed' in run.json next to the scores",
     )
 
 
@@ -242,7 +242,7 @@ def test_models_on_different_clips_or_manifests_do_not_compare(make_scores: Make
     assert build_table(results, ["avsbench"], runs=[runs[0], runs[0]]).warnings == ()
 
 
-def test_conditions_at_levels_are_kept_beside_the_g_scores(make_scores: Make) -> None:
+def test_conditions_at_levels_are_kept_apart_from_the_g_scores(make_scores: Make) -> None:
     plain = only(build_table([make_scores("oracle")], ["strict"]))
     line = only(build_table([make_scores("oracle", levels=(-5.0, 5.0))], ["strict"]))
     assert line.score.columns() == plain.score.columns()
@@ -278,7 +278,7 @@ def test_values_that_look_equal_share_the_mark_and_one_line_has_none(make_scores
 
 def test_what_cannot_be_shown_is_refused(make_scores: Make) -> None:
     scores = make_scores("oracle")
-    with pytest.raises(OptionError, match=r"--protocol: found 'strikt'.*did you mean 'strict'"):
+    with pytest.raises(OptionError, match=r"--protocol strikt: unknown; .*did you mean 'strict'"):
         build_table([scores], ["strikt"])
     with pytest.raises(OptionError, match="--protocol: found none"):
         build_table([scores], [])

@@ -162,7 +162,7 @@ def test_class_ids_are_called_so(make_scores: Make) -> None:
     assert warning.startswith(
         "net on avss/test: class ids carry no probabilities, every pixel is 0 or 1, so that the sweep"
     )
-    assert warning.endswith("use --protocol strict, or return class logits, or score by class")
+    assert warning.endswith("use --protocol strict, or return class logits, or use --task semantic")
     table = build_table([scores], ["avsbench"])
     assert table.warnings == ()
     assert sum("class ids carry no probabilities" in note for note in table.notes) == 1

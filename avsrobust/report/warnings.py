@@ -82,7 +82,7 @@ def _muted(entry: SplitResult) -> str | None:
     verb = "is" if muted == 1 else "are"
     return (
         f"{split_name(entry.split_key)}: {muted} of {_clips(scored)} scored {verb} muted: the recording itself is silent, so "
-        "that clean audio equals silence there"
+        "that clean sound equals silence there"
     )
 
 
