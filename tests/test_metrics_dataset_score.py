@@ -219,14 +219,10 @@ def test_scores_of_parts_average_to_the_whole_where_clips_are_averaged(protocol:
 
 
 def test_g_may_average_over_other_negatives() -> None:
-    target = np.zeros((2, 4, 4), dtype=np.bool_)
-    target[:, :2] = True
-    predictions = {
-        "clean": target.astype(np.float32),
-        "silence": target.astype(np.float32),
-        "unseen": np.zeros((2, 4, 4)),
-    }
-    frames = frames_of({name: pred.astype(np.float32) for name, pred in predictions.items()}, target)
+    target = np.zeros((2, 1, 4, 4), dtype=np.bool_)
+    target[:, :, :2] = True
+    shown = target.astype(np.float32)
+    frames = frames_of({"clean": shown, "silence": shown, "unseen": 0 * shown}, target)
     strict = get_protocol("strict")
     assert dataset_score(frames, strict).g_miou is None
     score = dataset_score(frames, strict, negatives=("unseen",))

@@ -99,10 +99,10 @@ def test_a_protocol_that_cannot_be_is_refused_in_one_line(make_scores: Make, tmp
     for change, message in (
         ("threshold=0.3", r"protocol mine: threshold: found 0\.3, which the stored counts do not answer"),
         ("f_at='treshold'", "protocol mine: found f_at 'treshold'; expected one of .*; did you mean 'threshold'"),
-        ("beta2=0", "protocol mine: found beta2 0; expected a number above 0"),
+        ("beta2=0, threshold=0.5", "protocol mine: found beta2 0; expected a number above 0"),
     ):
         (tmp_path / "bad.py").write_text(
-            PROTOCOL.replace('name="lenient", threshold=76 / 254', f'name="mine", {change}')
+            PROTOCOL.replace('name="lenient", threshold=76 / 254, beta2=1.0', f'name="mine", {change}')
         )
         with pytest.raises(OptionError, match=message):
             build_table([make_scores("oracle")], [f"{tmp_path / 'bad.py'}:LENIENT"])
@@ -140,7 +140,7 @@ def test_the_commands_take_both(make_scores: Make, mine: Callable[[str], str], t
 
 
 def test_modules_are_found_without_a_list() -> None:
-    """In the package a format is one module, and a protocol one entry beside the others."""
+    """In the package a format is one module, and a protocol one entry among the others."""
     (folder,) = avsrobust.report.render.__path__
     modules = {path.stem for path in Path(folder).iterdir() if not path.name.startswith("_")}
     assert set(format_names()) == modules
