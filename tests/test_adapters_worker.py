@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
+import json
 import runpy
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.adapters.pipes import WORKER_FILE
+from avsrobust.adapters.remote import avsrobust_worker as protocol
 from avsrobust.adapters.worker import Worker
 from avsrobust.errors import AdapterError
 from avsrobust.evaluation.runner import evaluate
@@ -339,6 +345,12 @@ def test_messages_are_bounded_and_inert(tmp_path: Path, answer: str, message: st
     assert len(str(caught.value)) < 4000
 
 
+def test_an_array_without_values_and_of_no_possible_shape_is_refused() -> None:
+    assert protocol.as_array(bytearray(), "<f4", [0, 1 << 31]).shape == (0, 1 << 31)
+    with pytest.raises(protocol.ProtocolError, match="array of shape"):
+        protocol.as_array(bytearray(), "<f8", [0, 1 << 31, 1 << 31, 4])
+
+
 def test_an_array_without_values_needs_no_memory(tmp_path: Path) -> None:
     answer = '{"type": "segmented", "arrays": [["<f4", [0, 1 << 31]]]}'
     command = _command(tmp_path, HOSTILE.format(audio='["log_mel", None]', answer=answer))
@@ -359,6 +371,30 @@ def test_a_request_of_too_many_bytes_is_refused_here(tmp_path: Path, monkeypatch
     monkeypatch.setattr("avsrobust.adapters.pipes.MESSAGE_BYTES", Limit(1000, "bytes", "a test"))
     with pytest.raises(AdapterError, match=r"'encode': found [\d,]+ bytes; expected at most 1,000"):
         adapter.encode_frames(_clip()[0])
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.sampled_from(["<f4", "|u1", "|b1", "ready"]),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=4), children, max_size=3),
+    max_leaves=6,
+)
+_ARRAY = st.tuples(st.sampled_from(["<f4", "|u1", "|b1", "<i8"]), st.lists(st.integers(-1, 1 << 31), max_size=4))
+_SHAPES = st.lists(_ARRAY, max_size=3)
+
+
+@given(
+    st.fixed_dictionaries({"type": _JSON, "arrays": _JSON | _SHAPES}) | _JSON,
+    st.binary(max_size=64),
+    st.binary(max_size=8),
+)
+def test_any_frame_is_a_message_or_refused(header: object, body: bytes, noise: bytes) -> None:
+    raw = json.dumps(header).encode()
+    for content in (b"AVSR" + struct.pack("<I", len(raw)) + raw + body, noise + raw + body):
+        try:
+            _, arrays = protocol.read_message(io.BytesIO(content))
+        except (protocol.ProtocolError, EOFError):
+            continue
+        assert sum(array.nbytes for array in arrays) <= len(body)
 
 
 FIRST_WORKER = (Path(__file__).parent / "golden" / "avsrobust_worker_v1.txt").read_text()

@@ -58,7 +58,8 @@ class Picky(Model):
 
 
 def run(build: Manifest, output: Path, adapter: Adapter | None = None, **choices: Any) -> EvaluationReport:
-    return evaluate(build, adapter or Model(), **{"name": "model", "output": output, "splits": SPLITS, **choices})
+    usual = {"name": "model", "output": output, "splits": SPLITS, "check": False}
+    return evaluate(build, adapter or Model(), **{**usual, **choices})
 
 
 def digests(output: Path) -> dict[str, str]:
@@ -189,6 +190,43 @@ def test_what_fails_in_one_split_leaves_the_other_as_it_is(build: Manifest, tmp_
     with pytest.raises(AdapterError, match="no more"):
         run(build, tmp_path / "out", Tired(), splits=["val"])
     assert sorted((path.name, path.stat().st_mtime_ns) for path in (tmp_path / "out").iterdir()) == before
+
+
+def test_what_an_adapter_changes_in_itself_while_it_runs_does_not_make_it_another_one(
+    build: Manifest, tmp_path: Path
+) -> None:
+    class Counts(Model):
+        count = 0
+
+        def segment(self, encoded: Tensor, audio: Tensor) -> Tensor:
+            self.count += 1
+            self.last = super().segment(encoded, audio)
+            return self.last
+
+    model = Counts()
+    for split in SPLITS:
+        run(build, tmp_path / "one", model, splits=[split])
+        run(build, tmp_path / f"{split}", model, splits=[split])
+    assert run(build, tmp_path / "one", Counts()).reused == 4
+    # Changed by somebody else, between two evaluations, it is another one.
+    model.count = -1
+    with pytest.raises(OptionError, match=r"different are: weights in memory; setting count in memory"):
+        run(build, tmp_path / "one", model)
+
+
+def test_an_adapter_that_fails_its_check_leaves_nothing_behind(build: Manifest, tmp_path: Path) -> None:
+    class Drifts(Model):
+        drift: ClassVar[list[float]] = [0.0]
+
+        def segment(self, encoded: Tensor, audio: Tensor) -> Tensor:
+            self.drift[0] += 0.1
+            return (super().segment(encoded, audio) + self.drift[0]) % 1
+
+    with pytest.raises(AdapterError, match="--no-check"):
+        run(build, tmp_path / "out", Drifts(), check=True)
+    assert not (tmp_path / "out").exists()
+    # Mended, it is another model, and nothing of the first is in its way.
+    assert run(build, tmp_path / "out", check=True).clips == 4
 
 
 def test_every_run_is_remembered(build: Manifest, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from avsrobust.adapters.baselines import Oracle
 from avsrobust.adapters.lookup import load_adapter
 from avsrobust.adapters.predictions import Predictions
 from avsrobust.audio.io import read_waveform
-from avsrobust.build.build import build
-from avsrobust.build.verify import verify
+from avsrobust.building.build import build
+from avsrobust.building.verify import verify
 from avsrobust.conditions.recipe import load_recipe, recipes_folder
 from avsrobust.datasets.masks import read_mask
 from avsrobust.datasets.read import read_dataset

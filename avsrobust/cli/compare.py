@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from avsrobust.cli.completion import complete_protocol
 from avsrobust.vocabulary import TASKS
 
 
@@ -17,6 +18,7 @@ from avsrobust.vocabulary import TASKS
     default="avsbench",
     show_default=True,
     metavar="NAME|file.py:OBJECT",
+    shell_complete=complete_protocol,
     help="A registered protocol, or one of your own.",
 )
 @click.option(
@@ -36,10 +38,9 @@ def compare(
     A resample draws from the clips that RESULT_A and RESULT_B share, with all their frames and conditions, the same ones for
     both; the data set's scores, means over classes included, are computed anew from the clips drawn.
     """
-    from avsrobust.report.compare import compare as compare_scores
+    from avsrobust import api
     from avsrobust.report.compare import comparison_json, render_comparison
-    from avsrobust.report.loading import load_result
 
-    comparison = compare_scores(load_result(result_a), load_result(result_b), protocol, samples, seed, task)
+    comparison = api.compare(result_a, result_b, protocol=protocol, samples=samples, seed=seed, task=task)
     click.echo(comparison_json(comparison) if format_name == "json" else render_comparison(comparison), nl=False)
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from avsrobust.cli.completion import complete_protocol
 from avsrobust.cli.progress import print_result, warn
 from avsrobust.vocabulary import TASKS
 
@@ -30,6 +31,7 @@ BY = ("category",)
     default=("avsbench",),
     show_default=True,
     metavar="NAME|file.py:OBJECT",
+    shell_complete=complete_protocol,
     help="A registered protocol, or one of your own. Repeatable.",
 )
 @click.option("--by", type=click.Choice(BY), help="A line per category (or class) as well.")

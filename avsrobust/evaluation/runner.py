@@ -27,7 +27,7 @@ from avsrobust.checksums import load_checksums
 from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionError, did_you_mean
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
 from avsrobust.evaluation.consistency import check_consistency
-from avsrobust.evaluation.identity import differences, evaluation_id, evaluation_identity, with_states
+from avsrobust.evaluation.identity import differences, evaluation_id, evaluation_identity, remember_state, with_states
 from avsrobust.evaluation.merging import (
     ClipKey,
     RowKey,
@@ -187,7 +187,10 @@ class _Evaluation:
         if not (work.clips or work.unfinished) and (stored.run is not None or stored.scores is None):
             remove_parts(self.output)
             return self._report(work, {}, (*notes, "already evaluated; nothing was run again"))
-        failed = self._run_all(work, store) if work.clips else {}
+        try:
+            failed = self._run_all(work, store) if work.clips else {}
+        finally:
+            remember_state(self.adapter, identity, self.device)
         sources = [*([stored.scores] if stored.scores else []), *store.read()]
         scored: set[RowKey] = set().union(*map(rows_in, sources))
         if not scored & work.wanted:
@@ -274,12 +277,12 @@ class _Evaluation:
     def _run_all(self, work: Work, store: PartStore) -> dict[ClipKey, str]:
         """Score the clips of `work`; return the errors of those that failed, sorted."""
         sounds = self._sounds()
-        store.begin()
         batches = plan_batches(work.clips, self.data_root, self.batch_size)
         checksums = load_checksums(self.manifest)
         scorer = Scorer(self.adapter, self.name, self.device, keep_masks=store.keep_masks, classes=work.classes)
         if self.check:
             check_consistency(self.adapter, scorer, self.name, work.clips, self.data_root, sounds, self.batch_size)
+        store.begin()
         succeeded, failed = len(self.clips) - len(work.clips_due), dict[ClipKey, str]()
         self.progress(succeeded, len(self.clips))
         try:

@@ -23,6 +23,7 @@ from avsrobust.vocabulary import DATASETS, SPLITS
 
 KIND = "train"
 CURRICULUM_PARTS = ("v1s", "v1m", "v2")
+_MOST_STEPS, _MOST_ITEMS, _MOST_TOYS = 10_000_000, 1 << 16, 100_000
 NEGATIVE_KINDS = ("offscreen", "silence", "noise")
 
 
@@ -183,6 +184,12 @@ def _check(recipe: TrainRecipe, where: str) -> None:
     _known(where, "data.toy.clips", data.toy.clips if data.toy else (), data.datasets)
     _known(where, "negatives.kinds", recipe.negatives.kinds, NEGATIVE_KINDS)
     _require(where, "data.datasets", data.datasets, bool(data.datasets), "one data set at least")
+    # Lists as long are made of them.
+    _require(where, "run.steps", run.steps, run.steps <= _MOST_STEPS, f"at most {_MOST_STEPS}")
+    _require(where, "run.batch_size", run.batch_size, run.batch_size <= _MOST_ITEMS, f"at most {_MOST_ITEMS}")
+    clips = data.toy.clips if data.toy else {}
+    few = all(0 < number <= _MOST_TOYS for number in clips.values())
+    _require(where, "data.toy.clips", clips, few, f"from 1 to {_MOST_TOYS} of each")
     start = recipe.model.start_from
     _require(where, "model.start_from", start, start is None or is_safe_name(start), f"a recipe's name: {SAFE_NAME}")
     _require(where, "model.trainable", recipe.model.trainable, bool(recipe.model.trainable), "one pattern at least")

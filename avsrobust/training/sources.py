@@ -77,7 +77,7 @@ def _standing(dataset: str, builds: Path) -> Manifest:
 
 def _toy(dataset: str, toy: ToyPart, toys: Path, tell: Tell) -> Manifest:
     """Return the build of a toy data set, made below `toys` unless it is there already."""
-    from avsrobust.build.build import build
+    from avsrobust.building.build import build
     from avsrobust.conditions.recipe import load_recipe
     from avsrobust.datasets.read import read_dataset
     from avsrobust.toy.write import write_toy

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.checkpoint_folder import check_folder, require_parameters
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
-from avsrobust.errors import AdapterError, RecipeError
+from avsrobust.errors import AdapterError, OptionError, RecipeError
 from avsrobust.training.losses import mask_losses
 from avsrobust.training.model import Batch, Predictions
 from avsrobust.training.parsing import read_fields
@@ -308,8 +309,12 @@ def _stock_tensors(folder: Path) -> dict[str, Tensor]:
             f"--init {folder}: found no *.safetensors beside config.json; expected a Mask2Former checkpoint folder, "
             "weights as safetensors (pickles are not read)"
         )
+    check_folder(folder, "--init")
     try:
+        require_parameters(Mask2FormerForUniversalSegmentation, folder, "--init")
         stock = Mask2FormerForUniversalSegmentation.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except OptionError:
+        raise
     except Exception as error:
         # The library raises many kinds for a damaged or foreign folder; all of it means the same to the user.
         raise AdapterError(

@@ -109,7 +109,10 @@ def check_sizes(header: dict[str, Any], limit: float) -> None:
 def as_array(raw: bytearray, dtype: str, shape: list[int]) -> Any:
     """Return the array of its bytes."""
     if not raw:
-        return np.zeros(shape, dtype=dtype)
+        try:
+            return np.zeros(shape, dtype=dtype)
+        except ValueError as error:
+            raise ProtocolError(f"array of shape {shape} ({error})") from error
     if dtype == "|b1":
         # Any byte may come; numpy's own booleans are 0 and 1.
         return (np.frombuffer(raw, dtype="|u1") != 0).reshape(shape)
