@@ -21,8 +21,8 @@ from avsrobust.evaluation.runner import evaluate
 from avsrobust.files import write_text
 from avsrobust.manifest import load_manifest
 from avsrobust.report.columns import percent
+from avsrobust.report.escape import text_table
 from avsrobust.report.report import report
-from avsrobust.report.text_table import text_table
 from avsrobust.results import Scores, read_scores
 from avsrobust.toy.write import write_toy
 from avsrobust.vocabulary import BASELINES

@@ -15,7 +15,7 @@ from avsrobust.errors import OptionError, ResultsError
 from avsrobust.metrics import PROTOCOLS, concatenate
 from avsrobust.report.columns import METRICS, MISSING
 from avsrobust.report.compare import Comparison, compare, comparison_json, render_comparison
-from avsrobust.report.tables import build_table
+from avsrobust.report.table_builder import build_table
 from avsrobust.results import Scores
 
 Make = Callable[..., Scores]
@@ -98,6 +98,33 @@ def test_an_undefined_score_is_shown_as_such(make_scores: Make) -> None:
     assert found["silence_mIoU"]["difference"] == 0
 
 
+def test_further_conditions_are_compared_too(make_scores: Make) -> None:
+    pairs = [
+        [make_scores(net(skill), model=name, levels=levels) for name, skill in (("a", 1.0), ("b", 0.7))]
+        for levels in ((), (-3.0, 3.0))
+    ]
+    (plain,), (split,) = (compare(*pair, "strict", samples=50).splits for pair in pairs)
+    assert split.differences == plain.differences
+    assert [(entry.condition, entry.level, entry.polarity) for entry in split.further] == [
+        ("mixture", -3.0, "positive"),
+        ("mixture", 3.0, "positive"),
+    ]
+    for line, side in zip(build_table(pairs[1], ["strict"]).lines, ("a", "b"), strict=True):
+        shown = {entry.statistic: getattr(entry, side) for group in split.further for entry in group.differences}
+        for level in ("-3", "3"):
+            score = line.score.condition("mixture", float(level))
+            assert score is not None
+            assert [shown[f"mixture@{level}_{name}"] for name in ("mIoU", "F", "FPR")] == pytest.approx(
+                [score.miou, score.f, score.fpr], abs=1e-12
+            )
+    text, content = (show(compare(*pairs[1], "strict", samples=50)) for show in (render_comparison, comparison_json))
+    assert "test: under further conditions" in text
+    assert "| mixture -3 dB | mIoU ↑ |" in text
+    assert len(json.loads(content)["splits"][0]["further"]) == 2
+    for without in (compare(*pairs[0], samples=50), compare(pairs[0][0], pairs[1][1], samples=50)):
+        assert "further" not in comparison_json(without)
+
+
 def test_every_split_is_compared_by_itself(make_scores: Make) -> None:
     def joined(model: str, skill: float) -> Scores:
         parts = [make_scores(net(skill), model=model, split=split) for split in ("val", "test")]
@@ -124,7 +151,7 @@ def test_what_does_not_belong_together_is_refused(make_scores: Make) -> None:
         compare(a, make_scores("oracle", split="val"))
     with pytest.raises(ResultsError, match="has no scored clip of split test in common"):
         compare(a, make_scores("oracle", clips=range(50, 52)))
-    with pytest.raises(OptionError, match="--protocol: found 'x'"):
+    with pytest.raises(OptionError, match="--protocol x: unknown"):
         compare(a, a, "x")
     with pytest.raises(OptionError, match="samples: found 0"):
         compare(a, a, samples=0)

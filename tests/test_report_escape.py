@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from avsrobust.report.builds import place_title
 from avsrobust.report.compare import compare, comparison_json, render_comparison
 from avsrobust.report.escape import csv_cell, json_text, latex, latex_row, markdown, markdown_line, one_line, reveal
-from avsrobust.report.formats import FORMATS, render
+from avsrobust.report.formats import find_format, format_names
+from avsrobust.report.model import Table
+from avsrobust.report.naming import split_title
 from avsrobust.report.report import report
-from avsrobust.report.tables import Table, build_table
+from avsrobust.report.table_builder import build_table
 from avsrobust.results import FailedClip, Scores
 
 Make = Callable[..., Scores]
@@ -83,7 +84,7 @@ def stored(name: str) -> str:
 
 @pytest.fixture
 def hostile(make_scores: Make, name: str) -> list[Scores]:
-    """Two models on one place: every name that a file holds is the hostile one."""
+    """Two models on one split: every name that a file holds is the hostile one."""
     found = []
     for model in ("oracle", "visual_prior"):
         scores = make_scores(model, clips=range(2), levels=(3.0,), labels=lambda clip: (stored(name),))
@@ -120,15 +121,15 @@ def table(hostile: list[Scores], name: str, tables: dict[str, Table]) -> Table:
 
 
 def test_no_format_shows_what_hides_or_moves(table: Table) -> None:
-    for name in FORMATS:
-        content = render(table, name)
+    for name in format_names():
+        content = find_format(name)(table)
         if isinstance(content, str):
             assert not NEVER.search(content), name
             content.encode()
 
 
 def test_csv_holds_text_that_is_no_formula_and_numbers_that_are(table: Table, name: str) -> None:
-    content = str(render(table, "csv"))
+    content = str(find_format("csv")(table))
     rows = list(csv.DictReader(io.StringIO(content, newline="")))
     assert len(rows) == len(table.lines)
     models = set()
@@ -147,7 +148,7 @@ def test_csv_holds_text_that_is_no_formula_and_numbers_that_are(table: Table, na
 
 
 def test_json_holds_the_names_themselves(table: Table, name: str) -> None:
-    content = json.loads(str(render(table, "json")))
+    content = json.loads(str(find_format("json")(table)))
     assert {line["dataset"] for line in content["lines"]} == {name}
     assert content["diagnostics"][0]["failed"] == [{"split": stored(name), "clip_id": name, "error": name}]
     assert name in content["notes"]
@@ -155,7 +156,7 @@ def test_json_holds_the_names_themselves(table: Table, name: str) -> None:
 
 
 def test_parquet_holds_the_names_themselves(table: Table, name: str) -> None:
-    content = render(table, "parquet")
+    content = find_format("parquet")(table)
     assert isinstance(content, bytes)
     frame = pd.read_parquet(io.BytesIO(content))
     assert set(frame["dataset"]) == {name.replace("\udce9", r"\udce9")}
@@ -188,7 +189,7 @@ def texts_of_cells(content: str) -> list[list[str]]:
 
 
 def test_markdown_shows_the_name_and_nothing_of_it_is_markup(table: Table, name: str) -> None:
-    content = str(render(table, "md"))
+    content = str(find_format("md")(table))
     rows = texts_of_cells(content)
     assert len({len(row) for row in rows[:3]}) == 1
     assert sum(row[0] == one_line(name) for row in rows) >= 2
@@ -201,7 +202,7 @@ def test_markdown_makes_no_links_of_addresses(name: str) -> None:
 
 
 def test_latex_has_no_special_character_of_a_name(table: Table) -> None:
-    content = str(render(table, "latex"))
+    content = str(find_format("latex")(table))
     for line in content.splitlines()[1:]:
         if line.startswith("%"):
             bare = re.sub(r"\\textbackslash\{\}|\\textasciitilde\{\}|\\textasciicircum\{\}|\\[&%$#_{}]", "", line[1:])
@@ -213,7 +214,7 @@ def test_latex_has_no_special_character_of_a_name(table: Table) -> None:
             continue
         assert not row.startswith(("[", "*"))
         assert row.endswith(r" \\")
-        assert len(re.findall(r"(?<!\\)&", row)) == 16
+        assert len(re.findall(r"(?<!\\)&", row)) in (16, 6)
         bare = re.sub(r"\\text(backslash|asciitilde|asciicircum)\{\}|\\[&%$#_{}]", "", row.removesuffix(r"\\"))
         bare = re.sub(r"\\text(it|bf)\{([^{}]*)\}", r"\2", bare).removeprefix("{}")
         assert not set(bare) & set("\\%$#_{}~^"), row
@@ -236,7 +237,7 @@ class Reader(HTMLParser):
 
 
 def test_the_page_has_the_same_elements_whatever_the_names(table: Table, name: str, make_scores: Make) -> None:
-    page = Reader(str(render(table, "html")))
+    page = Reader(str(find_format("html")(table)))
     known = {"html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "h3", "p", "b", "section", "nav", "ul", "li",
              "a", "main", "div", "table", "caption", "thead", "tbody", "tr", "th", "td", "span", "figure", "figcaption", "svg",
              "line", "text", "rect", "path", "circle", "details", "summary", "dl", "dt", "dd"}  # fmt: skip
@@ -316,6 +317,6 @@ def test_no_row_of_latex_gives_an_argument_to_the_rule_above(first: str, second:
 
 
 def test_the_release_is_named_where_there_are_two() -> None:
-    assert place_title(("ms3", "object", "val")) == "ms3, object release, val"
-    assert place_title(("avss", "semantic", "val")) == "avss, val"
-    assert place_title(("s4", "", "val")) == "s4, val"
+    assert split_title(("ms3", "object", "val")) == "ms3, object release, val"
+    assert split_title(("avss", "semantic", "val")) == "avss, val"
+    assert split_title(("s4", "", "val")) == "s4, val"

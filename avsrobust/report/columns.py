@@ -1,8 +1,9 @@
 """The columns of the report: their order, names for people, direction and bounds.
 
 Conventions
+    Extended conditions are those beyond clean and the negatives of G, and any condition with levels.
     Scores are fractions in [0, 1]; None is undefined. Tables for people show percent with two decimals.
-    The order of `CSV_COLUMNS` is part of the product. Behind them follow those of conditions beyond the G scores', where a line
+    The order of `CSV_COLUMNS` is part of the product. Extended conditions follow, where a line
     has any: ``<condition>_mIoU``, ``_F`` and ``_FPR``; with levels, ``<condition>@<level>_mIoU`` and so on.
 """
 
@@ -15,16 +16,19 @@ from types import MappingProxyType
 import numpy as np
 
 from avsrobust.metrics import HIGHER_IS_BETTER, ConditionScore
+from avsrobust.metrics.dataset_score import ConditionKey
 from avsrobust.vocabulary import CLEAN, NEGATIVES
-
-# They are told the answer, or nothing: what they score says how far a protocol reaches, not how good a model is.
 
 KEY_COLUMNS = ("model", "dataset", "split", "protocol")
 CATEGORY_COLUMN = "category"
 ALL_CATEGORIES = "all"
-# Which build a line is of: lines of one model, data set and split differ in them.
+# The build of a line: lines of one model, data set and split differ in it.
 BUILD_COLUMNS = ("seed", "recipe", "release")
-FLOOR_PREFIX = "floor_"
+TRIVIAL_PREFIX = "trivial_"
+# Means over classes, in json and parquet: with and without background.
+HEADLINES = ("with background", "without background")
+MEAN_SCORES = ("mIoU", "F", "G_mIoU", "G_F")
+MEAN_COLUMNS = tuple(f"{name}_{headline.replace(' ', '_')}" for headline in HEADLINES for name in MEAN_SCORES)
 CSV_COLUMNS = (*KEY_COLUMNS, "clips", *HIGHER_IS_BETTER, *BUILD_COLUMNS)
 
 _CONDITION_TITLES = {"offscreen": "off-screen"}
@@ -35,9 +39,15 @@ MISSING = "–"  # noqa: RUF001 - an en dash, as tables have it
 
 @dataclass(frozen=True)
 class Metric:
-    """One score column: `condition` is what the model hears, or "G" for the scores over all conditions.
+    """One score column.
 
-    `measure` is mIoU, F or FPR. `higher_is_better`: under a negative condition a mask is a mistake.
+    Attributes:
+        name: Name of the column.
+        condition: Condition of the score, or "G" for the scores over all conditions.
+        measure: "mIoU", "F" or "FPR".
+        higher_is_better: Whether more is better; under a negative condition a mask is a mistake.
+        lowest: Smallest value.
+        highest: Largest value.
     """
 
     name: str
@@ -49,7 +59,7 @@ class Metric:
 
     @property
     def arrow(self) -> str:
-        """Which way is better."""
+        """Arrow towards better values."""
         return "↑" if self.higher_is_better else "↓"
 
     @property
@@ -87,25 +97,26 @@ def condition_title(condition: str, level: float | None = None) -> str:
     return title if level is None else f"{title} {level:g} dB"
 
 
-ConditionKey = tuple[str, float | None]
+def is_extended(key: ConditionKey) -> bool:
+    """Return whether a condition is beyond clean and the negatives of G: it has columns of its own and enters no G score."""
+    condition, level = key
+    return condition not in (CLEAN, *NEGATIVES) or level is not None
 
 
-def is_extended(score: ConditionScore) -> bool:
-    """Return whether a condition is beyond clean and the three negatives: its scores enter no column of the G scores."""
-    return score.condition not in (CLEAN, *NEGATIVES) or score.level is not None
+def condition_columns(conditions: Iterable[ConditionKey]) -> dict[ConditionKey, str]:
+    """Return the prefix of the columns of each extended condition among `conditions`, sorted by condition and level.
 
+    No two conditions share a prefix, and none has one that makes a column of `CSV_COLUMNS`: a number sign and a number are
+    added where condition names from a file would.
 
-def condition_columns(scores: Iterable[ConditionScore]) -> dict[ConditionKey, str]:
-    """Return what the columns of each extended condition of `scores` begin with, sorted by condition and level.
-
-    No two conditions share a name, and none has one that makes a column of `CSV_COLUMNS`: a number sign and a number are added
-    where condition names from a file would.
+    >>> condition_columns([("mixture", -3.0), ("clean", None), ("unseen", None)])
+    {('mixture', -3.0): 'mixture@-3', ('unseen', None): 'unseen'}
     """
     keys = sorted(
-        {(score.condition, score.level) for score in scores if is_extended(score)},
+        {key for key in conditions if is_extended(key)},
         key=lambda key: (key[0], -np.inf if key[1] is None else key[1]),
     )
-    taken = {column.rpartition("_")[0] for name in CSV_COLUMNS for column in (name, f"{FLOOR_PREFIX}{name}")}
+    taken = {column.rpartition("_")[0] for name in CSV_COLUMNS for column in (name, f"{TRIVIAL_PREFIX}{name}")}
     names: dict[ConditionKey, str] = {}
     for condition, level in keys:
         plain = condition if level is None else f"{condition}@{level_text(level)}"
@@ -119,7 +130,7 @@ def condition_columns(scores: Iterable[ConditionScore]) -> dict[ConditionKey, st
 
 def extended_cells(scores: Iterable[ConditionScore], columns: Mapping[ConditionKey, str]) -> dict[str, float | None]:
     """Return the cells of the extended conditions named in `columns`, None where `scores` has no such condition."""
-    of = {(score.condition, score.level): score for score in scores}
+    of = {score.key: score for score in scores}
     cells: dict[str, float | None] = {}
     for key, name in columns.items():
         score = of.get(key)
@@ -146,3 +157,12 @@ def percent(value: float | None) -> str:
     '50.00'
     """
     return MISSING if value is None else f"{100 * value:.{DECIMALS}f}"
+
+
+def fraction(value: float | None) -> str:
+    """Return a fraction with three decimals; `MISSING` for None.
+
+    >>> fraction(0.5)
+    '0.500'
+    """
+    return MISSING if value is None else f"{value:.3f}"

@@ -1,64 +1,107 @@
-"""Two models on the same clips: which differences would survive another draw of clips?
+"""Comparison of two models on the same clips: does a difference exceed sampling error?
 
 Conventions
     Differences are A minus B, with the 95 % interval of a paired bootstrap over the clips both have (`metrics.bootstrap`).
     Scores are fractions in values and in JSON, percent in the text. All statistics are taken from the same resamples.
-    What is resampled are clips, with all their frames and conditions. As sounding or not, the protocol's score of each resample
-    is a mean over its clips, or a ratio of their sums; by class, the sums per class are taken over its clips and the mean over
-    classes from these (`metrics.semantic_bootstrap`).
+    A resample draws clips, with all their frames and conditions. Binary: the protocol's score of a resample is a mean over its
+    clips, or a ratio of their sums. Semantic: the sums per class are taken over its clips, and the mean over classes from these.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from avsrobust.errors import OptionError, ResultsError
+from avsrobust.errors import ResultsError
 from avsrobust.metrics import (
     DEFAULT_PROTOCOL,
-    PROTOCOLS,
-    SEMANTIC_PROTOCOLS,
     PairedDifference,
     SemanticProtocol,
     SemanticSums,
     clip_scores,
+    find_protocol,
     paired_bootstraps,
     paired_semantic_bootstraps,
     semantic_sums,
 )
-from avsrobust.metrics.bootstrap import CONDITION_STATISTICS, STATISTICS
-from avsrobust.report.builds import dataset_title
-from avsrobust.report.checks import check_scores
-from avsrobust.report.columns import METRICS, MISSING, percent
-from avsrobust.report.escape import json_text, markdown, markdown_line, one_line
-from avsrobust.report.evaluations import Evaluation, clip_ids_of, evaluation, splits_of
-from avsrobust.report.tasks import AnyProtocol, check_protocols, check_task, task_title
-from avsrobust.report.text_table import text_table
+from avsrobust.metrics.bootstrap import CONDITION_STATISTICS, G_CONDITIONS, STATISTICS, Conditions, statistics_of
+from avsrobust.metrics.dataset_score import ConditionKey, conditions_of
+from avsrobust.report.columns import (
+    MEASURES,
+    METRICS,
+    MISSING,
+    condition_columns,
+    condition_title,
+    is_extended,
+    percent,
+)
+from avsrobust.report.escape import json_text, markdown, markdown_line, one_line, text_table
+from avsrobust.report.naming import dataset_title, task_title
+from avsrobust.report.plausibility import check_scores
+from avsrobust.report.selection import AnyProtocol, check_task, protocol_for
+from avsrobust.report.split_results import SplitResult, clip_ids_of, split_result, splits_of
 from avsrobust.results import Scores
-from avsrobust.vocabulary import BINARY, CLASS_DATASET, SEMANTIC
+from avsrobust.vocabulary import BINARY, CLASS_DATASET, NEGATIVE, POSITIVE, SEMANTIC
 
 DEFAULT_SAMPLES = 10_000
 
 
 @dataclass(frozen=True)
+class ConditionComparison:
+    """Both models under one condition beyond those of the G scores.
+
+    Attributes:
+        condition: Name of the condition.
+        level: Its level in dB, or None.
+        polarity: "positive" or "negative".
+        differences: Differences of mIoU, F and FPR, named as the columns of the report.
+    """
+
+    condition: str
+    level: float | None
+    polarity: str
+    differences: tuple[PairedDifference, ...]
+
+
+@dataclass(frozen=True)
 class SplitComparison:
-    """Both models on one split. `common` clips have a scored frame of both, `only_a` and `only_b` of one of them."""
+    """Both models on one split.
+
+    Attributes:
+        split: The split.
+        common: Clips with a scored frame of both.
+        only_a: Clips with a scored frame of A alone.
+        only_b: Clips with a scored frame of B alone.
+        differences: Differences of the scores of the G scores' conditions.
+        further: Differences under each further condition that both were scored under.
+    """
 
     split: str
     common: int
     only_a: int
     only_b: int
     differences: tuple[PairedDifference, ...]
+    further: tuple[ConditionComparison, ...] = ()
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models under one protocol. `a` and `b` are their names, told apart where they are the same.
+    """Two models under one protocol.
 
-    `task` is "semantic" where classes are compared, "binary" where sounding or not is. `release` is that of both, or empty.
+    Attributes:
+        a: Name of one model.
+        b: Name of the other; the two are told apart where they are the same.
+        dataset: Data set.
+        release: Release of both; empty where not both say it.
+        task: "semantic" or "binary".
+        protocol: Name of the protocol.
+        samples: Resamples.
+        seed: Seed of the resamples.
+        splits: The comparison on each split.
+        notes: Sentences to know before quoting a difference.
     """
 
     a: str
@@ -81,14 +124,23 @@ def compare(
     seed: int = 0,
     task: str | None = None,
 ) -> Comparison:
-    """Compare two models on the clips both were scored on, by `task`: "semantic", "binary" or None, the finest that both have.
+    """Compare two models on the clips both were scored on. Splits without such a clip are skipped, and noted.
 
-    Splits without a clip that both were scored on are left out, and noted. Raises `OptionError` for an unknown protocol or
-    task, or a protocol that the task does not have; `ResultsError` where the results are of different data sets or releases,
-    have no split or clip in common, lack the classes that were asked for, or cannot be true.
+    Args:
+        a: Results of one model.
+        b: Results of the other.
+        protocol: A protocol, named as in `metrics.find_protocol`.
+        samples: Number of resamples.
+        seed: Seed of the resamples.
+        task: "semantic", "binary", or None: semantic where both results hold classes.
+
+    Raises:
+        OptionError: The protocol or task is unknown, or the task does not have the protocol.
+        ResultsError: The results are of different data sets or releases, have no split or clip in common, lack the classes
+            that the task needs, or cannot be true.
     """
-    check_protocols([protocol])
     check_task(task)
+    find_protocol(protocol)
     check_scores(a)
     check_scores(b)
     origin_a, origin_b = _origin(a, "the first"), _origin(b, "the second")
@@ -105,7 +157,7 @@ def compare(
         )
     splits, skipped = _common_splits(a, b)
     of_task = _task(a, b, task)
-    chosen = _protocol(protocol, of_task)
+    chosen = protocol_for(protocol, of_task)
     names = (a.info.model, b.info.model)
     if names[0] == names[1]:
         names = (f"{names[0]} ({origin_a})", f"{names[1]} ({origin_b})")
@@ -135,17 +187,25 @@ def render_comparison(comparison: Comparison) -> str:
         only = f"; {split.only_a} only in A, {split.only_b} only in B" if split.only_a or split.only_b else ""
         parts.append(f"{markdown_line(split.split)}: {split.common} common clips{only}")
         header = ["score", "A", "B", "A - B", "95 % interval", "p"]
-        parts.append(text_table(header, [_row(entry) for entry in split.differences]))
+        parts.append(text_table(header, [_row(_heading(entry), entry) for entry in split.differences]))
+        if split.further:
+            parts.append(f"{markdown_line(split.split)}: under further conditions")
+            parts.append(text_table(["condition", *header], list(_further_rows(split)), numeric_from=2))
     parts += [f"- {markdown_line(note)}" for note in comparison.notes]
     return "\n\n".join(parts) + "\n"
 
 
 def comparison_json(comparison: Comparison) -> str:
-    """Return the comparison as JSON; undefined is null."""
-    return json_text(asdict(comparison))
+    """Return the comparison as JSON; undefined is null. A split has `further` where it has further conditions."""
+    content = asdict(comparison)
+    for split in content["splits"]:
+        if not split["further"]:
+            del split["further"]
+    return json_text(content)
 
 
 def _origin(scores: Scores, otherwise: str) -> str:
+    """The results' file, for messages."""
     return otherwise if scores.source is None else one_line(str(scores.source))
 
 
@@ -169,62 +229,84 @@ def _common_splits(a: Scores, b: Scores) -> tuple[list[str], list[str]]:
             "expected results on the same data; evaluate both on one manifest"
         )
     notes = [
-        f"{split} is left out: only {'A' if split in splits_a else 'B'} was evaluated on it"
+        f"{split} is skipped: only {'A' if split in splits_a else 'B'} was evaluated on it"
         for split in sorted(set(splits_a) ^ set(splits_b))
     ]
-    notes += [f"{split} is left out: no clip of it was scored by both" for split in common if split not in shared]
+    notes += [f"{split} is skipped: no clip of it was scored by both" for split in common if split not in shared]
     return shared, notes
 
 
 def _listed(names: Sequence[str]) -> str:
+    """Names on one line."""
     return one_line(", ".join(names))
 
 
-def _task(a: Scores, b: Scores, asked: str | None) -> str:
-    """Return the task to compare by: the one asked for, else the finest that both results have."""
+def _task(a: Scores, b: Scores, requested: str | None) -> str:
+    """The requested task; otherwise semantic where both results hold classes, else binary."""
     without = [(scores, name) for scores, name in ((a, "the first"), (b, "the second")) if scores.classes is None]
-    if asked == SEMANTIC and without:
+    if requested == SEMANTIC and without:
         origins = " and ".join(_origin(scores, name) for scores, name in without)
         raise ResultsError(
             f"--task {SEMANTIC}: no classes in {origins}; expected two results of models that return class logits or ids, "
-            f"evaluated on {CLASS_DATASET}; --task {BINARY} compares any two as sounding or not"
+            f"evaluated on {CLASS_DATASET}; --task {BINARY} compares any two as binary segmentation"
         )
-    return BINARY if without or asked == BINARY else SEMANTIC
-
-
-def _protocol(name: str, task: str) -> AnyProtocol:
-    """Return the task's protocol of a name that one of the tasks has."""
-    known: Mapping[str, AnyProtocol] = SEMANTIC_PROTOCOLS if task == SEMANTIC else PROTOCOLS
-    if name not in known:
-        what = "which scores no classes" if task == SEMANTIC else "which is for classes alone"
-        hint = f"; or --task {BINARY}" if task == SEMANTIC else ""
-        raise OptionError(f"--protocol: found '{name}', {what}; expected one of {', '.join(known)}{hint}")
-    return known[name]
+    return BINARY if without or requested == BINARY else SEMANTIC
 
 
 def _split(a: Scores, b: Scores, split: str, protocol: AnyProtocol, samples: int, seed: int) -> SplitComparison:
+    """Both models on one split."""
     clips_a, clips_b = set(clip_ids_of(a, split)), set(clip_ids_of(b, split))
     numbering = sorted(clips_a | clips_b)
+    results = (split_result(a, split, numbering), split_result(b, split, numbering))
     entropy = [seed, int.from_bytes(hashlib.sha256(f"compare {split}".encode()).digest()[:8], "big")]
-    generator = np.random.default_rng(entropy)
-    entry_a, entry_b = (evaluation(side, split, numbering) for side in (a, b))
-    statistics = (*STATISTICS, *CONDITION_STATISTICS)
-    if isinstance(protocol, SemanticProtocol):
-        sums_a, sums_b = (_sums(entry, protocol) for entry in (entry_a, entry_b))
-        differences = paired_semantic_bootstraps(sums_a, sums_b, statistics, samples, generator)
-    else:
-        scores_a, scores_b = (clip_scores(entry.frames, protocol) for entry in (entry_a, entry_b))
-        differences = paired_bootstraps(scores_a, scores_b, statistics, samples, generator)
-    return SplitComparison(split, len(clips_a & clips_b), len(clips_a - clips_b), len(clips_b - clips_a), differences)
+
+    def differences(statistics: Sequence[str], conditions: Conditions) -> tuple[PairedDifference, ...]:
+        # The same draws for every group of conditions, as long as it has the same clips.
+        generator = np.random.default_rng(entropy)
+        if isinstance(protocol, SemanticProtocol):
+            sums_a, sums_b = (_sums(result, protocol) for result in results)
+            return paired_semantic_bootstraps(sums_a, sums_b, statistics, samples, generator, conditions)
+        scores_a, scores_b = (clip_scores(result.frames, protocol) for result in results)
+        return paired_bootstraps(scores_a, scores_b, statistics, samples, generator, conditions)
+
+    return SplitComparison(
+        split=split,
+        common=len(clips_a & clips_b),
+        only_a=len(clips_a - clips_b),
+        only_b=len(clips_b - clips_a),
+        differences=differences((*STATISTICS, *CONDITION_STATISTICS), G_CONDITIONS),
+        further=tuple(
+            ConditionComparison(*key, polarity, differences(list(statistics_of({prefix: key})), {prefix: key}))
+            for prefix, key, polarity in _further_conditions(*results)
+        ),
+    )
 
 
-def _sums(entry: Evaluation, protocol: SemanticProtocol) -> SemanticSums:
-    if entry.classes is None:
-        raise ResultsError(f"{entry.origin}: holds no classes; expected results of a model that returns classes")
-    return semantic_sums(entry.classes, entry.frames, protocol)
+def _further_conditions(a: SplitResult, b: SplitResult) -> list[tuple[str, ConditionKey, str]]:
+    """Prefix, key and polarity of the conditions beyond those of the G scores that both results have."""
+    keys_a, keys_b = (_polarities(result) for result in (a, b))
+    common = [key for key, polarity in keys_a.items() if keys_b.get(key) == polarity and is_extended(key)]
+    return [(prefix, key, keys_a[key]) for key, prefix in condition_columns(common).items()]
+
+
+def _polarities(result: SplitResult) -> dict[ConditionKey, str]:
+    """Polarity of each condition of a result."""
+    rows = result.frames.rows
+    return {
+        (name, level): NEGATIVE if rows.negative[chosen].any() else POSITIVE
+        for name, level, chosen in conditions_of(rows)
+    }
+
+
+def _sums(result: SplitResult, protocol: SemanticProtocol) -> SemanticSums:
+    """Semantic sums of a result, which holds classes."""
+    if result.classes is None:
+        raise ResultsError(f"{result.origin}: holds no classes; expected results of a model that returns classes")
+    return semantic_sums(result.classes, result.frames, protocol)
 
 
 def _notes(a: Scores, b: Scores, protocol: AnyProtocol) -> Iterator[str]:
+    """Sentences to know before quoting a difference."""
     if isinstance(protocol, SemanticProtocol):
         yield (
             f"mIoU and F are means over classes {protocol.headline}, computed anew from the sums per class of the clips of each "
@@ -232,16 +314,16 @@ def _notes(a: Scores, b: Scores, protocol: AnyProtocol) -> Iterator[str]:
         )
     elif a.classes is not None or b.classes is not None:
         alone = "" if a.classes is not None and b.classes is not None else ", which only one of the two has,"
-        yield f"scored as sounding or not: any class but background is foreground; classes{alone} are not compared"
+        yield f"scored as binary segmentation: any class but background is foreground; classes{alone} are not compared"
     if a.info.seed != b.info.seed:
         yield (
-            f"the builds' seeds differ ({a.info.seed}, {b.info.seed}): the models heard different noise and other off-screen "
-            "sounds, which is part of the difference"
+            f"the builds' seeds differ ({a.info.seed}, {b.info.seed}): the models were given different noise and other "
+            "off-screen audio, which is part of the difference"
         )
     if a.info.recipe != b.info.recipe:
         recipes = ", ".join(info.recipe or "unknown" for info in (a.info, b.info))
         yield (
-            f"the builds' recipes differ ({recipes}): the models heard other negatives, which is part of the difference"
+            f"the builds' recipes differ ({recipes}): the models were given other negatives, which is part of the difference"
         )
     if a.info.release != b.info.release:
         yield f"only one of the results says of which release of {a.info.dataset} it is: the data may differ"
@@ -251,8 +333,23 @@ def _notes(a: Scores, b: Scores, protocol: AnyProtocol) -> Iterator[str]:
     )
 
 
-def _row(entry: PairedDifference) -> list[str]:
-    label = METRICS[entry.statistic].heading if entry.statistic in METRICS else f"{entry.statistic} ↓"
+def _heading(entry: PairedDifference) -> str:
+    """A statistic for people, with the arrow towards better values."""
+    return METRICS[entry.statistic].heading if entry.statistic in METRICS else f"{entry.statistic} ↓"
+
+
+def _further_rows(split: SplitComparison) -> Iterator[list[str]]:
+    """Rows of the further conditions; FPR only under negative ones, as a mask is right under the others."""
+    for condition in split.further:
+        title = markdown(condition_title(condition.condition, condition.level))
+        negative = condition.polarity == NEGATIVE
+        for measure, entry in zip(MEASURES, condition.differences, strict=True):
+            if negative or measure != "FPR":
+                yield [title, *_row(f"{measure} {'↓' if negative else '↑'}", entry)]
+
+
+def _row(label: str, entry: PairedDifference) -> list[str]:
+    """Cells of one difference, in percent."""
     if entry.difference is None:
         return [label, MISSING, MISSING, MISSING, MISSING, MISSING]
     interval, p = MISSING, MISSING

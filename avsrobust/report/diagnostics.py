@@ -1,7 +1,7 @@
-"""What stands beside the scores: does the sound change anything, can one threshold do, and what is missing.
+"""Diagnostics next to the scores: does audio change the masks, would one threshold do, and which rows are missing.
 
 Conventions
-    Fractions in [0, 1]; None is undefined. Overlap 1: the mask is the same as under clean sound. AUROC of the clips'
+    Fractions in [0, 1]; None is undefined. Overlap 1: the mask is the same as under clean audio. AUROC of the clips'
     activated area, clean against negative: 0.5 is chance.
 """
 
@@ -21,7 +21,7 @@ from avsrobust.metrics import (
     mask_overlap,
     threshold_curve,
 )
-from avsrobust.report.evaluations import Evaluation
+from avsrobust.report.split_results import SplitResult
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 Flags = npt.NDArray[np.bool_]
@@ -29,9 +29,15 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ConditionDiagnostics:
-    """One condition other than clean. `missing_clips`: scored under some condition, but not under this one.
+    """Diagnostics of one condition other than clean.
 
-    `auroc` is None under positive conditions: there both are meant to show a mask.
+    Attributes:
+        condition: Name of the condition.
+        level: Its level in dB, or None.
+        missing_clips: Clips that were scored under some condition, but not under this one.
+        overlap: Overlap of its masks with those under clean audio.
+        auroc: AUROC of the activated area, clean against this condition; None under positive conditions, where both are meant
+            to show a mask.
     """
 
     condition: str
@@ -43,12 +49,19 @@ class ConditionDiagnostics:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Of one model on one split. `overlap` and `auroc` take silence, noise and offscreen together.
+    """Diagnostics of one model on one split.
 
-    `clips` have a scored frame; `frames` of these were scored, each counted once however often it was heard with another
-    sound; of `empty_frames` the target is empty. `missing_clean` clips were not scored under clean sound. The recording of
-    `muted_clips` is itself silent, so that clean is silence to them. `binary_masks`: every probability is 0 or 1 (or less than
-    1/254 from 0), so that thresholds change nothing.
+    Attributes:
+        overlap: Overlap of the masks under the negatives of G with those under clean audio.
+        auroc: AUROC of the activated area, clean against the negatives of G.
+        curve: G-mIoU over the thresholds; None where a condition of it is missing.
+        conditions: Each condition other than clean.
+        clips: Clips with a scored frame.
+        frames: Scored frames of `clips`, each counted once however many conditions it was scored under.
+        empty_frames: Those of `frames` whose target is empty.
+        missing_clean: Clips that were not scored under clean audio.
+        muted_clips: Clips whose own recording is silent, so that clean equals silence.
+        binary_masks: Whether every probability is 0 or 1 (or less than 1/254 from 0), so that thresholds change nothing.
     """
 
     overlap: MaskOverlap
@@ -68,7 +81,7 @@ class Diagnostics:
         return self.missing_clean + sum(entry.missing_clips for entry in self.conditions)
 
     def under(self, condition: str, level: float | None = None) -> ConditionDiagnostics | None:
-        """Return what is known about one condition, or None where it was not evaluated."""
+        """Return the diagnostics of one condition, or None where it was not evaluated."""
         found = (entry for entry in self.conditions if (entry.condition, entry.level) == (condition, level))
         return next(found, None)
 
@@ -83,15 +96,15 @@ class Diagnostics:
         return None if self.curve is None else float(self.curve.g_miou[self.curve.best_index])
 
 
-def diagnose(evaluation: Evaluation) -> Diagnostics:
-    """Return the diagnostics of an evaluation; an evaluation without frames has zeros and None."""
-    frames = evaluation.frames
+def diagnose(result: SplitResult) -> Diagnostics:
+    """Return the diagnostics of a result; a result without frames has zeros and None."""
+    frames = result.frames
     rows = frames.rows
     area = activated_area(frames)
     clean_area = area[rows.condition == CLEAN]
     clips = np.unique(rows.clip)
     conditions = []
-    for name, level in _conditions(evaluation):
+    for name, level in _conditions(result):
         of_rows = _matches(rows.condition, rows.level, name, level)
         negative = bool(rows.negative[of_rows].any())
         conditions.append(
@@ -99,14 +112,14 @@ def diagnose(evaluation: Evaluation) -> Diagnostics:
                 condition=name,
                 level=level,
                 missing_clips=len(clips) - int(np.count_nonzero(of_rows)),
-                overlap=_overlap(evaluation, _matches(frames.condition, _level(evaluation), name, level)),
+                overlap=_overlap(result, _matches(frames.condition, _level(result), name, level)),
                 auroc=auroc(clean_area, area[of_rows]) if negative else None,
             )
         )
     is_negative = np.isin(rows.condition, NEGATIVES)
-    num_frames, empty_frames = _frames(evaluation)
+    num_frames, empty_frames = _frames(result)
     return Diagnostics(
-        overlap=_overlap(evaluation, np.isin(frames.condition, NEGATIVES)),
+        overlap=_overlap(result, np.isin(frames.condition, NEGATIVES)),
         auroc=auroc(clean_area, area[is_negative]),
         curve=threshold_curve(frames),
         conditions=tuple(conditions),
@@ -114,7 +127,7 @@ def diagnose(evaluation: Evaluation) -> Diagnostics:
         frames=num_frames,
         empty_frames=empty_frames,
         missing_clean=len(clips) - len(clean_area),
-        muted_clips=len(evaluation.muted_clips),
+        muted_clips=len(result.muted_clips),
         binary_masks=_is_binary(frames.statistics),
     )
 
@@ -124,24 +137,24 @@ def _is_binary(statistics: FrameStatistics) -> bool:
     return len(statistics) > 0 and not (statistics.inside[:, 1:-1].any() or statistics.outside[:, 1:-1].any())
 
 
-def _conditions(evaluation: Evaluation) -> list[tuple[str, float | None]]:
+def _conditions(result: SplitResult) -> list[tuple[str, float | None]]:
     """The conditions other than clean, the three negatives first, then the others by name and level."""
-    rows = evaluation.frames.rows
+    rows = result.frames.rows
     found = {
         (str(name), None if np.isnan(level) else float(level))
         for name, level in zip(rows.condition, rows.level, strict=True)
         if name != CLEAN
     }
-    return sorted(found, key=lambda key: (_place(key[0]), key[0], -np.inf if key[1] is None else key[1]))
+    return sorted(found, key=lambda key: (_position(key[0]), key[0], -np.inf if key[1] is None else key[1]))
 
 
-def _place(condition: str) -> int:
+def _position(condition: str) -> int:
     return NEGATIVES.index(condition) if condition in NEGATIVES else len(NEGATIVES)
 
 
-def _level(evaluation: Evaluation) -> npt.NDArray[np.floating]:
-    level = evaluation.frames.level
-    return np.full(len(evaluation.frames), np.nan) if level is None else level
+def _level(result: SplitResult) -> npt.NDArray[np.floating]:
+    level = result.frames.level
+    return np.full(len(result.frames), np.nan) if level is None else level
 
 
 def _matches(
@@ -152,21 +165,21 @@ def _matches(
     return matched
 
 
-def _overlap(evaluation: Evaluation, chosen: Flags) -> MaskOverlap:
-    compared = chosen & ~np.isnan(evaluation.clean_union)
+def _overlap(result: SplitResult, chosen: Flags) -> MaskOverlap:
+    compared = chosen & ~np.isnan(result.clean_union)
     return mask_overlap(
-        evaluation.clean_intersection[compared].astype(np.int64),
-        evaluation.clean_union[compared].astype(np.int64),
-        evaluation.frames.clip[compared],
+        result.clean_intersection[compared].astype(np.int64),
+        result.clean_union[compared].astype(np.int64),
+        result.frames.clip[compared],
     )
 
 
-def _frames(evaluation: Evaluation) -> tuple[int, int]:
+def _frames(result: SplitResult) -> tuple[int, int]:
     """Count the scored frames of all clips, and those with an empty target: of each clip under its fullest condition."""
-    rows = evaluation.frames.rows
+    rows = result.frames.rows
     if len(rows) == 0:
         return 0, 0
-    empty = rows.sum(evaluation.frames.statistics.target_pixels[rows.order] == 0)
+    empty = rows.sum(result.frames.statistics.target_pixels[rows.order] == 0)
     most = np.zeros((2, int(rows.clip.max()) + 1), dtype=np.int64)
     np.maximum.at(most[0], rows.clip, rows.frames)
     np.maximum.at(most[1], rows.clip, empty.astype(np.int64))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from avsrobust.inert import is_unseen, reveal
@@ -117,9 +118,40 @@ def json_text(content: Any) -> str:
     return re.sub(r"[^\n -~]", _json_escape, text) + "\n"
 
 
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], numeric_from: int = 1) -> str:
+    r"""Return a Markdown table whose columns line up; those from index `numeric_from` on are right-aligned.
+
+    Cells are Markdown (`escape.markdown` makes it of text from files); none can end its cell or its line.
+
+    >>> print(text_table(["model", "F"], [["oracle", "1.0"], ["a|b", "0"]]))
+    | model  |   F |
+    | ------ | --: |
+    | oracle | 1.0 |
+    | a\|b   |   0 |
+    """
+    cells = [[_table_cell(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(header))]
+    lines = [_table_line(row, widths, numeric_from) for row in cells]
+    rule = ["-" * (width - 1) + ":" if column >= numeric_from else "-" * width for column, width in enumerate(widths)]
+    return "\n".join([lines[0], "| " + " | ".join(rule) + " |", *lines[1:]])
+
+
 def _json_escape(found: re.Match[str]) -> str:
     character = found[0]
     if not is_unseen(character):
         return character
     units = character.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
+
+
+def _table_line(cells: Sequence[str], widths: Sequence[int], numeric_from: int) -> str:
+    padded = [
+        cell.rjust(width) if column >= numeric_from else cell.ljust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return "| " + " | ".join(padded) + " |"
+
+
+def _table_cell(cell: str) -> str:
+    # A bar behind an even number of backslashes would end the cell.
+    return re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\\|", one_line(cell))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from avsrobust.metrics import DEFAULT_PROTOCOL
 from avsrobust.report.escape import one_line
-from avsrobust.report.formats import check_format, render
+from avsrobust.report.formats import find_format
 from avsrobust.report.loading import load_results, load_runs
-from avsrobust.report.tables import build_table
+from avsrobust.report.table_builder import build_table
 from avsrobust.results import Scores
 
 __all__ = ["Rendered", "load_results", "report"]
@@ -17,10 +17,17 @@ __all__ = ["Rendered", "load_results", "report"]
 
 @dataclass(frozen=True)
 class Rendered:
-    """A table in some format: text, or bytes where the format is binary; and what to tell the user beside it, each one line."""
+    """A table in some format.
+
+    Attributes:
+        content: The table: text, or bytes where the format is binary.
+        warnings: Sentences for the user, each one line.
+        suffix: Suffix of a file in this format, with its dot.
+    """
 
     content: str | bytes
     warnings: tuple[str, ...]
+    suffix: str
 
 
 def report(
@@ -30,12 +37,21 @@ def report(
     format: str = "md",  # noqa: A002 - the option's name
     task: str | None = None,
 ) -> Rendered:
-    """Render `results` under these protocols; `by` is None or "category", `format` a name in `formats.FORMATS`.
+    """Render `results` as one table.
 
-    `task` is "semantic" (only results that have classes), "binary" (all, as sounding or not) or None: each by the finest it has.
-    Raises `OptionError` for an unknown protocol, grouping, task or format, `ResultsError` where there is nothing to show.
+    Args:
+        results: Stored results (`load_results`).
+        protocols: Protocols, each a name, ``package.module:OBJECT`` or ``file.py:OBJECT`` (`metrics.find_protocol`).
+        by: "category" for a line per category (semantic task: class) as well, or None.
+        format: A format: a name, ``package.module:OBJECT`` or ``file.py:OBJECT`` (`formats.find_format`).
+        task: "semantic" for the results that hold classes, "binary" for all as foreground and background, or None: semantic
+            where available.
+
+    Raises:
+        OptionError: A protocol, grouping, task or format is unknown, or a plug-in fails.
+        ResultsError: The results cannot be true, or none can be shown.
     """
-    check_format(format)
+    chosen = find_format(format)
     runs, damaged = load_runs(results)
     table = build_table(results, protocols, by, runs, task)
-    return Rendered(render(table, format), tuple(one_line(text) for text in (*damaged, *table.warnings)))
+    return Rendered(chosen(table), tuple(one_line(text) for text in (*damaged, *table.warnings)), chosen.suffix)

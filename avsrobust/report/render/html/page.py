@@ -16,11 +16,10 @@ from typing import Any
 
 from avsrobust import __version__
 from avsrobust.inert import reveal
-from avsrobust.report.blocks import Block, Section, sections
-from avsrobust.report.charts import BarChart, CurveChart, bar_chart, curve_chart
-from avsrobust.report.columns import HEADLINE, UNDER_NEGATIVES, condition_title, percent
-from avsrobust.report.markdown import fraction
-from avsrobust.report.tables import Subject, Table
+from avsrobust.report.columns import HEADLINE, UNDER_NEGATIVES, condition_title, fraction, percent
+from avsrobust.report.model import Subject, Table
+from avsrobust.report.presentation import Block, Section, sections
+from avsrobust.report.render.html.charts import BarChart, CurveChart, bar_chart, curve_chart
 from avsrobust.vocabulary import NEGATIVES
 
 _CHECKSUM_SHOWN = 12
@@ -63,7 +62,7 @@ def render_html(table: Table) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("avsrobust.report", "templates"),
+        loader=PackageLoader("avsrobust.report.render.html", ""),
         autoescape=True,
         finalize=_visible,
         undefined=StrictUndefined,
@@ -73,7 +72,7 @@ def render_html(table: Table) -> str:
     )
     environment.filters.update(percent=percent, fraction=fraction)
     environment.globals.update(condition_title=condition_title, negatives=NEGATIVES, headline_metrics=_MEANS)
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template("page.html.j2").render(
         version=__version__,
         sections=_views(sections(table)),
         metrics=_METRICS,
@@ -91,7 +90,7 @@ def _visible(value: Any) -> Any:
 def _views(found: Sequence[Section]) -> list[SectionView]:
     anchors = ["", "reading"]
     for section in found:
-        anchor = re.sub(r"[^A-Za-z0-9]+", "-", " ".join(part for part in section.place if part)).strip("-")
+        anchor = re.sub(r"[^A-Za-z0-9]+", "-", " ".join(part for part in section.split_key if part)).strip("-")
         # Names that differ in other characters only would share an anchor.
         anchors.append(f"{anchor}--{len(anchors)}" if anchor in anchors else anchor)
     return [_view(section, anchor) for section, anchor in zip(found, anchors[2:], strict=True)]

@@ -1,4 +1,4 @@
-"""From stored results to what the metrics read: one model's scored frames on one split.
+"""One model's scored frames on one split, as the metrics read them.
 
 Conventions
     Clips are numbered by the position of (split, clip_id) among the sorted ids given or found.
@@ -17,18 +17,34 @@ import pandas as pd
 from avsrobust.metrics import ClassStatistics, ScoredFrames, take, take_classes
 from avsrobust.report.escape import one_line
 from avsrobust.results import FailedClip, Scores
-from avsrobust.vocabulary import DATASETS
+from avsrobust.vocabulary import NEGATIVE
 
-Flags = npt.NDArray[np.bool_]
+# Data set, release, split.
+SplitKey = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One model on one split: N scored frames, and what else is known of them.
+class SplitResult:
+    """One model's results on one split: N scored frames, and their context.
 
-    `clip_ids[i]` is the clip numbered i. `clean_intersection`, `clean_union` float64 [N] are pixels, NaN where the frame has
-    no mask under clean sound to compare with (and under clean itself). `classes`: pixels per class of the same N frames, None
-    where the model or the data set has no classes. `recipe`, `release`, `muted` and `notes` are those of `results.ScoreInfo`.
+    Attributes:
+        model: The model as its results name it.
+        dataset: Data set.
+        split: Split.
+        seed: Seed of the build.
+        source: The results' file, or None for results in memory.
+        clip_ids: ``clip_ids[i]`` is the clip numbered i.
+        labels: Labels of each of `clip_ids`.
+        frames: The scored frames.
+        clean_intersection: float64 [N], pixels in both the frame's mask and the same model's mask under clean audio; NaN
+            where there is no such mask to compare with, and under clean audio itself.
+        clean_union: float64 [N], pixels in either of the two; NaN alike.
+        failed: Clips of the split that could not be scored.
+        classes: Pixels per class of the same N frames; None where the model or the data set has no classes.
+        recipe: Recipe of the build; empty where the results do not say.
+        release: Release of the data; empty where the results do not say.
+        muted: Ids of clips whose own recording is silent.
+        notes: Sentences that belong next to every table of these results.
     """
 
     model: str
@@ -49,13 +65,13 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     @property
-    def place(self) -> tuple[str, str, str]:
-        """Data set, release and split: what has the same was scored on the same data."""
+    def split_key(self) -> SplitKey:
+        """Data set, release and split: results with the same key were scored on the same data."""
         return (self.dataset, self.release, self.split)
 
     @property
     def origin(self) -> str:
-        """Where it comes from, for messages."""
+        """The results' file, or the model, for messages."""
         return one_line(self.source or f"{self.model} (in memory)")
 
     @property
@@ -79,11 +95,6 @@ class Evaluation:
         return np.array([clip for clip, labels in enumerate(self.labels) if category in labels], dtype=np.int64)
 
 
-def place_of_dataset(name: str) -> tuple[int, str]:
-    """Return where a data set stands in reports: s4, ms3, avss, as papers have them, then any other by name."""
-    return (DATASETS.index(name) if name in DATASETS else len(DATASETS), name)
-
-
 def splits_of(scores: Scores) -> list[str]:
     """Return the splits that have a scored frame or a failed clip, sorted."""
     return sorted({*scores.index["split"].unique(), *(entry.split for entry in scores.info.failed)})
@@ -94,10 +105,14 @@ def clip_ids_of(scores: Scores, split: str) -> list[str]:
     return sorted(scores.index.loc[scores.index["split"] == split, "clip_id"].unique())
 
 
-def evaluation(scores: Scores, split: str, clip_ids: Sequence[str] | None = None) -> Evaluation:
-    """Return what `scores` says about `split`.
+def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = None) -> SplitResult:
+    """Return the results of one split.
 
-    `clip_ids`, sorted, numbers the clips where several evaluations must agree, and must hold all of its clips.
+    Args:
+        scores: Stored results.
+        split: Split; one without a scored frame has N = 0 frames.
+        clip_ids: Sorted ids that number the clips, where the numbers of several results must agree; they hold all clips of
+            the split. None: the split's own clips.
     """
     chosen = np.flatnonzero((scores.index["split"] == split).to_numpy())
     index = scores.index.iloc[chosen]
@@ -107,10 +122,10 @@ def evaluation(scores: Scores, split: str, clip_ids: Sequence[str] | None = None
         take(scores.statistics, chosen),
         clip,
         index["condition"].to_numpy(dtype=np.str_),
-        (index["polarity"] == "negative").to_numpy(dtype=np.bool_),
+        (index["polarity"] == NEGATIVE).to_numpy(dtype=np.bool_),
         _floats(index["level"]),
     )
-    return Evaluation(
+    return SplitResult(
         model=scores.info.model,
         dataset=scores.info.dataset,
         split=split,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from avsrobust.metrics import class_statistics
-from avsrobust.report.tables import build_table
+from avsrobust.report.table_builder import build_table
 from avsrobust.results import Run, Scores
 
 Make = Callable[..., Scores]
@@ -130,7 +130,7 @@ def test_binary_masks_under_a_sweep_are_named_once(make_scores: Make) -> None:
 
 def test_what_is_said_of_binary_masks_is_so(make_scores: Make) -> None:
     (wrong,) = build_table([make_scores(lambda target, condition, clip: ~target * 1.0)], ["avsbench"]).lines
-    assert wrong.score.f == wrong.floor.f
+    assert wrong.score.f == wrong.trivial.f
     (strict,) = build_table([make_scores(lambda target, condition, clip: ~target * 1.0)], ["strict"]).lines
     assert strict.score.f == 0
 
@@ -162,7 +162,7 @@ def test_class_ids_are_called_so(make_scores: Make) -> None:
     assert warning.startswith(
         "net on avss/test: class ids carry no probabilities, every pixel is 0 or 1, so that the sweep"
     )
-    assert warning.endswith("use --protocol strict, or return class logits, or score by class")
+    assert warning.endswith("use --protocol strict, or return class logits, or use --task semantic")
     table = build_table([scores], ["avsbench"])
     assert table.warnings == ()
     assert sum("class ids carry no probabilities" in note for note in table.notes) == 1

@@ -1,4 +1,4 @@
-"""Reports of models that are scored by class: their lines, and that these never mix with lines of sounding or not."""
+"""Reports of the semantic task: its lines, and that these never mix with lines of the binary task."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from avsrobust.evaluation.runner import evaluate
 from avsrobust.metrics import SEMANTIC_PROTOCOLS, class_statistics, semantic_scores
 from avsrobust.report.columns import CSV_COLUMNS, METRICS
 from avsrobust.report.compare import compare, comparison_json, render_comparison
-from avsrobust.report.evaluations import evaluation
-from avsrobust.report.formats import FORMATS, render
+from avsrobust.report.formats import find_format, format_names
 from avsrobust.report.report import report
-from avsrobust.report.tables import build_table
+from avsrobust.report.split_results import split_result
+from avsrobust.report.table_builder import build_table
 from avsrobust.results import Scores, read_scores, write_scores
 
 Make = Callable[..., Scores]
@@ -72,12 +72,12 @@ def test_lines_are_the_semantic_scores(oracle: Scores, deaf: Scores) -> None:
         (model, protocol) for protocol in sorted(SEMANTIC_PROTOCOLS) for model in ("net", "oracle")
     ]
     for line in table.lines:
-        entry = evaluation(oracle if line.subject.model == "oracle" else deaf, "test")
+        entry = split_result(oracle if line.subject.model == "oracle" else deaf, "test")
         assert entry.classes is not None
         expected = semantic_scores(entry.classes, entry.frames, SEMANTIC_PROTOCOLS[line.protocol.name])
         assert line.score == expected.headline
         assert line.semantic is not None
-        assert line.semantic.beside == expected.beside
+        assert line.semantic.secondary == expected.secondary
     strict = {line.subject.model: line.score for line in table.lines if line.protocol.name == "strict"}
     assert (strict["oracle"].g_miou, strict["oracle"].g_f, strict["oracle"].g_fpr) == (1, 1, 0)
     assert (strict["net"].miou, strict["net"].g_miou) == (1, 0)
@@ -88,15 +88,15 @@ def test_floors_are_what_the_empty_model_scores(make_scores: Make, deaf: Scores)
     empty = with_classes(make_scores("empty", dataset="avss"), lambda condition: False)
     for protocol in SEMANTIC_PROTOCOLS:
         model, nothing = build_table([deaf, empty], [protocol]).lines
-        assert model.floor == nothing.score
+        assert model.trivial == nothing.score
 
 
 def test_a_model_of_the_wrong_class_hears_but_does_not_know(make_scores: Make) -> None:
     wrong = with_classes(make_scores("oracle", dataset="avss", model="net"), lambda c: c == "clean", wrong=33)
     (by_class,) = build_table([wrong], ["strict"]).lines
     assert (by_class.score.miou, by_class.score.g_fpr) == (0, 0)
-    (sounding,) = build_table([wrong], ["strict"], task="binary").lines
-    assert (sounding.score.miou, sounding.score.g_miou) == (1, 1)
+    (binary,) = build_table([wrong], ["strict"], task="binary").lines
+    assert (binary.score.miou, binary.score.g_miou) == (1, 1)
 
 
 def test_csv_keeps_its_columns_and_marks_lines_that_are_not_by_class(
@@ -110,8 +110,8 @@ def test_csv_keeps_its_columns_and_marks_lines_that_are_not_by_class(
         ("avss", "plain", "strict-binary"),
     ]
     assert [row["protocol"] for row in rows_of([binary], ["strict"])] == ["strict"]
-    asked = rows_of([oracle, binary], ["strict"], task="binary")
-    assert [(row["model"], row["protocol"], row["mIoU"]) for row in asked] == [
+    requested = rows_of([oracle, binary], ["strict"], task="binary")
+    assert [(row["model"], row["protocol"], row["mIoU"]) for row in requested] == [
         ("plain", "strict", "1.0"),
         ("oracle", "strict", "1.0"),
     ]
@@ -121,9 +121,9 @@ def test_tasks_share_no_block(oracle: Scores, deaf: Scores, binary: Scores) -> N
     content = report([oracle, deaf, binary], ["strict"], format="md").content
     assert isinstance(content, str)
     first, second = content.split("## avss, test: does the sound")[0].split(
-        "## avss, test: protocol strict, sounding or not"
+        "## avss, test: protocol strict, binary segmentation"
     )
-    assert first.startswith("## avss, test: protocol strict, by class")
+    assert first.startswith("## avss, test: protocol strict, semantic segmentation")
     assert "mIoU and F are means over classes without background" in first
     assert "Means over classes with background (strict)" in first
     assert "By class (strict)" in first
@@ -132,17 +132,17 @@ def test_tasks_share_no_block(oracle: Scores, deaf: Scores, binary: Scores) -> N
     assert "plain" in second
     assert "oracle" not in second
     (warning,) = build_table([oracle, deaf, binary], ["strict"]).warnings
-    assert warning.startswith("avss/test: net, oracle scored by class, plain only as sounding or not")
+    assert warning.startswith("avss/test: net, oracle scored as semantic, plain only as binary segmentation")
 
 
-def test_lines_of_sounding_or_not_on_avss_say_so(binary: Scores) -> None:
+def test_binary_lines_on_avss_say_so(binary: Scores) -> None:
     table = build_table([binary], ["strict"])
     assert table.warnings == ()
-    assert any(note.startswith("avss, sounding or not: any class but background") for note in table.notes)
-    assert str(render(table, "md")).startswith("## avss, test: protocol strict, sounding or not")
+    assert any(note.startswith("avss, binary segmentation: any class but background") for note in table.notes)
+    assert str(find_format("md")(table)).startswith("## avss, test: protocol strict, binary segmentation")
 
 
-def test_only_results_with_classes_can_be_asked_for(oracle: Scores, binary: Scores) -> None:
+def test_only_results_with_classes_can_be_requested(oracle: Scores, binary: Scores) -> None:
     assert [row["model"] for row in rows_of([oracle, binary], ["strict"], task="semantic")] == ["oracle"]
     with pytest.raises(
         ResultsError, match=r"--task semantic: no result holds classes \(first: plain .*evaluated on avss"
@@ -160,8 +160,8 @@ def test_protocols_of_one_task_alone_are_said_to_be_so(oracle: Scores, binary: S
     assert table.warnings == (
         "oracle on avss/test: no line under bias_in_avs, which scores no classes; --task binary has it",
     )
-    for name in FORMATS:
-        assert render(table, name)
+    for name in format_names():
+        assert find_format(name)(table)
     table = build_table([make_scores("oracle")], ["avsbench_padded"])
     assert table.warnings == ("oracle on s4/test: no line under avsbench_padded, which is for classes alone",)
     with pytest.raises(
@@ -182,7 +182,7 @@ def test_by_category_a_line_is_a_class(oracle: Scores, deaf: Scores) -> None:
 
 
 def test_json_holds_tasks_classes_and_both_means(oracle: Scores, binary: Scores) -> None:
-    content = json.loads(str(render(build_table([oracle, binary], ["avsbench"]), "json")))
+    content = json.loads(str(find_format("json")(build_table([oracle, binary], ["avsbench"]))))
     semantic, plain = content["lines"]
     assert (semantic["task"], semantic["protocol"], plain["task"], plain["protocol"]) == (
         "semantic", "avsbench", "binary", "avsbench"
@@ -200,7 +200,7 @@ def test_json_holds_tasks_classes_and_both_means(oracle: Scores, binary: Scores)
 
 
 def test_parquet_has_the_task(oracle: Scores, binary: Scores) -> None:
-    content = render(build_table([oracle, binary], ["strict"]), "parquet")
+    content = find_format("parquet")(build_table([oracle, binary], ["strict"]))
     assert isinstance(content, bytes)
     frame = pd.read_parquet(io.BytesIO(content))
     assert frame["task"].tolist() == ["semantic", "binary"]
@@ -210,8 +210,12 @@ def test_parquet_has_the_task(oracle: Scores, binary: Scores) -> None:
 
 
 def test_the_page_shows_classes_and_has_unique_anchors(oracle: Scores, deaf: Scores, binary: Scores) -> None:
-    content = str(render(build_table([oracle, deaf, binary], ["strict", "avsbench"]), "html"))
-    for heading in ("Protocol strict, by class", "Protocol strict, sounding or not", "By class, avsbench"):
+    content = str(find_format("html")(build_table([oracle, deaf, binary], ["strict", "avsbench"])))
+    for heading in (
+        "Protocol strict, semantic segmentation",
+        "Protocol strict, binary segmentation",
+        "By class, avsbench",
+    ):
         assert heading in content
     assert "Means over classes without background, avsbench" in content
     anchors = [part.split('"')[0] for part in content.split(' id="')[1:]]
@@ -220,9 +224,9 @@ def test_the_page_shows_classes_and_has_unique_anchors(oracle: Scores, deaf: Sco
 
 
 def test_latex_names_the_task(oracle: Scores, binary: Scores) -> None:
-    content = str(render(build_table([oracle, binary], ["strict"]), "latex"))
-    assert "% avss, test, protocol strict, by class" in content
-    assert "% avss, test, protocol strict, sounding or not" in content
+    content = str(find_format("latex")(build_table([oracle, binary], ["strict"])))
+    assert "% avss, test, protocol strict, semantic segmentation" in content
+    assert "% avss, test, protocol strict, binary segmentation" in content
     assert content.count(r"\begin{tabular}") == 2
 
 
@@ -239,7 +243,7 @@ def test_comparing_by_class_shows_the_reports_own_numbers(make_scores: Make, dea
         assert shown[name] == pytest.approx([score.columns()[name] for score in scores], abs=1e-12)
     assert shown["mIoU-"] == pytest.approx([score.miou_negative for score in scores], abs=1e-12)
     text = render_comparison(comparison)
-    assert f"avss, protocol {protocol}, by class, 20 resamples" in text
+    assert f"avss, protocol {protocol}, semantic segmentation, 20 resamples" in text
     assert f"means over classes {SEMANTIC_PROTOCOLS[protocol].headline}" in text
     assert json.loads(comparison_json(comparison))["task"] == "semantic"
 
@@ -247,9 +251,9 @@ def test_comparing_by_class_shows_the_reports_own_numbers(make_scores: Make, dea
 def test_comparing_takes_the_finest_task_that_both_have(oracle: Scores, deaf: Scores, binary: Scores) -> None:
     for pair, task in (((oracle, deaf), None), ((oracle, deaf), "semantic")):
         assert compare(*pair, samples=10, task=task).task == "semantic"
-    asked = render_comparison(compare(oracle, deaf, samples=10, task="binary"))
-    assert "sounding or not, 10 resamples" in asked
-    assert "classes are not compared" in asked
+    text = render_comparison(compare(oracle, deaf, samples=10, task="binary"))
+    assert "binary segmentation, 10 resamples" in text
+    assert "classes are not compared" in text
     mixed = compare(oracle, binary, samples=10)
     assert mixed.task == "binary"
     assert "classes, which only one of the two has, are not compared" in render_comparison(mixed)
@@ -311,9 +315,9 @@ def test_the_chain_on_the_toy(toy_scores: dict[str, Scores], protocol: str) -> N
     assert [found["visual_prior"][name] for name in ("mIoU", "F", "G_mIoU", "G_F")] == ["1.0", "1.0", "0.0", "0.0"]
     assert float(found["visual_prior"]["G_FPR"]) > 0
     assert [found["empty"][name] for name in ("mIoU", "F", "G_mIoU", "G_FPR")] == ["0.0"] * 4
-    asked = {row["model"]: row for row in rows_of(list(toy_scores.values()), [protocol], task="binary")}
-    assert asked["oracle"]["G_mIoU"] == "1.0"
-    assert all(row["protocol"] == protocol for row in asked.values())
+    binary = {row["model"]: row for row in rows_of(list(toy_scores.values()), [protocol], task="binary")}
+    assert binary["oracle"]["G_mIoU"] == "1.0"
+    assert all(row["protocol"] == protocol for row in binary.values())
 
 
 def test_the_released_habits_on_the_toy(toy_scores: dict[str, Scores]) -> None:

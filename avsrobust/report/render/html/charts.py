@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from avsrobust.metrics import DatasetScore, ThresholdCurve
 from avsrobust.report.columns import condition_title, percent
-from avsrobust.report.tables import Line, Subject
+from avsrobust.report.model import Line, Subject
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,14 +36,14 @@ class Tick:
 
 @dataclass(frozen=True)
 class Bar:
-    """mIoU of one model under one condition; `floor` is the position of what an empty prediction scores there."""
+    """mIoU of one model under one condition; `trivial` is the position of the score of an empty prediction."""
 
     title: str
     text: str
     negative: bool
     y: float
     width: float
-    floor: float | None
+    trivial: float | None
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class CurveChart:
 
 def bar_chart(line: Line) -> BarChart:
     """Return the chart of a line's mIoU per condition."""
-    bars = tuple(_bars(line.score, line.floor))
+    bars = tuple(_bars(line.score, line.trivial))
     bottom = _BAR_TOP + len(bars) * _BAR_STEP
     spoken = ", ".join(f"{bar.title} {bar.text}" for bar in bars)
     return BarChart(
@@ -134,17 +134,17 @@ def curve_chart(subject: Subject) -> CurveChart | None:
     )
 
 
-def _bars(score: DatasetScore, floor: DatasetScore) -> Iterator[Bar]:
-    for place, entry in enumerate(score.conditions):
-        below = floor.condition(entry.condition, entry.level)
-        at_floor = None if below is None or below.miou is None else _bar_x(below.miou)
+def _bars(score: DatasetScore, trivial: DatasetScore) -> Iterator[Bar]:
+    """A bar per condition."""
+    for position, entry in enumerate(score.conditions):
+        same = trivial.condition(entry.condition, entry.level)
         yield Bar(
             title=condition_title(entry.condition, entry.level),
             text=percent(entry.miou),
             negative=entry.negative,
-            y=_BAR_TOP + place * _BAR_STEP,
+            y=_BAR_TOP + position * _BAR_STEP,
             width=0.0 if entry.miou is None else _bar_x(entry.miou) - _BAR_LEFT,
-            floor=at_floor,
+            trivial=None if same is None or same.miou is None else _bar_x(same.miou),
         )
 
 

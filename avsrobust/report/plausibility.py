@@ -1,8 +1,8 @@
-"""Whether results can be scored: what the metrics take for granted of frames that belong together.
+"""Plausibility of results: conditions that the metrics take for granted of frames that belong together.
 
 Conventions
-    Types, empty cells and counts of a single frame are checked where a file is opened (`results.read_scores`); here is what
-    concerns a row, its classes or the metadata, of results in memory too. Anything wrong means damage, or another program's
+    Types, empty cells and counts of a single frame are checked where a file is opened (`results.read_scores`). These checks
+    concern rows, their classes and the metadata, of results in memory too. Anything wrong means damage, or another program's
     mistake: the results are refused, never repaired.
 """
 
@@ -19,7 +19,7 @@ from avsrobust.errors import ResultsError
 from avsrobust.metrics import ClassStatistics, FrameStatistics
 from avsrobust.report.escape import one_line
 from avsrobust.results import SORT_COLUMNS, ScoreInfo, Scores
-from avsrobust.vocabulary import NUM_CLASSES
+from avsrobust.vocabulary import NEGATIVE, NUM_CLASSES
 
 Flags = npt.NDArray[np.bool_]
 _HIGHEST_SEED = 2**64 - 1
@@ -66,7 +66,7 @@ def _problems(scores: Scores) -> Iterator[tuple[str, Flags]]:
         yield f"it has more {name} positives at threshold 0.5 than at 0.4", more
     row = [index[name].to_numpy() for name in SORT_COLUMNS if name not in ("level", "frame")]
     level = pd.to_numeric(index["level"]).to_numpy(dtype=np.float64, na_value=np.nan)
-    kinds = (index["polarity"] == "negative").reset_index(drop=True).groupby([*row, level], dropna=False)
+    kinds = (index["polarity"] == NEGATIVE).reset_index(drop=True).groupby([*row, level], dropna=False)
     yield "the frames of its clip and condition are of both polarities", kinds.transform("nunique").to_numpy() > 1
     if scores.classes is not None:
         yield from _problems_of_classes(scores.classes, statistics)

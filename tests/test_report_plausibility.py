@@ -12,11 +12,11 @@ import pytest
 
 from avsrobust.errors import ResultsError
 from avsrobust.metrics import ClassStatistics, class_statistics, take
-from avsrobust.report.checks import check_scores
 from avsrobust.report.compare import compare
-from avsrobust.report.formats import FORMATS
+from avsrobust.report.formats import format_names
+from avsrobust.report.plausibility import check_scores
 from avsrobust.report.report import report
-from avsrobust.report.tables import build_table
+from avsrobust.report.table_builder import build_table
 from avsrobust.results import FailedClip, Scores
 
 Make = Callable[..., Scores]
@@ -158,5 +158,5 @@ def at_level(scores: Scores, level: float) -> Scores:
 @pytest.mark.parametrize("by", [None, "category"])
 def test_odd_results_are_reported_in_every_format(make_scores: Make, odd: str, by: str | None) -> None:
     scores = ODD[odd](make_scores)
-    for name in FORMATS:
+    for name in format_names():
         assert report([scores, make_scores("empty")], ["avsbench", "strict", "pooled"], by, name).content

@@ -1,4 +1,4 @@
-"""The table: closed forms, order, categories, floors, what is missing and what is said about it."""
+"""The table: closed forms, order, categories, trivial scores, what is missing and what is said about it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from avsrobust.errors import OptionError, ResultsError
 from avsrobust.metrics import PROTOCOLS, dataset_score, g_score, get_protocol
-from avsrobust.report.blocks import sections
 from avsrobust.report.columns import CSV_COLUMNS, METRICS
-from avsrobust.report.evaluations import evaluation
-from avsrobust.report.marks import best_columns
-from avsrobust.report.tables import Line, Table, build_table
+from avsrobust.report.model import Line, Table
+from avsrobust.report.presentation import best_columns, sections
+from avsrobust.report.split_results import split_result
+from avsrobust.report.table_builder import build_table
 from avsrobust.results import Run, Scores
 
 Make = Callable[..., Scores]
@@ -47,7 +47,7 @@ def test_the_columns_are_those_of_the_contract() -> None:
     )
 
 
-def test_the_oracle_is_perfect_and_the_deaf_model_worthless(make_scores: Make) -> None:
+def test_the_oracle_is_perfect_and_the_visual_only_model_worthless(make_scores: Make) -> None:
     table = build_table([make_scores(name) for name in BASELINES], ["strict"])
     found = {line.subject.model: line.score.columns() for line in table.lines}
     assert (found["oracle"]["G_mIoU"], found["oracle"]["G_F"], found["oracle"]["G_FPR"]) == (1, 1, 0)
@@ -56,7 +56,7 @@ def test_the_oracle_is_perfect_and_the_deaf_model_worthless(make_scores: Make) -
     assert table.warnings == ()
 
 
-def test_diagnostics_of_the_yardsticks(make_scores: Make) -> None:
+def test_diagnostics_of_the_baselines(make_scores: Make) -> None:
     table = build_table([make_scores(name) for name in BASELINES], ["avsbench"])
     found = {subject.model: subject.diagnostics for subject in table.subjects}
     assert [found[name].overlap.value for name in BASELINES] == [0, 1, None]
@@ -86,7 +86,7 @@ def test_the_best_threshold_saves_a_model_that_only_turns_down(make_scores: Make
 def test_a_line_holds_what_the_metrics_say(make_scores: Make, protocol: str) -> None:
     scores = make_scores(net(0.9, 0.8), empty=(2,))
     line = only(build_table([scores], [protocol]))
-    expected = dataset_score(evaluation(scores, "test").frames, get_protocol(protocol))
+    expected = dataset_score(split_result(scores, "test").frames, get_protocol(protocol))
     assert line.score == expected
     cells = line.cells()
     assert [cells[name] for name in CSV_COLUMNS[:5]] == ["net", "s4", "test", protocol, expected.clips]
@@ -95,15 +95,15 @@ def test_a_line_holds_what_the_metrics_say(make_scores: Make, protocol: str) -> 
     assert cells["G_mIoU"] == g_score(expected.miou, expected.miou_negative)
 
 
-def test_floors_are_what_the_empty_model_scores(make_scores: Make) -> None:
+def test_trivial_scores_are_those_of_the_empty_model(make_scores: Make) -> None:
     for protocol in PROTOCOLS:
         table = build_table([make_scores(net(0.9, 0.8), empty=(1,)), make_scores("empty", empty=(1,))], [protocol])
         model, empty = table.lines
         assert empty.subject.model == "empty"
-        assert model.floor == empty.score
+        assert model.trivial == empty.score
 
 
-def test_lines_are_sorted_and_yardsticks_come_last(make_scores: Make) -> None:
+def test_lines_are_sorted_and_baselines_come_last(make_scores: Make) -> None:
     results = [
         make_scores("oracle"),
         make_scores(net(0.9, 0.5), model="zebra"),
@@ -148,7 +148,7 @@ def test_categories_count_a_clip_for_each_of_its_labels(make_scores: Make) -> No
     table = build_table([scores], ["strict"], by="category")
     assert table.columns[3:6] == ("protocol", "category", "clips")
     assert [(line.category, line.score.clips) for line in table.lines] == [("all", 6), ("dog", 2), ("man", 6)]
-    frames = evaluation(scores, "test").frames
+    frames = split_result(scores, "test").frames
     expected = dataset_score(frames.select(frames.clip < 2), get_protocol("strict"))
     assert table.lines[1].score == expected
     assert table.lines[2].score == table.lines[0].score
@@ -178,7 +178,7 @@ def test_rows_that_are_missing_are_counted(make_scores: Make) -> None:
     scores = make_scores("oracle")
     gone = (scores.index["condition"] == "noise") & (scores.index["clip_id"] <= "clip001")
     gone |= (scores.index["condition"] == "clean") & (scores.index["clip_id"] == "clip005")
-    kept = evaluation(scores, "test").frames.select(~gone.to_numpy()).statistics
+    kept = split_result(scores, "test").frames.select(~gone.to_numpy()).statistics
     table = build_table([replace(scores, index=scores.index[~gone], statistics=kept)], ["avsbench"])
     assert table.subjects[0].diagnostics.missing_rows == 3
     assert table.warnings == (
@@ -192,8 +192,8 @@ def test_empty_targets_are_counted_and_strict_says_whom_it_leaves_out(make_score
     table = build_table(results, ["avsbench", "strict"])
     assert {subject.diagnostics.empty_frames for subject in table.subjects} == {4}
     assert [line.score.clips for line in table.lines] == [6, 6, 4, 4]
-    told = [note for note in table.notes if "left out, whose frames" in note]
-    assert told == ["s4/test, strict: 2 clips left out, whose frames all have an empty target"]
+    told = [note for note in table.notes if "skipped, whose frames" in note]
+    assert told == ["s4/test, strict: 2 clips skipped, whose frames all have an empty target"]
 
 
 def test_failed_clips_are_told_and_a_model_that_failed_everywhere_has_no_line(make_scores: Make) -> None:
@@ -205,8 +205,8 @@ def test_failed_clips_are_told_and_a_model_that_failed_everywhere_has_no_line(ma
     assert only(table).subject.model == "oracle"
     assert table.warnings == (
         "broken on s4/test: no clip could be scored; it has no line",
-        "broken on s4/test: 2 clips could not be scored, left out of every number; see 'failed' in run.json beside the scores",
-        "oracle on s4/test: 1 clip could not be scored, left out of every number; see 'failed' in run.json beside the scores",
+        "broken on s4/test: 2 clips could not be scored and enter no number; see 'failed' in run.json next to the scores",
+        "oracle on s4/test: 1 clip could not be scored and enter no number; see 'failed' in run.json next to the scores",
     )
 
 
@@ -242,7 +242,7 @@ def test_models_on_different_clips_or_manifests_do_not_compare(make_scores: Make
     assert build_table(results, ["avsbench"], runs=[runs[0], runs[0]]).warnings == ()
 
 
-def test_conditions_at_levels_are_kept_beside_the_g_scores(make_scores: Make) -> None:
+def test_conditions_at_levels_are_kept_apart_from_the_g_scores(make_scores: Make) -> None:
     plain = only(build_table([make_scores("oracle")], ["strict"]))
     line = only(build_table([make_scores("oracle", levels=(-5.0, 5.0))], ["strict"]))
     assert line.score.columns() == plain.score.columns()
@@ -278,7 +278,7 @@ def test_values_that_look_equal_share_the_mark_and_one_line_has_none(make_scores
 
 def test_what_cannot_be_shown_is_refused(make_scores: Make) -> None:
     scores = make_scores("oracle")
-    with pytest.raises(OptionError, match=r"--protocol: found 'strikt'.*did you mean 'strict'"):
+    with pytest.raises(OptionError, match=r"--protocol strikt: unknown; .*did you mean 'strict'"):
         build_table([scores], ["strikt"])
     with pytest.raises(OptionError, match="--protocol: found none"):
         build_table([scores], [])

@@ -1,19 +1,19 @@
-"""Tables in Markdown: percent with two decimals, the best value per column bold, baselines in italics."""
+"""Format md: Markdown that lines up on a terminal; percent with two decimals, best values bold, baselines in italics."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from avsrobust.report.blocks import Block, MarkedLine, Section, sections
-from avsrobust.report.columns import HEADLINE, MISSING, UNDER_NEGATIVES, Metric, condition_title, percent
-from avsrobust.report.escape import markdown, markdown_line
-from avsrobust.report.tables import Subject, Table
-from avsrobust.report.text_table import text_table
-from avsrobust.vocabulary import SEMANTIC
+from avsrobust.report.columns import HEADLINE, UNDER_NEGATIVES, Metric, condition_title, fraction, percent
+from avsrobust.report.escape import markdown, markdown_line, text_table
+from avsrobust.report.formats import Format
+from avsrobust.report.model import Subject, Table
+from avsrobust.report.presentation import Block, MarkedLine, Section, sections
+from avsrobust.vocabulary import NEGATIVE, POSITIVE, SEMANTIC
 
 
 def render_markdown(table: Table) -> str:
-    """Return the table with floors, diagnostics, warnings and notes as Markdown."""
+    """Return the table with trivial scores, diagnostics, warnings and notes as Markdown."""
     parts = [part for section in sections(table) for part in _section(section)]
     parts += _bullets("Warnings", table.warnings)
     parts += _bullets("Notes", table.notes)
@@ -21,14 +21,15 @@ def render_markdown(table: Table) -> str:
 
 
 def _section(section: Section) -> Iterator[str]:
+    """The parts of one section."""
     for block in section.blocks:
         yield f"## {markdown(block.heading)}"
         if block.headline:
             yield f"mIoU and F are means over classes {block.headline}; FPR is the share of pixels given any but class 0"
         yield _headline(block)
-        if block.beside:
-            yield f"Means over classes {block.beside_headline} ({block.protocol.name})"
-            yield _beside(block)
+        if block.secondary_means:
+            yield f"Means over classes {block.secondary_headline} ({block.protocol.name})"
+            yield _secondary_means(block)
         yield f"Under negative sound, against the clip's own mask ({block.protocol.name})"
         yield _scores(block, UNDER_NEGATIVES)
         if block.extended:
@@ -45,35 +46,38 @@ def _section(section: Section) -> Iterator[str]:
 
 
 def _headline(block: Block) -> str:
+    """The scores under clean audio and the G scores."""
     header = ["model", "clips", *(metric.heading for metric in HEADLINE)]
     rows = [[_name(entry), str(entry.line.score.clips), *_values(entry, HEADLINE)] for entry in block.lines]
     rows += [
         [
-            _italic(markdown(floor.title)),
-            str(floor.score.clips),
-            *(percent(floor.score.columns()[m.name]) for m in HEADLINE),
+            _italic(markdown(trivial.title)),
+            str(trivial.score.clips),
+            *(percent(trivial.score.columns()[m.name]) for m in HEADLINE),
         ]
-        for floor in block.floors
+        for trivial in block.trivial
     ]
     return text_table(header, rows)
 
 
 def _scores(block: Block, metrics: Sequence[Metric]) -> str:
+    """Some score columns of a block."""
     header = ["model", *(metric.heading for metric in metrics)]
     rows = [[_name(entry), *_values(entry, metrics)] for entry in block.lines]
     rows += [
-        [_italic(markdown(floor.title)), *(percent(floor.score.columns()[metric.name]) for metric in metrics)]
-        for floor in block.floors
+        [_italic(markdown(trivial.title)), *(percent(trivial.score.columns()[metric.name]) for metric in metrics)]
+        for trivial in block.trivial
     ]
     return text_table(header, rows)
 
 
 def _extended(block: Block) -> str:
+    """Scores under extended conditions, a row per model and condition."""
     rows = [
         [
             _name(entry),
             markdown(condition_title(score.condition, score.level)),
-            "negative" if score.negative else "positive",
+            NEGATIVE if score.negative else POSITIVE,
             str(score.clips),
             percent(score.miou),
             percent(score.f),
@@ -84,16 +88,19 @@ def _extended(block: Block) -> str:
     return text_table(["model", "condition", "polarity", "clips", "mIoU", "F", "FPR"], rows, numeric_from=3)
 
 
-def _beside(block: Block) -> str:
+def _secondary_means(block: Block) -> str:
+    """The other means over classes."""
     metrics = [metric for metric in HEADLINE if metric.measure != "FPR"]
     header = ["model", *(metric.heading for metric in metrics)]
     rows = [
-        [_name(entry), *(percent(score.columns()[metric.name]) for metric in metrics)] for entry, score in block.beside
+        [_name(entry), *(percent(score.columns()[metric.name]) for metric in metrics)]
+        for entry, score in block.secondary_means
     ]
     return text_table(header, rows)
 
 
 def _breakdown(block: Block) -> str:
+    """Scores per category or class."""
     header = [block.breakdown_title.removeprefix("By "), "model", "clips", *(metric.heading for metric in HEADLINE)]
     rows = [
         [markdown(category), _name(entry), str(entry.line.score.clips), *_values(entry, HEADLINE)]
@@ -104,6 +111,7 @@ def _breakdown(block: Block) -> str:
 
 
 def _diagnostics(subjects: Sequence[Subject]) -> str:
+    """Diagnostics, a row per subject."""
     header = [
         "model", "mask overlap with clean", "AUROC of area", "best threshold", "G-mIoU there", "frames", "empty frames",
         "failed clips", "missing rows",
@@ -126,22 +134,20 @@ def _diagnostic_row(subject: Subject) -> list[str]:
     ]
 
 
-def fraction(value: float | None) -> str:
-    """Return a fraction with three decimals; `MISSING` for None."""
-    return MISSING if value is None else f"{value:.3f}"
-
-
 def _values(entry: MarkedLine, metrics: Sequence[Metric]) -> list[str]:
+    """Cells of some score columns, the best ones bold."""
     columns = entry.line.score.columns()
     texts = ((metric.name, percent(columns[metric.name])) for metric in metrics)
     return [f"**{text}**" if name in entry.best else text for name, text in texts]
 
 
 def _name(entry: MarkedLine) -> str:
+    """Name of the line's model."""
     return _subject_name(entry.line.subject)
 
 
 def _subject_name(subject: Subject) -> str:
+    """Name of a subject; baselines in italics."""
     name = markdown(subject.name)
     return _italic(name) if subject.is_baseline else name
 
@@ -151,4 +157,8 @@ def _italic(text: str) -> str:
 
 
 def _bullets(title: str, texts: Sequence[str]) -> list[str]:
+    """A heading and a list; nothing without texts."""
     return [f"## {title}", "\n".join(f"- {markdown_line(text)}" for text in texts)] if texts else []
+
+
+FORMAT = Format("md", ".md", render_markdown)
