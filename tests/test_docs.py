@@ -33,8 +33,8 @@ from avsrobust.datasets.taxonomy import AVSS_KINDS, BROAD_KINDS, S4_KINDS
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.metrics import PROTOCOLS, SEMANTIC_PROTOCOLS
 from avsrobust.pretransform.write import CLASSES_FORMAT
-from avsrobust.report.columns import CSV_COLUMNS, METRICS
-from avsrobust.report.formats import format_names
+from avsrobust.reporting.columns import CSV_COLUMNS, METRICS
+from avsrobust.reporting.formats import format_names
 from avsrobust.training.identity import TRAINING_FORMAT
 
 ROOT = Path(__file__).parents[1]

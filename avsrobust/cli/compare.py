@@ -39,7 +39,7 @@ def compare(
     both; the data set's scores, means over classes included, are computed anew from the clips drawn.
     """
     from avsrobust import api
-    from avsrobust.report.compare import comparison_json, render_comparison
+    from avsrobust.reporting.compare import comparison_json, render_comparison
 
     comparison = api.compare(result_a, result_b, protocol=protocol, samples=samples, seed=seed, task=task)
     click.echo(comparison_json(comparison) if format_name == "json" else render_comparison(comparison), nl=False)

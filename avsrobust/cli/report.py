@@ -52,8 +52,8 @@ def report(
 ) -> int:
     """Turn RESULTS (default: everything under 'results') into one table."""
     from avsrobust.files import write_bytes
-    from avsrobust.report.report import load_results
-    from avsrobust.report.report import report as render_report
+    from avsrobust.reporting.report import load_results
+    from avsrobust.reporting.report import report as render_report
 
     rendered = render_report(load_results(results or None), protocols, by, format_name, task)
     for message in rendered.warnings:
