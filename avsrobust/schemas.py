@@ -10,10 +10,12 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler, Strict, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
 from avsrobust.errors import AvsRobustError, did_you_mean
 
@@ -45,8 +47,28 @@ _PYDANTIC_PREFIX = "Input should be "
 _LONGEST = 200
 
 
+@dataclass(frozen=True)
+class OneOf:
+    """Restricts a text to names that are known as the program runs: ``Annotated[str, OneOf(DATASETS)]``.
+
+    Attributes:
+        names: The names, or a function that returns them when the schema is made.
+    """
+
+    names: tuple[str, ...] | Callable[[], Iterable[str]]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.literal_schema(list(self.names() if callable(self.names) else self.names))
+
+
 def read_schema(
-    schema: type[Value], content: object, where: str, error: type[AvsRobustError], *, prefix: str = ""
+    schema: type[Value],
+    content: object,
+    where: str,
+    error: type[AvsRobustError],
+    *,
+    prefix: str = "",
+    remedy: str = "correct the file",
 ) -> Value:
     """Return the value of type `schema` that `content` describes.
 
@@ -56,6 +78,7 @@ def read_schema(
         where: The file or option that `content` comes from, for messages.
         error: The class of the error to raise.
         prefix: The keys above `content` in the file, with a dot at the end ("model.options."), for messages.
+        remedy: What the user is to do about a wrong value.
 
     Raises:
         AvsRobustError: Of class `error`, for the first problem, in one line.
@@ -75,16 +98,19 @@ def read_schema(
     try:
         return adapter.validate_python(content)
     except ValidationError as cause:
-        raise error(f"{where}: {explain(cause, adapter.json_schema(), prefix)}") from cause
+        raise error(f"{where}: {explain(cause, adapter.json_schema(), prefix, remedy)}") from cause
 
 
-def explain(error: ValidationError, schema: Mapping[str, Any], prefix: str = "") -> str:
+def explain(
+    error: ValidationError, schema: Mapping[str, Any], prefix: str = "", remedy: str = "correct the file"
+) -> str:
     """Return the first problem of a failed validation in one line, in our words.
 
     Args:
         error: What pydantic raised.
         schema: The JSON schema of the validated type (``TypeAdapter(...).json_schema()``).
         prefix: The keys above the validated value, with a dot at the end, for the message.
+        remedy: What the user is to do about a wrong value.
     """
     problems = error.errors(include_url=False)
     problem = next((found for found in problems if found["type"] in _UNKNOWN), problems[0])
@@ -106,7 +132,7 @@ def explain(error: ValidationError, schema: Mapping[str, Any], prefix: str = "")
         return f"key {key}: found {_shown(found)}; expected {expected(at)}{_near(at['enum'], found)}"
     wanted = expected(at) if at else problem["msg"].removeprefix(_PYDANTIC_PREFIX)
     named = f"key {key}: " if key else ""
-    return f"{named}found {_shown(found)}; expected {wanted}{_hint(at, found)}; correct the file"
+    return f"{named}found {_shown(found)}; expected {wanted}{_hint(at, found)}; {remedy}"
 
 
 def expected(schema: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from avsrobust.schemas import (
     Integer,
     NonNegative,
     Number,
+    OneOf,
     Positive,
     Truth,
     expected,
@@ -108,6 +109,17 @@ def test_problems_are_named(content: dict[str, Any], message: str) -> None:
         read(**content)
     assert str(caught.value).startswith(f"x.yaml: {message}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [("s4", "ms3"), lambda: iter(("s4", "ms3"))])
+def test_names_that_are_known_as_the_program_runs(names: Any) -> None:
+    schema: Any = dict[str, tuple[Annotated[str, OneOf(names)], ...]]
+    assert read_schema(schema, {"more": ["ms3"]}, "f", OptionError) == {"more": ("ms3",)}
+    with pytest.raises(OptionError, match=r"f: key more: found 'm3'; expected one of s4, ms3; did you mean 'ms3'\?$"):
+        read_schema(schema, {"more": ["m3"]}, "f", OptionError)
+    single: Any = dict[str, Annotated[str, OneOf(names)]]
+    with pytest.raises(OptionError, match=r"f: key one: found 3; expected s4 or ms3$"):
+        read_schema(single, {"one": 3}, "f", OptionError)
 
 
 def test_missing_keys() -> None:

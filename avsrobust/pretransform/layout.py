@@ -15,30 +15,37 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, Strict
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.files import write_bytes
 from avsrobust.pretransform.base import Floats, Heard
 from avsrobust.pretransform.clusters import nearest
+from avsrobust.schemas import CLOSED, Integer, Number, read_schema
 from avsrobust.textfiles import parse_json, read_yaml
 from avsrobust.weights import check_weights_file
 
 VERSION = 1
 _KEY = "avsrobust.pretransform"
 # Numbers of queries are far below; indices are stored as int64.
-_QUERIES = 1 << 31
-_FIELDS = {
-    "version": int,
-    "encoder": str,
-    "identity": str | None,
-    "labels": list,
-    "class_map": dict,
-    "threshold": float,
-    "fitted_on": dict,
-}
+_HIGHEST_QUERY = (1 << 31) - 1
+
+
+@pydantic_dataclass(frozen=True, config=CLOSED)
+class _StoredLayout:
+    """The JSON in the file's metadata."""
+
+    version: Integer
+    encoder: str
+    identity: str | None
+    labels: tuple[str, ...]
+    class_map: dict[str, Annotated[int, Strict(), Field(ge=0, le=_HIGHEST_QUERY)]]
+    threshold: Number
+    fitted_on: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -117,17 +124,26 @@ def read_layout(path: Path) -> QueryLayout:
         raise OptionError(
             f"--clusters-from {path}: cannot be read ({' '.join(str(error).split())}); {wanted}"
         ) from error
-    problem = _problem(content, centers)
-    if problem is not None or centers is None:
+    problem = None
+    if content is None or centers is None:
+        problem = "no layout of ours in its metadata"
+    elif not isinstance(content, dict) or content.get("version") != VERSION:
+        problem = f"another version than {VERSION}"
+    elif centers.ndim != 2 or centers.dtype != np.float32 or 0 in centers.shape or not np.isfinite(centers).all():
+        problem = f"centres {centers.dtype} {list(centers.shape)}"
+    if problem is not None:
         raise OptionError(f"--clusters-from {path}: found {problem}; {wanted}")
+    stored_layout = read_schema(
+        _StoredLayout, content, f"--clusters-from {path}", OptionError, prefix=f"{_KEY}.", remedy=wanted
+    )
     return QueryLayout(
-        content["encoder"],
-        content["identity"],
-        tuple(content["labels"]),
-        content["class_map"],
-        content["threshold"],
+        stored_layout.encoder,
+        stored_layout.identity,
+        stored_layout.labels,
+        stored_layout.class_map,
+        stored_layout.threshold,
         centers,
-        content["fitted_on"],
+        stored_layout.fitted_on,
     )
 
 
@@ -177,24 +193,3 @@ def class_map_of(counts: Mapping[str, int], room: int) -> tuple[dict[str, int], 
     taken = set(sorted(seen, key=lambda label: -counts[label])[: max(room, 0)])
     kept = [label for label in seen if label in taken]
     return {label: query for query, label in enumerate(kept)}, tuple(label for label in seen if label not in taken)
-
-
-def _problem(content: Any, centers: Any) -> str | None:
-    """Return what is wrong with a file's content, None where nothing is."""
-    if content is None:
-        return "no layout of ours in its metadata"
-    if not isinstance(content, dict) or content.get("version") != VERSION:
-        return f"another version than {VERSION}"
-    for name, kind in _FIELDS.items():
-        if name not in content or not isinstance(content[name], kind):
-            return f"no usable '{name}' in its metadata"
-    if not all(isinstance(label, str) for label in content["labels"]):
-        return "labels that are no names"
-    numbers = content["class_map"].values()
-    if not all(
-        isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _QUERIES for number in numbers
-    ):
-        return "a class map with other values than query indices"
-    if centers.ndim != 2 or centers.dtype != np.float32 or 0 in centers.shape or not np.isfinite(centers).all():
-        return f"centres {centers.dtype} {list(centers.shape)}"
-    return None
