@@ -131,7 +131,7 @@ def read_layout(path: Path) -> QueryLayout:
         problem = f"another version than {VERSION}"
     elif centers.ndim != 2 or centers.dtype != np.float32 or 0 in centers.shape or not np.isfinite(centers).all():
         problem = f"centres {centers.dtype} {list(centers.shape)}"
-    if problem is not None:
+    if problem is not None or centers is None:
         raise OptionError(f"--clusters-from {path}: found {problem}; {wanted}")
     stored_layout = read_schema(
         _StoredLayout, content, f"--clusters-from {path}", OptionError, prefix=f"{_KEY}.", remedy=wanted

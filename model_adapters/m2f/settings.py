@@ -96,9 +96,13 @@ def _check_together(settings: Settings) -> None:
     if settings.queries == "all" and settings.classes is not None:
         raise AdapterError(f"--option classes={settings.classes}: has no part in queries=all; leave one out")
     if settings.debias == "visual_only" and settings.visual_only is None:
-        raise AdapterError("--option debias=visual_only: needs the weights of the network without audio; add --option visual_only=FILE")
+        raise AdapterError(
+            "--option debias=visual_only: needs the weights of the network without audio; add --option visual_only=FILE"
+        )
     if settings.visual_only is not None and settings.debias not in (None, "visual_only"):
-        raise AdapterError(f"--option visual_only={settings.visual_only}: has no part in debias={settings.debias}; leave one out")
+        raise AdapterError(
+            f"--option visual_only={settings.visual_only}: has no part in debias={settings.debias}; leave one out"
+        )
 
 
 def strategy(settings: Settings, default: str) -> Debias:
