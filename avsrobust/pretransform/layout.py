@@ -1,7 +1,7 @@
-"""Which query a class or a cluster speaks through, and the file that keeps it.
+"""The query layout: the query of each class and cluster, and the file that stores it.
 
 Conventions
-    Classes take the queries that the class map says, clusters those behind its highest: cluster k is query
+    Classes take the queries that the class map says, clusters those after its highest: cluster k is query
     ``first_cluster + k``. Several classes may share a query; classes that the map lacks have none. A frame's indices are the
     queries of its classes (score above the threshold), ascending, and last that of its one cluster ("C classes and 1
     cluster", FAQ of bias_in_AVS).
@@ -23,7 +23,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.files import write_bytes
-from avsrobust.pretransform.base import Floats, Heard
+from avsrobust.pretransform.base import Encoding, Floats
 from avsrobust.pretransform.clusters import nearest
 from avsrobust.schemas import CLOSED, Integer, Number, read_schema
 from avsrobust.textfiles import parse_json, read_yaml
@@ -50,13 +50,20 @@ class _StoredLayout:
 
 @dataclass(frozen=True)
 class QueryLayout:
-    """Centres float32 [K, D], class map (label: query), and what made them.
+    """Queries of classes and clusters.
 
-    `labels` are the classes that `encoder` scores, in its order; `identity` its files' SHA-256; `fitted_on` tells the data.
+    Attributes:
+        encoder: Name of the encoder.
+        checksum: SHA-256 of the encoder's files (``identity`` in the file).
+        labels: Classes that the encoder scores, in its order.
+        class_map: Query of each class that has one.
+        threshold: Score above which a class is active, in (0, 1).
+        centers: Centres of the K clusters, float32 [K, D].
+        fitted_on: Data set, splits, number of clips and seed of the fit.
     """
 
     encoder: str
-    identity: str | None
+    checksum: str | None
     labels: tuple[str, ...]
     class_map: Mapping[str, int]
     threshold: float
@@ -73,7 +80,7 @@ class QueryLayout:
         """The query of the last cluster."""
         return self.first_cluster + len(self.centers) - 1
 
-    def indices(self, sound: Heard) -> list[list[int]]:
+    def indices(self, sound: Encoding) -> list[list[int]]:
         """Return the active queries of every frame of a sound."""
         queries = np.array([self.class_map.get(label, -1) for label in self.labels], np.int64)
         found = []
@@ -89,7 +96,7 @@ class QueryLayout:
         content = {
             "version": VERSION,
             "encoder": self.encoder,
-            "identity": self.identity,
+            "identity": self.checksum,
             "labels": list(self.labels),
             "class_map": dict(self.class_map),
             "threshold": self.threshold,
@@ -107,7 +114,11 @@ class QueryLayout:
 
 
 def read_layout(path: Path) -> QueryLayout:
-    """Return the layout of a file. Raises `OptionError` for anything that `QueryLayout.write` has not written."""
+    """Return the layout of a file.
+
+    Raises:
+        OptionError: The file cannot be read, or is not what `QueryLayout.write` writes.
+    """
     from safetensors import safe_open
 
     wanted = "expected clusters.safetensors of an earlier 'avsrobust pretransform'; name that file"
@@ -148,7 +159,11 @@ def read_layout(path: Path) -> QueryLayout:
 
 
 def require_room(highest_query: int, queries: int, named_by: str) -> None:
-    """Raise `OptionError` where the highest index lies outside `queries` queries; `named_by` is the option to change."""
+    """Check that the highest query index is below the number of queries; `named_by` is the option to change.
+
+    Raises:
+        OptionError: It is not.
+    """
     if highest_query >= queries:
         raise OptionError(
             f"{named_by}: found query indices up to {highest_query}, classes and then clusters; expected 0 to {queries - 1} "
@@ -157,9 +172,15 @@ def require_room(highest_query: int, queries: int, named_by: str) -> None:
 
 
 def read_class_map(path: Path, labels: Sequence[str], queries: int) -> dict[str, int]:
-    """Return a class map from a YAML or JSON file, ``label: query``, labels as the encoder names them.
+    """Return a class map from a YAML or JSON file, ``label: query``.
 
-    Raises `OptionError` for a file that is no such map, a label that the encoder lacks, and an index outside the queries.
+    Args:
+        path: The file.
+        labels: The encoder's names of its classes.
+        queries: Number of queries.
+
+    Raises:
+        OptionError: The file is no such map, names a label that the encoder lacks, or an index outside the queries.
     """
     wanted = "expected a YAML or JSON mapping of class names to query indices"
     try:
@@ -184,10 +205,11 @@ def read_class_map(path: Path, labels: Sequence[str], queries: int) -> dict[str,
 
 
 def class_map_of(counts: Mapping[str, int], room: int) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Return the map of the classes that were heard, and those that found no query.
+    """Return the class map of the classes that occur, and the classes that get no query.
 
-    `counts`: in how many seconds each label was heard, in the encoder's order; queries follow that order. Where there are
-    more than `room`, the most frequent ones are taken, the first of equals.
+    Args:
+        counts: Number of seconds in which each class is active, in the encoder's order, which the queries follow.
+        room: Most classes in the map; of more, the most frequent are taken, the first of equals.
     """
     seen = [label for label, count in counts.items() if count > 0]
     taken = set(sorted(seen, key=lambda label: -counts[label])[: max(room, 0)])
