@@ -43,9 +43,10 @@ def read_npz(
                 if missing:
                     raise _damaged(path, f"has no array '{missing[0]}'", error)
                 return {name: _read_member(archive, members[name]) for name in wanted}
-        except (AvsRobustError, OSError):
+        except AvsRobustError:
             raise
-        # What the readers of damaged archives and headers raise has no bounds: zlib.error, struct.error, RecursionError, ...
+        # What the readers of damaged archives and headers raise has no bounds: zlib.error, struct.error, RecursionError, OSError
+        # of a place that is not in the file, ...
         except Exception as cause:
             raise _damaged(path, _reason(cause), error) from cause
 

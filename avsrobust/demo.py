@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avsrobust.adapters.lookup import known_adapters, load_adapter, obstacle
-from avsrobust.build.build import build
+from avsrobust.building.build import build
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.evaluation.runner import evaluate
@@ -48,7 +48,7 @@ class DemoReport:
 
 
 def run_demo(
-    output: Path,
+    output: Path | str,
     models: Sequence[str] | None = None,
     clips: Mapping[str, int] = TOY_CLIPS,
     announce: Announce = lambda _step: None,
@@ -59,6 +59,7 @@ def run_demo(
     """
     import torch
 
+    output = Path(output)
     if models is None:
         models = (*_runnable(BUNDLED, announce), *BASELINES)
     scores: list[Scores] = []

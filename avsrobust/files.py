@@ -69,6 +69,17 @@ def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
         temporary.write_bytes(content)
 
 
+def put_bytes(path: Path, content: bytes) -> bool:
+    """Write `content` atomically unless the file holds it already; return whether it was written. The caller flushes it."""
+    try:
+        if path.stat().st_size == len(content) and path.read_bytes() == content:
+            return False
+    except OSError:
+        pass
+    write_bytes(path, content, flush=False)
+    return True
+
+
 def write_text(path: Path, content: str) -> None:
     """Write `content` to `path` atomically, as UTF-8."""
     write_bytes(path, content.encode("utf-8"))
@@ -141,8 +152,10 @@ def open_regular(path: Path) -> BinaryIO:
 def read_regular(path: Path, limit: Limit, error: type[AvsRobustError]) -> bytes:
     """Return the bytes of a regular file of bounded size. Raises `OSError`, or `error` where it is above `limit`."""
     with open_regular(path) as stream:
-        limit.check(os.fstat(stream.fileno()).st_size, path, error)
-        content = stream.read(limit.current + 1)
+        size = os.fstat(stream.fileno()).st_size
+        limit.check(size, path, error)
+        # One more than that, to notice a file that grows; no more, since so much memory is taken at once.
+        content = stream.read(min(size, limit.current) + 1)
     limit.check(len(content), path, error)
     return content
 

@@ -150,7 +150,7 @@ class Manifest:
         )
         return replace(self, rows=tuple(kept))
 
-    def data_root(self, override: Path | None = None) -> Path:
+    def data_root(self, override: Path | str | None = None) -> Path:
         """Return the folder the data lies in: `override`, else the environment's, else the remembered one.
 
         Raises `ManifestError` where none of them is a folder.
@@ -165,9 +165,9 @@ class Manifest:
             f"name the folder it lies in now with --data-root or {ENVIRONMENT_DATA_ROOT}"
         )
 
-    def _data_root_candidates(self, override: Path | None) -> Iterable[tuple[Path, str]]:
+    def _data_root_candidates(self, override: Path | str | None) -> Iterable[tuple[Path, str]]:
         if override is not None:
-            yield override, "--data-root"
+            yield Path(override), "--data-root"
         yield self.folder / DATA_ROOT_LINK, "the build"
         if os.environ.get(ENVIRONMENT_DATA_ROOT):
             yield Path(os.environ[ENVIRONMENT_DATA_ROOT]), ENVIRONMENT_DATA_ROOT

@@ -47,6 +47,7 @@ MASKS_NAME = "masks.parquet"
 EXTRAS_NAME = "extras.parquet"
 RUN_NAME = "run.json"
 PARTS_NAME = "parts"
+NEXT_NAME = "next"
 EVALUATION_KEY = "avsrobust.evaluation"
 _CHECKSUM_KEY = "avsrobust.content_sha256"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
@@ -138,7 +139,7 @@ class Run:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_scores(path: Path, scores: Scores) -> None:
+def write_scores(path: Path | str, scores: Scores) -> None:
     """Write `scores` to the parquet file `path`, sorted, atomically; equal scores give equal bytes."""
     index = scores.index.reset_index(drop=True)
     order = index.sort_values(SORT_COLUMNS, kind="stable", na_position="first").index.to_numpy()
@@ -162,7 +163,7 @@ def write_scores(path: Path, scores: Scores) -> None:
     table = pa.table(columns, schema=schema)
     metadata = _metadata(scores.info)
     metadata[_CHECKSUM_KEY] = content_sha256(metadata, table)
-    write_parquet(path, table.replace_schema_metadata(metadata))
+    write_parquet(Path(path), table.replace_schema_metadata(metadata))
 
 
 def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
@@ -185,8 +186,8 @@ def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
     has_classes = CLASSES_FIELD.name in table.column_names
     schema = SCHEMA.append(CLASSES_FIELD) if has_classes else SCHEMA
     _KIND.require_types(path, table.schema, schema)
-    table = table.select(schema.names).cast(schema.remove_metadata()).combine_chunks()
-    require_filled(path, table)
+    require_filled(path, table, schema)
+    table = table.select(schema.names).cast(schema).combine_chunks()
     counts = {name: table.column(name).to_numpy().astype(np.int64) for name in COUNT_COLUMNS}
     histograms = {name: _histogram(table.column(name), table.num_rows) for name in HISTOGRAM_COLUMNS}
     index = table.select(INDEX_COLUMNS).to_pandas()
@@ -200,17 +201,17 @@ def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
     return Scores(info, index, statistics, path, classes)
 
 
-def write_run(path: Path, run: Run) -> None:
+def write_run(path: Path | str, run: Run) -> None:
     """Write ``run.json`` atomically, with a checksum of what it says."""
     content = {"model": run.model, "dataset": run.dataset, **dict(run.details)}
     content = {**content, "sha256": _run_sha256(content)}
-    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(Path(path), json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path | str) -> Run:
     """Read ``run.json``. Raises `ResultsError` where it is missing or damaged."""
     try:
-        content = parse_json(read_regular(path, METADATA_BYTES, ResultsError))
+        content = parse_json(read_regular(Path(path), METADATA_BYTES, ResultsError))
         if content.pop("sha256") != _run_sha256(content):
             raise ValueError("its content is not what was written")
         run = Run(content.pop("model"), content.pop("dataset"), content)

@@ -34,13 +34,13 @@ def content_sha256(metadata: Mapping[str, str], table: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def require_filled(path: Path, table: pa.Table) -> None:
-    """Refuse empty cells where the schema has none, and in lists."""
-    for entry in table.schema:
-        column = table.column(entry.name).combine_chunks()
+def require_filled(path: Path, table: pa.Table, schema: pa.Schema) -> None:
+    """Refuse empty cells where `schema` has none, and in lists."""
+    for entry in schema:
+        column = table.column(entry.name)
         missing = 0 if entry.nullable else column.null_count
         if pa.types.is_list(entry.type) or pa.types.is_fixed_size_list(entry.type):
-            items = column.flatten()
+            items = column.combine_chunks().flatten()
             missing += items.null_count
             if pa.types.is_struct(items.type):
                 missing += sum(items.field(position).null_count for position in range(items.type.num_fields))

@@ -24,8 +24,10 @@ from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, AudioInput, RowView
 from avsrobust.adapters.lookup import load_adapter
+from avsrobust.adapters.surroundings import surroundings
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
 from avsrobust.evaluation.outputs import check_output
+from avsrobust.evaluation.scoring import advice, one_line
 from avsrobust.evaluation.sound import BANDS, STEPS
 
 TOLERANCE = 1e-4
@@ -77,7 +79,7 @@ class AdapterCheck:
 def check_adapter(
     adapter: Adapter | type[Any] | str,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     device: str | torch.device = "cpu",
     **options: str,
 ) -> AdapterCheck:
@@ -243,13 +245,13 @@ class _Subject:
 
     def _call(self, what: str, function: Callable[[], Any]) -> Any:
         try:
-            with torch.no_grad():
+            with surroundings(type(self._adapter)), torch.no_grad():
                 return function()
         except AvsRobustError:
             raise
         # A model may raise anything, and research code calls quit().
         except (Exception, SystemExit) as error:
-            raise AdapterError(f"{what} raised {type(error).__name__}: {' '.join(str(error).split())[:400]}") from error
+            raise AdapterError(f"{what} raised {type(error).__name__}: {one_line(error)}{advice(error)}") from error
 
     def _make(
         self, seed: int, *, batch: int = 1, num_frames: int = LENGTHS[0], size: tuple[int, int] | None = None

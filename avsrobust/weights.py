@@ -98,7 +98,7 @@ def _check_archive(stream: BinaryIO, path: Path, size: int, error: type[AvsRobus
             for member in archive.infolist():
                 if member.filename.rpartition("/")[2] == _PICKLE_NAME and _GREEDY in archive.read(member):
                     raise _greedy(path, error)
-    except (AvsRobustError, OSError):
+    except AvsRobustError:
         raise
     # What `zipfile` raises on damaged archives has no bounds.
     except Exception as cause:

@@ -155,18 +155,20 @@ def make_build(
     size: tuple[int, int] = (24, 32),
     sizes: Sequence[tuple[int, int]] = (),
     dataset: str = "s4",
-    split: str = "test",
+    split: str | Sequence[str] = "test",
     conditions: Sequence[str] = STANDARD,
     levels: Sequence[float] = (),
     masked: Sequence[int] = range(TINY_FRAMES),
 ) -> Manifest:
     """Write a data set of random clips and a manifest of it; `sizes[i]` (height, width) is clip i's, else `size`.
 
-    `levels` adds a positive condition ``mixture`` at each of them. `masked` are the frames that have a mask.
+    Clips lie in `split`, or by turns in several. `levels` adds a positive condition ``mixture`` at each of them. `masked` are the
+    frames that have a mask.
     """
     data, build = root / "data", root / "build"
     rows: list[Row] = []
     features: list[np.ndarray] = []
+    splits = [split] if isinstance(split, str) else list(split)
     wanted = [(name, None) for name in conditions] + [("mixture", level) for level in levels]
     for index in range(clips):
         clip_id = f"group/clip{index}"
@@ -180,7 +182,7 @@ def make_build(
             rows.append(
                 Row(
                     dataset=dataset,
-                    split=split,
+                    split=splits[index % len(splits)],
                     clip_id=clip_id,
                     labels=("dog",),
                     broad=("animal",),
@@ -202,7 +204,10 @@ def make_build(
                 )
             )
     np.save(build / "features.npy", np.stack(features))
-    prints = {split: fingerprint(data, data_files(rows), named_by="test")}
+    prints = {
+        name: fingerprint(data, data_files(row for row in rows if row.split == name), named_by="test")
+        for name in splits
+    }
     write_manifest(build / "manifest.parquet", rows, ManifestInfo(dataset, 42, {"name": "standard"}, prints))
     remember_data_root(build, data)
     return load_manifest(build)
@@ -331,7 +336,7 @@ def make_scores_fixture() -> Callable[..., Scores]:
 @pytest.fixture(scope="session")
 def toy_builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with 12 toy clips of s4 and 8 of ms3, and their builds below ``robust``; not to be changed."""
-    from avsrobust.build.build import build
+    from avsrobust.building.build import build
     from avsrobust.conditions.recipe import load_recipe
     from avsrobust.datasets.read import read_dataset
     from avsrobust.toy.write import write_toy

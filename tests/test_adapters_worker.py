@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
+import json
 import runpy
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,12 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.adapters.pipes import WORKER_FILE
+from avsrobust.adapters.remote import avsrobust_worker as protocol
 from avsrobust.adapters.worker import Worker
 from avsrobust.errors import AdapterError
 from avsrobust.evaluation.runner import evaluate
+from avsrobust.limits import Limit
 from avsrobust.manifest import Manifest
 from avsrobust.results import read_scores
 
@@ -204,6 +211,201 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path, program: str, messa
 def test_unusable_options_are_refused(options: dict[str, str], message: str) -> None:
     with pytest.raises(AdapterError, match=message):
         Worker.load(None, CPU, **options)
+
+
+ENTRY = """#!{python}
+import os, sys
+os.write(1, {banner!r})
+os.execv({python!r}, [{python!r}, {program!r}])
+"""
+
+
+def _behind_a_banner(folder: Path, banner: bytes) -> str:
+    """A command that prints `banner` and then becomes the worker, as a container's entry point does."""
+    _command(folder)
+    entry = folder / "entry"
+    entry.write_text(ENTRY.format(python=sys.executable, banner=banner, program=str(folder / "my worker.py")))
+    entry.chmod(0o755)
+    return f"'{entry}'"
+
+
+@pytest.mark.parametrize(
+    "banner",
+    [
+        b"\n==========\n== PyTorch ==\n\n",
+        b"no newline at its end",
+        b"AVSR model AVSR",
+        b"AVSR\x10\x00\x00\x00 no object",
+        b"A" + b"AV" * 5 + b"AVS",
+        bytes(range(256)) * 40,
+        b"x" * 1_000_000,
+    ],
+    ids=lambda banner: repr(banner[:12]),
+)
+def test_what_is_printed_before_the_first_message_is_skipped(
+    tmp_path: Path, banner: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    adapter = Worker.load(None, CPU, command=_behind_a_banner(tmp_path, banner))
+    frames, audio = _clip(2)
+    torch.testing.assert_close(adapter.segment(adapter.encode_frames(frames), audio), _expected(frames))
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert set(captured.err) <= {"\n", *filter(str.isprintable, captured.err)}
+
+
+def test_banners_are_shown_without_what_moves_a_cursor(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Worker.load(None, CPU, command=_behind_a_banner(tmp_path, b"\x1b[31mCUDA 12\x07\n\x1b]0;title\x07two\n"))
+    assert "?[31mCUDA 12?\n?]0;title?two\n" in capfd.readouterr().err
+
+
+def test_prints_of_imports_before_the_worker_is_served_are_skipped(tmp_path: Path) -> None:
+    program = "print('apex is not installed', flush=True)\nimport os; os.system('echo from a child')\n"
+    program += PROGRAM.format(audio="log_mel")
+    adapter = Worker.load(None, CPU, command=_command(tmp_path, program))
+    frames, audio = _clip()
+    torch.testing.assert_close(adapter.segment(adapter.encode_frames(frames), audio), _expected(frames))
+
+
+def test_prints_of_c_code_and_children_while_it_is_served_do_no_harm(tmp_path: Path) -> None:
+    program = PROGRAM.format(audio="log_mel").replace(
+        "        mode =",
+        "        os.write(1, b'from C'); os.system('echo child; head -c 4'); sys.stdin.read()\n        mode =",
+    )
+    adapter = Worker.load(None, CPU, command=_command(tmp_path, program), timeout="20")
+    frames, audio = _clip()
+    torch.testing.assert_close(adapter.segment(adapter.encode_frames(frames), audio), _expected(frames))
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (
+            "print('usage: \\x1b[1m serve')",
+            r"wrote something else than .*\('usage: \?\[1m serve'; expected a program.*ended .*status 0",
+        ),
+        (
+            "import os, time; os.write(1, b'y\\n' * 600_000); time.sleep(9)",
+            r"1\d{6} bytes and no message; expected a program",
+        ),
+        (
+            "print('AVSR' * 9, flush=True); import time; time.sleep(9)",
+            r"\('AVSRAVSR.*gave no answer to 'hello' within 2 s",
+        ),
+    ],
+)
+def test_a_program_that_is_no_worker_is_quoted(tmp_path: Path, program: str, message: str) -> None:
+    with pytest.raises(AdapterError, match=f"while starting: .*{message}") as caught:
+        Worker.load(None, CPU, command=_command(tmp_path, program), timeout="2")
+    assert str(caught.value).isprintable()
+
+
+HOSTILE = """
+import json, os, struct, sys, time
+def send(header, body=b""):
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    os.write(1, b"AVSR" + struct.pack("<I", len(raw)) + raw + body)
+send({{"type": "ready", "version": 1, "audio": {audio}, "arrays": []}})
+os.read(0, 1 << 20)
+send({{"type": "encoded", "arrays": []}})
+send({answer})
+time.sleep(9)
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            '{"type": "segmented", "arrays": [["<f8", [1 << 30, 1]]]}',
+            "a message of 8589934592 bytes; at most 2147483648",
+        ),
+        (
+            '{"type": "segmented", "arrays": [["<f8", [1 << 31, 1 << 31, 4]]]}',
+            "a message of 147573952589676412928 bytes",
+        ),
+        ('{"type": "segmented", "arrays": [["<f8", [1 << 64]]]}', "array of dtype"),
+        ('{"type": "segmented", "arrays": [["<f8", [True]]]}', "array of dtype"),
+        ('{"type": "segmented", "arrays": [["<f8", [1] * 9]]}', "array of dtype"),
+        ('{"type": "segmented", "arrays": [["|O", [1]]]}', "array of dtype"),
+        ('{"type": "segmented", "arrays": [["<f4", [1]]] * 65}', "65 arrays in a message"),
+        ('{"type": 3, "arrays": []}', "a type that is no text"),
+        ('b"[" * 100_000', "unreadable header"),
+        ('b"{}"', "unreadable header"),
+        ('{"type": "error", "arrays": [], "message": "\\x1b[2J" + "boo" * 2000}', r"\?\[2Jbooboo"),
+    ],
+)
+def test_messages_are_bounded_and_inert(tmp_path: Path, answer: str, message: str) -> None:
+    command = _command(tmp_path, HOSTILE.format(audio='["log_mel", None]', answer=answer))
+    adapter = Worker.load(None, CPU, command=command, timeout="5")
+    frames, audio = _clip()
+    encoded = adapter.encode_frames(frames)
+    with pytest.raises(AdapterError, match=message) as caught:
+        adapter.segment(encoded, audio)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 4000
+
+
+def test_an_array_without_values_and_of_no_possible_shape_is_refused() -> None:
+    assert protocol.as_array(bytearray(), "<f4", [0, 1 << 31]).shape == (0, 1 << 31)
+    with pytest.raises(protocol.ProtocolError, match="array of shape"):
+        protocol.as_array(bytearray(), "<f8", [0, 1 << 31, 1 << 31, 4])
+
+
+def test_an_array_without_values_needs_no_memory(tmp_path: Path) -> None:
+    answer = '{"type": "segmented", "arrays": [["<f4", [0, 1 << 31]]]}'
+    command = _command(tmp_path, HOSTILE.format(audio='["log_mel", None]', answer=answer))
+    adapter = Worker.load(None, CPU, command=command, timeout="5")
+    frames, audio = _clip()
+    assert list(adapter.segment(adapter.encode_frames(frames), audio).shape) == [0, 1 << 31]
+
+
+@pytest.mark.parametrize("audio", ["'waveform'", "['waveform', 10 ** 12]", "['waveform', True]", "[1, 2, 3]", "None"])
+def test_a_worker_that_asks_for_no_known_audio_is_refused(tmp_path: Path, audio: str) -> None:
+    command = _command(tmp_path, HOSTILE.format(audio=audio, answer="{}"))
+    with pytest.raises(AdapterError, match="its class has audio = "):
+        Worker.load(None, CPU, command=command, timeout="5")
+
+
+def test_a_request_of_too_many_bytes_is_refused_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = Worker.load(None, CPU, command=_command(tmp_path))
+    monkeypatch.setattr("avsrobust.adapters.pipes.MESSAGE_BYTES", Limit(1000, "bytes", "a test"))
+    with pytest.raises(AdapterError, match=r"'encode': found [\d,]+ bytes; expected at most 1,000"):
+        adapter.encode_frames(_clip()[0])
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.sampled_from(["<f4", "|u1", "|b1", "ready"]),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=4), children, max_size=3),
+    max_leaves=6,
+)
+_ARRAY = st.tuples(st.sampled_from(["<f4", "|u1", "|b1", "<i8"]), st.lists(st.integers(-1, 1 << 31), max_size=4))
+_SHAPES = st.lists(_ARRAY, max_size=3)
+
+
+@given(
+    st.fixed_dictionaries({"type": _JSON, "arrays": _JSON | _SHAPES}) | _JSON,
+    st.binary(max_size=64),
+    st.binary(max_size=8),
+)
+def test_any_frame_is_a_message_or_refused(header: object, body: bytes, noise: bytes) -> None:
+    raw = json.dumps(header).encode()
+    for content in (b"AVSR" + struct.pack("<I", len(raw)) + raw + body, noise + raw + body):
+        try:
+            _, arrays = protocol.read_message(io.BytesIO(content))
+        except (protocol.ProtocolError, EOFError):
+            continue
+        assert sum(array.nbytes for array in arrays) <= len(body)
+
+
+FIRST_WORKER = (Path(__file__).parent / "golden" / "avsrobust_worker_v1.txt").read_text()
+
+
+def test_the_first_release_of_the_workers_file_still_serves(tmp_path: Path) -> None:
+    # Copies of it lie beside models in other environments; it is not to be changed.
+    (tmp_path / "avsrobust_worker.py").write_text(FIRST_WORKER)
+    adapter = Worker.load(None, CPU, command=_command(tmp_path))
+    frames, audio = _clip(3)
+    torch.testing.assert_close(adapter.segment(adapter.encode_frames(frames), audio), _expected(frames))
 
 
 FAKE_CONDA = """#!{python}

@@ -37,8 +37,9 @@ def test_train_then_evaluate(
     ]
     assert invoke(evaluation) == 0
     assert capsys.readouterr().err == ""
-    assert len(read_scores(scores).index) > 0
-    assert read_run(scores / "run.json").model == "mine"
+    folder = scores / "mine" / "s4-seed42"
+    assert len(read_scores(folder).index) > 0
+    assert read_run(folder / "run.json").model == "mine"
 
 
 def test_a_run_starts_from_another(

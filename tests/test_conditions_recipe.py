@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -82,6 +83,54 @@ def test_files_that_are_no_build_recipe_are_refused(tmp_path, text, message):
         load_recipe(str(path))
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", ".x", "-x", "a b", "a\x1b[31m", "x" * 101, "nul"])
+def test_a_name_that_is_a_path_is_refused(tmp_path, name):
+    path = tmp_path / "r.yaml"
+    path.write_text(json.dumps({**STANDARD, "name": name}))
+    with pytest.raises(RecipeError, match=r"key name: found .*; expected a name of at most 100 letters") as caught:
+        load_recipe(str(path))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: &a build\nname: *a\n", "an anchor or alias"),
+        ("a: " + "[" * 5000, "more than 32 levels within each other"),
+        ("a: 0x" + "f" * 6000, "a whole number of more than 64 bits"),
+        ("3: a\n", "found the key 3, which is no text"),
+        ("#" * 300_000, r"found 300,000 bytes; expected at most 262,144 .*--raise-limits 2"),
+    ],
+)
+def test_yaml_that_takes_more_than_it_shows_is_refused(tmp_path, text, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(str(path))
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    (tmp_path / "folder.yaml").mkdir()
+    for name, message in (
+        ("pipe.yaml", "is a pipe, not a regular file; expected a YAML file; save the recipe to a file"),
+        ("pipe", "found a pipe; expected a file; save the recipe to a .yaml file first"),
+        ("zero.yaml", "is a device, not a regular file"),
+        ("folder.yaml", "found no such file"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(str(tmp_path / name))
+    with pytest.raises(RecipeError, match="--recipe -: found a pipe"):
+        load_recipe("-")
+
+
+def test_a_link_to_a_recipe_is_followed(tmp_path):
+    (tmp_path / "link.yaml").symlink_to(recipes_folder() / "standard.yaml")
+    assert load_recipe(str(tmp_path / "link.yaml")) == load_recipe("standard")
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):

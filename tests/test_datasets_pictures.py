@@ -75,7 +75,7 @@ def test_a_picture_of_absurd_size_is_refused(tmp_path: Path) -> None:
     content[16:24] = (60000).to_bytes(4, "big") * 2
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     path.write_bytes(bytes(content))
-    with pytest.raises(DataSetError, match=r"a.png: found a damaged picture \(Image size \(3600000000 pixels\)"):
+    with pytest.raises(DataSetError, match=r"a.png: found 3,600,000,000 pixels; expected at most 64,000,000"):
         read_header(path)
 
 
@@ -171,6 +171,20 @@ def test_a_small_file_of_many_pixels_is_refused_before_it_is_decoded(
             read(path)
     monkeypatch.setenv(ENVIRONMENT, "2")
     assert read_header(path).size == "9000x9000"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_only_our_own_words_are_said_of_too_many_pixels(tmp_path: Path, kind: str) -> None:
+    path = bomb(tmp_path / "a", 13_000)
+    if kind == "JPEG":
+        content = bytearray(KINDS["with a comment"])
+        frame = content.index(b"\xff\xc0")
+        content[frame + 5 : frame + 9] = struct.pack(">HH", 13_000, 13_000)
+        path.write_bytes(content)
+    for read in (read_header, decode):
+        with pytest.raises(DataSetError, match="found 169,000,000 pixels; expected at most 64,000,000"):
+            read(path)
 
 
 def test_the_bytes_are_checked_before_they_are_decoded(tmp_path: Path) -> None:

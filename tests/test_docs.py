@@ -6,6 +6,8 @@ block the lines behind ``$`` are commands, the others what they print (``...`` i
 ``<!-- runnable: exit 2 -->`` that status is expected, and the lines are those of stderr. A block with a title is a file.
 """
 
+import importlib
+import importlib.util
 import json
 import os
 import re
@@ -15,7 +17,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from pydoc import locate
 from typing import Any
 
 import click
@@ -31,8 +32,10 @@ from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.datasets.taxonomy import AVSS_KINDS, BROAD_KINDS, S4_KINDS
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.metrics import PROTOCOLS, SEMANTIC_PROTOCOLS
+from avsrobust.pretransform.write import CLASSES_FORMAT
 from avsrobust.report.columns import CSV_COLUMNS, METRICS
 from avsrobust.report.formats import FORMATS
+from avsrobust.training.identity import TRAINING_FORMAT
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -180,7 +183,21 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert file.is_file(), f"{page}: {target}"
         assert not anchor or anchor in anchors(file), f"{page}: {target}"
     for name in re.findall(r"\]\[(avsrobust[\w.]*)\]", text):
-        assert locate(name) is not None, f"{page}: {name}"
+        assert found(name) is not None, f"{page}: {name}"
+
+
+def found(name: str) -> object:
+    """What a dotted name stands for, None where there is nothing; a module's name may also be that of a function beside it."""
+    for dots in range(name.count(".") + 1):
+        module, *attributes = name.rsplit(".", dots)
+        try:
+            value: object = importlib.import_module(module)
+        except ModuleNotFoundError:
+            continue
+        for attribute in attributes:
+            value = getattr(value, attribute, None)
+        return value
+    return None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -315,6 +332,16 @@ def test_every_metadata_key_and_run_entry_is_documented(toy_builds: Path, tmp_pa
     assert {name for cell in keys for name in re.findall(r"\w+", cell)} == set(run)
 
 
+def test_every_format_is_documented_with_its_number() -> None:
+    rows = rows_of(section_of((DOCS / "formats.md").read_text(encoding="utf-8"), "Versions of formats"))[2:]
+    assert {row[0]: int(row[1]) for row in rows} == {
+        "build": manifest.BUILD_FORMAT,
+        "results": results.SCORES_FORMAT,
+        "training": TRAINING_FORMAT,
+        "classes": CLASSES_FORMAT,
+    }
+
+
 def test_every_protocol_is_documented_with_its_numbers() -> None:
     page = (DOCS / "metrics.md").read_text(encoding="utf-8")
     binary = {row[0].split("`")[0]: row for row in rows_of(section_of(page, "Protocols"))}
@@ -381,7 +408,6 @@ def test_every_category_is_documented_under_its_supercategory() -> None:
 @pytest.fixture
 def build_tool() -> Callable[[str], Any]:
     """Load a module of ``docs/_build``."""
-    import importlib.util
 
     def load(name: str) -> Any:
         spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / "_build" / f"{name}.py")

@@ -20,6 +20,7 @@ from avsrobust.evaluation.identity import (
     state_sha256,
     with_states,
 )
+from avsrobust.folders import ensure_output_dir
 from avsrobust.manifest import Manifest
 
 
@@ -149,8 +150,9 @@ def test_what_options_name_counts(tiny_build: Manifest, tmp_path: Path) -> None:
 def test_results_inside_an_options_folder_do_not_count(tiny_build: Manifest, tmp_path: Path) -> None:
     options = {"repo": str(tmp_path)}
     before = identity(tiny_build, tmp_path / "out", options=options)
-    for name in ("out", ".git", "__pycache__", "results"):
+    for name in ("out", ".git", "__pycache__"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("x")
-    (tmp_path / "results" / ".avsrobust.json").write_text("{}")
+    ensure_output_dir(tmp_path / "m" / "s4-seed42", "results", 1)
+    (tmp_path / "m" / "s4-seed42" / "file").write_text("x")
     assert identity(tiny_build, tmp_path / "out", options=options) == before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,9 @@ def test_round_trip_in_the_same_bytes(tmp_path: Path) -> None:
     LAYOUT.write(path)
     read = read_layout(path)
     assert read.centers.tobytes() == LAYOUT.centers.tobytes()
-    assert replace(read, centers=LAYOUT.centers) == LAYOUT
+    for field in fields(LAYOUT):
+        if field.name != "centers":
+            assert getattr(read, field.name) == getattr(LAYOUT, field.name)
     assert read.to_bytes() == path.read_bytes() == LAYOUT.to_bytes()
 
 

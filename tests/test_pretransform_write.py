@@ -59,7 +59,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_file_for_every_row(tmp_path: Path, tiny_build: Manifest) -> None:
     report = pretransform(tiny_build, tmp_path / "out", CHOICES)
     assert (report.files, report.sounds) == (16, 16)
-    written = set(contents(tmp_path / "out"))
+    written = {name for name in contents(tmp_path / "out") if not name.startswith(".avsrobust.")}
     expected = {f"{row.condition}/{row.clip_id}.pth" for row in tiny_build.rows}
     assert written == expected | {"clusters.safetensors", "classes.json"}
     for row in tiny_build.rows:

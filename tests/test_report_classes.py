@@ -285,7 +285,7 @@ def test_stored_results_report_as_those_in_memory(oracle: Scores, tmp_path: Path
 @pytest.fixture(scope="module")
 def toy_scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scores]:
     """The baselines, in classes, on the test split of an avss toy: toy -> build -> evaluate."""
-    from avsrobust.build.build import build
+    from avsrobust.building.build import build
     from avsrobust.conditions.recipe import load_recipe
     from avsrobust.datasets.read import read_dataset
     from avsrobust.manifest import load_manifest

@@ -15,8 +15,7 @@ from avsrobust.report.loading import load_result
 @pytest.fixture
 def results(toy_builds: Path, tmp_path: Path) -> Path:
     manifest = toy_builds / "robust/s4-seed42"
-    folder = tmp_path / "results/empty/s4-seed42"
-    assert invoke(["evaluate", "--adapter=empty", f"--manifest={manifest}", f"--output={folder}"]) == 0
+    assert invoke(["evaluate", "--adapter=empty", f"--manifest={manifest}", f"--output={tmp_path / 'results'}"]) == 0
     return tmp_path / "results"
 
 

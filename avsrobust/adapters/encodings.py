@@ -11,6 +11,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -89,14 +90,15 @@ def leaves(value: object) -> Iterator[tuple[str, _Leaf]]:
 
 def _parts(item: object) -> list[tuple[str, object]]:
     if isinstance(item, Mapping):
-        return [(f"[{key!r}]"[:40], part) for key, part in list(item.items())]
+        return [(f"[{key!r}]"[:40], part) for key, part in islice(item.items(), _MOST_VALUES)]
     if isinstance(item, list | tuple | set | frozenset):
-        return [(f"[{index}]", part) for index, part in enumerate(item)]
-    if isinstance(item, str | bytes | int | float | bool | complex | None):
+        return [(f"[{index}]", part) for index, part in enumerate(islice(item, _MOST_VALUES))]
+    # What can be called, or is an adapter itself, may well change; values do not.
+    if isinstance(item, str | bytes | int | float | complex | None) or callable(item) or hasattr(item, "segment"):
         return []
-    names = list(getattr(item, "__dict__", ()))
-    names += [name for name in getattr(type(item), "__slots__", ()) if isinstance(name, str)]
-    return [(f".{name}", getattr(item, name, None)) for name in names]
+    names = [name for name in getattr(type(item), "__slots__", ()) if isinstance(name, str)]
+    slots = [(f".{name}", getattr(item, name, None)) for name in names]
+    return slots + [(f".{name}", part) for name, part in list(getattr(item, "__dict__", {}).items())]
 
 
 def _is_guarded(leaf: _Leaf) -> bool:

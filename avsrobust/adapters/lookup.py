@@ -28,6 +28,7 @@ from typing import Any, cast
 import torch
 
 from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.adapters.surroundings import remember_folder, surroundings
 from avsrobust.errors import AdapterError, AvsRobustError, did_you_mean
 
 ENTRY_POINT_GROUP = "avsrobust.adapters"
@@ -108,8 +109,8 @@ BUILT_IN = (
         "predictions",
         "avsrobust.adapters.predictions:Predictions",
         "avsrobust",
-        "masks that any other program wrote: PNG, NPZ, or parquet of --save-masks",
-        "--option masks=DIR or masks=FILE.parquet",
+        "masks that any other program wrote: PNG, NPY, NPZ, or run lengths in JSON or parquet (--save-masks)",
+        "--option masks=DIR, masks=FILE.parquet or masks=FILE.json",
     ),
     AdapterEntry(
         "worker",
@@ -171,6 +172,13 @@ def find_adapter(spec: str) -> type[Adapter]:
 
     Raises `AdapterError` for an unknown name, a module or file that cannot be imported, and for what is no adapter.
     """
+    with surroundings() as departure:
+        found = _find(spec)
+    remember_folder(found, departure)
+    return found
+
+
+def _find(spec: str) -> type[Adapter]:
     place, separator, attribute = spec.rpartition(":")
     if place.endswith(".py"):
         return _require_adapter(spec, _attribute(spec, _import_file(Path(place)), attribute))
@@ -203,7 +211,7 @@ def find_adapter(spec: str) -> type[Adapter]:
 
 
 def load_adapter(
-    spec: str | type[Any], *, checkpoint: Path | None, device: torch.device, options: Mapping[str, str]
+    spec: str | type[Any], *, checkpoint: Path | str | None, device: torch.device, options: Mapping[str, str]
 ) -> Adapter:
     """Find and load an adapter; `spec` is what `find_adapter` takes, or a class.
 
@@ -211,11 +219,13 @@ def load_adapter(
     """
     adapter_class = find_adapter(spec) if isinstance(spec, str) else _require_adapter(spec.__name__, spec)
     name = spec if isinstance(spec, str) else spec.__name__
+    # As the class may change the working folder before it opens it.
+    checkpoint = None if checkpoint is None else Path(checkpoint).absolute()
     if checkpoint is not None and not checkpoint.exists():
         raise AdapterError(f"--checkpoint {checkpoint}: not found; expected the weights of {name}")
     own = {key: value for key, value in options.items() if key not in RUNNER_OPTIONS}
     _require_options(name, adapter_class, own)
-    with _as_adapter_error(f"--adapter {name}: load"):
+    with surroundings(adapter_class), _as_adapter_error(f"--adapter {name}: load"):
         adapter = adapter_class.load(checkpoint, device, **own)
     AudioInput.of(getattr(adapter, "audio", None))
     return adapter

@@ -1,7 +1,9 @@
 """A worker process behind a pipe: start it, exchange messages within a time limit, end it.
 
 Conventions
-    The messages are those of `avsrobust.adapters.remote.avsrobust_worker`, which the other side runs.
+    The messages are those of `avsrobust.adapters.remote.avsrobust_worker`, which the other side runs. What comes before the first
+    of them (a container's banner, prints of imports) is passed on to stderr, as is what the worker writes to its own stderr:
+    without control characters, line by line.
     Every failure of the process, of the pipe or of the model behind it is an `AdapterError` of one line; where the process
     or the pipe fails on a clip, a `ClipError`: the next clip gets a new process.
 """
@@ -26,9 +28,18 @@ import numpy as np
 
 from avsrobust.adapters.remote import avsrobust_worker as protocol
 from avsrobust.errors import AdapterError, ClipError
+from avsrobust.inert import inert_line
+from avsrobust.limits import MESSAGE_BYTES
 
 WORKER_FILE = Path(protocol.__file__)
 _STDERR_LINES = 20
+_LONGEST_LINE = 1 << 16
+_LONGEST_BANNER = 1 << 20
+_LONGEST_MESSAGE = 2000
+_SHOWN = 120
+# Magic, length and the first character of the header.
+_START = 9
+_REMEDY = "expected a program that calls avsrobust_worker.serve(Model)"
 _CHUNK = 1 << 20
 _GRACE_S = 2.0
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -41,6 +52,8 @@ class WorkerProcess:
         self.command = command
         self.timeout_s = timeout_s
         self._lines: collections.deque[str] = collections.deque(maxlen=_STDERR_LINES)
+        self._received = bytearray()
+        self._banner = b""
         self._process = self._start()
         self.ready, _ = self.request("hello", {"version": protocol.PROTOCOL_VERSION, **hello}, starting=True)
         if self.ready["type"] != "ready":
@@ -57,24 +70,32 @@ class WorkerProcess:
         """Send one message, wait for its answer, return its header and arrays. Raises `AdapterError`."""
         deadline = time.monotonic() + self.timeout_s
         try:
-            for part in protocol.encode_message(kind, dict(fields), arrays):
+            parts = protocol.encode_message(kind, dict(fields), arrays)
+            MESSAGE_BYTES.check(
+                sum(len(memoryview(part)) for part in parts), f"worker '{self.command}': '{kind}'", AdapterError
+            )
+            for part in parts:
                 self._write(memoryview(part), deadline)
+            if starting:
+                self._skip_banner(deadline)
             header, received = self._read_message(deadline)
         except TimeoutError:
             raise self._failure(
-                f"gave no answer to '{kind}' within {self.timeout_s:g} s and was stopped; "
+                f"{self._printed()}gave no answer to '{kind}' within {self.timeout_s:g} s and was stopped; "
                 "raise the limit with --option timeout=SECONDS",
                 starting,
             ) from None
         except (EOFError, BrokenPipeError):
-            raise self._failure(f"ended while it worked on '{kind}' ({self._exit_status()})", starting) from None
+            raise self._failure(
+                f"{self._printed()}ended while it worked on '{kind}' ({self._exit_status()})", starting
+            ) from None
         except protocol.ProtocolError as error:
             raise self._failure(f"wrote something else than messages to its stdout ({error})", starting) from None
         if header["type"] == "error":
-            message = f"worker '{self.command}': {header.get('message', 'an error without a message')}"
+            message = f"worker '{self.command}': {str(header.get('message', 'an error without a message'))[:_LONGEST_MESSAGE]}"
             if starting:
                 self.close()
-            raise AdapterError(" ".join(message.split()))
+            raise AdapterError(inert_line(" ".join(message.split())))
         return header, received
 
     def close(self) -> None:
@@ -119,10 +140,47 @@ class WorkerProcess:
         return process
 
     def _pass_stderr(self, stream: IO[bytes]) -> None:
-        for raw in stream:
-            line = raw.decode(errors="replace")
-            self._lines.append(line.rstrip())
-            sys.stderr.write(line)
+        # In bounded pieces, as a line may never end.
+        while raw := stream.readline(_LONGEST_LINE):
+            self._pass_on(raw)
+
+    def _pass_on(self, raw: bytes) -> None:
+        line = inert_line(raw.decode(errors="replace").rstrip())
+        if line:
+            self._lines.append(line)
+        sys.stderr.write(f"{line}\n")
+
+    def _skip_banner(self, deadline: float) -> None:
+        """Receive up to the first message, which stays in `_received`; pass what comes before it on to stderr."""
+        skipped = bytearray()
+        try:
+            while (start := _find_message(self._received)) is None:
+                # The beginning of a message may be among the last bytes.
+                done = max(0, len(self._received) - _START)
+                skipped += self._received[:done]
+                del self._received[:done]
+                if len(skipped) > _LONGEST_BANNER:
+                    raise protocol.ProtocolError(f"{len(skipped)} bytes and no message; {_REMEDY}")
+                self._receive(_LONGEST_LINE, deadline)
+            skipped += self._received[:start]
+            del self._received[:start]
+        except (TimeoutError, EOFError):
+            skipped += self._received
+            raise
+        finally:
+            self._banner = bytes(skipped)
+            for line in self._banner.splitlines():
+                self._pass_on(line)
+
+    def _printed(self) -> str:
+        """Say what the process printed instead of its first message, where that is why there was none."""
+        if hasattr(self, "ready"):
+            return ""
+        shown = inert_line(" ".join(self._banner.decode(errors="replace").split()))
+        if not shown:
+            return ""
+        shown = f"{shown[:_SHOWN]}.." if len(shown) > _SHOWN else shown
+        return f"wrote something else than messages to its stdout ('{shown}'; {_REMEDY}) and "
 
     def _write(self, view: memoryview, deadline: float) -> None:
         while len(view):
@@ -132,10 +190,23 @@ class WorkerProcess:
             with contextlib.suppress(BlockingIOError):
                 view = view[os.write(self._stdin, view[:_CHUNK]) :]
 
+    def _receive(self, most: int, deadline: float) -> None:
+        """Add what there is to read to `_received`."""
+        readable, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
+        if not readable:
+            raise TimeoutError
+        with contextlib.suppress(BlockingIOError):
+            content = os.read(self._stdout, most)
+            if not content:
+                raise EOFError
+            self._received += content
+
     def _read(self, count: int, deadline: float) -> bytearray:
         buffer = bytearray(count)
         view = memoryview(buffer)
-        done = 0
+        done = min(count, len(self._received))
+        view[:done] = self._received[:done]
+        del self._received[:done]
         while done < count:
             readable, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not readable:
@@ -157,8 +228,9 @@ class WorkerProcess:
         if length > protocol.MAX_HEADER:
             raise protocol.ProtocolError(f"a header of {length} bytes")
         header = protocol.parse_header(self._read(length, deadline))
+        protocol.check_sizes(header, MESSAGE_BYTES.current)
         arrays = [
-            np.frombuffer(self._read(protocol.array_bytes(dtype, shape), deadline), dtype=dtype).reshape(shape)
+            protocol.as_array(self._read(protocol.array_bytes(dtype, shape), deadline), dtype, shape)
             for dtype, shape in header["arrays"]
         ]
         return header, arrays
@@ -184,8 +256,24 @@ class WorkerProcess:
             else "; it wrote nothing to stderr"
         )
         if starting:
-            return AdapterError(f"worker '{self.command}' while starting: {what}{last}")
-        return ClipError(f"worker '{self.command}': {what}{last}")
+            return AdapterError(inert_line(f"worker '{self.command}' while starting: {what}{last}"))
+        return ClipError(inert_line(f"worker '{self.command}': {what}{last}"))
+
+
+def _find_message(content: bytearray) -> int | None:
+    """Return where the first message begins, None where there is no sign of one.
+
+    >>> _find_message(bytearray(b"AVSR model, AVSR" + bytes([40, 0, 0, 0]) + b'{"'))
+    12
+    """
+    start = content.find(protocol.MAGIC)
+    while start >= 0:
+        length, opening = content[start + 4 : start + 8], content[start + 8 : start + _START]
+        # A text may hold the letters too; after them it has neither such a length nor a JSON object.
+        if opening == b"{" and int.from_bytes(length, "little") <= protocol.MAX_HEADER:
+            return start
+        start = content.find(protocol.MAGIC, start + 1)
+    return None
 
 
 def _words(command: str) -> list[str]:

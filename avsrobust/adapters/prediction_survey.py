@@ -24,8 +24,7 @@ from avsrobust.adapters.prediction_values import (
     SEMANTIC_HINT,
     WORD,
     StoredValues,
-    read_class_ids,
-    read_values,
+    distinct_values,
     stored_kind,
 )
 from avsrobust.errors import AdapterError, ClipError
@@ -50,12 +49,10 @@ class _Summary:
 
     @classmethod
     def of(cls, stored: StoredValues) -> _Summary | None:
-        """Summarise a file's values; None where they are no integers on a scale."""
-        values = stored.values
-        if stored.widest == BINARY or values.dtype.kind not in "iu" or values.size == 0:
+        """Summarise a file's different values, sorted; None where they are no integers on a scale."""
+        found = stored.values
+        if stored.widest == BINARY or found.dtype.kind not in "iu" or found.size == 0:
             return None
-        byte = values.dtype == np.uint8
-        found = np.flatnonzero(np.bincount(values.ravel(), minlength=256)) if byte else np.unique(values)
         present = np.zeros(256, np.bool_)
         present[found[(found >= 0) & (found < 256)].astype(np.int64)] = True
         return cls(int(found[0]), int(found[-1]), len(found), present, stored.widest)
@@ -167,7 +164,7 @@ def survey_values(paths: Sequence[Path], *, semantic: bool = False) -> ValueSurv
         try:
             if path.suffix != ".png" and stored_kind(path) in "fb":
                 return None
-            return _Summary.of(StoredValues(read_class_ids(path), BYTE) if semantic else read_values(path))
+            return _Summary.of(distinct_values(path, ids=semantic))
         except ClipError:
             return None
 

@@ -58,18 +58,36 @@ def read_values(path: Path) -> StoredValues:
     return StoredValues(values, WORD if values.dtype == np.uint16 else BYTE)
 
 
+def distinct_values(path: Path, *, ids: bool = False) -> StoredValues:
+    """Return the different values of a file, [n], sorted; `ids`: as class ids. Raises `ClipError`.
+
+    Of 8-bit pictures, by far the most files, without a copy of their pixels.
+    """
+    picture = _read_picture(path, pixels=False) if path.suffix == ".png" else None
+    if picture is None or picture.used is None:
+        stored = StoredValues(read_class_ids(path), BYTE) if ids else read_values(path)
+    elif ids:
+        stored = StoredValues(_class_ids(path, picture.used, "pixels"), BYTE)
+    else:
+        stored = _of_palette(path, picture, picture.used) if picture.mode == "P" else StoredValues(picture.used, BYTE)
+    values = stored.values
+    # Counting is many times faster than sorting.
+    found = np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else np.unique(values)
+    return StoredValues(found, stored.widest)
+
+
 def read_class_ids(path: Path) -> ClassIds:
     """Return the class ids, uint8, that a PNG, NPY or NPZ file holds. Raises `ClipError`."""
     if path.suffix != ".png":
         return _class_ids(path, _read_array(path), _array_label(path))
-    mode, values, _ = _read_picture(path)
-    if mode in ("RGB", "RGBA"):
-        return _ids_of_colours(path, values[..., :3])
-    if mode not in ("L", "P"):
+    picture = _read_picture(path)
+    if picture.mode in ("RGB", "RGBA"):
+        return _ids_of_colours(path, picture.values[..., :3])
+    if picture.mode not in ("L", "P"):
         raise ClipError(
-            f"{path}: found a picture of mode {mode}; expected class ids, as 8-bit grey (L), palette (P) or AVSBench's colours"
+            f"{path}: found a picture of mode {picture.mode}; expected class ids: 8-bit grey, a palette or AVSBench's colours"
         )
-    return _class_ids(path, values, "pixels")
+    return _class_ids(path, picture.values, "pixels")
 
 
 def to_probability(path: Path, stored: StoredValues, scale: int) -> Probability:
@@ -97,11 +115,12 @@ def to_probability(path: Path, stored: StoredValues, scale: int) -> Probability:
 
 
 def _picture_values(path: Path) -> StoredValues:
-    mode, values, palette = _read_picture(path)
+    picture = _read_picture(path)
+    mode, values = picture.mode, picture.values
     if mode == "1":
         return StoredValues(values.astype(np.bool_), BINARY)
     if mode == "P":
-        return _palette_values(path, values, palette)
+        return _of_palette(path, picture, values)
     if mode in ("RGB", "RGBA", "LA"):
         return StoredValues(_grey_of_channels(path, mode, values), BYTE)
     if mode in ("I", "I;16", "I;16B", "I;16L"):
@@ -113,18 +132,19 @@ def _picture_values(path: Path) -> StoredValues:
     return StoredValues(values, BYTE)
 
 
-def _palette_values(path: Path, indices: Values, palette: npt.NDArray[np.uint8]) -> StoredValues:
-    used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
-    colours = palette[used]
+def _of_palette(path: Path, picture: _Picture, indices: Values) -> StoredValues:
+    """Return what `indices` of a picture's palette stand for."""
+    palette, used = picture.palette, picture.used
+    colours = palette if used is None else palette[used]
     if (colours == colours[:, :1]).all():
-        return StoredValues(palette[:, 0][indices], BYTE)
-    if used.max() > 1:
+        return StoredValues(np.take(palette[:, 0], indices), BYTE)
+    if used is None or used.max() > 1:
         # Indices of a coloured palette number objects or classes.
         return StoredValues(indices, BYTE)
     foreground: npt.NDArray[np.bool_] = np.any(palette[:2], axis=1)
     if foreground.all():
         raise ClipError(f"{path}: found a palette of two colours, neither of them black; expected a black background")
-    return StoredValues(foreground[indices], BINARY)
+    return StoredValues(np.take(foreground, indices), BINARY)
 
 
 def _grey_of_channels(path: Path, mode: str, values: Values) -> Values:
@@ -142,8 +162,18 @@ def _grey_of_channels(path: Path, mode: str, values: Values) -> Values:
     return np.ascontiguousarray(grey)
 
 
-def _read_picture(path: Path) -> tuple[str, Values, npt.NDArray[np.uint8]]:
-    """Return mode, pixels and palette, uint8 [256, 3] (of greys where it has none), of a PNG file."""
+@dataclass(frozen=True)
+class _Picture:
+    """A PNG file: mode, pixels, palette, uint8 [256, 3], and, where it has 8 bits and one channel, the values that occur."""
+
+    mode: str
+    values: Values
+    palette: npt.NDArray[np.uint8]
+    used: npt.NDArray[np.uint8] | None
+
+
+def _read_picture(path: Path, *, pixels: bool = True) -> _Picture:
+    """Read a PNG file; without `pixels` only what occurs in it. Raises `ClipError`."""
     from PIL import Image
 
     palette = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
@@ -153,7 +183,10 @@ def _read_picture(path: Path) -> tuple[str, Values, npt.NDArray[np.uint8]]:
             PICTURE_PIXELS.check(_declared_pixels(stream.read(_PNG_HEADER.size)), path, ClipError)
             stream.seek(0)
             with Image.open(stream, formats=("PNG",)) as picture:
-                mode, values = picture.mode, np.asarray(picture)
+                mode, used = picture.mode, None
+                if mode in ("L", "P"):
+                    used = np.flatnonzero(picture.histogram()).astype(np.uint8)
+                values = np.asarray(picture) if pixels else np.zeros(0, np.uint8)
                 colours = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
             if mode == "P":
                 palette[: len(colours)] = colours
@@ -172,7 +205,7 @@ def _read_picture(path: Path) -> tuple[str, Values, npt.NDArray[np.uint8]]:
         Image.DecompressionBombError,
     ) as error:
         raise ClipError(f"{path}: cannot be read as PNG ({_reason(error)}); write it again") from error
-    return mode, values, palette
+    return _Picture(mode, values, palette, used)
 
 
 def _declared_pixels(start: bytes) -> int:

@@ -21,8 +21,10 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import AudioInput
+from avsrobust.adapters.encodings import EncodingGuard
 from avsrobust.adapters.lookup import load_adapter
 from avsrobust.adapters.remote import avsrobust_worker
+from avsrobust.adapters.surroundings import surroundings
 from avsrobust.errors import AdapterError
 
 Array = npt.NDArray[Any]
@@ -41,16 +43,21 @@ class ServedAdapter:
     @torch.no_grad()
     def encode_frames(self, frames: Array) -> Any:
         """Return what the adapter makes of frames, uint8 [B, T, 3, H, W]."""
-        return self._adapter.encode_frames(self._tensor(frames))
+        with surroundings(type(self._adapter)):
+            return self._adapter.encode_frames(self._tensor(frames))
 
     @torch.no_grad()
     def segment(self, encoded: Any, audio: Array) -> Array:
         """Return what the adapter returns: probabilities, class logits or class ids (`adapters.base`)."""
-        return _array(self._adapter.segment(encoded, self._tensor(audio)))
+        with EncodingGuard(encoded, type(self._adapter).__name__) as guard, surroundings(type(self._adapter)):
+            masks = self._adapter.segment(encoded, self._tensor(audio))
+            guard.check()
+        return _array(masks)
 
     def extras(self) -> dict[str, Array]:
         """Return what the adapter says beside its last masks."""
-        extras: Mapping[str, Tensor] = getattr(self._adapter, "extras", dict)()
+        with surroundings(type(self._adapter)):
+            extras: Mapping[str, Tensor] = getattr(self._adapter, "extras", dict)()
         return {str(name): _array(values) for name, values in extras.items()}
 
     def _tensor(self, array: Array) -> Tensor:

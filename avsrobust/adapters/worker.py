@@ -24,6 +24,8 @@ from avsrobust.adapters.pipes import WorkerProcess
 from avsrobust.errors import AdapterError
 
 DEFAULT_TIMEOUT_S = 300.0
+# In Hz: above what any recording has, and far below what fills the memory.
+_HIGHEST_RATE = 1_000_000
 
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
@@ -194,13 +196,14 @@ def _positive(text: str, option: str, *, whole: bool) -> float:
 
 
 def _audio_input(command: str, ready: dict[str, Any]) -> AudioInput:
-    kind, rate = ready.get("audio", [None, None])
-    if kind == "waveform" and isinstance(rate, int) and rate > 0:
+    audio = ready.get("audio")
+    kind, rate = audio if isinstance(audio, list) and len(audio) == 2 else (audio, None)
+    if kind == "waveform" and type(rate) is int and 0 < rate <= _HIGHEST_RATE:
         return AudioInput.waveform(rate)
     if kind == "log_mel":
         return AudioInput.log_mel()
     if kind == "embedding":
         return AudioInput.embedding()
     raise AdapterError(
-        f"worker '{command}': its class has audio = {kind!r}; expected 'log_mel', 'embedding' or ('waveform', RATE)"
+        f"worker '{command}': its class has audio = {str(audio)[:80]!r}; expected 'log_mel', 'embedding' or ('waveform', RATE)"
     )

@@ -125,7 +125,7 @@ def stored_sound(path: Path, content: bytes) -> tuple[SoundHeader, NDArray[np.in
     return layout.header, _read_stored(path, stream, layout)
 
 
-def read_waveform(path: Path, sample_rate: int, num_samples: int) -> NDArray[np.float32]:
+def read_waveform(path: Path | str, sample_rate: int, num_samples: int) -> NDArray[np.float32]:
     """Return a recording as a model that listens to waveforms gets it: float32 [num_samples], mono, at `sample_rate` Hz.
 
     The channels' mean, resampled (`avsrobust.audio.resample`), then cut or extended (`fit_length`).
@@ -133,7 +133,7 @@ def read_waveform(path: Path, sample_rate: int, num_samples: int) -> NDArray[np.
     """
     from avsrobust.audio.resample import resample
 
-    samples, source_rate = read_samples(path, longest_s=num_samples / sample_rate + _MARGIN_S)
+    samples, source_rate = read_samples(Path(path), longest_s=num_samples / sample_rate + _MARGIN_S)
     waveform = resample(samples.mean(axis=1), source_rate, sample_rate)
     if waveform.size == 0:
         raise AudioError(

@@ -82,7 +82,7 @@ class VGGish(nn.Module):
         return flat.reshape(*log_mel.shape[:2], EMBEDDING_SIZE)
 
 
-def load_vggish(path: Path, pca_path: Path | None = None) -> VGGish:
+def load_vggish(path: Path | str, pca_path: Path | str | None = None) -> VGGish:
     """Return the network with weights from `path`, in eval mode, on the CPU.
 
     `path`: .safetensors, or a PyTorch file as torchvggish publishes it. `pca_path`: PCA parameters for post-processing, the
@@ -90,6 +90,7 @@ def load_vggish(path: Path, pca_path: Path | None = None) -> VGGish:
     numpy's own unpickling is not safe on hostile files.) Parameters named ``pproc.`` in `path` are ignored.
     Raises `AdapterError` for files that are missing, hold something else, or would run code.
     """
+    path, pca_path = Path(path), None if pca_path is None else Path(pca_path)
     state = {name: tensor for name, tensor in _read_tensors(path, _EXPECTED).items() if not name.startswith("pproc.")}
     # No memory and no random numbers for weights that are replaced at once.
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""`avsrobust compare`: is one model better than another, or was it the choice of clips?"""
+"""`avsrobust compare`: does a difference between two models exceed sampling error?"""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from avsrobust.cli.completion import complete_protocol
 from avsrobust.vocabulary import TASKS
 
 
 @click.command()
 @click.argument("result_a", type=click.Path(path_type=Path))
 @click.argument("result_b", type=click.Path(path_type=Path))
-@click.option("--protocol", default="avsbench", show_default=True)
+@click.option("--protocol", default="avsbench", show_default=True, shell_complete=complete_protocol)
 @click.option(
     "--task",
     type=click.Choice(TASKS),
@@ -29,10 +30,9 @@ def compare(
     A resample draws clips, with all their frames and sounds, the same ones for both; the data set's scores, those over classes
     included, are computed anew from the clips drawn.
     """
-    from avsrobust.report.compare import compare as compare_scores
+    from avsrobust import api
     from avsrobust.report.compare import comparison_json, render_comparison
-    from avsrobust.report.loading import load_result
 
-    comparison = compare_scores(load_result(result_a), load_result(result_b), protocol, samples, seed, task)
+    comparison = api.compare(result_a, result_b, protocol=protocol, samples=samples, seed=seed, task=task)
     click.echo(comparison_json(comparison) if format_name == "json" else render_comparison(comparison), nl=False)
     return 0

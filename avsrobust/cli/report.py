@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from avsrobust.cli.completion import complete_protocol
 from avsrobust.cli.progress import print_result, warn
 from avsrobust.vocabulary import TASKS
 
@@ -16,7 +17,15 @@ BY = ("category",)
 @click.command()
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--format", "format_name", default="md", show_default=True, metavar="csv|md|latex|json|parquet|html")
-@click.option("--protocol", "protocols", multiple=True, default=("avsbench",), show_default=True, help="Repeatable.")
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    default=("avsbench",),
+    show_default=True,
+    shell_complete=complete_protocol,
+    help="Repeatable.",
+)
 @click.option("--by", type=click.Choice(BY), help="A line per category (or class) as well.")
 @click.option(
     "--task",

@@ -6,13 +6,21 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import ROBUST_ROOT, data_root_option, wait_option
+from avsrobust.cli.completion import complete_recipe
+from avsrobust.cli.options import data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar
+from avsrobust.defaults import BUILDS_ROOT
 from avsrobust.errors import OptionError
 
 
 @click.command()
-@click.option("--recipe", required=True, metavar="NAME|FILE", help="What to train, on what, and how.")
+@click.option(
+    "--recipe",
+    required=True,
+    shell_complete=complete_recipe("train"),
+    metavar="NAME|FILE",
+    help="The model, the data and the schedule of the training.",
+)
 @click.option(
     "--manifest",
     "manifests",
@@ -72,7 +80,7 @@ def train(
 
     start = find_start(chosen, init)
     on_message = note if is_main_process() else lambda _line: None
-    builds = open_builds(chosen, manifests, data_root, ROBUST_ROOT, make_toy=toy_build, on_message=on_message)
+    builds = open_builds(chosen, manifests, data_root, BUILDS_ROOT, make_toy=toy_build, on_message=on_message)
     options = TrainOptions(
         output=default_output(chosen) if output is None else output,
         start=start,

@@ -64,7 +64,7 @@ class Recipe:
         }
 
 
-def load_recipe(name_or_path: str) -> Recipe:
+def load_recipe(name_or_path: str | Path) -> Recipe:
     """Return a build recipe by the name of one that comes with avsrobust, or by the path of a YAML file.
 
     Raises `RecipeError` for an unknown name, a file that is no YAML, and every key that is unknown or has a wrong value.
@@ -73,9 +73,9 @@ def load_recipe(name_or_path: str) -> Recipe:
     return parse_recipe(read_yaml(path), str(path))
 
 
-def find_recipe(name_or_path: str) -> Path:
+def find_recipe(name_or_path: str | Path) -> Path:
     """Return the file of a recipe of any kind. Raises `RecipeError`, with a suggestion, where there is none."""
-    path = Path(name_or_path)
+    path, name_or_path = Path(name_or_path), str(name_or_path)
     if path.suffix in _SUFFIXES:
         # Anything but a folder: what is no regular file is refused where it is read, with the reason.
         if path.exists() and not path.is_dir():

@@ -45,7 +45,7 @@ def read_frame(path: Path, check: ContentCheck | None = None) -> NDArray[np.uint
 
 
 def read_mask(
-    path: Path,
+    path: Path | str,
     dataset: str,
     labels: Iterable[str] = (),
     rule: str = NON_ZERO,
@@ -59,9 +59,9 @@ def read_mask(
     unknown data set.
     """
     if dataset in ("s4", "ms3"):
-        return read_binary_mask(path, rule, check)
+        return read_binary_mask(Path(path), rule, check)
     if dataset == "avss":
-        return read_class_mask(path, labels, check)
+        return read_class_mask(Path(path), labels, check)
     raise OptionError(f"dataset: found '{dataset}'; expected s4, ms3 or avss")
 
 

@@ -32,6 +32,7 @@ ContentCheck = Callable[[Path, bytes], None]
 # The end of a whole file: PNG's IEND chunk, JPEG's end-of-image marker.
 _END_MARKERS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 _TAIL = 1024
+_HEAD = 1 << 16
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_START = b"\xff\xd8"
 # Chunks of 4 KB make a file of the largest size; keeps a hostile one from being walked 12 bytes at a time.
@@ -116,9 +117,29 @@ def _opened(path: Path, stream: BinaryIO) -> Iterator[Image.Image]:
     if stream.seek(0, 2) == 0:
         raise DataSetError(f"{path}: found an empty file (0 bytes); {_REPLACE}")
     stream.seek(0)
+    # Before Pillow opens it, which prints a warning of its own.
+    PICTURE_PIXELS.check(_declared_pixels(stream.read(_HEAD)), path, DataSetError)
+    stream.seek(0)
     with Image.open(stream, formats=FORMATS) as picture:
         PICTURE_PIXELS.check(picture.width * picture.height, path, DataSetError)
         yield picture
+
+
+def _declared_pixels(head: bytes) -> int:
+    """Return width times height as the first bytes of a PNG or JPEG declare them, 0 where they do not."""
+    if head.startswith(_PNG_SIGNATURE) and len(head) >= 24:
+        width, height = struct.unpack_from(">II", head, 16)
+        return int(width * height)
+    position = len(_JPEG_START)
+    while head.startswith(_JPEG_START) and (found := _MARKER.search(head, position)) is not None:
+        marker, position = head[found.start() + 1], found.end()
+        if marker in _FRAME_HEADERS and len(head) >= position + 7:
+            height, width = struct.unpack_from(">HH", head, position + 3)
+            return int(width * height)
+        if marker in (_SOS, _EOI):
+            break
+        position += 0 if marker == _TEM else int.from_bytes(head[position : position + 2], "big")
+    return 0
 
 
 @contextmanager

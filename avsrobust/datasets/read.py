@@ -48,7 +48,7 @@ def canonical_name(name: str) -> str:
 
 def read_dataset(
     name: str,
-    data_root: Path,
+    data_root: Path | str,
     *,
     splits: Sequence[str] | None = None,
     release: str | None = None,
@@ -61,7 +61,7 @@ def read_dataset(
     Raises `OptionError` for an unknown data set or release, and `DataSetError` for a root that is no folder, a tree of another
     kind, a table that cannot be read or lacks a column, an unknown split, and a split without clips.
     """
-    name = canonical_name(name)
+    name, data_root = canonical_name(name), Path(data_root)
     _require_known(splits)
     check_release(name, release)
     listing = _READERS[name](survey(data_root), SPLITS if splits is None else splits, release)

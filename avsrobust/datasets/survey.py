@@ -228,7 +228,8 @@ def _count_line(named: Mapping[str, Any]) -> str:
 
 
 def _mask_line(name: str, folder: Mapping[str, Any], dataset: str) -> str:
-    parts = [f"masks in {name}: {folder['masks']:,}, values {_ranges(folder['values'])}"]
+    noun = "class ids" if dataset == CLASS_DATASET else "values"
+    parts = [f"masks in {name}: {folder['masks']:,}, {noun} {_ranges(folder['values'])}"]
     if folder["only_0"]:
         parts.append(f"{folder['only_0']:,} empty")
     if dataset != CLASS_DATASET:

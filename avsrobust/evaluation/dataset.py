@@ -63,11 +63,11 @@ class RobustDataset(Dataset[Item]):
         split: str | Sequence[str] | None = None,
         conditions: str | Sequence[str] | None = None,
         audio: Audio = "log_mel",
-        data_root: Path | None = None,
+        data_root: Path | str | None = None,
         image_size: int | tuple[int, int] | None = None,
         negatives: float | None = None,
         seed: int = 0,
-        vggish: Path | None = None,
+        vggish: Path | str | None = None,
         check: bool = True,
     ) -> None:
         source = _Source.open(manifest, split, conditions, audio, data_root, vggish, check=check)
@@ -137,8 +137,8 @@ def iterate_clips(
     split: str | Sequence[str] | None = None,
     conditions: str | Sequence[str] | None = None,
     audio: Audio = "log_mel",
-    data_root: Path | None = None,
-    vggish: Path | None = None,
+    data_root: Path | str | None = None,
+    vggish: Path | str | None = None,
     check: bool = True,
 ) -> Iterator[ClipItem]:
     """Yield the clips of a manifest in order, pictures read once, with the sounds of all conditions, clean first.
@@ -183,8 +183,8 @@ class _Source:
         split: str | Sequence[str] | None,
         conditions: str | Sequence[str] | None,
         audio: Audio,
-        data_root: Path | None,
-        vggish: Path | None,
+        data_root: Path | str | None,
+        vggish: Path | str | None,
         *,
         check: bool,
     ) -> _Source:
@@ -196,7 +196,9 @@ class _Source:
         )
         if check:
             check_data(whole, root, sorted({row.split for row in chosen.rows}))
-        return cls(chosen, root, SoundReader(chosen, root, AudioInput.of(audio), vggish))
+        return cls(
+            chosen, root, SoundReader(chosen, root, AudioInput.of(audio), None if vggish is None else Path(vggish))
+        )
 
 
 def _chosen(manifest: Manifest, what: str, names: str | Sequence[str] | None, there: set[str]) -> list[str] | None:

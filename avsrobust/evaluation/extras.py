@@ -24,6 +24,7 @@ from avsrobust.evaluation.merging import RowKey, row_key
 from avsrobust.manifest import Row
 from avsrobust.parquet import Kind, write_parquet
 from avsrobust.results import EVALUATION_KEY, require_vouched
+from avsrobust.score_checks import require_filled
 
 _KIND = Kind(ResultsError, "further values, as 'avsrobust evaluate' writes them", "evaluate")
 _ORDER = ("split", "clip_id", "condition", "level", "frame", "name")
@@ -120,9 +121,8 @@ def _read(path: Path) -> pa.Table:
     require_vouched(path, ResultsError)
     table = _KIND.read(path)
     _KIND.require_types(path, table.schema, _SCHEMA)
+    require_filled(path, table, _SCHEMA)
     table = table.select(_SCHEMA.names).cast(_SCHEMA)
-    if any(table[entry.name].null_count for entry in _SCHEMA if not entry.nullable):
-        raise ResultsError(f"{path}: has empty cells; expected none; evaluate again")
     if not pc.all(pc.is_finite(table["value"])).as_py() and table.num_rows:
         raise ResultsError(f"{path}: has values that are not finite; expected numbers; evaluate again")
     return table

@@ -5,6 +5,8 @@ Conventions
     checkpoint, the options with whatever files they name, and the format of results. Splits, conditions, masks and batch size
     are no part of it, nor is the device; but weights and plain settings that the adapter holds in memory are, for each kind
     of device by itself, since an adapter may choose its precision by the device.
+    An adapter may change what it holds while it runs (counters, its last answer): that counts as it was before the first
+    evaluation, as long as nobody else has changed it since the last one (`remember_state`).
     Two evaluations are of one model where `differences` finds none. Where in doubt (an adapter with a setting that changes from
     run to run) they differ, and the user is told in what.
 """
@@ -15,23 +17,27 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from avsrobust.errors import AdapterError
+from avsrobust.errors import AdapterError, OptionError
 from avsrobust.evaluation.sources import source_sha256
 from avsrobust.files import sha256_of_file
-from avsrobust.folders import MARKER_NAME
+from avsrobust.folders import read_marker
 from avsrobust.manifest import Manifest
-from avsrobust.results import SCORES_FORMAT
+from avsrobust.results import RESULTS_KIND, SCORES_FORMAT
 
 _SETTINGS = (str, int, float, bool, Path, type(None))
 _CACHES = frozenset({"__pycache__", ".git"})
 _STATES = "states"
 _LONGEST_VALUE = 60
+# What adapters held before their first evaluation in this process, and after the last one.
+_EVALUATED: WeakKeyDictionary[object, tuple[dict[str, Any], dict[str, Any]]] = WeakKeyDictionary()
 _TITLES = {
     "format": "format of results",
     "model": "name",
@@ -54,7 +60,7 @@ def evaluation_identity(
 ) -> dict[str, Any]:
     """Return the identity of a model on a build (see the module's conventions).
 
-    `output`, the results folder, is left out where an option names a folder around it, as are all folders of avsrobust's own.
+    `output`, the results folder, is left out where an option names a folder around it, as are all folders of results.
     Raises `AdapterError` where the checkpoint cannot be read.
     """
     source = source_sha256(adapter)
@@ -68,7 +74,7 @@ def evaluation_identity(
         "checkpoint_sha256": None if checkpoint is None else checkpoint_sha256(checkpoint),
         "options": dict(sorted(options.items())),
         "option_files": {option: _contents(value, output) for option, value in sorted(options.items())},
-        _STATES: {device.type: state_of(adapter)},
+        _STATES: {device.type: _first_state(adapter)},
     }
 
 
@@ -125,6 +131,24 @@ def checkpoint_sha256(checkpoint: Path) -> str:
         raise AdapterError(
             f"--checkpoint {checkpoint}: cannot be read ({error.strerror or error}); expected a file of weights"
         ) from error
+
+
+def remember_state(adapter: object, before: Mapping[str, Any], device: torch.device) -> None:
+    """Remember, after an evaluation, what the adapter held before it: the identity's state of that kind of device."""
+    first = before[_STATES].get(device.type)
+    # Without a hash or weak references each evaluation stands for itself.
+    with suppress(TypeError):
+        if first is not None:
+            _EVALUATED[adapter] = (first, state_of(adapter))
+
+
+def _first_state(adapter: object) -> dict[str, Any]:
+    now = state_of(adapter)
+    try:
+        first, last = _EVALUATED.get(adapter, (now, now))
+    except TypeError:
+        return now
+    return first if last == now else now
 
 
 def state_of(adapter: object) -> dict[str, Any]:
@@ -195,7 +219,13 @@ def _folder_listing(folder: Path, output: Path) -> str:
 
 def _counts(folder: Path, output: Path) -> bool:
     """Tell whether a folder below one that an option names belongs to the model, and not to what is made with it."""
-    return folder.name not in _CACHES and folder != output and not (folder / MARKER_NAME).exists()
+    if folder.name in _CACHES or folder == output:
+        return False
+    try:
+        marker = read_marker(folder)
+    except OptionError:
+        return True
+    return marker is None or marker[0] != RESULTS_KIND
 
 
 def _different(title: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from avsrobust.files import flush_files
 from avsrobust.results import (
     EXTRAS_NAME,
     MASKS_NAME,
+    NEXT_NAME,
     PARTS_NAME,
     RUN_NAME,
     SCORES_NAME,
@@ -32,7 +33,6 @@ from avsrobust.results import (
     write_scores,
 )
 
-NEXT_NAME = "next"
 _FILES = (SCORES_NAME, MASKS_NAME, EXTRAS_NAME)
 
 

@@ -12,6 +12,7 @@ Conventions
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from avsrobust.checksums import load_checksums
 from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionError, did_you_mean
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
 from avsrobust.evaluation.consistency import check_consistency
-from avsrobust.evaluation.identity import differences, evaluation_id, evaluation_identity, with_states
+from avsrobust.evaluation.identity import differences, evaluation_id, evaluation_identity, remember_state, with_states
 from avsrobust.evaluation.merging import (
     ClipKey,
     RowKey,
@@ -87,15 +88,15 @@ def evaluate(
     adapter: Adapter,
     *,
     name: str,
-    output: Path,
+    output: Path | str,
     splits: Sequence[str] = ("test",),
     conditions: Sequence[str] | None = None,
-    data_root: Path | None = None,
+    data_root: Path | str | None = None,
     device: torch.device | None = None,
     batch_size: int = 1,
     save_masks: bool = False,
     spec: str | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     options: Mapping[str, str] | None = None,
     check: bool = True,
     replace: bool = False,
@@ -119,19 +120,19 @@ def evaluate(
         name=name,
         spec=spec or name,
         clips=tuple(_select(manifest, splits, conditions)),
-        data_root=manifest.data_root(data_root),
-        output=output,
+        data_root=manifest.data_root(None if data_root is None else Path(data_root)),
+        output=Path(output),
         device=device or torch.device("cpu"),
         batch_size=batch_size,
         save_masks=save_masks,
-        checkpoint=checkpoint,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
         options=dict(options or {}),
         check=check,
         replace=replace,
         progress=progress or (lambda _done, _total: None),
     )
     check_data(manifest, evaluation.data_root, splits)
-    with hold_output_dir(output, RESULTS_KIND, SCORES_FORMAT, COMMAND, wait=wait, replace=replace):
+    with hold_output_dir(evaluation.output, RESULTS_KIND, SCORES_FORMAT, COMMAND, wait=wait, replace=replace):
         return evaluation.run()
 
 
@@ -186,7 +187,10 @@ class _Evaluation:
         if not (work.clips or work.unfinished) and (stored.run is not None or stored.scores is None):
             remove_parts(self.output)
             return self._report(work, {}, (*notes, "already evaluated; nothing was run again"))
-        failed = self._run_all(work, store) if work.clips else {}
+        try:
+            failed = self._run_all(work, store) if work.clips else {}
+        finally:
+            remember_state(self.adapter, identity, self.device)
         sources = [*([stored.scores] if stored.scores else []), *store.read()]
         scored: set[RowKey] = set().union(*map(rows_in, sources))
         if not scored & work.wanted:
@@ -265,17 +269,20 @@ class _Evaluation:
     def _sounds(self) -> SoundReader:
         vggish = self.options.get(VGGISH_OPTION)
         audio = AudioInput.of(getattr(self.adapter, "audio", None))
-        return SoundReader(self.manifest, self.data_root, audio, None if vggish is None else Path(vggish), self.device)
+        # Read in threads, while the adapter may be in a folder of its own.
+        manifest = dataclasses.replace(self.manifest, path=self.manifest.path.absolute())
+        weights = None if vggish is None else Path(vggish).absolute()
+        return SoundReader(manifest, self.data_root, audio, weights, self.device)
 
     def _run_all(self, work: Work, store: PartStore) -> dict[ClipKey, str]:
         """Score the clips of `work`; return the errors of those that failed, sorted."""
         sounds = self._sounds()
-        store.begin()
         batches = plan_batches(work.clips, self.data_root, self.batch_size)
         checksums = load_checksums(self.manifest)
         scorer = Scorer(self.adapter, self.name, self.device, keep_masks=store.keep_masks, classes=work.classes)
         if self.check:
             check_consistency(self.adapter, scorer, self.name, work.clips, self.data_root, sounds, self.batch_size)
+        store.begin()
         succeeded, failed = len(self.clips) - len(work.clips_due), dict[ClipKey, str]()
         self.progress(succeeded, len(self.clips))
         try:

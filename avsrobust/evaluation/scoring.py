@@ -22,6 +22,7 @@ from torch import Tensor
 
 from avsrobust.adapters.base import Adapter
 from avsrobust.adapters.encodings import EncodingGuard, changed_in_place
+from avsrobust.adapters.surroundings import surroundings
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
 from avsrobust.evaluation.batches import LoadedClip
 from avsrobust.evaluation.extras import Values, check_extras, extras_entries
@@ -153,7 +154,8 @@ class Scorer:
 
     def _call(self, what: str, function: Callable[[], Any]) -> Any:
         try:
-            return function()
+            with surroundings(type(self._adapter)):
+                return function()
         except AvsRobustError:
             raise
         # A model may raise anything, and research code calls quit().

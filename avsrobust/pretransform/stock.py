@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import AudioInput
+from avsrobust.checkpoint_folder import WEIGHTS, check_folder, require_parameters
 from avsrobust.errors import OptionError
 from avsrobust.pretransform.base import Encoder, Encoding, encoding_of, files_checksum, windows
-from avsrobust.pretransform.checkpoint_folder import WEIGHTS, check_folder, require_parameters
 from avsrobust.textfiles import read_json
 
 HUBERT_LAYER = 7
@@ -195,13 +195,13 @@ def _require_folder(name: str, folder: Path | None) -> Path:
         able = [encoder for encoder, model_type in _MODEL_TYPES.items() if model_type == kind]
         hint = f"take --encoder {able[0]}" if able else "name another folder"
         raise OptionError(f"--checkpoint {folder}: found a model of type {str(kind)[:50]}; {wanted}; {hint}")
-    check_folder(folder)
+    check_folder(folder, "--checkpoint")
     return folder
 
 
 def _load_network(kind: Any, folder: Path) -> Any:
     try:
-        require_parameters(kind, folder)
+        require_parameters(kind, folder, "--checkpoint")
         network, report = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except OptionError:
         raise

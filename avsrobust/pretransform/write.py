@@ -50,7 +50,7 @@ _Key = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Choices:
-    """A user's choices; None stands for the default, or for the choice stored in `clusters_from`.
+    """A user's choices; None stands for the default, or for the choice stored in `clusters_from`. Paths may be text.
 
     Attributes:
         encoder: Name of the encoder.
@@ -76,6 +76,11 @@ class Choices:
     fit_splits: tuple[str, ...] = ()
     seed: int | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("checkpoint", "clusters_from", "class_map"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+
 
 @dataclass(frozen=True)
 class PretransformReport:
@@ -98,10 +103,10 @@ class PretransformReport:
 
 def pretransform(
     manifest: Manifest,
-    output: Path,
+    output: Path | str,
     choices: Choices,
     *,
-    data_root: Path | None = None,
+    data_root: Path | str | None = None,
     device: torch.device | None = None,
     wait: bool = False,
     progress: ProgressCallback | None = None,
@@ -122,6 +127,8 @@ def pretransform(
         AdapterError: Weights cannot be read.
         AudioError, ManifestError: Sounds cannot be read.
     """
+    output = Path(output)
+    root = None if data_root is None else Path(data_root)
     stored = _stored_layout(choices)
     classes = names_classes(choices.encoder, choices.classes) if stored is None else bool(stored.labels)
     fit_rows = () if stored is not None else _fit_rows(manifest, choices.fit_splits or ("train",))
@@ -130,7 +137,7 @@ def pretransform(
     encoder = load_encoder(
         choices.encoder, choices.checkpoint, device or torch.device("cpu"), classes=classes, vocabulary=names
     )
-    encodings = _Encodings(manifest, data_root, encoder, progress, [*fit_rows, *manifest.rows])
+    encodings = _Encodings(manifest, root, encoder, progress, [*fit_rows, *manifest.rows])
     if stored is not None:
         _require_same_encoder(choices, stored, encoder)
     with hold_output_dir(output, CLASSES_KIND, CLASSES_FORMAT, "avsrobust pretransform", wait=wait):

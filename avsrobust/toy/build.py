@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avsrobust.build.build import build
+from avsrobust.building.build import build
 from avsrobust.callbacks import MessageCallback
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset

@@ -43,7 +43,7 @@ Job = tuple[Scene, Callable[[Path, Rendered], None], Path]
 
 
 def write_toy(
-    out: Path,
+    out: Path | str,
     dataset: str,
     *,
     clips: int = DEFAULT_CLIPS,
@@ -63,6 +63,7 @@ def write_toy(
     if clips < 1:
         raise OptionError(f"--clips: found {clips}; expected at least 1")
     check_seed(seed)
+    out = Path(out)
     with hold_any_dir(out, "avsrobust toy", wait=wait):
         _write(out, Record(dataset, clips, seed), progress)
     return out

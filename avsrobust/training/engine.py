@@ -73,7 +73,7 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """A user's choices that are no part of the recipe.
+    """A user's choices that are no part of the recipe. Paths may be given as text.
 
     Attributes:
         output: The run's folder.
@@ -92,6 +92,11 @@ class TrainOptions:
     checkpoint_every: int | None = None
     vggish: Path | None = None
     wait: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("output", "start", "vggish"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
 
 
 def train(

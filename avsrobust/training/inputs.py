@@ -31,9 +31,9 @@ class MakeToy(Protocol):
 
 def open_builds(
     recipe: TrainRecipe,
-    manifests: Sequence[Path],
-    data_root: Path | None,
-    builds_root: Path,
+    manifests: Sequence[Path | str],
+    data_root: Path | str | None,
+    builds_root: Path | str,
     *,
     make_toy: MakeToy | None = None,
     on_message: MessageCallback = lambda _line: None,
@@ -59,7 +59,7 @@ def open_builds(
     elif recipe.data.toy is not None and make_toy is not None:
         found = [_toy(recipe, dataset, make_toy, on_message) for dataset in datasets]
     else:
-        found = [_only_build(dataset, builds_root) for dataset in datasets]
+        found = [_only_build(dataset, Path(builds_root)) for dataset in datasets]
     by_dataset = {manifest.info.dataset: manifest for manifest in found}
     if len(by_dataset) < len(found):
         raise OptionError("--manifest: found two builds of one data set; expected one of each; name one of the two")
@@ -82,7 +82,7 @@ def open_builds(
     return builds
 
 
-def find_start(recipe: TrainRecipe, init: Path | None, runs_root: Path = RUNS_ROOT) -> Path | None:
+def find_start(recipe: TrainRecipe, init: Path | str | None, runs_root: Path | str = RUNS_ROOT) -> Path | None:
     """Return the file or folder that training starts from, or None for random weights.
 
     Args:
@@ -94,6 +94,7 @@ def find_start(recipe: TrainRecipe, init: Path | None, runs_root: Path = RUNS_RO
         OptionError: The start is not there.
     """
     if init is not None:
+        init = Path(init)
         if not init.exists():
             raise OptionError(
                 f"--init {init}: not found; expected a run's folder, a bundle (.safetensors) or a checkpoint folder"
@@ -101,7 +102,7 @@ def find_start(recipe: TrainRecipe, init: Path | None, runs_root: Path = RUNS_RO
         return init
     if recipe.model.start_from is None:
         return None
-    best = runs_root / recipe.model.start_from / "best.safetensors"
+    best = Path(runs_root) / recipe.model.start_from / "best.safetensors"
     if not best.is_file():
         raise OptionError(
             f"--init: not given, and {best} is not there; recipe '{recipe.name}' starts from a run of "

@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass
 from avsrobust.conditions.recipe import find_recipe, read_yaml, recipe_name
 from avsrobust.errors import RecipeError, did_you_mean
 from avsrobust.files import SAFE_NAME, is_safe_name
-from avsrobust.schemas import CLOSED, Count, Fraction, NonNegative, OneOf, Positive, read_schema
+from avsrobust.schemas import CLOSED, Count, Fraction, Integer, NonNegative, OneOf, Positive, read_schema
 from avsrobust.vocabulary import ALIASES, DATASETS, NEGATIVES, SPLITS
 
 KIND = "train"
@@ -30,6 +30,7 @@ Dataset = Annotated[str, OneOf(DATASETS)]
 Split = Annotated[str, OneOf(SPLITS)]
 CurriculumPart = Annotated[str, OneOf(tuple(ALIASES))]
 NegativeCondition = Annotated[str, OneOf(NEGATIVES)]
+_MOST_STEPS, _MOST_SAMPLES, _MOST_TOYS = 10_000_000, 1 << 16, 100_000
 
 
 @dataclass(frozen=True, config=CLOSED)
@@ -58,7 +59,7 @@ class ToyPart:
         seed: Seed of the procedural data.
     """
 
-    clips: dict[str, Positive]
+    clips: dict[str, Integer]
     seed: Count
 
 
@@ -207,7 +208,7 @@ class TrainRecipe:
         return self if steps is None else replace(self, run=replace(self.run, steps=steps))
 
 
-def load_train_recipe(name_or_path: str) -> TrainRecipe:
+def load_train_recipe(name_or_path: str | Path) -> TrainRecipe:
     """Return a training recipe.
 
     Args:
@@ -241,9 +242,9 @@ def parse_train_recipe(content: Mapping[str, Any], where: str) -> TrainRecipe:
     return recipe
 
 
-def default_output(recipe: TrainRecipe, folder: Path = Path("training")) -> Path:
+def default_output(recipe: TrainRecipe, folder: Path | str = Path("training")) -> Path:
     """Return the folder that a recipe's run goes to by default, ``training/<name>``."""
-    return folder / recipe.name
+    return Path(folder) / recipe.name
 
 
 def _check(recipe: TrainRecipe, where: str) -> None:
@@ -252,6 +253,12 @@ def _check(recipe: TrainRecipe, where: str) -> None:
     _require_known(where, "data.mix", data.mix, data.datasets)
     _require_known(where, "data.toy.clips", data.toy.clips if data.toy else (), data.datasets)
     _require(where, "data.datasets", data.datasets, bool(data.datasets), "one data set at least")
+    # Lists as long are made of them.
+    _require(where, "run.steps", run.steps, run.steps <= _MOST_STEPS, f"at most {_MOST_STEPS}")
+    _require(where, "run.batch_size", run.batch_size, run.batch_size <= _MOST_SAMPLES, f"at most {_MOST_SAMPLES}")
+    clips = data.toy.clips if data.toy else {}
+    few = all(0 < number <= _MOST_TOYS for number in clips.values())
+    _require(where, "data.toy.clips", clips, few, f"from 1 to {_MOST_TOYS} of each")
     start = recipe.model.start_from
     _require(where, "model.start_from", start, start is None or is_safe_name(start), f"a recipe's name: {SAFE_NAME}")
     _require(where, "model.trainable", recipe.model.trainable, bool(recipe.model.trainable), "one pattern at least")

@@ -3,8 +3,9 @@
     python examples/png_model/predict.py robust/s4-seed42/manifest.parquet data masks
     avsrobust evaluate --adapter predictions --option masks=masks
 
-One PNG per row and frame: masks/<condition>[/<level>]/<clip_id>/<frame>.png, 0..255 being 0..100 % probability. Frames without a
-mask file are not scored and need no picture. The "model": what is brighter than most of the picture, the more so the louder.
+One PNG per row and frame: masks/<condition>[/<level>]/<clip_id>/<frame>.png, 0..255 being 0..100 % probability (other names and
+modes are read too: docs/adapters.md). Frames without a mask file are not scored and need no picture. The "model" marks the
+brightest part of a picture, the more of it the louder the sound.
 """
 
 import sys

@@ -21,8 +21,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.checkpoint_folder import check_folder, require_parameters
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
-from avsrobust.errors import AdapterError, RecipeError, did_you_mean
+from avsrobust.errors import AdapterError, OptionError, RecipeError, did_you_mean
 from avsrobust.schemas import CLOSED, read_schema
 from avsrobust.training.losses import mask_losses
 from avsrobust.training.model import Batch, Predictions
@@ -341,8 +342,12 @@ def _stock_tensors(folder: Path) -> dict[str, Tensor]:
             f"--init {folder}: found no *.safetensors next to config.json; expected a Mask2Former checkpoint folder, "
             "weights as safetensors (pickles are not read)"
         )
+    check_folder(folder, "--init")
     try:
+        require_parameters(Mask2FormerForUniversalSegmentation, folder, "--init")
         stock = Mask2FormerForUniversalSegmentation.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except OptionError:
+        raise
     except Exception as error:
         # The library raises many kinds for a damaged or foreign folder; all of it means the same to the user.
         raise AdapterError(

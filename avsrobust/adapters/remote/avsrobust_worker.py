@@ -29,7 +29,10 @@ Conventions
     Classes are AVSBench-semantic's 71, in its order. The arrays are numpy's, on the CPU.
     A message is 4 bytes ``AVSR``, the length of its header as a little-endian uint32, the header as JSON, then the bytes of its
     arrays one after the other, in C order. The header holds ``type``, fields, and ``arrays``: a list of [dtype, shape].
-    Requests come on stdin, answers go to stdout; whatever the model prints goes to stderr. No pickle anywhere.
+    Requests come on stdin, answers go to stdout; whatever the model prints once it is served goes to stderr, C code included.
+    What was printed before (banners, imports) is skipped on the other side. No pickle anywhere.
+    Sizes are checked before memory is taken: a message has at most MAX_MESSAGE bytes of arrays, times the factor of the
+    environment variable AVSROBUST_RAISE_LIMITS.
 """
 
 from __future__ import annotations
@@ -46,6 +49,10 @@ import numpy as np
 PROTOCOL_VERSION = 1
 MAGIC = b"AVSR"
 MAX_HEADER = 1 << 20
+MAX_MESSAGE = 2 << 30
+MAX_ARRAYS = 64
+MAX_DIMENSIONS = 8
+MAX_LENGTH = 1 << 31
 DTYPES = ("|u1", "|b1", "<f2", "<f4", "<f8", "<i4", "<i8")
 
 
@@ -70,21 +77,46 @@ def parse_header(raw: bytes | bytearray) -> dict[str, Any]:
     """Return the header dict of its JSON bytes; raise ProtocolError where it is none."""
     try:
         header: dict[str, Any] = json.loads(bytes(raw).decode("utf-8"))
+        if len(header["arrays"]) > MAX_ARRAYS:
+            raise ProtocolError(f"{len(header['arrays'])} arrays in a message; at most {MAX_ARRAYS}")
         for dtype, shape in header["arrays"]:
-            if dtype not in DTYPES or not all(isinstance(size, int) and size >= 0 for size in shape):
-                raise ProtocolError(f"array of dtype {dtype!r} and shape {shape!r}")
-        header["type"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ProtocolError(f"unreadable header ({error})") from error
+            # True is an int too; len() of a shape refuses what is no list.
+            sizes_fit = all(type(size) is int and 0 <= size <= MAX_LENGTH for size in shape)
+            if dtype not in DTYPES or not sizes_fit or len(shape) > MAX_DIMENSIONS:
+                raise ProtocolError(f"array of dtype {str(dtype)[:20]!r} and shape {str(shape)[:80]}")
+        if not isinstance(header["type"], str):
+            raise ProtocolError("a type that is no text")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ProtocolError(f"unreadable header ({str(error)[:200]})") from error
     return header
 
 
 def array_bytes(dtype: str, shape: list[int]) -> int:
-    """Return how many bytes an array takes."""
+    """Return how many bytes an array takes, in Python's integers, which do not wrap."""
     count = int(np.dtype(dtype).itemsize)
     for size in shape:
         count *= size
     return count
+
+
+def check_sizes(header: dict[str, Any], limit: float) -> None:
+    """Raise ProtocolError where the arrays of a message are larger than `limit` bytes together."""
+    total = sum(array_bytes(dtype, shape) for dtype, shape in header["arrays"])
+    if total > limit:
+        raise ProtocolError(f"a message of {total} bytes; at most {int(limit)}")
+
+
+def as_array(raw: bytearray, dtype: str, shape: list[int]) -> Any:
+    """Return the array of its bytes."""
+    if not raw:
+        try:
+            return np.zeros(shape, dtype=dtype)
+        except ValueError as error:
+            raise ProtocolError(f"array of shape {shape} ({error})") from error
+    if dtype == "|b1":
+        # Any byte may come; numpy's own booleans are 0 and 1.
+        return (np.frombuffer(raw, dtype="|u1") != 0).reshape(shape)
+    return np.frombuffer(raw, dtype=dtype).reshape(shape)
 
 
 def read_message(stream: Any) -> tuple[dict[str, Any], list[Any]]:
@@ -96,10 +128,10 @@ def read_message(stream: Any) -> tuple[dict[str, Any], list[Any]]:
     if length > MAX_HEADER:
         raise ProtocolError(f"a header of {length} bytes")
     header = parse_header(read_exactly(stream, length))
-    arrays = []
-    for dtype, shape in header["arrays"]:
-        raw = read_exactly(stream, array_bytes(dtype, shape))
-        arrays.append(np.frombuffer(raw, dtype=dtype).reshape(shape))
+    check_sizes(header, MAX_MESSAGE * float(os.environ.get("AVSROBUST_RAISE_LIMITS") or 1))
+    arrays = [
+        as_array(read_exactly(stream, array_bytes(dtype, shape)), dtype, shape) for dtype, shape in header["arrays"]
+    ]
     return header, arrays
 
 
@@ -167,9 +199,12 @@ def serve(model_class: Any) -> None:
     """Serve `model_class` until the other side closes the pipe."""
     requests = os.fdopen(os.dup(0), "rb", buffering=0)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    # What the model prints must not end up between messages.
+    # What the model prints must not end up between messages, and what reads stdin must not take one.
     os.dup2(2, 1)
     sys.stdout = sys.stderr
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     hello, _ = read_message(requests)
     if hello.get("version") != PROTOCOL_VERSION:
         write_message(
