@@ -35,7 +35,7 @@ from avsrobust.metrics import PROTOCOLS, SEMANTIC_PROTOCOLS
 from avsrobust.pretransform.write import CLASSES_FORMAT
 from avsrobust.report.columns import CSV_COLUMNS, METRICS
 from avsrobust.report.formats import FORMATS
-from avsrobust.training.identity import TRAINING_FORMAT
+from avsrobust.training.checkpoints import TRAINING_FORMAT
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

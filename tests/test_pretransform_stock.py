@@ -360,7 +360,7 @@ def test_clap_that_would_cut_seconds_at_random(tmp_path: Path) -> None:
     folder = write_clap(tmp_path / "clap", tokenizer=False)
     path = folder / "preprocessor_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "max_length_s": 0.5, "nb_max_samples": 8000}))
-    with pytest.raises(OptionError, match=r"hears 0\.5 s at a time and would cut windows at random"):
+    with pytest.raises(OptionError, match=r"takes 0\.5 s at a time and would cut windows at random"):
         load("clap", folder)
 
 
