@@ -35,7 +35,7 @@ from avsrobust.metrics import PROTOCOLS, SEMANTIC_PROTOCOLS
 from avsrobust.pretransform.write import CLASSES_FORMAT
 from avsrobust.reporting.columns import CSV_COLUMNS, METRICS
 from avsrobust.reporting.formats import format_names
-from avsrobust.training.identity import TRAINING_FORMAT
+from avsrobust.training.checkpoints import TRAINING_FORMAT
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

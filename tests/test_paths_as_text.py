@@ -29,9 +29,8 @@ from avsrobust.results import read_run, read_scores, write_run, write_scores
 from avsrobust.testing import check_adapter
 from avsrobust.toy.write import write_toy
 from avsrobust.training.engine import TrainOptions, train
+from avsrobust.training.inputs import find_start, open_builds
 from avsrobust.training.recipe import default_output, load_train_recipe
-from avsrobust.training.sources import open_sources
-from avsrobust.training.start import find_start
 
 CPU = torch.device("cpu")
 
@@ -111,7 +110,7 @@ def test_training(work: Path, tiny_recipe: Callable[..., Path]) -> None:
     recipe = load_train_recipe(path)
     assert recipe == load_train_recipe(str(path))
     assert default_output(recipe, "runs") == Path("runs/tiny")
-    sources = open_sources(recipe, ["root/robust/s4-seed42"], "root", "robust")
+    sources = open_builds(recipe, ["root/robust/s4-seed42"], "root", "robust")
     assert find_start(recipe, str(path)) == path
     report = train(recipe, sources, TrainOptions(output="runs/tiny"), where="tiny")  # type: ignore[arg-type]
     assert report.steps == 1

@@ -4,7 +4,8 @@ import pytest
 from torch import nn
 
 from avsrobust.errors import RecipeError
-from avsrobust.training.selection import choose_trained
+from avsrobust.training.optimizer import choose_trained, learning_rate
+from avsrobust.training.recipe import OptimizerPart
 
 
 def network() -> nn.Module:
@@ -39,3 +40,11 @@ def test_a_pattern_that_matches_nothing_is_an_error(pattern: str) -> None:
 def test_a_misspelt_pattern_gets_a_suggestion() -> None:
     with pytest.raises(RecipeError, match="did you mean 'adapter'"):
         choose_trained(network(), ["adaptor.*"], "x.yaml")
+
+
+def test_learning_rates() -> None:
+    part = OptimizerPart(lr=1.0, warmup_steps=4)
+    assert [learning_rate(part, step, 100) for step in (0, 1, 3)] == pytest.approx([0.25, 0.5, 1.0], rel=0.01)
+    assert learning_rate(part, 50, 100) == pytest.approx(0.5)
+    assert learning_rate(part, 99, 100) < 0.01
+    assert learning_rate(OptimizerPart(lr=1.0, schedule="constant"), 99, 100) == 1.0
