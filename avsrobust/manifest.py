@@ -11,12 +11,13 @@ Conventions
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -27,6 +28,9 @@ from avsrobust.limits import MANIFEST_ROWS, MANIFEST_VALUES
 from avsrobust.manifest_checks import Columns, parse_entries, read_texts
 from avsrobust.parquet import Kind, parquet_bytes
 from avsrobust.seal import write_seal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The format of builds: columns, metadata, files and their names. It changes where a release reads or writes them differently,
 # not with the package's version: docs/formats.md has the policy.
@@ -128,13 +132,33 @@ class ManifestInfo:
     version: str = __version__
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest:
-    """A manifest in memory: where it lies, its metadata and its rows."""
+    """A manifest in memory.
+
+    Attributes:
+        path: The file.
+        info: Its metadata.
+        rows: Its rows, sorted.
+    """
 
     path: Path
     info: ManifestInfo
     rows: tuple[Row, ...]
+
+    def __repr__(self) -> str:
+        splits = ", ".join(sorted({row.split for row in self.rows})) or "no split"
+        return f"Manifest({self.path}: {self.info.dataset}, seed {self.info.seed}, {len(self.rows)} rows of {splits})"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the rows as a data frame, a column for each field of `Row`."""
+        import pandas as pd
+
+        return pd.DataFrame({name: [getattr(row, name) for row in self.rows] for name in SCHEMA.names})
+
+    def _repr_html_(self) -> str:
+        counts = self.to_pandas().groupby(["split", "condition", "polarity"]).size().rename("rows").reset_index()
+        return f"<p>{html.escape(repr(self))}</p>{counts.to_html(index=False)}"
 
     @property
     def folder(self) -> Path:

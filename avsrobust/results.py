@@ -19,6 +19,7 @@ Conventions
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,7 +111,7 @@ class ScoreInfo:
     evaluation: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
     """Statistics of N scored frames.
 
@@ -124,6 +125,20 @@ class Scores:
     statistics: FrameStatistics
     source: Path | None = None
     classes: ClassStatistics | None = None
+
+    def __repr__(self) -> str:
+        splits = ", ".join(sorted(set(self.index["split"]))) or "no split"
+        return f"Scores({self.info.model} on {self.info.dataset}, seed {self.info.seed}, {len(self.index)} frames of {splits})"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the statistics as a data frame: `index`, and a column for each count (the histograms are left out)."""
+        counts = {name: getattr(self.statistics, name) for name in COUNT_COLUMNS}
+        return pd.concat([self.index.reset_index(drop=True), pd.DataFrame(counts)], axis=1)
+
+    def _repr_html_(self) -> str:
+        keys = ["split", "condition", "level"]
+        frames = self.index.groupby(keys, dropna=False).size().rename("frames").reset_index()
+        return f"<p>{html.escape(repr(self))}</p>{frames.to_html(index=False, na_rep='')}"
 
 
 @dataclass(frozen=True)

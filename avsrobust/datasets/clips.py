@@ -77,7 +77,7 @@ class Finding:
         return f"{self.path}: found {self.found}; expected {self.expected}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DataSet:
     """The clips of one data set, and everything the reader has to say about it.
 
@@ -98,3 +98,6 @@ class DataSet:
     off_screen_obstacle: str | None = None
     release: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"DataSet({self.name} in {self.root}: {len(self.clips)} clips, {len(self.findings)} findings)"
