@@ -2,8 +2,8 @@
 
 Conventions
     N frames in any order. `clip` numbers the clips (any integers, one per clip); `condition`, `level` and `negative` describe
-    the audio that the model was given. Frames that agree in clip, condition and level form a row; R rows, sorted by condition, level (none
-    first) and clip.
+    the audio that the model was given. Frames that agree in clip, condition and level form a row; R rows, sorted by
+    condition, level (none first) and clip.
 """
 
 from __future__ import annotations
