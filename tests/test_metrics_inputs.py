@@ -54,8 +54,8 @@ def test_bad_predictions_are_refused(pred: np.ndarray, message: str) -> None:
     [
         (MASK.astype(np.uint8), "found dtype uint8; expected bool; .*target != 0"),
         (MASK.astype(np.float32), "found dtype float32; expected bool"),
-        (MASK[:, :2], r"found shape \(2, 2, 4\) beside pred \(2, 3, 4\); expected the same shape"),
-        (MASK[:1], r"found shape \(1, 3, 4\) beside pred \(2, 3, 4\)"),
+        (MASK[:, :2], r"found shape \(2, 2, 4\) next to pred \(2, 3, 4\); expected the same shape"),
+        (MASK[:1], r"found shape \(1, 3, 4\) next to pred \(2, 3, 4\)"),
         (MASK.tolist(), r"found builtins\.list; expected a numpy array"),
     ],
 )

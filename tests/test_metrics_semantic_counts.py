@@ -99,7 +99,7 @@ GOOD = np.zeros((1, 2, 2), np.uint8)
         (GOOD, GOOD.astype(bool), "target: found dtype bool; expected class ids"),
         ([[[0]]], GOOD, "pred: found list; expected class ids"),
         (GOOD[0], GOOD, r"pred: found shape \(2, 2\); expected \[N, H, W\]"),
-        (GOOD, GOOD[:, :1], r"target: found shape \(1, 1, 2\) beside pred \(1, 2, 2\)"),
+        (GOOD, GOOD[:, :1], r"target: found shape \(1, 1, 2\) next to pred \(1, 2, 2\)"),
         (GOOD + 255, GOOD, r"pred: found ids 255\.\.255; expected 0\.\.70; is this a mask of 0 and 255"),
         (GOOD, GOOD.astype(np.int8) - 1, r"target: found ids -1\.\.-1"),
     ],

@@ -1,7 +1,7 @@
-"""The G scores: one number for "right when the object sounds and silent when it does not".
+"""The G scores: one number for masks that are right under clean audio and absent under negative audio.
 
 Conventions
-    Scores are fractions in [0, 1]. `positive` is a score under clean sound (higher is better), `negative` the mean of the
+    Scores are fractions in [0, 1]. `positive` is a score under clean audio (higher is better), `negative` the mean of the
     same score over `vocabulary.NEGATIVES` (lower is better).
     Source: AVSBench-Robust, G-mIoU and G-F (harmonic mean of the positive score and one minus the negative one).
 """
@@ -17,7 +17,14 @@ from avsrobust.errors import MetricInputError
 def g_score(positive: float, negative: float) -> float:
     """Return the harmonic mean of `positive` and ``1 - negative``; 0 where both are 0.
 
-    Raises `MetricInputError` for values outside [0, 1] or NaN.
+    Source: AVSBench-Robust (arXiv 2502.00358).
+
+    Args:
+        positive: Score under clean audio, in [0, 1].
+        negative: Mean of the same score over the negatives, in [0, 1].
+
+    Raises:
+        MetricInputError: A value is NaN or outside [0, 1].
 
     >>> g_score(1.0, 0.0), g_score(0.0, 0.0), g_score(0.8, 1.0)
     (1.0, 0.0, 0.0)

@@ -21,7 +21,13 @@ _LARGEST_GREY_VALUE = 255
 
 
 def checked_prediction(pred: npt.NDArray[np.floating]) -> Probabilities:
-    """Return `pred` [N, H, W] as float32, or raise `MetricInputError`.
+    """Return a prediction as float32.
+
+    Args:
+        pred: Probabilities in [0, 1], any float type [N, H, W].
+
+    Raises:
+        MetricInputError: `pred` is anything else.
 
     >>> import numpy as np
     >>> checked_prediction(np.full((1, 1, 1), 1.5))
@@ -41,7 +47,15 @@ def checked_prediction(pred: npt.NDArray[np.floating]) -> Probabilities:
 
 
 def checked_pair(pred: npt.NDArray[np.floating], target: Mask) -> tuple[Probabilities, Mask]:
-    """Return `pred` as float32 and `target`, both [N, H, W], or raise `MetricInputError`."""
+    """Return a prediction as float32, and its target.
+
+    Args:
+        pred: Probabilities in [0, 1], any float type [N, H, W].
+        target: bool [N, H, W].
+
+    Raises:
+        MetricInputError: One of the two is anything else, or their shapes differ.
+    """
     _require_array("target", target)
     if target.dtype != np.bool_:
         raise MetricInputError(
@@ -50,7 +64,7 @@ def checked_pair(pred: npt.NDArray[np.floating], target: Mask) -> tuple[Probabil
     prediction = checked_prediction(pred)
     if prediction.shape != target.shape:
         raise MetricInputError(
-            f"target: found shape {target.shape} beside pred {prediction.shape}; expected the same shape [N, H, W]; "
+            f"target: found shape {target.shape} next to pred {prediction.shape}; expected the same shape [N, H, W]; "
             "resize the probabilities to the size of the mask, and score only frames that have one"
         )
     return prediction, target
@@ -75,7 +89,7 @@ def _require_frames(name: str, array: npt.NDArray[np.floating]) -> None:
     if array.size == 0:
         raise MetricInputError(
             f"{name}: found shape {array.shape}, which holds no pixel; expected at least one frame of at least one pixel; "
-            "leave out clips without a mask"
+            "skip clips without a mask"
         )
 
 

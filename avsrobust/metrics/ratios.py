@@ -4,7 +4,7 @@ Conventions
     Arguments are counts, arrays of any common shape. `tp`: activated pixels of the target, `fp`: activated pixels outside
     it, `target`: pixels of the target, `pixels`: pixels of the frame. Results are float64 in [0, 1].
     The papers add 1e-7 (IoU) or 1e-20 (F) to denominators to avoid 0 / 0. Where the denominator is not 0 that moves a ratio
-    by at most 1.2e-7 and is left out here; where it is 0, the value they get is stated here.
+    by at most 1.2e-7 and is not done here; where it is 0, each function states the value that they get.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Scored frames: statistics together with whose frames they are, and their grouping into rows.
+"""Scored frames: statistics with the clip and condition of each frame, and their grouping into rows.
 
 Conventions
-    N frames in any order. `clip` numbers the clips (any integers, one per clip); `condition`, `level` and `negative` say what
-    the model heard. Frames that agree in clip, condition and level form a row; R rows, sorted by condition, level (none
-    first) and clip.
+    N frames in any order. `clip` numbers the clips (any integers, one per clip); `condition`, `level` and `negative` describe
+    the audio that the model was given. Frames that agree in clip, condition and level form a row; R rows, sorted by
+    condition, level (none first) and clip.
 """
 
 from __future__ import annotations
@@ -29,9 +29,15 @@ _BLOCK_FRAMES = 1024
 
 @dataclass(frozen=True)
 class Rows:
-    """R rows over N frames: frames ``order[start[r]:start[r + 1]]`` are those of row r; the last row ends at N.
+    """Index of R rows over N frames: frames ``order[start[r]:start[r + 1]]`` are those of row r; the last row ends at N.
 
-    `level` is NaN where the condition has none. `negative`: none of the picture's objects sounds.
+    Attributes:
+        order: Frames in the order of the rows, int64 [N].
+        start: First frame of each row in `order`, int64 [R].
+        clip: Clip of each row, int64 [R].
+        condition: Condition of each row, str [R].
+        level: Level of each row in dB, float64 [R]; NaN where it has none.
+        negative: Whether none of the picture's objects makes the sound, bool [R].
     """
 
     order: Ints
@@ -46,7 +52,7 @@ class Rows:
 
     @cached_property
     def stop(self) -> Ints:
-        """Where each row ends, int64 [R]."""
+        """End of each row in `order`, int64 [R]."""
         return np.append(self.start[1:], len(self.order)).astype(np.int64)
 
     @cached_property
@@ -87,8 +93,15 @@ def sums_from(values: npt.NDArray[np.generic], start: Ints) -> Floats:
 class ScoredFrames:
     """Statistics of N frames and, for each, its clip, condition, polarity and mixing level.
 
-    `clip` int [N], `condition` str [N] (numpy strings, not objects), `negative` bool [N],
-    `level` float [N] in dB, NaN (or the whole array None) where there is none. Raises `MetricInputError`.
+    Attributes:
+        statistics: Statistics of the frames.
+        clip: Clip of each frame, int [N].
+        condition: Condition of each frame, str [N] (numpy strings, not objects).
+        negative: Whether none of the picture's objects makes the sound, bool [N].
+        level: Level in dB, float [N]; NaN (or the whole array None) where there is none.
+
+    Raises:
+        MetricInputError: An array has another shape or type.
     """
 
     statistics: FrameStatistics
@@ -129,7 +142,8 @@ class ScoredFrames:
     def rows(self) -> Rows:
         """The frames grouped by condition, level and clip.
 
-        Raises `MetricInputError` where frames of one row disagree about their polarity.
+        Raises:
+            MetricInputError: Frames of one row disagree about their polarity.
         """
         level = np.full(len(self), np.nan) if self.level is None else self.level.astype(np.float64)
         _, condition_code = np.unique(self.condition, return_inverse=True)

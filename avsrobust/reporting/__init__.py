@@ -1,1 +1,1 @@
-"""report"""
+"""Reports and comparisons: from stored results to tables and pages."""

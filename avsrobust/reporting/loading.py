@@ -12,9 +12,14 @@ RESULTS_ROOT = Path("results")
 
 
 def load_results(paths: Sequence[Path | str] | None = None, results_root: Path | str = RESULTS_ROOT) -> list[Scores]:
-    """Read every ``scores.parquet`` at or below `paths` (None: below `results_root`), sorted by path, each file once.
+    """Read every ``scores.parquet`` at or below some paths, sorted by path, each file once.
 
-    Raises `ResultsError` where a path holds none, or a file cannot be read.
+    Args:
+        paths: Folders, searched through, or files; None: `results_root`.
+        results_root: The folder of all results.
+
+    Raises:
+        ResultsError: A path holds no results, or a file cannot be read.
     """
     found: dict[Path, Path] = {}
     for path in [results_root] if paths is None else paths:
@@ -26,7 +31,8 @@ def load_results(paths: Sequence[Path | str] | None = None, results_root: Path |
 def load_result(path: Path | str) -> Scores:
     """Read the one ``scores.parquet`` at or below `path`.
 
-    Raises `ResultsError` where there is none, there are several, or it cannot be read.
+    Raises:
+        ResultsError: There is none, there are several, or it cannot be read.
     """
     found = _scores_below(Path(path))
     if len(found) > 1:
@@ -36,7 +42,11 @@ def load_result(path: Path | str) -> Scores:
 
 
 def load_runs(results: Sequence[Scores]) -> tuple[list[Run | None], list[str]]:
-    """Read the ``run.json`` beside each of `results`; None, and a warning where it is damaged, where there is none."""
+    """Read the ``run.json`` next to each of `results`.
+
+    Returns:
+        Each run, None where the file is missing or damaged, and a warning for each damaged one.
+    """
     runs: list[Run | None] = []
     warnings: list[str] = []
     for scores in results:
@@ -52,6 +62,7 @@ def load_runs(results: Sequence[Scores]) -> tuple[list[Run | None], list[str]]:
 
 
 def _scores_below(path: Path) -> list[Path]:
+    """The files of scores at or below a path, sorted."""
     if path.is_file():
         return [path]
     found = sorted(filter(_is_published, path.rglob(SCORES_NAME))) if path.is_dir() else []
@@ -65,5 +76,5 @@ def _scores_below(path: Path) -> list[Path]:
 
 
 def _is_published(scores: Path) -> bool:
-    """Tell whether scores are not on their way to their place in an evaluation that was cut off."""
+    """Whether scores are those of a results folder, and not the unfinished ones of an interrupted evaluation."""
     return (scores.parent.parent.name, scores.parent.name) != (PARTS_NAME, NEXT_NAME)

@@ -39,9 +39,20 @@ STORED_THRESHOLDS = (0.5, 0.4)
 
 @dataclass(frozen=True)
 class FrameStatistics:
-    """Counts for N frames; every field is int64, of shape [N], and [N, 255] for `inside` and `outside`.
+    """Counts of N frames, all int64.
 
-    Raises `MetricInputError` where the shapes do not fit together.
+    Attributes:
+        pixels: Pixels of each frame [N].
+        target_pixels: Pixels of the target [N].
+        tp_050: True positives of ``pred > 0.5`` [N].
+        fp_050: False positives of ``pred > 0.5`` [N].
+        tp_040: True positives of ``pred > 0.4`` [N].
+        fp_040: False positives of ``pred > 0.4`` [N].
+        inside: Histogram of the probabilities inside the target [N, 255].
+        outside: Histogram of the probabilities outside the target [N, 255].
+
+    Raises:
+        MetricInputError: The shapes do not fit together.
     """
 
     pixels: Counts
@@ -68,9 +79,14 @@ FIELDS = tuple(entry.name for entry in fields(FrameStatistics))
 
 
 def frame_statistics(pred: npt.NDArray[np.floating], target: Mask) -> FrameStatistics:
-    """Return the statistics of N frames: float32 [N, H, W] in [0, 1] against bool [N, H, W].
+    """Return the statistics of N frames.
 
-    Raises `MetricInputError` (see `inputs`).
+    Args:
+        pred: Probabilities in [0, 1], float32 [N, H, W].
+        target: bool [N, H, W].
+
+    Raises:
+        MetricInputError: One of the two is anything else (see `inputs`).
 
     >>> import numpy as np
     >>> pred = np.array([[[0.9, 0.45], [0.6, 0.2]]], dtype=np.float32)
@@ -144,12 +160,12 @@ def concatenate(parts: Sequence[FrameStatistics]) -> FrameStatistics:
 
 
 def take(statistics: FrameStatistics, index: npt.NDArray[np.integer] | Mask | slice) -> FrameStatistics:
-    """Return the statistics of some frames: `index` is a slice, integers (in the order wanted) or bool [N]."""
+    """Return the statistics of some frames: `index` is a slice, integers (in the order of the result) or bool [N]."""
     return FrameStatistics(**{name: getattr(statistics, name)[index] for name in FIELDS})
 
 
 def empty_prediction(statistics: FrameStatistics) -> FrameStatistics:
-    """Return what a model that gives every pixel probability 0 would get on the same targets."""
+    """Return the statistics of a model that gives every pixel probability 0, on the same targets."""
     none = np.zeros_like(statistics.pixels)
     inside, outside = np.zeros_like(statistics.inside), np.zeros_like(statistics.outside)
     inside[:, 0] = statistics.target_pixels

@@ -5,7 +5,7 @@ Conventions
     [N, H, W]. The defaults are those of AVSBench and AVSBench-Robust; bias_in_AVS uses threshold 0.4 and beta2 0.1.
     Thresholds of masks are exclusive (``pred > threshold``), those of the F-measure inclusive (``pred >= t``), both in
     float32, as in the papers' code.
-    To score a whole data set, use `frames.frame_statistics` and the protocols: they give the same numbers.
+    To score a whole data set, use `counts.frame_statistics` and the protocols: they give the same numbers.
 """
 
 from __future__ import annotations
@@ -26,10 +26,20 @@ DEFAULT_BETA2 = 0.3
 def mask_iou(
     pred: npt.NDArray[np.floating], target: Mask, threshold: float = DEFAULT_THRESHOLD
 ) -> npt.NDArray[np.float64]:
-    """Return the IoU of ``pred > threshold`` with `target` of each frame, float64 [N] in [0, 1].
+    """Return the IoU of ``pred > threshold`` with `target` of each frame.
 
-    For an empty target: the share of pixels that is rightly background. Raises `MetricInputError`.
     Source: AVSBench-Robust, training_evaluation/code/AVSegFormer/scripts/s4/utility.py, `mask_iou`.
+
+    Args:
+        pred: Probabilities in [0, 1], float32 [N, H, W].
+        target: bool [N, H, W].
+        threshold: A probability.
+
+    Returns:
+        float64 [N] in [0, 1]; for an empty target the share of pixels that is rightly background.
+
+    Raises:
+        MetricInputError: An argument is anything else.
 
     >>> import numpy as np
     >>> pred = np.array([[[0.9, 0.1], [0.8, 0.2]]], dtype=np.float32)
@@ -51,9 +61,18 @@ def f_measure(
     """Return the F-measure of one clip, in [0, 1].
 
     F of ``pred >= t`` per frame and threshold t, averaged over the frames whose target is not empty, then the largest over
-    t; 0.0 where every target is empty. `pred` and `target` must be one clip: over several clips the largest comes after the
-    mean, which is another (lower) number. Raises `MetricInputError`.
+    t; 0.0 where every target is empty. Over several clips the largest would come after the mean, which is another (lower)
+    number.
     Source: AVSBench-Robust, training_evaluation/code/AVSegFormer/scripts/s4/utility.py, `Eval_Fmeasure`, one clip per call.
+
+    Args:
+        pred: Probabilities in [0, 1] of one clip, float32 [N, H, W].
+        target: bool [N, H, W].
+        beta2: Weight of recall; above 0.
+        num_thresholds: Number of thresholds, 2 to 65535.
+
+    Raises:
+        MetricInputError: An argument is anything else.
 
     >>> import numpy as np
     >>> pred = np.array([[[0.9, 0.6], [0.3, 0.2]]], dtype=np.float32)
@@ -75,10 +94,20 @@ def f_measure(
 def false_positive_rate(
     pred: npt.NDArray[np.floating], threshold: float = DEFAULT_THRESHOLD
 ) -> npt.NDArray[np.float64]:
-    """Return the share of each frame's pixels with ``pred > threshold``, float64 [N] in [0, 1].
+    """Return the share of each frame's pixels with ``pred > threshold``.
 
-    Meant for negative conditions, under which every activated pixel is wrong. Raises `MetricInputError`.
+    Meant for negative conditions, under which every activated pixel is wrong.
     Source: AVSBench-Robust, training_evaluation/code/AVSegFormer/scripts/s4/test.py, `calculate_FPR`.
+
+    Args:
+        pred: Probabilities in [0, 1], float32 [N, H, W].
+        threshold: A probability.
+
+    Returns:
+        float64 [N] in [0, 1].
+
+    Raises:
+        MetricInputError: An argument is anything else.
 
     >>> import numpy as np
     >>> false_positive_rate(np.array([[[0.9, 0.5], [0.3, 0.2]]], dtype=np.float32))

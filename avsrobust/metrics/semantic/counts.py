@@ -26,10 +26,18 @@ ClassIds = npt.NDArray[np.integer]
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """Counts of N = `num_frames` frames; every array is int64 [K].
+    """Counts of N frames; every array is int64 [K].
 
-    Entry k belongs to frame ``frame[k]`` (0..N-1) and class ``class_id[k]``: pixels in prediction and target, in the
-    prediction, in the target. Raises `MetricInputError` where the arrays do not fit together.
+    Attributes:
+        num_frames: N.
+        frame: Frame of each entry, 0..N-1.
+        class_id: Class of each entry, 0..70.
+        intersection: Pixels of the class in both prediction and target.
+        predicted: Pixels of the class in the prediction.
+        target: Pixels of the class in the target.
+
+    Raises:
+        MetricInputError: The arrays do not fit together.
     """
 
     num_frames: int
@@ -79,9 +87,14 @@ class ClassStatistics:
 
 
 def class_statistics(pred: ClassIds, target: ClassIds) -> ClassStatistics:
-    """Return the statistics of N frames, class ids [N, H, W] against class ids [N, H, W].
+    """Return the statistics of N frames.
 
-    Raises `MetricInputError` for anything but integers 0..70 of one shape.
+    Args:
+        pred: Predicted class ids, integers 0..70 [N, H, W].
+        target: True class ids, integers 0..70 [N, H, W].
+
+    Raises:
+        MetricInputError: One of the two is anything else, or their shapes differ.
 
     >>> import numpy as np
     >>> statistics = class_statistics(np.array([[[0, 3], [3, 3]]]), np.array([[[0, 0], [3, 3]]]))
@@ -110,7 +123,7 @@ def concatenate_classes(parts: Sequence[ClassStatistics]) -> ClassStatistics:
 
 
 def take_classes(statistics: ClassStatistics, index: npt.NDArray[np.integer] | Flags) -> ClassStatistics:
-    """Return the statistics of some frames: `index` is distinct integers, in the order wanted, or bool [N]."""
+    """Return the statistics of some frames; `index` is distinct integers, in the order of the result, or bool [N]."""
     chosen = np.arange(statistics.num_frames)[index]
     place = np.full(statistics.num_frames, -1, dtype=np.int64)
     place[chosen] = np.arange(len(chosen))
@@ -122,7 +135,7 @@ def take_classes(statistics: ClassStatistics, index: npt.NDArray[np.integer] | F
 
 
 def background_prediction(statistics: ClassStatistics) -> ClassStatistics:
-    """Return what a model that calls every pixel background would get on the same targets."""
+    """Return the statistics of a model that calls every pixel background, on the same targets."""
     background = statistics.of_class("target", BACKGROUND)
     seen = np.flatnonzero((statistics.class_id != BACKGROUND) & (statistics.target > 0))
     none = np.zeros(len(seen), dtype=np.int64)
@@ -159,5 +172,5 @@ def _checked(pred: ClassIds, target: ClassIds) -> tuple[Ints, Ints]:
                 "255? that one is binary"
             )
     if pred.shape != target.shape:
-        raise MetricInputError(f"target: found shape {target.shape} beside pred {pred.shape}; expected the same shape")
+        raise MetricInputError(f"target: found shape {target.shape} next to pred {pred.shape}; expected the same shape")
     return pred.astype(np.int64), target.astype(np.int64)

@@ -23,7 +23,7 @@ from avsrobust.reporting.render.html.charts import BarChart, CurveChart, bar_cha
 from avsrobust.vocabulary import NEGATIVES
 
 _CHECKSUM_SHOWN = 12
-# What sums a model up stands first: the page is wide, and a reader may not scroll.
+# Scores that sum a model up come first: the page is wide, and a reader may not scroll.
 _METRICS = (*HEADLINE, *UNDER_NEGATIVES)
 _MEANS = tuple(metric for metric in HEADLINE if metric.measure != "FPR")
 
@@ -118,7 +118,7 @@ def _groups() -> tuple[ColumnGroup, ...]:
 
 
 def _provenance(subject: Subject) -> tuple[tuple[str, str], ...]:
-    """What ``run.json`` says, in pairs of name and text."""
+    """Facts of ``run.json`` and of the build, in pairs of name and text."""
     run = subject.run
     pairs = [
         ("results", subject.source),
