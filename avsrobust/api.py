@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from avsrobust.datasets.clips import DataSet
     from avsrobust.evaluation.runner import EvaluationReport
     from avsrobust.manifest import Manifest
-    from avsrobust.report.compare import Comparison
-    from avsrobust.report.report import Rendered
+    from avsrobust.reporting.compare import Comparison
+    from avsrobust.reporting.report import Rendered
     from avsrobust.results import Scores
 
 AnyPath = Path | str
@@ -243,7 +243,7 @@ def report(
         OptionError: A protocol, format or task is unknown.
         ResultsError: There are no results, or they cannot be read.
     """
-    from avsrobust.report.report import report as render
+    from avsrobust.reporting.report import report as render
 
     found = results if isinstance(results, Results) else load_results(results)
     return render(found.scores, protocols, by, format, task)
@@ -275,8 +275,8 @@ def compare(
         OptionError: The protocol or task is unknown.
         ResultsError: The results cannot be read or compared.
     """
-    from avsrobust.report.compare import compare as compare_scores
-    from avsrobust.report.loading import load_result
+    from avsrobust.reporting.compare import compare as compare_scores
+    from avsrobust.reporting.loading import load_result
 
     one, other = (load_result(side) if isinstance(side, Path | str) else side for side in (a, b))
     return compare_scores(one, other, protocol, samples, seed, task)
@@ -324,7 +324,7 @@ def load_results(paths: AnyPath | Sequence[AnyPath] | None = None) -> Results:
     Raises:
         ResultsError: There are none, or one cannot be read.
     """
-    from avsrobust.report.loading import load_results as load
+    from avsrobust.reporting.loading import load_results as load
 
     listed = [paths] if isinstance(paths, Path | str) else paths
     return Results(tuple(load(None if not listed else list(listed))))

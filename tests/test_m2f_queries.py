@@ -55,6 +55,13 @@ def test_reference_gate_takes_one_element_for_query_0_and_clamps() -> None:
         ([[0.5]], r"clip\.pth: found list, not lists"),
         ([[True]], r"clip\.pth: found list, not lists"),
         (torch.tensor(3), r"clip\.pth: found int, not lists"),
+        (
+            torch.zeros(1, dtype=torch.int64).expand(10**12),
+            r"clip\.pth: found tensors that are no lists of query indices",
+        ),
+        ([torch.zeros(1, dtype=torch.int64).expand(10**6)] * 3, r"clip\.pth: found tensors that are no lists"),
+        ([torch.zeros(3).to_sparse()] * 3, r"clip\.pth: found tensors that are no lists"),
+        ([torch.zeros(3, device="meta")] * 3, r"clip\.pth: found tensors that are no lists"),
     ],
 )
 def test_bad_class_files(tmp_path: Path, content: object, message: str) -> None:

@@ -24,7 +24,7 @@ from avsrobust.evaluation.dataset import iterate_clips
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.manifest import Manifest
 from avsrobust.pretransform.write import Choices, pretransform
-from avsrobust.report.loading import load_result, load_results
+from avsrobust.reporting.loading import load_result, load_results
 from avsrobust.results import read_run, read_scores, write_run, write_scores
 from avsrobust.testing import check_adapter
 from avsrobust.toy.write import write_toy

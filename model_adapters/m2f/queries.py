@@ -27,6 +27,8 @@ from model_adapters.m2f.debias import Behaviour
 from model_adapters.m2f.state import read_pickle
 
 _CLAMP = 1e-6
+# A clip of ten frames under the published 100 queries has a thousand at most.
+_MOST_INDICES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def read_indices(path: Path, num_frames: int, num_queries: int) -> list[list[int
     0 .. num_queries - 1.
     """
     content = read_pickle(path)
+    _require_few(content, path)
     lists = _lists(content.tolist() if isinstance(content, Tensor) else content, path)
     if len(lists) == 1:
         lists = lists * num_frames
@@ -88,6 +91,15 @@ def gate_of_indices(indices: Sequence[Sequence[int]], num_queries: int, behaviou
         chosen = [0] if behaviour == "reference" and len(active) == 1 else list(active)
         gate[frame, chosen] = 1.0
     return gate.clamp(_CLAMP, 1 - _CLAMP) if behaviour == "reference" else gate
+
+
+def _require_few(content: object, path: Path) -> None:
+    """Refuse tensors that are far more than indices: a view can repeat one number without end."""
+    parts = content if isinstance(content, list | tuple) else [content]
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    odd = [part for part in tensors if part.layout is not torch.strided or part.device.type != "cpu"]
+    if odd or sum(part.numel() for part in tensors) > _MOST_INDICES:
+        raise AdapterError(f"{path}: found tensors that are no lists of query indices; expected one list per frame")
 
 
 def _lists(content: object, path: Path) -> list[list[int]]:

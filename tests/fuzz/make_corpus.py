@@ -167,6 +167,8 @@ def weights() -> None:
     torch.save(tensors, put("weights/zip.pth", b""))
     torch.save({"state_dict": tensors, "epoch": 3}, put("weights/older.pth", b""), _use_new_zipfile_serialization=False)
     put("weights/plain.safetensors", save(tensors, {"format": "avsrobust.m2f", "config": M2FConfig().to_json()}))
+    torch.save([[0, 3], [1, 3]], put("class_files/lists.pth", b""))
+    torch.save([torch.tensor([0, 2]), torch.tensor([1])], put("class_files/tensors.pth", b""))
     layout = QueryLayout("ast", None, ("Bark", "Meow"), {"Bark": 0}, 0.1, np.eye(2, 4, dtype=np.float32), {"clips": 3})
     put("layouts/clusters.safetensors", layout.to_bytes())
 

@@ -14,6 +14,7 @@ from avsrobust.errors import ClipError
 from avsrobust.pretransform.beats import _read as read_beats
 from avsrobust.pretransform.layout import read_layout
 from model_adapters.m2f.checkpoint import load_checkpoint
+from model_adapters.m2f.queries import read_indices
 from model_adapters.m2f.state import read_state
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -22,6 +23,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "npz": ("npz", lambda path: read_npz(path, ClipError)),
     "weights": ("weights", read_state),
     "layouts": ("layouts", read_layout),
+    "class files": ("class_files", lambda path: read_indices(path, 2, 4)),
 }
 # Good files of these are large; small ones of other networks are refused in one line as well.
 REFUSING: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -43,7 +45,7 @@ def test_weights_of_other_networks(reader: str, fuzz: Any) -> None:
     fuzz(folder, read, good=False)
 
 
-@pytest.mark.parametrize("reader", [*REFUSING, "weights", "layouts"])
+@pytest.mark.parametrize("reader", [*REFUSING, "weights", "layouts", "class files"])
 def test_what_is_no_file(reader: str, refuses_what_is_no_file: Any) -> None:
     _, read = {**REFUSING, **READERS}[reader]
     for name in ("a.safetensors",) if reader == "layouts" else ("a.pth", "b.safetensors"):
