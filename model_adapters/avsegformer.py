@@ -3,7 +3,7 @@
 Conventions
     `avsegformer`: vvvb-github/AVSegFormer (Gao et al., AAAI 2024), or its copy in jiali-home/AVSBench-Robust.
     `avsegformer_robust`: AVSegFormer_robust of jiali-home/AVSBench-Robust (training_evaluation/code/AVSegFormer), which also
-    says how similar sound and picture are; that value is kept with the results (`extras`).
+    returns the similarity of audio and picture; it is kept with the results (`extras`).
     The checkpoint says which backbone it has and how many classes: 1 (S4 and MS3, which share one network) or 71 (AVSS).
     Pictures: 512 pixels square for S4 and MS3, which their loaders write out, and the configuration's crop_size for AVSS.
     Sound: VGGish's log-mel; VGGish itself is part of the network and of the checkpoint, backbone files are not needed.
@@ -60,9 +60,18 @@ class AVSegFormer(Adapter):
         config: str | None = None,
         image_size: str | None = None,
     ) -> Self:
-        """Make the network of the checkout `repo` ready, with the weights of `checkpoint`.
+        """Return the adapter of a checkout's network.
 
-        Raises `AdapterError` for a folder that is no such checkout, and a checkpoint or configuration that does not fit.
+        Args:
+            checkpoint: The network's weights.
+            device: Device that it runs on.
+            repo: The checkout's folder.
+            task: s4, ms3 or avss; None: by the number of classes in the checkpoint.
+            config: Configuration file; None: the checkout's own for backbone and task.
+            image_size: Side of the square frames, in pixels, a multiple of 32; None: as the configuration says.
+
+        Raises:
+            AdapterError: The folder is no such checkout, or checkpoint or configuration do not fit.
         """
         model = cls.network_type
         root = find_root(repo, f"model/{model}.py", ("", _IN_ROBUST), model, cls.source)
@@ -118,7 +127,7 @@ class AVSegFormer(Adapter):
 
 
 class AVSegFormerRobust(AVSegFormer):
-    """AVSegFormer_robust of jiali-home/AVSBench-Robust, with the similarity of sound and picture."""
+    """AVSegFormer_robust of jiali-home/AVSBench-Robust, with the similarity of audio and picture."""
 
     network_type: ClassVar[str] = "AVSegFormer_robust"
     source: ClassVar[str] = "github.com/jiali-home/AVSBench-Robust"
@@ -128,13 +137,13 @@ class AVSegFormerRobust(AVSegFormer):
         self._similarity: Tensor | None = None
 
     def segment(self, encoded: EncodedClips, audio: Tensor) -> Tensor:
-        """Return what `AVSegFormer.segment` does."""
+        """Return masks as `AVSegFormer.segment` does, and keep the similarity for `extras`."""
         masks, others = self._forward(encoded, audio)
         self._similarity = others[-1].reshape(encoded.clips, -1)
         return masks
 
     def extras(self) -> dict[str, Tensor]:
-        """Return the cosine similarity of sound and picture, [B, T] in [-1, 1], of the last `segment`."""
+        """Return the cosine similarity of audio and picture, [B, T] in [-1, 1], of the last `segment`."""
         return {} if self._similarity is None else {"similarity": self._similarity}
 
     @classmethod

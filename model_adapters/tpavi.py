@@ -2,7 +2,7 @@
 
 Conventions
     The checkout is OpenNLPLab/AVSBench (Zhou et al., ECCV 2022 and IJCV 2024), its avs_scripts, or one folder of these. The
-    checkpoint says which backbone it has (ResNet-50 or PVT-v2-B5), which stages attend to sound, and how many classes:
+    checkpoint says which backbone it has (ResNet-50 or PVT-v2-B5), which stages attend to audio, and how many classes:
     1 (S4 and MS3, which share one network) or 71 (AVSS).
     Pictures: 224 pixels square. Sound: VGGish's embedding, which the runner makes (``--option vggish=FILE``), since the
     checkpoint holds no VGGish.
@@ -84,9 +84,18 @@ class Tpavi(Adapter):
         self_attention: str = "no",
         image_size: str = str(IMAGE_SIZE),
     ) -> Self:
-        """Make the network of the checkout `repo` ready, with the weights of `checkpoint`.
+        """Return the adapter of a checkout's network.
 
-        Raises `AdapterError` for a folder that is no such checkout, and a checkpoint that does not fit.
+        Args:
+            checkpoint: The network's weights.
+            device: Device that it runs on.
+            repo: The checkout's folder.
+            task: s4, ms3 or avss; None: by the number of classes in the checkpoint.
+            self_attention: "yes" for networks that were trained with tpavi_vv_flag.
+            image_size: Side of the square frames, in pixels, a multiple of 32.
+
+        Raises:
+            AdapterError: The folder is no such checkout, or the checkpoint does not fit.
         """
         weights = read_weights(checkpoint, "tpavi")
         classes = shape_of(weights, "output_conv.4.weight", checkpoint, "tpavi")[0]
@@ -134,8 +143,8 @@ def _backbone(weights: Mapping[str, Tensor], checkpoint: Path | None) -> _Backbo
 
 def _borrowed(root: Path) -> dict[str, Path]:
     """Return what the folder imports but does not hold: avss has no model/pvt.py, which its siblings have."""
-    own, beside = root / "model" / "pvt.py", root.parent / FOLDERS["s4"] / "model" / "pvt.py"
-    return {"model.pvt": beside} if not own.is_file() and beside.is_file() else {}
+    own, sibling = root / "model" / "pvt.py", root.parent / FOLDERS["s4"] / "model" / "pvt.py"
+    return {"model.pvt": sibling} if not own.is_file() and sibling.is_file() else {}
 
 
 def _build(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -93,6 +94,23 @@ def test_killed_at_step_17_and_resumed_ends_with_the_same_weights(
         assert (broken / name).read_bytes() == (whole / name).read_bytes()
     assert len((whole / "log.csv").read_text().splitlines()) == 31
     assert not list(broken.rglob("*.avsrobust-tmp"))
+
+
+def test_a_run_of_an_earlier_release_goes_on(
+    builds: list[TrainingBuild], tiny_recipe: WriteRecipe, tmp_path: Path
+) -> None:
+    """Then `negatives.extra` was called beside."""
+    recipe = tiny_recipe(run={"steps": 1})
+    run(recipe, builds, tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    key = json.loads(path.read_text())
+    key["recipe"]["negatives"]["beside"] = key["recipe"]["negatives"].pop("extra")
+    path.write_text(json.dumps(key))
+    assert run(recipe, builds, tmp_path / "run").resumed_from == 1
+    key["recipe"]["negatives"]["beside"] = 1
+    path.write_text(json.dumps(key))
+    with pytest.raises(OptionError, match="holds a run with another recipe"):
+        run(recipe, builds, tmp_path / "run")
 
 
 def test_workers_that_read_change_nothing(

@@ -84,7 +84,7 @@ def _pass_on(value: Any) -> Any:
 
 
 def clip_masks(scores: Tensor, clips: int) -> Tensor:
-    """Return the network's scores [B * T, C, h, w] as an adapter's answer.
+    """Return the network's scores [B * T, C, h, w] in the form of an adapter's output.
 
     One channel: probabilities [B, T, h, w], by the sigmoid that the published evaluations apply. More: class logits
     [B, T, C, h, w].
