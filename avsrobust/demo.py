@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avsrobust.adapters.lookup import known_adapters, load_adapter, obstacle
-from avsrobust.build.build import build
+from avsrobust.building.build import build
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.files import write_text
 from avsrobust.manifest import load_manifest
-from avsrobust.report.columns import percent
-from avsrobust.report.report import report
-from avsrobust.report.text_table import text_table
+from avsrobust.reporting.columns import percent
+from avsrobust.reporting.escape import text_table
+from avsrobust.reporting.report import report
 from avsrobust.results import Scores, read_scores
 from avsrobust.toy.write import write_toy
 from avsrobust.vocabulary import BASELINES

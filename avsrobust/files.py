@@ -69,6 +69,17 @@ def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
         temporary.write_bytes(content)
 
 
+def put_bytes(path: Path, content: bytes) -> bool:
+    """Write `content` atomically unless the file holds it already; return whether it was written. The caller flushes it."""
+    try:
+        if path.stat().st_size == len(content) and path.read_bytes() == content:
+            return False
+    except OSError:
+        pass
+    write_bytes(path, content, flush=False)
+    return True
+
+
 def write_text(path: Path, content: str) -> None:
     """Write `content` to `path` atomically, as UTF-8."""
     write_bytes(path, content.encode("utf-8"))

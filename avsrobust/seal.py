@@ -15,13 +15,15 @@ from pathlib import Path
 
 from avsrobust.errors import ManifestError
 from avsrobust.files import open_regular, sha256_of_file, write_bytes
+from avsrobust.folders import MARKER_NAME
 
 SEAL_NAME = "seal.json"
-SEALED_NAMES = ("build.json", "checksums.parquet", "manifest.parquet")
+SEALED_NAMES = (MARKER_NAME, "build.json", "checksums.parquet", "manifest.parquet")
 _OWN = "seal"
 _MOST_BYTES = 4096
 _BY_BUILDING = "delete it and build again with the same command"
-_REMEDIES = {"build.json": "restore it, or build again into another folder"}
+_ELSEWHERE = "restore it, or build again into another folder"
+_REMEDIES = {"build.json": _ELSEWHERE, MARKER_NAME: _ELSEWHERE}
 
 
 def write_seal(folder: Path, contents: Mapping[str, bytes]) -> None:

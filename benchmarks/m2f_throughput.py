@@ -153,7 +153,7 @@ def _batch(model: M2FTraining, items: int) -> Batch:
         scored=torch.ones(items, 1, dtype=torch.bool),
         positive=torch.ones(items),
         weight=torch.ones(items),
-        heard=torch.zeros(items, 1, len(AVSS_CLASSES)),
+        audio_labels=torch.zeros(items, 1, len(AVSS_CLASSES)),
         seed=0,
     )
 

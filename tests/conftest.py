@@ -336,7 +336,7 @@ def make_scores_fixture() -> Callable[..., Scores]:
 @pytest.fixture(scope="session")
 def toy_builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with 12 toy clips of s4 and 8 of ms3, and their builds below ``robust``; not to be changed."""
-    from avsrobust.build.build import build
+    from avsrobust.building.build import build
     from avsrobust.conditions.recipe import load_recipe
     from avsrobust.datasets.read import read_dataset
     from avsrobust.toy.write import write_toy

@@ -59,7 +59,7 @@ def rows(folder: Path, *arguments: str) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with results on avss: `plain` as sounding or not, `dim` and `bright` in classes."""
+    """A folder with results on avss: `plain` as binary segmentation, `dim` and `bright` in classes."""
     folder = tmp_path_factory.mktemp("avss")
     (folder / "model.py").write_text(MODEL)
     run(folder, "toy", "data", "--dataset", "avss", "--clips", "20", "--seed", "3")
@@ -89,7 +89,7 @@ def test_report_by_class_shows_the_models_of_classes_alone(results: Path) -> Non
     found = rows(results, "--task", "semantic")
     assert found == [row for row in rows(results) if row["model"] != "plain"]
     page = run(results, "report", "--task", "semantic").stdout
-    assert "by class" in page
+    assert "semantic segmentation" in page
     assert "plain" not in page
 
 
@@ -139,8 +139,8 @@ def test_compare_by_class_has_the_reports_numbers(results: Path) -> None:
                 assert entry[side] == pytest.approx(float(expected[name][entry["statistic"]]), abs=1e-12)
             assert entry["low"] <= entry["high"]
     assert run(results, *pair, "--task", "semantic").stdout == run(results, *pair).stdout
-    assert "avss, protocol strict, by class, 200 resamples" in run(results, *pair).stdout
-    assert "avss, protocol strict, sounding or not, 200" in run(results, *pair, "--task", "binary").stdout
+    assert "avss, protocol strict, semantic segmentation, 200 resamples" in run(results, *pair).stdout
+    assert "avss, protocol strict, binary segmentation, 200" in run(results, *pair, "--task", "binary").stdout
 
 
 def test_compare_refuses_a_mix_where_classes_are_asked_for(results: Path) -> None:

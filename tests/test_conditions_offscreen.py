@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from avsrobust.build.plan import EVERY_CLIP, Plan, plan
+from avsrobust.building.plan import EVERY_CLIP, Plan, plan
 from avsrobust.conditions.base import Scene
 from avsrobust.conditions.offscreen import Offscreen, is_eligible
 from avsrobust.conditions.recipe import load_recipe

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from avsrobust.audio.io import write_wav
-from avsrobust.build.plan import plan
+from avsrobust.building.plan import plan
 from avsrobust.conditions import reference
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.reference import Ms3Listing, Ms3Record, S4Listing

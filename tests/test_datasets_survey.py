@@ -11,8 +11,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from avsrobust.build.build import build
-from avsrobust.build.dry_run import survey_sample
+from avsrobust.building.build import build
+from avsrobust.building.dry_run import survey_sample
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.clips import DataSet
 from avsrobust.datasets.contents import look_at

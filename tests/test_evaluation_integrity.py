@@ -10,7 +10,7 @@ import pytest
 
 from avsrobust.adapters.base import AudioInput
 from avsrobust.adapters.baselines import Oracle
-from avsrobust.build.build import build
+from avsrobust.building.build import build
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.errors import AvsRobustError, ManifestError

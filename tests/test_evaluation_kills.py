@@ -18,7 +18,7 @@ import pytest
 from avsrobust.errors import ResultsError
 from avsrobust.files import TEMPORARY_SUFFIX, sha256_of_file
 from avsrobust.manifest import Manifest
-from avsrobust.report.loading import load_results
+from avsrobust.reporting.loading import load_results
 from avsrobust.results import read_scores
 
 KILLS = int(os.environ.get("AVSROBUST_KILLS", "12"))

@@ -58,7 +58,8 @@ class Picky(Model):
 
 
 def run(build: Manifest, output: Path, adapter: Adapter | None = None, **choices: Any) -> EvaluationReport:
-    return evaluate(build, adapter or Model(), **{"name": "model", "output": output, "splits": SPLITS, **choices})
+    usual = {"name": "model", "output": output, "splits": SPLITS, "check": False}
+    return evaluate(build, adapter or Model(), **{**usual, **choices})
 
 
 def digests(output: Path) -> dict[str, str]:
@@ -211,6 +212,21 @@ def test_what_an_adapter_changes_in_itself_while_it_runs_does_not_make_it_anothe
     model.count = -1
     with pytest.raises(OptionError, match=r"different are: weights in memory; setting count in memory"):
         run(build, tmp_path / "one", model)
+
+
+def test_an_adapter_that_fails_its_check_leaves_nothing_behind(build: Manifest, tmp_path: Path) -> None:
+    class Drifts(Model):
+        drift: ClassVar[list[float]] = [0.0]
+
+        def segment(self, encoded: Tensor, audio: Tensor) -> Tensor:
+            self.drift[0] += 0.1
+            return (super().segment(encoded, audio) + self.drift[0]) % 1
+
+    with pytest.raises(AdapterError, match="--no-check"):
+        run(build, tmp_path / "out", Drifts(), check=True)
+    assert not (tmp_path / "out").exists()
+    # Mended, it is another model, and nothing of the first is in its way.
+    assert run(build, tmp_path / "out", check=True).clips == 4
 
 
 def test_every_run_is_remembered(build: Manifest, tmp_path: Path) -> None:

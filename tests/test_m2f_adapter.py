@@ -24,6 +24,7 @@ from model_adapters.m2f.checkpoint import save_bundle
 from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.network import M2FNetwork
 from model_adapters.m2f.readout import class_scores
+from model_adapters.m2f.settings import parse_options, strategy
 
 GOLDEN = Path(__file__).parent / "golden"
 FORK = GOLDEN / "m2f_fork.safetensors"
@@ -138,17 +139,17 @@ def test_bundle_says_how_to_debias_and_only_the_debiased_adapter_listens(tmp_pat
     assert not torch.allclose(gated, opened, atol=1e-3)
 
 
-def test_deaf_model_is_asked_once_per_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, deaf = bundle(tmp_path), bundle(tmp_path, seed=5)
+def test_the_visual_only_network_runs_once_per_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, other = bundle(tmp_path), bundle(tmp_path, seed=5)
     pictures, heard = clips(1)
-    adapter = M2FDebias.load(path, CPU, deaf=str(deaf))
+    adapter = M2FDebias.load(path, CPU, visual_only=str(other))
     encoded = adapter.encode_frames(pictures)
-    assert encoded.deaf is not None
-    assert encoded.deaf.shape == (5, 16, 16)
-    monkeypatch.setattr(M2F, "_ask_deaf", lambda *_: pytest.fail("asked again"))
+    assert encoded.visual_only is not None
+    assert encoded.visual_only.shape == (5, 16, 16)
+    monkeypatch.setattr(M2F, "_visual_only_logits", lambda *_: pytest.fail("run again"))
     plain = torch.logit(M2F.load(path, CPU).segment(encoded, heard))
     found = torch.logit(adapter.segment(encoded, heard))
-    expected = 2 * plain - torch.nn.functional.interpolate(encoded.deaf[None], (64, 64), mode="bilinear")
+    expected = 2 * plain - torch.nn.functional.interpolate(encoded.visual_only[None], (64, 64), mode="bilinear")
     torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-2)
 
 
@@ -183,7 +184,7 @@ def test_semantic_scores(tmp_path: Path) -> None:
     assert reference.shape == (1, 5, 71, 64, 64)
     network = adapter.network
     with torch.inference_mode():
-        queries, _ = network.ask(encoded.frames, network.embed_audio(heard[0]))
+        queries, _ = network.decode_queries(encoded.frames, network.embed_audio(heard[0]))
         expected = class_scores(queries[0].upsampled((64, 64)), None, 71)
     torch.testing.assert_close(reference[0], expected, atol=1e-5, rtol=1e-4)
 
@@ -238,12 +239,12 @@ def test_bundled_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"classes": "nowhere"}, "--option classes=nowhere: no such folder"),
         ({"queries": "classes"}, "--option queries=classes: needs the class files"),
         ({"queries": "all", "classes": "."}, "--option classes=.: has no part in queries=all"),
-        ({"debias": "deaf"}, "--option debias=deaf: needs the deaf model's weights"),
-        ({"debias": "noise", "deaf": str(FORK)}, "has no part in debias=noise"),
+        ({"debias": "visual_only"}, "--option debias=visual_only: needs the weights of the network without audio"),
+        ({"debias": "noise", "visual_only": str(FORK)}, "has no part in debias=noise"),
         ({"debias": "all_queries"}, "all queries are active already"),
-        ({"behaviour": "reference", "deaf": str(FORK)}, "the published code has no such branch"),
+        ({"behaviour": "reference", "visual_only": str(FORK)}, "the published code has no such branch"),
         (
-            {"head": "semantic", "deaf": str(FORK)},
+            {"head": "semantic", "visual_only": str(FORK)},
             "reads 22 classes as foreground; expected the head of the checkpoint, 71",
         ),
     ],
@@ -254,9 +255,18 @@ def test_options_that_cannot_be_used(options: dict[str, str], message: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_the_old_name_of_visual_only_is_read(tmp_path: Path) -> None:
+    other = bundle(tmp_path, seed=5)
+    assert parse_options({"debias": "deaf", "deaf": str(other)}) == parse_options(
+        {"debias": "visual_only", "visual_only": str(other)}
+    )
+    # As bundles of earlier releases say it.
+    assert strategy(parse_options({}), "deaf") == "visual_only"
+
+
 def test_bundle_with_an_unknown_strategy(tmp_path: Path) -> None:
     path = bundle(tmp_path, debias="magic")
-    with pytest.raises(AdapterError, match="the checkpoint asks for debias=magic; expected none or noise"):
+    with pytest.raises(AdapterError, match="the checkpoint names debias=magic; expected none or noise"):
         M2FDebias.load(path, CPU)
     assert M2F.load(path, CPU).network.config == TINY
 

@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from model_adapters.m2f.auxiliary import (
-    Sounds,
+    LabelledAudio,
     Teachable,
     active_queries,
     coloured_noise,
-    mix_sounds,
+    mix_audio,
     pixel_classes,
     roles,
     visual_queries,
@@ -31,22 +31,22 @@ ASSIGNMENT[DOG, 0] = ASSIGNMENT[CAT, 1] = ASSIGNMENT[MAN, 2] = 1
 SILENCE = math.log(0.01)
 
 
-def heard_of(*categories: tuple[int, ...]) -> torch.Tensor:
-    heard = torch.zeros(len(categories), 71)
+def labels_of(*categories: tuple[int, ...]) -> torch.Tensor:
+    labels = torch.zeros(len(categories), 71)
     for row, named in enumerate(categories):
-        heard[row, list(named)] = 1
-    return heard
+        labels[row, list(named)] = 1
+    return labels
 
 
 def test_of_several_categories_only_the_absent_ones_teach_the_gate() -> None:
     logits = torch.zeros(2, 4, requires_grad=True)
-    labelled = Sounds.of(torch.zeros(2, 1, 96, 64), heard_of((DOG,), (DOG, CAT)))
-    active_queries(logits, labelled.heard, ASSIGNMENT, 3, labelled.exact).backward()
+    labelled = LabelledAudio.of(torch.zeros(2, 1, 96, 64), labels_of((DOG,), (DOG, CAT)))
+    active_queries(logits, labelled.labels, ASSIGNMENT, 3, labelled.exact).backward()
     assert logits.grad is not None
     assert torch.sign(logits.grad).tolist() == [[-1, 1, 1, -1], [0, 0, 1, -1]]
     logits.grad = None
     exact = torch.tensor([True, True])
-    active_queries(logits, heard_of((DOG,), (DOG, CAT)), ASSIGNMENT, 3, exact).backward()
+    active_queries(logits, labels_of((DOG,), (DOG, CAT)), ASSIGNMENT, 3, exact).backward()
     assert torch.sign(logits.grad).tolist() == [[-1, 1, 1, -1], [-1, -1, 1, -1]]
 
 
@@ -56,11 +56,11 @@ def test_mixed_sounds_are_louder_and_keep_their_categories(seed: int) -> None:
     audio = torch.full((6, 1, 96, 64), SILENCE)
     for row in range(5):
         audio[row, ..., 10 * row : 10 * row + 5] = 2.0
-    heard = heard_of((DOG,), (CAT,), (MAN,), (DOG, CAT), (DOG,), ())
-    mixed = mix_sounds(audio, heard, seed)
-    again = mix_sounds(audio, heard, seed)
+    labels = labels_of((DOG,), (CAT,), (MAN,), (DOG, CAT), (DOG,), ())
+    mixed = mix_audio(audio, labels, seed)
+    again = mix_audio(audio, labels, seed)
     assert torch.equal(mixed.audio, again.audio)
-    assert torch.equal(mixed.heard, again.heard)
+    assert torch.equal(mixed.labels, again.labels)
     assert mixed.exact.tolist() == [True, True, True, False, True, True]
     bands = torch.stack([mixed.audio[:, 0, 0, 10 * row] > 0.5 for row in range(5)], dim=1)
     for row in range(6):
@@ -68,18 +68,18 @@ def test_mixed_sounds_are_louder_and_keep_their_categories(seed: int) -> None:
         # Its own band stays, and at most one other comes with the category that belongs to it.
         assert row == 5 or row in loud
         assert len(loud - {row}) <= 1
-        expected = heard[row].clone()
+        expected = labels[row].clone()
         for other in loud - {row}:
             assert other != 3
-            expected = torch.maximum(expected, heard[other])
-        assert torch.equal(mixed.heard[row], expected)
+            expected = torch.maximum(expected, labels[other])
+        assert torch.equal(mixed.labels[row], expected)
 
 
 def test_some_sounds_are_mixed_and_some_are_not() -> None:
-    heard = torch.zeros(200, 71)
-    heard[torch.arange(200), torch.arange(200) % 70 + 1] = 1
-    mixed = mix_sounds(torch.full((200, 1, 96, 64), SILENCE), heard, 3)
-    share = float((mixed.heard.sum(dim=1) == 2).float().mean())
+    labels = torch.zeros(200, 71)
+    labels[torch.arange(200), torch.arange(200) % 70 + 1] = 1
+    mixed = mix_audio(torch.full((200, 1, 96, 64), SILENCE), labels, 3)
+    share = float((mixed.labels.sum(dim=1) == 2).float().mean())
     assert 0.3 < share < 0.7
 
 

@@ -14,7 +14,7 @@ from model_adapters.m2f.checkpoint import load_checkpoint
 from model_adapters.m2f.debias import LAST_STEP, NoisyAudio, alpha_bars, prompt_queries
 from model_adapters.m2f.network import M2FNetwork, prepare_frames
 from model_adapters.m2f.queries import gate_of_indices
-from model_adapters.m2f.readout import resize, sounding_map
+from model_adapters.m2f.readout import foreground_map, resize
 
 GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS = GOLDEN / "m2f_fork.safetensors"
@@ -66,7 +66,7 @@ def test_post_processing_agrees(network: M2FNetwork, arrays: dict[str, Tensor], 
     encoded = network.encode(arrays[f"A_s{seed}_pixel_values"].float())
     queries = network.decode(encoded, prompt_queries(sound, gate))
     # The published call hands the first sample's gate to both.
-    maps = resize(sounding_map(network.config, queries, gate[:1].expand_as(gate)), (384, 384))
+    maps = resize(foreground_map(network.config, queries, gate[:1].expand_as(gate)), (384, 384))
     for sample, size in enumerate(POST_SIZES):
         expected = arrays[f"A_s{seed}_post_sample{sample}"]
         found = resize(maps[sample : sample + 1], size)

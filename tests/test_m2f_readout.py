@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from model_adapters.m2f.config import M2FConfig, with_readout
 from model_adapters.m2f.readout import (
     QueryLogits,
-    class_chances,
+    class_probabilities,
     class_scores,
     contrast,
+    foreground_map,
     read_out,
     resize,
-    sounding_map,
 )
 
 FOREGROUND = M2FConfig(num_labels=30, readout="foreground", readout_labels=22)
@@ -34,7 +34,7 @@ def random_queries(seed: int, labels: int = 30, queries: int = 4) -> QueryLogits
 def test_foreground_map_is_the_slow_sum(seed: int) -> None:
     answer = random_queries(seed)
     gate = torch.rand(2, 4, generator=torch.Generator().manual_seed(seed))
-    found = sounding_map(FOREGROUND, answer, gate)
+    found = foreground_map(FOREGROUND, answer, gate)
     for n in range(2):
         expected = torch.zeros(3, 5)
         for q in range(4):
@@ -48,7 +48,7 @@ def test_foreground_map_is_the_slow_sum(seed: int) -> None:
 def test_queries_map_is_the_gated_sum() -> None:
     answer = random_queries(1, labels=1)
     gate = torch.tensor([[1.0, 0.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]])
-    found = sounding_map(QUERIES, answer, gate)
+    found = foreground_map(QUERIES, answer, gate)
     torch.testing.assert_close(found[0], answer.masks[0, 0] + 0.5 * answer.masks[0, 2])
     assert torch.equal(found[1], torch.zeros(3, 5))
 
@@ -58,7 +58,7 @@ def test_queries_map_is_the_gated_sum() -> None:
 def test_union_adds_up_the_odds_of_active_queries(seed: int) -> None:
     answer = random_queries(seed, labels=1)
     gate = torch.rand(2, 4, generator=torch.Generator().manual_seed(seed))
-    found = sounding_map(M2FConfig(readout="union"), answer, gate)
+    found = foreground_map(M2FConfig(readout="union"), answer, gate)
     odds = (gate[..., None, None] * answer.masks.exp()).sum(dim=1)
     torch.testing.assert_close(found.exp(), odds, rtol=1e-3, atol=1e-4)
 
@@ -66,22 +66,22 @@ def test_union_adds_up_the_odds_of_active_queries(seed: int) -> None:
 def test_union_of_closed_queries_says_no() -> None:
     answer = random_queries(2, labels=1)
     config = M2FConfig(readout="union")
-    assert float(sounding_map(config, answer, torch.zeros(2, 4)).max()) < -5
+    assert float(foreground_map(config, answer, torch.zeros(2, 4)).max()) < -5
     closed = torch.tensor([[1.0, 0.0, 0.0, 0.0]] * 2)
-    torch.testing.assert_close(sounding_map(config, answer, closed), answer.masks[:, 0], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(foreground_map(config, answer, closed), answer.masks[:, 0], atol=1e-3, rtol=1e-3)
 
 
-def test_class_chances_leave_room_for_no_object() -> None:
-    chances = class_chances(torch.zeros(1, 1, 31), 22)
-    torch.testing.assert_close(chances, torch.full((1, 1, 22), 1 / 23))
+def test_class_probabilities_leave_room_for_no_object() -> None:
+    probabilities = class_probabilities(torch.zeros(1, 1, 31), 22)
+    torch.testing.assert_close(probabilities, torch.full((1, 1, 22), 1 / 23))
     sure = torch.full((1, 1, 31), -50.0)
     sure[..., -1] = 50.0
-    assert float(class_chances(sure, 22).max()) < 1e-6
+    assert float(class_probabilities(sure, 22).max()) < 1e-6
 
 
 def test_published_scores_are_the_sum_over_all_queries() -> None:
     answer = random_queries(3, labels=5)
-    expected = torch.einsum("nqc,nqhw->nchw", class_chances(answer.classes, 5), answer.masks.sigmoid())
+    expected = torch.einsum("nqc,nqhw->nchw", class_probabilities(answer.classes, 5), answer.masks.sigmoid())
     torch.testing.assert_close(class_scores(answer, None, 5), expected)
 
 

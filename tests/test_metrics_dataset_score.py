@@ -216,3 +216,15 @@ def test_scores_of_parts_average_to_the_whole_where_clips_are_averaged(protocol:
     assert whole.miou_negative is not None
     mean = sum(part.miou_negative or 0 for part in parts) / 2
     assert (whole.miou_negative == pytest.approx(mean, abs=1e-12)) == (protocol.average == "clips")
+
+
+def test_g_may_average_over_other_negatives() -> None:
+    target = np.zeros((2, 1, 4, 4), dtype=np.bool_)
+    target[:, :, :2] = True
+    shown = target.astype(np.float32)
+    frames = frames_of({"clean": shown, "silence": shown, "unseen": 0 * shown}, target)
+    strict = get_protocol("strict")
+    assert dataset_score(frames, strict).g_miou is None
+    score = dataset_score(frames, strict, negatives=("unseen",))
+    assert (score.g_miou, score.missing, score.columns()["unseen_mIoU"]) == (1, (), 0)
+    assert dataset_score(frames, strict, negatives=("silence", "unseen")).miou_negative == 0.5

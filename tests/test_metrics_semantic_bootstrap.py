@@ -183,5 +183,5 @@ def test_what_cannot_be_used_is_refused() -> None:
         paired_semantic_bootstraps(sums(a), sums(a), ["mIoU"], 0, generator())
     with pytest.raises(MetricInputError, match="found protocols strict and pooled"):
         paired_semantic_bootstraps(sums(a), sums(a, "pooled"), ["mIoU"], 10, generator())
-    with pytest.raises(MetricInputError, match=r"classes: found .* frames beside 2; expected statistics of the same"):
+    with pytest.raises(MetricInputError, match=r"classes: found .* frames next to 2; expected statistics of the same"):
         semantic_sums(a[0], a[1].select(np.arange(2)), STRICT)

@@ -230,7 +230,7 @@ def test_avsbench_divides_by_71_and_leaves_the_last_class_out() -> None:
     assert scores.with_background.miou == pytest.approx(3 / 71)
     assert scores.without_background.miou == pytest.approx(2 / 70)
     assert scores.headline.columns() == scores.with_background.columns()
-    assert scores.beside.columns() == scores.without_background.columns()
+    assert scores.secondary.columns() == scores.without_background.columns()
 
 
 def test_padded_frames_credit_background_alone() -> None:
@@ -297,7 +297,7 @@ def test_missing_conditions_are_named() -> None:
 
 def test_statistics_of_other_frames_are_refused() -> None:
     statistics, frames = gather([(objects(), objects())], [CLEAN])
-    with pytest.raises(MetricInputError, match="classes: found 5 frames beside 2; expected statistics of the same"):
+    with pytest.raises(MetricInputError, match="classes: found 5 frames next to 2; expected statistics of the same"):
         semantic_scores(statistics, frames.select(np.arange(2)), SEMANTIC_PROTOCOLS["strict"])
 
 

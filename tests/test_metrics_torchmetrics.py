@@ -91,6 +91,36 @@ def test_wrong_input_is_refused() -> None:
         RobustnessScores("strcit")
 
 
+def test_further_conditions_have_columns_and_enter_no_g_score() -> None:
+    plain, metric = (
+        RobustnessScores("strict"),
+        RobustnessScores("strict", {"mixture": "positive", "unseen": "negative"}),
+    )
+    for each in (plain, metric):
+        _feed(each, list(range(CLIPS)), 2)
+    pred, target = _row(0, "clean")
+    for name in ("mixture", "unseen"):
+        metric.update(target[None].float(), target[None], torch.tensor([0]), name)
+    scores, expected = metric.compute(), plain.compute()
+    assert {name: float(scores[name]) for name in expected} == {name: float(value) for name, value in expected.items()}
+    assert list(scores)[len(expected) :] == [
+        f"{name}_{measure}" for name in ("mixture", "unseen") for measure in ("mIoU", "F", "FPR")
+    ]
+    assert float(scores["mixture_mIoU"]) == float(scores["unseen_F"]) == 1.0
+    with pytest.raises(MetricInputError, match=r"found 'quiet'; expected one of clean, .*, mixture, unseen"):
+        metric.update(pred[None], target[None], torch.tensor([0]), "quiet")
+    with pytest.raises(OptionError, match="conditions: found 'mixture': 'good'; expected"):
+        RobustnessScores(conditions={"mixture": "good"})
+    with pytest.raises(OptionError, match="conditions: found 'noise'"):
+        RobustnessScores(conditions={"noise": "positive"})
+
+
+def test_a_protocol_may_be_an_object_and_must_be_binary() -> None:
+    assert RobustnessScores(get_protocol("pooled")).protocol.average == "pixels"
+    with pytest.raises(OptionError, match="found 'avsbench_padded', which is for classes alone"):
+        RobustnessScores("avsbench_padded")
+
+
 def _process(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     metric = RobustnessScores("strict")

@@ -14,8 +14,8 @@ from avsrobust.adapters.baselines import Oracle
 from avsrobust.adapters.lookup import load_adapter
 from avsrobust.adapters.predictions import Predictions
 from avsrobust.audio.io import read_waveform
-from avsrobust.build.build import build
-from avsrobust.build.verify import verify
+from avsrobust.building.build import build
+from avsrobust.building.verify import verify
 from avsrobust.conditions.recipe import load_recipe, recipes_folder
 from avsrobust.datasets.masks import read_mask
 from avsrobust.datasets.read import read_dataset
@@ -24,14 +24,13 @@ from avsrobust.evaluation.dataset import iterate_clips
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.manifest import Manifest
 from avsrobust.pretransform.write import Choices, pretransform
-from avsrobust.report.loading import load_result, load_results
+from avsrobust.reporting.loading import load_result, load_results
 from avsrobust.results import read_run, read_scores, write_run, write_scores
 from avsrobust.testing import check_adapter
 from avsrobust.toy.write import write_toy
 from avsrobust.training.engine import TrainOptions, train
+from avsrobust.training.inputs import find_start, open_builds
 from avsrobust.training.recipe import default_output, load_train_recipe
-from avsrobust.training.sources import open_sources
-from avsrobust.training.start import find_start
 
 CPU = torch.device("cpu")
 
@@ -111,7 +110,7 @@ def test_training(work: Path, tiny_recipe: Callable[..., Path]) -> None:
     recipe = load_train_recipe(path)
     assert recipe == load_train_recipe(str(path))
     assert default_output(recipe, "runs") == Path("runs/tiny")
-    sources = open_sources(recipe, ["root/robust/s4-seed42"], "root", "robust")
+    sources = open_builds(recipe, ["root/robust/s4-seed42"], "root", "robust")
     assert find_start(recipe, str(path)) == path
     report = train(recipe, sources, TrainOptions(output="runs/tiny"), where="tiny")  # type: ignore[arg-type]
     assert report.steps == 1

@@ -11,13 +11,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from avsrobust.errors import OptionError
-from avsrobust.pretransform.base import Heard
+from avsrobust.pretransform.base import Encoding
 from avsrobust.pretransform.layout import QueryLayout, class_map_of, read_class_map, read_layout, require_room
 
 LABELS = ("Bark", "Meow", "Piano")
 LAYOUT = QueryLayout(
     encoder="ast",
-    identity="ab" * 32,
+    checksum="ab" * 32,
     labels=LABELS,
     class_map={"Bark": 2, "Piano": 0},
     threshold=0.4,
@@ -26,12 +26,12 @@ LAYOUT = QueryLayout(
 )
 
 
-def heard(scores: list[list[float]], embeddings: list[list[float]]) -> Heard:
-    return Heard(np.array(embeddings, np.float32), np.array(scores, np.float32))
+def encoding(scores: list[list[float]], embeddings: list[list[float]]) -> Encoding:
+    return Encoding(np.array(embeddings, np.float32), np.array(scores, np.float32))
 
 
 def test_classes_come_first_and_the_cluster_last() -> None:
-    sound = heard([[0.9, 0.9, 0.5], [0.1, 0.9, 0.3], [0.41, 0.0, 0.39]], [[1, 0], [9, 0], [10, 5]])
+    sound = encoding([[0.9, 0.9, 0.5], [0.1, 0.9, 0.3], [0.41, 0.0, 0.39]], [[1, 0], [9, 0], [10, 5]])
     assert LAYOUT.first_cluster == 3
     assert LAYOUT.highest_query == 4
     # Meow has no query; query 1 belongs to nobody.
@@ -40,17 +40,17 @@ def test_classes_come_first_and_the_cluster_last() -> None:
 
 def test_a_score_at_the_threshold_is_not_above_it() -> None:
     exact = replace(LAYOUT, threshold=0.5)
-    assert exact.indices(heard([[0.5, 0, 0.75]], [[0, 0]])) == [[0, 3]]
+    assert exact.indices(encoding([[0.5, 0, 0.75]], [[0, 0]])) == [[0, 3]]
 
 
 def test_classes_may_share_a_query() -> None:
     shared = replace(LAYOUT, class_map={"Bark": 1, "Meow": 1})
-    assert shared.indices(heard([[0.9, 0.9, 0]], [[0, 0]])) == [[1, 2]]
+    assert shared.indices(encoding([[0.9, 0.9, 0]], [[0, 0]])) == [[1, 2]]
 
 
 def test_without_classes_every_query_is_a_cluster() -> None:
     layout = replace(LAYOUT, labels=(), class_map={})
-    sound = Heard(np.array([[8, 0], [1, 1]], np.float32), np.zeros((2, 0), np.float32))
+    sound = Encoding(np.array([[8, 0], [1, 1]], np.float32), np.zeros((2, 0), np.float32))
     assert layout.indices(sound) == [[1], [0]]
 
 
@@ -93,11 +93,31 @@ def _metadata(**changes: object) -> dict[str, str]:
         ({"avsrobust.pretransform": "3"}, np.zeros((2, 2), np.float32), "another version than 1"),
         ({"avsrobust.pretransform": "{"}, np.zeros((2, 2), np.float32), "cannot be read"),
         (_metadata(version=2), np.zeros((2, 2), np.float32), "another version than 1"),
-        (_metadata(labels=3), np.zeros((2, 2), np.float32), "no usable 'labels' in its metadata"),
-        (_metadata(labels=[3]), np.zeros((2, 2), np.float32), "labels that are no names"),
-        (_metadata(threshold="high"), np.zeros((2, 2), np.float32), "no usable 'threshold' in its metadata"),
-        (_metadata(class_map={"a": -1}), np.zeros((2, 2), np.float32), "a class map with other values"),
-        (_metadata(class_map={"a": True}), np.zeros((2, 2), np.float32), "a class map with other values"),
+        (
+            _metadata(labels=3),
+            np.zeros((2, 2), np.float32),
+            "key .*labels: found 3; expected a list",
+        ),
+        (
+            _metadata(labels=[3]),
+            np.zeros((2, 2), np.float32),
+            r"key .*labels\[0\]: found 3; expected a text",
+        ),
+        (
+            _metadata(threshold="high"),
+            np.zeros((2, 2), np.float32),
+            "key .*threshold: found 'high'; expected a number",
+        ),
+        (
+            _metadata(class_map={"a": -1}),
+            np.zeros((2, 2), np.float32),
+            "class_map.a: found -1; expected a whole number",
+        ),
+        (
+            _metadata(class_map={"a": True}),
+            np.zeros((2, 2), np.float32),
+            "class_map.a: found True; expected a whole number",
+        ),
         (_metadata(), np.zeros(2, np.float32), r"centres float32 \[2\]"),
         (_metadata(), np.zeros((2, 2)), r"centres float64 \[2, 2\]"),
         (_metadata(), np.full((2, 2), np.nan, np.float32), "centres"),

@@ -20,7 +20,7 @@ from avsrobust.errors import AvsRobustError, ManifestError, OptionError
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest, load_manifest, write_manifest
 from avsrobust.pretransform import write as module
-from avsrobust.pretransform.base import Encoder, Heard, heard
+from avsrobust.pretransform.base import Encoder, Encoding, encoding_of
 from avsrobust.pretransform.layout import read_layout
 from avsrobust.pretransform.write import Choices, condition_folder, pretransform
 from model_adapters.m2f.queries import ClassFiles
@@ -33,16 +33,16 @@ class Loudness(Encoder):
 
     audio = AudioInput.waveform(4000)
     labels = ("a", "b", "c")
-    identity = "1" * 64
+    checksum = "1" * 64
 
     def __init__(self) -> None:
         self.sounds: list[bytes] = []
 
-    def encode(self, sound: Tensor) -> Heard:
+    def encode(self, sound: Tensor) -> Encoding:
         self.sounds.append(sound.numpy().tobytes())
         seconds = sound.reshape(-1, 4000)
         scores = torch.stack([seconds[:, 0] > 0, seconds[:, 1] > 0, torch.zeros(len(seconds))], dim=1) * 0.6
-        return heard(torch.stack([seconds.std(dim=1), seconds[:, 2]], dim=1), scores)
+        return encoding_of(torch.stack([seconds.std(dim=1), seconds[:, 2]], dim=1), scores)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def loudness_samples(build: Manifest, audio: str) -> np.ndarray:
     return samples
 
 
-def test_a_sound_is_heard_once(tmp_path: Path, make_build: Callable[..., Manifest], loudness: Loudness) -> None:
+def test_a_sound_is_encoded_once(tmp_path: Path, make_build: Callable[..., Manifest], loudness: Loudness) -> None:
     """Fitting and writing, and rows that share a file: each different sound goes through the encoder once."""
     build = make_build(clips=3)
     silence = next(row for row in build.rows if row.condition == "silence")
@@ -206,7 +206,7 @@ def test_clusters_of_another_encoder(tmp_path: Path, tiny_build: Manifest, loudn
         OptionError, match=r"--encoder clap: --clusters-from .* holds clusters of ast; take --encoder ast"
     ):
         pretransform(tiny_build, tmp_path / "out", Choices("clap", clusters_from=stored))
-    loudness.identity = "2" * 64
+    loudness.checksum = "2" * 64
     with pytest.raises(
         OptionError, match=r"is not the one that --clusters-from .* \(SHA-256 2{12}\.\. here, 1{12}\.\."
     ):
@@ -222,8 +222,8 @@ def test_files_of_two_layouts_are_not_mixed(tmp_path: Path, tiny_build: Manifest
 
 
 def test_answers_that_are_no_numbers(tmp_path: Path, tiny_build: Manifest, loudness: Loudness) -> None:
-    loudness.encode = lambda _: Heard(np.full((5, 2), np.nan, np.float32), np.zeros((5, 3), np.float32))  # type: ignore[method-assign]
-    with pytest.raises(OptionError, match="the encoder answers with NaN or infinity to group/clip0 under clean"):
+    loudness.encode = lambda _: Encoding(np.full((5, 2), np.nan, np.float32), np.zeros((5, 3), np.float32))  # type: ignore[method-assign]
+    with pytest.raises(OptionError, match="the encoder returns NaN or infinity for group/clip0 under clean"):
         pretransform(tiny_build, tmp_path / "out", replace(CHOICES, encoder="ast"))
     assert contents(tmp_path / "out") == {}
 
@@ -244,8 +244,8 @@ def test_answers_that_are_no_numbers(tmp_path: Path, tiny_build: Manifest, loudn
         ({"classes": True}, r"--classes: log_mel names no classes"),
         ({"encoder": "melody"}, r"--encoder melody: unknown"),
         ({"seed": -3}, r"--seed: found -3"),
-        ({"clusters_from": Path("c")}, r"--clusters: has no part beside --clusters-from c, which settles it"),
-        ({"clusters_from": Path("c"), "clusters": None}, r"--fit-split: has no part beside --clusters-from c"),
+        ({"clusters_from": Path("c")}, r"--clusters: has no part with --clusters-from c, which settles it"),
+        ({"clusters_from": Path("c"), "clusters": None}, r"--fit-split: has no part with --clusters-from c"),
         ({"clusters_from": Path("c"), "clusters": None, "fit_splits": ()}, r"--clusters-from c: cannot be read"),
     ],
 )

@@ -26,8 +26,8 @@ from avsrobust.evaluation.runner import evaluate
 from avsrobust.evaluation.stored_masks import StoredMasks, rows_of_masks
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
-from avsrobust.report.loading import load_result, load_results
-from avsrobust.report.report import report
+from avsrobust.reporting.loading import load_result, load_results
+from avsrobust.reporting.report import report
 from avsrobust.results import EXTRAS_NAME, MASKS_NAME, RUN_NAME, SCORES_NAME, read_run, read_scores, write_run
 
 FLIPS = int(os.environ.get("AVSROBUST_FLIPS", "120"))

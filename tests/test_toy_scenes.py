@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from avsrobust.datasets.taxonomy import AVSS_CLASSES, AVSS_KINDS, S4_KINDS
-from avsrobust.toy.catalogue import MULTI_ORDER, OPEN_ORDER, S4_CATEGORY, SINGLE_ORDER, object_at, split_at
+from avsrobust.datasets.taxonomy import AVSS_CLASSES, AVSS_KINDS, S4_CATEGORY, S4_KINDS
+from avsrobust.toy.catalogue import MULTI_ORDER, OPEN_ORDER, SINGLE_ORDER, object_at, split_at
 from avsrobust.toy.looks import LOOKS
 from avsrobust.toy.looks.base import MOTIONS, TEXTURES
 from avsrobust.toy.painting import Pose, Tint, paint, unit_area

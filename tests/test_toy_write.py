@@ -16,9 +16,8 @@ from PIL import Image
 
 from avsrobust.datasets.masks import palette
 from avsrobust.datasets.read import read_dataset
-from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_KINDS
+from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY, S4_KINDS
 from avsrobust.errors import OptionError
-from avsrobust.toy.catalogue import S4_CATEGORY
 from avsrobust.toy.records import RECORD_NAME
 from avsrobust.toy.scenes import plan_scene
 from avsrobust.toy.write import write_toy

@@ -15,22 +15,22 @@ from safetensors.torch import load_file
 
 from avsrobust.errors import OptionError, RecipeError
 from avsrobust.manifest import load_manifest
-from avsrobust.training.data import Source
-from avsrobust.training.engine import TrainOptions, TrainReport, learning_rate, train
-from avsrobust.training.recipe import OptimizerPart, load_train_recipe
+from avsrobust.training.data import TrainingBuild
+from avsrobust.training.engine import TrainOptions, TrainReport, train
+from avsrobust.training.recipe import load_train_recipe
 
 WriteRecipe = Callable[..., Path]
 
 
 @pytest.fixture
-def sources(toy_builds: Path) -> list[Source]:
-    return [Source(load_manifest(toy_builds / f"robust/{name}-seed42"), toy_builds) for name in ("s4", "ms3")]
+def builds(toy_builds: Path) -> list[TrainingBuild]:
+    return [TrainingBuild(load_manifest(toy_builds / f"robust/{name}-seed42"), toy_builds) for name in ("s4", "ms3")]
 
 
-def run(recipe: Path, sources: list[Source], output: Path, **options: object) -> TrainReport:
+def run(recipe: Path, builds: list[TrainingBuild], output: Path, **options: object) -> TrainReport:
     chosen = load_train_recipe(str(recipe))
     chosen_options = TrainOptions(output, device="cpu", **options)  # type: ignore[arg-type]
-    return train(chosen, sources, chosen_options, where=str(recipe))
+    return train(chosen, builds, chosen_options, where=str(recipe))
 
 
 def weights(output: Path, step: int) -> dict[str, torch.Tensor]:
@@ -95,32 +95,36 @@ def test_killed_at_step_17_and_resumed_ends_with_the_same_weights(
     assert not list(broken.rglob("*.avsrobust-tmp"))
 
 
-def test_workers_that_read_change_nothing(sources: list[Source], tiny_recipe: WriteRecipe, tmp_path: Path) -> None:
+def test_workers_that_read_change_nothing(
+    builds: list[TrainingBuild], tiny_recipe: WriteRecipe, tmp_path: Path
+) -> None:
     recipe = tiny_recipe()
-    run(recipe, sources, tmp_path / "none")
-    run(recipe, sources, tmp_path / "two", workers=2)
+    run(recipe, builds, tmp_path / "none")
+    run(recipe, builds, tmp_path / "two", workers=2)
     assert_equal_weights(weights(tmp_path / "none", 4), weights(tmp_path / "two", 4))
 
 
 def test_accumulated_parts_give_the_same_losses(
-    sources: list[Source], tiny_recipe: WriteRecipe, tmp_path: Path
+    builds: list[TrainingBuild], tiny_recipe: WriteRecipe, tmp_path: Path
 ) -> None:
     plain = {"steps": 2, "batch_size": 4, "validate_clips": 1}
     # Similarity counts the frames of each part by itself.
     loss = {"bce": 1.0, "dice": 1.0, "similarity": 0.0}
-    run(tiny_recipe("whole", run=plain, loss=loss), sources, tmp_path / "whole")
-    run(tiny_recipe("parts", run={**plain, "accumulate": 2}, loss=loss), sources, tmp_path / "parts")
+    run(tiny_recipe("whole", run=plain, loss=loss), builds, tmp_path / "whole")
+    run(tiny_recipe("parts", run={**plain, "accumulate": 2}, loss=loss), builds, tmp_path / "parts")
     one, two = ((tmp_path / name / "log.csv").read_text().splitlines()[1:] for name in ("whole", "parts"))
     for left, right in zip(one, two, strict=True):
         numbers = [[float(cell) for cell in line.split(",")] for line in (left, right)]
         assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)
 
 
-def test_only_what_the_recipe_names_is_trained(sources: list[Source], tiny_recipe: WriteRecipe, tmp_path: Path) -> None:
+def test_only_what_the_recipe_names_is_trained(
+    builds: list[TrainingBuild], tiny_recipe: WriteRecipe, tmp_path: Path
+) -> None:
     recipe = tiny_recipe(
         model={"trainable": ["*.audio_proj.*", "*.adapter.*"]}, run={"steps": 2, "checkpoint_every": 1}
     )
-    run(recipe, sources, tmp_path / "run")
+    run(recipe, builds, tmp_path / "run")
     before, after = weights(tmp_path / "run", 1), weights(tmp_path / "run", 2)
     listed = dict(line.split(",")[::2] for line in (tmp_path / "run/parameters.csv").read_text().splitlines()[1:])
     assert {"yes", "no"} == set(listed.values())
@@ -131,60 +135,52 @@ def test_only_what_the_recipe_names_is_trained(sources: list[Source], tiny_recip
     assert any(".adapter." in name for name in moved)
 
 
-def test_training_lowers_the_loss(sources: list[Source], tiny_recipe: WriteRecipe, tmp_path: Path) -> None:
+def test_training_lowers_the_loss(builds: list[TrainingBuild], tiny_recipe: WriteRecipe, tmp_path: Path) -> None:
     recipe = tiny_recipe(
         run={"steps": 40, "validate_clips": 1},
         negatives={"share": 0.0},
         optimizer={"lr": 3.0e-3, "schedule": "constant"},
     )
-    run(recipe, sources, tmp_path / "run")
+    run(recipe, builds, tmp_path / "run")
     losses = [float(line.split(",")[1]) for line in (tmp_path / "run/log.csv").read_text().splitlines()[1:]]
     assert sum(losses[-10:]) < 0.85 * sum(losses[:10])
 
 
-def test_bfloat16(sources: list[Source], tiny_recipe: WriteRecipe, tmp_path: Path) -> None:
-    run(tiny_recipe(run={"steps": 2, "precision": "bfloat16"}), sources, tmp_path / "run")
+def test_bfloat16(builds: list[TrainingBuild], tiny_recipe: WriteRecipe, tmp_path: Path) -> None:
+    run(tiny_recipe(run={"steps": 2, "precision": "bfloat16"}), builds, tmp_path / "run")
     stored = weights(tmp_path / "run", 2)
     assert all(tensor.dtype == torch.float32 for tensor in stored.values())
     assert all(torch.isfinite(tensor).all() for tensor in stored.values())
 
 
-def test_a_finished_run_is_not_run_again(sources: list[Source], tiny_recipe: WriteRecipe, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_run_again(builds: list[TrainingBuild], tiny_recipe: WriteRecipe, tmp_path: Path) -> None:
     recipe = tiny_recipe()
-    first = run(recipe, sources, tmp_path / "run")
+    first = run(recipe, builds, tmp_path / "run")
     log = (tmp_path / "run/log.csv").read_text()
-    again = run(recipe, sources, tmp_path / "run")
+    again = run(recipe, builds, tmp_path / "run")
     assert (again.resumed_from, again.best_score) == (4, first.best_score)
     assert (tmp_path / "run/log.csv").read_text() == log
 
 
 def test_another_run_in_the_same_folder_is_refused(
-    sources: list[Source], tiny_recipe: WriteRecipe, tmp_path: Path
+    builds: list[TrainingBuild], tiny_recipe: WriteRecipe, tmp_path: Path
 ) -> None:
-    run(tiny_recipe(), sources, tmp_path / "run")
+    run(tiny_recipe(), builds, tmp_path / "run")
     with pytest.raises(OptionError, match="holds a run with another recipe"):
-        run(tiny_recipe(optimizer={"lr": 0.1}), sources, tmp_path / "run")
+        run(tiny_recipe(optimizer={"lr": 0.1}), builds, tmp_path / "run")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(
-    sources: list[Source], tiny_recipe: WriteRecipe, tmp_path: Path
+    builds: list[TrainingBuild], tiny_recipe: WriteRecipe, tmp_path: Path
 ) -> None:
     recipe = tiny_recipe(optimizer={"lr": 1.0e30, "warmup_steps": 0}, run={"steps": 20})
     with pytest.raises(OptionError, match=r"step \d+: loss '\w+' is .* lower optimizer.lr"):
-        run(recipe, sources, tmp_path / "run")
+        run(recipe, builds, tmp_path / "run")
 
 
-def test_losses_the_model_does_not_have(sources: list[Source], tiny_recipe: WriteRecipe, tmp_path: Path) -> None:
+def test_losses_the_model_does_not_have(builds: list[TrainingBuild], tiny_recipe: WriteRecipe, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"key loss.extra.active: the model has no such loss"):
-        run(tiny_recipe(loss={"extra": {"active": 1.0}}), sources, tmp_path / "run")
-
-
-def test_learning_rates() -> None:
-    part = OptimizerPart(lr=1.0, warmup_steps=4)
-    assert [learning_rate(part, step, 100) for step in (0, 1, 3)] == pytest.approx([0.25, 0.5, 1.0], rel=0.01)
-    assert learning_rate(part, 50, 100) == pytest.approx(0.5)
-    assert learning_rate(part, 99, 100) < 0.01
-    assert learning_rate(OptimizerPart(lr=1.0, schedule="constant"), 99, 100) == 1.0
+        run(tiny_recipe(loss={"extra": {"active": 1.0}}), builds, tmp_path / "run")
 
 
 def test_two_processes_do_what_one_does_in_two_parts(

@@ -2,19 +2,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avsrobust.training.logs import LOSSES, RunLog, Table, write_parameters
+from avsrobust.training.logs import LOSSES, RunLog, _CsvLog, write_parameters
 
 
 def test_lines_beyond_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    table = Table(path, ("loss",), 0)
+    table = _CsvLog(path, ("loss",), 0)
     for step in range(1, 6):
         table.add(step, {"loss": step / 3})
     table.close()
     whole = path.read_text()
     with path.open("a") as stream:
         stream.write("6,0.12")
-    again = Table(path, ("loss",), 3)
+    again = _CsvLog(path, ("loss",), 3)
     for step in (4, 5):
         again.add(step, {"loss": step / 3})
     again.close()
@@ -24,12 +24,12 @@ def test_lines_beyond_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
 def test_a_file_of_other_columns_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("step,other\n1,2\n")
-    Table(path, ("loss",), 5).close()
+    _CsvLog(path, ("loss",), 5).close()
     assert path.read_text() == "step,loss\n"
 
 
 def test_undefined_is_empty(tmp_path: Path) -> None:
-    table = Table(tmp_path / "log.csv", ("a", "b"), 0)
+    table = _CsvLog(tmp_path / "log.csv", ("a", "b"), 0)
     table.add(1, {"a": None, "b": 0.5})
     table.close()
     assert (tmp_path / "log.csv").read_text() == "step,a,b\n1,,0.5\n"

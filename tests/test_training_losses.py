@@ -24,7 +24,7 @@ def batch(target: torch.Tensor, positive: list[float]) -> Batch:
         scored=torch.ones(items, 1, dtype=torch.bool),
         positive=torch.tensor(positive),
         weight=torch.ones(items),
-        heard=torch.zeros(items, 1, 71),
+        audio_labels=torch.zeros(items, 1, 71),
         seed=0,
     )
 

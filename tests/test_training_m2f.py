@@ -16,8 +16,8 @@ from model_adapters.m2f.adapter import M2F, M2FDebias
 from model_adapters.m2f.auxiliary import (
     ACTIVE_QUERIES,
     BIASED,
+    GATE_LOSSES,
     NAMES,
-    OF_THE_GATE,
     PIXEL_CLASSES,
     QUIET_GATE,
     ROLES,
@@ -63,7 +63,7 @@ def batch(items: int = 3, seconds: int = 2, seed: int = 5) -> Batch:
         scored=scored,
         positive=torch.ones(items),
         weight=torch.ones(items),
-        heard=torch.zeros(items, seconds, 71),
+        audio_labels=torch.zeros(items, seconds, 71),
         seed=seed,
     )
 
@@ -136,7 +136,7 @@ def test_where_nothing_sounds_queries_of_categories_close(name: str) -> None:
 
 def test_the_query_of_what_sounds_opens() -> None:
     model, sample = gated([ACTIVE_QUERIES]), batch()
-    sample.heard[..., AVSS_CLASSES.index("guitar")] = 1
+    sample.audio_labels[..., AVSS_CLASSES.index("guitar")] = 1
     (gradient,) = torch.autograd.grad(model.network(sample).extra[ACTIVE_QUERIES], gate_of(model).bias)
     assert (gradient > 0).tolist() == [True, False, True, False, False, False]
 
@@ -164,7 +164,7 @@ def test_pixel_classes_are_learned_from_the_mask_alone() -> None:
 
 def test_all_losses_of_the_family_are_finite_and_train_it() -> None:
     model, sample = gated(OF_BINARY), batch()
-    sample.heard[..., AVSS_CLASSES.index("dog")] = 1
+    sample.audio_labels[..., AVSS_CLASSES.index("dog")] = 1
     predictions = model.network(sample)
     assert set(predictions.extra) == set(OF_BINARY)
     for name, loss in predictions.extra.items():
@@ -179,7 +179,7 @@ def test_without_a_known_category_nothing_is_taught() -> None:
     assert predictions.extra[PIXEL_CLASSES].item() == predictions.extra["visual_queries"].item() == 0
 
 
-@pytest.mark.parametrize("name", [*OF_THE_GATE, BIASED, ROLES])
+@pytest.mark.parametrize("name", [*GATE_LOSSES, BIASED, ROLES])
 def test_losses_that_do_not_fit_the_options(name: str) -> None:
     with pytest.raises(RecipeError, match=rf"x.yaml: key loss.extra.{name}: needs model.options"):
         opened(losses=[name])
@@ -197,7 +197,7 @@ def test_what_hears_learns_from_sounds_alone() -> None:
     config = {**GATED, "readout": "union", "num_queries": 3}
     model = opened(config=config, query_classes=CLASSES, learns="sounds", losses=[ACTIVE_QUERIES, QUIET_GATE])
     sample = batch()
-    sample.heard[..., AVSS_CLASSES.index("dog")] = 1
+    sample.audio_labels[..., AVSS_CLASSES.index("dog")] = 1
     predictions = model.network(sample)
     assert set(predictions.extra) == {ACTIVE_QUERIES, QUIET_GATE}
     assert torch.equal(predictions.logits, torch.zeros(5, 1, 1))
@@ -221,9 +221,9 @@ def test_what_does_not_go_with_sounds_alone(options: dict[str, Any], losses: lis
         opened(query_classes=CLASSES, losses=losses, **options)
 
 
-def test_a_deaf_network_stays_as_it_is(tmp_path: Path) -> None:
-    opened(seed=3).export(tmp_path / "deaf.safetensors", {})
-    model = opened(debias="deaf", deaf=str(tmp_path / "deaf.safetensors"))
+def test_a_visual_only_network_stays_as_it_is(tmp_path: Path) -> None:
+    opened(seed=3).export(tmp_path / "visual_only.safetensors", {})
+    model = opened(debias="visual_only", visual_only=str(tmp_path / "visual_only.safetensors"))
     model.network(batch()).logits.mean().backward()
     assert isinstance(model.adapter(torch.device("cpu")), M2FDebias)
     own = sum(parameter.numel() for parameter in opened().network.parameters())
@@ -272,7 +272,7 @@ def test_a_public_checkpoint_folder_is_a_start(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"debiass": "noise"}, r"key model.options.debiass: not known; did you mean 'debias'"),
-        ({"debias": "deaf"}, r"key model.options.deaf: goes with debias: deaf"),
+        ({"debias": "visual_only"}, r"key model.options.visual_only: goes with debias: visual_only"),
         ({"debias": "all_queries"}, r"expected config.query_gate: learned"),
         ({"config": GATED}, r"found 70 categories for 6 queries; expected at most 5"),
         ({"config": GATED, "query_classes": ["dogg"]}, r"'dogg' is no category of AVSBench-semantic"),
@@ -284,7 +284,7 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 
 
 def test_bad_configuration() -> None:
-    with pytest.raises(AdapterError, match=r"x.yaml: key model.options.config: unknown key 'hidden'"):
+    with pytest.raises(AdapterError, match=r"x.yaml: key model.options.config.hidden: not known"):
         opened(config={"hidden": 3})
 
 
@@ -294,7 +294,7 @@ def test_starts_that_cannot_be_used(tmp_path: Path) -> None:
         opened(start=tmp_path / "other.safetensors")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/config.json").write_text('{"backbone_config": {"model_type": "swin"}}')
-    with pytest.raises(AdapterError, match=r"found no \*.safetensors beside config.json"):
+    with pytest.raises(AdapterError, match=r"found no \*.safetensors next to config.json"):
         M2FTraining.open({}, tmp_path / "empty", 0, "x.yaml")
 
 
@@ -309,7 +309,7 @@ def test_a_picture_asked_with_two_sounds_answers_as_if_asked_twice() -> None:
         scored=torch.cat((once.scored, once.scored)),
         positive=torch.cat((once.positive, once.positive)),
         weight=torch.cat((once.weight, once.weight)),
-        heard=torch.cat((once.heard, once.heard)),
+        audio_labels=torch.cat((once.audio_labels, once.audio_labels)),
     )
     with torch.inference_mode():
         together = model.network(twice).logits
@@ -331,5 +331,5 @@ def test_a_hard_gate_is_the_labels_in_training_and_learned_afterwards() -> None:
     with torch.no_grad():
         gate.bias.neg_()
     torch.testing.assert_close(model.network(sample).logits, before)
-    sample.heard[..., AVSS_CLASSES.index("dog")] = 1
+    sample.audio_labels[..., AVSS_CLASSES.index("dog")] = 1
     assert not torch.equal(model.network(sample).logits, before)

@@ -43,20 +43,20 @@ def test_no_share_no_negatives(clips: list[ClipRows]) -> None:
     assert set(drawn(Negatives.of(clips, NegativesPart(0.0, KINDS)), 1, 50)) == {"clean"}
 
 
-def test_partners_are_of_the_same_data_set_and_share_no_kind(clips: list[ClipRows]) -> None:
+def test_source_clips_are_of_the_same_data_set_and_share_no_supercategory(clips: list[ClipRows]) -> None:
     negatives = Negatives.of(clips, NegativesPart(0.5, ("offscreen",)))
     strict = 0
-    for clip, partners in zip(negatives.clean, negatives.partners, strict=True):
-        for partner in (negatives.clean[index] for index in partners):
-            assert partner.dataset == clip.dataset
-            assert set(partner.labels).isdisjoint(clip.labels)
-            strict += set(partner.broad).isdisjoint(clip.broad)
+    for clip, source_clips in zip(negatives.clean, negatives.source_clips, strict=True):
+        for source in (negatives.clean[index] for index in source_clips):
+            assert source.dataset == clip.dataset
+            assert set(source.labels).isdisjoint(clip.labels)
+            strict += set(source.broad).isdisjoint(clip.broad)
     assert strict > 0
 
 
-def test_partners_are_drawn_anew(clips: list[ClipRows]) -> None:
+def test_source_clips_are_drawn_anew(clips: list[ClipRows]) -> None:
     negatives = Negatives.of(clips, NegativesPart(1.0, ("offscreen",)))
-    clip = max(range(len(clips)), key=lambda index: len(negatives.partners[index]))
+    clip = max(range(len(clips)), key=lambda index: len(negatives.source_clips[index]))
     found = {negatives.draw(clip, np.random.default_rng(time)).clip_id for time in range(60)}
     assert len(found) > 1
 
@@ -74,9 +74,9 @@ def test_a_clip_without_clean_sound(clips: list[ClipRows]) -> None:
         Negatives.of(without, NegativesPart(0.0, ()))
 
 
-def test_without_partner_or_kind_the_sound_stays_clean(clips: list[ClipRows]) -> None:
+def test_without_source_clip_or_kind_the_sound_stays_clean(clips: list[ClipRows]) -> None:
     lonely = Negatives.of(clips[:2], NegativesPart(1.0, ("silence",)))
-    lonely = replace(lonely, part=NegativesPart(1.0, ("offscreen",)), partners=((), ()))
+    lonely = replace(lonely, part=NegativesPart(1.0, ("offscreen",)), source_clips=((), ()))
     assert set(drawn(lonely, 0, 5)) == {"clean"}
 
 
@@ -84,17 +84,17 @@ def test_a_clip_without_labels_has_any_labelled_clips_sound_where_its_build_gave
     unlabelled = tuple(replace(row, labels=(), broad=()) for row in clips[0])
     given = Negatives.of([unlabelled, *clips[1:]], NegativesPart(1.0, ("offscreen",)))
     same = [index for index, row in enumerate(given.clean) if row.dataset == clips[0][0].dataset]
-    assert given.partners[0] == tuple(same[1:])
-    assert not any(0 in partners for partners in given.partners)
+    assert given.source_clips[0] == tuple(same[1:])
+    assert not any(0 in source_clips for source_clips in given.source_clips)
     # Categories that are not known: the build has no off-screen row.
     unknown = tuple(row for row in unlabelled if row.condition != "offscreen")
-    assert Negatives.of([unknown, *clips[1:]], NegativesPart(1.0, ("offscreen",))).partners[0] == ()
+    assert Negatives.of([unknown, *clips[1:]], NegativesPart(1.0, ("offscreen",))).source_clips[0] == ()
 
 
 def test_muted_clips_lend_no_sound(clips: list[ClipRows]) -> None:
     free = Negatives.of(clips, NegativesPart(1.0, ("offscreen",)))
-    lent = next(index for partners in free.partners for index in partners)
+    lent = next(index for source_clips in free.source_clips for index in source_clips)
     row = free.clean[lent]
     held = Negatives.of(clips, NegativesPart(1.0, ("offscreen",)), {(row.dataset, row.clip_id)})
-    assert not any(lent in partners for partners in held.partners)
-    assert held.partners[lent] == free.partners[lent]
+    assert not any(lent in source_clips for source_clips in held.source_clips)
+    assert held.source_clips[lent] == free.source_clips[lent]

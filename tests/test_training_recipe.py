@@ -111,7 +111,7 @@ def test_kinds_refuse_each_other() -> None:
         (
             "negatives",
             {"kinds": ["rain"]},
-            "key negatives.kinds: found 'rain'; expected one of offscreen, silence, noise",
+            "key negatives.kinds: found 'rain'; expected one of silence, noise, offscreen",
         ),
         ("name", "../../x", "key name: found '../../x'; expected a name of at most 100 letters"),
         ("name", ".", r"key name: found '\.'; expected a name"),
@@ -154,6 +154,12 @@ def test_a_missing_key(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(RecipeError, match=r"mine.yaml: key run: not given"):
         load_train_recipe(str(path))
+
+
+def test_extra_negatives_by_their_old_name() -> None:
+    old, new = (with_key("negatives", {key: 2, "weight": 0.5}) for key in ("beside", "extra"))
+    assert parse_train_recipe(old, "x") == parse_train_recipe(new, "x")
+    assert parse_train_recipe(new, "x").negatives.extra == 2
 
 
 def test_other_steps() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from avsrobust.audit.separability import Estimate
 from avsrobust.audit.verdicts import AuditReport, Separation
-from avsrobust.report.escape import markdown, markdown_line
-from avsrobust.report.text_table import text_table
+from avsrobust.reporting.escape import markdown, markdown_line, text_table
 
 
 def render_audit(report: AuditReport) -> str:

@@ -7,20 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from avsrobust.cli.completion import complete_dataset, complete_recipe
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import (
-    DEFAULT_RECIPE,
-    DEFAULT_SEED,
-    ROBUST_ROOT,
-    build_name,
-    data_root_option,
-    given_data_root,
-    wait_option,
-)
+from avsrobust.cli.options import data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar, warn
+from avsrobust.defaults import RECIPE, SEED
 
 if TYPE_CHECKING:
-    from avsrobust.build.build import BuildReport
+    from avsrobust.building.build import BuildReport
     from avsrobust.conditions.recipe import Recipe
     from avsrobust.datasets.clips import DataSet
 
@@ -29,14 +23,26 @@ _MOST_SKIPPED = 20
 
 @click.command()
 @click.option(
-    "--dataset", "dataset_name", required=True, metavar="s4|ms3|avss", help="The data set (v1s, v1m, v2 too)."
+    "--dataset",
+    "dataset_name",
+    required=True,
+    shell_complete=complete_dataset,
+    metavar="s4|ms3|avss",
+    help="The data set (v1s, v1m, v2 too).",
 )
-@click.option("--seed", default=DEFAULT_SEED, show_default=True, type=int, help="Seed of every draw.")
+@click.option("--seed", default=SEED, show_default=True, type=int, help="Seed of every draw.")
 @data_root_option
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder [default: robust/<dataset>-seed<seed>]."
 )
-@click.option("--recipe", "recipe_name", default=DEFAULT_RECIPE, show_default=True, metavar="NAME|FILE")
+@click.option(
+    "--recipe",
+    "recipe_name",
+    default=RECIPE,
+    show_default=True,
+    shell_complete=complete_recipe("build"),
+    metavar="NAME|FILE",
+)
 @click.option("--split", "splits", multiple=True, help="Only these splits; repeatable [default: all].")
 @click.option(
     "--release",
@@ -67,23 +73,19 @@ def build(
     wait: bool,
 ) -> int:
     """Make seeded silence, noise and off-screen variants of a data set, and their manifest."""
-    from avsrobust.build.build import build as build_benchmark
+    from avsrobust import api
     from avsrobust.conditions.recipe import load_recipe
-    from avsrobust.datasets.read import read_dataset
 
     recipe = load_recipe(recipe_name)
-    dataset = read_dataset(
-        dataset_name, given_data_root(data_root), splits=splits or None, release=release, workers=workers
-    )
+    dataset = api.read_dataset(dataset_name, data_root, splits=splits, release=release, workers=workers)
     if dry_run:
         return _describe(dataset, recipe, seed, workers)
-    folder = output or ROBUST_ROOT / build_name(dataset.name, seed, recipe.name, dataset.release)
     with progress_bar(f"building {dataset.name}") as progress:
-        report = build_benchmark(
+        report = api.build(
             dataset,
-            recipe,
-            seed,
-            folder,
+            recipe=recipe,
+            seed=seed,
+            output=output,
             workers=workers,
             engine=engine,
             scheduler=scheduler,
@@ -96,10 +98,10 @@ def build(
 
 
 def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
-    from avsrobust.build.describe import describe
-    from avsrobust.build.dry_run import survey_sample
-    from avsrobust.build.listing import read_listing
-    from avsrobust.build.plan import plan
+    from avsrobust.building.describe import describe
+    from avsrobust.building.dry_run import survey_sample
+    from avsrobust.building.listing import read_listing
+    from avsrobust.building.plan import plan
 
     with progress_bar(f"looking at {dataset.name}") as progress:
         survey = survey_sample(dataset, threads=workers if workers > 1 else None, progress=progress)

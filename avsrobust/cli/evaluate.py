@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from avsrobust.cli.completion import complete_adapter, complete_dataset
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import (
-    RESULTS_ROOT,
-    ROBUST_ROOT,
-    build_name,
-    data_root_option,
-    key_values,
-    torch_device,
-    wait_option,
-)
+from avsrobust.cli.options import data_root_option, key_values, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar, warn
-from avsrobust.errors import ManifestError, OptionError, did_you_mean
+from avsrobust.defaults import RESULTS_ROOT, model_name
+from avsrobust.errors import OptionError
 
 if TYPE_CHECKING:
     from avsrobust.evaluation.runner import EvaluationReport
-    from avsrobust.manifest import Manifest
 
 _MOST_FAILURES = 20
 
@@ -34,10 +26,11 @@ _MOST_FAILURES = 20
     "adapters",
     required=True,
     multiple=True,
+    shell_complete=complete_adapter,
     metavar="NAME|MODULE:CLASS|FILE.py:CLASS",
     help="The model; repeat for several. 'avsrobust adapters' lists the names.",
 )
-@click.option("--dataset", help="Only builds of this data set.")
+@click.option("--dataset", shell_complete=complete_dataset, help="Only builds of this data set.")
 @click.option(
     "--manifest",
     "manifests",
@@ -86,6 +79,7 @@ def evaluate(
 
     The same model again adds what is missing (splits, conditions, masks, clips that failed) and keeps the rest.
     """
+    from avsrobust import api
     from avsrobust.adapters.lookup import find_adapter, load_adapter
     from avsrobust.evaluation.runner import evaluate as run_evaluation
 
@@ -97,15 +91,14 @@ def evaluate(
     specs = list(dict.fromkeys(adapters))
     for spec in specs:
         find_adapter(spec)
-    builds = _builds(manifests, dataset)
-    place = torch_device(device)
-    for manifest in builds:
-        _check_selection(manifest, splits, conditions)
+    builds = api.select_builds(manifests, dataset)
+    on = api.find_device(device)
+    api.check_selection(builds, splits, conditions)
     models = {spec: model_name(spec) if name is None else name for spec in specs}
-    folders = _folders(output or RESULTS_ROOT, models, builds)
+    folders = api.results_folders(output or RESULTS_ROOT, models, builds)
     complete = True
     for spec, model in models.items():
-        adapter = load_adapter(spec, checkpoint=checkpoint, device=place, options=options)
+        adapter = load_adapter(spec, checkpoint=checkpoint, device=on, options=options)
         for manifest, folder in zip(builds, folders[spec], strict=True):
             with progress_bar(f"{model} on {manifest.info.dataset}") as progress:
                 report = run_evaluation(
@@ -117,7 +110,7 @@ def evaluate(
                     conditions=conditions or None,
                     data_root=data_root,
                     output=folder,
-                    device=place,
+                    device=on,
                     batch_size=batch_size,
                     save_masks=save_masks,
                     checkpoint=checkpoint,
@@ -129,77 +122,6 @@ def evaluate(
                 )
             complete &= _tell(report)
     return 0 if complete else STATUS_INCOMPLETE
-
-
-def model_name(spec: str) -> str:
-    """Return what tables call the model of an adapter's spec: its name, or its class.
-
-    >>> model_name("oracle"), model_name("my/model.py:MyModel"), model_name("package.module:Net")
-    ('oracle', 'MyModel', 'Net')
-    """
-    return spec.rpartition(":")[2] if ":" in spec else spec
-
-
-def _builds(paths: Sequence[Path], dataset: str | None) -> list[Manifest]:
-    from avsrobust.datasets.read import canonical_name
-    from avsrobust.manifest import MANIFEST_NAME, load_manifest
-
-    wanted = canonical_name(dataset) if dataset is not None else None
-    found = list(paths) or sorted(ROBUST_ROOT.glob(f"*/{MANIFEST_NAME}"))
-    if not found:
-        raise ManifestError(
-            f"{ROBUST_ROOT}/: found no build; expected {ROBUST_ROOT}/<dataset>-seed<seed>/{MANIFEST_NAME}; "
-            "run 'avsrobust build --dataset s4 --seed 42' first, or name one with --manifest"
-        )
-    builds = [load_manifest(path) for path in found]
-    chosen = [manifest for manifest in builds if wanted in (None, manifest.info.dataset)]
-    if not chosen:
-        names = ", ".join(sorted({manifest.info.dataset for manifest in builds}))
-        raise OptionError(
-            f"--dataset {dataset}: found builds of {names} only; run 'avsrobust build --dataset {dataset}'"
-        )
-    return chosen
-
-
-def _check_selection(manifest: Manifest, splits: Sequence[str], conditions: Sequence[str]) -> None:
-    for option, asked, there in (
-        ("--split", splits, sorted({row.split for row in manifest.rows})),
-        ("--condition", conditions, sorted({row.condition for row in manifest.rows})),
-    ):
-        for value in asked:
-            if value not in there:
-                raise OptionError(
-                    f"{option} {value}: {manifest.path} has only {', '.join(there)}{did_you_mean(value, there)}"
-                )
-
-
-def _folders(root: Path, models: Mapping[str, str], builds: Sequence[Manifest]) -> dict[str, list[Path]]:
-    """Return the results folder of each adapter's spec on each build: ``ROOT/<model>/<build>``.
-
-    Raises `OptionError` where two of them are one folder, or one holds what is not ours, before anything is run.
-    """
-    from avsrobust.folders import ensure_own, folder_name, same_folder
-    from avsrobust.results import RESULTS_KIND
-
-    taken: dict[str, str] = {}
-    folders: dict[str, list[Path]] = {}
-    for spec, model in models.items():
-        if not model.strip() or not model.isprintable():
-            raise OptionError(f"--name {model!r}: expected a name of printable characters")
-        folders[spec] = []
-        for manifest in builds:
-            info = manifest.info
-            build = build_name(info.dataset, info.seed, str(info.recipe.get("name", "standard")), info.release)
-            folder = root / folder_name(model) / folder_name(build)
-            found = f"--adapter {spec} on {manifest.path}"
-            if (other := taken.setdefault(same_folder(folder), found)) != found:
-                raise OptionError(
-                    f"{found}: its results would lie in {folder}, as those of {other} do; expected a folder for each; evaluate "
-                    "them one at a time, with a --name (models) or an --output (builds) of its own"
-                )
-            ensure_own(folder, RESULTS_KIND)
-            folders[spec].append(folder)
-    return folders
 
 
 def _tell(report: EvaluationReport) -> bool:

@@ -2,7 +2,8 @@
 
 Conventions
     stdout carries results only; progress and warnings go to stderr.
-    Exit status: 0 done; 1 done, but with rows skipped or a check failed; 2 the user must change something.
+    Exit status: 0 done; 1 done, but with rows skipped or a check failed; 2 the user must change something; 70 a bug of ours
+    (EX_SOFTWARE of sysexits.h); 130 interrupted.
     Nothing heavy is imported here: ``avsrobust --help`` must answer at once.
 """
 
@@ -12,6 +13,7 @@ import importlib
 import os
 import sys
 import traceback
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -23,6 +25,7 @@ from avsrobust.errors import AvsRobustError, DataSetError, did_you_mean
 
 STATUS_INCOMPLETE = 1
 STATUS_USER = 2
+STATUS_INTERNAL = 70
 STATUS_INTERRUPTED = 130
 _MOST_FINDINGS = 20
 
@@ -39,6 +42,13 @@ COMMANDS = {
     "demo": "avsrobust.cli.demo:demo",
     "adapters": "avsrobust.cli.adapters:adapters",
 }
+
+
+@dataclass
+class Invocation:
+    """One run of the command line: what its common options said."""
+
+    verbose: bool = False
 
 
 class LazyGroup(click.Group):
@@ -66,10 +76,16 @@ class LazyGroup(click.Group):
 
 
 def _common_options() -> list[click.Parameter]:
-    # Of the group and of every command, so that they may stand before or after its name; `invoke` looks for --verbose in
-    # the arguments.
+    # Of the group and of every command, so that they may stand before or after its name.
     return [
-        click.Option(["--verbose"], is_flag=True, expose_value=False, help="Show the traceback of an error."),
+        click.Option(
+            ["--verbose"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_be_verbose,
+            help="Show the traceback of an error.",
+        ),
         click.Option(
             [limits.OPTION],
             metavar="FACTOR",
@@ -78,6 +94,12 @@ def _common_options() -> list[click.Parameter]:
             help="Accept files that declare sizes FACTOR times beyond the limits.",
         ),
     ]
+
+
+def _be_verbose(context: click.Context, _option: click.Parameter, verbose: bool) -> None:
+    invocation = context.find_root().obj
+    if verbose and isinstance(invocation, Invocation):
+        invocation.verbose = True
 
 
 def _raise_limits(_context: click.Context, _option: click.Parameter, factor: str | None) -> None:
@@ -115,7 +137,7 @@ def invoke(arguments: list[str]) -> int:
     """Run the command line and return its exit status."""
     raised = os.environ.get(limits.ENVIRONMENT)
     try:
-        return _invoke(arguments, verbose="--verbose" in arguments)
+        return _invoke(arguments, Invocation())
     finally:
         if raised is None:
             os.environ.pop(limits.ENVIRONMENT, None)
@@ -123,13 +145,13 @@ def invoke(arguments: list[str]) -> int:
             os.environ[limits.ENVIRONMENT] = raised
 
 
-def _invoke(arguments: list[str], verbose: bool) -> int:
+def _invoke(arguments: list[str], invocation: Invocation) -> int:
     try:
-        outcome = main.main(args=arguments, prog_name="avsrobust", standalone_mode=False)
+        outcome = main.main(args=arguments, prog_name="avsrobust", standalone_mode=False, obj=invocation)
         streams.flush_results()
         return outcome if isinstance(outcome, int) else 0
     except AvsRobustError as error:
-        _explain(error, verbose)
+        _explain(error, verbose=invocation.verbose)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
     except click.ClickException as error:
@@ -144,18 +166,19 @@ def _invoke(arguments: list[str], verbose: bool) -> int:
         streams.abandon()
         return 0
     except OSError as error:
-        _trace(error, verbose)
+        _trace(error, verbose=invocation.verbose)
         _say(f"error: {_failed_file(error)}: {error.strerror or error}; check the path, its rights and the free space")
     except MemoryError as error:
-        _trace(error, verbose)
+        _trace(error, verbose=invocation.verbose)
         _say(
             "error: the machine's memory is used up; close other programs, or take fewer --workers or a smaller --batch-size"
         )
     except Exception as error:
-        _trace(error, verbose)
+        _trace(error, verbose=invocation.verbose)
         _say(
             f"internal error: {type(error).__name__}: {error} (a bug of avsrobust; --verbose shows where; please report it)"
         )
+        return STATUS_INTERNAL
     return STATUS_USER
 
 
@@ -165,8 +188,8 @@ def _failed_file(error: OSError) -> str:
     return "standard output" if streams.results_are_lost() else "a file"
 
 
-def _explain(error: AvsRobustError, verbose: bool) -> None:
-    _trace(error, verbose)
+def _explain(error: AvsRobustError, *, verbose: bool) -> None:
+    _trace(error, verbose=verbose)
     if isinstance(error, DataSetError):
         for finding in error.findings[:_MOST_FINDINGS]:
             _say(f"  {finding}")
@@ -175,7 +198,7 @@ def _explain(error: AvsRobustError, verbose: bool) -> None:
     _say(f"error: {error}")
 
 
-def _trace(error: BaseException, verbose: bool) -> None:
+def _trace(error: BaseException, *, verbose: bool) -> None:
     if verbose:
         for line in "".join(traceback.format_exception(error)).splitlines():
             note(line)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import build_name, data_root_option, torch_device, wait_option
+from avsrobust.cli.options import data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar
+from avsrobust.defaults import CLASSES_ROOT, build_name
 
-CLASSES_ROOT = Path("classes")
 _MOST_NAMES = 8
 
 
@@ -73,6 +73,7 @@ def pretransform(
     avsrobust pretransform --manifest robust/s4-seed42 --encoder ast --checkpoint FOLDER
     avsrobust evaluate --adapter m2f --option queries=classes --option classes=classes/s4-seed42-ast
     """
+    from avsrobust.api import find_device
     from avsrobust.manifest import load_manifest
     from avsrobust.pretransform.write import DEFAULT_QUERIES, Choices
     from avsrobust.pretransform.write import pretransform as write_class_files
@@ -96,7 +97,7 @@ def pretransform(
         output = CLASSES_ROOT / f"{name}-{encoder}"
     with progress_bar(f"pretransform {build.info.dataset}") as progress:
         report = write_class_files(
-            build, output, choices, data_root=data_root, device=torch_device(device), wait=wait, progress=progress
+            build, output, choices, data_root=data_root, device=find_device(device), wait=wait, progress=progress
         )
     layout = report.layout
     note(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from avsrobust.cli.completion import complete_protocol
 from avsrobust.cli.progress import print_result, warn
 from avsrobust.vocabulary import TASKS
 
@@ -15,13 +16,30 @@ BY = ("category",)
 
 @click.command()
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--format", "format_name", default="md", show_default=True, metavar="csv|md|latex|json|parquet|html")
-@click.option("--protocol", "protocols", multiple=True, default=("avsbench",), show_default=True, help="Repeatable.")
+@click.option(
+    "--format",
+    "format_name",
+    default="md",
+    show_default=True,
+    metavar="csv|md|latex|json|parquet|html|file.py:OBJECT",
+    help="A registered format, or a function of your own.",
+)
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    default=("avsbench",),
+    show_default=True,
+    metavar="NAME|file.py:OBJECT",
+    shell_complete=complete_protocol,
+    help="A registered protocol, or one of your own. Repeatable.",
+)
 @click.option("--by", type=click.Choice(BY), help="A line per category (or class) as well.")
 @click.option(
     "--task",
     type=click.Choice(TASKS),
-    help="avss: only models that were scored by class, or all as sounding or not [default: each by the finest it has].",
+    help="AVSS: 'semantic' keeps models with per-class results; 'binary' scores all as foreground/background "
+    "[default: semantic where available].",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, not to stdout.")
 def report(
@@ -34,8 +52,8 @@ def report(
 ) -> int:
     """Turn RESULTS (default: everything under 'results') into one table."""
     from avsrobust.files import write_bytes
-    from avsrobust.report.report import load_results
-    from avsrobust.report.report import report as render_report
+    from avsrobust.reporting.report import load_results
+    from avsrobust.reporting.report import report as render_report
 
     rendered = render_report(load_results(results or None), protocols, by, format_name, task)
     for message in rendered.warnings:

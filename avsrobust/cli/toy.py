@@ -6,13 +6,20 @@ from pathlib import Path
 
 import click
 
+from avsrobust.cli.completion import complete_dataset
 from avsrobust.cli.options import wait_option
 from avsrobust.cli.progress import print_result, progress_bar
 
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--dataset", required=True, metavar="s4|ms3|avss", help="Whose layout to write.")
+@click.option(
+    "--dataset",
+    required=True,
+    shell_complete=complete_dataset,
+    metavar="s4|ms3|avss",
+    help="The data set whose layout is written.",
+)
 @click.option("--clips", default=60, show_default=True, type=click.IntRange(min=1), help="Number of clips.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of everything drawn.")
 @wait_option

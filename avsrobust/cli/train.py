@@ -6,13 +6,21 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import ROBUST_ROOT, data_root_option, wait_option
+from avsrobust.cli.completion import complete_recipe
+from avsrobust.cli.options import data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar
+from avsrobust.defaults import BUILDS_ROOT
 from avsrobust.errors import OptionError
 
 
 @click.command()
-@click.option("--recipe", required=True, metavar="NAME|FILE", help="What to train, on what, and how.")
+@click.option(
+    "--recipe",
+    required=True,
+    shell_complete=complete_recipe("train"),
+    metavar="NAME|FILE",
+    help="The model, the data and the schedule of the training.",
+)
 @click.option(
     "--manifest",
     "manifests",
@@ -59,8 +67,9 @@ def train(
     \b
     On several GPUs: accelerate launch --num_processes 4 -m avsrobust train --recipe NAME
     """
+    from avsrobust.toy.build import toy_build
+    from avsrobust.training.inputs import find_start, open_builds
     from avsrobust.training.recipe import default_output, load_train_recipe
-    from avsrobust.training.sources import open_sources
 
     chosen = load_train_recipe(recipe).with_steps(steps)
     try:
@@ -68,11 +77,10 @@ def train(
         from avsrobust.training.engine import train as run_training
     except ImportError as error:
         raise OptionError(f"train: needs more packages ({error}); run 'pip install \"avsrobust[train]\"'") from error
-    from avsrobust.training.start import find_start
 
     start = find_start(chosen, init)
-    tell = note if is_main_process() else lambda _line: None
-    sources = open_sources(chosen, manifests, data_root, ROBUST_ROOT, tell=tell)
+    on_message = note if is_main_process() else lambda _line: None
+    builds = open_builds(chosen, manifests, data_root, BUILDS_ROOT, make_toy=toy_build, on_message=on_message)
     options = TrainOptions(
         output=default_output(chosen) if output is None else output,
         start=start,
@@ -83,7 +91,7 @@ def train(
         wait=wait,
     )
     with progress_bar(f"train {chosen.name}") as progress:
-        report = run_training(chosen, sources, options, where=recipe, progress=progress, tell=tell)
+        report = run_training(chosen, builds, options, where=recipe, progress=progress, on_message=on_message)
     if is_main_process():
         best = "none" if report.best_score is None else f"{report.best_score:.4f} at step {report.best_step}"
         note(f"{report.steps} steps done; best strict G-mIoU on validation clips: {best}")

@@ -17,7 +17,7 @@ from avsrobust.cli.progress import print_result
 @click.option("--quick", is_flag=True, help="Compare sizes of sounds, pictures and arrays only, not their bytes.")
 def verify(manifest: Path, data_root: Path | None, quick: bool) -> int:
     """Check every file that MANIFEST names: presence, checksums, shapes, seeds."""
-    from avsrobust.build.verify import verify as verify_manifest
+    from avsrobust.building.verify import verify as verify_manifest
 
     report = verify_manifest(manifest, data_root, quick=quick)
     for problem in report.problems:

@@ -135,9 +135,11 @@ def checkpoint_sha256(checkpoint: Path) -> str:
 
 def remember_state(adapter: object, before: Mapping[str, Any], device: torch.device) -> None:
     """Remember, after an evaluation, what the adapter held before it: the identity's state of that kind of device."""
+    first = before[_STATES].get(device.type)
     # Without a hash or weak references each evaluation stands for itself.
     with suppress(TypeError):
-        _EVALUATED[adapter] = (before[_STATES][device.type], state_of(adapter))
+        if first is not None:
+            _EVALUATED[adapter] = (first, state_of(adapter))
 
 
 def _first_state(adapter: object) -> dict[str, Any]:

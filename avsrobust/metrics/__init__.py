@@ -11,11 +11,11 @@ Conventions
 from avsrobust.metrics.binary.bootstrap import paired_bootstrap, paired_bootstraps
 from avsrobust.metrics.binary.clip_scores import ClipScores, activated_area, clip_scores
 from avsrobust.metrics.binary.counts import FrameStatistics, concatenate, empty_prediction, frame_statistics, take
-from avsrobust.metrics.binary.dataset import dataset_score, summarise, trivial_score
+from avsrobust.metrics.binary.dataset import dataset_score, summarise, trivial_frames, trivial_score
 from avsrobust.metrics.binary.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol, get_protocol
 from avsrobust.metrics.binary.scores import f_measure, false_positive_rate, mask_iou
 from avsrobust.metrics.bootstrap import PairedDifference
-from avsrobust.metrics.dataset_score import HIGHER_IS_BETTER, ConditionScore, DatasetScore
+from avsrobust.metrics.dataset_score import HIGHER_IS_BETTER, ConditionKey, ConditionScore, DatasetScore
 from avsrobust.metrics.g_score import g_score
 from avsrobust.metrics.protocols import NamedProtocol, find_protocol, protocol_names
 from avsrobust.metrics.rows import ScoredFrames
@@ -58,6 +58,7 @@ __all__ = [
     "ClassScores",
     "ClassStatistics",
     "ClipScores",
+    "ConditionKey",
     "ConditionScore",
     "DatasetScore",
     "FrameStatistics",
@@ -101,5 +102,6 @@ __all__ = [
     "take",
     "take_classes",
     "threshold_curve",
+    "trivial_frames",
     "trivial_score",
 ]

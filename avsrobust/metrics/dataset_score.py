@@ -25,6 +25,8 @@ from avsrobust.metrics.semantic.protocols import SemanticProtocol
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 MEASURES = ("miou", "f", "fpr")
+# A condition and its level in dB; None where it has no levels.
+ConditionKey = tuple[str, float | None]
 
 # The score columns of a report, in its order, and whether more is better. Under a negative condition a mask is a mistake.
 HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
@@ -67,6 +69,11 @@ class ConditionScore:
     empty_frames: int
     skipped: int
 
+    @property
+    def key(self) -> ConditionKey:
+        """Condition and level."""
+        return (self.condition, self.level)
+
 
 @dataclass(frozen=True)
 class DatasetScore:
@@ -87,6 +94,7 @@ class DatasetScore:
         clips_skipped: Clips that the protocol skips.
         empty_frames: Frames with an empty target, each once.
         missing: Conditions that the G scores need and that have no row.
+        negatives: The negative conditions that G averages over.
     """
 
     protocol: Protocol | SemanticProtocol
@@ -103,16 +111,17 @@ class DatasetScore:
     clips_skipped: int
     empty_frames: int
     missing: tuple[str, ...]
+    negatives: tuple[str, ...] = NEGATIVES
 
     def condition(self, name: str, level: float | None = None) -> ConditionScore | None:
         """Return the scores under one condition, or None where it was not evaluated."""
-        found = (score for score in self.conditions if (score.condition, score.level) == (name, level))
+        found = (score for score in self.conditions if score.key == (name, level))
         return next(found, None)
 
     def columns(self) -> dict[str, float | None]:
-        """Return the report's score columns by name, in the order of `HIGHER_IS_BETTER`."""
+        """Return the report's score columns by name, in the order of `HIGHER_IS_BETTER` (for the default negatives)."""
         columns: dict[str, float | None] = {"mIoU": self.miou, "F": self.f}
-        for name in NEGATIVES:
+        for name in self.negatives:
             score = self.condition(name)
             columns[f"{name}_mIoU"] = score.miou if score else None
             columns[f"{name}_F"] = score.f if score else None
@@ -160,6 +169,7 @@ def assemble(
         clips_skipped=clips_skipped,
         empty_frames=empty_frames,
         missing=tuple(name for name in (CLEAN, *negatives) if name not in plain),
+        negatives=tuple(negatives),
     )
 
 
@@ -175,20 +185,24 @@ class HasConditions(Interface):
         """Level of each row in dB."""
 
 
-def conditions_of(rows: HasConditions) -> Iterator[tuple[str, float | None, Flags]]:
-    """Yield each condition, its level, and bool [R] of its rows: clean, the negatives of G, the others by name and level."""
+def conditions_of(
+    rows: HasConditions, negatives: Sequence[str] = NEGATIVES
+) -> Iterator[tuple[str, float | None, Flags]]:
+    """Yield each condition, its level, and bool [R] of its rows: clean, `negatives`, then the others by name and level."""
     level = np.where(np.isnan(rows.level), -np.inf, rows.level)
     found = sorted({(str(name), float(value)) for name, value in zip(rows.condition, level, strict=True)})
-    known = (CLEAN, *NEGATIVES)
+    known = (CLEAN, *negatives)
     found.sort(key=lambda key: known.index(key[0]) if key[0] in known else len(known))
     for name, value in found:
         yield name, None if math.isinf(value) else value, (rows.condition == name) & (level == value)
 
 
 def _mean(values: list[float | None]) -> float | None:
+    """The mean; None where there is no value or one is undefined."""
     present = [value for value in values if value is not None]
     return math.fsum(present) / len(values) if values and len(present) == len(values) else None
 
 
 def _g(positive: float | None, negative: float | None) -> float | None:
+    """The G score; None where one of the two is undefined."""
     return None if positive is None or negative is None else g_score(positive, negative)

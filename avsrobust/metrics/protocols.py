@@ -1,8 +1,10 @@
 """Protocols by name, of both tasks; packages and files of a user's can add some.
 
 Conventions
-    A name stands for a binary protocol, a semantic one, or both. Packages register a `Protocol`, a `SemanticProtocol` or a
-    pair of them in the entry-point group `avsrobust.protocols`; ``file.py:OBJECT`` names one without registering it.
+    A name stands for a binary protocol, a semantic one, or both. The built-in ones are those of
+    `avsrobust.metrics.binary.protocols` and `avsrobust.metrics.semantic.protocols`. Packages register a `Protocol`, a
+    `SemanticProtocol` or a pair of them in the entry-point group `avsrobust.protocols`; ``file.py:OBJECT`` names one without
+    registering it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,13 @@ from avsrobust.plugins import Registry
 
 @dataclass(frozen=True)
 class NamedProtocol:
-    """The protocols of one name: one for each task that has it."""
+    """The protocols of one name: one for each task that has it.
+
+    Attributes:
+        name: The name.
+        binary: The binary protocol, or None.
+        semantic: The semantic protocol, or None.
+    """
 
     name: str
     binary: Protocol | None
@@ -42,6 +50,7 @@ def protocol_names() -> tuple[str, ...]:
 
 
 def _check(spec: str, found: object) -> NamedProtocol:
+    """The protocols that `spec` names."""
     parts = found if isinstance(found, tuple) else (found,)
     binary = next((part for part in parts if isinstance(part, Protocol)), None)
     semantic = next((part for part in parts if isinstance(part, SemanticProtocol)), None)
@@ -54,23 +63,16 @@ def _check(spec: str, found: object) -> NamedProtocol:
     return NamedProtocol(names.pop(), binary, semantic)
 
 
-def _pair(name: str) -> tuple[Protocol | SemanticProtocol, ...]:
-    return tuple(known[name] for known in (PROTOCOLS, SEMANTIC_PROTOCOLS) if name in known)
-
-
-# Named by the registry below.
-AVSBENCH, AVSBENCH_PADDED, BIAS_IN_AVS, STRICT, POOLED = (
-    _pair(name) for name in ("avsbench", "avsbench_padded", "bias_in_avs", "strict", "pooled")
-)
+# Names of the registry's targets in this module.
+_BUILT_IN = {name: f"protocol_{name}" for name in dict.fromkeys([*PROTOCOLS, *SEMANTIC_PROTOCOLS])}
+for _name, _target in _BUILT_IN.items():
+    globals()[_target] = tuple(known[_name] for known in (PROTOCOLS, SEMANTIC_PROTOCOLS) if _name in known)
 
 _REGISTRY = Registry(
     noun="protocol",
     option="--protocol",
     group="avsrobust.protocols",
-    built_in={
-        name: f"{__name__}:{name.upper()}"
-        for name in ("avsbench", "bias_in_avs", "strict", "pooled", "avsbench_padded")
-    },
+    built_in={name: f"{__name__}:{target}" for name, target in _BUILT_IN.items()},
     check=_check,
     error=OptionError,
 )

@@ -2,7 +2,7 @@
 
 Conventions
     The activated area of a clip is the share of its frames' pixels with ``p > 0.5``, averaged over its frames
-    (`clips.activated_area`). Fractions in [0, 1]; undefined is None.
+    (`binary.clip_scores.activated_area`). Fractions in [0, 1]; undefined is None.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def auroc(clean_area: npt.NDArray[np.floating], negative_area: npt.NDArray[np.fl
 
 
 def area_auroc(frames: ScoredFrames, negatives: Sequence[str] = NEGATIVES) -> float | None:
-    """Return `auroc` of the clips' activated area, clean against these negative conditions taken together."""
+    """Return `auroc` of the clips' activated area, clean against `negatives` taken together; None where one is missing."""
     area = activated_area(frames)
     condition = frames.rows.condition
     return auroc(area[condition == CLEAN], area[np.isin(condition, list(negatives))])
@@ -62,10 +62,13 @@ def area_auroc(frames: ScoredFrames, negatives: Sequence[str] = NEGATIVES) -> fl
 
 @dataclass(frozen=True)
 class MaskOverlap:
-    """Overlap of two masks of the same frames: 1 where the sound changed nothing.
+    """Overlap of two masks of the same frames: 1 where audio changed nothing.
 
-    `value`: mean over clips of the mean over frames of intersection / union; None where no frame has one. `clips` and
-    `frames` counted; in `undefined_frames` both masks are empty.
+    Attributes:
+        value: Mean over clips of the mean over frames of intersection / union; None where no frame has a union.
+        clips: Clips that count.
+        frames: Frames that count.
+        undefined_frames: Frames in which both masks are empty.
     """
 
     value: float | None
@@ -77,9 +80,15 @@ class MaskOverlap:
 def mask_overlap(
     intersection: npt.NDArray[np.integer], union: npt.NDArray[np.integer], clip: npt.NDArray[np.integer]
 ) -> MaskOverlap:
-    """Return the overlap of N pairs of masks, from pixels of intersection and union [N] and the clip of each [N].
+    """Return the overlap of N pairs of masks; frames in which both are empty are undefined and skipped.
 
-    Frames in which both masks are empty are undefined and left out. Raises `MetricInputError` where the arrays do not fit.
+    Args:
+        intersection: Pixels in both masks, int [N].
+        union: Pixels in either mask, int [N].
+        clip: Clip of each pair, int [N].
+
+    Raises:
+        MetricInputError: The arrays do not fit together.
 
     >>> import numpy as np
     >>> mask_overlap(np.array([2, 4, 0]), np.array([4, 4, 0]), np.array([7, 7, 8]))
@@ -105,7 +114,14 @@ def mask_overlap(
 
 @dataclass(frozen=True)
 class ThresholdCurve:
-    """mIoU under clean sound, mIoU- and G-mIoU of ``p >= threshold`` for the 255 thresholds, each float64 [255]."""
+    """Scores over the 255 thresholds; all arrays are float64 [255].
+
+    Attributes:
+        threshold: The thresholds; a pixel is activated where ``p >= threshold``.
+        miou: mIoU under clean audio.
+        miou_negative: Mean of mIoU over the negatives of G.
+        g_miou: G-mIoU.
+    """
 
     threshold: Floats
     miou: Floats
@@ -123,13 +139,18 @@ class ThresholdCurve:
         return float(self.threshold[self.best_index])
 
 
-def threshold_curve(frames: ScoredFrames) -> ThresholdCurve | None:
-    """Return the curve of G-mIoU over the thresholds, counted as protocol `strict` does, but with ``p >= threshold``.
+def threshold_curve(frames: ScoredFrames, negatives: Sequence[str] = NEGATIVES) -> ThresholdCurve | None:
+    """Return G-mIoU over the thresholds, counted as protocol `strict` does, but with ``p >= threshold``.
 
-    None where clean or one of the negative conditions has no clip that counts.
+    Args:
+        frames: All scored frames of a model.
+        negatives: The negative conditions that G averages over.
+
+    Returns:
+        The curve, or None where clean or one of `negatives` has no clip that counts.
     """
     rows = frames.rows
-    names = (CLEAN, *NEGATIVES)
+    names = (CLEAN, *negatives)
     chosen = [(rows.condition == name) & np.isnan(rows.level) for name in names]
     sums = np.zeros((len(names), NUM_THRESHOLDS))
     counted = _rows_with_target(frames)
@@ -146,6 +167,7 @@ def threshold_curve(frames: ScoredFrames) -> ThresholdCurve | None:
 
 
 def _rows_with_target(frames: ScoredFrames) -> Flags:
+    """Rows with a frame whose target is not empty, bool [R]."""
     has_target = frames.statistics.target_pixels[frames.rows.order] > 0
     return frames.rows.sum(has_target) > 0
 

@@ -1,1 +1,1 @@
-"""Class files: which classes and which cluster each second of a sound belongs to, for models with active queries."""
+"""Class files: the classes and the cluster of each second of audio, for models with active queries."""

@@ -1,10 +1,10 @@
-"""The interface between a pretransform and a sound encoder.
+"""The interface between a pretransform and an audio encoder.
 
 Conventions
-    A sound of T frames is heard as T windows of one second: waveform float32 [T * rate], or VGGish's log-mel float32
+    Audio of T frames is encoded as T windows of one second: waveform float32 [T * rate], or VGGish's log-mel float32
     [T, 1, 96, 64]. The windows of one sound are one batch, whatever other sounds there are, so that an embedding
     depends on its sound alone. Its last bits are the encoder's: they may differ on another device or thread count.
-    Encoders hear sounds and nothing else: neither pictures nor a clip's labels.
+    Encoders take audio and nothing else: neither pictures nor a clip's labels.
 """
 
 from __future__ import annotations
@@ -27,40 +27,48 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What an encoder makes of a sound: embeddings float32 [T, D] and scores in [0, 1], float32 [T, L], L may be 0."""
+class Encoding:
+    """The encoded seconds of a sound.
+
+    Attributes:
+        embeddings: float32 [T, D].
+        scores: Scores of the encoder's classes, float32 [T, L] in [0, 1]; L may be 0.
+    """
 
     embeddings: Floats
     scores: Floats
 
 
 class Encoder(ABC):
-    """A frozen network (or none) that turns the seconds of a sound into embeddings, and classes where it names any.
+    """A frozen network, or a fixed statistic, that turns the seconds of a sound into embeddings and class scores.
 
-    `labels` are the L classes it scores, () for none. `identity` is the SHA-256 of its files, None where it has none.
+    Attributes:
+        audio: Form of the audio that it takes.
+        labels: The L classes that it scores; () for none.
+        checksum: SHA-256 of its files; None where it has none.
     """
 
     audio: AudioInput
     labels: tuple[str, ...] = ()
-    identity: str | None = None
+    checksum: str | None = None
 
     @abstractmethod
-    def encode(self, sound: Tensor) -> Heard:
-        """Return what is heard in one sound of T seconds (see the module's conventions)."""
+    def encode(self, sound: Tensor) -> Encoding:
+        """Return the encoding of one sound of T seconds (see the module's conventions)."""
 
 
 def windows(sound: Tensor, sample_rate: int) -> list[NDArray[np.float32]]:
-    """Return the seconds of a waveform [T * rate], T arrays float32 [rate]."""
+    """Return the seconds of a waveform [T * rate] as T arrays, float32 [rate]."""
     return list(sound.reshape(-1, sample_rate).numpy())
 
 
-def heard(embeddings: Tensor, scores: Tensor | None = None) -> Heard:
-    """Return tensors on any device as `Heard`."""
+def encoding_of(embeddings: Tensor, scores: Tensor | None = None) -> Encoding:
+    """Return the `Encoding` of embeddings [T, D] and scores [T, L] (None: no classes) on any device."""
     found = embeddings.float().cpu().numpy()
-    return Heard(found, np.zeros((len(found), 0), np.float32) if scores is None else scores.float().cpu().numpy())
+    return Encoding(found, np.zeros((len(found), 0), np.float32) if scores is None else scores.float().cpu().numpy())
 
 
-def files_identity(files: Iterable[Path]) -> str:
+def files_checksum(files: Iterable[Path]) -> str:
     """Return the SHA-256 over the names and contents of `files`, in hex."""
     digest = hashlib.sha256()
     for path in sorted(files):
@@ -69,7 +77,11 @@ def files_identity(files: Iterable[Path]) -> str:
 
 
 def require_file(path: Path | None, encoder: str) -> Path:
-    """Return the checkpoint file of `encoder`. Raises `OptionError` where none is named or it is no file."""
+    """Return the checkpoint file of an encoder.
+
+    Raises:
+        OptionError: No file is named, or there is none of that name.
+    """
     if path is None or not path.is_file():
         found = "found none" if path is None else "found no file"
         raise OptionError(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from avsrobust.adapters.base import AudioInput
 from avsrobust.errors import OptionError
-from avsrobust.pretransform.base import Encoder, Heard, files_identity, heard
+from avsrobust.pretransform.base import Encoder, Encoding, encoding_of, files_checksum
 from avsrobust.weights import check_weights_file
 
 RATE = 16000
@@ -40,14 +40,14 @@ class Beats(Encoder):
         # It reads the file again, by itself; what is in it has been looked at by now.
         self._network = network(ckp_path=str(path), freeze=True).to(device).eval()
         self._device = device
-        self.identity = files_identity([path])
+        self.checksum = files_checksum([path])
 
     @torch.inference_mode()
-    def encode(self, sound: Tensor) -> Heard:
+    def encode(self, sound: Tensor) -> Encoding:
         """Return means over time [T, D] and, with classes, sigmoids [T, L]."""
         wave = sound.reshape(-1, RATE).to(self._device)
         outputs = self._network(wave, torch.ones(len(wave), device=self._device))
-        return heard(outputs[0].mean(dim=1), outputs[1] if self._classes else None)
+        return encoding_of(outputs[0].mean(dim=1), outputs[1] if self._classes else None)
 
 
 def _import_beats() -> Any:

@@ -1,7 +1,7 @@
 """The encoders by name.
 
 Conventions
-    vggish and log_mel hear the log-mel that the build stores, the same front end under every condition; the others the
+    vggish and log_mel take the log-mel that the build stores, the same front end under every condition; the others the
     waveform at their own rate. Nothing is ever downloaded.
 """
 
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from avsrobust.adapters.base import AudioInput
 from avsrobust.errors import OptionError, did_you_mean
-from avsrobust.pretransform.base import Encoder, Heard, files_identity, heard, require_file
+from avsrobust.pretransform.base import Encoder, Encoding, encoding_of, files_checksum, require_file
 
-# Name -> whether classes are asked of it unless the user says otherwise; None: it names none.
+# Name -> whether its classes are used by default; None: it has none.
 ENCODERS: dict[str, bool | None] = {
     "ast": True,
     "beats": True,
@@ -33,10 +33,10 @@ class LogMel(Encoder):
 
     audio = AudioInput.log_mel()
 
-    def encode(self, sound: Tensor) -> Heard:
+    def encode(self, sound: Tensor) -> Encoding:
         """Return the statistics of a log-mel [T, 1, 96, 64]."""
         bands = sound[:, 0].double()
-        return heard(torch.cat([bands.mean(dim=1), bands.std(dim=1, correction=0)], dim=1))
+        return encoding_of(torch.cat([bands.mean(dim=1), bands.std(dim=1, correction=0)], dim=1))
 
 
 class VGGishEncoder(Encoder):
@@ -49,37 +49,50 @@ class VGGishEncoder(Encoder):
 
         self._network = load_vggish(path).to(device)
         self._device = device
-        self.identity = files_identity([path])
+        self.checksum = files_checksum([path])
 
     @torch.inference_mode()
-    def encode(self, sound: Tensor) -> Heard:
+    def encode(self, sound: Tensor) -> Encoding:
         """Return the embeddings of a log-mel [T, 1, 96, 64]."""
-        return heard(self._network(sound.to(self._device)))
+        return encoding_of(self._network(sound.to(self._device)))
 
 
-def names_classes(encoder: str, asked: bool | None) -> bool:
-    """Return whether classes are scored; `asked` is the user's wish, None for the encoder's default.
+def names_classes(encoder: str, requested: bool | None) -> bool:
+    """Return whether classes are scored.
 
-    Raises `OptionError` for an unknown encoder, and where classes are asked of one that names none.
+    Args:
+        encoder: Name of the encoder.
+        requested: The user's choice; None: the encoder's default.
+
+    Raises:
+        OptionError: The encoder is unknown, or has no classes and these are requested.
     """
     if encoder not in ENCODERS:
         raise OptionError(
             f"--encoder {encoder}: unknown; expected one of {', '.join(ENCODERS)}{did_you_mean(encoder, ENCODERS)}"
         )
     default = ENCODERS[encoder]
-    if asked and default is None:
+    if requested and default is None:
         able = ", ".join(name for name, ability in ENCODERS.items() if ability is not None)
         raise OptionError(f"--classes: {encoder} names no classes; take --encoder {able}, or leave --classes out")
-    return bool(default if asked is None else asked)
+    return bool(default if requested is None else requested)
 
 
 def load_encoder(
     name: str, checkpoint: Path | None, device: torch.device, *, classes: bool, vocabulary: Sequence[str] = ()
 ) -> Encoder:
-    """Return the encoder `name` with its weights from `checkpoint`: a transformers folder (ast, clap, hubert) or a file.
+    """Return an encoder with its weights.
 
-    `classes`: whether it is to score classes. `vocabulary`: what those of clap are, which names whatever it is told to.
-    Raises `OptionError` or `AdapterError` for an unknown encoder and for a checkpoint that is missing or another's.
+    Args:
+        name: Key of `ENCODERS`.
+        checkpoint: A transformers folder (ast, clap, hubert) or a file (beats, vggish); None for log_mel.
+        device: Device that it runs on.
+        classes: Whether it scores classes.
+        vocabulary: Names of clap's classes, which can be any.
+
+    Raises:
+        OptionError: The encoder is unknown, or its checkpoint is missing or of another model.
+        AdapterError: The weights cannot be read.
     """
     names_classes(name, classes)
     if name == "log_mel":

@@ -1,7 +1,7 @@
-"""Which query a class or a cluster speaks through, and the file that keeps it.
+"""The query layout: the query of each class and cluster, and the file that stores it.
 
 Conventions
-    Classes take the queries that the class map says, clusters those behind its highest: cluster k is query
+    Classes take the queries that the class map says, clusters those after its highest: cluster k is query
     ``first_cluster + k``. Several classes may share a query; classes that the map lacks have none. A frame's indices are the
     queries of its classes (score above the threshold), ascending, and last that of its one cluster ("C classes and 1
     cluster", FAQ of bias_in_AVS).
@@ -15,41 +15,55 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, Strict
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.files import write_bytes
-from avsrobust.pretransform.base import Floats, Heard
+from avsrobust.pretransform.base import Encoding, Floats
 from avsrobust.pretransform.clusters import nearest
+from avsrobust.schemas import CLOSED, Integer, Number, read_schema
 from avsrobust.textfiles import parse_json, read_yaml
 from avsrobust.weights import check_weights_file
 
 VERSION = 1
 _KEY = "avsrobust.pretransform"
 # Numbers of queries are far below; indices are stored as int64.
-_QUERIES = 1 << 31
-_FIELDS = {
-    "version": int,
-    "encoder": str,
-    "identity": str | None,
-    "labels": list,
-    "class_map": dict,
-    "threshold": float,
-    "fitted_on": dict,
-}
+_HIGHEST_QUERY = (1 << 31) - 1
+
+
+@pydantic_dataclass(frozen=True, config=CLOSED)
+class _StoredLayout:
+    """The JSON in the file's metadata."""
+
+    version: Integer
+    encoder: str
+    identity: str | None
+    labels: tuple[str, ...]
+    class_map: dict[str, Annotated[int, Strict(), Field(ge=0, le=_HIGHEST_QUERY)]]
+    threshold: Number
+    fitted_on: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class QueryLayout:
-    """Centres float32 [K, D], class map (label: query), and what made them.
+    """Queries of classes and clusters.
 
-    `labels` are the classes that `encoder` scores, in its order; `identity` its files' SHA-256; `fitted_on` tells the data.
+    Attributes:
+        encoder: Name of the encoder.
+        checksum: SHA-256 of the encoder's files (``identity`` in the file).
+        labels: Classes that the encoder scores, in its order.
+        class_map: Query of each class that has one.
+        threshold: Score above which a class is active, in (0, 1).
+        centers: Centres of the K clusters, float32 [K, D].
+        fitted_on: Data set, splits, number of clips and seed of the fit.
     """
 
     encoder: str
-    identity: str | None
+    checksum: str | None
     labels: tuple[str, ...]
     class_map: Mapping[str, int]
     threshold: float
@@ -66,7 +80,7 @@ class QueryLayout:
         """The query of the last cluster."""
         return self.first_cluster + len(self.centers) - 1
 
-    def indices(self, sound: Heard) -> list[list[int]]:
+    def indices(self, sound: Encoding) -> list[list[int]]:
         """Return the active queries of every frame of a sound."""
         queries = np.array([self.class_map.get(label, -1) for label in self.labels], np.int64)
         found = []
@@ -82,7 +96,7 @@ class QueryLayout:
         content = {
             "version": VERSION,
             "encoder": self.encoder,
-            "identity": self.identity,
+            "identity": self.checksum,
             "labels": list(self.labels),
             "class_map": dict(self.class_map),
             "threshold": self.threshold,
@@ -100,7 +114,11 @@ class QueryLayout:
 
 
 def read_layout(path: Path) -> QueryLayout:
-    """Return the layout of a file. Raises `OptionError` for anything that `QueryLayout.write` has not written."""
+    """Return the layout of a file.
+
+    Raises:
+        OptionError: The file cannot be read, or is not what `QueryLayout.write` writes.
+    """
     from safetensors import safe_open
 
     wanted = "expected clusters.safetensors of an earlier 'avsrobust pretransform'; name that file"
@@ -117,22 +135,35 @@ def read_layout(path: Path) -> QueryLayout:
         raise OptionError(
             f"--clusters-from {path}: cannot be read ({' '.join(str(error).split())}); {wanted}"
         ) from error
-    problem = _problem(content, centers)
+    problem = None
+    if content is None or centers is None:
+        problem = "no layout of ours in its metadata"
+    elif not isinstance(content, dict) or content.get("version") != VERSION:
+        problem = f"another version than {VERSION}"
+    elif centers.ndim != 2 or centers.dtype != np.float32 or 0 in centers.shape or not np.isfinite(centers).all():
+        problem = f"centres {centers.dtype} {list(centers.shape)}"
     if problem is not None or centers is None:
         raise OptionError(f"--clusters-from {path}: found {problem}; {wanted}")
+    stored_layout = read_schema(
+        _StoredLayout, content, f"--clusters-from {path}", OptionError, prefix=f"{_KEY}.", remedy=wanted
+    )
     return QueryLayout(
-        content["encoder"],
-        content["identity"],
-        tuple(content["labels"]),
-        content["class_map"],
-        content["threshold"],
+        stored_layout.encoder,
+        stored_layout.identity,
+        stored_layout.labels,
+        stored_layout.class_map,
+        stored_layout.threshold,
         centers,
-        content["fitted_on"],
+        stored_layout.fitted_on,
     )
 
 
 def require_room(highest_query: int, queries: int, named_by: str) -> None:
-    """Raise `OptionError` where the highest index lies outside `queries` queries; `named_by` is the option to change."""
+    """Check that the highest query index is below the number of queries; `named_by` is the option to change.
+
+    Raises:
+        OptionError: It is not.
+    """
     if highest_query >= queries:
         raise OptionError(
             f"{named_by}: found query indices up to {highest_query}, classes and then clusters; expected 0 to {queries - 1} "
@@ -141,9 +172,15 @@ def require_room(highest_query: int, queries: int, named_by: str) -> None:
 
 
 def read_class_map(path: Path, labels: Sequence[str], queries: int) -> dict[str, int]:
-    """Return a class map from a YAML or JSON file, ``label: query``, labels as the encoder names them.
+    """Return a class map from a YAML or JSON file, ``label: query``.
 
-    Raises `OptionError` for a file that is no such map, a label that the encoder lacks, and an index outside the queries.
+    Args:
+        path: The file.
+        labels: The encoder's names of its classes.
+        queries: Number of queries.
+
+    Raises:
+        OptionError: The file is no such map, names a label that the encoder lacks, or an index outside the queries.
     """
     wanted = "expected a YAML or JSON mapping of class names to query indices"
     try:
@@ -168,33 +205,13 @@ def read_class_map(path: Path, labels: Sequence[str], queries: int) -> dict[str,
 
 
 def class_map_of(counts: Mapping[str, int], room: int) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Return the map of the classes that were heard, and those that found no query.
+    """Return the class map of the classes that occur, and the classes that get no query.
 
-    `counts`: in how many seconds each label was heard, in the encoder's order; queries follow that order. Where there are
-    more than `room`, the most frequent ones are taken, the first of equals.
+    Args:
+        counts: Number of seconds in which each class is active, in the encoder's order, which the queries follow.
+        room: Most classes in the map; of more, the most frequent are taken, the first of equals.
     """
     seen = [label for label, count in counts.items() if count > 0]
     taken = set(sorted(seen, key=lambda label: -counts[label])[: max(room, 0)])
     kept = [label for label in seen if label in taken]
     return {label: query for query, label in enumerate(kept)}, tuple(label for label in seen if label not in taken)
-
-
-def _problem(content: Any, centers: Any) -> str | None:
-    """Return what is wrong with a file's content, None where nothing is."""
-    if content is None:
-        return "no layout of ours in its metadata"
-    if not isinstance(content, dict) or content.get("version") != VERSION:
-        return f"another version than {VERSION}"
-    for name, kind in _FIELDS.items():
-        if name not in content or not isinstance(content[name], kind):
-            return f"no usable '{name}' in its metadata"
-    if not all(isinstance(label, str) for label in content["labels"]):
-        return "labels that are no names"
-    numbers = content["class_map"].values()
-    if not all(
-        isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _QUERIES for number in numbers
-    ):
-        return "a class map with other values than query indices"
-    if centers.ndim != 2 or centers.dtype != np.float32 or 0 in centers.shape or not np.isfinite(centers).all():
-        return f"centres {centers.dtype} {list(centers.shape)}"
-    return None

@@ -21,7 +21,7 @@ from torch import Tensor
 from avsrobust.adapters.base import AudioInput
 from avsrobust.checkpoint_folder import WEIGHTS, check_folder, require_parameters
 from avsrobust.errors import OptionError
-from avsrobust.pretransform.base import Encoder, Heard, files_identity, heard, windows
+from avsrobust.pretransform.base import Encoder, Encoding, encoding_of, files_checksum, windows
 from avsrobust.textfiles import read_json
 
 HUBERT_LAYER = 7
@@ -38,7 +38,7 @@ _NEVER_USED = "masked_spec_embed"
 
 
 class Stock(Encoder):
-    """What the three have in common: a network, its feature extractor and their rate."""
+    """Base of the three: a network, its feature extractor and their sampling rate."""
 
     def __init__(self, network: Any, extractor: Any, device: torch.device) -> None:
         self._network = network
@@ -53,7 +53,7 @@ class Stock(Encoder):
 
 
 class Ast(Stock):
-    """The audio spectrogram transformer, with the classes it was fine-tuned on where they are asked for."""
+    """The audio spectrogram transformer, with the classes that it was fine-tuned on where these are used."""
 
     def __init__(self, network: Any, extractor: Any, device: torch.device, *, classes: bool) -> None:
         super().__init__(network, extractor, device)
@@ -62,23 +62,23 @@ class Ast(Stock):
             self.labels = tuple(str(label) for _, label in sorted(network.config.id2label.items()))
 
     @torch.inference_mode()
-    def encode(self, sound: Tensor) -> Heard:
+    def encode(self, sound: Tensor) -> Encoding:
         """Return pooled outputs [T, D] and, with classes, sigmoids [T, L]."""
         values = self._inputs(sound)["input_values"]
         if not self._classes:
-            return heard(self._network(values).pooler_output)
+            return encoding_of(self._network(values).pooler_output)
         pooled = self._network.audio_spectrogram_transformer(values).pooler_output
-        return heard(pooled, torch.sigmoid(self._network.classifier(pooled)))
+        return encoding_of(pooled, torch.sigmoid(self._network.classifier(pooled)))
 
 
 class Hubert(Stock):
     """HuBERT, pooled over time."""
 
     @torch.inference_mode()
-    def encode(self, sound: Tensor) -> Heard:
+    def encode(self, sound: Tensor) -> Encoding:
         """Return means over time [T, D] of the layer that is clustered, or of the last where there are fewer."""
         layers = self._network(self._inputs(sound)["input_values"], output_hidden_states=True).hidden_states
-        return heard(layers[min(HUBERT_LAYER, len(layers) - 1)].mean(dim=1))
+        return encoding_of(layers[min(HUBERT_LAYER, len(layers) - 1)].mean(dim=1))
 
 
 class Clap(Stock):
@@ -97,24 +97,25 @@ class Clap(Stock):
         self._texts = texts
 
     @torch.inference_mode()
-    def encode(self, sound: Tensor) -> Heard:
+    def encode(self, sound: Tensor) -> Encoding:
         """Return projected audio [T, D] and, with classes, their softmax [T, L]."""
         inputs = self._inputs(sound)
         # The extractor calls one random window long, so that training reaches the fusion layers; none is.
         inputs["is_longer"] = torch.zeros_like(inputs["is_longer"])
         if self._texts is None:
             embeds = self._network(**inputs).audio_embeds
-            return heard(torch.nn.functional.normalize(embeds, dim=-1))
+            return encoding_of(torch.nn.functional.normalize(embeds, dim=-1))
         embeds = self._network.get_audio_features(**inputs).pooler_output
-        return heard(embeds, torch.softmax(self._network.logit_scale_a.exp() * embeds @ self._texts.T, dim=-1))
+        return encoding_of(embeds, torch.softmax(self._network.logit_scale_a.exp() * embeds @ self._texts.T, dim=-1))
 
 
 def load_stock(
     name: str, folder: Path | None, device: torch.device, *, classes: bool, vocabulary: Sequence[str]
 ) -> Encoder:
-    """Return one of the encoders ast, hubert and clap.
+    """Return one of the encoders ast, hubert and clap; arguments as in `load_encoder`.
 
-    Raises `OptionError` for a folder that is missing, is another model's, or lacks weights.
+    Raises:
+        OptionError: The folder is missing, of another model, or lacks weights.
     """
     folder = _require_folder(name, folder)
     try:
@@ -145,7 +146,7 @@ def load_stock(
             _require_whole_windows(extractor, folder)
             texts = _embed_texts(network, folder, vocabulary, device) if classes else None
             encoder = Clap(network, extractor, device, vocabulary if classes else (), texts)
-    encoder.identity = files_identity(
+    encoder.checksum = files_checksum(
         path for path in folder.iterdir() if path.is_file() and path.suffix in (".json", ".txt", *WEIGHTS)
     )
     return encoder
@@ -154,7 +155,7 @@ def load_stock(
 def _require_whole_windows(extractor: Any, folder: Path) -> None:
     if extractor.nb_max_samples < extractor.sampling_rate:
         raise OptionError(
-            f"--checkpoint {folder}: this CLAP hears {extractor.max_length_s} s at a time and would cut windows at random; "
+            f"--checkpoint {folder}: this CLAP takes {extractor.max_length_s} s at a time and would cut windows at random; "
             "expected at least 1 s; name another checkpoint"
         )
 
@@ -232,7 +233,7 @@ def _load_part(kind: Any, folder: Path, what: str) -> Any:
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """Keep load reports and bars of the library off stderr: what matters in them is raised."""
+    """Keep load reports and bars of the library off stderr: problems are raised as errors."""
     log = transformers.utils.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()

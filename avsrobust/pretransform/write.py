@@ -1,11 +1,11 @@
 """Class files for every row of a manifest.
 
 Conventions
-    ``OUTPUT/CONDITION/CLIP.pth``, where CONDITION has its level behind it (``mixture-5dB``) and CLIP is the clip's id: per
-    frame an int64 tensor of query indices, in a list. They come from the row's own sound, under a negative condition from
-    the negative one; a clip's labels are never looked at.
-    Beside them lie ``clusters.safetensors`` (`avsrobust.pretransform.layout`) and ``classes.json``, the class map.
-    A sound that several rows share (silence; another clip's own sound) is heard once. Clusters and classes are fitted on the
+    ``OUTPUT/CONDITION/CLIP.pth``, where CONDITION is followed by its level (``mixture-5dB``) and CLIP is the clip's id: per
+    frame an int64 tensor of query indices, in a list. They come from the row's own audio, under a negative condition from
+    the negative audio; a clip's labels are never used.
+    Next to them lie ``clusters.safetensors`` (`avsrobust.pretransform.layout`) and ``classes.json``, the class map.
+    Audio that several rows share (silence; another clip's own audio) is encoded once. Clusters and classes are fitted on the
     clean sounds of the split train, unless other splits are named.
 """
 
@@ -14,20 +14,21 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from avsrobust.callbacks import ProgressCallback
 from avsrobust.conditions.seeds import check_seed
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import remove_temporaries, resolve_inside, write_bytes, write_text
 from avsrobust.folders import hold_output_dir
 from avsrobust.manifest import Manifest, Row
-from avsrobust.pretransform.base import Encoder, Heard
+from avsrobust.pretransform.base import Encoder, Encoding
 from avsrobust.pretransform.clusters import fit_clusters
 from avsrobust.pretransform.encoders import load_encoder, names_classes
 from avsrobust.pretransform.layout import QueryLayout, class_map_of, read_class_map, read_layout, require_room
@@ -44,16 +45,24 @@ DEFAULT_CLUSTERS = 30
 # The threshold in the folder name of the published files (README of bias_in_AVS).
 DEFAULT_THRESHOLD = 0.4
 DEFAULT_SEED = 42
-Progress = Callable[[int, int], None]
 _Key = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What a user asks for; None leaves it to the default, or to `clusters_from`, which settles all below it.
+    """A user's choices; None stands for the default, or for the choice stored in `clusters_from`. Paths may be text.
 
-    `classes`: whether the encoder's classes are used. `class_map`: file of label: query. `fit_splits`: where clusters and
-    classes are fitted. Paths may be given as text.
+    Attributes:
+        encoder: Name of the encoder.
+        checkpoint: Its weights.
+        queries: Queries that the network has.
+        clusters_from: File of an earlier run, whose clusters and classes are used; excludes all choices below.
+        clusters: Number of clusters.
+        classes: Whether the encoder's classes are used.
+        class_threshold: Score above which a class is active.
+        class_map: File of label: query.
+        fit_splits: Splits that clusters and classes are fitted on.
+        seed: Seed of k-means.
     """
 
     encoder: str
@@ -75,7 +84,15 @@ class Choices:
 
 @dataclass(frozen=True)
 class PretransformReport:
-    """What was written: `files` class files below `folder`; `sounds` different ones were heard; `skipped` found no query."""
+    """Outcome of a pretransform.
+
+    Attributes:
+        folder: Folder of the class files.
+        files: Number of class files.
+        sounds: Number of different sounds that were encoded.
+        layout: Queries of classes and clusters.
+        skipped: Classes that got no query.
+    """
 
     folder: Path
     files: int
@@ -92,24 +109,35 @@ def pretransform(
     data_root: Path | str | None = None,
     device: torch.device | None = None,
     wait: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> PretransformReport:
-    """Write the class files of every row of `manifest` below `output`; the same input gives the same bytes.
+    """Write the class files of every row of a manifest; the same input gives the same bytes.
 
-    One process at a time holds the folder; `wait`: until another one gives it up.
-    Raises `OptionError` for choices that do not fit together or the data, `AdapterError` for weights, `AudioError` and
-    `ManifestError` for sounds that cannot be read.
+    Args:
+        manifest: The manifest.
+        output: Folder of the class files; one process at a time holds it.
+        choices: The user's choices.
+        data_root: Where the data lies now; None: where the manifest remembers it.
+        device: Device of the encoder; None: the CPU.
+        wait: Whether to wait while another process holds the folder.
+        progress: Called with (sounds done, sounds in total).
+
+    Raises:
+        OptionError: Choices do not fit together or the data.
+        AdapterError: Weights cannot be read.
+        AudioError, ManifestError: Sounds cannot be read.
     """
     output = Path(output)
     root = None if data_root is None else Path(data_root)
     stored = _stored_layout(choices)
     classes = names_classes(choices.encoder, choices.classes) if stored is None else bool(stored.labels)
     fit_rows = () if stored is not None else _fit_rows(manifest, choices.fit_splits or ("train",))
-    # The data set's names for what there is to hear; which clip has which is not asked.
+    # Names of the data set's categories; which clip has which is not used.
     names = sorted({label for row in fit_rows for label in row.labels}) if stored is None else stored.labels
-    place = device or torch.device("cpu")
-    encoder = load_encoder(choices.encoder, choices.checkpoint, place, classes=classes, vocabulary=names)
-    ears = _Ears(manifest, root, encoder, progress, [*fit_rows, *manifest.rows])
+    encoder = load_encoder(
+        choices.encoder, choices.checkpoint, device or torch.device("cpu"), classes=classes, vocabulary=names
+    )
+    encodings = _Encodings(manifest, root, encoder, progress, [*fit_rows, *manifest.rows])
     if stored is not None:
         _require_same_encoder(choices, stored, encoder)
     with hold_output_dir(output, CLASSES_KIND, CLASSES_FORMAT, "avsrobust pretransform", wait=wait):
@@ -117,11 +145,11 @@ def pretransform(
             layout, skipped = stored, tuple[str, ...]()
         else:
             plan = _plan(choices, encoder)
-            layout, skipped = _fit(plan, encoder, [ears.hear(row) for row in fit_rows], fit_rows)
+            layout, skipped = _fit(plan, encoder, [encodings.of(row) for row in fit_rows], fit_rows)
         _begin(output, layout)
         for row in manifest.rows:
-            _write(output, row, layout.indices(ears.hear(row)), manifest.path)
-    return PretransformReport(output, len(manifest.rows), ears.sounds, layout, skipped)
+            _write(output, row, layout.indices(encodings.of(row)), manifest.path)
+    return PretransformReport(output, len(manifest.rows), encodings.sounds, layout, skipped)
 
 
 def condition_folder(row: Row) -> str:
@@ -129,33 +157,33 @@ def condition_folder(row: Row) -> str:
     return row.condition if row.level is None else f"{row.condition}{row.level:+g}dB"
 
 
-class _Ears:
-    """Hears the sounds of rows, each different one once; `planned` are all the rows that will be asked for."""
+class _Encodings:
+    """The encodings of rows, each different sound encoded once; `planned` are all rows that will be requested."""
 
     def __init__(
         self,
         manifest: Manifest,
         data_root: Path | None,
         encoder: Encoder,
-        progress: Progress | None,
+        progress: ProgressCallback | None,
         planned: Sequence[Row],
     ) -> None:
         self._reader = SoundReader(manifest, manifest.data_root(data_root), encoder.audio)
         self._encoder = encoder
         self._progress, self._done, self._steps = progress, 0, len(planned)
         self._uses = Counter(map(self._key, planned))
-        self._heard: dict[_Key, Heard] = {}
+        self._kept: dict[_Key, Encoding] = {}
         self.sounds = len(self._uses)
 
-    def hear(self, row: Row) -> Heard:
+    def of(self, row: Row) -> Encoding:
         key = self._key(row)
-        found = self._heard[key] if key in self._heard else self._encode(row)
+        found = self._kept[key] if key in self._kept else self._encode(row)
         self._uses[key] -= 1
-        # Only what will be asked for again is kept: a large build has tens of thousands of sounds.
+        # Only encodings that will be requested again are kept: a large build has tens of thousands of sounds.
         if self._uses[key] > 0:
-            self._heard[key] = found
+            self._kept[key] = found
         else:
-            self._heard.pop(key, None)
+            self._kept.pop(key, None)
         self._done += 1
         if self._progress is not None:
             self._progress(self._done, self._steps)
@@ -166,11 +194,11 @@ class _Ears:
             return row.audio_sha256, 0, row.num_frames
         return row.log_mel, row.log_mel_row, row.num_frames
 
-    def _encode(self, row: Row) -> Heard:
+    def _encode(self, row: Row) -> Encoding:
         found = self._encoder.encode(self._reader.read(row))
         if not (np.isfinite(found.embeddings).all() and np.isfinite(found.scores).all()):
             raise OptionError(
-                f"--checkpoint: the encoder answers with NaN or infinity to {row.clip_id} under {row.condition}; expected "
+                f"--checkpoint: the encoder returns NaN or infinity for {row.clip_id} under {row.condition}; expected "
                 "numbers; name other weights"
             )
         return found
@@ -190,7 +218,7 @@ def _stored_layout(choices: Choices) -> QueryLayout | None:
     given = [name for name, value in settled.items() if value is not None]
     if given:
         raise OptionError(
-            f"{given[0]}: has no part beside --clusters-from {choices.clusters_from}, which settles it; leave one out"
+            f"{given[0]}: has no part with --clusters-from {choices.clusters_from}, which settles it; leave one out"
         )
     layout = read_layout(choices.clusters_from)
     if choices.encoder != layout.encoder:
@@ -218,16 +246,16 @@ def _fit_rows(manifest: Manifest, splits: Sequence[str]) -> tuple[Row, ...]:
 
 
 def _require_same_encoder(choices: Choices, stored: QueryLayout, encoder: Encoder) -> None:
-    if encoder.identity != stored.identity or encoder.labels != stored.labels:
+    if encoder.checksum != stored.checksum or encoder.labels != stored.labels:
         raise OptionError(
             f"--checkpoint {choices.checkpoint}: is not the one that --clusters-from {choices.clusters_from} was fitted with "
-            f"(SHA-256 {(encoder.identity or '')[:12]}.. here, {(stored.identity or '')[:12]}.. there); name that one"
+            f"(SHA-256 {(encoder.checksum or '')[:12]}.. here, {(stored.checksum or '')[:12]}.. there); name that one"
         )
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is known before the first sound is heard; `class_map` is the user's."""
+    """Choices that are settled before the first sound is encoded; `class_map` is the user's."""
 
     encoder: str
     queries: int
@@ -252,7 +280,7 @@ def _plan(choices: Choices, encoder: Encoder) -> _Plan:
 
 
 def _fit(
-    plan: _Plan, encoder: Encoder, sounds: Sequence[Heard], rows: Sequence[Row]
+    plan: _Plan, encoder: Encoder, sounds: Sequence[Encoding], rows: Sequence[Row]
 ) -> tuple[QueryLayout, tuple[str, ...]]:
     class_map = plan.class_map
     skipped: tuple[str, ...] = ()
@@ -267,7 +295,7 @@ def _fit(
         "clips": len(rows),
         "seed": plan.seed,
     }
-    layout = QueryLayout(plan.encoder, encoder.identity, encoder.labels, class_map, plan.threshold, centers, fitted_on)
+    layout = QueryLayout(plan.encoder, encoder.checksum, encoder.labels, class_map, plan.threshold, centers, fitted_on)
     return layout, skipped
 
 

@@ -8,38 +8,6 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
-# S4 names sounds, AVSBench-semantic their sources; the pairs are those that the clips both releases share were given.
-S4_CATEGORY: Mapping[str, str] = MappingProxyType(
-    {
-        "baby": "baby_laughter",
-        "bird": "mynah_bird_singing",
-        "bus": "driving_buses",
-        "car": "race_car",
-        "cat": "cat_meowing",
-        "dog": "dog_barking",
-        "emergency-car": "ambulance_siren",
-        "guitar": "playing_acoustic_guitar",
-        "gun": "cap_gun_shooting",
-        "helicopter": "helicopter",
-        "horse": "horse_clip-clop",
-        "keyboard": "typing_on_computer_keyboard",
-        "lion": "lions_roaring",
-        "man": "male_speech",
-        "marimba": "playing_glockenspiel",
-        "mower": "lawn_mowing",
-        "piano": "playing_piano",
-        "saw": "chainsawing_trees",
-        "tabla": "playing_tabla",
-        "ukulele": "playing_ukulele",
-        "violin": "playing_violin",
-        "wolf": "coyote_howling",
-        "woman": "female_singing",
-    }
-)
-
 
 def _order(names: str) -> tuple[str, ...]:
     return tuple(names.split())

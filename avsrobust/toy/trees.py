@@ -18,9 +18,8 @@ from PIL import Image
 
 from avsrobust.audio.io import write_wav
 from avsrobust.datasets.masks import palette
-from avsrobust.datasets.taxonomy import AVSS_CLASSES
+from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY
 from avsrobust.files import write_bytes
-from avsrobust.toy.catalogue import S4_CATEGORY
 from avsrobust.toy.mixing import mix_scene
 from avsrobust.toy.painting import Owners
 from avsrobust.toy.pictures import draw_scene, sounding_owners

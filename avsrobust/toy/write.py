@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from avsrobust.conditions.seeds import check_seed
-from avsrobust.datasets.taxonomy import AVSS_CLASSES
+from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.files import remove_temporaries, write_text
 from avsrobust.folders import hold_any_dir
-from avsrobust.toy.catalogue import S4_CATEGORY
 from avsrobust.toy.records import TREES, Record, claim
 from avsrobust.toy.scenes import Scene, plan_scene
 from avsrobust.toy.trees import (

@@ -1,6 +1,8 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped.
+"""The state of a run on disk: the run key, which says whether two runs are the same, and checkpoints to continue from.
 
 Conventions
+    ``run.json`` in the output folder holds the run key: recipe, data and start. Only a run of the same key is continued. Workers,
+    device, number of processes, intervals of checkpoints and the version of avsrobust are no part of it.
     ``checkpoints/step-000100/`` holds the state after 100 steps: weights.safetensors, optimizer.safetensors (names are
     ``<state>/<parameter>``) and state.json. A folder appears under its final name whole or not at all; the latest
     `KEPT` stay. There are no pickles, and no generator's state: all draws depend on (seed, step).
@@ -13,18 +15,36 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from avsrobust.errors import OptionError
-from avsrobust.files import TEMPORARY_SUFFIX, flush_files, make_folder, parse_json, write_text
+from avsrobust import __version__
+from avsrobust.errors import OptionError, RecipeError
+from avsrobust.files import (
+    TEMPORARY_SUFFIX,
+    flush_files,
+    make_folder,
+    parse_json,
+    read_regular,
+    sha256_of_file,
+    write_text,
+)
+from avsrobust.limits import METADATA_BYTES
 from avsrobust.tensors import save_tensors
+from avsrobust.training.data import TrainingBuild
+from avsrobust.training.recipe import TrainRecipe, parse_train_recipe
+
+TRAINING_KIND = "training"
+# The format of training runs: as `manifest.BUILD_FORMAT`. It changes where the same recipe would go on differently.
+TRAINING_FORMAT = 1
+RUN_NAME = "run.json"
 
 FOLDER = "checkpoints"
 KEPT = 2
@@ -33,7 +53,13 @@ _NAME = re.compile(r"step-(\d{6,})")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: steps done, and the best validation so far (None: none yet)."""
+    """Progress of a run.
+
+    Attributes:
+        step: Steps done.
+        best_step: Step of the best validation so far; None: none yet.
+        best_score: Its mean strict G-mIoU.
+    """
 
     step: int = 0
     best_step: int | None = None
@@ -42,11 +68,63 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory."""
+    """A checkpoint in memory.
+
+    Attributes:
+        progress: Progress of the run.
+        weights: State of the trained module.
+        optimizer: State of the optimizer, as `optimizer_tensors` returns it.
+    """
 
     progress: Progress
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
+
+
+def run_key(recipe: TrainRecipe, builds: Sequence[TrainingBuild], start: Path | None) -> dict[str, Any]:
+    """Return everything that a run depends on, as plain JSON types: format, recipe, checksums of the builds and the start."""
+    files = [] if start is None else sorted(start.glob("*.safetensors")) if start.is_dir() else [start]
+    return {
+        "format": TRAINING_FORMAT,
+        "recipe": recipe.as_dict(),
+        "builds": {build.manifest.info.dataset: sha256_of_file(build.manifest.path) for build in builds},
+        "start": {path.name: sha256_of_file(path) for path in files},
+    }
+
+
+def acquire_run(output: Path, recipe: TrainRecipe, builds: Sequence[TrainingBuild], start: Path | None) -> None:
+    """Write the run key to the folder `output`, or check that the folder holds the same one.
+
+    Raises:
+        OptionError: ``run.json`` is damaged or of another run.
+    """
+    key = run_key(recipe, builds, start)
+    path = output / RUN_NAME
+    if not path.is_file():
+        write_text(path, json.dumps(key, indent=2, sort_keys=True) + "\n")
+        return
+    try:
+        stored = parse_json(read_regular(path, METADATA_BYTES, OptionError))
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{path}: cannot be read ({error}); name another folder with --output") from error
+    stored = _with_current_names(stored, path) if isinstance(stored, dict) else {}
+    different = [name for name in key if stored.get(name) != key[name]]
+    if different:
+        raise OptionError(
+            f"{output}: holds a run with another {' and '.join(different)}; expected an empty folder or the same run; "
+            "name another folder with --output"
+        )
+
+
+def export_info(recipe: TrainRecipe, builds: Sequence[TrainingBuild], done: Progress) -> dict[str, str]:
+    """Return the metadata of an exported file: recipe, steps, validation score, data and version."""
+    return {
+        "recipe": json.dumps(recipe.as_dict(), sort_keys=True),
+        "trained_steps": str(done.step),
+        "validation_g_miou": "" if done.best_score is None else f"{done.best_score:.6f}",
+        "data": json.dumps({build.manifest.info.dataset: build.manifest.info.fingerprints for build in builds}),
+        "trained_with": f"avsrobust {__version__}",
+    }
 
 
 def save_checkpoint(output: Path, progress: Progress, module: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
@@ -70,7 +148,11 @@ def save_checkpoint(output: Path, progress: Progress, module: nn.Module, optimiz
 
 
 def latest_checkpoint(output: Path) -> Checkpoint | None:
-    """Return the last checkpoint below `output`, or None. Raises `OptionError` for a damaged one."""
+    """Return the last checkpoint below `output`, or None.
+
+    Raises:
+        OptionError: The checkpoint is damaged.
+    """
     folders = checkpoint_folders(output)
     if not folders:
         return None
@@ -101,7 +183,8 @@ def optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> di
 def restore(checkpoint: Checkpoint, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put a checkpoint's weights and optimizer state into a module and its optimizer.
 
-    Raises `OptionError` where they do not fit.
+    Raises:
+        OptionError: The checkpoint is of another network.
     """
     try:
         module.load_state_dict(checkpoint.weights)
@@ -114,8 +197,16 @@ def restore(checkpoint: Checkpoint, module: nn.Module, optimizer: torch.optim.Op
         states.setdefault(owner, {})[key] = tensor
     for name, parameter in module.named_parameters():
         for key, tensor in states.get(name, {}).items():
-            # Adam's step count lives on the CPU, its moments beside the weights.
+            # Adam's step count lives on the CPU, its moments where the weights are.
             optimizer.state[parameter][key] = tensor.clone() if key == "step" else tensor.to(parameter.device)
+
+
+def _with_current_names(key: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return a stored run key with the recipe's keys as they are called now, so that runs of earlier releases go on."""
+    try:
+        return {**key, "recipe": parse_train_recipe(key["recipe"], str(path)).as_dict()}
+    except (RecipeError, KeyError, AttributeError):
+        return key
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

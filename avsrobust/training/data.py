@@ -1,10 +1,10 @@
-"""The items of training: labelled seconds (or whole clips) of builds, with their sound of this time.
+"""Training samples: annotated frames or whole clips, each paired with the audio drawn for this epoch.
 
 Conventions
     See `avsrobust.training.model.Batch` for shapes. Pictures are resized to S x S, frames bilinearly with antialiasing, masks
-    to the nearest pixel, once; resized ones stay in memory as far as the cache goes. What an item is depends on its `Slot`
+    to the nearest pixel, once; resized ones stay in memory as far as the cache goes. A sample depends on its `SampleIndex`
     alone, not on the workers that read it.
-    Clips of fewer seconds than the longest in a batch are filled up with unscored black frames and zero sound.
+    Clips of fewer seconds than the longest in a batch are padded with unscored black frames and zero audio.
 """
 
 from __future__ import annotations
@@ -22,64 +22,73 @@ from torch.utils.data import Dataset
 
 from avsrobust.adapters.base import AudioInput
 from avsrobust.datasets.masks import read_frame, read_mask
-from avsrobust.datasets.taxonomy import AVSS_CLASSES
+from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY
 from avsrobust.evaluation.samples import ClipRows, clips_of
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import resolve_inside
 from avsrobust.manifest import Manifest, Row
-from avsrobust.toy.catalogue import S4_CATEGORY
 from avsrobust.training.model import Batch
 from avsrobust.training.negatives import Negatives
-from avsrobust.training.order import Slot
 from avsrobust.training.recipe import DataPart, NegativesPart
-from avsrobust.vocabulary import NEGATIVE
+from avsrobust.training.sampler import SampleIndex
+from avsrobust.vocabulary import ALIASES, NEGATIVE
 
 _MIB = 1 << 20
-# S4 names sounds, AVSBench-semantic their sources; both are one category to a model that hears them.
+# S4 names sounds, AVSBench-semantic their sources; both are one category to a model that is given their audio.
 _SEMANTIC_NAME = {sound: source for source, sound in S4_CATEGORY.items()}
 
 
-class Question(NamedTuple):
-    """A sound and what is right to answer to it; as in `Batch`, without the first axis."""
+class AudioQuery(NamedTuple):
+    """Audio and the target that is right for it; the fields are those of `Batch`, without the first axis."""
 
     audio: Tensor
     target: Tensor
     positive: float
     weight: float
-    heard: Tensor
+    audio_labels: Tensor
 
 
 class Sample(NamedTuple):
-    """One picture and the sounds it is asked with, its item's own first."""
+    """The frames of a sample and its audio queries.
+
+    Attributes:
+        frames: uint8 [T, 3, S, S].
+        scored: bool [T], whether a frame has a mask.
+        queries: The sample's own query, then the extra negatives.
+    """
 
     frames: Tensor
     scored: Tensor
-    questions: tuple[Question, ...]
+    queries: tuple[AudioQuery, ...]
 
 
 @dataclass(frozen=True)
-class Source:
-    """A build and the folder its data lies in."""
+class TrainingBuild:
+    """A build and the folder that its data lies in."""
 
     manifest: Manifest
     data_root: Path
 
 
 @dataclass(frozen=True)
-class _Item:
+class _Excerpt:
+    """The seconds of a clip that are a sample."""
+
     clip: int
     seconds: tuple[int, ...]
 
 
 class TrainingSet(Dataset[Sample]):
-    """The items of one or more builds, asked for by `Slot`.
+    """The samples of one or more builds, indexed by `SampleIndex`.
 
-    `datasets[i]` and `parts[i]` say of item i which data set and, in avss, which part (v1s, v1m, v2) it is from.
+    Attributes:
+        datasets: Data set of each sample.
+        parts: Part of avss (v1s, v1m, v2) that each sample is from; "" elsewhere.
     """
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        builds: Sequence[TrainingBuild],
         data: DataPart,
         negatives: NegativesPart,
         *,
@@ -87,50 +96,63 @@ class TrainingSet(Dataset[Sample]):
         image_size: int,
         vggish: Path | None = None,
     ) -> None:
+        """Gather the samples; nothing is decoded yet.
+
+        Args:
+            builds: The builds.
+            data: Split, excerpts, mirroring and cache.
+            negatives: Shares and kinds of negatives.
+            audio: The model's audio input.
+            image_size: Side S of the squares that pictures are resized to.
+            vggish: VGGish's weights, for models that take its embedding.
+
+        Raises:
+            OptionError: Builds lack clean or negative audio that is needed.
+        """
         self._size = image_size
         self._mirror = data.mirror
-        self._whole_sound = audio.kind == "waveform"
-        self._cut_sound = data.excerpt == "frame"
-        self._sources = tuple(sources)
-        self._sounds = [SoundReader(source.manifest, source.data_root, audio, vggish) for source in sources]
-        clips, self._of_source = _gather(sources, data.split)
-        muted = {(source.manifest.info.dataset, name) for source in sources for name in source.manifest.info.muted}
+        self._is_waveform = audio.kind == "waveform"
+        self._cuts_audio = data.excerpt == "frame"
+        self._builds = tuple(builds)
+        self._sounds = [SoundReader(build.manifest, build.data_root, audio, vggish) for build in builds]
+        clips, self._build_of_clip = _gather(builds, data.split)
+        muted = {(build.manifest.info.dataset, name) for build in builds for name in build.manifest.info.muted}
         self._negatives = Negatives.of(clips, negatives, muted)
-        self._beside, self._weight_beside = negatives.beside, negatives.weight
+        self._extra, self._extra_weight = negatives.extra, negatives.weight
         self._clips = self._negatives.clean
-        self._source_of = {
-            (row.dataset, row.split, row.clip_id): n for row, n in zip(self._clips, self._of_source, strict=True)
+        self._build_of_key = {
+            (row.dataset, row.split, row.clip_id): n for row, n in zip(self._clips, self._build_of_clip, strict=True)
         }
-        self._items = _items(self._clips, data.excerpt)
-        self.datasets = tuple(self._clips[item.clip].dataset for item in self._items)
-        self.parts = tuple(_part(self._clips[item.clip]) for item in self._items)
+        self._excerpts = _excerpts(self._clips, data.excerpt)
+        self.datasets = tuple(self._clips[excerpt.clip].dataset for excerpt in self._excerpts)
+        self.parts = tuple(_part(self._clips[excerpt.clip]) for excerpt in self._excerpts)
         self._cache = _Cache(data.cache_mib * _MIB)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._excerpts)
 
-    def __getitem__(self, slot: Slot) -> Sample:
-        """Return the item of a slot. Raises `DataSetError`, `AudioError` or `ManifestError` for files that are bad."""
-        item = self._items[slot.item]
-        row = self._clips[item.clip]
-        generator = slot.generator()
-        sounds = [self._negatives.draw(item.clip, generator)]
+    def __getitem__(self, index: SampleIndex) -> Sample:
+        """Return a sample. Raises `DataSetError`, `AudioError` or `ManifestError` for files that are bad."""
+        excerpt = self._excerpts[index.sample]
+        row = self._clips[excerpt.clip]
+        generator = index.generator()
+        audio_rows = [self._negatives.draw(excerpt.clip, generator)]
         mirrored = bool(generator.random() < self._mirror)
-        sounds += [self._negatives.draw_negative(item.clip, generator) for _ in range(self._beside)]
-        pictures = [self._picture(item.clip, second) for second in item.seconds]
+        audio_rows += [self._negatives.draw_negative(excerpt.clip, generator) for _ in range(self._extra)]
+        pictures = [self._picture(excerpt.clip, second) for second in excerpt.seconds]
         frames, masks = (torch.stack(parts) for parts in zip(*pictures, strict=True))
-        scored = torch.tensor([row.masks[second] is not None for second in item.seconds])
+        scored = torch.tensor([row.masks[second] is not None for second in excerpt.seconds])
         if mirrored:
             frames, masks = frames.flip(-1), masks.flip(-1)
-        questions = [self._question(row, sound, item.seconds, masks, scored) for sound in sounds]
-        questions[1:] = [question._replace(weight=self._weight_beside) for question in questions[1:]]
-        return Sample(frames, scored, tuple(questions))
+        queries = [self._query(row, audio_row, excerpt.seconds, masks, scored) for audio_row in audio_rows]
+        queries[1:] = [query._replace(weight=self._extra_weight) for query in queries[1:]]
+        return Sample(frames, scored, tuple(queries))
 
-    def _question(self, row: Row, sound: Row, seconds: tuple[int, ...], masks: Tensor, scored: Tensor) -> Question:
-        positive = sound.polarity != NEGATIVE and sound.clip_id == row.clip_id
+    def _query(self, row: Row, audio_row: Row, seconds: tuple[int, ...], masks: Tensor, scored: Tensor) -> AudioQuery:
+        positive = audio_row.polarity != NEGATIVE and audio_row.clip_id == row.clip_id
         target = masks if positive else torch.zeros_like(masks)
-        heard = _heard(sound, positive, target, scored)
-        return Question(self._audio(sound, seconds), target, float(positive), 1.0, heard)
+        labels = _audio_labels(audio_row, positive, target, scored)
+        return AudioQuery(self._audio(audio_row, seconds), target, float(positive), 1.0, labels)
 
     def _picture(self, clip: int, second: int) -> tuple[Tensor, Tensor]:
         """Return a frame, uint8 [3, S, S], and its mask, uint8 [S, S], empty where there is none."""
@@ -142,50 +164,55 @@ class TrainingSet(Dataset[Sample]):
 
     def _read_picture(self, clip: int, second: int) -> tuple[Tensor, Tensor]:
         row = self._clips[clip]
-        source = self._sources[self._of_source[clip]]
-        frame = torch.from_numpy(read_frame(_locate(source, row.frames[second]))).unsqueeze(0)
+        build = self._builds[self._build_of_clip[clip]]
+        frame = torch.from_numpy(read_frame(_locate(build, row.frames[second]))).unsqueeze(0)
         size = (self._size, self._size)
         frame = F.interpolate(frame, size=size, mode="bilinear", align_corners=False, antialias=True)[0]
         name = row.masks[second]
         if name is None:
             return frame, torch.zeros(size, dtype=torch.uint8)
         mask = torch.from_numpy(
-            np.asarray(read_mask(_locate(source, name), row.dataset, row.labels, row.foreground)).astype(np.uint8)
+            np.asarray(read_mask(_locate(build, name), row.dataset, row.labels, row.foreground)).astype(np.uint8)
         )
         return frame, F.interpolate(mask[None, None], size=size, mode="nearest-exact")[0, 0]
 
     def _audio(self, row: Row, seconds: tuple[int, ...]) -> Tensor:
-        sound = self._sounds[self._source_of[row.dataset, row.split, row.clip_id]].read(row)
-        if not self._cut_sound:
+        sound = self._sounds[self._build_of_key[row.dataset, row.split, row.clip_id]].read(row)
+        if not self._cuts_audio:
             return sound
-        if self._whole_sound:
+        if self._is_waveform:
             length = len(sound) // row.num_frames
             return torch.cat([sound[second * length : (second + 1) * length] for second in seconds])
         return sound[list(seconds)]
 
 
 def collate(samples: Sequence[Sample], seed: int = 0) -> Batch:
-    """Return the batch of some samples, filled up to the longest (see the module's conventions)."""
+    """Return the batch of some samples, padded to the longest (see the module's conventions).
+
+    Args:
+        samples: The samples.
+        seed: Seed of all noise that the model draws for the batch.
+    """
     longest = max(len(sample.frames) for sample in samples)
-    own = [(number, sample.questions[0]) for number, sample in enumerate(samples)]
-    beside = [(number, question) for number, sample in enumerate(samples) for question in sample.questions[1:]]
-    asked = [*own, *beside]
-    questions = [question for _, question in asked]
-    audio_length = max(len(question.audio) for question in questions)
+    # The samples' own queries first (`Batch`).
+    numbered = [(number, sample.queries[0]) for number, sample in enumerate(samples)]
+    numbered += [(number, query) for number, sample in enumerate(samples) for query in sample.queries[1:]]
+    queries = [query for _, query in numbered]
+    audio_length = max(len(query.audio) for query in queries)
     return Batch(
-        frames=torch.stack([_filled(sample.frames, longest) for sample in samples]),
-        picture=torch.tensor([number for number, _ in asked]),
-        audio=torch.stack([_filled(question.audio, audio_length) for question in questions]),
-        target=torch.stack([_filled(question.target, longest) for question in questions]),
-        scored=torch.stack([_filled(samples[number].scored, longest) for number, _ in asked]),
-        positive=torch.tensor([question.positive for question in questions]),
-        weight=torch.tensor([question.weight for question in questions]),
-        heard=torch.stack([_filled(question.heard, longest) for question in questions]),
+        frames=torch.stack([_padded(sample.frames, longest) for sample in samples]),
+        picture=torch.tensor([number for number, _ in numbered]),
+        audio=torch.stack([_padded(query.audio, audio_length) for query in queries]),
+        target=torch.stack([_padded(query.target, longest) for query in queries]),
+        scored=torch.stack([_padded(samples[number].scored, longest) for number, _ in numbered]),
+        positive=torch.tensor([query.positive for query in queries]),
+        weight=torch.tensor([query.weight for query in queries]),
+        audio_labels=torch.stack([_padded(query.audio_labels, longest) for query in queries]),
         seed=seed,
     )
 
 
-def _filled(tensor: Tensor, length: int) -> Tensor:
+def _padded(tensor: Tensor, length: int) -> Tensor:
     missing = length - len(tensor)
     return tensor if missing == 0 else torch.cat((tensor, tensor.new_zeros(missing, *tensor.shape[1:])))
 
@@ -207,49 +234,47 @@ class _Cache:
             self._kept[key] = pictures
 
 
-def _gather(sources: Sequence[Source], split: str) -> tuple[list[ClipRows], list[int]]:
+def _gather(builds: Sequence[TrainingBuild], split: str) -> tuple[list[ClipRows], list[int]]:
+    """Return the clips of all builds, and the number of each clip's build."""
     clips: list[ClipRows] = []
-    of_source: list[int] = []
-    for number, source in enumerate(sources):
-        found = clips_of(source.manifest.select([split]).rows)
+    build_of_clip: list[int] = []
+    for number, build in enumerate(builds):
+        found = clips_of(build.manifest.select([split]).rows)
         clips += found
-        of_source += [number] * len(found)
-    return clips, of_source
+        build_of_clip += [number] * len(found)
+    return clips, build_of_clip
 
 
-def _items(clips: Sequence[Row], excerpt: str) -> tuple[_Item, ...]:
-    items: list[_Item] = []
+def _excerpts(clips: Sequence[Row], excerpt: str) -> tuple[_Excerpt, ...]:
+    excerpts: list[_Excerpt] = []
     for clip, row in enumerate(clips):
-        labelled = [second for second, mask in enumerate(row.masks) if mask is not None]
+        annotated = [second for second, mask in enumerate(row.masks) if mask is not None]
         if excerpt == "frame":
-            items += [_Item(clip, (second,)) for second in labelled]
-        elif labelled:
-            items.append(_Item(clip, tuple(range(row.num_frames))))
-    return tuple(items)
+            excerpts += [_Excerpt(clip, (second,)) for second in annotated]
+        elif annotated:
+            excerpts.append(_Excerpt(clip, tuple(range(row.num_frames))))
+    return tuple(excerpts)
 
 
 def _part(row: Row) -> str:
     """Return the part of avss (v1s, v1m, v2) that a clip is from, by its folder; empty elsewhere."""
-    parts = set(row.frames[0].split("/")) & {"v1s", "v1m", "v2"}
+    parts = set(row.frames[0].split("/")) & set(ALIASES)
     return min(parts, default="")
 
 
-def _heard(row: Row, positive: bool, target: Tensor, scored: Tensor) -> Tensor:
-    """Return which categories sound in each second, float32 [T, 71], as far as the labels tell.
+def _audio_labels(row: Row, positive: bool, target: Tensor, scored: Tensor) -> Tensor:
+    """Return the categories of the audio of each second, float32 [T, 71], 1 for those that sound, as far as labels tell.
 
     Labels are the clip's. In a second whose mask is empty none of a clean clip's objects sounds.
     """
-    heard = torch.zeros(len(target), len(AVSS_CLASSES))
+    audio_labels = torch.zeros(len(target), len(AVSS_CLASSES))
     labels = row.labels if row.polarity != NEGATIVE else ()
-    heard[:, [AVSS_CLASSES.index(name) for name in map(_semantic, labels) if name in AVSS_CLASSES]] = 1
+    names = [_SEMANTIC_NAME.get(label, label) for label in labels]
+    audio_labels[:, [AVSS_CLASSES.index(name) for name in names if name in AVSS_CLASSES]] = 1
     if positive:
-        heard[scored & ~(target != 0).flatten(1).any(dim=1)] = 0
-    return heard
+        audio_labels[scored & ~(target != 0).flatten(1).any(dim=1)] = 0
+    return audio_labels
 
 
-def _semantic(label: str) -> str:
-    return _SEMANTIC_NAME.get(label, label)
-
-
-def _locate(source: Source, relative: str) -> Path:
-    return resolve_inside(source.data_root, relative, named_by=source.manifest.path)
+def _locate(build: TrainingBuild, relative: str) -> Path:
+    return resolve_inside(build.data_root, relative, named_by=build.manifest.path)

@@ -1,8 +1,8 @@
-"""The training loop, on accelerate: CPU, one GPU or several; it goes on after a kill as if nothing had happened.
+"""The training loop, on accelerate: one CPU or GPU, or several GPUs. A killed run is continued from its last checkpoint.
 
 Conventions
     The batch of a step is a function of (seed, step), the noise of a step one of (seed, step, process, part): a run that is
-    continued from a checkpoint repeats what the killed one did, and ends with the same weights.
+    continued from a checkpoint repeats the steps of the killed one exactly, and ends with the same weights.
     One folder, which is marked as ours and locked by the main process, holds a run: checkpoints/, best.safetensors (by validation
     G-mIoU), final.safetensors, log.csv, validation.csv, parameters.csv, run.json, tensorboard/.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,35 +23,45 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from avsrobust.callbacks import MessageCallback, ProgressCallback
 from avsrobust.errors import OptionError, RecipeError, did_you_mean
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import hold_output_dir
 from avsrobust.training.checkpoints import (
+    TRAINING_FORMAT,
+    TRAINING_KIND,
     Progress,
+    acquire_run,
+    export_info,
     latest_checkpoint,
     restore,
     save_checkpoint,
 )
-from avsrobust.training.data import Sample, Source, TrainingSet, collate
-from avsrobust.training.identity import TRAINING_FORMAT, TRAINING_KIND, claim_run, export_info
+from avsrobust.training.data import Sample, TrainingBuild, TrainingSet, collate
+from avsrobust.training.inputs import VALIDATION_SPLIT
 from avsrobust.training.logs import PARAMETERS, RunLog, write_parameters
 from avsrobust.training.losses import Similarity, mask_losses, similarity_loss
 from avsrobust.training.model import Batch, Trainable, find_family
-from avsrobust.training.order import Order, noise_seed, part_of
-from avsrobust.training.phases import phases
-from avsrobust.training.recipe import LossPart, OptimizerPart, TrainRecipe
-from avsrobust.training.selection import choose_trained
+from avsrobust.training.optimizer import choose_trained, learning_rate, parameter_groups
+from avsrobust.training.recipe import LossPart, TrainRecipe
+from avsrobust.training.sampler import Sampler, noise_seed, part_of, stages_of
 from avsrobust.training.validation import Validation, validate
 
 BEST, FINAL = "best.safetensors", "final.safetensors"
-VALIDATION_SPLIT = "val"
-Ticker = Callable[[int, int], None]
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What came of a run: its files, the steps done (and from which on they were done now), the best validation."""
+    """Outcome of a run.
+
+    Attributes:
+        best: File of the network with the best validation.
+        final: File of the network after the last step.
+        steps: Steps done.
+        resumed_from: Steps that an earlier call had done.
+        best_step: Step of the best validation, or None.
+        best_score: Its mean strict G-mIoU, or None.
+    """
 
     best: Path
     final: Path
@@ -63,10 +73,16 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a user chooses beside the recipe.
+    """A user's choices that are no part of the recipe. Paths may be given as text.
 
-    `start`: weights to start from; `workers`: processes that read items; `wait`: until another process gives the folder up.
-    Paths may be given as text.
+    Attributes:
+        output: The run's folder.
+        start: Weights to start from; None: random ones.
+        device: auto, cpu or cuda.
+        workers: Processes that read samples; 0: the training process itself.
+        checkpoint_every: Steps between checkpoints; None: as the recipe says.
+        vggish: VGGish's weights, for models that take its embedding.
+        wait: Whether to wait while another process holds the folder.
     """
 
     output: Path
@@ -85,19 +101,32 @@ class TrainOptions:
 
 def train(
     recipe: TrainRecipe,
-    sources: Sequence[Source],
+    builds: Sequence[TrainingBuild],
     options: TrainOptions,
     *,
     where: str,
-    progress: Ticker | None = None,
-    tell: Tell | None = None,
+    progress: ProgressCallback | None = None,
+    on_message: MessageCallback | None = None,
 ) -> TrainReport:
-    """Train `recipe` on `sources`, or go on where an earlier call stopped; `where` names the recipe in messages.
+    """Train by a recipe, or continue where an earlier call stopped.
 
-    `progress` is called with (steps done, steps to do), `tell` with lines for people. Raises `RecipeError`,
-    `OptionError`, `AdapterError`, and what reading data raises.
+    Args:
+        recipe: The recipe.
+        builds: Builds to train and validate on.
+        options: The user's other choices.
+        where: Name of the recipe, for messages.
+        progress: Called with (steps done, steps in total).
+        on_message: Called with lines for people.
+
+    Raises:
+        RecipeError: The recipe does not fit the model.
+        OptionError: An option has a wrong value, the folder is in use or another run's, or a loss is not finite.
+        AdapterError: The start cannot be read.
+        DataSetError, AudioError, ManifestError: Data cannot be read.
     """
-    return _Run(recipe, sources, options, where, progress or (lambda _done, _total: None), tell or _silent).run()
+    return _Run(
+        recipe, builds, options, where, progress or (lambda _done, _total: None), on_message or (lambda _line: None)
+    ).run()
 
 
 class _Losses(nn.Module):
@@ -112,8 +141,8 @@ class _Losses(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted losses by name."""
         predictions = self.model(batch)
-        of_frame = batch.per_scored_frame(batch.weight)
-        named = mask_losses(predictions.logits, batch.scored_target, self._weights, of_frame)
+        frame_weight = batch.per_scored_frame(batch.weight)
+        named = mask_losses(predictions.logits, batch.scored_target, self._weights, frame_weight)
         weights = {"bce": self._weights.bce, "dice": self._weights.dice, **self._weights.extra}
         named |= {name: predictions.extra[name] for name in self._weights.extra if name in predictions.extra}
         if self.similarity is not None:
@@ -128,24 +157,25 @@ class _Run:
     def __init__(
         self,
         recipe: TrainRecipe,
-        sources: Sequence[Source],
+        builds: Sequence[TrainingBuild],
         options: TrainOptions,
         where: str,
-        progress: Ticker,
-        tell: Tell,
+        progress: ProgressCallback,
+        on_message: MessageCallback,
     ) -> None:
-        self.recipe, self.sources, self.options = recipe, sources, options
-        self.tick, self.tell = progress, tell
+        self.recipe, self.builds, self.options = recipe, builds, options
+        self.progress, self.on_message = progress, on_message
         self.accelerator = _accelerator(recipe, options.device)
         family = find_family(recipe.model.family, where)
-        wanted = _own_losses(recipe, family, where)
-        self.model: Trainable = family.open(recipe.model.options, options.start, recipe.run.seed, where, wanted)
+        own_losses = _own_losses(recipe, family, where)
+        self.model: Trainable = family.open(recipe.model.options, options.start, recipe.run.seed, where, own_losses)
         _check_similarity(recipe, self.model, where)
         self.losses = _Losses(self.model.network, recipe.loss, _similarity(recipe, self.model))
         self.trained = choose_trained(self.model.network, recipe.model.trainable, where)
-        self.optimizer = torch.optim.AdamW(_groups(self.losses, recipe.optimizer), lr=recipe.optimizer.lr)
-        self.items = TrainingSet(
-            sources,
+        groups = parameter_groups(self.losses, recipe.optimizer)
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.optimizer.lr)
+        self.samples = TrainingSet(
+            builds,
             recipe.data,
             recipe.negatives,
             audio=self.model.audio,
@@ -153,7 +183,8 @@ class _Run:
             vggish=options.vggish,
         )
         run = recipe.run
-        self.order = Order(run.seed, run.batch_size, phases(recipe, self.items.datasets, self.items.parts))
+        stages = stages_of(recipe, self.samples.datasets, self.samples.parts)
+        self.sampler = Sampler(run.seed, run.batch_size, stages)
         self.parts = self.accelerator.num_processes * run.accumulate
         if run.batch_size % self.parts:
             raise OptionError(
@@ -172,7 +203,7 @@ class _Run:
     def _run(self) -> TrainReport:
         output, main = self.options.output, self.accelerator.is_main_process
         if main:
-            claim_run(output, self.recipe, self.sources, self.options.start)
+            acquire_run(output, self.recipe, self.builds, self.options.start)
             remove_temporaries(output)
         self.accelerator.wait_for_everyone()
         checkpoint = latest_checkpoint(output)
@@ -180,7 +211,7 @@ class _Run:
         module, optimizer = self.accelerator.prepare(self.losses, self.optimizer)
         if checkpoint is not None:
             restore(checkpoint, self.losses, self.optimizer)
-        self._announce(done)
+        self._describe(done)
         resumed_from = done.step
         names = _loss_names(self.recipe)
         with RunLog(output, names, done.step) if main else nullcontext() as log:
@@ -189,16 +220,16 @@ class _Run:
                 done = replace(done, step=step + 1)
                 if log is not None:
                     log.losses(step + 1, logged)
-                done = self._look(done, log)
-                self.tick(done.step, self.recipe.run.steps)
+                done = self._validate_and_save(done, log)
+                self.progress(done.step, self.recipe.run.steps)
         if main:
-            self.model.export(output / FINAL, export_info(self.recipe, self.sources, done))
+            self.model.export(output / FINAL, export_info(self.recipe, self.builds, done))
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return TrainReport(output / BEST, output / FINAL, done.step, resumed_from, done.best_step, done.best_score)
 
     def _step(self, module: Any, optimizer: Any, step: int, micro: Sequence[Batch]) -> dict[str, float]:
-        """Update the weights once; return what is logged."""
+        """Update the weights once; return the losses, learning rate and gradient norm for the log."""
         module.train()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe.optimizer, step, self.recipe.run.steps)
@@ -221,8 +252,8 @@ class _Run:
         lr = float(optimizer.param_groups[0]["lr"])
         return {"loss": sum(logged.values()), **logged, "lr": lr, "gradient_norm": float(norm)}
 
-    def _look(self, done: Progress, log: RunLog | None) -> Progress:
-        """Validate and store where that is due."""
+    def _validate_and_save(self, done: Progress, log: RunLog | None) -> Progress:
+        """Validate and save a checkpoint at the steps where that is due."""
         run = self.recipe.run
         last = done.step == run.steps
         if last or done.step % run.validate_every == 0:
@@ -238,7 +269,7 @@ class _Run:
         device = self.accelerator.device
         found: Validation = validate(
             self.model.adapter(device),
-            self.sources,
+            self.builds,
             split=VALIDATION_SPLIT,
             clips=self.recipe.run.validate_clips,
             device=device,
@@ -246,56 +277,49 @@ class _Run:
         )
         for dataset in found.scores:
             log.validation(done.step, dataset, found.columns(dataset))
-        self.tell(f"step {done.step}: strict G-mIoU {found.g_miou:.4f} on validation clips")
+        self.on_message(f"step {done.step}: strict G-mIoU {found.g_miou:.4f} on validation clips")
         if done.best_score is not None and found.g_miou <= done.best_score:
             return done
         done = replace(done, best_step=done.step, best_score=found.g_miou)
-        self.model.export(self.options.output / BEST, export_info(self.recipe, self.sources, done))
+        self.model.export(self.options.output / BEST, export_info(self.recipe, self.builds, done))
         return done
 
     def _batches(self, first: int) -> Iterator[list[Batch]]:
         """Yield this process's parts of the batch of each step from `first` on."""
         accumulate, rank = self.recipe.run.accumulate, self.accelerator.process_index
-        wanted = [
-            [part_of(self.order.batch(step), rank * accumulate + number, self.parts) for number in range(accumulate)]
+        indices = [
+            [part_of(self.sampler.batch(step), rank * accumulate + number, self.parts) for number in range(accumulate)]
             for step in range(first, self.recipe.run.steps)
         ]
         loader: DataLoader[Sample] = DataLoader(
-            self.items,
-            batch_sampler=[slots for parts in wanted for slots in parts],
+            self.samples,
+            batch_sampler=[part for parts in indices for part in parts],
             num_workers=self.options.workers,
             collate_fn=_as_list,
         )
-        read = iter(loader)
+        samples = iter(loader)
         for step in range(first, self.recipe.run.steps):
             seeds = (noise_seed(self.recipe.run.seed, step, rank * accumulate + part) for part in range(accumulate))
-            yield [collate(next(read), seed) for seed in seeds]
+            yield [collate(next(samples), seed) for seed in seeds]
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.losses.parameters() if parameter.requires_grad]
 
-    def _announce(self, done: Progress) -> None:
+    def _describe(self, done: Progress) -> None:
         if not self.accelerator.is_main_process:
             return
         write_parameters(self.options.output / PARAMETERS, self.trained)
         for note in self.model.notes if done.step == 0 else ():
-            self.tell(note)
+            self.on_message(note)
         trained = [math.prod(shape) for shape, chosen in self.trained.values() if chosen]
         everything = sum(math.prod(shape) for shape, _ in self.trained.values())
-        self.tell(
+        self.on_message(
             f"trains {len(trained)} of {len(self.trained)} tensors, {sum(trained):,} of {everything:,} parameters, on "
-            f"{len(self.items)} items, in {self.accelerator.num_processes} process(es) on {self.accelerator.device}; all "
+            f"{len(self.samples)} items, in {self.accelerator.num_processes} process(es) on {self.accelerator.device}; all "
             f"are listed in {self.options.output / PARAMETERS}"
         )
         if done.step:
-            self.tell(f"goes on after step {done.step}")
-
-
-def learning_rate(part: OptimizerPart, step: int, steps: int) -> float:
-    """Return the learning rate of step `step`, counted from 0, of `steps`."""
-    warm = min(1.0, (step + 1) / part.warmup_steps) if part.warmup_steps else 1.0
-    decay = 0.5 * (1 + math.cos(math.pi * step / steps)) if part.schedule == "cosine" else 1.0
-    return part.lr * warm * decay
+            self.on_message(f"goes on after step {done.step}")
 
 
 def _accelerator(recipe: TrainRecipe, device: str) -> Accelerator:
@@ -304,7 +328,7 @@ def _accelerator(recipe: TrainRecipe, device: str) -> Accelerator:
     if device not in ("auto", "cpu", "cuda"):
         raise OptionError(f"--device {device}: expected auto, cpu or cuda (accelerate spreads over several GPUs)")
     mixed = "bf16" if recipe.run.precision == "bfloat16" else "no"
-    # Set by accelerate launch; what the recipe says is what counts.
+    # Set by accelerate launch; the recipe decides.
     os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
     # Accelerate keeps one precision for the whole process; a second run of it may want another.
     AcceleratorState._reset_state()
@@ -337,15 +361,6 @@ def _check_similarity(recipe: TrainRecipe, model: Trainable, where: str) -> None
         )
 
 
-def _groups(module: nn.Module, part: OptimizerPart) -> list[dict[str, Any]]:
-    """Return the optimizer's groups: weight decay for matrices, none for biases, norms and scales."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": part.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-
-
 def _loss_names(recipe: TrainRecipe) -> list[str]:
     plain = {
         "bce": recipe.loss.bce,
@@ -367,7 +382,3 @@ def _require_finite(losses: Mapping[str, Tensor], step: int) -> None:
 
 def _as_list(samples: list[Sample]) -> list[Sample]:
     return samples
-
-
-def _silent(_line: str) -> None:
-    return

@@ -1,8 +1,8 @@
-"""What a run writes down: losses per step, validations, which parameters are trained; csv, and TensorBoard beside it.
+"""Logs of a run: losses of every step, scores of every validation, and the list of parameters; as csv and for TensorBoard.
 
 Conventions
-    csv files hold nothing of the clock, so that an interrupted and continued run ends with the same file as one that was
-    not: what was logged beyond the checkpoint is cut off when the run goes on. Numbers are at full precision.
+    csv files hold no times, so that a run that was interrupted and continued ends with the same file as one that was not:
+    lines beyond the checkpoint are cut off when the run goes on. Numbers are at full precision.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ VALIDATION = "validation.csv"
 PARAMETERS = "parameters.csv"
 
 
-class Table:
-    """A csv file with the columns ``step`` and `columns` that grows by a line at a time."""
+class _CsvLog:
+    """A csv file of the columns ``step`` and `columns`, flushed line by line; lines after `first_step` are cut off."""
 
     def __init__(self, path: Path, columns: Sequence[str], first_step: int) -> None:
         self.columns = ("step", *columns)
@@ -36,7 +36,7 @@ class Table:
         self._writer = csv.DictWriter(self._stream, self.columns, lineterminator="\n")
 
     def add(self, step: int, values: Mapping[str, float | str | None]) -> None:
-        """Append a line, at once."""
+        """Append a line and flush the file."""
         self._writer.writerow({"step": step, **{key: "" if value is None else value for key, value in values.items()}})
         self._stream.flush()
 
@@ -46,11 +46,17 @@ class Table:
 
 
 class RunLog:
-    """All logs of a run in the folder `output`, from step `first_step` on."""
+    """All logs of a run.
+
+    Args:
+        output: The run's folder.
+        losses: Names of the losses.
+        first_step: Steps done already; later lines of existing files are cut off.
+    """
 
     def __init__(self, output: Path, losses: Sequence[str], first_step: int) -> None:
-        self._losses = Table(output / LOSSES, ("loss", *losses, "lr", "gradient_norm"), first_step)
-        self._validation = Table(output / VALIDATION, VALIDATION_COLUMNS, first_step)
+        self._losses = _CsvLog(output / LOSSES, ("loss", *losses, "lr", "gradient_norm"), first_step)
+        self._validation = _CsvLog(output / VALIDATION, VALIDATION_COLUMNS, first_step)
         self._board: Any = _tensorboard(output / "tensorboard", first_step)
 
     def __enter__(self) -> Self:
@@ -65,12 +71,12 @@ class RunLog:
             self._board.close()
 
     def losses(self, step: int, values: Mapping[str, float]) -> None:
-        """Log a step's losses."""
+        """Log the losses of a step, with learning rate and gradient norm."""
         self._losses.add(step, values)
         self._show("train", step, values)
 
     def validation(self, step: int, dataset: str, values: Mapping[str, float | None]) -> None:
-        """Log the validation of one data set."""
+        """Log the scores of one data set (`VALIDATION_COLUMNS`)."""
         self._validation.add(step, {"dataset": dataset, **values})
         self._show(f"validation/{dataset}", step, {key: value for key, value in values.items() if value is not None})
 
@@ -84,7 +90,7 @@ VALIDATION_COLUMNS = ("dataset", "clips", "mIoU", "silence_mIoU", "noise_mIoU", 
 
 
 def write_parameters(path: Path, parameters: Mapping[str, tuple[Sequence[int], bool]]) -> None:
-    """Write which parameters are trained: `parameters` maps a name to its shape and whether it is."""
+    """Write the list of parameters; `parameters` maps a name to the shape and whether the parameter is trained."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("name", "shape", "trained"))
@@ -109,5 +115,5 @@ def _tensorboard(folder: Path, first_step: int) -> Any:
     except ImportError:
         # The csv files hold the same numbers; tensorboard comes with the extra "train".
         return None
-    # What a killed run logged beyond its checkpoint is hidden.
+    # Events that a killed run logged beyond its checkpoint are hidden.
     return SummaryWriter(str(folder), purge_step=first_step + 1)

@@ -1,9 +1,9 @@
-"""Losses of training: what the masks should be, and whether picture and sound belong together.
+"""Training losses: of the masks, and of the similarity of audio and picture.
 
 Conventions
     N scored frames; logits [N, h, w] or class scores [N, C, h, w] >= 0; targets uint8 [N, S, S]. Predictions are resized
-    bilinearly to the targets' size. Every loss is a mean over frames, weighted by their items' weight [N], a scalar. Empty
-    targets count like all others: that is how a negative sound teaches silence.
+    bilinearly to the targets' size. Every loss is a scalar, the mean over frames weighted by their queries' weight [N]. Empty
+    targets count like all others: that is how negative audio teaches silence.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ _SMALLEST = 1e-6
 
 
 class Similarity(nn.Module):
-    """Classifier-guided similarity: do sound and picture belong together?
+    """Classifier-guided similarity: binary cross-entropy of cos(W audio, picture) against whether the two belong together.
 
-    Cosine similarity of the sound, projected to the picture's width by a layer of its own, and the pooled picture, against
-    the pair's label by binary cross-entropy (AVSBench-Robust, model/AVSegFormer_robust.py `CosineModule`; scripts/s4/train.py).
+    Source: AVSBench-Robust, model/AVSegFormer_robust.py `CosineModule`; scripts/s4/train.py.
     """
 
     def __init__(self, audio_width: int, visual_width: int) -> None:
@@ -33,49 +32,69 @@ class Similarity(nn.Module):
         self.projection = nn.Linear(audio_width, visual_width)
 
     def forward(self, audio: Tensor, visual: Tensor, positive: Tensor, counted: Tensor) -> Tensor:
-        """Return the loss over the frames that are `counted`, bool [N]; `positive` [N] is the pairs' label."""
+        """Return the mean loss of the counted frames.
+
+        Args:
+            audio: Projected audio [N, A].
+            visual: Pooled picture [N, V].
+            positive: float32 [N], 1 where the two belong together.
+            counted: bool [N].
+        """
         similarity = F.cosine_similarity(self.projection(audio), visual)
         each = F.binary_cross_entropy_with_logits(similarity, positive, reduction="none")
         return (each * counted).sum() / counted.sum().clamp(min=1)
 
 
-def mask_losses(logits: Tensor, target: Tensor, weights: LossPart, of_frame: Tensor | None = None) -> dict[str, Tensor]:
-    """Return the losses of masks by name, unweighted among each other: bce (of classes: cross-entropy) and dice.
+def mask_losses(
+    logits: Tensor, target: Tensor, weights: LossPart, frame_weight: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Return the mask losses by name, "bce" (of classes: cross-entropy) and "dice", not yet weighted against each other.
 
-    `of_frame` [N] weighs the frames; None: all alike.
+    Args:
+        logits: Logits [N, h, w], or class scores [N, C, h, w] >= 0.
+        target: uint8 [N, S, S], 0 for background.
+        weights: The recipe's weights; a loss of weight 0 is left out.
+        frame_weight: float32 [N]; None: all frames alike.
     """
     resized = _resize(logits, (target.shape[-2], target.shape[-1])).float()
-    of_frame = resized.new_ones(len(resized)) if of_frame is None else of_frame
+    frame_weight = resized.new_ones(len(resized)) if frame_weight is None else frame_weight
     if logits.dim() == 3:
-        wanted = (target != 0).to(resized.dtype)
-        each = F.binary_cross_entropy_with_logits(resized, wanted, reduction="none")
-        overlap = dice_of_frames(torch.sigmoid(resized), wanted) if weights.dice else None
+        expected = (target != 0).to(resized.dtype)
+        each = F.binary_cross_entropy_with_logits(resized, expected, reduction="none")
+        overlap = dice_of_frames(torch.sigmoid(resized), expected) if weights.dice else None
     else:
-        chances = (resized + _SMALLEST) / (resized + _SMALLEST).sum(dim=1, keepdim=True)
-        each = F.nll_loss(chances.log(), target.long(), reduction="none")
-        overlap = _class_dice(chances, target.long()) if weights.dice else None
+        probabilities = (resized + _SMALLEST) / (resized + _SMALLEST).sum(dim=1, keepdim=True)
+        each = F.nll_loss(probabilities.log(), target.long(), reduction="none")
+        overlap = _class_dice(probabilities, target.long()) if weights.dice else None
     losses: dict[str, Tensor] = {}
     if weights.bce:
-        losses["bce"] = _mean(each.flatten(1).mean(dim=1), of_frame)
+        losses["bce"] = _mean(each.flatten(1).mean(dim=1), frame_weight)
     if overlap is not None:
-        losses["dice"] = _mean(overlap, of_frame)
+        losses["dice"] = _mean(overlap, frame_weight)
     return losses
 
 
 def similarity_loss(head: Similarity, predictions: Predictions, batch: Batch) -> Tensor:
-    """Return the similarity loss of a batch.
+    """Return the similarity loss of a batch, a scalar.
 
     Seconds of a positive pair in which nothing sounds are no evidence of either and are not counted.
+
+    Raises:
+        RecipeError: The model yields no projected audio or pooled picture.
     """
     if predictions.audio is None or predictions.visual is None:
         raise RecipeError("loss.similarity: the model yields no projected sound and pooled picture; set it to 0")
     positive = batch.per_scored_frame(batch.positive)
-    sounding = (batch.scored_target != 0).flatten(1).any(dim=1)
-    return torch.as_tensor(head(predictions.audio, predictions.visual, positive, sounding | (positive == 0)))
+    has_foreground = (batch.scored_target != 0).flatten(1).any(dim=1)
+    return torch.as_tensor(head(predictions.audio, predictions.visual, positive, has_foreground | (positive == 0)))
 
 
 def dice_of_frames(probability: Tensor, target: Tensor) -> Tensor:
-    """Return the Dice loss of each frame, [N]: 1 - (2 overlap + 1) / (sum + 1), of [N, S, S] in [0, 1].
+    """Return the Dice loss of each frame, [N]: 1 - (2 overlap + 1) / (sum + 1).
+
+    Args:
+        probability: [N, S, S] in [0, 1].
+        target: [N, S, S] of 0 and 1.
 
     >>> import torch
     >>> full = torch.ones(1, 2, 2)
@@ -87,15 +106,15 @@ def dice_of_frames(probability: Tensor, target: Tensor) -> Tensor:
     return 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
 
 
-def _class_dice(chances: Tensor, target: Tensor) -> Tensor:
-    """Dice loss of each frame, [N]: the mean of that of everything but background, and that of the classes it has."""
-    foreground = dice_of_frames(1 - chances[:, 0], (target != 0).to(chances.dtype))
-    wanted = F.one_hot(target, chances.shape[1]).permute(0, 3, 1, 2).to(chances.dtype)
-    there = wanted.flatten(2).any(dim=2)
-    there[:, 0] = False
-    each = dice_of_frames(chances.flatten(0, 1), wanted.flatten(0, 1)).reshape(there.shape)
-    classes = (each * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
-    return torch.where(there.any(dim=1), (foreground + classes) / 2, foreground)
+def _class_dice(probabilities: Tensor, target: Tensor) -> Tensor:
+    """Return each frame's mean, [N], of the Dice loss of the foreground and that of the classes in its target."""
+    foreground = dice_of_frames(1 - probabilities[:, 0], (target != 0).to(probabilities.dtype))
+    expected = F.one_hot(target, probabilities.shape[1]).permute(0, 3, 1, 2).to(probabilities.dtype)
+    present = expected.flatten(2).any(dim=2)
+    present[:, 0] = False
+    each = dice_of_frames(probabilities.flatten(0, 1), expected.flatten(0, 1)).reshape(present.shape)
+    classes = (each * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
+    return torch.where(present.any(dim=1), (foreground + classes) / 2, foreground)
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:

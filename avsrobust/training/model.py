@@ -1,10 +1,10 @@
-"""What training asks of a model: one forward pass on a batch, and how to evaluate and store the result.
+"""The interface of a model that can be trained: a forward pass on a batch, an adapter to evaluate it, and an export.
 
 Conventions
-    B items of T seconds. A batch's N scored frames are those that have a mask, in order (`Batch.scored` flattened); only
-    for these the model answers, so that a model without memory need not look at the others.
-    Binary models answer in logits [N, h, w], sounding where positive; models of C classes in scores [N, C, h, w] >= 0, of
-    which each pixel's largest counts. Any h, w; losses resize bilinearly.
+    A batch has B audio queries of T seconds each. Its N scored frames are those that have a mask, in order (`Batch.scored`
+    flattened); a model predicts these alone, so that one without memory need not look at the others.
+    Binary models predict logits [N, h, w], foreground where positive; models of C classes scores [N, C, h, w] >= 0, of which
+    each pixel's largest counts. Any h, w; losses resize bilinearly.
 """
 
 from __future__ import annotations
@@ -24,14 +24,19 @@ FAMILIES = {"m2f": "model_adapters.m2f.training:M2FTraining"}
 
 
 class Batch(NamedTuple):
-    """What a model learns from in one go.
+    """The samples of one forward pass.
 
-    frames: uint8 [P, T, 3, S, S]; item b sees frames[picture[b]], picture int64 [B]. The first P items are the pictures'
-    own, in order; further ones ask the same pictures with other sounds, so that a model may encode each picture once.
-    audio: [B, T, ...] or [B, samples], as the model asks. target: uint8 [B, T, S, S], 1 (or the class id) where an object
-    sounds, all 0 under a negative sound. scored: bool [B, T]. positive: float32 [B], 1 where picture and sound belong
-    together. weight: float32 [B], of the item in the mask losses. heard: float32 [B, T, 71], 1 for the categories
-    (AVSBench-semantic's ids) of what sounds. seed: of all noise that the model draws for this batch.
+    Attributes:
+        frames: uint8 [P, T, 3, S, S]. The first P queries are the pictures' own, in order; further ones query the same
+            pictures with other audio, so that a model may encode each picture once.
+        picture: int64 [B]; query b is about ``frames[picture[b]]``.
+        audio: [B, T, ...] or [B, samples], as the model's `AudioInput` says.
+        target: uint8 [B, T, S, S], 1 (or the class id) where an object sounds, all 0 under negative audio.
+        scored: bool [B, T], whether a frame has a mask.
+        positive: float32 [B], 1 where picture and audio belong together.
+        weight: float32 [B], of the query in the mask losses.
+        audio_labels: float32 [B, T, 71], 1 for the categories (AVSBench-semantic's ids) in the audio of a second.
+        seed: Seed of all noise that the model draws for this batch.
     """
 
     frames: Tensor
@@ -41,7 +46,7 @@ class Batch(NamedTuple):
     scored: Tensor
     positive: Tensor
     weight: Tensor
-    heard: Tensor
+    audio_labels: Tensor
     seed: int
 
     def to(self, device: torch.device) -> Batch:
@@ -56,22 +61,25 @@ class Batch(NamedTuple):
 
     @property
     def scored_picture(self) -> Tensor:
-        """Which of the pictures' own scored frames, ``frames[scored[:P]]``, each scored frame is, int64 [N]."""
+        """Number of each scored frame among the pictures' own scored frames, ``frames[scored[:P]]``, int64 [N]."""
         own = self.scored[: len(self.frames)]
         number = torch.full(own.shape, -1, dtype=torch.int64, device=own.device)
         number[own] = torch.arange(int(own.sum()), device=own.device)
         return number[self.picture][self.scored]
 
     def per_scored_frame(self, values: Tensor) -> Tensor:
-        """Return the values [B] of the items for each of their scored frames, [N]."""
+        """Return values [B] of the queries for each of their scored frames, [N]."""
         return values.unsqueeze(1).expand(self.scored.shape)[self.scored]
 
 
 class Predictions(NamedTuple):
-    """A model's answer on N scored frames.
+    """A model's predictions of N scored frames.
 
-    logits: see the module's conventions. audio [N, A] and visual [N, V]: the projected sound and the pooled picture, for the
-    similarity loss, or None. extra: the model's own losses by name, scalars.
+    Attributes:
+        logits: Masks; see the module's conventions.
+        audio: Projected audio [N, A] for the similarity loss, or None.
+        visual: Pooled picture [N, V] for the similarity loss, or None.
+        extra: The model's own losses by name, scalars.
     """
 
     logits: Tensor
@@ -81,38 +89,61 @@ class Predictions(NamedTuple):
 
 
 class Trainable(Protocol):
-    """A model that can be trained. `network` is an `nn.Module` that maps a `Batch` to `Predictions`."""
+    """A model that can be trained.
+
+    Attributes:
+        audio: Form of the audio that `network` takes.
+        image_size: Side S of the square frames that it takes.
+        network: Maps a `Batch` to `Predictions`.
+        notes: Lines for people on how it was made.
+        extra_losses: Names of the losses that the model itself may yield.
+    """
 
     audio: AudioInput
     image_size: int
     network: nn.Module
     notes: tuple[str, ...]
-    # Names of the losses that the model itself may yield.
     extra_losses: ClassVar[tuple[str, ...]]
 
     @classmethod
     def open(
         cls, options: Mapping[str, Any], start: Path | None, seed: int, where: str, losses: Collection[str]
     ) -> Trainable:
-        """Return the model for a recipe's `options`, its weights from `start`, or drawn from `seed`.
+        """Return the model that a recipe describes.
 
-        `where` is the recipe, for messages; `losses` names those of `extra_losses` that are wanted. Raises `RecipeError` for
-        bad options, `AdapterError` for a bad start.
+        Args:
+            options: The recipe's `model.options`.
+            start: Origin of the weights; None: drawn from `seed`.
+            seed: Seed of whatever is drawn.
+            where: The recipe, for messages.
+            losses: Those of `extra_losses` that the recipe weighs.
+
+        Raises:
+            RecipeError: An option is unknown or has a wrong value.
+            AdapterError: The start cannot be read or does not fit.
         """
 
     @property
     def similarity_widths(self) -> tuple[int, int] | None:
-        """Widths of `Predictions.audio` and `.visual`, or None where the model yields neither."""
+        """Widths A and V of `Predictions.audio` and `.visual`, or None where the model yields neither."""
 
     def adapter(self, device: torch.device) -> Adapter:
-        """Return the model as it will be evaluated, sharing its weights."""
+        """Return an adapter that evaluates the model and shares its weights."""
 
     def export(self, path: Path, info: Mapping[str, str]) -> None:
-        """Write a file that ``--checkpoint`` takes, atomically, with `info` as its metadata."""
+        """Write a file for ``--checkpoint``, atomically, with `info` as its metadata."""
 
 
 def find_family(name: str, where: str) -> type[Trainable]:
-    """Return the `Trainable` class of a family's name or of MODULE:CLASS. Raises `RecipeError`."""
+    """Return the class of a model family.
+
+    Args:
+        name: Name of a family in `FAMILIES`, or MODULE:CLASS.
+        where: The recipe, for messages.
+
+    Raises:
+        RecipeError: The name is unknown, or its module cannot be imported.
+    """
     spec = FAMILIES.get(name, name)
     module, separator, attribute = spec.partition(":")
     if not separator:

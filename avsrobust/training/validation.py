@@ -1,8 +1,8 @@
-"""Validation: the strict G-mIoU of the model as it is, on the validation split under all conditions.
+"""Validation: the strict G-mIoU of the model in training, on the validation split under all conditions.
 
 Conventions
     The same scoring as ``avsrobust evaluate`` with the protocol `strict`; over several data sets the mean of their G-mIoU.
-    Models of classes are scored by where they see anything but background. With a limit on the clips, these are spread
+    Models of classes are scored by their foreground: every class but background. With a limit on the clips, these are spread
     evenly over the split.
 """
 
@@ -26,7 +26,8 @@ from avsrobust.evaluation.sound import SoundReader
 from avsrobust.metrics import ScoredFrames, concatenate, dataset_score, get_protocol
 from avsrobust.metrics.dataset_score import DatasetScore
 from avsrobust.results import FailedClip
-from avsrobust.training.data import Source
+from avsrobust.training.data import TrainingBuild
+from avsrobust.vocabulary import NEGATIVE, NEGATIVES
 
 PROTOCOL = "strict"
 _BATCH = 8
@@ -34,13 +35,17 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class Validation:
-    """Scores by data set, and the number that decides which checkpoint is best."""
+    """Scores of one validation.
+
+    Attributes:
+        scores: Scores by data set.
+    """
 
     scores: dict[str, DatasetScore]
 
     @property
     def g_miou(self) -> float:
-        """Mean strict G-mIoU over the data sets."""
+        """Mean strict G-mIoU over the data sets, in [0, 1]; it decides which checkpoint is best."""
         values = [score.g_miou for score in self.scores.values() if score.g_miou is not None]
         return float(np.mean(values)) if values else 0.0
 
@@ -48,34 +53,54 @@ class Validation:
         """Return the numbers of one data set for the log."""
         score = self.scores[dataset]
         by_condition = {entry.condition: entry.miou for entry in score.conditions}
-        negatives = {f"{name}_mIoU": by_condition.get(name) for name in ("silence", "noise", "offscreen")}
+        negatives = {f"{name}_mIoU": by_condition.get(name) for name in NEGATIVES}
         return {"clips": score.clips, "mIoU": score.miou, **negatives, "G_mIoU": score.g_miou, "G_FPR": score.g_fpr}
 
 
 def validate(
-    adapter: Adapter, sources: Sequence[Source], *, split: str, clips: int, device: torch.device, vggish: Path | None
+    adapter: Adapter,
+    builds: Sequence[TrainingBuild],
+    *,
+    split: str,
+    clips: int,
+    device: torch.device,
+    vggish: Path | None,
 ) -> Validation:
-    """Score `adapter` on `split` of each source, on up to `clips` clips (0: all). Raises `DataSetError` for bad files."""
+    """Score a model on a split of each build.
+
+    Args:
+        adapter: The model.
+        builds: The builds.
+        split: Split that is scored.
+        clips: Most clips per build; 0: all.
+        device: Device that the adapter is on.
+        vggish: VGGish's weights, for models that take its embedding.
+
+    Raises:
+        OptionError: A build has no clip of the split.
+        DataSetError: A clip cannot be read.
+        AdapterError: The model fails.
+    """
     scored = {}
-    for source in sources:
-        name = source.manifest.info.dataset
-        chosen = _spread(clips_of(source.manifest.select([split]).rows), clips)
+    for build in builds:
+        name = build.manifest.info.dataset
+        chosen = _spread(clips_of(build.manifest.select([split]).rows), clips)
         if not chosen:
             raise OptionError(
-                f"{source.manifest.path}: has no clip of split '{split}', which decides on the best checkpoint; build it too"
+                f"{build.manifest.path}: has no clip of split '{split}', which decides on the best checkpoint; build it too"
             )
-        scored[name] = _score(adapter, source, chosen, device, vggish)
+        scored[name] = _score(adapter, build, chosen, device, vggish)
     return Validation(scored)
 
 
 def _score(
-    adapter: Adapter, source: Source, clips: Sequence[ClipRows], device: torch.device, vggish: Path | None
+    adapter: Adapter, build: TrainingBuild, clips: Sequence[ClipRows], device: torch.device, vggish: Path | None
 ) -> DatasetScore:
-    sounds = SoundReader(source.manifest, source.data_root, AudioInput.of(adapter.audio), vggish, device)
+    sounds = SoundReader(build.manifest, build.data_root, AudioInput.of(adapter.audio), vggish, device)
     scorer = Scorer(_Foreground(adapter), "validation", device)
-    batches = plan_batches(clips, source.data_root, _BATCH)
+    batches = plan_batches(clips, build.data_root, _BATCH)
     results: list[ScoredClip] = []
-    for loaded in read_ahead(batches, lambda batch: load_batch(batch, source.data_root, sounds)):
+    for loaded in read_ahead(batches, lambda batch: load_batch(batch, build.data_root, sounds)):
         for clip in loaded:
             if isinstance(clip, FailedClip):
                 raise DataSetError(f"{clip.split}/{clip.clip_id}: {clip.error}")
@@ -90,7 +115,7 @@ def _frames(clips: Sequence[ScoredClip]) -> ScoredFrames:
         concatenate([clip.statistics for clip in clips]),
         clip=np.array([number for number, _ in entries]),
         condition=np.array([entry["condition"] for _, entry in entries], dtype=np.str_),
-        negative=np.array([entry["polarity"] == "negative" for _, entry in entries]),
+        negative=np.array([entry["polarity"] == NEGATIVE for _, entry in entries]),
         level=np.array([np.nan if entry["level"] is None else entry["level"] for _, entry in entries]),
     )
 

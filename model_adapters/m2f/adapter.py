@@ -1,10 +1,10 @@
 """The adapters `m2f`, `m2f_debias` and `m2f_robust`: one network, three ways of training it, one interface.
 
 Conventions
-    Sound arrives as VGGish's log-mel where the network has an encoder of its own (the bundled ones), as VGGish's embedding
+    Audio arrives as VGGish's log-mel where the network has an encoder of its own (the bundled ones), as VGGish's embedding
     where it has none (published checkpoints; the runner makes it, ``--option vggish=FILE``).
-    Binary networks answer in probabilities [B, T, s, s], s = image_size, resized as logits; networks with 71 classes in
-    scores [B, T, 71, h, w] at a quarter of the image size. `reference` behaviour takes the published detours in size.
+    Binary networks return probabilities [B, T, s, s], s = image_size, resized as logits; networks with 71 classes scores
+    [B, T, 71, h, w] at a quarter of the image size. `reference` behaviour takes the published detours in size.
     Rows are looked at for their seed, clip and condition alone, never for their target.
 """
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, AudioInput, RowView
 from avsrobust.errors import AdapterError
-from model_adapters.m2f.debias import AllQueries, Contrast, DeafModel, NoisyAudio, alpha_bars, row_noise
+from model_adapters.m2f.debias import AllQueries, Contrast, NoisyAudio, VisualOnly, alpha_bars, row_noise
 from model_adapters.m2f.queries import ClassFiles
 from model_adapters.m2f.settings import Debias, Settings, parse_options, strategy
 
@@ -37,16 +37,23 @@ _REFERENCE_SIZE = (256, 256)
 
 @dataclass(frozen=True)
 class EncodedClips:
-    """The pictures of B clips of T frames: features, their size on disk, and the deaf model's answer where one is asked."""
+    """The encoded frames of B clips of T frames.
+
+    Attributes:
+        frames: Features of all B * T frames.
+        clips: Number of clips, B.
+        size: Height and width of the frames, in pixels.
+        visual_only: Logits or class scores of the network without audio, where debiasing uses one.
+    """
 
     frames: EncodedFrames
     clips: int
     size: tuple[int, int]
-    deaf: Tensor | None
+    visual_only: Tensor | None
 
 
 class M2F(Adapter):
-    """Mask2Former prompted by the sound, without debiasing."""
+    """Mask2Former prompted by the audio, without debiasing."""
 
     audio: ClassVar[AudioInput] = AudioInput.log_mel()
     needs_rows: ClassVar[bool] = True
@@ -56,7 +63,7 @@ class M2F(Adapter):
     def __init__(self, loaded: LoadedNetwork, settings: Settings, device: torch.device) -> None:
         self.device = device
         if loaded.network.config.audio == "embedding":
-            # What is heard is the checkpoint's, not the class's.
+            # The form of the audio is the checkpoint's, not the class's.
             self.audio = AudioInput.embedding()  # type: ignore[misc]
         self.network = loaded.network
         self.report = loaded.report
@@ -66,14 +73,22 @@ class M2F(Adapter):
         )
         self._strategy = strategy(settings, default)
         self._files = ClassFiles(settings.classes, settings.behaviour) if settings.classes else None
-        self._deaf = _load_deaf(settings.deaf, loaded.network, device) if settings.deaf else None
+        self._visual_only = (
+            _load_visual_only(settings.visual_only, loaded.network, device) if settings.visual_only else None
+        )
         _check_fit(settings, self._strategy, loaded.network)
 
     @classmethod
     def load(cls, checkpoint: Path | None, device: torch.device, **options: str) -> Self:
-        """Make the network of a bundle or published checkpoint ready; None takes the bundled weights.
+        """Return the adapter of a bundle or published checkpoint.
 
-        `options` are those of README.md. Raises `AdapterError` for a checkpoint or option that cannot be used.
+        Args:
+            checkpoint: The file; None: the bundled weights.
+            device: Device that the network runs on.
+            **options: The options of README.md.
+
+        Raises:
+            AdapterError: The checkpoint or an option cannot be used.
         """
         settings = parse_options(options)
         path = checkpoint if checkpoint is not None else _bundled(settings.weights or cls.bundled)
@@ -86,33 +101,36 @@ class M2F(Adapter):
         flat = frames.to(self.device).flatten(0, 1)
         with self._precision():
             encoded = self._encode(self.network, flat)
-            deaf = None if self._deaf is None else self._ask_deaf(self._deaf, flat)
-        return EncodedClips(encoded, clips, (height, width), deaf)
+            visual_only = None if self._visual_only is None else self._visual_only_logits(self._visual_only, flat)
+        return EncodedClips(encoded, clips, (height, width), visual_only)
 
     def segment(self, encoded: EncodedClips, audio: Tensor) -> Tensor:
-        """Return the masks as `segment_rows` does, where nothing depends on the row.
+        """Return masks as `segment_rows` does, for options under which they do not depend on the row.
 
-        Raises `AdapterError` where noise or class files are asked for, which belong to rows.
+        Raises:
+            AdapterError: debias=noise or queries=classes, which need rows.
         """
         if self._strategy == "noise" or self._files is not None:
             raise AdapterError(f"{type(self).__name__}: debias=noise and queries=classes need rows; call segment_rows")
         return self._segment(encoded, audio, ())
 
     def segment_rows(self, encoded: EncodedClips, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
-        """Return probabilities [B, T, s, s] or scores [B, T, 71, h, w] for sounds [B, T, ...] (`audio`)."""
+        """Return probabilities [B, T, s, s] or class scores [B, T, 71, h, w] for `audio` [B, T, ...] of `rows`."""
         return self._segment(encoded, audio, rows)
 
     @torch.inference_mode()
     def _segment(self, encoded: EncodedClips, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
         num_frames = audio.shape[1]
         with self._precision():
-            sound = self.network.embed_audio(audio.to(self.device).flatten(0, 1))
+            projected = self.network.embed_audio(audio.to(self.device).flatten(0, 1))
             contrast = self._contrast(encoded, num_frames, rows)
-            queries, gates = self.network.ask(encoded.frames, sound, self._gate(num_frames, rows), contrast)
-        answer = self._answer(queries, gates, contrast, encoded.size)
-        return answer.reshape(encoded.clips, num_frames, *answer.shape[1:])
+            queries, gates = self.network.decode_queries(
+                encoded.frames, projected, self._gate(num_frames, rows), contrast
+            )
+        masks = self._read_out(queries, gates, contrast, encoded.size)
+        return masks.reshape(encoded.clips, num_frames, *masks.shape[1:])
 
-    def _answer(
+    def _read_out(
         self, queries: Sequence[QueryLogits], gates: Sequence[Tensor], contrast: Contrast | None, size: tuple[int, int]
     ) -> Tensor:
         from model_adapters.m2f.readout import read_out, resize
@@ -134,7 +152,7 @@ class M2F(Adapter):
     def _gate(self, num_frames: int, rows: Sequence[RowView]) -> Tensor | None:
         queries = self.network.config.num_queries
         if self._files is None:
-            # Asked for by name, "all" overrules a gate that the network has learned.
+            # Requested by name, "all" overrules a gate that the network has learned.
             opened = torch.ones(len(rows) * num_frames, queries, device=self.device)
             return opened if self._settings.queries == "all" else None
         gates = [self._files.gate(row.clip_id, row.condition, row.level, num_frames, queries) for row in rows]
@@ -145,8 +163,8 @@ class M2F(Adapter):
             return None
         if self._strategy == "all_queries":
             return AllQueries()
-        if encoded.deaf is not None:
-            return DeafModel(encoded.deaf)
+        if encoded.visual_only is not None:
+            return VisualOnly(encoded.visual_only)
         width = self.network.config.hidden_dim
         eps = torch.cat([row_noise(row.seed, num_frames, width) for row in rows])
         share = alpha_bars()[self._settings.timestep]
@@ -157,13 +175,13 @@ class M2F(Adapter):
 
         return network.encode(prepare_frames(frames, network.config.image_size))
 
-    def _ask_deaf(self, deaf: M2FNetwork, frames: Tensor) -> Tensor:
+    def _visual_only_logits(self, network: M2FNetwork, frames: Tensor) -> Tensor:
         from model_adapters.m2f.readout import read_out, resize
 
-        queries = deaf.decode(self._encode(deaf, frames), None)
-        opened = torch.ones(len(frames), deaf.config.num_queries, device=self.device)
+        queries = network.decode(self._encode(network, frames), None)
+        opened = torch.ones(len(frames), network.config.num_queries, device=self.device)
         side = self.network.config.image_size // 4
-        return resize(read_out(deaf.config, [queries], [opened]).float(), (side, side))
+        return resize(read_out(network.config, [queries], [opened]).float(), (side, side))
 
     def _precision(self) -> contextlib.AbstractContextManager[object]:
         if self._settings.precision == "bfloat16":
@@ -172,14 +190,14 @@ class M2F(Adapter):
 
 
 class M2FDebias(M2F):
-    """The same network with debiased contrast: what the picture alone suggests is taken off."""
+    """The same network with debiasing: the bias of the picture alone is subtracted."""
 
     bundled: ClassVar[str] = "m2f_debias"
     default_debias: ClassVar[Debias] = "noise"
 
 
 class M2FRobust(M2F):
-    """The same network, trained with negatives and with similarity of sound and picture."""
+    """The same network, trained with negatives and with similarity of audio and picture."""
 
     bundled: ClassVar[str] = "m2f_robust"
 
@@ -212,17 +230,17 @@ def _load_network(path: Path, device: torch.device, settings: Settings) -> Loade
     )
 
 
-def _load_deaf(path: Path, network: M2FNetwork, device: torch.device) -> M2FNetwork:
+def _load_visual_only(path: Path, network: M2FNetwork, device: torch.device) -> M2FNetwork:
     from model_adapters.m2f.checkpoint import load_checkpoint
 
-    deaf = load_checkpoint(path, device).network
+    loaded = load_checkpoint(path, device).network
     mine = (network.config.semantic, network.config.readout_labels)
-    if (deaf.config.semantic, deaf.config.readout_labels) != mine:
+    if (loaded.config.semantic, loaded.config.readout_labels) != mine:
         raise AdapterError(
-            f"--option deaf={path}: reads {deaf.config.readout_labels} classes as {deaf.config.readout}; expected the head "
-            f"of the checkpoint, {network.config.readout_labels} classes as {network.config.readout}"
+            f"--option visual_only={path}: reads {loaded.config.readout_labels} classes as {loaded.config.readout}; "
+            f"expected the head of the checkpoint, {network.config.readout_labels} classes as {network.config.readout}"
         )
-    return deaf
+    return loaded
 
 
 def _check_fit(settings: Settings, chosen: Debias, network: M2FNetwork) -> None:

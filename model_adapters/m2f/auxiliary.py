@@ -1,22 +1,22 @@
-"""Losses of this family beside those of the masks: they teach what the queries, the gate and the pixels stand for.
+"""This family's own losses, next to those of the masks: they give the queries, the gate and the pixels their meaning.
 
 Conventions
     N scored frames of a batch, the pictures' own first (N' of them), Q queries, of which the first K have a category.
-    `heard` float32 [N, 71] says which categories sound. A frame teaches categories of pixels where exactly one sounds and
-    its mask is not empty: only then is it known whose pixels these are. All losses are scalars; 0 where nothing teaches.
+    `labels` float32 [N, 71] is 1 for the categories in the audio. A frame teaches categories of pixels where exactly one sounds
+    and its mask is not empty: only then is the category of its pixels known. All losses are scalars; 0 where no frame teaches.
 
-    active_queries   the gate against the categories that sound ("active queries" of the paper: those of the classes found
-                     in the sound); queries without a category are always active. Where a clip has several, nobody says
-                     which of them sound in a given second: that is left to the masks.
+    active_queries   the gate against the categories in the audio ("active queries" of the paper: those of the classes found
+                     in the audio); queries without a category are always active. Where a clip has several categories, it is
+                     not known which of them sound in a given second: that is left to the masks.
     quiet_gate       the gate closes for the forward process carried to its end: log-mels of noise of any level, colour and
                      spread.
-    biased           the biased branch against the masks of the frames in which something sounds: a visual prior that marks
-                     what could sound, not a mere offset, and that does not learn to listen for silence.
-    visual_queries   whatever sounds, the query of the category in the picture marks its pixels, and no other query does.
+    biased           the biased branch against the masks of the frames with foreground: a visual prior that marks the objects
+                     that could sound, not a mere offset, and that does not learn to detect silence.
+    visual_queries   whatever the audio, the query of the category in the picture marks its pixels, and no other query does.
                      Outside the mask a silent object of the other query's category may stand: that counts less.
-    roles            of a network that scores classes: query 0 is the background, the others together mark what sounds. Else all
-                     queries begin alike, and then no mask changes any score: a saddle that is left slowly or not at all.
-    pixel_classes    a linear layer, used in training alone, tells the category of a pixel from its mask features.
+    roles            of a network that scores classes: query 0 is the background, the others together mark the foreground. Else
+                     all queries begin alike, and then no mask changes any score: a saddle that is left slowly or not at all.
+    pixel_classes    a linear layer, used in training alone, predicts the category of a pixel from its mask features.
 """
 
 from __future__ import annotations
@@ -39,20 +39,26 @@ VISUAL_QUERIES = "visual_queries"
 PIXEL_CLASSES = "pixel_classes"
 ROLES = "roles"
 NAMES = (ACTIVE_QUERIES, QUIET_GATE, BIASED, VISUAL_QUERIES, PIXEL_CLASSES, ROLES)
-OF_SOUNDS = (ACTIVE_QUERIES, QUIET_GATE)
-OF_THE_GATE = (ACTIVE_QUERIES, QUIET_GATE, VISUAL_QUERIES)
+AUDIO_LOSSES = (ACTIVE_QUERIES, QUIET_GATE)
+GATE_LOSSES = (ACTIVE_QUERIES, QUIET_GATE, VISUAL_QUERIES)
 
 # Levels, colours (half the difference of the outer bands, and of these from the middle) and spreads of the noise, in the
 # log-mel's unit: beyond those of VGGish log-mels of any recording.
 _LEVELS, _COLOUR, _SPREAD = (-3.0, 3.0), 1.5, 1.5
 _ELSEWHERE = 0.1
-# Of sounds that the gate is taught alone: the share that is mixed, and the change of level in nepers.
+# Of audio that the gate alone is trained on: the share that is mixed, and the change of level in nepers.
 _MIXED, _GAIN = 0.5, (-1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Teachable:
-    """The frames that teach categories of pixels: `frame` int64 [M] of N', `category` int64 [M], `mask` [M, h, w]."""
+    """The M frames that teach categories of pixels.
+
+    Attributes:
+        frame: Their numbers among the N' frames, int64 [M].
+        category: Their categories, int64 [M].
+        mask: Their masks, float32 [M, h, w] in [0, 1].
+    """
 
     frame: Tensor
     category: Tensor
@@ -60,68 +66,90 @@ class Teachable:
 
 
 @dataclass(frozen=True)
-class Sounds:
-    """Sounds [N, 1, 96, 64], what is heard in them [N, 71], and of which of them that is exact, bool [N]."""
+class LabelledAudio:
+    """Audio and its categories.
+
+    Attributes:
+        audio: Log-mels [N, 1, 96, 64].
+        labels: float32 [N, 71], 1 for the categories in the audio.
+        exact: bool [N], whether all of a second's labels are known to sound.
+    """
 
     audio: Tensor
-    heard: Tensor
+    labels: Tensor
     exact: Tensor
 
     @classmethod
-    def of(cls, audio: Tensor, heard: Tensor) -> Sounds:
-        """Return sounds as they are labelled: exact where one category is named at most."""
-        return cls(audio, heard, heard.sum(dim=1) <= 1)
+    def of(cls, audio: Tensor, labels: Tensor) -> LabelledAudio:
+        """Return audio with the labels of its clips: exact where these name one category at most."""
+        return cls(audio, labels, labels.sum(dim=1) <= 1)
 
 
-def teachable(heard: Tensor, target: Tensor, size: tuple[int, int]) -> Teachable:
-    """Return which of N' frames teach, given `heard` [N', 71] and targets uint8 [N', S, S]; masks at `size`, in 0..1."""
-    frame = torch.nonzero((heard.sum(dim=1) == 1) & (target != 0).flatten(1).any(dim=1)).flatten()
-    mask = F.interpolate((target[frame] != 0).float().unsqueeze(1), size=size, mode="area").squeeze(1)
-    return Teachable(frame, heard[frame].argmax(dim=1), mask)
+def teachable(labels: Tensor, target: Tensor, size: tuple[int, int]) -> Teachable:
+    """Return the frames that teach categories of pixels.
 
-
-def active_queries(gate_logits: Tensor, heard: Tensor, assignment: Tensor, categories: int, exact: Tensor) -> Tensor:
-    """Return the loss of gate logits [N, Q]; `assignment` [71, Q] says through which query a category speaks.
-
-    `exact` bool [N] marks the sounds of which all categories are known to sound (`Sounds`).
+    Args:
+        labels: float32 [N', 71].
+        target: uint8 [N', S, S].
+        size: Height and width of the masks that are returned.
     """
-    wanted = gate_of_labels(heard, assignment, categories)
-    unsure = ~exact.unsqueeze(1) & (wanted > 0)
+    frame = torch.nonzero((labels.sum(dim=1) == 1) & (target != 0).flatten(1).any(dim=1)).flatten()
+    mask = F.interpolate((target[frame] != 0).float().unsqueeze(1), size=size, mode="area").squeeze(1)
+    return Teachable(frame, labels[frame].argmax(dim=1), mask)
+
+
+def active_queries(gate_logits: Tensor, labels: Tensor, assignment: Tensor, categories: int, exact: Tensor) -> Tensor:
+    """Return the binary cross-entropy of a gate against the categories in the audio.
+
+    Args:
+        gate_logits: [N, Q].
+        labels: float32 [N, 71].
+        assignment: float32 [71, Q], 1 where a query has a category.
+        categories: Number K of queries with a category.
+        exact: bool [N], as in `LabelledAudio`.
+    """
+    expected = gate_of_labels(labels, assignment, categories)
+    unsure = ~exact.unsqueeze(1) & (expected > 0)
     unsure[:, categories:] = False
-    each = F.binary_cross_entropy_with_logits(gate_logits.float(), wanted, reduction="none")
+    each = F.binary_cross_entropy_with_logits(gate_logits.float(), expected, reduction="none")
     return each[~unsure].mean()
 
 
-def mix_sounds(audio: Tensor, heard: Tensor, seed: int) -> Sounds:
-    """Return the sounds [N, 1, 96, 64] at other levels, half of them mixed with another one of them.
+def mix_audio(audio: Tensor, labels: Tensor, seed: int) -> LabelledAudio:
+    """Return audio at other levels, half of it mixed with other audio of the batch.
 
-    Only sounds of one category at most are mixed, so that it is known what is heard. Log-mels are mixed as if magnitudes
-    added up, which is what they do on average up to a constant.
+    Only audio of one category at most is mixed, so that the labels of the mixture are exact. Log-mels are mixed as if
+    magnitudes added up, which they do on average up to a constant.
+
+    Args:
+        audio: Log-mels [N, 1, 96, 64].
+        labels: float32 [N, 71].
+        seed: Seed of all draws.
     """
     generator = torch.Generator().manual_seed(seed)
-    known = Sounds.of(audio, heard).exact
+    known = LabelledAudio.of(audio, labels).exact
     other = torch.randperm(len(audio), generator=generator).to(audio.device)
     chosen = (torch.rand(len(audio), generator=generator) < _MIXED).to(audio.device) & known & known[other]
     level = torch.empty(len(audio), 1, 1, 1).uniform_(*_GAIN, generator=generator).to(audio.device)
     first, second = audio + level, audio[other]
     mixed = torch.where(chosen.view(-1, 1, 1, 1), torch.logaddexp(first, second), first)
-    return Sounds(mixed, torch.where(chosen.unsqueeze(1), torch.maximum(heard, heard[other]), heard), known)
+    return LabelledAudio(mixed, torch.where(chosen.unsqueeze(1), torch.maximum(labels, labels[other]), labels), known)
 
 
-def gate_of_labels(heard: Tensor, assignment: Tensor, categories: int) -> Tensor:
-    """Return the gate [N, Q] that is right for what sounds: the queries of its categories, and those without one."""
-    gate = (heard @ assignment).clamp(max=1)
+def gate_of_labels(labels: Tensor, assignment: Tensor, categories: int) -> Tensor:
+    """Return the target gate [N, Q] of labels [N, 71]: 1 for the queries of these categories, and for those without one."""
+    gate = (labels @ assignment).clamp(max=1)
     gate[:, categories:] = 1
     return gate
 
 
 def quiet_gate(network: M2FNetwork, audio: Tensor, categories: int, seed: int) -> Tensor:
-    """Return the loss of the gate on noise shaped like the log-mels `audio` [N, 1, 96, 64]."""
+    """Return the loss of the network's gate on noise of the shape of `audio`, log-mels [N, 1, 96, 64]."""
     noise = coloured_noise(audio.shape, torch.Generator().manual_seed(seed))
     gate_logits = gate_logits_of(network, network.embed_audio(noise.to(audio.device)))
-    wanted = torch.zeros_like(gate_logits)
-    wanted[:, categories:] = 1
-    return F.binary_cross_entropy_with_logits(gate_logits, wanted)
+    expected = torch.zeros_like(gate_logits)
+    expected[:, categories:] = 1
+    return F.binary_cross_entropy_with_logits(gate_logits, expected)
 
 
 def coloured_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -137,32 +165,32 @@ def coloured_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def visual_queries(masks: Tensor, frames: Teachable, assignment: Tensor) -> Tensor:
-    """Return the loss of query masks [N', Q, h, w] on the pictures of `frames`; `assignment` as in `active_queries`."""
+    """Return the loss of query masks [N', Q, h, w] on the frames that teach; `assignment` as in `active_queries`."""
     categories = int(assignment.any(dim=0).sum())
-    wanted = assignment[frames.category][:, :categories] > 0
-    known = wanted.any(dim=1)
+    expected = assignment[frames.category][:, :categories] > 0
+    known = expected.any(dim=1)
     if not known.any():
         return masks.sum() * 0
     chosen, target = masks[frames.frame[known], :categories].float(), frames.mask[known]
-    right = chosen[wanted[known]]
+    right = chosen[expected[known]]
     found = F.binary_cross_entropy_with_logits(right, target) + dice_of_frames(torch.sigmoid(right), target).mean()
-    others = ~wanted[known]
+    others = ~expected[known]
     wrong = F.softplus(chosen[others])
     weight = (target + _ELSEWHERE * (1 - target)).unsqueeze(1).expand_as(chosen)[others]
     return found + (wrong * weight).sum() / weight.sum()
 
 
 def roles(queries: QueryLogits, target: Tensor) -> Tensor:
-    """Return the loss of what queries [N, Q ..] are there for, given class ids `target` uint8 [N, S, S]."""
+    """Return the loss of the queries' roles, background and objects, given class ids `target` uint8 [N, S, S]."""
     masks, size = queries.masks.float(), (queries.masks.shape[-2], queries.masks.shape[-1])
-    sounding = F.interpolate((target != 0).float().unsqueeze(1), size=size, mode="area").squeeze(1)
+    foreground = F.interpolate((target != 0).float().unsqueeze(1), size=size, mode="area").squeeze(1)
     background, objects = masks[:, 0], torch.logsumexp(masks[:, 1:], dim=1)
-    shapes = F.binary_cross_entropy_with_logits(background, 1 - sounding) + F.binary_cross_entropy_with_logits(
-        objects, sounding
+    shapes = F.binary_cross_entropy_with_logits(background, 1 - foreground) + F.binary_cross_entropy_with_logits(
+        objects, foreground
     )
     classes = queries.classes[:, 0].float()
-    kind = F.cross_entropy(classes, torch.zeros(len(classes), dtype=torch.int64, device=classes.device))
-    return shapes + dice_of_frames(torch.sigmoid(objects), sounding).mean() + kind
+    role = F.cross_entropy(classes, torch.zeros(len(classes), dtype=torch.int64, device=classes.device))
+    return shapes + dice_of_frames(torch.sigmoid(objects), foreground).mean() + role
 
 
 def pixel_classes(head: nn.Module, encoded: EncodedFrames, frames: Teachable) -> Tensor:
@@ -176,8 +204,8 @@ def pixel_classes(head: nn.Module, encoded: EncodedFrames, frames: Teachable) ->
     return F.cross_entropy(head(features).float(), category)
 
 
-def gate_logits_of(network: M2FNetwork, sound: Tensor) -> Tensor:
-    """Return the logits [N, Q] of a learned gate for projected sound [N, H]."""
+def gate_logits_of(network: M2FNetwork, audio: Tensor) -> Tensor:
+    """Return the logits [N, Q] of a learned gate for projected audio [N, H]."""
     if network.query_gate is None:
         raise TypeError("the network has no learned gate")
-    return torch.as_tensor(network.query_gate(sound)).float()
+    return torch.as_tensor(network.query_gate(audio)).float()

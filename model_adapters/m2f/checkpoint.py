@@ -38,10 +38,14 @@ _NEVER_USED = "mask2former.model.pixel_level_module.encoder.swin.layernorm."
 
 @dataclass(frozen=True)
 class LoadReport:
-    """How a file's tensors and a network's parameters met.
+    """Differences between a file's tensors and a network's parameters.
 
-    `missing` and `unexpected` are names, `mismatched` "name: shape found, shape expected"; `unused` maps the reasons why
-    tensors play no part to their names in the file.
+    Attributes:
+        matched: Number of tensors that were copied.
+        missing: Parameters that the file lacks.
+        unexpected: Tensors that the network has no parameter for.
+        mismatched: "name: shape found, shape expected" of each tensor of another shape.
+        unused: Names in the file of tensors that are not needed, by the reason.
     """
 
     matched: int
@@ -53,8 +57,10 @@ class LoadReport:
     def lines(self) -> list[str]:
         """Return a line per kind of difference, with every name."""
         kinds = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.mismatched}
-        told = [f"{len(names)} {kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
-        return told + [f"{len(names)} not used ({reason}): {', '.join(names)}" for reason, names in self.unused.items()]
+        lines = [f"{len(names)} {kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
+        return lines + [
+            f"{len(names)} not used ({reason}): {', '.join(names)}" for reason, names in self.unused.items()
+        ]
 
     def summary(self) -> str:
         """Return the differences that matter in one line, with a few names of each kind."""
@@ -64,7 +70,13 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network in evaluation mode, what the file says about itself, and how the loading went."""
+    """A network from a file.
+
+    Attributes:
+        network: The network, in evaluation mode.
+        info: Free text in the file's metadata.
+        report: Differences between file and network.
+    """
 
     network: M2FNetwork
     info: dict[str, str]
@@ -76,7 +88,14 @@ def save_bundle(
 ) -> None:
     """Write a network to a safetensors file, atomically, the same bytes every time.
 
-    `info` is free text such as the recipe and the metrics. Raises `AdapterError` where a weight does not fit into `dtype`.
+    Args:
+        path: The file.
+        network: The network.
+        info: Free text for the metadata, such as the recipe and the metrics.
+        dtype: Type of the stored weights.
+
+    Raises:
+        AdapterError: A weight is not finite in `dtype`.
     """
     tensors = {}
     for key, tensor in network.state_dict().items():
@@ -92,7 +111,11 @@ def save_bundle(
 
 
 def load_bundle(path: Path, device: torch.device | str = "cpu") -> LoadedNetwork:
-    """Return the network of a bundle. Raises `AdapterError` for a file that is none, or of another version."""
+    """Return the network of a bundle.
+
+    Raises:
+        AdapterError: The file is no bundle, or of another version.
+    """
     return _from_bundle(path, read_state(path), torch.device(device))
 
 
@@ -139,7 +162,7 @@ def load_checkpoint(
 def fill(
     network: M2FNetwork, tensors: Mapping[str, Tensor], unused: Mapping[str, list[str]] | None = None
 ) -> LoadReport:
-    """Copy what fits of `tensors` (our names) into the network and return what fitted and what did not."""
+    """Copy those of `tensors` (under our names) that fit into the network; return the differences."""
     own = network.state_dict()
     ignored = {key for key in own if key.startswith(_NEVER_USED) or ".criterion." in key}
     fitting: dict[str, Tensor] = {}

@@ -1,25 +1,28 @@
-"""What a network of this family is made of: one frozen value, stored as JSON beside the weights.
+"""The architecture of a network of this family: one frozen value, stored as JSON with the weights.
 
 Conventions
     Frames are square, `image_size` pixels. The backbone is a Swin of four stages, the pixel decoder and the masked decoder
     share one width, `hidden_dim`. `decoder_layers` counts the prediction before the first layer, as transformers does.
     Readouts: "queries" sums the gated query masks; "union" adds up their odds, so that a closed query says no instead of
-    nothing; "foreground" weights them by the chance of classes 1..21 as the published S4/MS3 code does; "semantic" scores
-    `readout_labels` classes (AVSS).
-    Query gates: "all" keeps every query active; "learned" weighs each by how likely the sound speaks through it; "hard"
-    switches it on or off by that, as class files do.
+    nothing; "foreground" weights them by the probability of classes 1..21 as the published S4/MS3 code does; "semantic"
+    scores `readout_labels` classes (AVSS).
+    Query gates: "all" keeps every query active; "learned" weighs each by its probability given the audio; "hard" switches it
+    on or off by that probability, as class files do.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
-from avsrobust.errors import AdapterError, did_you_mean
+from pydantic import Field, Strict
+from pydantic.dataclasses import dataclass
+
+from avsrobust.errors import AdapterError
+from avsrobust.schemas import CLOSED, NonNegative, read_schema
 from avsrobust.textfiles import read_json
 from model_adapters.m2f.bounds import check_bounds
 
@@ -35,57 +38,49 @@ _STAGES = 4
 # transformers' pixel decoder normalises groups of channels: GroupNorm(32, feature_size).
 _CHANNEL_GROUPS = 32
 _COARSEST_STRIDE = 32
+# Begins the messages about numbers that do not fit together or are out of bounds.
+_RULE = "configuration of the network"
 
 
-def _check_type(name: str, value: object, kind: Any) -> None:
-    choices = get_args(kind)
-    if kind is int:
-        _require(isinstance(value, int) and not isinstance(value, bool) and value > 0, name, "a positive integer")
-    elif kind is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-        _require(number, name, "a number of at least 0")
-    elif kind == tuple[int, ...]:
-        whole = isinstance(value, tuple) and all(type(item) is int and item > 0 for item in value)
-        _require(whole, name, "positive integers")
-    else:
-        _require(isinstance(value, str) and value in choices, name, " or ".join(map(str, choices)))
+# Whole numbers above 0, and lists of them.
+Size = Annotated[int, Strict(), Field(ge=1, json_schema_extra={"expected": "a positive integer"})]
+Sizes = Annotated[tuple[Size, ...], Field(json_schema_extra={"expected": "positive integers"})]
 
 
 def _require(holds: bool, name: str, expected: str) -> None:
     if not holds:
-        raise AdapterError(f"configuration of the network: {name}: expected {expected}")
+        raise AdapterError(f"{_RULE}: {name}: expected {expected}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CLOSED)
 class M2FConfig:
     """The architecture; the defaults are a toy-sized network (see the module's conventions).
 
-    Raises `AdapterError` for numbers that do not make a network.
+    Raises:
+        AdapterError: The numbers do not make a network, or are out of bounds (`check_bounds`).
     """
 
-    image_size: int = 96
-    embed_dim: int = 32
-    depths: tuple[int, ...] = (1, 1, 2, 1)
-    num_heads: tuple[int, ...] = (2, 4, 8, 16)
-    window_size: int = 6
-    mlp_ratio: float = 4.0
-    drop_path_rate: float = 0.0
-    hidden_dim: int = 64
-    encoder_layers: int = 2
-    encoder_feedforward_dim: int = 128
-    decoder_layers: int = 4
-    feedforward_dim: int = 128
-    attention_heads: int = 4
-    num_queries: int = 20
-    num_labels: int = 1
+    image_size: Size = 96
+    embed_dim: Size = 32
+    depths: Sizes = (1, 1, 2, 1)
+    num_heads: Sizes = (2, 4, 8, 16)
+    window_size: Size = 6
+    mlp_ratio: NonNegative = 4.0
+    drop_path_rate: NonNegative = 0.0
+    hidden_dim: Size = 64
+    encoder_layers: Size = 2
+    encoder_feedforward_dim: Size = 128
+    decoder_layers: Size = 4
+    feedforward_dim: Size = 128
+    attention_heads: Size = 4
+    num_queries: Size = 20
+    num_labels: Size = 1
     readout: Readout = "queries"
-    readout_labels: int = 1
+    readout_labels: Size = 1
     audio: AudioFeatures = "log_mel"
     query_gate: QueryGate = "all"
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
-            _check_type(name, getattr(self, name), kind)
         check_bounds(self)
         _require(len(self.depths) == len(self.num_heads) == _STAGES, "depths and num_heads", f"{_STAGES} numbers each")
         _require(self.image_size % _COARSEST_STRIDE == 0, "image_size", f"a multiple of {_COARSEST_STRIDE}")
@@ -103,12 +98,12 @@ class M2FConfig:
 
     @property
     def reads_classes(self) -> bool:
-        """Whether the class head has a part in the answer."""
+        """Whether the readout uses the class head."""
         return self.readout in ("foreground", "semantic")
 
     @property
     def semantic(self) -> bool:
-        """Whether the network scores classes instead of sounding-or-not."""
+        """Whether the network scores classes instead of foreground against background."""
         return self.readout == "semantic"
 
     def to_json(self) -> str:
@@ -116,22 +111,23 @@ class M2FConfig:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, named_by: str) -> M2FConfig:
-        """Return the configuration that `values` describe; `named_by` is the file they come from, for messages.
+    def from_dict(cls, values: Mapping[str, Any], *, named_by: str, prefix: str = "") -> M2FConfig:
+        """Return the configuration that a mapping describes.
 
-        Raises `AdapterError` for unknown keys and unusable values.
+        Args:
+            values: The mapping, as `to_json` or a JSON file gives it.
+            named_by: The file that it comes from, for messages.
+            prefix: The keys above the mapping in that file, with a dot at the end.
+
+        Raises:
+            AdapterError: A key is unknown or has an unusable value.
         """
-        known = {field.name for field in fields(cls)}
-        for key in values:
-            if key not in known:
-                raise AdapterError(f"{named_by}: unknown key '{key}' in the configuration{did_you_mean(key, known)}")
-        listed: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
         try:
-            return cls(**listed)
+            return read_schema(cls, dict(values), named_by, AdapterError, prefix=prefix)
         except AdapterError as error:
-            raise AdapterError(f"{named_by}: {error}") from error
+            if str(error).startswith(_RULE):
+                raise AdapterError(f"{named_by}: {error}") from error
+            raise
 
 
 # facebook/mask2former-swin-base-ade-semantic, the start of the published checkpoints (bias_in_AVS, avs_m2f_base.py).
@@ -157,15 +153,20 @@ PUBLISHED = M2FConfig(
 
 
 def with_readout(config: M2FConfig, readout: Readout) -> M2FConfig:
-    """Return `config` with another head, and the classes which that one reads."""
+    """Return `config` with another readout, and the number of classes that it reads."""
     labels = {"queries": 1, "union": 1, "foreground": FOREGROUND_LABELS, "semantic": SEMANTIC_LABELS}[readout]
     return replace(config, readout=readout, readout_labels=labels)
 
 
 def read_config(path: Path, base: M2FConfig) -> M2FConfig:
-    """Return the configuration in a JSON file: our own keys over `base`, or a Hugging Face Mask2Former config.json.
+    """Return the configuration in a JSON file.
 
-    Raises `AdapterError` for a file that is neither.
+    Args:
+        path: The file: our own keys, or a Hugging Face Mask2Former config.json.
+        base: Values of the keys that the file lacks.
+
+    Raises:
+        AdapterError: The file cannot be read, or is neither.
     """
     try:
         values = read_json(path, AdapterError)

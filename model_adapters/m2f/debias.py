@@ -1,11 +1,11 @@
-"""Debiasing: what to hold against the clean branch, so that what the picture alone suggests cancels out.
+"""Debiasing: a biased branch is subtracted from the clean one, so that the bias of the picture alone cancels out.
 
 Conventions
-    Projected sound [N, H], gates [N, Q], prompts [N, Q, H]. The result is 2 * clean - biased (readout.contrast).
-    The biased branch hears the sound through the forward process of a diffusion model, x_t = sqrt(a_t) x + sqrt(1 - a_t) eps
+    Projected audio [N, H], gates [N, Q], prompts [N, Q, H]. The result is 2 * clean - biased (readout.contrast).
+    The biased branch takes the audio after the forward process of a diffusion model, x_t = sqrt(a_t) x + sqrt(1 - a_t) eps
     (Ho et al. 2020, equation 4), over 100 steps with betas linear from 0.0001 to 0.02; t is uniform in training and the
     last step, 99, in evaluation (bias_in_AVS, demo_avs_m2f_test.py `DDPM`, train.py). Or it has all queries switched on, or
-    it is a frozen network that never hears anything.
+    it is a frozen network without audio.
     eps comes from a generator seeded per row, on the CPU: an evaluation is the same on any machine and in any order.
 """
 
@@ -27,28 +27,36 @@ _BETA_FIRST, _BETA_LAST = 1e-4, 0.02
 
 
 class Branch(NamedTuple):
-    """One way of asking the decoder: what is added to the queries [N, Q, H], and which of them count [N, Q]."""
+    """One pass of the decoder.
+
+    Attributes:
+        prompt: Added to the query features, [N, Q, H].
+        gate: Weight of each query's mask, [N, Q] in [0, 1].
+    """
 
     prompt: Tensor
     gate: Tensor
 
 
 class Contrast(Protocol):
-    """A biased view to hold against the clean one."""
+    """A biased branch, and how it is subtracted."""
 
     def branch(self, audio: Tensor, gate: Tensor) -> Branch | None:
-        """Return the biased branch for projected sound and its gate, or None where the decoder need not be asked."""
+        """Return the biased branch for projected audio [N, H] and its gate [N, Q], or None where the decoder is not needed."""
 
     def finish(self, logits: Tensor) -> Tensor:
-        """Return the final logits, given those read out of the branches."""
+        """Return the final logits, given those that were read out of the branches."""
 
 
 @dataclass(frozen=True)
 class NoisyAudio:
-    """The biased branch hears forward-noised sound.
+    """The biased branch takes noised audio.
 
-    `alpha_bar` is a number or [N], `eps` [N, H]. "reference" repeats a slip of the published code: the noise is put on the
-    prompt of query 0 after gating, and all queries get the result, active or not.
+    Attributes:
+        alpha_bar: The signal's share, a number or [N].
+        eps: Standard normal noise [N, H].
+        behaviour: "reference" repeats a slip of the published code: the noise is put on the prompt of query 0 after gating, and
+            all queries get the result, active or not.
     """
 
     alpha_bar: Tensor
@@ -56,53 +64,58 @@ class NoisyAudio:
     behaviour: Behaviour = "paper"
 
     def branch(self, audio: Tensor, gate: Tensor) -> Branch:
-        """Return the branch that hears noised sound, with the clean branch's gate."""
+        """Return the branch of noised audio, with the clean branch's gate."""
         if self.behaviour == "reference":
             noised = forward_noise(gate[:, :1] * audio, self.alpha_bar, self.eps)
             return Branch(noised.unsqueeze(1).expand(-1, gate.shape[1], -1), gate)
         return Branch(prompt_queries(forward_noise(audio, self.alpha_bar, self.eps), gate), gate)
 
     def finish(self, logits: Tensor) -> Tensor:
-        """Return `logits`, which are contrasted already."""
+        """Return `logits` unchanged: `readout.read_out` has contrasted the branches."""
         return logits
 
 
 @dataclass(frozen=True)
 class AllQueries:
-    """The biased branch has every query switched on: attention to what could sound, not to what does.
+    """The biased branch has every query switched on: it marks every object that could sound.
 
-    It hears `sound` [N, H] in place of the clean branch's own, where it is given.
+    Attributes:
+        audio: Projected audio [N, H] of the biased branch; None: that of the clean branch.
     """
 
-    sound: Tensor | None = None
+    audio: Tensor | None = None
 
     def branch(self, audio: Tensor, gate: Tensor) -> Branch:
         """Return the branch in which all queries are active."""
         opened = torch.ones_like(gate)
-        return Branch(prompt_queries(audio if self.sound is None else self.sound, opened), opened)
+        return Branch(prompt_queries(audio if self.audio is None else self.audio, opened), opened)
 
     def finish(self, logits: Tensor) -> Tensor:
-        """Return `logits`, which are contrasted already."""
+        """Return `logits` unchanged: `readout.read_out` has contrasted the branches."""
         return logits
 
 
 @dataclass(frozen=True)
-class DeafModel:
-    """The biased view is the answer of a frozen network that hears nothing: `logits` as the network's own, once per clip."""
+class VisualOnly:
+    """The biased logits are those of a frozen network without audio.
+
+    Attributes:
+        logits: Logits or class scores of that network, of the same shape as the clean ones; computed once per clip.
+    """
 
     logits: Tensor
 
     def branch(self, audio: Tensor, gate: Tensor) -> None:
-        """Return None: the deaf network has answered already."""
+        """Return None: the network without audio has run already."""
         return
 
     def finish(self, logits: Tensor) -> Tensor:
-        """Return 2 * logits - those of the deaf network."""
+        """Return 2 * logits - those of the network without audio."""
         return readout.contrast(logits, self.logits)
 
 
 def prompt_queries(audio: Tensor, gate: Tensor) -> Tensor:
-    """Return the prompt of every query, [N, Q, H]: the projected sound [N, H] times the query's gate [N, Q]."""
+    """Return the prompt of every query, [N, Q, H]: the projected audio [N, H] times the query's gate [N, Q]."""
     return gate.unsqueeze(-1) * audio.unsqueeze(1)
 
 
@@ -112,7 +125,13 @@ def alpha_bars() -> Tensor:
 
 
 def forward_noise(x: Tensor, alpha_bar: Tensor, eps: Tensor) -> Tensor:
-    """Return x_t [N, H] for x [N, H], noise [N, H], and the signal's share, a number or [N]."""
+    """Return x_t = sqrt(a) x + sqrt(1 - a) eps, [N, H] (Ho et al. 2020, equation 4).
+
+    Args:
+        x: Signal [N, H].
+        alpha_bar: The signal's share a, a number or [N].
+        eps: Standard normal noise [N, H].
+    """
     share = alpha_bar.to(x).reshape(-1, 1)
     return share.sqrt() * x + (1 - share).sqrt() * eps.to(x)
 

@@ -1,12 +1,12 @@
-"""The network: stock Mask2Former with adapter layers, prompted by the sound.
+"""The network: stock Mask2Former with adapter layers, prompted by the audio.
 
 Conventions
     N frames in a batch (clips times seconds), Q queries, H = hidden_dim, h, w = image_size / 4.
-    Frames are float32 [N, 3, image_size, image_size], ImageNet-normalised (`prepare_frames`). Audio is what
-    `config.audio` says: log_mel [N, 1, 96, 64] or VGGish embedding [N, 128].
+    Frames are float32 [N, 3, image_size, image_size], ImageNet-normalised (`prepare_frames`). Audio has the form
+    `config.audio`: log_mel [N, 1, 96, 64] or VGGish embedding [N, 128].
     A gate, float [N, Q] in 0..1, says which queries are active: it scales the prompt and the queries' share of the mask.
     Prompting follows bias_in_AVS (avs_m2f_base.py `PmpAVS.forward`; modeling_mask2former.py: the prompt is added to the
-    query features). `encode` is independent of the sound; `decode` is run once per sound, several sounds in one batch.
+    query features). `encode` is independent of the audio; `decode` runs once per audio query, several of them in one batch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ _ACTIVE = 0.5
 
 
 class EncodedFrames(NamedTuple):
-    """What of the frames the decoder needs: three levels [N, H, h/8.., w/8..] from coarse to fine, mask features [N, H, h, w]."""
+    """Features of N frames for the decoder.
+
+    Attributes:
+        levels: Three levels [N, H, h/8.., w/8..], from coarse to fine.
+        mask_features: Mask features [N, H, h, w].
+    """
 
     levels: tuple[Tensor, ...]
     mask_features: Tensor
@@ -47,19 +52,6 @@ class EncodedFrames(NamedTuple):
             return self
         levels = tuple(level.repeat(times, 1, 1, 1) for level in self.levels)
         return EncodedFrames(levels, self.mask_features.repeat(times, 1, 1, 1))
-
-
-class Segmentation(NamedTuple):
-    """What a pass through the network yields.
-
-    `logits` are [N, h, w] (sounding where positive) or class scores [N, C, h, w]; `queries` those of the clean branch;
-    `audio` [N, H] the projected sound and `visual` [N, H] the pooled mask features, for losses that compare the two.
-    """
-
-    logits: Tensor
-    queries: QueryLogits
-    audio: Tensor
-    visual: Tensor
 
 
 def prepare_frames(frames: Tensor, image_size: int) -> Tensor:
@@ -76,7 +68,7 @@ def prepare_frames(frames: Tensor, image_size: int) -> Tensor:
 
 
 class M2FNetwork(nn.Module):
-    """Mask2Former with adapters, an audio encoder and a projection of the sound onto the queries."""
+    """Mask2Former with adapters, an audio encoder and a projection of the audio into the space of the queries."""
 
     def __init__(self, config: M2FConfig) -> None:
         super().__init__()
@@ -105,15 +97,15 @@ class M2FNetwork(nn.Module):
         return EncodedFrames(tuple(pixels.decoder_hidden_states), pixels.decoder_last_hidden_state)
 
     def embed_audio(self, audio: Tensor) -> Tensor:
-        """Return the sound projected onto the queries' space, [N, H]; `audio` is what `config.audio` says."""
+        """Return the audio projected into the space of the queries, [N, H]; `audio` has the form `config.audio`."""
         return cast("Tensor", self.audio_proj(self.audio_encoder(audio)))
 
     def gate_of(self, audio: Tensor) -> Tensor:
-        """Return the gate which the network itself derives from projected sound [N, H]: learned, hard, or all ones; [N, Q]."""
+        """Return the network's own gate for projected audio [N, H]: learned, hard, or all ones; [N, Q] in [0, 1]."""
         if self.query_gate is None:
             return audio.new_ones(len(audio), self.config.num_queries)
-        chances = torch.sigmoid(self.query_gate(audio))
-        return (chances > _ACTIVE).to(chances.dtype) if self.config.query_gate == "hard" else chances
+        probabilities = torch.sigmoid(self.query_gate(audio))
+        return (probabilities > _ACTIVE).to(probabilities.dtype) if self.config.query_gate == "hard" else probabilities
 
     def decode(self, encoded: EncodedFrames, prompt: Tensor | None) -> QueryLogits:
         """Run the masked decoder; `prompt` [N, Q, H] is added to the query features, None leaves them as they are."""
@@ -123,12 +115,18 @@ class M2FNetwork(nn.Module):
         states = out.intermediate_hidden_states[-1].transpose(0, 1)
         return QueryLogits(self.mask2former.class_predictor(states), out.masks_queries_logits[-1])
 
-    def ask(
+    def decode_queries(
         self, encoded: EncodedFrames, audio: Tensor, gate: Tensor | None = None, contrast: Contrast | None = None
     ) -> tuple[list[QueryLogits], list[Tensor]]:
-        """Return what the queries answer to projected sound [N, H], and their gates: clean, then biased where there is one.
+        """Return the decoded queries for projected audio, and their gates: clean, then biased where there is a contrast.
 
-        `gate` overrules the network's own. Clean and biased branch pass the decoder in one batch.
+        Clean and biased branch pass the decoder in one batch.
+
+        Args:
+            encoded: Features of N frames.
+            audio: Projected audio [N, H].
+            gate: Gate [N, Q] in place of the network's own.
+            contrast: The biased branch.
         """
         gate = self.gate_of(audio) if gate is None else gate
         branches = [Branch(prompt_queries(audio, gate), gate)]
@@ -142,19 +140,10 @@ class M2FNetwork(nn.Module):
     def segment(
         self, encoded: EncodedFrames, audio: Tensor, gate: Tensor | None = None, contrast: Contrast | None = None
     ) -> tuple[Tensor, QueryLogits]:
-        """Return the logits (as in `Segmentation`) and the clean queries' answer; arguments as in `ask`."""
-        queries, gates = self.ask(encoded, audio, gate, contrast)
+        """Return logits [N, h, w] or class scores [N, C, h, w], and the clean queries; arguments as in `decode_queries`."""
+        queries, gates = self.decode_queries(encoded, audio, gate, contrast)
         logits = read_out(self.config, queries, gates)
         return (logits if contrast is None else contrast.finish(logits)), queries[0]
-
-    def forward(
-        self, frames: Tensor, audio: Tensor, gate: Tensor | None = None, contrast: Contrast | None = None
-    ) -> Segmentation:
-        """Return everything a training step needs; arguments as in `encode`, `embed_audio` and `segment`."""
-        encoded = self.encode(frames)
-        sound = self.embed_audio(audio)
-        logits, queries = self.segment(encoded, sound, gate, contrast)
-        return Segmentation(logits, queries, sound, encoded.mask_features.mean(dim=(2, 3)))
 
     def _freeze_what_no_output_depends_on(self) -> None:
         # Distributed training waits for gradients of everything that is not frozen.

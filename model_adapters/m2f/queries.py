@@ -1,4 +1,4 @@
-"""Active queries: which of the queries a sound may speak through.
+"""Active queries: the queries that the audio of a frame may use.
 
 Conventions
     A gate is float32 [T, Q] for a clip of T frames: 1 for active queries, 0 for the others. "reference" behaviour clamps
@@ -7,7 +7,7 @@ Conventions
     Class files are .pth, one per clip, of classes and one cluster found in the sound (README of bias_in_AVS, "Audio
     pretransform"): a list with the indices of each frame, or one list for the whole clip; lists, or integer tensors.
     DIR/CONDITION/CLIP.pth is looked for, and DIR/CLIP.pth for clean sound: under a negative condition the queries come from
-    the negative sound. CLIP is the clip's id, or its last part.
+    the negative audio. CLIP is the clip's id, or its last part.
 """
 
 from __future__ import annotations

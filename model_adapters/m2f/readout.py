@@ -1,9 +1,9 @@
-"""From queries to pixels: what the class and mask logits of all queries say about each pixel.
+"""From queries to pixels: the class and mask logits of all queries, combined into a map or class scores.
 
 Conventions
     Class logits [N, Q, C + 1], the last one "no object"; mask logits [N, Q, h, w]; gates [N, Q] in 0..1.
     With a biased branch the result is the contrast 2 * clean - biased (Sun et al. 2024, "Unveiling and Mitigating Bias in
-    Audio Visual Segmentation"): of the maps for sounding-or-not, of the queries' logits for classes, as the published code
+    Audio Visual Segmentation"): of the maps for binary segmentation, of the queries' logits for classes, as the published code
     takes them (image_processing_mask2former.py `post_process_semantic_segmentation` of its AVS and of its AVSS part).
 """
 
@@ -23,41 +23,45 @@ _CLOSED = 1e-6
 
 
 class QueryLogits(NamedTuple):
-    """The decoder's answer per query: class logits [N, Q, C + 1] and mask logits [N, Q, h, w]."""
+    """The decoder's output per query: class logits [N, Q, C + 1] and mask logits [N, Q, h, w]."""
 
     classes: Tensor
     masks: Tensor
 
     def part(self, number: int, parts: int) -> QueryLogits:
-        """Return part `number` of a batch that is made of `parts` equal ones."""
+        """Return part `number` of a batch that consists of `parts` equal parts."""
         return QueryLogits(self.classes.chunk(parts)[number], self.masks.chunk(parts)[number])
 
     def upsampled(self, size: tuple[int, int]) -> QueryLogits:
-        """Return the same with masks of another size, bilinearly."""
+        """Return the queries with their masks resized bilinearly."""
         return QueryLogits(self.classes, resize(self.masks, size))
 
 
 def read_out(
     config: M2FConfig, queries: Sequence[QueryLogits], gates: Sequence[Tensor], *, gate_classes: bool = True
 ) -> Tensor:
-    """Return logits [N, h, w], or class scores [N, C, h, w], of the clean branch, or of (clean, biased) contrasted.
+    """Return logits [N, h, w], or class scores [N, C, h, w] >= 0, of the clean branch, or of the two branches contrasted.
 
-    `gate_classes=False` lets every query vote for classes, as the published AVSS code does.
+    Args:
+        config: Which readout, and how many classes.
+        queries: The queries of the clean branch, then of the biased one, if any.
+        gates: The gates [N, Q] of these branches.
+        gate_classes: Whether inactive queries vote for the background only. In the published AVSS code every query votes.
     """
     if config.semantic:
         clean = queries[0] if len(queries) == 1 else QueryLogits(*map(contrast, queries[0], queries[1]))
         return class_scores(clean, gates[0] if gate_classes else None, config.readout_labels)
-    maps = [sounding_map(config, *branch) for branch in zip(queries, gates, strict=True)]
+    maps = [foreground_map(config, *branch) for branch in zip(queries, gates, strict=True)]
     return maps[0] if len(maps) == 1 else contrast(maps[0], maps[1])
 
 
 def contrast(clean: Tensor, biased: Tensor) -> Tensor:
-    """Return 2 * clean - biased: what the sound adds is counted twice, what the bias alone gives is taken off."""
+    """Return 2 * clean - biased: the contribution of the audio doubled, that of the bias alone subtracted."""
     return 2 * clean - biased
 
 
-def sounding_map(config: M2FConfig, queries: QueryLogits, gate: Tensor) -> Tensor:
-    """Return logits [N, h, w]: what the active queries say together.
+def foreground_map(config: M2FConfig, queries: QueryLogits, gate: Tensor) -> Tensor:
+    """Return the logits [N, h, w] of the foreground, from all queries and their gate [N, Q].
 
     Readout "queries": the sum of their masks' logits. "union": the logarithm of the sum of their odds, so that one query
     that says yes is enough, and without any active query the answer is no. "foreground": the sum, each weighted by the
@@ -67,30 +71,30 @@ def sounding_map(config: M2FConfig, queries: QueryLogits, gate: Tensor) -> Tenso
         return torch.logsumexp(queries.masks.float() + gate.float().clamp(min=_CLOSED).log()[..., None, None], dim=1)
     weight = gate
     if config.readout == "foreground":
-        weight = gate * class_chances(queries.classes, config.readout_labels)[..., 1:].sum(-1)
+        weight = gate * class_probabilities(queries.classes, config.readout_labels)[..., 1:].sum(-1)
     return torch.einsum("nq,nqhw->nhw", weight, queries.masks)
 
 
 def class_scores(queries: QueryLogits, gate: Tensor | None, labels: int) -> Tensor:
-    """Return scores [N, C, h, w] >= 0: the sum of the queries' mask probabilities, weighted by their class chances.
+    """Return scores [N, C, h, w] >= 0: the sum of the queries' mask probabilities, weighted by their class probabilities.
 
     `gate` [N, Q] silences inactive queries' votes for objects; their votes for the background (class 0) stay, so that a
     picture without active queries is background. None is the published rule: every query votes.
     """
-    chances = class_chances(queries.classes, labels)
+    probabilities = class_probabilities(queries.classes, labels)
     if gate is not None:
-        chances = torch.cat((chances[..., :1], chances[..., 1:] * gate.unsqueeze(-1)), dim=-1)
-    return torch.einsum("nqc,nqhw->nchw", chances, queries.masks.sigmoid())
+        probabilities = torch.cat((probabilities[..., :1], probabilities[..., 1:] * gate.unsqueeze(-1)), dim=-1)
+    return torch.einsum("nqc,nqhw->nchw", probabilities, queries.masks.sigmoid())
 
 
-def class_chances(class_logits: Tensor, labels: int) -> Tensor:
+def class_probabilities(class_logits: Tensor, labels: int) -> Tensor:
     """Return the softmax over the first `labels` classes and "no object", without the latter; [N, Q, labels]."""
     taken = torch.cat((class_logits[..., :labels], class_logits[..., -1:]), dim=-1)
     return taken.softmax(dim=-1)[..., :-1]
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return maps [N, ..., h, w] (3 or 4 dimensions) of another size, bilinearly."""
+    """Return maps [N, ..., h, w] (3 or 4 dimensions) resized bilinearly."""
     if tuple(maps.shape[-2:]) == size:
         return maps
     if maps.dim() == 3:

@@ -1,59 +1,71 @@
-"""Training networks of this family: the side of the model in `avsrobust.training.model`.
+"""Training of this family: its implementation of `avsrobust.training.model.Trainable`.
 
 Conventions
-    Options of a recipe: `size` ("toy" or "published") and `config` (keys of config.M2FConfig over that); `debias`, the biased
-    branch that stands against the clean one in training as in inference (debias.py); `deaf`, the file of the frozen network
-    for debias "deaf"; `query_classes`, for a learned query gate: the category of query 0, 1, .. (default: the 70 of
-    AVSBench-semantic); queries beyond these are always active and hold the background.
-    The family's own losses (auxiliary.py) are weighed under `loss.extra`; only what is weighed is computed.
-    `learns: sounds` trains what hears, and the gate, by the sounds alone: a start for the others, as the published models
-    start from a VGGish that knows AudioSet. Its masks are those of a network that has seen nothing.
-    A hard gate is given by the labels in training, and by what the gate has learned of them (`active_queries`) afterwards.
+    The family's own losses (auxiliary.py) are weighed under `loss.extra`; only those with a weight are computed.
+    `learns: sounds` trains the audio encoder and the gate on audio alone: a start for the others, as the published models start
+    from a VGGish trained on AudioSet. Its masks are those of a network that has seen no picture.
+    In training a hard gate is that of the labels; afterwards it is the learned one (`active_queries`).
     In training the noise step is uniform over 0..99, in evaluation it is the last (bias_in_AVS, train.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
+from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.checkpoint_folder import check_folder, require_parameters
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
-from avsrobust.errors import AdapterError, OptionError, RecipeError
+from avsrobust.errors import AdapterError, OptionError, RecipeError, did_you_mean
+from avsrobust.schemas import CLOSED, read_schema
 from avsrobust.training.losses import mask_losses
 from avsrobust.training.model import Batch, Predictions
-from avsrobust.training.parsing import read_fields
 from avsrobust.training.recipe import LossPart
 from model_adapters.m2f import auxiliary
 from model_adapters.m2f.adapter import M2F, M2FDebias
 from model_adapters.m2f.checkpoint import LoadedNetwork, LoadReport, fill, load_checkpoint, save_bundle
 from model_adapters.m2f.config import PUBLISHED, M2FConfig, read_config
-from model_adapters.m2f.debias import STEPS, AllQueries, Contrast, DeafModel, NoisyAudio, alpha_bars
+from model_adapters.m2f.debias import STEPS, AllQueries, Contrast, NoisyAudio, VisualOnly, alpha_bars
 from model_adapters.m2f.network import EncodedFrames, M2FNetwork, prepare_frames
 from model_adapters.m2f.readout import QueryLogits, read_out, resize
-from model_adapters.m2f.settings import Settings
+from model_adapters.m2f.settings import Debias, Settings, current_name
 
 
-@dataclass(frozen=True)
+def _current_value(value: object) -> object:
+    return current_name(value) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, config=CLOSED)
 class M2FOptions:
-    """A recipe's `model.options`."""
+    """A recipe's `model.options`.
+
+    Attributes:
+        size: Base configuration.
+        learns: "masks" trains the whole network; "sounds" audio encoder and gate on audio alone.
+        config: Keys of `M2FConfig` over the base.
+        debias: The biased branch in training and in inference (debias.py). Recipes may also say "deaf" for "visual_only".
+        visual_only: File of the frozen network for debias "visual_only". Recipes may also call it ``deaf``.
+        query_classes: Category of query 0, 1, .. where the gate is learned or hard; queries beyond these are always active and
+            hold the background.
+    """
 
     size: Literal["toy", "published"] = "toy"
     learns: Literal["masks", "sounds"] = "masks"
     config: dict[str, Any] = field(default_factory=dict)
-    debias: Literal["none", "noise", "all_queries", "deaf"] = "none"
-    deaf: str | None = None
+    debias: Annotated[Debias, BeforeValidator(_current_value)] = "none"
+    visual_only: str | None = Field(default=None, validation_alias=AliasChoices("visual_only", "deaf"))
     query_classes: tuple[str, ...] = AVSS_CLASSES[1:]
 
 
 class M2FTraining:
-    """A network of this family as something to train (`avsrobust.training.model.Trainable`)."""
+    """A network of this family that can be trained (`avsrobust.training.model.Trainable`)."""
 
     extra_losses: ClassVar[tuple[str, ...]] = auxiliary.NAMES
 
@@ -61,7 +73,7 @@ class M2FTraining:
         self,
         network: M2FNetwork,
         options: M2FOptions,
-        deaf: M2FNetwork | None,
+        visual_only: M2FNetwork | None,
         notes: tuple[str, ...],
         losses: Collection[str],
         seed: int,
@@ -72,28 +84,37 @@ class M2FTraining:
         self.notes = notes
         self._options = options
         self._network = network
-        self._deaf = deaf
-        self.network: nn.Module = _Step(network, options, deaf, losses, seed)
+        self.network: nn.Module = _Step(network, options, visual_only, losses, seed)
 
     @classmethod
     def open(
         cls, options: Mapping[str, Any], start: Path | None, seed: int, where: str, losses: Collection[str] = ()
     ) -> Self:
-        """Return the network of a recipe's options; `start`: a bundle, a run's folder, or a Mask2Former checkpoint folder.
+        """Return the network that a recipe describes (see `Trainable.open`).
 
-        Raises `RecipeError` for bad options, `AdapterError` for a start that cannot be read.
+        Args:
+            options: The recipe's `model.options` (`M2FOptions`).
+            start: A bundle, a run's folder, or a Mask2Former checkpoint folder; None: random weights.
+            seed: Seed of random weights.
+            where: The recipe, for messages.
+            losses: Names of the wanted losses of auxiliary.py.
+
+        Raises:
+            RecipeError: An option is unknown, has a wrong value, or does not fit the others.
+            AdapterError: The start cannot be read, or the configuration makes no network.
         """
-        chosen = read_fields(M2FOptions, options, where, "model.options.")
+        chosen = read_schema(M2FOptions, dict(options), where, RecipeError, prefix="model.options.")
         config = _config(chosen, start, where)
         _check(chosen, config, where, losses)
         network = M2FNetwork.seeded(config, seed)
         notes = _fill_from(network, start) if start is not None else ("starts from nothing",)
-        deaf = None if chosen.deaf is None else load_checkpoint(Path(chosen.deaf)).network.requires_grad_(False)
-        return cls(network, chosen, deaf, notes, losses, seed)
+        path = chosen.visual_only
+        visual_only = None if path is None else load_checkpoint(Path(path)).network.requires_grad_(False)
+        return cls(network, chosen, visual_only, notes, losses, seed)
 
     @property
     def similarity_widths(self) -> tuple[int, int]:
-        """Widths of the projected sound and of the pooled mask features."""
+        """Widths of the projected audio and of the pooled mask features."""
         return self._network.config.hidden_dim, self._network.config.hidden_dim
 
     def adapter(self, device: torch.device) -> Adapter:
@@ -102,7 +123,9 @@ class M2FTraining:
         if self._options.debias == "none":
             return M2F(loaded, Settings(), device)
         return M2FDebias(
-            loaded, Settings(deaf=None if self._options.deaf is None else Path(self._options.deaf)), device
+            loaded,
+            Settings(visual_only=None if self._options.visual_only is None else Path(self._options.visual_only)),
+            device,
         )
 
     def export(self, path: Path, info: Mapping[str, str]) -> None:
@@ -111,12 +134,17 @@ class M2FTraining:
 
 
 class _Step(nn.Module):
-    """One pass of a batch through the network, as training sees it."""
+    """The forward pass of training: a batch in, predictions and this family's losses out."""
 
     assignment: Tensor
 
     def __init__(
-        self, network: M2FNetwork, options: M2FOptions, deaf: M2FNetwork | None, losses: Collection[str], seed: int
+        self,
+        network: M2FNetwork,
+        options: M2FOptions,
+        visual_only: M2FNetwork | None,
+        losses: Collection[str],
+        seed: int,
     ) -> None:
         super().__init__()
         self.network = network
@@ -128,103 +156,105 @@ class _Step(nn.Module):
                 torch.manual_seed(seed)
                 self.pixel_head = nn.Linear(network.config.hidden_dim, len(AVSS_CLASSES))
         # In a list it is no submodule: neither trained nor stored.
-        self._deaf = [] if deaf is None else [deaf]
+        self._visual_only = [] if visual_only is None else [visual_only]
         self.register_buffer("assignment", _assignment(options, network.config), persistent=False)
 
     def forward(self, batch: Batch) -> Predictions:
         """Return the predictions of the batch's scored frames."""
-        return self._hear(batch) if self._options.learns == "sounds" else self._see_and_hear(batch)
+        return self._predict_audio(batch) if self._options.learns == "sounds" else self._predict_masks(batch)
 
-    def _hear(self, batch: Batch) -> Predictions:
-        sounds = auxiliary.mix_sounds(batch.audio[batch.scored], batch.heard[batch.scored], batch.seed)
-        sound = self.network.embed_audio(sounds.audio)
-        extra = self._of_gate(sounds, sound, batch.seed)
-        return Predictions(sound.new_zeros(len(sound), 1, 1), sound, None, extra)
+    def _predict_audio(self, batch: Batch) -> Predictions:
+        labelled = auxiliary.mix_audio(batch.audio[batch.scored], batch.audio_labels[batch.scored], batch.seed)
+        audio = self.network.embed_audio(labelled.audio)
+        extra = self._gate_losses(labelled, audio, batch.seed)
+        return Predictions(audio.new_zeros(len(audio), 1, 1), audio, None, extra)
 
-    def _see_and_hear(self, batch: Batch) -> Predictions:
+    def _predict_masks(self, batch: Batch) -> Predictions:
         network, scored = self.network, batch.scored
-        # Each picture passes backbone and pixel decoder once, whatever the number of sounds it is asked with.
+        # Each picture passes backbone and pixel decoder once, whatever the number of its audio queries.
         pictures = prepare_frames(batch.frames[scored[: len(batch.frames)]], network.config.image_size)
-        place = batch.scored_picture
+        index = batch.scored_picture
         own = network.encode(pictures)
-        encoded = _take(own, place)
-        sounds = auxiliary.Sounds.of(batch.audio[scored], batch.heard[scored])
-        sound = network.embed_audio(sounds.audio)
-        contrast = self._contrast(pictures[place], encoded, sound, batch.seed)
-        queries, gates = network.ask(encoded, sound, self._known_gate(batch), contrast)
+        encoded = _take(own, index)
+        labelled = auxiliary.LabelledAudio.of(batch.audio[scored], batch.audio_labels[scored])
+        audio = network.embed_audio(labelled.audio)
+        contrast = self._contrast(pictures[index], encoded, audio, batch.seed)
+        queries, gates = network.decode_queries(encoded, audio, self._label_gate(batch), contrast)
         logits = read_out(network.config, queries, gates)
         if contrast is not None:
             logits = contrast.finish(logits)
-        extra = self._of_gate(sounds, sound, batch.seed) | self._of_picture(batch, own, queries[1:])
+        extra = self._gate_losses(labelled, audio, batch.seed) | self._picture_losses(batch, own, queries[1:])
         if auxiliary.BIASED in self._losses:
-            extra[auxiliary.BIASED] = self._biased(batch, queries, gates)
+            extra[auxiliary.BIASED] = self._biased_loss(batch, queries, gates)
         if auxiliary.ROLES in self._losses:
             extra[auxiliary.ROLES] = auxiliary.roles(queries[0], batch.scored_target)
-        return Predictions(logits, sound, encoded.mask_features.mean(dim=(2, 3)), extra)
+        return Predictions(logits, audio, encoded.mask_features.mean(dim=(2, 3)), extra)
 
-    def _known_gate(self, batch: Batch) -> Tensor | None:
-        """Return the gate of the labels, [N, Q]; None where the network's own is to learn from the masks."""
+    def _label_gate(self, batch: Batch) -> Tensor | None:
+        """Return the gate of the labels, [N, Q]; None where the network's own gate learns from the masks."""
         if self.network.config.query_gate != "hard":
             return None
         categories = len(self._options.query_classes)
-        return auxiliary.gate_of_labels(batch.heard[batch.scored], self.assignment, categories)
+        return auxiliary.gate_of_labels(batch.audio_labels[batch.scored], self.assignment, categories)
 
-    def _contrast(self, pixels: Tensor, encoded: EncodedFrames, sound: Tensor, seed: int) -> Contrast | None:
-        kind = self._options.debias
-        if kind == "noise":
+    def _contrast(self, pixels: Tensor, encoded: EncodedFrames, audio: Tensor, seed: int) -> Contrast | None:
+        debias = self._options.debias
+        if debias == "noise":
             # On the CPU, so that a seed means the same noise on every machine.
             generator = torch.Generator().manual_seed(seed)
             steps = torch.randint(0, STEPS, (len(pixels),), generator=generator)
             noise = torch.randn(len(pixels), self.network.config.hidden_dim, generator=generator)
             return NoisyAudio(alpha_bars()[steps].to(pixels.device), noise.to(pixels.device))
-        if kind == "all_queries":
-            # The sound of any other item: what all queries mark together must not hang on what is heard.
-            order = torch.randperm(len(sound), generator=torch.Generator().manual_seed(seed))
-            return AllQueries(sound[order.to(sound.device)])
-        return None if kind == "none" else DeafModel(self._ask_deaf(pixels, encoded.mask_features.shape[-1]))
+        if debias == "all_queries":
+            # The audio of any other sample: what all queries mark together must not depend on the audio.
+            order = torch.randperm(len(audio), generator=torch.Generator().manual_seed(seed))
+            return AllQueries(audio[order.to(audio.device)])
+        return (
+            None if debias == "none" else VisualOnly(self._visual_only_logits(pixels, encoded.mask_features.shape[-1]))
+        )
 
     @torch.no_grad()
-    def _ask_deaf(self, pixels: Tensor, side: int) -> Tensor:
-        deaf = self._deaf[0].to(pixels.device).eval()
-        queries = deaf.decode(deaf.encode(pixels), None)
-        opened = pixels.new_ones(len(pixels), deaf.config.num_queries)
-        return resize(read_out(deaf.config, [queries], [opened]).float(), (side, side))
+    def _visual_only_logits(self, pixels: Tensor, side: int) -> Tensor:
+        network = self._visual_only[0].to(pixels.device).eval()
+        queries = network.decode(network.encode(pixels), None)
+        opened = pixels.new_ones(len(pixels), network.config.num_queries)
+        return resize(read_out(network.config, [queries], [opened]).float(), (side, side))
 
-    def _of_gate(self, sounds: auxiliary.Sounds, projected: Tensor, seed: int) -> dict[str, Tensor]:
+    def _gate_losses(self, labelled: auxiliary.LabelledAudio, projected: Tensor, seed: int) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         categories = len(self._options.query_classes)
         if auxiliary.ACTIVE_QUERIES in self._losses:
             losses[auxiliary.ACTIVE_QUERIES] = auxiliary.active_queries(
                 auxiliary.gate_logits_of(self.network, projected),
-                sounds.heard,
+                labelled.labels,
                 self.assignment,
                 categories,
-                sounds.exact,
+                labelled.exact,
             )
         if auxiliary.QUIET_GATE in self._losses:
-            losses[auxiliary.QUIET_GATE] = auxiliary.quiet_gate(self.network, sounds.audio, categories, seed)
+            losses[auxiliary.QUIET_GATE] = auxiliary.quiet_gate(self.network, labelled.audio, categories, seed)
         return losses
 
-    def _of_picture(self, batch: Batch, own: EncodedFrames, biased: Sequence[QueryLogits]) -> dict[str, Tensor]:
+    def _picture_losses(self, batch: Batch, own: EncodedFrames, biased: Sequence[QueryLogits]) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         count, size = len(own.mask_features), (own.mask_features.shape[-2], own.mask_features.shape[-1])
-        heard, target = batch.heard[batch.scored][:count], batch.scored_target[:count]
-        frames = auxiliary.teachable(heard, target, size)
+        labels, target = batch.audio_labels[batch.scored][:count], batch.scored_target[:count]
+        frames = auxiliary.teachable(labels, target, size)
         if auxiliary.VISUAL_QUERIES in self._losses:
-            # Asked without any sound where no biased branch has asked all queries with another one.
-            asked = biased[0].masks[:count] if biased else self.network.decode(own, None).masks
-            losses[auxiliary.VISUAL_QUERIES] = auxiliary.visual_queries(asked, frames, self.assignment)
+            # Decoded without audio where no biased branch has decoded all queries with other audio.
+            masks = biased[0].masks[:count] if biased else self.network.decode(own, None).masks
+            losses[auxiliary.VISUAL_QUERIES] = auxiliary.visual_queries(masks, frames, self.assignment)
         if self.pixel_head is not None:
             losses[auxiliary.PIXEL_CLASSES] = auxiliary.pixel_classes(self.pixel_head, own, frames)
         return losses
 
-    def _biased(self, batch: Batch, queries: list[QueryLogits], gates: list[Tensor]) -> Tensor:
+    def _biased_loss(self, batch: Batch, queries: list[QueryLogits], gates: list[Tensor]) -> Tensor:
         biased = read_out(self.network.config, queries[1:], gates[1:])
-        sounding = (batch.scored_target != 0).flatten(1).any(dim=1)
-        if not sounding.any():
+        has_foreground = (batch.scored_target != 0).flatten(1).any(dim=1)
+        if not has_foreground.any():
             return biased.sum() * 0
-        weight = batch.per_scored_frame(batch.weight)[sounding]
-        losses = mask_losses(biased[sounding], batch.scored_target[sounding], LossPart(), weight)
+        weight = batch.per_scored_frame(batch.weight)[has_foreground]
+        losses = mask_losses(biased[has_foreground], batch.scored_target[has_foreground], LossPart(), weight)
         return torch.stack(list(losses.values())).sum()
 
 
@@ -236,18 +266,18 @@ def _config(options: M2FOptions, start: Path | None, where: str) -> M2FConfig:
     base = PUBLISHED if options.size == "published" else M2FConfig()
     if start is not None and (start / "config.json").is_file():
         base = read_config(start / "config.json", base)
-    return M2FConfig.from_dict({**asdict(base), **options.config}, named_by=f"{where}: key model.options.config")
+    return M2FConfig.from_dict({**asdict(base), **options.config}, named_by=where, prefix="model.options.config.")
 
 
 def _check(options: M2FOptions, config: M2FConfig, where: str, losses: Collection[str]) -> None:
-    if options.learns == "sounds" and not set(losses) <= set(auxiliary.OF_SOUNDS):
+    if options.learns == "sounds" and not set(losses) <= set(auxiliary.AUDIO_LOSSES):
         raise RecipeError(
-            f"{where}: key loss.extra: expected only {' and '.join(auxiliary.OF_SOUNDS)} with learns: sounds"
+            f"{where}: key loss.extra: expected only {' and '.join(auxiliary.AUDIO_LOSSES)} with learns: sounds"
         )
     if options.learns == "sounds" and config.audio != "log_mel":
         raise RecipeError(f"{where}: key model.options.learns: 'sounds' needs config.audio: log_mel")
     for name in losses:
-        if name in auxiliary.OF_THE_GATE and config.query_gate == "all":
+        if name in auxiliary.GATE_LOSSES and config.query_gate == "all":
             raise RecipeError(f"{where}: key loss.extra.{name}: needs model.options.config.query_gate: learned or hard")
     if auxiliary.ROLES in losses and not config.semantic:
         raise RecipeError(f"{where}: key loss.extra.{auxiliary.ROLES}: needs model.options.config.readout: semantic")
@@ -257,9 +287,9 @@ def _check(options: M2FOptions, config: M2FConfig, where: str, losses: Collectio
         raise RecipeError(
             f"{where}: key loss.extra.{auxiliary.BIASED}: needs model.options.debias: noise or all_queries"
         )
-    if (options.debias == "deaf") != (options.deaf is not None):
+    if (options.debias == "visual_only") != (options.visual_only is not None):
         raise RecipeError(
-            f"{where}: key model.options.deaf: goes with debias: deaf, and only with it; correct the file"
+            f"{where}: key model.options.visual_only: goes with debias: visual_only, and only with it; correct the file"
         )
     if options.debias == "all_queries" and config.query_gate == "all":
         raise RecipeError(
@@ -267,7 +297,7 @@ def _check(options: M2FOptions, config: M2FConfig, where: str, losses: Collectio
             "config.query_gate: learned or hard"
         )
     # Against a visual prior, or where odds add up, closed queries mean no; else an active query must hold the background.
-    spare = 0 if config.readout == "union" or options.debias in ("all_queries", "deaf") else 1
+    spare = 0 if config.readout == "union" or options.debias in ("all_queries", "visual_only") else 1
     if config.query_gate != "all" and len(options.query_classes) + spare > config.num_queries:
         raise RecipeError(
             f"{where}: key model.options.query_classes: found {len(options.query_classes)} categories for "
@@ -276,11 +306,14 @@ def _check(options: M2FOptions, config: M2FConfig, where: str, losses: Collectio
         )
     for name in options.query_classes:
         if name not in AVSS_CLASSES[1:]:
-            raise RecipeError(f"{where}: key model.options.query_classes: '{name}' is no category of AVSBench-semantic")
+            raise RecipeError(
+                f"{where}: key model.options.query_classes: '{name}' is no category of AVSBench-semantic"
+                f"{did_you_mean(name, AVSS_CLASSES[1:])}"
+            )
 
 
 def _assignment(options: M2FOptions, config: M2FConfig) -> Tensor:
-    """Return which query each class speaks through, float32 [71, Q]."""
+    """Return the queries of the categories, float32 [71, Q], 1 where a query has a category."""
     assignment = torch.zeros(len(AVSS_CLASSES), config.num_queries)
     if config.query_gate != "all":
         for query, name in enumerate(options.query_classes):
@@ -289,7 +322,7 @@ def _assignment(options: M2FOptions, config: M2FConfig) -> Tensor:
 
 
 def _fill_from(network: M2FNetwork, start: Path) -> tuple[str, ...]:
-    """Copy what fits of a start into the network; return what did not, a line per kind."""
+    """Copy the tensors of a start that fit into the network; return a line per kind of difference."""
     if (start / "config.json").is_file():
         tensors = _stock_tensors(start)
     else:
@@ -306,7 +339,7 @@ def _stock_tensors(folder: Path) -> dict[str, Tensor]:
 
     if not any(folder.glob("*.safetensors")):
         raise AdapterError(
-            f"--init {folder}: found no *.safetensors beside config.json; expected a Mask2Former checkpoint folder, "
+            f"--init {folder}: found no *.safetensors next to config.json; expected a Mask2Former checkpoint folder, "
             "weights as safetensors (pickles are not read)"
         )
     check_folder(folder, "--init")

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from avsrobust import load_manifest
-from avsrobust.build.build import build
+from avsrobust.building.build import build
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.toy.write import write_toy

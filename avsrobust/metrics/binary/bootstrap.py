@@ -12,7 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from avsrobust.metrics.binary.clip_scores import ClipScores
-from avsrobust.metrics.bootstrap import CONDITIONS, PairedDifference, common_clips, resampled_differences
+from avsrobust.metrics.bootstrap import (
+    G_CONDITIONS,
+    Conditions,
+    PairedDifference,
+    common_clips,
+    resampled_differences,
+    rows_under,
+)
 from avsrobust.metrics.dataset_score import MEASURES
 from avsrobust.metrics.rows import Flags, Floats, Ints
 
@@ -37,29 +44,49 @@ def paired_bootstrap(
 
 
 def paired_bootstraps(
-    a: ClipScores, b: ClipScores, statistics: Sequence[str], samples: int, generator: np.random.Generator
+    a: ClipScores,
+    b: ClipScores,
+    statistics: Sequence[str],
+    samples: int,
+    generator: np.random.Generator,
+    conditions: Conditions = G_CONDITIONS,
 ) -> tuple[PairedDifference, ...]:
-    """Return `paired_bootstrap` of several statistics, all from the same resamples."""
-    sums = _common_sums(a, b)
-    return resampled_differences(lambda draws: _scores(sums, draws), len(sums), statistics, samples, generator)
+    """Return the differences of several statistics between two models, all from the same resamples.
+
+    Args:
+        a: Scores of one model.
+        b: Scores of the other model, under the same protocol.
+        statistics: Keys of `bootstrap.statistics_of(conditions)`.
+        samples: Number of resamples.
+        generator: Source of the draws.
+        conditions: The conditions that count; a clip without any of them is not drawn.
+
+    Raises:
+        OptionError: A statistic is unknown.
+        MetricInputError: The two are not of one protocol.
+    """
+    sums = _common_sums(a, b, conditions)
+    return resampled_differences(
+        lambda draws: _scores(sums, draws), len(sums), statistics, samples, generator, conditions
+    )
 
 
-def _common_sums(a: ClipScores, b: ClipScores) -> Floats:
-    """Numerators and denominators of the common rows, [clips, 2 terms, 2 models, 4 conditions, 3 measures]."""
+def _common_sums(a: ClipScores, b: ClipScores, conditions: Conditions) -> Floats:
+    """Numerators and denominators of the common rows, [clips, 2 terms, 2 models, C conditions, 3 measures]."""
     clips = common_clips(a, b)
-    (terms_a, has_a), (terms_b, has_b) = _table(a, clips), _table(b, clips)
+    (terms_a, has_a), (terms_b, has_b) = (_table(scores, clips, conditions) for scores in (a, b))
     common = has_a & has_b
     terms: Floats = np.stack([terms_a, terms_b], axis=2) * common[:, None, None, :, None]
     return terms[common.any(axis=1)]
 
 
-def _table(scores: ClipScores, clips: Ints) -> tuple[Floats, Flags]:
-    """The rows of `clips` as [clips, 2 terms, 4 conditions, 3 measures], and which of them count, [clips, 4]."""
-    terms = np.zeros((len(clips), 2, len(CONDITIONS), len(MEASURES)))
-    has_row = np.zeros((len(clips), len(CONDITIONS)), dtype=np.bool_)
-    usable = np.isnan(scores.level) & np.isin(scores.clip, clips) & ~scores.skipped
-    for position, name in enumerate(CONDITIONS):
-        chosen = (scores.condition == name) & usable
+def _table(scores: ClipScores, clips: Ints, conditions: Conditions) -> tuple[Floats, Flags]:
+    """The rows of `clips` as [clips, 2 terms, C conditions, 3 measures], and which of them count, [clips, C]."""
+    terms = np.zeros((len(clips), 2, len(conditions), len(MEASURES)))
+    has_row = np.zeros((len(clips), len(conditions)), dtype=np.bool_)
+    usable = np.isin(scores.clip, clips) & ~scores.skipped
+    for position, key in enumerate(conditions.values()):
+        chosen = rows_under(scores.condition, scores.level, key) & usable
         index = np.searchsorted(clips, scores.clip[chosen])
         terms[index, 0, position] = scores.numerator[chosen]
         terms[index, 1, position] = scores.denominator[chosen]
@@ -74,7 +101,7 @@ def _ratio(sums: Floats) -> Floats:
 
 
 def _scores(sums: Floats, draws: Floats) -> Floats:
-    """Scores of every resample, [resamples, 2 models, 4 conditions, 3 measures]."""
+    """Scores of every resample, [resamples, 2 models, C conditions, 3 measures]."""
     shape = sums.shape[1:]
     totals = (draws @ sums.reshape(len(sums), math.prod(shape))).reshape(len(draws), *shape)
     return _ratio(np.moveaxis(totals, 1, 0))

@@ -14,19 +14,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from avsrobust.metrics import ratios
-from avsrobust.metrics.binary.counts import FrameStatistics, activated_at
+from avsrobust.metrics.binary.counts import activated_at
 from avsrobust.metrics.binary.protocols import Protocol
 from avsrobust.metrics.binary.thresholds import at_least
 from avsrobust.metrics.dataset_score import MEASURES
-from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, ScoredFrames, Strings, sums_from
+from avsrobust.metrics.rows import Flags, Floats, Ints, ScoredFrames, Strings, sums_from
 
 
 @dataclass(frozen=True)
 class ClipScores:
     """Scores of R rows under one protocol.
 
-    `numerator`, `denominator`: float64 [R, 3]. `frames`, `empty_frames` (those with an empty target): int64 [R].
-    `skipped` [R]: the protocol leaves the row out of everything.
+    Attributes:
+        protocol: The protocol.
+        clip: Clip of each row, int64 [R].
+        condition: Condition of each row, str [R].
+        level: Level of each row in dB, float64 [R]; NaN where it has none.
+        negative: Whether none of the picture's objects makes the sound, bool [R].
+        frames: Frames of each row, int64 [R].
+        empty_frames: Frames whose target is empty, int64 [R].
+        skipped: Whether the protocol skips the row altogether, bool [R].
+        numerator: Numerators, float64 [R, 3].
+        denominator: Denominators, float64 [R, 3].
     """
 
     protocol: Protocol
@@ -50,36 +59,27 @@ class ClipScores:
         return np.divide(self.numerator, self.denominator, out=undefined, where=self.denominator > 0)
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """Counts of the N frames in the order of the rows, at the protocol's threshold; all int64 [N]."""
-
-    pixels: Ints
-    target: Ints
-    tp: Ints
-    fp: Ints
-
-    @property
-    def activated(self) -> Ints:
-        return self.tp + self.fp
-
-    @property
-    def has_target(self) -> Flags:
-        return self.target > 0
-
-
 def clip_scores(frames: ScoredFrames, protocol: Protocol) -> ClipScores:
-    """Return the score of every row of `frames` under `protocol`."""
+    """Return the score of every row of `frames` under `protocol`.
+
+    >>> import numpy as np
+    >>> from avsrobust.metrics import PROTOCOLS, ScoredFrames, frame_statistics
+    >>> target = np.array([[[True, False], [False, False]]])
+    >>> statistics = frame_statistics(np.where(target, 0.9, 0.1), target)
+    >>> frames = ScoredFrames(statistics, np.array([0]), np.array(["clean"]), np.array([False]))
+    >>> clip_scores(frames, PROTOCOLS["strict"]).value
+    array([[1.  , 1.  , 0.25]])
+    """
     rows = frames.rows
-    counts = _counts(frames.statistics, rows, protocol)
-    frames_with_target = rows.sum(counts.has_target)
+    target = frames.statistics.target_pixels[rows.order]
+    frames_with_target = rows.sum(target > 0)
     skipped = np.zeros(len(rows), dtype=np.bool_)
     if protocol.empty_targets == "skipped":
         skipped = frames_with_target == 0
     if protocol.average == "pixels":
-        numerator, denominator = _pooled(counts, rows, protocol)
+        numerator, denominator = _pooled(frames, protocol)
     else:
-        numerator = np.where(skipped[:, None], 0.0, _averaged(frames, counts, protocol, frames_with_target))
+        numerator = np.where(skipped[:, None], 0.0, _averaged(frames, protocol, frames_with_target))
         denominator = np.repeat(~skipped[:, None], len(MEASURES), axis=1).astype(np.float64)
     return ClipScores(
         protocol=protocol,
@@ -102,27 +102,29 @@ def activated_area(frames: ScoredFrames) -> Floats:
     return rows.sum(share[rows.order]) / rows.frames
 
 
-def _counts(statistics: FrameStatistics, rows: Rows, protocol: Protocol) -> _Counts:
+def _ordered_counts(frames: ScoredFrames, protocol: Protocol) -> tuple[Ints, Ints, Ints, Ints]:
+    """Pixels, target, true and false positives of the frames in the order of the rows, at the protocol's threshold."""
+    statistics, order = frames.statistics, frames.rows.order
     tp, fp = activated_at(statistics, protocol.threshold)
-    order = rows.order
-    return _Counts(statistics.pixels[order], statistics.target_pixels[order], tp[order], fp[order])
+    return statistics.pixels[order], statistics.target_pixels[order], tp[order], fp[order]
 
 
-def _averaged(frames: ScoredFrames, counts: _Counts, protocol: Protocol, frames_with_target: Floats) -> Floats:
+def _averaged(frames: ScoredFrames, protocol: Protocol, frames_with_target: Floats) -> Floats:
     """Mean over each row's frames of IoU, F and FPR, float64 [R, 3]."""
     rows = frames.rows
+    pixels, target, tp, fp = _ordered_counts(frames, protocol)
     at_least_one = np.maximum(frames_with_target, 1.0)
-    iou = ratios.iou(counts.tp, counts.fp, counts.target, counts.pixels)
+    iou = ratios.iou(tp, fp, target, pixels)
     if protocol.empty_targets == "skipped":
-        scored = counts.has_target | ~np.repeat(rows.negative, rows.frames)
+        scored = (target > 0) | ~np.repeat(rows.negative, rows.frames)
         miou = rows.sum(iou * scored) / np.maximum(rows.sum(scored), 1.0)
     else:
         miou = rows.sum(iou) / rows.frames
     if protocol.f_at == "best_of_255":
         f = _best_f(frames, protocol.beta2, at_least_one)
     else:
-        f = rows.sum(ratios.f_measure(counts.tp, counts.activated, counts.target, protocol.beta2)) / at_least_one
-    return np.stack([miou, f, rows.sum(counts.activated / counts.pixels) / rows.frames], axis=1)
+        f = rows.sum(ratios.f_measure(tp, tp + fp, target, protocol.beta2)) / at_least_one
+    return np.stack([miou, f, rows.sum((tp + fp) / pixels) / rows.frames], axis=1)
 
 
 def _best_f(frames: ScoredFrames, beta2: float, frames_with_target: Floats) -> Floats:
@@ -137,11 +139,13 @@ def _best_f(frames: ScoredFrames, beta2: float, frames_with_target: Floats) -> F
     return best / frames_with_target
 
 
-def _pooled(counts: _Counts, rows: Rows, protocol: Protocol) -> tuple[Floats, Floats]:
+def _pooled(frames: ScoredFrames, protocol: Protocol) -> tuple[Floats, Floats]:
     """Numerators and denominators of the ratios of sums, each float64 [R, 3]."""
-    f_numerator, f_denominator = ratios.f_terms(counts.tp, counts.activated, counts.target, protocol.beta2)
-    numerators = (counts.tp, f_numerator, counts.activated)
-    denominators = (counts.target + counts.fp, f_denominator, counts.pixels)
+    rows = frames.rows
+    pixels, target, tp, fp = _ordered_counts(frames, protocol)
+    f_numerator, f_denominator = ratios.f_terms(tp, tp + fp, target, protocol.beta2)
+    numerators = (tp, f_numerator, tp + fp)
+    denominators = (target + fp, f_denominator, pixels)
     return (
         np.stack([rows.sum(values) for values in numerators], axis=1),
         np.stack([rows.sum(values) for values in denominators], axis=1),

@@ -7,6 +7,9 @@ Conventions
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from avsrobust.metrics.binary.clip_scores import ClipScores, clip_scores
@@ -14,33 +17,51 @@ from avsrobust.metrics.binary.counts import empty_prediction
 from avsrobust.metrics.binary.protocols import Protocol
 from avsrobust.metrics.dataset_score import ConditionScore, DatasetScore, assemble, conditions_of
 from avsrobust.metrics.rows import Flags, ScoredFrames
+from avsrobust.vocabulary import NEGATIVES
 
 
-def dataset_score(frames: ScoredFrames, protocol: Protocol) -> DatasetScore:
-    """Return the scores of all of `frames` under `protocol`."""
-    return summarise(clip_scores(frames, protocol))
+def dataset_score(frames: ScoredFrames, protocol: Protocol, negatives: Sequence[str] = NEGATIVES) -> DatasetScore:
+    """Return the scores of a data set.
+
+    Args:
+        frames: All scored frames.
+        protocol: The protocol.
+        negatives: The negative conditions that G averages over.
+    """
+    return summarise(clip_scores(frames, protocol), negatives)
 
 
-def trivial_score(frames: ScoredFrames, protocol: Protocol) -> DatasetScore:
-    """Return the scores of a model that never activates a pixel, on the same targets."""
-    empty = ScoredFrames(
-        empty_prediction(frames.statistics), frames.clip, frames.condition, frames.negative, frames.level
-    )
-    return dataset_score(empty, protocol)
+def trivial_score(frames: ScoredFrames, protocol: Protocol, negatives: Sequence[str] = NEGATIVES) -> DatasetScore:
+    """Return the `dataset_score` of a model that never activates a pixel, on the same targets."""
+    return dataset_score(trivial_frames(frames), protocol, negatives)
 
 
-def summarise(scores: ClipScores) -> DatasetScore:
-    """Return the data set's scores from those of its rows; to score some of the clips, select their frames first."""
+def trivial_frames(frames: ScoredFrames) -> ScoredFrames:
+    """Return the scored frames of a model that never activates a pixel, on the same targets."""
+    return replace(frames, statistics=empty_prediction(frames.statistics))
+
+
+def summarise(scores: ClipScores, negatives: Sequence[str] = NEGATIVES) -> DatasetScore:
+    """Return the data set's scores from those of its rows.
+
+    Args:
+        scores: Scores of all rows.
+        negatives: The negative conditions that G averages over.
+    """
     return assemble(
         scores.protocol,
-        tuple(_condition_score(scores, name, level, chosen) for name, level, chosen in conditions_of(scores)),
+        tuple(
+            _condition_score(scores, name, level, chosen) for name, level, chosen in conditions_of(scores, negatives)
+        ),
         clips=len(np.unique(scores.clip[~scores.skipped])),
         clips_skipped=len(np.unique(scores.clip[scores.skipped])),
         empty_frames=_empty_frames(scores),
+        negatives=negatives,
     )
 
 
 def _condition_score(scores: ClipScores, name: str, level: float | None, chosen: Flags) -> ConditionScore:
+    """Scores over the rows `chosen` [R] of one condition and level."""
     numerator, denominator = scores.numerator[chosen].sum(axis=0), scores.denominator[chosen].sum(axis=0)
     miou, f, fpr = (
         float(above / below) if below > 0 else None for above, below in zip(numerator, denominator, strict=True)

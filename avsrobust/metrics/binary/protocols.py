@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.metrics.binary.counts import check_threshold
@@ -35,7 +35,7 @@ class Protocol:
         source: Paper, repository or file that the choices come from.
 
     Raises:
-        OptionError: A threshold that the stored counts do not answer, or a `beta2` that is not above 0.
+        OptionError: A threshold that the stored counts do not answer, or a value that is none of the above.
     """
 
     name: str
@@ -48,11 +48,26 @@ class Protocol:
     source: str
 
     def __post_init__(self) -> None:
-        check_threshold(self.threshold)
-        if not 0 < self.beta2 < float("inf"):
+        check_choices(self)
+        try:
+            check_threshold(self.threshold)
+        except OptionError as error:
+            raise OptionError(f"protocol {self.name}: {error}") from error
+
+
+def check_choices(protocol: Any) -> None:
+    """Raise `OptionError` where a field of a protocol is none of the choices of its type, or `beta2` is not above 0."""
+    for name, hint in get_type_hints(type(protocol)).items():
+        value, choices = getattr(protocol, name), get_args(hint)
+        if get_origin(hint) is Literal and value not in choices:
             raise OptionError(
-                f"protocol {self.name}: found beta2 {self.beta2}; expected a number above 0; the papers use 0.3 or 0.1"
+                f"protocol {protocol.name}: found {name} {value!r}; expected one of {', '.join(choices)}"
+                f"{did_you_mean(str(value), choices)}"
             )
+    if not 0 < protocol.beta2 < float("inf"):
+        raise OptionError(
+            f"protocol {protocol.name}: found beta2 {protocol.beta2}; expected a number above 0; the papers use 0.3 or 0.1"
+        )
 
 
 DEFAULT_PROTOCOL = "avsbench"

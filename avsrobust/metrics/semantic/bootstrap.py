@@ -1,10 +1,10 @@
-"""Is one model better than another by class? A paired bootstrap over clips, with the data set's scores computed anew.
+"""Paired bootstrap over clips for semantic scores, with the means over classes computed anew from each resample.
 
 Conventions
-    mIoU and F over classes are no means over clips: a class's score is a mean over the frames it occurs in, or a ratio of sums.
-    What is resampled are clips, with all their frames, conditions and classes, the same draw for both models; of each resample
-    the sums per class are taken, and from these the scores as `semantic_scores` defines them. Only rows that both models have
-    count. A class that no drawn clip has is treated as the protocol treats a class that no clip has: left out of the mean
+    As in `avsrobust.metrics.bootstrap`. mIoU and F over classes are no means over clips: a class's score is a mean over the
+    frames it occurs in, or a ratio of sums. From the clips of each resample, with all their frames, conditions and classes, the
+    sums per class are taken, and from these the scores as `semantic_scores` defines them.
+    A class that no drawn clip has is treated as the protocol treats a class that no clip has: skipped in the mean
     (strict, pooled) or 0 in it (avsbench). Resamples of rare classes therefore scatter around a lower mean than the scores
     themselves under avsbench; for both models alike, so that it enters differences in proportion.
     mIoU and F are the protocol's headline. Fractions; undefined is NaN in arrays and None in results.
@@ -18,37 +18,57 @@ from dataclasses import dataclass
 import numpy as np
 
 from avsrobust.metrics import ratios
-from avsrobust.metrics.bootstrap import CONDITIONS, PairedDifference, common_clips, resampled_differences
+from avsrobust.metrics.bootstrap import (
+    G_CONDITIONS,
+    Conditions,
+    PairedDifference,
+    common_clips,
+    resampled_differences,
+    rows_under,
+)
+from avsrobust.metrics.dataset_score import ConditionKey
 from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, ScoredFrames, Strings
 from avsrobust.metrics.semantic.counts import ClassStatistics
 from avsrobust.metrics.semantic.protocols import SemanticProtocol
 from avsrobust.metrics.semantic.scores import rows_of
-from avsrobust.vocabulary import BACKGROUND, CLEAN, NUM_CLASSES
+from avsrobust.vocabulary import BACKGROUND, NUM_CLASSES
 
 _PER_CLASS = 3
 _TERMS = _PER_CLASS * NUM_CLASSES + 2
-# Conditions beside clean, along the axis of conditions.
-_NEGATIVE = np.array([name != CLEAN for name in CONDITIONS])
 
 
 @dataclass(frozen=True)
 class SemanticSums:
-    """What each of R rows adds to the scores over classes: `clip` int64 [R], `condition` str [R], `terms` float64 [R, 215].
+    """Terms that each of R rows (clip, condition, level) adds to the scores over classes.
 
-    Only rows of clean and the three negatives, without levels. `terms`: three sums for each of 71 classes (of IoU, of F, and
-    how many frames; where the protocol pools pixels: intersection, predicted, target), then numerator and denominator of FPR.
+    Attributes:
+        protocol: The protocol.
+        clip: Clip of each row, int64 [R].
+        condition: Condition of each row, str [R].
+        level: Level of each row in dB, float64 [R]; NaN where it has none.
+        negative: Whether none of the picture's objects makes the sound, bool [R].
+        terms: float64 [R, 215]: three sums for each of 71 classes (of IoU, of F, and the number of frames; where the protocol
+            pools pixels: intersection, predicted, target), then numerator and denominator of FPR.
     """
 
     protocol: SemanticProtocol
     clip: Ints
     condition: Strings
+    level: Floats
+    negative: Flags
     terms: Floats
 
 
 def semantic_sums(classes: ClassStatistics, frames: ScoredFrames, protocol: SemanticProtocol) -> SemanticSums:
-    """Return the sums of every row of `frames`, which are the frames of `classes`.
+    """Return the terms of every row.
 
-    Raises `MetricInputError` where the two are not of the same frames.
+    Args:
+        classes: Pixels per class and frame.
+        frames: Clip and condition of the same frames.
+        protocol: The protocol.
+
+    Raises:
+        MetricInputError: `classes` and `frames` are not of the same frames.
     """
     rows = rows_of(classes, frames)
     row_of_frame = rows.of_frame
@@ -60,37 +80,59 @@ def semantic_sums(classes: ClassStatistics, frames: ScoredFrames, protocol: Sema
         ],
         axis=1,
     )
-    kept = np.isnan(rows.level) & np.isin(rows.condition, CONDITIONS)
-    return SemanticSums(protocol, rows.clip[kept], rows.condition[kept], terms[kept])
+    return SemanticSums(protocol, rows.clip, rows.condition, rows.level, rows.negative, terms)
 
 
 def paired_semantic_bootstraps(
-    a: SemanticSums, b: SemanticSums, statistics: Sequence[str], samples: int, generator: np.random.Generator
+    a: SemanticSums,
+    b: SemanticSums,
+    statistics: Sequence[str],
+    samples: int,
+    generator: np.random.Generator,
+    conditions: Conditions = G_CONDITIONS,
 ) -> tuple[PairedDifference, ...]:
-    """Return the differences of several statistics over classes between two models, over their common clips.
+    """Return the differences of several statistics over classes between two models, all from the same resamples.
 
-    `statistics` are keys of `bootstrap.STATISTICS` or `bootstrap.CONDITION_STATISTICS`; all are of the same resamples.
-    Raises `OptionError` for an unknown statistic, `MetricInputError` where the two do not fit together.
+    Args:
+        a: Sums of one model.
+        b: Sums of the other model, under the same protocol.
+        statistics: Keys of `bootstrap.statistics_of(conditions)`.
+        samples: Number of resamples.
+        generator: Source of the draws.
+        conditions: The conditions that count; a clip without any of them is not drawn.
+
+    Raises:
+        OptionError: A statistic is unknown.
+        MetricInputError: The two are not of one protocol.
     """
     clips = common_clips(a, b)
-    (terms_a, has_a), (terms_b, has_b) = _table(a, clips), _table(b, clips)
+    (terms_a, has_a), (terms_b, has_b) = (_table(sums, clips, conditions) for sums in (a, b))
     common = has_a & has_b
     counted = common.any(axis=1)
     tables = [
-        (terms * common[:, :, None])[counted].reshape(-1, len(CONDITIONS) * _TERMS) for terms in (terms_a, terms_b)
+        (terms * common[:, :, None])[counted].reshape(-1, len(conditions) * _TERMS) for terms in (terms_a, terms_b)
     ]
+    negative = np.array([_is_negative(a, key) or _is_negative(b, key) for key in conditions.values()], dtype=np.bool_)
 
     def scores_of(draws: Floats) -> Floats:
         # One product per model, of one shape: equal results give equal bits, and no difference where there is none.
-        both = [_scores((draws @ table).reshape(len(draws), len(CONDITIONS), _TERMS), a.protocol) for table in tables]
+        both = [
+            _scores((draws @ table).reshape(len(draws), len(conditions), _TERMS), negative, a.protocol)
+            for table in tables
+        ]
         return np.stack(both, axis=1)
 
-    return resampled_differences(scores_of, int(np.count_nonzero(counted)), statistics, samples, generator)
+    return resampled_differences(scores_of, int(np.count_nonzero(counted)), statistics, samples, generator, conditions)
+
+
+def _is_negative(sums: SemanticSums, key: ConditionKey) -> bool:
+    """Whether a condition has rows of negative polarity."""
+    return bool(sums.negative[rows_under(sums.condition, sums.level, key)].any())
 
 
 def _averaged(classes: ClassStatistics, rows: Rows, row: Ints, protocol: SemanticProtocol) -> Floats:
     """Sums over frames of IoU and F per class and their number, float64 [R, 3, 71]; `row` [K] is each entry's."""
-    # As in `semantic`: under a negative condition strict counts a class only where it is true.
+    # As in `semantic.scores`: under a negative condition strict counts a class only where it is true.
     counted = np.ones(len(classes), dtype=np.bool_)
     if protocol.classes == "present":
         counted = ~rows.negative[row] | (classes.target > 0)
@@ -109,8 +151,9 @@ def _pooled(classes: ClassStatistics, rows: Rows, row: Ints, protocol: SemanticP
 
 
 def _per_row_and_class(classes: ClassStatistics, rows: Rows, row: Ints, values: Floats) -> Floats:
-    places = row * NUM_CLASSES + classes.class_id
-    sums = np.bincount(places, weights=values, minlength=len(rows) * NUM_CLASSES)
+    """Sums of `values` [K] per row and class, float64 [R, 71]."""
+    bins = row * NUM_CLASSES + classes.class_id
+    sums = np.bincount(bins, weights=values, minlength=len(rows) * NUM_CLASSES)
     return np.asarray(sums, dtype=np.float64).reshape(len(rows), NUM_CLASSES)
 
 
@@ -126,38 +169,40 @@ def _false_positives(classes: ClassStatistics, rows: Rows, row_of_frame: Ints, p
     return np.stack([per_row(activated / classes.pixels) / rows.frames, np.ones(len(rows))], axis=1)
 
 
-def _table(sums: SemanticSums, clips: Ints) -> tuple[Floats, Flags]:
-    """The rows of `clips` as [clips, 4 conditions, 215], and which of them there are, [clips, 4]."""
-    terms = np.zeros((len(clips), len(CONDITIONS), _TERMS))
-    has_row = np.zeros((len(clips), len(CONDITIONS)), dtype=np.bool_)
-    for position, name in enumerate(CONDITIONS):
-        chosen = (sums.condition == name) & np.isin(sums.clip, clips)
+def _table(sums: SemanticSums, clips: Ints, conditions: Conditions) -> tuple[Floats, Flags]:
+    """The rows of `clips` as [clips, C conditions, 215], and which of them there are, [clips, C]."""
+    terms = np.zeros((len(clips), len(conditions), _TERMS))
+    has_row = np.zeros((len(clips), len(conditions)), dtype=np.bool_)
+    for position, key in enumerate(conditions.values()):
+        chosen = rows_under(sums.condition, sums.level, key) & np.isin(sums.clip, clips)
         index = np.searchsorted(clips, sums.clip[chosen])
         terms[index, position] = sums.terms[chosen]
         has_row[index, position] = True
     return terms, has_row
 
 
-def _scores(totals: Floats, protocol: SemanticProtocol) -> Floats:
-    """mIoU, F and FPR of totals [R, 4 conditions, 215]: float64 [R, 4, 3], NaN where undefined."""
+def _scores(totals: Floats, negative: Flags, protocol: SemanticProtocol) -> Floats:
+    """mIoU, F and FPR of totals [R, C conditions, 215]: float64 [R, C, 3], NaN where undefined; `negative` is bool [C]."""
     per_class = totals[..., :-2].reshape(*totals.shape[:-1], _PER_CLASS, NUM_CLASSES)
-    of = _pooled_scores if protocol.average == "pixels" else _averaged_scores
+    of_classes = _pooled_scores if protocol.average == "pixels" else _averaged_scores
     has_row = totals[..., -1] > 0
-    means = [_mean(values, has_row, protocol) for values in of(per_class, protocol)]
+    means = [_mean(values, has_row, protocol) for values in of_classes(per_class, negative, protocol)]
     # Sums of rounded shares may end above 1.
     return np.stack([*means, np.minimum(_ratio(totals[..., -2], totals[..., -1]), 1)], axis=-1)
 
 
-def _averaged_scores(sums: Floats, protocol: SemanticProtocol) -> tuple[Floats, Floats]:
+def _averaged_scores(sums: Floats, negative: Flags, protocol: SemanticProtocol) -> tuple[Floats, Floats]:
+    """IoU and F per class, means over frames."""
     return _ratio(sums[..., 0, :], sums[..., 2, :]), _ratio(sums[..., 1, :], sums[..., 2, :])
 
 
-def _pooled_scores(sums: Floats, protocol: SemanticProtocol) -> tuple[Floats, Floats]:
+def _pooled_scores(sums: Floats, negative: Flags, protocol: SemanticProtocol) -> tuple[Floats, Floats]:
+    """IoU and F per class, ratios of sums."""
     # Sums of counts are whole numbers in float64 too.
     both, predicted, target = (sums[..., position, :].astype(np.int64) for position in range(_PER_CLASS))
     union = predicted + target - both
-    # As in `semantic`: under a negative condition a class counts only where it is true.
-    present = np.where(_NEGATIVE[:, None], target > 0, union > 0)
+    # As in `semantic.scores`: under a negative condition a class counts only where it is true.
+    present = np.where(negative[:, None], target > 0, union > 0)
     above, below = ratios.f_terms(both, predicted, target, protocol.beta2)
     return _ratio(both, np.where(present, union, 0)), _ratio(above, np.where(present, below, 0))
 
@@ -173,5 +218,6 @@ def _mean(scores: Floats, has_row: Flags, protocol: SemanticProtocol) -> Floats:
 
 
 def _ratio(above: Floats | Ints, below: Floats | Ints) -> Floats:
+    """The ratio; NaN where the denominator is 0."""
     ratio: Floats = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
     return ratio

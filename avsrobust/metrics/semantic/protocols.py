@@ -1,8 +1,9 @@
-"""The protocols of semantic segmentation: which choices turn the same pixels per class into the numbers of which paper.
+"""Protocols of semantic segmentation: the choices that turn the same pixels per class into the numbers of one paper.
 
 Conventions
-    Names are those of `protocols`, where the idea is the same; both kinds are data. bias_in_avs has no counterpart: that
-    repository scores no classes, and a threshold of 0.4 means nothing to the largest of 71 values.
+    A protocol is data; `avsrobust.metrics.semantic.scores.semantic_scores` reads it. Names are those of the binary protocols
+    where the idea is the same. bias_in_avs has no counterpart: that repository scores no classes, and a threshold of 0.4 means
+    nothing to the largest of 71 values.
     Every protocol has its means over classes with and without background. One of the two is what tables call mIoU and F:
     with background under avsbench, as published; without it under strict and pooled, where under a negative condition an
     empty prediction must not be credited with an overlap (of backgrounds).
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from avsrobust.errors import OptionError
+from avsrobust.metrics.binary.protocols import check_choices
 from avsrobust.vocabulary import BACKGROUND, NUM_CLASSES
 
 
@@ -22,13 +25,20 @@ from avsrobust.vocabulary import BACKGROUND, NUM_CLASSES
 class SemanticProtocol:
     """One way to score classes.
 
-    `beta2`: weight of recall in F.
-    `classes`: the mean over classes divides by "all" 71, absent ones scoring 0, or by the "present" ones.
-    `background`: the class that is left out "without background".
-    `headline`: which of the two means is called mIoU and F.
-    `average`: a class's score is the mean over the "frames" it occurs in, or the ratio of sums over all "pixels".
-    `padded_to`: clips with fewer frames are scored as if they had so many, the further ones rightly all background.
-    `source`: where the choices come from.
+    Attributes:
+        name: Name on the command line and in the column `protocol` of every result.
+        beta2: Weight of recall in F; above 0.
+        classes: The mean over classes divides by "all" 71, absent ones scoring 0, or by the "present" ones.
+        background: The class that is left out of means "without background", 0..70.
+        headline: The mean that is called mIoU and F: "with background" or "without background".
+        average: A class's score is the mean over the "frames" it occurs in, or the ratio of sums over all "pixels".
+        padded_to: Clips with fewer frames are scored as if they had so many, the further ones rightly all background; None:
+            as they are.
+        description: One line for tables.
+        source: Paper, repository or file that the choices come from.
+
+    Raises:
+        OptionError: A value that is none of these.
     """
 
     name: str
@@ -40,6 +50,13 @@ class SemanticProtocol:
     padded_to: int | None
     description: str
     source: str
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if not 0 <= self.background < NUM_CLASSES:
+            raise OptionError(
+                f"protocol {self.name}: found background {self.background}; expected a class, 0..{NUM_CLASSES - 1}"
+            )
 
 
 _RELEASED = "AVSBench, avs_scripts/avss/test.py and utils/compute_color_metrics.py"

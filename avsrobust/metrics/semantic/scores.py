@@ -1,23 +1,23 @@
 """Scores of semantic segmentation: IoU and F per class, their means, and the G scores over them.
 
 Conventions
-    The frames of a `ClassStatistics` and of the `ScoredFrames` beside it are the same N, in the same order.
+    The frames of a `ClassStatistics` and of its `ScoredFrames` are the same N, in the same order.
     Per class and frame IoU = intersection / union and F = (1 + beta2) P R / (beta2 P + R), 0 where nothing agrees. A frame
-    counts for a class that is predicted or true in it; under `strict` and a negative condition only where it is true: what
-    a model shows there is measured by FPR, and a wrong class must not lower (which would improve) IoU- and F-.
+    counts for a class that is predicted or true in it; under `strict` and a negative condition only where it is true: the
+    mask shown there is measured by FPR, and a wrong class must not lower (which would improve) IoU- and F-.
     mIoU and F of a condition are means over classes, not over clips. G-mIoU = g_score(mIoU clean, mean of mIoU over the three
     negatives), G-F alike. FPR is the share of pixels given any class but background (class 0, under every protocol).
     Fractions in [0, 1]; undefined is NaN in arrays and None in scores.
 
-What of the released AVSS test is reproduced
+Agreement with the released AVSS test
     Its accumulation is a sum over frames and a count of frames per class, so its batch size changes nothing; agreement with
     golden/metrics_semantic.npz is a test. Not reproduced: its 224 x 224 pixels (we score at the masks' own size), and, under
-    avsbench_padded, whatever the model shows on a padded frame (see `semantic_protocols`).
+    avsbench_padded, the masks that a model shows on padded frames (see `semantic.protocols`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,16 +28,26 @@ from avsrobust.metrics.dataset_score import ConditionScore, DatasetScore, assemb
 from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, ScoredFrames
 from avsrobust.metrics.semantic.counts import ClassStatistics, background_prediction
 from avsrobust.metrics.semantic.protocols import SemanticProtocol
-from avsrobust.vocabulary import BACKGROUND, NUM_CLASSES
+from avsrobust.vocabulary import BACKGROUND, NEGATIVES, NUM_CLASSES
 
 
 @dataclass(frozen=True)
 class ClassScores:
     """Scores of every class under one condition (at one level, where it has levels); arrays are [71].
 
-    `iou`, `f`: float64, NaN where no frame counts for the class; `frames`: how many do. `share`: of the pixels that are given
-    the class. `clips`: in how many the class is true. `num_clips`, `num_frames`, `empty_frames` (nothing but background is
-    true) are those of the condition; `padded` frames were added to it by the protocol, for background alone.
+    Attributes:
+        condition: Name of the condition.
+        level: Its level in dB, or None.
+        negative: Whether none of the picture's objects makes the sound.
+        iou: IoU of each class, float64; NaN where no frame counts for the class.
+        f: F of each class, float64; NaN alike.
+        frames: Frames that count for each class, int64.
+        share: Share of the pixels that are given each class, float64.
+        clips: Clips in which each class is true, int64.
+        num_clips: Clips of the condition.
+        num_frames: Frames of the condition.
+        empty_frames: Frames in which nothing but background is true.
+        padded: Frames that the protocol added, for background alone.
     """
 
     condition: str
@@ -56,10 +66,15 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class SemanticScores:
-    """Everything a protocol says about one model on one split: `conditions` in the order of a report.
+    """Scores of one model on one split under a semantic protocol.
 
-    `clips` were scored under some condition; `class_clips` [71] of these have the class in a target; `empty_frames` have
-    nothing but background in it, each counted once.
+    Attributes:
+        protocol: The protocol.
+        conditions: Scores of every class under each condition: clean, the negatives of G, then the others by name and level.
+        clips: Clips scored under any condition.
+        class_clips: Clips that have each class in a target, int64 [71].
+        empty_frames: Frames that have nothing but background in the target, each counted once.
+        negatives: The negative conditions that G averages over.
     """
 
     protocol: SemanticProtocol
@@ -67,14 +82,15 @@ class SemanticScores:
     clips: int
     class_clips: Ints
     empty_frames: int
+    negatives: tuple[str, ...] = NEGATIVES
 
     @property
     def headline(self) -> DatasetScore:
-        """What tables call mIoU and F (see `SemanticProtocol.headline`)."""
+        """The means that tables call mIoU and F (see `SemanticProtocol.headline`)."""
         return self.with_background if self.protocol.headline == "with background" else self.without_background
 
     @property
-    def beside(self) -> DatasetScore:
+    def secondary(self) -> DatasetScore:
         """The other one of `with_background` and `without_background`."""
         return self.without_background if self.protocol.headline == "with background" else self.with_background
 
@@ -101,10 +117,11 @@ class SemanticScores:
             )
             for entry in self.conditions
         )
-        return assemble(self.protocol, conditions, int(self.class_clips[class_id]), 0, self.empty_frames)
+        clips = int(self.class_clips[class_id])
+        return assemble(self.protocol, conditions, clips, 0, self.empty_frames, self.negatives)
 
     def occurring_classes(self) -> tuple[int, ...]:
-        """The classes that are in a target, or predicted where objects sound; background included."""
+        """Return the classes in a target, or predicted under a positive condition; background included."""
         occurs = self.class_clips > 0
         for entry in self.conditions:
             occurs |= (entry.frames > 0) & (not entry.negative)
@@ -123,18 +140,30 @@ class SemanticScores:
             )
             for entry in self.conditions
         )
-        return assemble(self.protocol, conditions, self.clips, 0, self.empty_frames)
+        return assemble(self.protocol, conditions, self.clips, 0, self.empty_frames, self.negatives)
 
 
-def semantic_scores(classes: ClassStatistics, frames: ScoredFrames, protocol: SemanticProtocol) -> SemanticScores:
-    """Return the scores of all of `classes`, whose clips and conditions `frames` says.
+def semantic_scores(
+    classes: ClassStatistics,
+    frames: ScoredFrames,
+    protocol: SemanticProtocol,
+    negatives: Sequence[str] = NEGATIVES,
+) -> SemanticScores:
+    """Return the semantic scores of a data set.
 
-    Raises `MetricInputError` where the two are not of the same frames.
+    Args:
+        classes: Pixels per class and frame.
+        frames: Clip and condition of the same frames.
+        protocol: The protocol.
+        negatives: The negative conditions that G averages over.
+
+    Raises:
+        MetricInputError: `classes` and `frames` are not of the same frames.
     """
     rows = rows_of(classes, frames)
     row_of_frame = rows.of_frame
     conditions = tuple(
-        _class_scores(classes, rows, row_of_frame, chosen, protocol) for _, _, chosen in conditions_of(rows)
+        _class_scores(classes, rows, row_of_frame, chosen, protocol) for _, _, chosen in conditions_of(rows, negatives)
     )
     is_true = (classes.target > 0) & (classes.class_id != BACKGROUND)
     empty = np.ones(len(frames), dtype=np.bool_)
@@ -145,6 +174,7 @@ def semantic_scores(classes: ClassStatistics, frames: ScoredFrames, protocol: Se
         clips=len(np.unique(frames.clip)),
         class_clips=_clips_per_class(classes, frames.clip.astype(np.int64), np.ones(len(frames), dtype=np.bool_)),
         empty_frames=_most_per_clip(rows, rows.sum(empty[rows.order])),
+        negatives=tuple(negatives),
     )
 
 
@@ -152,16 +182,19 @@ def rows_of(classes: ClassStatistics, frames: ScoredFrames) -> Rows:
     """Return the rows of `frames`. Raises `MetricInputError` where `classes` are not of as many frames."""
     if classes.num_frames != len(frames):
         raise MetricInputError(
-            f"classes: found {classes.num_frames} frames beside {len(frames)}; expected statistics of the same frames"
+            f"classes: found {classes.num_frames} frames next to {len(frames)}; expected statistics of the same frames"
         )
     return frames.rows
 
 
 def semantic_trivial_scores(
-    classes: ClassStatistics, frames: ScoredFrames, protocol: SemanticProtocol
+    classes: ClassStatistics,
+    frames: ScoredFrames,
+    protocol: SemanticProtocol,
+    negatives: Sequence[str] = NEGATIVES,
 ) -> SemanticScores:
-    """Return what a model that calls every pixel background would score on the same targets."""
-    return semantic_scores(background_prediction(classes), frames, protocol)
+    """Return the `semantic_scores` of a model that calls every pixel background, on the same targets."""
+    return semantic_scores(background_prediction(classes), frames, protocol, negatives)
 
 
 def frame_miou(classes: ClassStatistics) -> Floats:
@@ -292,6 +325,7 @@ def _most_per_clip(rows: Rows, counts: Floats) -> int:
 
 
 def _mean(scores: Floats, protocol: SemanticProtocol) -> float | None:
+    """The protocol's mean over classes; None where no class counts."""
     defined = scores[~np.isnan(scores)]
     if protocol.classes == "all":
         return float(defined.sum() / len(scores))
@@ -301,6 +335,7 @@ def _mean(scores: Floats, protocol: SemanticProtocol) -> float | None:
 def _condition_score(
     entry: ClassScores, miou: float | None, f: float | None, fpr: float | None, *, clips: int, frames: int
 ) -> ConditionScore:
+    """Scores under the condition of `entry`."""
     return ConditionScore(
         condition=entry.condition,
         level=entry.level,
@@ -316,9 +351,11 @@ def _condition_score(
 
 
 def _defined(value: float) -> float | None:
+    """The value; None for NaN."""
     return None if np.isnan(value) else float(value)
 
 
 def _ratio(above: Floats | Ints, below: Floats | Ints) -> Floats:
+    """The ratio; NaN where the denominator is 0."""
     ratio: Floats = np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0)
     return ratio

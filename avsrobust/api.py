@@ -1,0 +1,434 @@
+"""The public functions: each does what the command of its name does, and returns values instead of printing.
+
+Conventions
+    Paths are text or `pathlib.Path`; defaults are those of the commands (`avsrobust.defaults`). Every error that the caller can
+    put right is an `avsrobust.errors.AvsRobustError` with a message of one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avsrobust import defaults
+from avsrobust.callbacks import ProgressCallback
+from avsrobust.errors import ManifestError, OptionError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from avsrobust.adapters.base import Adapter
+    from avsrobust.building.build import BuildReport
+    from avsrobust.conditions.recipe import Recipe
+    from avsrobust.datasets.clips import DataSet
+    from avsrobust.evaluation.runner import EvaluationReport
+    from avsrobust.manifest import Manifest
+    from avsrobust.reporting.compare import Comparison
+    from avsrobust.reporting.report import Rendered
+    from avsrobust.results import Scores
+
+AnyPath = Path | str
+
+
+def build(
+    dataset: str | DataSet,
+    *,
+    seed: int = defaults.SEED,
+    recipe: str | Path | Recipe = defaults.RECIPE,
+    data_root: AnyPath | None = None,
+    output: AnyPath | None = None,
+    splits: Sequence[str] | None = None,
+    release: str | None = None,
+    workers: int = 1,
+    engine: str = "local",
+    scheduler: str | None = None,
+    on_error: str = "fail",
+    export: str | None = None,
+    wait: bool = False,
+    progress: ProgressCallback | None = None,
+) -> BuildReport:
+    """Make the conditions of a recipe for a data set, and their manifest; complete a build that was interrupted.
+
+    Args:
+        dataset: "s4", "ms3" or "avss", or a data set from `read_dataset`.
+        seed: Seed of every draw.
+        recipe: Name of a recipe that comes with avsrobust, path of a YAML file, or a recipe.
+        data_root: Folder that the data sets lie in (default: ``$AVSROBUST_DATA``, else ``data``).
+        output: Folder of the build (default: ``robust/<dataset>-seed<seed>``).
+        splits: Splits to build (default: all).
+        release: "object" or "semantic": the form of S4 or MS3 (default: object where it is there).
+        workers: Processes, or threads that read the data set.
+        engine: "local" or "dask".
+        scheduler: Address of a Dask scheduler.
+        on_error: "fail" refuses a data set with findings, "skip" skips such clips and lists them.
+        export: "avsbench" also writes the trees that AVSBench-Robust's loaders read.
+        wait: Wait until another process gives the folder up, instead of refusing.
+        progress: Called with (units done, units in total).
+
+    Returns:
+        The path of the manifest, and counts of rows, of files made and found, and of what was skipped.
+
+    Raises:
+        DataSetError: The data set is missing or has findings, all of which the error holds.
+        OptionError: An option or the output folder cannot be used.
+        RecipeError: The recipe is unknown, malformed, or does not fit the data set.
+    """
+    from avsrobust.building.build import build as build_dataset
+    from avsrobust.conditions.recipe import Recipe, load_recipe
+
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
+    if isinstance(dataset, str):
+        dataset = read_dataset(dataset, data_root, splits=splits, release=release, workers=workers)
+    folder = (
+        Path(output)
+        if output is not None
+        else defaults.BUILDS_ROOT / defaults.build_name(dataset.name, seed, chosen.name, dataset.release)
+    )
+    return build_dataset(
+        dataset,
+        chosen,
+        seed,
+        folder,
+        workers=workers,
+        engine=engine,
+        scheduler=scheduler,
+        on_error=on_error,
+        export=export,
+        wait=wait,
+        progress=progress,
+    )
+
+
+def read_dataset(
+    name: str,
+    data_root: AnyPath | None = None,
+    *,
+    splits: Sequence[str] | None = None,
+    release: str | None = None,
+    workers: int = 1,
+) -> DataSet:
+    """Read a data set: find its tree, list its clips, check their files.
+
+    Args:
+        name: "s4", "ms3" or "avss".
+        data_root: Folder that the data sets lie in (default: ``$AVSROBUST_DATA``, else ``data``).
+        splits: Splits to read (default: all).
+        release: "object" or "semantic": the form of S4 or MS3 (default: object where it is there).
+        workers: Threads that check files.
+
+    Returns:
+        The clips that are in order, the findings about all others, and notes.
+
+    Raises:
+        DataSetError: There is no such data set below the root, or its table cannot be read.
+        OptionError: The name is unknown.
+    """
+    from avsrobust.datasets.read import read_dataset as read
+
+    return read(name, defaults.default_data_root(data_root), splits=splits or None, release=release, workers=workers)
+
+
+def evaluate(
+    adapter: str | type[Any] | Adapter,
+    manifests: AnyPath | Manifest | Sequence[AnyPath | Manifest] | None = None,
+    *,
+    dataset: str | None = None,
+    name: str | None = None,
+    checkpoint: AnyPath | None = None,
+    options: Mapping[str, str] | None = None,
+    device: str | torch.device = "auto",
+    splits: Sequence[str] = ("test",),
+    conditions: Sequence[str] | None = None,
+    batch_size: int = 1,
+    save_masks: bool = False,
+    data_root: AnyPath | None = None,
+    output: AnyPath = defaults.RESULTS_ROOT,
+    check: bool = True,
+    replace: bool = False,
+    wait: bool = False,
+    progress: ProgressCallback | None = None,
+) -> list[EvaluationReport]:
+    """Run a model over builds, and add the statistics per frame to its results.
+
+    Args:
+        adapter: A name, ``package.module:Class`` or ``file.py:Class``; an adapter class; or a loaded adapter.
+        manifests: Manifests, their paths or their folders (default: every build under ``robust``).
+        dataset: Only builds of this data set.
+        name: Name of the model in tables (default: the adapter's, or its class's).
+        checkpoint: Weights of the model.
+        options: The adapter's options.
+        device: "auto", "cpu", "cuda", "cuda:N" or a torch device.
+        splits: Splits to evaluate.
+        conditions: Conditions to evaluate (default: all).
+        batch_size: Clips at a time; scores do not depend on it.
+        save_masks: Keep the masks too.
+        data_root: Folder that the data set lies in now, where it has moved.
+        output: Root of the results: they lie in ``output/<model>/<build>``.
+        check: First run a few clips twice, to find models that keep state.
+        replace: Let results of another model in the same folder give way to these.
+        wait: Wait until another process gives the folder up, instead of refusing.
+        progress: Called with (clips done, clips in total) of each build.
+
+    Returns:
+        One report for each build.
+
+    Raises:
+        AdapterError: The adapter cannot be found, loaded or run.
+        ManifestError: There is no build, or its data is not the manifest's.
+        OptionError: A selection has no rows, or a folder belongs to another model or is in use.
+    """
+    from avsrobust.adapters.lookup import load_adapter
+    from avsrobust.evaluation.runner import evaluate as run_evaluation
+
+    chosen = select_builds(manifests, dataset)
+    check_selection(chosen, splits, conditions or ())
+    on = find_device(device)
+    spec = adapter if isinstance(adapter, str) else _class_of(adapter).__name__
+    model = defaults.model_name(spec) if name is None else name
+    folders = results_folders(Path(output), {spec: model}, chosen)[spec]
+    weights = None if checkpoint is None else Path(checkpoint)
+    loaded = (
+        load_adapter(adapter, checkpoint=weights, device=on, options=dict(options or {}))
+        if isinstance(adapter, str | type)
+        else adapter
+    )
+    return [
+        run_evaluation(
+            manifest,
+            loaded,
+            name=model,
+            spec=spec,
+            splits=tuple(splits),
+            conditions=conditions or None,
+            data_root=data_root,
+            output=folder,
+            device=on,
+            batch_size=batch_size,
+            save_masks=save_masks,
+            checkpoint=weights,
+            options=options,
+            check=check,
+            replace=replace,
+            wait=wait,
+            progress=progress,
+        )
+        for manifest, folder in zip(chosen, folders, strict=True)
+    ]
+
+
+def report(
+    results: AnyPath | Sequence[AnyPath] | Results | None = None,
+    *,
+    protocols: Sequence[str] = ("avsbench",),
+    by: str | None = None,
+    format: str = "md",  # noqa: A002 - the option's name
+    task: str | None = None,
+) -> Rendered:
+    """Turn results into one table.
+
+    Args:
+        results: Results, or their paths or folders (default: everything under ``results``).
+        protocols: Names of protocols.
+        by: None, or "category" for a line per category as well.
+        format: Name of a report format.
+        task: "semantic", "binary", or None: semantic where available.
+
+    Returns:
+        The rendered table and its warnings.
+
+    Raises:
+        OptionError: A protocol, format or task is unknown.
+        ResultsError: There are no results, or they cannot be read.
+    """
+    from avsrobust.reporting.report import report as render
+
+    found = results if isinstance(results, Results) else load_results(results)
+    return render(found.scores, protocols, by, format, task)
+
+
+def compare(
+    a: AnyPath | Scores,
+    b: AnyPath | Scores,
+    *,
+    protocol: str = "avsbench",
+    samples: int = 10_000,
+    seed: int = 0,
+    task: str | None = None,
+) -> Comparison:
+    """Compare two models on the clips both were scored on, by a paired bootstrap over clips.
+
+    Args:
+        a: Results of one model, or their folder.
+        b: Results of the other model, or their folder.
+        protocol: Name of the protocol.
+        samples: Number of resamples.
+        seed: Seed of the resamples.
+        task: "semantic", "binary", or None: the finest that both have.
+
+    Returns:
+        The differences a - b with intervals and p, by split.
+
+    Raises:
+        OptionError: The protocol or task is unknown.
+        ResultsError: The results cannot be read or compared.
+    """
+    from avsrobust.reporting.compare import compare as compare_scores
+    from avsrobust.reporting.loading import load_result
+
+    one, other = (load_result(side) if isinstance(side, Path | str) else side for side in (a, b))
+    return compare_scores(one, other, protocol, samples, seed, task)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Stored results of models on builds.
+
+    Attributes:
+        scores: The statistics per frame of each model on each build.
+    """
+
+    scores: tuple[Scores, ...]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[Scores]:
+        return iter(self.scores)
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{entry.info.model} on {entry.info.dataset}" for entry in self.scores)
+        return f"Results({names})"
+
+    def to_pandas(self, protocols: Sequence[str] = ("avsbench",), task: str | None = None) -> pd.DataFrame:
+        """Return the report's table: a row per model, data set, split and protocol; undefined scores are NaN."""
+        import io
+
+        import pandas as pd
+
+        text = report(self, protocols=protocols, task=task, format="csv").content
+        return pd.read_csv(io.StringIO(str(text)))
+
+    def _repr_html_(self) -> str:
+        return str(self.to_pandas().to_html(index=False, na_rep="", float_format="{:.4f}".format))
+
+
+def load_results(paths: AnyPath | Sequence[AnyPath] | None = None) -> Results:
+    """Read stored results.
+
+    Args:
+        paths: Folders, searched through, or files ``scores.parquet`` (default: everything under ``results``).
+
+    Raises:
+        ResultsError: There are none, or one cannot be read.
+    """
+    from avsrobust.reporting.loading import load_results as load
+
+    listed = [paths] if isinstance(paths, Path | str) else paths
+    return Results(tuple(load(None if not listed else list(listed))))
+
+
+def select_builds(
+    manifests: AnyPath | Manifest | Sequence[AnyPath | Manifest] | None = None, dataset: str | None = None
+) -> list[Manifest]:
+    """Return the manifests that are named (default: every build under ``robust``), only those of `dataset`.
+
+    Raises:
+        ManifestError: There is no build, or one cannot be read.
+        OptionError: No build is of this data set.
+    """
+    from avsrobust.datasets.read import canonical_name
+    from avsrobust.manifest import MANIFEST_NAME, Manifest, load_manifest
+
+    root = defaults.BUILDS_ROOT
+    wanted = canonical_name(dataset) if dataset is not None else None
+    named = [manifests] if isinstance(manifests, Manifest | Path | str) else list(manifests or ())
+    found = named or sorted(root.glob(f"*/{MANIFEST_NAME}"))
+    if not found:
+        raise ManifestError(
+            f"{root}/: found no build; expected {root}/<dataset>-seed<seed>/{MANIFEST_NAME}; "
+            "run 'avsrobust build --dataset s4 --seed 42' first, or name one with --manifest"
+        )
+    builds = [entry if isinstance(entry, Manifest) else load_manifest(entry) for entry in found]
+    chosen = [manifest for manifest in builds if wanted in (None, manifest.info.dataset)]
+    if not chosen:
+        names = ", ".join(sorted({manifest.info.dataset for manifest in builds}))
+        raise OptionError(
+            f"--dataset {dataset}: found builds of {names} only; run 'avsrobust build --dataset {dataset}'"
+        )
+    return chosen
+
+
+def check_selection(builds: Sequence[Manifest], splits: Sequence[str], conditions: Sequence[str]) -> None:
+    """Raise `OptionError` where a build has no row of a split or condition."""
+    for manifest in builds:
+        for option, requested, there in (
+            ("--split", splits, sorted({row.split for row in manifest.rows})),
+            ("--condition", conditions, sorted({row.condition for row in manifest.rows})),
+        ):
+            for value in requested:
+                if value not in there:
+                    raise OptionError(
+                        f"{option} {value}: {manifest.path} has only {', '.join(there)}{did_you_mean(value, there)}"
+                    )
+
+
+def results_folders(root: Path, models: Mapping[str, str], builds: Sequence[Manifest]) -> dict[str, list[Path]]:
+    """Return the results folder ``ROOT/<model>/<build>`` of each adapter's spec on each build.
+
+    Raises:
+        OptionError: Two of them are one folder, or one holds files that are not ours.
+    """
+    from avsrobust.folders import ensure_own, folder_name, same_folder
+    from avsrobust.results import RESULTS_KIND
+
+    taken: dict[str, str] = {}
+    folders: dict[str, list[Path]] = {}
+    for spec, model in models.items():
+        if not model.strip() or not model.isprintable():
+            raise OptionError(f"--name {model!r}: expected a name of printable characters")
+        folders[spec] = []
+        for manifest in builds:
+            info = manifest.info
+            build_folder = defaults.build_name(
+                info.dataset, info.seed, str(info.recipe.get("name", defaults.RECIPE)), info.release
+            )
+            folder = root / folder_name(model) / folder_name(build_folder)
+            found = f"--adapter {spec} on {manifest.path}"
+            if (other := taken.setdefault(same_folder(folder), found)) != found:
+                raise OptionError(
+                    f"{found}: its results would lie in {folder}, as those of {other} do; expected a folder for each; evaluate "
+                    "them one at a time, with a --name (models) or an --output (builds) of its own"
+                )
+            ensure_own(folder, RESULTS_KIND)
+            folders[spec].append(folder)
+    return folders
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """Return a torch device; "auto" is a GPU where there is one.
+
+    Raises:
+        OptionError: The name is unknown, or there is no such GPU.
+    """
+    import re
+
+    import torch
+
+    if isinstance(name, torch.device):
+        return name
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise OptionError(
+            f"--device {name}: expected auto, cpu, cuda or cuda:N{did_you_mean(name, ['auto', 'cpu', 'cuda'])}"
+        )
+    if name != "cpu" and not torch.cuda.is_available():
+        raise OptionError(f"--device {name}: torch {torch.__version__} sees no GPU here; use --device cpu or auto")
+    return torch.device(name)
+
+
+def _class_of(adapter: type[Any] | Adapter) -> type[Any]:
+    return adapter if isinstance(adapter, type) else type(adapter)

@@ -1,0 +1,375 @@
+"""Build a robust benchmark from a data set and a recipe.
+
+Conventions
+    Everything is checked before anything is written: findings of the reader, options, the output folder, contents of every file.
+    Then sounds are made, then log-mels, then the export; checksums, seal and the manifest last, when all the rest is flushed to
+    disk: as long as there is no manifest, no evaluation finds the build.
+    The same command continues an interrupted build, and makes again what was deleted from a finished one, or changed. A file
+    is taken over only where the journal, or the checksums of a finished build, vouch for its bytes.
+    One process at a time holds the folder. Every file's bytes depend on data, recipe, seed and, the manifest's, the version
+    that began the build alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from avsrobust.building.engine import Engine, check_engine, open_engine
+from avsrobust.building.export import check_export, export_tasks, write_exports
+from avsrobust.building.identity import (
+    BUILD_KIND,
+    Identity,
+    begun_by,
+    check_output,
+    claim_output,
+    finished_manifest,
+)
+from avsrobust.building.journal import read_journal, remove_journal
+from avsrobust.building.layout import Layout, lay_out
+from avsrobust.building.listing import read_listing
+from avsrobust.building.plan import Plan, plan
+from avsrobust.building.render import (
+    Roots,
+    ShardTask,
+    check_files,
+    check_tasks,
+    look_at_clips,
+    look_tasks,
+    make_shard,
+    make_sounds,
+    make_tasks,
+)
+from avsrobust.checksums import FileSum, read_checksums, write_checksums
+from avsrobust.conditions.recipe import Recipe
+from avsrobust.conditions.reference import Listing
+from avsrobust.conditions.seeds import check_seed
+from avsrobust.datasets.clips import Clip, DataSet
+from avsrobust.datasets.contents import ClipContents
+from avsrobust.datasets.survey import conclude, survey_lines
+from avsrobust.errors import DataSetError, ManifestError, OptionError, did_you_mean
+from avsrobust.files import flush_folders, remove_temporaries
+from avsrobust.folders import hold_output_dir
+from avsrobust.manifest import (
+    BUILD_FORMAT,
+    DATA_PREFIX,
+    MANIFEST_NAME,
+    Manifest,
+    ManifestInfo,
+    Row,
+    Skipped,
+    data_files,
+    fingerprint,
+    remember_data_root,
+    write_manifest,
+)
+from avsrobust.seal import is_intact
+
+FAIL, SKIP = "fail", "skip"
+ON_ERROR = (FAIL, SKIP)
+# (done, total): clips looked at, sounds and log-mels made or checked, and exported files, all phases together.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build came to: the manifest, its rows, files made now and found there, what was left out, remarks.
+
+    `survey` says, in lines for people, what the data set's files hold; `muted` are the clips in which nothing can be heard.
+    """
+
+    manifest: Path
+    rows: int
+    rendered: int
+    reused: int
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
+    survey: tuple[str, ...] = ()
+    muted: tuple[str, ...] = ()
+
+
+def build(
+    dataset: DataSet,
+    recipe: Recipe,
+    seed: int,
+    output: Path | str,
+    *,
+    workers: int = 1,
+    engine: str = "local",
+    scheduler: str | None = None,
+    on_error: str = FAIL,
+    export: str | None = None,
+    wait: bool = False,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Make the build of `dataset` under `recipe` in the folder `output`, or complete it. One process at a time holds the folder.
+
+    `on_error`: "fail" refuses a data set with any finding, "skip" leaves the clips out and lists them. `workers`, `engine`
+    and `scheduler`: see `avsrobust.building.engine`. `export`: see `avsrobust.building.export`. `wait`: until another process
+    gives the folder up.
+    Raises `OptionError` for an option or output folder that cannot be used, `DataSetError` with all findings for a data set
+    that cannot, `RecipeError` where the recipe does not fit the data set. Nothing is written before these are ruled out.
+    """
+    output = Path(output)
+    check_seed(seed)
+    check_engine(engine, workers, scheduler)
+    if on_error not in ON_ERROR:
+        raise OptionError(f"--on-error {on_error}: expected {' or '.join(ON_ERROR)}{did_you_mean(on_error, ON_ERROR)}")
+    if export is not None:
+        check_export(export, dataset.name)
+    if on_error == FAIL:
+        _refuse(dataset, [str(finding) for finding in dataset.findings])
+    roots = Roots(output.absolute(), dataset.root.resolve())
+    job = _Job(dataset, recipe, seed, output, roots, read_listing(dataset, recipe), export)
+    job.plan_without(())
+    identity = Identity.of(dataset, recipe, seed)
+    with (
+        hold_output_dir(output, BUILD_KIND, BUILD_FORMAT, "avsrobust build", wait=wait),
+        open_engine(engine, workers, scheduler) as workforce,
+    ):
+        return _build(job, identity, on_error, workforce, _Meter(progress))
+
+
+def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, meter: _Meter) -> BuildReport:
+    """Make or complete the build in its folder, which is ours and locked."""
+    output = job.output
+    check_output(output, identity)
+    remove_temporaries(output)
+    finished = _finished(output, {clip.clip_id for clip in job.dataset.clips})
+    checked = finished or _look(job, workforce, meter)
+    if on_error == FAIL:
+        _refuse(job.dataset, [reason for reasons in checked.bad.values() for reason in reasons])
+    job = replace(job, dataset=replace(job.dataset, clips=checked.applied_to(job.dataset.clips)))
+    planned = job.plan_without(checked.bad)
+    layout = lay_out(planned)
+    identity = identity.completed(layout, {path: entry.sha256 for path, entry in checked.files.items()})
+    check_output(output, identity)
+    claim_output(output, identity)
+    made = _make(job, layout, checked, workforce, meter)
+    # Once more: workers of a killed build may have lived a little longer than it.
+    remove_temporaries(output)
+    manifest = output / MANIFEST_NAME
+    # A finished manifest stays as it is, to the byte: results name its checksum.
+    info = replace(job.info(planned, layout, checked), version=begun_by(output))
+    if not (isinstance(checked, _Finished) and made.rendered == 0 and checked.would_be(info, made.files)):
+        # What vouches for other files comes after them, and the manifest after everything.
+        flush_folders(output)
+        info = replace(info, checksums_sha256=write_checksums(output, made.files.values()))
+        write_manifest(manifest, made.rows, info)
+    remove_journal(output)
+    remember_data_root(output, job.roots.data)
+    survey = tuple(survey_lines(info.survey, info.dataset, brief=True))
+    return BuildReport(
+        manifest, len(made.rows), made.rendered, made.reused, info.skipped, info.notes, survey, info.muted
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is asked for; `output` is the folder as the user names it."""
+
+    dataset: DataSet
+    recipe: Recipe
+    seed: int
+    output: Path
+    roots: Roots
+    listing: Listing | None
+    export: str | None
+
+    def plan_without(self, bad: Collection[str]) -> Plan:
+        """Return the plan for the clips that can be used; raise `DataSetError` where it is empty."""
+        clips = tuple(clip for clip in self.dataset.clips if clip.clip_id not in bad)
+        planned = plan(clips, self.recipe, self.seed, self.dataset.off_screen_obstacle, self.listing)
+        if not planned.rows:
+            raise DataSetError(
+                f"{self.dataset.root}: found no clip of {self.dataset.name} that can be used; expected at least one; "
+                "correct the data set, or check --split and --data-root",
+                [str(finding) for finding in self.dataset.findings],
+            )
+        return planned
+
+    def info(self, planned: Plan, layout: Layout, checked: _Checked) -> ManifestInfo:
+        """Return the manifest's metadata; skipped are clips by the reader, those with bad contents, and rows by the plan."""
+        found = (Skipped(finding.clip_id or finding.path, None, str(finding)) for finding in self.dataset.findings)
+        undecoded = (
+            Skipped(clip_id, None, reason) for clip_id, reasons in sorted(checked.bad.items()) for reason in reasons
+        )
+        splits = sorted({row.split for row in layout.rows})
+        files = {split: data_files(row for row in layout.rows if row.split == split) for split in splits}
+        return ManifestInfo(
+            dataset=self.dataset.name,
+            seed=self.seed,
+            recipe=self.recipe.as_dict(),
+            fingerprints={
+                split: fingerprint(self.roots.data, files[split], named_by="the data set's tables") for split in splits
+            },
+            skipped=tuple(
+                replace(entry, clip_id=self.portable(entry.clip_id), reason=self.portable(entry.reason))
+                for entry in (*found, *undecoded, *planned.skipped)
+            ),
+            notes=tuple(self.portable(note) for note in (*self.dataset.notes, *planned.notes)),
+            release=self.dataset.release,
+            muted=tuple(sorted({row.clip.clip_id for row in planned.rows if row.clip.is_muted})),
+            survey={**checked.summary, **self.dataset.facts},
+        )
+
+    def portable(self, text: str) -> str:
+        """Return `text` without the place of the data: the manifest's bytes must not depend on it."""
+        for root in sorted({str(self.dataset.root), str(self.roots.data)}, key=len, reverse=True):
+            text = re.sub(rf"(?<![\w./-]){re.escape(root)}/", "", text)
+        return text
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What is known about the data set's files.
+
+    `files`: their checksums, by the manifest's paths. `bad`: what is wrong with clips that cannot be used, by their ids.
+    `muted` and `rules`: clips in which nothing can be heard, and the rules by which binary masks are read. `summary`: the
+    survey for the manifest.
+    """
+
+    files: Mapping[str, FileSum]
+    bad: Mapping[str, Sequence[str]]
+    muted: frozenset[str]
+    rules: Mapping[str, str]
+    summary: dict[str, Any]
+
+    def applied_to(self, clips: Sequence[Clip]) -> tuple[Clip, ...]:
+        """Return the clips with what is known about them."""
+        return tuple(
+            replace(
+                clip,
+                is_muted=clip.clip_id in self.muted,
+                foreground=self.rules.get(clip.clip_id, clip.foreground),
+            )
+            for clip in clips
+        )
+
+
+@dataclass(frozen=True)
+class _Finished(_Checked):
+    """The same, from the manifest and the checksums of a finished build."""
+
+    manifest: Manifest
+
+    def would_be(self, info: ManifestInfo, files: Mapping[str, FileSum]) -> bool:
+        """Tell whether this build would be written again with these metadata and checksums."""
+        there = self.manifest.info
+        return files == self.files and replace(info, checksums_sha256=there.checksums_sha256) == there
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Finished rows, the checksums of all files they name, and how many files were made for them or were there."""
+
+    rows: tuple[Row, ...]
+    files: Mapping[str, FileSum]
+    rendered: int
+    reused: int
+
+
+class _Meter:
+    """Counts for the progress callback."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._done = 0
+        self._total = 0
+
+    def expect(self, count: int) -> None:
+        self._total += count
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _refuse(dataset: DataSet, findings: Sequence[str]) -> None:
+    if findings:
+        raise DataSetError(
+            f"{dataset.root}: found {len(findings)} problems in {dataset.name}; expected none; "
+            "correct them, or leave such clips out with --on-error skip",
+            findings,
+        )
+
+
+def _look(job: _Job, engine: Engine, meter: _Meter) -> _Checked:
+    """Look at the contents of all files of the data set."""
+    clips = job.dataset.clips
+    meter.expect(len(clips))
+    contents: list[ClipContents] = []
+    for seen in engine.map(look_at_clips, look_tasks(job.roots.data, clips)):
+        contents += seen
+        meter.advance(len(seen))
+    survey = conclude(clips, contents)
+    bad: dict[str, list[str]] = {}
+    for finding in survey.findings:
+        bad.setdefault(finding.clip_id or finding.path, []).append(str(finding))
+    files = {entry.path: entry for entry in survey.files}
+    return _Checked(files, bad, survey.muted, survey.rules, survey.summary)
+
+
+def _finished(output: Path, clip_ids: Collection[str]) -> _Finished | None:
+    """Return what a finished build knows about these clips, None where there is none, or one that is damaged."""
+    manifest = finished_manifest(output)
+    if manifest is None or not is_intact(output):
+        return None
+    try:
+        files = read_checksums(output, manifest.info.checksums_sha256)
+    except ManifestError:
+        return None
+    bad: dict[str, list[str]] = {}
+    for entry in manifest.info.skipped:
+        if entry.condition is None and entry.clip_id in clip_ids:
+            bad.setdefault(entry.clip_id, []).append(entry.reason)
+    rules = {row.clip_id: row.foreground for row in manifest.rows}
+    return _Finished(files, bad, frozenset(manifest.info.muted), rules, manifest.info.survey, manifest)
+
+
+def _vouched_for(output: Path) -> dict[str, FileSum]:
+    """Return the files of a build, finished or not, that something written after them vouches for."""
+    try:
+        finished = read_checksums(output)
+    except ManifestError:
+        finished = {}
+    return {
+        path: entry for path, entry in {**finished, **read_journal(output)}.items() if not path.startswith(DATA_PREFIX)
+    }
+
+
+def _make(job: _Job, layout: Layout, checked: _Checked, engine: Engine, meter: _Meter) -> _Made:
+    """Make the files that are missing, sounds before what is computed from them."""
+    roots = job.roots
+    known = _vouched_for(roots.output)
+    wanted = [*(sound.audio for sound in layout.sounds), *(shard.path for shard in layout.shards)]
+    candidates = [known[path] for path in wanted if path in known]
+    meter.expect(len(candidates))
+    good: dict[str, FileSum] = {}
+    tasks = check_tasks(roots.output, candidates)
+    for task, entries in zip(tasks, engine.map(check_files, tasks), strict=True):
+        good.update((entry.path, entry) for entry in entries)
+        meter.advance(len(task.files))
+    sounds = [sound for sound in layout.sounds if sound.audio not in good]
+    shards = [shard for shard in layout.shards if shard.path not in good]
+    meter.expect(len(sounds) + sum(len(shard.sounds) for shard in shards))
+    made: dict[str, FileSum] = {}
+    for entries in engine.map(make_sounds, make_tasks(roots, sounds)):
+        made.update((entry.path, entry) for entry in entries)
+        meter.advance(len(entries))
+    for shard, entry in zip(shards, engine.map(make_shard, [ShardTask(roots, shard) for shard in shards]), strict=True):
+        made[entry.path] = entry
+        meter.advance(len(shard.sounds))
+    if job.export is not None:
+        exports = export_tasks(roots, layout.rows)
+        meter.expect(sum(len(export.files) for export in exports))
+        for count in engine.map(write_exports, exports):
+            meter.advance(count)
+    data = {DATA_PREFIX + path for path in data_files(layout.rows)}
+    files = {**{path: entry for path, entry in checked.files.items() if path in data}, **good, **made}
+    rows = tuple(replace(row, audio_sha256=files[row.audio].sha256) for row in layout.rows)
+    return _Made(rows, files, len(made), len(good))

@@ -1,0 +1,140 @@
+"""Export: the trees that the released AVSBench-Robust data loaders read.
+
+Source: jiali-home/AVSBench-Robust, training_evaluation/code/AVSegFormer, dataloader/{s4,ms3}_dataset.py and config/{s4,ms3}/.
+
+Conventions
+    Below ``avsbench/`` in the build's folder: silent.wav and silent.pkl, and in Single-source/s4_data/ or
+    Multi-sources/ms3_data/ the folders audio_wav_noise, audio_log_mel_noise, audio_wav_misaligned and
+    audio_log_mel_misaligned, each {split}/[{category}/]{name}.wav or .pkl.
+    A .pkl unpickles to a plain torch tensor, float32 [5, 1, 96, 64], the same log-mel the manifest names. The wavs are copies:
+    those loaders know no reference to another clip's file. AVSS has no such loader.
+    Equal tensors give equal bytes, which torch's own pickles do not (they hold addresses).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avsrobust.arrays import map_npy
+from avsrobust.building.render import Roots
+from avsrobust.datasets.taxonomy import BACKGROUND
+from avsrobust.errors import ManifestError, OptionError, did_you_mean
+from avsrobust.files import flush_files, put_bytes
+from avsrobust.manifest import Row
+
+AVSBENCH = "avsbench"
+EXPORTS = (AVSBENCH,)
+_TREES = {"s4": "Single-source/s4_data", "ms3": "Multi-sources/ms3_data"}
+_FOLDERS = {"noise": "noise", "offscreen": "misaligned"}
+_SILENT = "silent"
+_ROWS_AT_ONCE = 64
+# Pythons back to 3.4 read it.
+_PROTOCOL = 4
+
+
+@dataclass(frozen=True)
+class ExportFile:
+    """A sound and its log-mel (array file, row), and their names in the export, without endings."""
+
+    audio: str
+    log_mel: str
+    log_mel_row: int
+    wav: str
+    pickle: str
+
+
+@dataclass(frozen=True)
+class ExportTask:
+    """Files to write."""
+
+    roots: Roots
+    files: tuple[ExportFile, ...]
+
+
+def check_export(export: str, dataset: str) -> None:
+    """Raise `OptionError` for an unknown export, or a data set the released loaders do not read."""
+    if export not in EXPORTS:
+        raise OptionError(f"--export {export}: expected {', '.join(EXPORTS)}{did_you_mean(export, EXPORTS)}")
+    if dataset not in _TREES:
+        raise OptionError(
+            f"--export {export}: AVSBench-Robust has no loader for {dataset}; expected s4 or ms3; leave the option out"
+        )
+
+
+def export_tasks(roots: Roots, rows: Sequence[Row]) -> list[ExportTask]:
+    """Return the tasks that write the export of these rows, all of one data set."""
+    files = [_file(row) for row in rows if row.condition in _FOLDERS]
+    silent = _silent(rows)
+    if silent is not None:
+        files.append(silent)
+    return [
+        ExportTask(roots, tuple(files[start : start + _ROWS_AT_ONCE])) for start in range(0, len(files), _ROWS_AT_ONCE)
+    ]
+
+
+def write_exports(task: ExportTask) -> int:
+    """Write the files that are not there yet with these bytes, and flush them to disk; return the number of sounds."""
+    written: list[Path] = []
+    for entry in task.files:
+        sound = task.roots.sound_path(entry.audio).read_bytes()
+        shard = map_npy(task.roots.output / entry.log_mel, ManifestError)
+        features = pickled_tensor(np.array(shard[entry.log_mel_row]))
+        contents = {f"{entry.wav}.wav": sound, f"{entry.pickle}.pkl": features}
+        written += [path for name, content in contents.items() if put_bytes(path := task.roots.output / name, content)]
+    flush_files(written)
+    return len(task.files)
+
+
+def pickled_tensor(array: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
+    """Return a pickle that any torch since 1.6 reads as a plain tensor of the same shape, dtype and values."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(torch.from_numpy(array), buffer)
+    return pickle.dumps(_SavedTensor(buffer.getvalue()), protocol=_PROTOCOL)
+
+
+class _SavedTensor:
+    """Pickles as a call of torch's own unpickling function on the bytes of `torch.save`, which hold no addresses."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
+        from torch.storage import _load_from_bytes
+
+        return _load_from_bytes, (self._content,)
+
+
+def _file(row: Row) -> ExportFile:
+    # The loaders' tables know clips by name, and S4's also by category; names are the last part of our ids. In the semantic
+    # release's form a clip may have no label.
+    name = row.clip_id.rpartition("/")[2]
+    category = row.labels[0] if row.labels else BACKGROUND
+    place = f"{row.split}/{category}/{name}" if row.dataset == "s4" else f"{row.split}/{name}"
+    tree = f"{AVSBENCH}/{_TREES[row.dataset]}"
+    folder = _FOLDERS[row.condition]
+    return ExportFile(
+        row.audio,
+        row.log_mel,
+        row.log_mel_row,
+        f"{tree}/audio_wav_{folder}/{place}",
+        f"{tree}/audio_log_mel_{folder}/{place}",
+    )
+
+
+def _silent(rows: Sequence[Row]) -> ExportFile | None:
+    """Return the one silence of the export: that of most rows, of the first by name where several are as frequent."""
+    counts = Counter((row.audio, row.log_mel, row.log_mel_row) for row in rows if row.condition == "silence")
+    if not counts:
+        return None
+    audio, log_mel, log_mel_row = min(counts, key=lambda entry: (-counts[entry], entry))
+    return ExportFile(audio, log_mel, log_mel_row, f"{AVSBENCH}/{_SILENT}", f"{AVSBENCH}/{_SILENT}")

@@ -1,0 +1,106 @@
+"""Where a build's files lie: which sounds and which log-mel shards a plan needs.
+
+Conventions
+    Made sounds lie under ``audio/``. Log-mels lie in ``log_mel/<split or shared>/T<frames>/<number>.npy``, float32
+    [n, T, 1, 96, 64], n <= 64: the distinct sounds of a split, sorted by name, so that a row's place follows from the plan
+    alone. A sound that several rows are heard with is there once per (number of frames, front end).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from avsrobust.audio.features import BANDS, STEPS
+from avsrobust.building.plan import Plan, PlannedRow
+from avsrobust.conditions.sounds import MadeSound
+from avsrobust.manifest import Row
+
+SHARD_SOUNDS = 64
+_FLOAT32 = 4
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One array file: its path in the build's folder, frames per sound, and its sounds as (audio, front end)."""
+
+    path: str
+    num_frames: int
+    sounds: tuple[tuple[str, str], ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """Shape of the array, [n, T, 1, 96, 64]."""
+        return (len(self.sounds), self.num_frames, 1, STEPS, BANDS)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the array's values."""
+        return len(self.sounds) * self.num_frames * STEPS * BANDS * _FLOAT32
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All files of a build beside the manifest, and the rows that point to them.
+
+    `sounds` are those to make, each once, sorted by path; `rows` lack nothing but their checksum, which is empty.
+    """
+
+    sounds: tuple[MadeSound, ...]
+    shards: tuple[Shard, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def num_log_mels(self) -> int:
+        """Number of log-mels in all shards."""
+        return sum(len(shard.sounds) for shard in self.shards)
+
+
+def lay_out(plan: Plan) -> Layout:
+    """Return the files that `plan` needs and where each row finds its own."""
+    made = {row.sound.audio: row.sound for row in plan.rows if isinstance(row.sound, MadeSound)}
+    shards = tuple(_shards(plan.rows))
+    places = {
+        (audio, front_end, shard.num_frames): (shard.path, index)
+        for shard in shards
+        for index, (audio, front_end) in enumerate(shard.sounds)
+    }
+    rows = (_draft(row, *places[row.sound.audio, row.front_end, row.clip.num_frames]) for row in plan.rows)
+    return Layout(tuple(made[audio] for audio in sorted(made)), shards, tuple(rows))
+
+
+def _shards(rows: Iterable[PlannedRow]) -> Iterable[Shard]:
+    groups: dict[tuple[str, int], set[tuple[str, str]]] = {}
+    for row in rows:
+        groups.setdefault((row.sound.home, row.clip.num_frames), set()).add((row.sound.audio, row.front_end))
+    for (home, num_frames), members in sorted(groups.items()):
+        ordered = sorted(members)
+        for number, start in enumerate(range(0, len(ordered), SHARD_SOUNDS)):
+            path = f"log_mel/{home}/T{num_frames}/{number:05d}.npy"
+            yield Shard(path, num_frames, tuple(ordered[start : start + SHARD_SOUNDS]))
+
+
+def _draft(row: PlannedRow, log_mel: str, log_mel_row: int) -> Row:
+    return Row(
+        dataset=row.clip.dataset,
+        split=row.clip.split,
+        clip_id=row.clip.clip_id,
+        labels=row.clip.labels,
+        broad=row.clip.broad,
+        condition=row.condition,
+        polarity=row.polarity,
+        level=row.level,
+        source_clip_id=None if row.donor is None else row.donor.clip_id,
+        source_labels=None if row.donor is None else row.donor.labels,
+        seed=row.seed,
+        audio=row.sound.audio,
+        audio_sha256="",
+        log_mel=log_mel,
+        log_mel_row=log_mel_row,
+        frames=row.clip.frames,
+        masks=row.clip.masks,
+        foreground=row.clip.foreground,
+        num_frames=row.clip.num_frames,
+        sample_rate=row.sound.sample_rate,
+        duration_s=row.sound.duration_s,
+    )

@@ -1,0 +1,150 @@
+"""Working on a build's files: looking at the data set's, making sounds and log-mel shards, checking what was made earlier.
+
+Conventions
+    A task is a small picklable value that names everything it needs, so that any process can do it; its result depends on
+    nothing else. Files are written whole or not at all, and are on disk, noted in the journal, before their task returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from avsrobust.audio.features import FRONT_ENDS
+from avsrobust.audio.io import wav_bytes
+from avsrobust.building.journal import record
+from avsrobust.building.layout import Shard
+from avsrobust.checksums import FileSum, sum_of_content, sum_of_file
+from avsrobust.conditions.noise import ReleasedNoiseSound, with_states
+from avsrobust.conditions.sounds import MadeSound
+from avsrobust.datasets.clips import Clip
+from avsrobust.datasets.contents import ClipContents, look_at
+from avsrobust.files import atomic_path, put_bytes, resolve_inside
+from avsrobust.manifest import DATA_PREFIX
+
+T = TypeVar("T")
+
+_INSPECTED_AT_ONCE = 16
+_MADE_AT_ONCE = 32
+_CHECKED_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Roots:
+    """The two folders that a manifest's paths start from, both absolute."""
+
+    output: Path
+    data: Path
+
+    def sound_path(self, audio: str) -> Path:
+        """Return the file of a manifest's `audio`."""
+        if audio.startswith(DATA_PREFIX):
+            return resolve_inside(self.data, audio.removeprefix(DATA_PREFIX), named_by="the plan")
+        return resolve_inside(self.output, audio, named_by="the plan")
+
+
+@dataclass(frozen=True)
+class LookTask:
+    """Clips whose files are to be looked at."""
+
+    data: Path
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True)
+class CheckTask:
+    """Files of the build in `output` that are there, and what they should be."""
+
+    output: Path
+    files: tuple[FileSum, ...]
+
+
+@dataclass(frozen=True)
+class MakeTask:
+    """Sounds to make."""
+
+    roots: Roots
+    sounds: tuple[MadeSound, ...]
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """A log-mel shard to make."""
+
+    roots: Roots
+    shard: Shard
+
+
+def look_tasks(data: Path, clips: Sequence[Clip]) -> list[LookTask]:
+    """Return the tasks that look at the files of these clips, below the data root `data`."""
+    return [LookTask(data, part) for part in _parts(clips, _INSPECTED_AT_ONCE)]
+
+
+def check_tasks(output: Path, files: Sequence[FileSum]) -> list[CheckTask]:
+    """Return the tasks that check these files of the build."""
+    return [CheckTask(output, part) for part in _parts(files, _CHECKED_AT_ONCE)]
+
+
+def make_tasks(roots: Roots, sounds: Sequence[MadeSound]) -> list[MakeTask]:
+    """Return the tasks that make these sounds."""
+    # The released noise is one long sequence: its states are found in one pass here, not one pass per worker.
+    released = [sound for sound in sounds if isinstance(sound, ReleasedNoiseSound)]
+    ready = {sound.audio: sound for sound in with_states(released)}
+    return [
+        MakeTask(roots, part) for part in _parts([ready.get(sound.audio, sound) for sound in sounds], _MADE_AT_ONCE)
+    ]
+
+
+def look_at_clips(task: LookTask) -> list[ClipContents]:
+    """Look at the files of clips."""
+    return [look_at(task.data, clip) for clip in task.clips]
+
+
+def check_files(task: CheckTask) -> list[FileSum]:
+    """Return those files that are what they should be."""
+    return [entry for entry in task.files if _is_as(task.output, entry)]
+
+
+def make_sounds(task: MakeTask) -> list[FileSum]:
+    """Make sounds and return their checksums. A file that holds the very bytes already stays as it is."""
+    made = []
+    for sound in task.sounds:
+        path = task.roots.sound_path(sound.audio)
+        content = wav_bytes(path, sound.samples(task.roots.data), sound.sample_rate)
+        put_bytes(path, content)
+        made.append(sum_of_content(sound.audio, content))
+    record(task.roots.output, made)
+    return made
+
+
+def make_shard(task: ShardTask) -> FileSum:
+    """Compute a shard's log-mels and write them; return the file's checksum."""
+    shard = task.shard
+    array = np.empty(shard.shape, dtype=np.float32)
+    for index, (audio, front_end) in enumerate(shard.sounds):
+        array[index] = FRONT_ENDS[front_end](task.roots.sound_path(audio), shard.num_frames)
+    path = task.roots.output / shard.path
+    with atomic_path(path, flush=False) as temporary, temporary.open("wb") as stream:
+        np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)
+    made = sum_of_file(shard.path, path)
+    record(task.roots.output, [made])
+    return made
+
+
+def _is_as(output: Path, expected: FileSum) -> bool:
+    path = resolve_inside(output, expected.path, named_by="the plan")
+    try:
+        return path.stat().st_size == expected.num_bytes and sum_of_file(expected.path, path) == expected
+    except OSError:
+        return False
+
+
+def _parts(items: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:
+    iterator = iter(items)
+    while part := tuple(islice(iterator, size)):
+        yield part

@@ -1,0 +1,285 @@
+"""Verify a build: is everything its manifest names there, unchanged and consistent?
+
+Conventions
+    A manifest that cannot be read, or whose data root is unknown, is an error; everything else that is wrong is a problem,
+    one line each, and all of them are found. Damaged files of the build are made again by deleting them and building again.
+    Every file that evaluating reads is compared with ``checksums.parquet``; the seal (`avsrobust.seal`) vouches for that file and
+    for the manifest. Where one of these two is damaged, it alone is named: it says nothing about the others.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avsrobust.audio.features import BANDS, STEPS
+from avsrobust.building.plan import EVERY_CLIP
+from avsrobust.checksums import (
+    CHECKSUMS_NAME,
+    FileSum,
+    difference,
+    located,
+    read_checksums,
+    remedy_for,
+    sum_of_file,
+)
+from avsrobust.conditions.base import RELEASED
+from avsrobust.conditions.recipe import parse_recipe
+from avsrobust.conditions.registry import CONDITIONS
+from avsrobust.conditions.seeds import row_seed
+from avsrobust.datasets.mask_values import FOREGROUND_RULES
+from avsrobust.errors import AvsRobustError, ManifestError
+from avsrobust.manifest import (
+    DATA_PREFIX,
+    MANIFEST_NAME,
+    Manifest,
+    ManifestInfo,
+    Row,
+    check_fingerprints,
+    load_manifest,
+)
+from avsrobust.seal import SEAL_NAME, broken_seals
+
+# Hashing leaves other threads their turn; two more than there are processors keep the disk busy.
+_THREADS = (os.cpu_count() or 1) + 2
+_PICTURE, _SOUND, _LOG_MELS, _ANY = "a frame or mask", "a sound", "log-mels", "a file of the build"
+_AGAIN = "delete it and build again with the same command"
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """Problems found (none: all in order), and the number of rows checked."""
+
+    problems: tuple[str, ...]
+    rows: int
+
+
+def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, quick: bool = False) -> VerifyReport:
+    """Check every file and every row of a manifest.
+
+    Checked are the bytes of all files (sounds, frames, masks, log-mel arrays, checksums, the manifest itself), the arrays' form,
+    the data's fingerprint, seeds, polarity, source clips, sort order and completeness. `data_root`: where the data lies now.
+    `quick`: of sounds, frames, masks and arrays only presence and size, not the bytes.
+    Raises `ManifestError` where the manifest cannot be read or the data root is not there.
+    """
+    # What contradicts itself is listed below, row by row.
+    manifest = load_manifest(manifest_path, consistent=False)
+    root = manifest.data_root(data_root)
+    problems = [*_check_rows(manifest), *_check_completeness(manifest)]
+    seals = dict(_check_seals(manifest))
+    sums = _trusted_checksums(manifest, seals)
+    if MANIFEST_NAME in seals:
+        # Its rows are not to be relied on, nor what follows from them. Only a line about the file itself says more than the seal.
+        problems = [problem for problem in problems if problem.startswith(f"{manifest.path}: ")]
+        seals = {name: line for name, line in seals.items() if name != MANIFEST_NAME or not problems}
+        problems += [*seals.values(), *_Files(replace(manifest, rows=()), root, sums, quick).check()]
+    else:
+        files = _Files(manifest, root, sums, quick)
+        problems += [*seals.values(), *files.check(), *_check_fingerprints(manifest, root)]
+    return VerifyReport(tuple(problems), len(manifest.rows))
+
+
+def _check_rows(manifest: Manifest) -> Iterator[str]:
+    """Check what follows from the rows alone."""
+    keys = [row.key for row in manifest.rows]
+    if not keys:
+        yield f"{manifest.path}: found no rows; build again"
+    if keys != sorted(keys):
+        yield f"{manifest.path}: rows are not sorted by split, clip_id, condition, level; build again"
+    for (split, clip_id, condition, level), count in Counter(keys).items():
+        if count > 1:
+            yield f"row {split}/{clip_id}/{condition}/{level}: is there {count} times; expected once; build again"
+    for row in manifest.rows:
+        for found, expected in _contradictions(manifest, row):
+            yield f"row {_name(row)}: found {found}; expected {expected}; build again"
+
+
+def _contradictions(manifest: Manifest, row: Row) -> Iterator[tuple[str, str]]:
+    """Yield (found, expected) of a row's columns that contradict each other or the metadata."""
+    info = manifest.info
+    if row.dataset != info.dataset:
+        yield f"data set {row.dataset}", f"{info.dataset}"
+    seed = row_seed(info.seed, row.dataset, row.clip_id, row.condition, row.level)
+    if row.seed != seed:
+        yield f"seed {row.seed}", f"{seed}"
+    condition = CONDITIONS.get(row.condition)
+    if condition is None:
+        yield f"condition {row.condition}", f"one of {', '.join(CONDITIONS)}"
+    elif row.polarity != condition.polarity:
+        yield f"polarity {row.polarity}", condition.polarity
+    if row.num_frames != len(row.frames) or len(row.masks) != len(row.frames):
+        yield f"{len(row.frames)} frames and {len(row.masks)} masks", f"{row.num_frames} of each"
+    if row.source_clip_id == row.clip_id:
+        yield "its own clip as source", "another one"
+    if row.foreground not in FOREGROUND_RULES:
+        yield f"foreground {row.foreground}", f"one of {', '.join(FOREGROUND_RULES)}"
+    shared = sorted(set(row.source_labels or ()) & set(row.labels))
+    if shared and not _is_released(info, row.condition):
+        yield f"a source that shares the category {', '.join(shared)}", "one that shares none"
+
+
+def _is_released(info: ManifestInfo, condition: str) -> bool:
+    """Tell whether the released generator chose the sound: its fallbacks may share a category."""
+    options = info.recipe.get("conditions", {}).get(condition, {})
+    return bool(options.get("generator") == RELEASED)
+
+
+def _check_completeness(manifest: Manifest) -> Iterator[str]:
+    """Check that every clip is there under every condition of the recipe, or is listed as left out."""
+    try:
+        recipe = parse_recipe(manifest.info.recipe, "the recipe in the metadata")
+    except AvsRobustError as error:
+        yield f"{manifest.path}: {error}; build again"
+        return
+    skipped = {(entry.clip_id, entry.condition) for entry in manifest.info.skipped}
+    present: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for row in manifest.rows:
+        present[row.split, row.clip_id][row.condition] += 1
+    for (split, clip_id), conditions in present.items():
+        for entry in recipe.entries:
+            name, levels = entry.condition.name, len(entry.condition.levels)
+            if {(clip_id, name), (EVERY_CLIP, name)} & skipped:
+                continue
+            if conditions[name] != levels:
+                yield f"clip {split}/{clip_id}: found {conditions[name]} rows of {name}; expected {levels}; build again"
+
+
+def _check_fingerprints(manifest: Manifest, root: Path) -> Iterator[str]:
+    for split in sorted({row.split for row in manifest.rows}):
+        try:
+            check_fingerprints(manifest, root, [split])
+        except ManifestError as error:
+            yield str(error)
+
+
+def _check_seals(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield damaged small files of the build by name, and a line about each."""
+    if not (manifest.folder / SEAL_NAME).exists():
+        yield SEAL_NAME, f"{manifest.folder / SEAL_NAME}: not found; expected the seal of the build; {_AGAIN}"
+    yield from broken_seals(manifest.folder)
+    if not manifest.info.checksums_sha256:
+        yield (
+            CHECKSUMS_NAME,
+            f"{manifest.path}: names no {CHECKSUMS_NAME}; expected one made by 'avsrobust build'; build again",
+        )
+
+
+def _trusted_checksums(manifest: Manifest, seals: dict[str, str]) -> dict[str, FileSum] | None:
+    """Return the checksums of the build, None where they are damaged; then adds to `seals` unless they are in it."""
+    if CHECKSUMS_NAME in seals:
+        return None
+    # A damaged manifest may name another checksum than the seal, which is whole then.
+    expected = None if MANIFEST_NAME in seals else manifest.info.checksums_sha256
+    try:
+        return read_checksums(manifest.folder, expected)
+    except ManifestError as error:
+        seals[CHECKSUMS_NAME] = str(error)
+        return None
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files that a manifest's rows name, below data root and build folder; `sums` are what they should be, where known."""
+
+    manifest: Manifest
+    root: Path
+    sums: dict[str, FileSum] | None
+    quick: bool
+
+    def check(self) -> Iterator[str]:
+        """Yield the problems: files that are missing, changed or not listed, one line each."""
+        kinds = self._kinds()
+        sounds: dict[str, set[str]] = defaultdict(set)
+        for row in self.manifest.rows:
+            sounds[row.audio].add(row.audio_sha256)
+        arrays: dict[str, list[Row]] = defaultdict(list)
+        for row in self.manifest.rows:
+            arrays[row.log_mel].append(row)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for (path, kind), found in zip(kinds.items(), pool.map(self._found, kinds), strict=True):
+                problems = [self._problem(path, kind, found, sounds.get(path, set()))]
+                if kind == _LOG_MELS and isinstance(found, FileSum):
+                    # Of an array that is damaged, the contents may say how.
+                    detailed = list(self._check_array(path, arrays[path], is_whole=problems[0] is None))
+                    problems = list[str | None](detailed) or problems
+                yield from (problem for problem in problems if problem is not None)
+
+    def _kinds(self) -> dict[str, str]:
+        """Return every path that the rows name, pictures first, and its kind; without rows, all that have a checksum."""
+        rows = self.manifest.rows
+        if not rows:
+            return dict.fromkeys(sorted(self.sums or ()), _ANY)
+        pictures = {path for row in rows for path in (*row.frames, *row.masks) if path is not None}
+        return {
+            **{DATA_PREFIX + path: _PICTURE for path in sorted(pictures)},
+            **dict.fromkeys(sorted({row.audio for row in rows}), _SOUND),
+            **dict.fromkeys(sorted({row.log_mel for row in rows}), _LOG_MELS),
+        }
+
+    def _found(self, path: str) -> FileSum | OSError:
+        file = located(path, self.manifest.folder, self.root)
+        try:
+            if not self.quick:
+                return sum_of_file(path, file)
+            status = file.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(None, "is not a regular file", str(file))
+            return FileSum(path, status.st_size, "")
+        except OSError as error:
+            return error
+
+    def _problem(self, path: str, kind: str, found: FileSum | OSError, of_rows: set[str]) -> str | None:
+        file, remedy = located(path, self.manifest.folder, self.root), remedy_for(path)
+        if isinstance(found, FileNotFoundError) and kind == _PICTURE:
+            return f"{file}: not found; expected {kind}; {remedy}"
+        if isinstance(found, OSError):
+            return f"{file}: cannot be read ({found.strerror or found}); expected {kind}; {remedy}"
+        if of_rows and not self.quick and of_rows != {found.sha256}:
+            return f"{file}: found sha256 {found.sha256}; expected {' or '.join(sorted(of_rows))}; {remedy}"
+        if self.sums is None:
+            return None
+        expected = self.sums.get(path)
+        if expected is None:
+            return f"{file}: is named by {self.manifest.path}, but not in {CHECKSUMS_NAME}; expected both; build again"
+        if found == expected or (self.quick and found.num_bytes == expected.num_bytes):
+            return None
+        return f"{file}: {difference(found, expected)}; {remedy}"
+
+    def _check_array(self, log_mel: str, rows: list[Row], *, is_whole: bool) -> Iterator[str]:
+        path = located(log_mel, self.manifest.folder, self.root)
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            yield f"{path}: cannot be read ({' '.join(str(error).split())}); expected log-mels; {_AGAIN}"
+            return
+        yield from _array_problems(path, array, rows, skip_values=is_whole or self.quick)
+
+
+def _array_problems(
+    path: Path, array: np.ndarray[Any, np.dtype[Any]], rows: Iterable[Row], *, skip_values: bool
+) -> Iterator[str]:
+    """Check an array's form, and its values, which `skip_values` leaves out: its bytes are those that were built."""
+    if array.dtype != np.float32 or array.ndim != 5 or array.shape[2:] != (1, STEPS, BANDS):
+        expected = f"float32 [n, T, 1, {STEPS}, {BANDS}]"
+        yield f"{path}: found {array.dtype} {list(array.shape)}; expected {expected}; {_AGAIN}"
+        return
+    bad = set() if skip_values else {index for index, log_mel in enumerate(array) if not np.isfinite(log_mel).all()}
+    for row in rows:
+        if not 0 <= row.log_mel_row < len(array) or row.num_frames != array.shape[1]:
+            found = f"{array.shape[1]} frames in {len(array)} rows"
+            yield f"{path}: found {found}; row {_name(row)} expects {row.num_frames} frames in row {row.log_mel_row}; build again"
+        elif row.log_mel_row in bad:
+            yield f"{path}: found NaN or infinity in row {row.log_mel_row} ({_name(row)}); {_AGAIN}"
+
+
+def _name(row: Row) -> str:
+    level = "" if row.level is None else f"/{row.level:g} dB"
+    return f"{row.split}/{row.clip_id}/{row.condition}{level}"

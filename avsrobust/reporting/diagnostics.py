@@ -1,0 +1,186 @@
+"""Diagnostics next to the scores: does audio change the masks, would one threshold do, and which rows are missing.
+
+Conventions
+    Fractions in [0, 1]; None is undefined. Overlap 1: the mask is the same as under clean audio. AUROC of the clips'
+    activated area, clean against negative: 0.5 is chance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from avsrobust.metrics import (
+    FrameStatistics,
+    MaskOverlap,
+    ThresholdCurve,
+    activated_area,
+    auroc,
+    mask_overlap,
+    threshold_curve,
+)
+from avsrobust.reporting.split_results import SplitResult
+from avsrobust.vocabulary import CLEAN, NEGATIVES
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ConditionDiagnostics:
+    """Diagnostics of one condition other than clean.
+
+    Attributes:
+        condition: Name of the condition.
+        level: Its level in dB, or None.
+        missing_clips: Clips that were scored under some condition, but not under this one.
+        overlap: Overlap of its masks with those under clean audio.
+        auroc: AUROC of the activated area, clean against this condition; None under positive conditions, where both are meant
+            to show a mask.
+    """
+
+    condition: str
+    level: float | None
+    missing_clips: int
+    overlap: MaskOverlap
+    auroc: float | None
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Diagnostics of one model on one split.
+
+    Attributes:
+        overlap: Overlap of the masks under the negatives of G with those under clean audio.
+        auroc: AUROC of the activated area, clean against the negatives of G.
+        curve: G-mIoU over the thresholds; None where a condition of it is missing.
+        conditions: Each condition other than clean.
+        clips: Clips with a scored frame.
+        frames: Scored frames of `clips`, each counted once however many conditions it was scored under.
+        empty_frames: Those of `frames` whose target is empty.
+        missing_clean: Clips that were not scored under clean audio.
+        muted_clips: Clips whose own recording is silent, so that clean equals silence.
+        binary_masks: Whether every probability is 0 or 1 (or less than 1/254 from 0), so that thresholds change nothing.
+    """
+
+    overlap: MaskOverlap
+    auroc: float | None
+    curve: ThresholdCurve | None
+    conditions: tuple[ConditionDiagnostics, ...]
+    clips: int
+    frames: int
+    empty_frames: int
+    missing_clean: int
+    muted_clips: int
+    binary_masks: bool
+
+    @property
+    def missing_rows(self) -> int:
+        """Rows that would be there had every clip been scored under every condition found."""
+        return self.missing_clean + sum(entry.missing_clips for entry in self.conditions)
+
+    def under(self, condition: str, level: float | None = None) -> ConditionDiagnostics | None:
+        """Return the diagnostics of one condition, or None where it was not evaluated."""
+        found = (entry for entry in self.conditions if (entry.condition, entry.level) == (condition, level))
+        return next(found, None)
+
+    @property
+    def best_threshold(self) -> float | None:
+        """The single threshold with the largest strict G-mIoU."""
+        return None if self.curve is None else self.curve.best_threshold
+
+    @property
+    def best_g_miou(self) -> float | None:
+        """Strict G-mIoU at `best_threshold`."""
+        return None if self.curve is None else float(self.curve.g_miou[self.curve.best_index])
+
+
+def diagnose(result: SplitResult) -> Diagnostics:
+    """Return the diagnostics of a result; a result without frames has zeros and None."""
+    frames = result.frames
+    rows = frames.rows
+    area = activated_area(frames)
+    clean_area = area[rows.condition == CLEAN]
+    clips = np.unique(rows.clip)
+    conditions = []
+    for name, level in _conditions(result):
+        of_rows = _matches(rows.condition, rows.level, name, level)
+        negative = bool(rows.negative[of_rows].any())
+        conditions.append(
+            ConditionDiagnostics(
+                condition=name,
+                level=level,
+                missing_clips=len(clips) - int(np.count_nonzero(of_rows)),
+                overlap=_overlap(result, _matches(frames.condition, _level(result), name, level)),
+                auroc=auroc(clean_area, area[of_rows]) if negative else None,
+            )
+        )
+    is_negative = np.isin(rows.condition, NEGATIVES)
+    num_frames, empty_frames = _frames(result)
+    return Diagnostics(
+        overlap=_overlap(result, np.isin(frames.condition, NEGATIVES)),
+        auroc=auroc(clean_area, area[is_negative]),
+        curve=threshold_curve(frames),
+        conditions=tuple(conditions),
+        clips=len(clips),
+        frames=num_frames,
+        empty_frames=empty_frames,
+        missing_clean=len(clips) - len(clean_area),
+        muted_clips=len(result.muted_clips),
+        binary_masks=_is_binary(frames.statistics),
+    )
+
+
+def _is_binary(statistics: FrameStatistics) -> bool:
+    """Return whether all pixels lie in the first and the last bin of the histograms; no frame is no mask."""
+    return len(statistics) > 0 and not (statistics.inside[:, 1:-1].any() or statistics.outside[:, 1:-1].any())
+
+
+def _conditions(result: SplitResult) -> list[tuple[str, float | None]]:
+    """The conditions other than clean, the three negatives first, then the others by name and level."""
+    rows = result.frames.rows
+    found = {
+        (str(name), None if np.isnan(level) else float(level))
+        for name, level in zip(rows.condition, rows.level, strict=True)
+        if name != CLEAN
+    }
+    return sorted(found, key=lambda key: (_position(key[0]), key[0], -np.inf if key[1] is None else key[1]))
+
+
+def _position(condition: str) -> int:
+    return NEGATIVES.index(condition) if condition in NEGATIVES else len(NEGATIVES)
+
+
+def _level(result: SplitResult) -> npt.NDArray[np.floating]:
+    level = result.frames.level
+    return np.full(len(result.frames), np.nan) if level is None else level
+
+
+def _matches(
+    conditions: npt.NDArray[np.str_], levels: npt.NDArray[np.floating], name: str, level: float | None
+) -> Flags:
+    at_level: Flags = np.isnan(levels) if level is None else levels == level
+    matched: Flags = at_level & (conditions == name)
+    return matched
+
+
+def _overlap(result: SplitResult, chosen: Flags) -> MaskOverlap:
+    compared = chosen & ~np.isnan(result.clean_union)
+    return mask_overlap(
+        result.clean_intersection[compared].astype(np.int64),
+        result.clean_union[compared].astype(np.int64),
+        result.frames.clip[compared],
+    )
+
+
+def _frames(result: SplitResult) -> tuple[int, int]:
+    """Count the scored frames of all clips, and those with an empty target: of each clip under its fullest condition."""
+    rows = result.frames.rows
+    if len(rows) == 0:
+        return 0, 0
+    empty = rows.sum(result.frames.statistics.target_pixels[rows.order] == 0)
+    most = np.zeros((2, int(rows.clip.max()) + 1), dtype=np.int64)
+    np.maximum.at(most[0], rows.clip, rows.frames)
+    np.maximum.at(most[1], rows.clip, empty.astype(np.int64))
+    return int(most[0].sum()), int(most[1].sum())

@@ -1,0 +1,179 @@
+"""The table of a report: models' results (subjects), their scores under a protocol (lines), and what explains them.
+
+Conventions
+    A table is built once, by `avsrobust.reporting.table_builder.build_table`; formats only read it.
+    Scores are fractions in [0, 1]; None is undefined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from avsrobust.metrics import DatasetScore, Protocol, SemanticProtocol, SemanticScores
+from avsrobust.metrics.dataset_score import ConditionKey
+from avsrobust.reporting.columns import (
+    ALL_CATEGORIES,
+    CATEGORY_COLUMN,
+    CSV_COLUMNS,
+    HEADLINES,
+    MEAN_COLUMNS,
+    MEAN_SCORES,
+    MEASURES,
+    condition_columns,
+    extended_cells,
+)
+from avsrobust.reporting.diagnostics import Diagnostics
+from avsrobust.reporting.selection import AnyProtocol
+from avsrobust.reporting.split_results import SplitKey
+from avsrobust.results import FailedClip
+from avsrobust.vocabulary import BASELINES, BINARY, SEMANTIC
+
+RunDetails = Mapping[str, Any]
+Cells = dict[str, str | int | float | None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model's results on one split of a data set, scored under one task.
+
+    Attributes:
+        name: The model, told apart from others of the same name; for people.
+        csv_model: The model, with a number where not even seed, recipe and release of the build tell two results apart.
+        model: The model as its results name it.
+        dataset: Data set.
+        split: Split.
+        seed: Seed of the build.
+        recipe: Recipe of the build; empty where the results do not say.
+        release: Release of the data; empty where the results do not say.
+        source: The results' file, or None for results in memory.
+        diagnostics: Whether sound changes the masks, and what is missing.
+        failed: Clips that could not be scored.
+        run: The content of ``run.json``; empty where there is none.
+        task: "semantic" or "binary".
+    """
+
+    name: str
+    csv_model: str
+    model: str
+    dataset: str
+    split: str
+    seed: int
+    recipe: str
+    release: str
+    source: str | None
+    diagnostics: Diagnostics
+    failed: tuple[FailedClip, ...]
+    run: RunDetails
+    task: str = BINARY
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is a baseline: a reference point with known scores, not a model."""
+        return self.model in BASELINES
+
+    @property
+    def split_key(self) -> SplitKey:
+        """Data set, release and split."""
+        return (self.dataset, self.release, self.split)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Scores of one subject under one protocol, over all clips or those of one category.
+
+    Attributes:
+        subject: The model's results.
+        protocol: The protocol.
+        category: Category (semantic task: class) of the line, "all", or None where the table has no categories.
+        score: The model's scores.
+        trivial: Scores of a model that predicts nothing, on the same targets.
+        semantic: The scores of all classes, in lines over all classes; otherwise None.
+    """
+
+    subject: Subject
+    protocol: AnyProtocol
+    category: str | None
+    score: DatasetScore
+    trivial: DatasetScore
+    semantic: SemanticScores | None = None
+
+    @property
+    def is_overall(self) -> bool:
+        """Whether the line is about all clips."""
+        return self.category in (None, ALL_CATEGORIES)
+
+    def cells(self) -> Cells:
+        """Return the line's cells by column, in the order of the csv, without those of extended conditions."""
+        subject = self.subject
+        return {
+            "model": subject.model,
+            "dataset": subject.dataset,
+            "split": subject.split,
+            "protocol": self.protocol.name,
+            **({} if self.category is None else {CATEGORY_COLUMN: self.category}),
+            "clips": self.score.clips,
+            **self.score.columns(),
+            "seed": subject.seed,
+            "recipe": subject.recipe,
+            "release": subject.release,
+        }
+
+    def mean_columns(self) -> dict[str, float | None]:
+        """Return means over classes with and without background, by `columns.MEAN_COLUMNS`; None in the binary task."""
+        if self.semantic is None:
+            return dict.fromkeys(MEAN_COLUMNS)
+        means = (self.semantic.with_background.columns(), self.semantic.without_background.columns())
+        values = [mean[name] for _, mean in zip(HEADLINES, means, strict=True) for name in MEAN_SCORES]
+        return dict(zip(MEAN_COLUMNS, values, strict=True))
+
+
+@dataclass(frozen=True)
+class Table:
+    """The whole report.
+
+    Attributes:
+        lines: All lines, sorted (see `table_builder`).
+        subjects: All results, sorted; one without a scored clip has no line.
+        protocols: The binary protocols requested.
+        by: "category", or None.
+        notes: Sentences that explain the table.
+        warnings: Sentences to act on, or to know before quoting a number.
+        semantic_protocols: The semantic protocols requested.
+        classes: Lines of single classes, whether or not `lines` holds them too.
+    """
+
+    lines: tuple[Line, ...]
+    subjects: tuple[Subject, ...]
+    protocols: tuple[Protocol, ...]
+    by: str | None
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    semantic_protocols: tuple[SemanticProtocol, ...] = ()
+    classes: tuple[Line, ...] = ()
+
+    @cached_property
+    def extended(self) -> dict[ConditionKey, str]:
+        """Conditions beyond those of the G scores, and the prefix of each one's columns."""
+        return condition_columns(score.key for line in self.lines for score in line.score.conditions)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The csv's columns."""
+        position = CSV_COLUMNS.index("protocol") + 1
+        category = () if self.by is None else (CATEGORY_COLUMN,)
+        extended = (f"{name}_{measure}" for name in self.extended.values() for measure in MEASURES)
+        return (*CSV_COLUMNS[:position], *category, *CSV_COLUMNS[position:], *extended)
+
+    def cells(self, line: Line) -> Cells:
+        """Return the cells of `columns` of one line, by column; None is undefined."""
+        return {**line.cells(), **extended_cells(line.score.conditions, self.extended)}
+
+    def csv_protocol(self, line: Line) -> str:
+        """Return the csv's cell `protocol`: marked as binary where the same split has semantic lines too."""
+        mixed = line.subject.task == BINARY and any(
+            subject.split_key == line.subject.split_key for subject in self.subjects if subject.task == SEMANTIC
+        )
+        return f"{line.protocol.name}-{BINARY}" if mixed else line.protocol.name

@@ -1,0 +1,212 @@
+"""A table laid out for people: a section per split of a data set, in it a block per task and protocol, best values marked.
+
+Conventions
+    Only lines of one block compare. In a block of models scored on the same targets the trivial scores are one line;
+    otherwise every model has its own.
+    Best values are found among lines of one block and category as they are displayed: values that look equal are equally good.
+    Baselines compete only among themselves, where the block has no model. A line alone has no best value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from avsrobust.metrics import ConditionScore, DatasetScore, SemanticProtocol
+from avsrobust.reporting.columns import DECIMALS, HEADLINES, METRICS, is_extended
+from avsrobust.reporting.model import Line, Subject, Table
+from avsrobust.reporting.naming import split_order, split_title, task_title
+from avsrobust.reporting.selection import AnyProtocol
+from avsrobust.reporting.split_results import SplitKey
+from avsrobust.vocabulary import BINARY
+
+TRIVIAL_TITLE = "trivial score: nothing predicted"
+
+
+@dataclass(frozen=True)
+class MarkedLine:
+    """A line and the score columns in which it is the best of its block."""
+
+    line: Line
+    best: frozenset[str]
+
+
+@dataclass(frozen=True)
+class TrivialLine:
+    """Scores of a model that predicts nothing; `title` names the model whose targets they are of where models differ in these."""
+
+    title: str
+    score: DatasetScore
+
+
+@dataclass(frozen=True)
+class Block:
+    """Comparable lines: one split, task and protocol.
+
+    Attributes:
+        split_key: Data set, release and split.
+        task: "semantic" or "binary".
+        protocol: The protocol.
+        lines: Lines over all clips.
+        trivial: Trivial scores over all clips.
+        categories: Each category and its lines, where the table is by category.
+        classes: Each class and its lines in the semantic task, whether or not the table is by category.
+    """
+
+    split_key: SplitKey
+    task: str
+    protocol: AnyProtocol
+    lines: tuple[MarkedLine, ...]
+    trivial: tuple[TrivialLine, ...]
+    categories: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
+    classes: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
+
+    @property
+    def title(self) -> str:
+        """The protocol, and the task on data sets that have both."""
+        return f"{self.protocol.name}{task_title(self.task, self.split_key[0])}"
+
+    @property
+    def heading(self) -> str:
+        """The split and the title."""
+        return f"{split_title(self.split_key)}: protocol {self.title}"
+
+    @property
+    def key(self) -> str:
+        """A name that no other block of its section has, for anchors."""
+        return self.protocol.name if self.task == BINARY else f"{self.protocol.name}-{self.task}"
+
+    @property
+    def breakdown(self) -> tuple[tuple[str, tuple[MarkedLine, ...]], ...]:
+        """`classes`, or else `categories`."""
+        return self.classes or self.categories
+
+    @property
+    def breakdown_title(self) -> str:
+        """Heading of the breakdown."""
+        return "By class" if self.classes else "By category"
+
+    @property
+    def headline(self) -> str:
+        """The classes over which mIoU and F are means; empty in the binary task."""
+        return self.protocol.headline if isinstance(self.protocol, SemanticProtocol) else ""
+
+    @property
+    def secondary_headline(self) -> str:
+        """The classes over which `secondary_means` are; empty in the binary task."""
+        return next((title for title in HEADLINES if self.headline and title != self.headline), "")
+
+    @property
+    def secondary_means(self) -> tuple[tuple[MarkedLine, DatasetScore], ...]:
+        """Each line and its other means over classes; none in the binary task."""
+        found = ((entry, entry.line.semantic) for entry in self.lines)
+        return tuple((entry, semantic.secondary) for entry, semantic in found if semantic is not None)
+
+    @property
+    def extended(self) -> tuple[tuple[MarkedLine, ConditionScore], ...]:
+        """Each line and its scores under conditions beyond those of the G scores."""
+        return tuple(
+            (entry, score) for entry in self.lines for score in entry.line.score.conditions if is_extended(score.key)
+        )
+
+
+@dataclass(frozen=True)
+class Section:
+    """One split of a data set in one release: its subjects, and a block per task and protocol."""
+
+    split_key: SplitKey
+    subjects: tuple[Subject, ...]
+    blocks: tuple[Block, ...]
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name."""
+        return self.split_key[0]
+
+    @property
+    def title(self) -> str:
+        """The split, for headings."""
+        return split_title(self.split_key)
+
+
+def sections(table: Table) -> list[Section]:
+    """Return the table's sections, sorted by data set (s4, ms3, avss), release and split."""
+    subjects: dict[SplitKey, list[Subject]] = {}
+    for subject in table.subjects:
+        subjects.setdefault(subject.split_key, []).append(subject)
+    blocks = list(_blocks(table))
+    return [
+        Section(key, tuple(members), tuple(block for block in blocks if block.split_key == key))
+        for key, members in sorted(subjects.items(), key=lambda item: split_order(item[0]))
+    ]
+
+
+def best_columns(lines: Sequence[Line]) -> list[frozenset[str]]:
+    """Return for each of these comparable lines the score columns in which no other is better."""
+    models = [line for line in lines if not line.subject.is_baseline]
+    competing = models or list(lines)
+    if len(competing) < 2:
+        return [frozenset()] * len(lines)
+    best = {name: _best(competing, name) for name in METRICS}
+    return [
+        frozenset(
+            name
+            for name in METRICS
+            if line in competing and best[name] is not None and _displayed(line, name) == best[name]
+        )
+        for line in lines
+    ]
+
+
+def _best(lines: Sequence[Line], name: str) -> float | None:
+    """The best displayed value of a column; None where all are undefined."""
+    values = [value for line in lines if (value := _displayed(line, name)) is not None]
+    choose = max if METRICS[name].higher_is_better else min
+    return choose(values, default=None)
+
+
+def _displayed(line: Line, name: str) -> float | None:
+    """A score in percent, rounded as tables show it."""
+    value = line.score.columns()[name]
+    return None if value is None else round(100 * value, DECIMALS)
+
+
+def _block_key(line: Line) -> tuple[SplitKey, str, str]:
+    """Lines with the same key share a block."""
+    return (line.subject.split_key, line.subject.task, line.protocol.name)
+
+
+def _blocks(table: Table) -> Iterator[Block]:
+    """Yield the table's blocks in the order of its lines."""
+    classes = {key: list(group) for key, group in groupby(table.classes, _block_key)}
+    for key, group in groupby(table.lines, _block_key):
+        members = list(group)
+        overall = [line for line in members if line.is_overall]
+        yield Block(
+            split_key=key[0],
+            task=key[1],
+            protocol=members[0].protocol,
+            lines=_marked(overall),
+            trivial=_trivial_lines(overall),
+            categories=_by_category(line for line in members if not line.is_overall),
+            classes=_by_category(classes.get(key, [])),
+        )
+
+
+def _by_category(lines: Iterable[Line]) -> tuple[tuple[str, tuple[MarkedLine, ...]], ...]:
+    """Each category and its lines, marked."""
+    groups = groupby(lines, lambda line: line.category or "")
+    return tuple((category, _marked(list(same))) for category, same in groups)
+
+
+def _marked(lines: Sequence[Line]) -> tuple[MarkedLine, ...]:
+    """The lines with their best columns."""
+    return tuple(MarkedLine(line, best) for line, best in zip(lines, best_columns(lines), strict=True))
+
+
+def _trivial_lines(lines: Sequence[Line]) -> tuple[TrivialLine, ...]:
+    """One line where all models share their targets, else one for each."""
+    if all(line.trivial == lines[0].trivial for line in lines):
+        return (TrivialLine(TRIVIAL_TITLE, lines[0].trivial),)
+    return tuple(TrivialLine(f"{TRIVIAL_TITLE} ({line.subject.name})", line.trivial) for line in lines)

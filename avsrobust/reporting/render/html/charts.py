@@ -1,0 +1,173 @@
+"""Geometry of the page's charts: numbers to positions; the template draws them.
+
+Conventions
+    Positions are in units of the chart's own viewBox, x to the right, y down. Scores are fractions; axes show percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from avsrobust.metrics import DatasetScore, ThresholdCurve
+from avsrobust.reporting.columns import condition_title, percent
+from avsrobust.reporting.model import Line, Subject
+
+Floats = npt.NDArray[np.float64]
+
+_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_CHART_WIDTH = 330.0
+_BAR_LEFT, _BAR_RIGHT = 88.0, 282.0
+_BAR_TOP, _BAR_HEIGHT, _BAR_STEP, _AXIS = 6.0, 13.0, 18.0, 20.0
+_CURVE_HEIGHT = 210.0
+_CURVE_LEFT, _CURVE_RIGHT, _CURVE_TOP, _CURVE_BOTTOM = 34.0, 322.0, 10.0, 176.0
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis."""
+
+    position: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """mIoU of one model under one condition; `trivial` is the position of the score of an empty prediction."""
+
+    title: str
+    text: str
+    negative: bool
+    y: float
+    width: float
+    trivial: float | None
+
+
+@dataclass(frozen=True)
+class BarChart:
+    """mIoU of one model per condition."""
+
+    name: str
+    width: float
+    height: float
+    left: float
+    bottom: float
+    bar_height: float
+    ticks: tuple[Tick, ...]
+    bars: tuple[Bar, ...]
+    description: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: a CSS class, its name, and the path's ``d``."""
+
+    kind: str
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class CurveChart:
+    """mIoU, mIoU- and G-mIoU of one model over the thresholds; the best single threshold is marked."""
+
+    name: str
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    curves: tuple[Curve, ...]
+    best_x: float
+    best_y: float
+    best_text: str
+    description: str
+
+
+def bar_chart(line: Line) -> BarChart:
+    """Return the chart of a line's mIoU per condition."""
+    bars = tuple(_bars(line.score, line.trivial))
+    bottom = _BAR_TOP + len(bars) * _BAR_STEP
+    spoken = ", ".join(f"{bar.title} {bar.text}" for bar in bars)
+    return BarChart(
+        name=line.subject.name,
+        width=_CHART_WIDTH,
+        height=bottom + _AXIS,
+        left=_BAR_LEFT,
+        bottom=bottom,
+        bar_height=_BAR_HEIGHT,
+        ticks=tuple(Tick(_bar_x(value), f"{100 * value:.0f}") for value in _TICKS),
+        bars=bars,
+        description=f"{line.subject.name}: mIoU in percent per condition: {spoken}.",
+    )
+
+
+def curve_chart(subject: Subject) -> CurveChart | None:
+    """Return the chart of a model's threshold curve; None where it has none."""
+    curve = subject.diagnostics.curve
+    if curve is None:
+        return None
+    best = curve.best_index
+    threshold, g_miou = float(curve.threshold[best]), float(curve.g_miou[best])
+    best_text = f"best: {percent(g_miou)} at {threshold:.3f}"
+    return CurveChart(
+        name=subject.name,
+        width=_CHART_WIDTH,
+        height=_CURVE_HEIGHT,
+        left=_CURVE_LEFT,
+        right=_CURVE_RIGHT,
+        top=_CURVE_TOP,
+        bottom=_CURVE_BOTTOM,
+        x_ticks=tuple(Tick(_curve_x(value), f"{value:g}") for value in _TICKS),
+        y_ticks=tuple(Tick(_curve_y(value), f"{100 * value:.0f}") for value in _TICKS),
+        curves=_curves(curve),
+        best_x=_curve_x(threshold),
+        best_y=_curve_y(g_miou),
+        best_text=best_text,
+        description=f"{subject.name}: mIoU, mIoU under negatives and G-mIoU over the threshold; {best_text}.",
+    )
+
+
+def _bars(score: DatasetScore, trivial: DatasetScore) -> Iterator[Bar]:
+    """A bar per condition."""
+    for position, entry in enumerate(score.conditions):
+        same = trivial.condition(entry.condition, entry.level)
+        yield Bar(
+            title=condition_title(entry.condition, entry.level),
+            text=percent(entry.miou),
+            negative=entry.negative,
+            y=_BAR_TOP + position * _BAR_STEP,
+            width=0.0 if entry.miou is None else _bar_x(entry.miou) - _BAR_LEFT,
+            trivial=None if same is None or same.miou is None else _bar_x(same.miou),
+        )
+
+
+def _bar_x(value: float) -> float:
+    return round(_BAR_LEFT + value * (_BAR_RIGHT - _BAR_LEFT), 1)
+
+
+def _curves(curve: ThresholdCurve) -> tuple[Curve, ...]:
+    return (
+        Curve("positive", "mIoU, clean", _path(curve.threshold, curve.miou)),
+        Curve("negative", "mIoU, negatives", _path(curve.threshold, curve.miou_negative)),
+        Curve("g", "G-mIoU", _path(curve.threshold, curve.g_miou)),
+    )
+
+
+def _path(threshold: Floats, score: Floats) -> str:
+    points = [f"{_curve_x(float(x)):g} {_curve_y(float(y)):g}" for x, y in zip(threshold, score, strict=True)]
+    return "M" + "L".join(points)
+
+
+def _curve_x(value: float) -> float:
+    return round(_CURVE_LEFT + value * (_CURVE_RIGHT - _CURVE_LEFT), 1)
+
+
+def _curve_y(value: float) -> float:
+    return round(_CURVE_BOTTOM - value * (_CURVE_BOTTOM - _CURVE_TOP), 1)

@@ -1,0 +1,126 @@
+r"""Format latex: booktabs tabulars; percent with two decimals, the best value per column bold, baselines in italics.
+
+Conventions
+    One tabular per data set, split, task and protocol, and another for its extended conditions where there are any, without a
+    float around them, so that they can be put into the paper's own. The preamble needs ``\usepackage{booktabs}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from avsrobust.reporting.columns import METRICS, MISSING, Metric, condition_title, percent
+from avsrobust.reporting.escape import latex as escape
+from avsrobust.reporting.escape import latex_row
+from avsrobust.reporting.formats import Format
+from avsrobust.reporting.model import Subject, Table
+from avsrobust.reporting.naming import split_title
+from avsrobust.reporting.presentation import Block, MarkedLine, TrivialLine, sections
+from avsrobust.vocabulary import NEGATIVE, POSITIVE
+
+_ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
+
+
+def render_latex(table: Table) -> str:
+    """Return the tabulars of every block; warnings and notes as comments."""
+    parts = []
+    for section in sections(table):
+        for block in section.blocks:
+            parts += [_scores(block), _extended(block)] if block.extended else [_scores(block)]
+    remarks = [*(f"warning: {text}" for text in table.warnings), *table.notes]
+    comments = "".join(f"% {escape(remark)}\n" for remark in remarks)
+    return "% \\usepackage{booktabs}\n" + comments + "\n".join(parts)
+
+
+def _scores(block: Block) -> str:
+    """The tabular of a block's score columns."""
+    by_category = bool(block.categories)
+    keys = ["Category", "Model"] if by_category else ["Model"]
+    head = [
+        f"% {escape(f'{split_title(block.split_key)}, protocol {block.title}')}",
+        rf"\begin{{tabular}}{{{'l' * len(keys)}r*{{{len(METRICS)}}}{{r}}}}",
+        r"\toprule",
+        *_header(keys, escape(split_title(block.split_key))),
+        r"\midrule",
+    ]
+    body = list(_rows(block.lines, ["all"] if by_category else []))
+    body += [_trivial(line, by_category) for line in block.trivial]
+    for category, entries in block.categories:
+        body += [r"\midrule", *_rows(entries, [escape(category)])]
+    return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _extended(block: Block) -> str:
+    """The tabular of a block's scores under extended conditions, a row per model and condition."""
+    head = [
+        f"% {escape(f'{split_title(block.split_key)}, protocol {block.title}: under further conditions')}",
+        r"\begin{tabular}{lllr*{3}{r}}",
+        r"\toprule",
+        latex_row(["Model", "Condition", "Polarity", "Clips", "mIoU", "F", "FPR"]),
+        r"\midrule",
+    ]
+    body = [
+        latex_row(
+            [
+                _name(entry.line.subject),
+                escape(condition_title(score.condition, score.level)),
+                NEGATIVE if score.negative else POSITIVE,
+                str(score.clips),
+                *(_cell(value) for value in (score.miou, score.f, score.fpr)),
+            ]
+        )
+        for entry, score in block.extended
+    ]
+    return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _header(keys: Sequence[str], title: str) -> Iterator[str]:
+    """Two lines: the split, and the condition over its measures; then the measures."""
+    groups = [(condition, len(list(same))) for condition, same in groupby(METRICS.values(), lambda m: m.condition)]
+    column = len(keys) + 2
+    titles, rules = [], []
+    for condition, width in groups:
+        name = "all conditions" if condition == "G" else condition_title(condition)
+        titles.append(rf"\multicolumn{{{width}}}{{c}}{{{name}}}")
+        rules.append(rf"\cmidrule(lr){{{column}-{column + width - 1}}}")
+        column += width
+    yield latex_row([title, *([""] * len(keys)), *titles])
+    yield " ".join(rules)
+    yield latex_row([*keys, "Clips", *(_measure(metric) for metric in METRICS.values())])
+
+
+def _measure(metric: Metric) -> str:
+    """Heading of a score column, with its arrow."""
+    name = f"G-{metric.measure}" if metric.condition == "G" else metric.measure
+    return f"{name} {_ARROWS[metric.higher_is_better]}"
+
+
+def _rows(entries: Sequence[MarkedLine], before: Sequence[str]) -> Iterator[str]:
+    """A row per line, behind the cells `before`."""
+    for entry in entries:
+        columns = entry.line.score.columns()
+        cells = (rf"\textbf{{{_cell(columns[m])}}}" if m in entry.best else _cell(columns[m]) for m in METRICS)
+        yield latex_row([*before, _name(entry.line.subject), str(entry.line.score.clips), *cells])
+
+
+def _trivial(line: TrivialLine, by_category: bool) -> str:
+    """The row of a trivial score."""
+    columns = line.score.columns()
+    before = ["all"] if by_category else []
+    title = rf"\textit{{{escape(line.title)}}}"
+    return latex_row([*before, title, str(line.score.clips), *(_cell(columns[name]) for name in METRICS)])
+
+
+def _name(subject: Subject) -> str:
+    """Name of a subject; baselines in italics."""
+    name = escape(subject.name)
+    return rf"\textit{{{name}}}" if subject.is_baseline else name
+
+
+def _cell(value: float | None) -> str:
+    """A score in percent."""
+    return "--" if (text := percent(value)) == MISSING else text
+
+
+FORMAT = Format("latex", ".tex", render_latex)

@@ -1,0 +1,57 @@
+"""`report`: stored results in, one rendered table out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from avsrobust.metrics import DEFAULT_PROTOCOL
+from avsrobust.reporting.escape import one_line
+from avsrobust.reporting.formats import find_format
+from avsrobust.reporting.loading import load_results, load_runs
+from avsrobust.reporting.table_builder import build_table
+from avsrobust.results import Scores
+
+__all__ = ["Rendered", "load_results", "report"]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A table in some format.
+
+    Attributes:
+        content: The table: text, or bytes where the format is binary.
+        warnings: Sentences for the user, each one line.
+        suffix: Suffix of a file in this format, with its dot.
+    """
+
+    content: str | bytes
+    warnings: tuple[str, ...]
+    suffix: str
+
+
+def report(
+    results: Sequence[Scores],
+    protocols: Sequence[str] = (DEFAULT_PROTOCOL,),
+    by: str | None = None,
+    format: str = "md",  # noqa: A002 - the option's name
+    task: str | None = None,
+) -> Rendered:
+    """Render `results` as one table.
+
+    Args:
+        results: Stored results (`load_results`).
+        protocols: Protocols, each a name, ``package.module:OBJECT`` or ``file.py:OBJECT`` (`metrics.find_protocol`).
+        by: "category" for a line per category (semantic task: class) as well, or None.
+        format: A format: a name, ``package.module:OBJECT`` or ``file.py:OBJECT`` (`formats.find_format`).
+        task: "semantic" for the results that hold classes, "binary" for all as foreground and background, or None: semantic
+            where available.
+
+    Raises:
+        OptionError: A protocol, grouping, task or format is unknown, or a plug-in fails.
+        ResultsError: The results cannot be true, or none can be shown.
+    """
+    chosen = find_format(format)
+    runs, damaged = load_runs(results)
+    table = build_table(results, protocols, by, runs, task)
+    return Rendered(chosen(table), tuple(one_line(text) for text in (*damaged, *table.warnings)), chosen.suffix)

@@ -1,0 +1,157 @@
+"""One model's scored frames on one split, as the metrics read them.
+
+Conventions
+    Clips are numbered by the position of (split, clip_id) among the sorted ids given or found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from avsrobust.metrics import ClassStatistics, ScoredFrames, take, take_classes
+from avsrobust.reporting.escape import one_line
+from avsrobust.results import FailedClip, Scores
+from avsrobust.vocabulary import NEGATIVE
+
+# Data set, release, split.
+SplitKey = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """One model's results on one split: N scored frames, and their context.
+
+    Attributes:
+        model: The model as its results name it.
+        dataset: Data set.
+        split: Split.
+        seed: Seed of the build.
+        source: The results' file, or None for results in memory.
+        clip_ids: ``clip_ids[i]`` is the clip numbered i.
+        labels: Labels of each of `clip_ids`.
+        frames: The scored frames.
+        clean_intersection: float64 [N], pixels in both the frame's mask and the same model's mask under clean audio; NaN
+            where there is no such mask to compare with, and under clean audio itself.
+        clean_union: float64 [N], pixels in either of the two; NaN alike.
+        failed: Clips of the split that could not be scored.
+        classes: Pixels per class of the same N frames; None where the model or the data set has no classes.
+        recipe: Recipe of the build; empty where the results do not say.
+        release: Release of the data; empty where the results do not say.
+        muted: Ids of clips whose own recording is silent.
+        notes: Sentences that belong next to every table of these results.
+    """
+
+    model: str
+    dataset: str
+    split: str
+    seed: int
+    source: str | None
+    clip_ids: tuple[str, ...]
+    labels: tuple[tuple[str, ...], ...]
+    frames: ScoredFrames
+    clean_intersection: npt.NDArray[np.float64]
+    clean_union: npt.NDArray[np.float64]
+    failed: tuple[FailedClip, ...]
+    classes: ClassStatistics | None
+    recipe: str = ""
+    release: str = ""
+    muted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def split_key(self) -> SplitKey:
+        """Data set, release and split: results with the same key were scored on the same data."""
+        return (self.dataset, self.release, self.split)
+
+    @property
+    def origin(self) -> str:
+        """The results' file, or the model, for messages."""
+        return one_line(self.source or f"{self.model} (in memory)")
+
+    @property
+    def scored_clips(self) -> tuple[str, ...]:
+        """The ids of its clips that have a scored frame, sorted."""
+        return tuple(self.clip_ids[clip] for clip in np.unique(self.frames.clip))
+
+    @property
+    def muted_clips(self) -> tuple[str, ...]:
+        """Those of `scored_clips` whose own recording is silent."""
+        muted = frozenset(self.muted)
+        return tuple(clip_id for clip_id in self.scored_clips if clip_id in muted)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """All labels of its clips, sorted."""
+        return tuple(sorted({label for labels in self.labels for label in labels}))
+
+    def clips_of(self, category: str) -> npt.NDArray[np.int64]:
+        """Return the numbers of the clips that have this label."""
+        return np.array([clip for clip, labels in enumerate(self.labels) if category in labels], dtype=np.int64)
+
+
+def splits_of(scores: Scores) -> list[str]:
+    """Return the splits that have a scored frame or a failed clip, sorted."""
+    return sorted({*scores.index["split"].unique(), *(entry.split for entry in scores.info.failed)})
+
+
+def clip_ids_of(scores: Scores, split: str) -> list[str]:
+    """Return the clips of a split that have a scored frame, sorted."""
+    return sorted(scores.index.loc[scores.index["split"] == split, "clip_id"].unique())
+
+
+def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = None) -> SplitResult:
+    """Return the results of one split.
+
+    Args:
+        scores: Stored results.
+        split: Split; one without a scored frame has N = 0 frames.
+        clip_ids: Sorted ids that number the clips, where the numbers of several results must agree; they hold all clips of
+            the split. None: the split's own clips.
+    """
+    chosen = np.flatnonzero((scores.index["split"] == split).to_numpy())
+    index = scores.index.iloc[chosen]
+    ids = clip_ids_of(scores, split) if clip_ids is None else list(clip_ids)
+    clip = pd.Index(ids).get_indexer(pd.Index(index["clip_id"])).astype(np.int64)
+    frames = ScoredFrames(
+        take(scores.statistics, chosen),
+        clip,
+        index["condition"].to_numpy(dtype=np.str_),
+        (index["polarity"] == NEGATIVE).to_numpy(dtype=np.bool_),
+        _floats(index["level"]),
+    )
+    return SplitResult(
+        model=scores.info.model,
+        dataset=scores.info.dataset,
+        split=split,
+        seed=scores.info.seed,
+        source=None if scores.source is None else str(scores.source),
+        clip_ids=tuple(ids),
+        labels=_labels(index, clip, len(ids)),
+        frames=frames,
+        clean_intersection=_floats(index["clean_intersection"]),
+        clean_union=_floats(index["clean_union"]),
+        failed=tuple(entry for entry in scores.info.failed if entry.split == split),
+        classes=None if scores.classes is None else take_classes(scores.classes, chosen),
+        recipe=scores.info.recipe,
+        release=scores.info.release,
+        muted=scores.info.muted,
+        notes=scores.info.notes,
+    )
+
+
+def _floats(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    return np.asarray(pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _labels(index: pd.DataFrame, clip: npt.NDArray[np.int64], num_clips: int) -> tuple[tuple[str, ...], ...]:
+    numbers, first = np.unique(clip, return_index=True)
+    labels: list[tuple[str, ...]] = [()] * num_clips
+    for number, position in zip(numbers, first, strict=True):
+        labels[number] = tuple(index["labels"].iloc[position])
+    return tuple(labels)

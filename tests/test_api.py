@@ -1,0 +1,64 @@
+"""The public functions: the three commands from Python, on a procedural data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import avsrobust as ar
+from avsrobust.toy.write import write_toy
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("api") / "data"
+    write_toy(data, "s4", clips=24, seed=0)
+    return data
+
+
+def test_the_three_commands_from_python(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AVSROBUST_DATA", str(data))
+    built = ar.build("s4", seed=42, splits=["test"])
+    # Twice: importing the modules below the package must not hide the functions.
+    assert (
+        ar.build("s4", seed=42, splits=["test"]).manifest == built.manifest == Path("robust/s4-seed42/manifest.parquet")
+    )
+    (evaluated,) = ar.evaluate("oracle")
+    assert evaluated.scores == Path("results/oracle/s4-seed42/scores.parquet")
+    ar.evaluate("empty", built.manifest)
+    results = ar.load_results()
+    assert repr(results) == "Results(empty on s4, oracle on s4)"
+    table = results.to_pandas(["strict"])
+    assert isinstance(table, pd.DataFrame)
+    assert table.set_index("model").loc["oracle", "G_mIoU"] == 1.0
+    assert "<table" in results._repr_html_()
+    assert ar.report(results, format="csv").content == ar.report("results", format="csv").content
+    compared = ar.compare("results/oracle/s4-seed42", "results/empty/s4-seed42", samples=100)
+    assert compared.splits[0].common == len(ar.read_dataset("s4", splits=["test"]).clips)
+
+
+def test_an_adapter_class_and_a_loaded_adapter(data: Path, tmp_path: Path) -> None:
+    class Half(ar.Adapter):
+        def segment(self, encoded, audio):  # type: ignore[no-untyped-def]
+            return encoded.float().mean(2) / 255
+
+    built = ar.build("s4", data_root=str(data), output=tmp_path / "b", splits=["test"])
+    (by_class,) = ar.evaluate(Half, str(built.manifest), output=tmp_path / "one")
+    (loaded,) = ar.evaluate(Half(), ar.load_manifest(tmp_path / "b"), output=str(tmp_path / "two"))
+    assert by_class.scores.read_bytes() == loaded.scores.read_bytes()
+
+
+def test_the_names_are_there_and_nothing_heavy_is_imported() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, avsrobust as ar; print(sorted(set(sys.modules) & {'torch', 'numpy', 'pyarrow', 'pandas'}), dir(ar))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("[] ")
+    for name in ar.__all__:
+        assert getattr(ar, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'biuld'"):
+        ar.biuld  # noqa: B018

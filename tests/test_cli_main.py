@@ -1,0 +1,48 @@
+"""The command line itself: exit statuses, and where --verbose may stand."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from avsrobust.cli import main as cli
+from avsrobust.cli.main import STATUS_INTERNAL, STATUS_USER, invoke
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def command() -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(cli.main, "get_command", lambda _context, _name: _with_common_options(command))
+    monkeypatch.setitem(cli.COMMANDS, "broken", "nowhere:command")
+
+
+def _with_common_options(command: click.Command) -> click.Command:
+    if all(parameter.name != "verbose" for parameter in command.params):
+        command.params += cli._common_options()
+    return command
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_bug_of_ours_is_status_70_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["broken"]) == STATUS_INTERNAL == 70
+    error = capsys.readouterr().err
+    assert error == (
+        "internal error: ZeroDivisionError: a bug (a bug of avsrobust; --verbose shows where; please report it)\n"
+    )
+
+
+@pytest.mark.usefixtures("broken")
+@pytest.mark.parametrize("arguments", [["--verbose", "broken"], ["broken", "--verbose"]])
+def test_verbose_shows_the_traceback_wherever_it_stands(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(arguments) == STATUS_INTERNAL
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_verbose_as_the_value_of_an_option_is_no_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["toy", "--dataset", "--verbose", "out"]) == STATUS_USER
+    assert "Traceback" not in capsys.readouterr().err

@@ -1,0 +1,42 @@
+"""Finding stored results: one of them, where one is meant."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from avsrobust.cli.main import STATUS_USER, invoke
+from avsrobust.errors import ResultsError
+from avsrobust.reporting.loading import load_result
+
+
+@pytest.fixture
+def results(toy_builds: Path, tmp_path: Path) -> Path:
+    manifest = toy_builds / "robust/s4-seed42"
+    assert invoke(["evaluate", "--adapter=empty", f"--manifest={manifest}", f"--output={tmp_path / 'results'}"]) == 0
+    return tmp_path / "results"
+
+
+def test_the_one_result_at_or_below_a_path(results: Path) -> None:
+    places = (results, results / "empty", results / "empty/s4-seed42", results / "empty/s4-seed42/scores.parquet")
+    assert {load_result(place).info.model for place in places} == {"empty"}
+
+
+def test_several_results_are_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(results / "empty", results / "again")
+    with pytest.raises(
+        ResultsError, match=r"holds results of 2 evaluations; expected one; name one of .*again/s4-seed42"
+    ):
+        load_result(results)
+    capsys.readouterr()
+    assert invoke(["compare", str(results), str(results / "empty")]) == STATUS_USER
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_result(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"found no scores\.parquet in it"):
+        load_result(tmp_path)
+    with pytest.raises(ResultsError, match="not found"):
+        load_result(tmp_path / "nowhere")
