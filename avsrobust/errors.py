@@ -1,7 +1,8 @@
 """The one family of errors a user can meet.
 
 Conventions
-    Every message is one line and names the file or option, what was found, what was expected and what to do.
+    Every message is one inert line (`avsrobust.inert`) and names the file or option, what was found, what was expected and what
+    to do.
     The command line turns any `AvsRobustError` into that line on stderr and exit status 2; anything else is a bug.
 """
 
@@ -10,9 +11,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from avsrobust.inert import inert_line
+
 
 class AvsRobustError(Exception):
     """Root of all errors that the user can put right."""
+
+    def __str__(self) -> str:
+        # Messages quote files and arguments, whatever these hold.
+        return inert_line(super().__str__())
 
 
 class OptionError(AvsRobustError):

@@ -11,6 +11,7 @@ Conventions
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -179,5 +180,8 @@ def _read(path: Path) -> object:
         from safetensors.torch import load_file
 
         return load_file(path)
-    content: object = torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        # Of odd pickles; what is refused is said in one line.
+        warnings.simplefilter("ignore")
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
     return content

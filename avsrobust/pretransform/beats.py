@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,10 @@ def _import_beats() -> Any:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         check_weights_file(path, OptionError)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of odd pickles; what is refused is said in one line.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OptionError:
         raise
     except pickle.UnpicklingError as error:
