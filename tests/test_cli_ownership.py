@@ -106,6 +106,9 @@ def test_a_file_of_somebody_elses_in_our_folder_is_not_taken_for_ours(
     for more in (("--save-masks",), ("--split", "val"), ("--split", "val", "--replace")):
         told = refuse(capsys, *evaluate(build, "--adapter", "oracle", *more))
         assert f"{name}: was not written by avsrobust" in told
+    Path("results/oracle/s4-seed42", name).unlink()
+    os.mkfifo(Path("results/oracle/s4-seed42", name))
+    assert f"{name}: was not written by avsrobust" in refuse(capsys, *evaluate(build, "--adapter", "oracle"))
 
 
 def test_other_files_in_our_folder_stay(build: Manifest) -> None:

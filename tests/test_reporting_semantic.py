@@ -165,7 +165,8 @@ def test_protocols_of_one_task_alone_are_said_to_be_so(oracle: Scores, binary: S
     table = build_table([make_scores("oracle")], ["avsbench_padded"])
     assert table.warnings == ("oracle on s4/test: no line under avsbench_padded, which is for classes alone",)
     with pytest.raises(
-        OptionError, match=r"--protocol stric: unknown; .*known names: avsbench, .*avsbench_padded; did you mean 'strict'"
+        OptionError,
+        match=r"--protocol stric: unknown; .*known names: avsbench, .*avsbench_padded; did you mean 'strict'",
     ):
         build_table([binary], ["stric"])
 

@@ -182,6 +182,8 @@ def _optional(
 
 def _evaluation_of(path: Path) -> str | None:
     """Return the checksum of the evaluation that a parquet file says it is of."""
+    if not path.is_file():
+        return None
     try:
         metadata = pq.read_schema(path).metadata or {}
         return str(metadata[EVALUATION_KEY.encode()].decode())
