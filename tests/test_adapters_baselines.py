@@ -51,7 +51,7 @@ def test_yardsticks_answer_in_classes_when_asked(
 def test_options_of_yardsticks_are_checked() -> None:
     cpu = torch.device("cpu")
     with pytest.raises(
-        AdapterError, match=r"--option task=semantics: expected binary or semantic; did you mean 'semantic'"
+        AdapterError, match=r"--option task=semantics: expected semantic or binary; did you mean 'semantic'"
     ):
         Oracle.load(None, cpu, task="semantics")
     with pytest.raises(AdapterError, match="--option size: Oracle takes no options"):

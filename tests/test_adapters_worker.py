@@ -257,7 +257,7 @@ def test_what_is_printed_before_the_first_message_is_skipped(
 
 def test_banners_are_shown_without_what_moves_a_cursor(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Worker.load(None, CPU, command=_behind_a_banner(tmp_path, b"\x1b[31mCUDA 12\x07\n\x1b]0;title\x07two\n"))
-    assert "?[31mCUDA 12?\n?]0;title?two\n" in capfd.readouterr().err
+    assert "\\x1b[31mCUDA 12\\x07\n\\x1b]0;title\\x07two\n" in capfd.readouterr().err
 
 
 def test_prints_of_imports_before_the_worker_is_served_are_skipped(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_prints_of_c_code_and_children_while_it_is_served_do_no_harm(tmp_path: P
     [
         (
             "print('usage: \\x1b[1m serve')",
-            r"wrote something else than .*\('usage: \?\[1m serve'; expected a program.*ended .*status 0",
+            r"wrote something else than .*\('usage: \\x1b\[1m serve'; expected a program.*ended .*status 0",
         ),
         (
             "import os, time; os.write(1, b'y\\n' * 600_000); time.sleep(9)",
@@ -333,7 +333,7 @@ time.sleep(9)
         ('{"type": 3, "arrays": []}', "a type that is no text"),
         ('b"[" * 100_000', "unreadable header"),
         ('b"{}"', "unreadable header"),
-        ('{"type": "error", "arrays": [], "message": "\\x1b[2J" + "boo" * 2000}', r"\?\[2Jbooboo"),
+        ('{"type": "error", "arrays": [], "message": "\\x1b[2J" + "boo" * 2000}', r"\\x1b\[2Jbooboo"),
     ],
 )
 def test_messages_are_bounded_and_inert(tmp_path: Path, answer: str, message: str) -> None:

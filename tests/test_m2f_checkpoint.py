@@ -98,7 +98,7 @@ def test_bundle_refusals(tmp_path: Path) -> None:
             {"config": replace(TINY, hidden_dim=2048, feedforward_dim=16384, decoder_layers=64).to_json()},
             "asks for a network of",
         ),
-        ({"config": json.dumps({"colour": 1})}, "unknown key 'colour'"),
+        ({"config": json.dumps({"colour": 1})}, "key colour: not known; expected one of image_size"),
         ({"config": M2FConfig().to_json()}, "does not fit the network: .* of another shape"),
     ):
         save_file(tensors, path, metadata={**metadata, **changes})

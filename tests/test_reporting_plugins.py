@@ -117,7 +117,7 @@ def test_a_users_format_renders_the_table(make_scores: Make, mine: Callable[[str
 
 def test_what_is_no_format_is_refused_in_one_line(make_scores: Make, mine: Callable[[str], str]) -> None:
     for name, message in (
-        ("NUMBER", r"mine\.py:NUMBER: is int; expected an avsrobust\.report\.formats\.Format, or a function"),
+        ("NUMBER", r"mine\.py:NUMBER: is int; expected an avsrobust\.reporting\.formats\.Format, or a function"),
         ("nmes", "has no 'nmes'; did you mean 'names'"),
         ("broken", r"--format broken: rendering raised KeyError: 'lines' \("),
         ("nothing", "--format nothing: returned NoneType; expected str or bytes"),

@@ -205,5 +205,6 @@ def _audio_input(command: str, ready: dict[str, Any]) -> AudioInput:
     if kind == "embedding":
         return AudioInput.embedding()
     raise AdapterError(
-        f"worker '{command}': its class has audio = {str(audio)[:80]!r}; expected 'log_mel', 'embedding' or ('waveform', RATE)"
+        f"worker '{command}': its class has audio = {str(kind if rate is None else audio)[:80]!r}; "
+        "expected 'log_mel', 'embedding' or ('waveform', RATE)"
     )

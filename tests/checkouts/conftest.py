@@ -26,6 +26,8 @@ class Forward:
     """What a checkout's own code answers to one clip under each of its conditions.
 
     `pictures`: uint8 [1, T, 3, H, W]. `sounds`: [N, T, ...]. `outputs`: each [N, T, ...]. `checkpoint`: the weights.
+    `rounding`: how far the first output is from the one in double precision on this machine; another order of the same sums
+    (other batches, other kernels) moves float32 results by about as much.
     """
 
     build: Manifest
@@ -33,6 +35,7 @@ class Forward:
     sounds: Tensor
     outputs: dict[str, Tensor]
     checkpoint: Path
+    rounding: float
 
     def masks(self) -> Tensor:
         """Return probabilities [N, T, h, w], as the published evaluations make them."""
@@ -55,8 +58,9 @@ def own_forward_pass(make_build_in: Callable[..., Manifest]) -> Callable[..., Fo
         subprocess.run([sys.executable, str(SCRIPT), str(folder / "job.json")], check=True, stdout=subprocess.DEVNULL)
         with np.load(folder / "answers.npz") as archive:
             outputs = {name: torch.from_numpy(array) for name, array in archive.items()}
+        rounding = float(outputs.pop("rounding"))
         pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)[None]
-        return Forward(build, pictures, torch.from_numpy(sounds), outputs, folder / "checkpoint.pth")
+        return Forward(build, pictures, torch.from_numpy(sounds), outputs, folder / "checkpoint.pth", rounding)
 
     return run
 

@@ -261,8 +261,11 @@ def test_the_adapter_answers_what_the_networks_own_forward_pass_does(cases: Call
     encoded = adapter.encode_frames(case.own.pictures)
     found = torch.stack([adapter.segment(encoded, sound[None])[0] for sound in case.own.sounds])
     expected = case.own.outputs["output0"] if name.endswith("avss") else case.own.masks()
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(found[0], found[1], atol=1e-4)
+    # A probability moves by a quarter of its logit at most.
+    slope = 1.0 if name.endswith("avss") else 0.25
+    torch.testing.assert_close(found, expected, atol=max(1e-5, slope * case.own.rounding), rtol=1e-5)
+    assert case.own.rounding < 1e-3
+    assert (found[0] - found[1]).abs().max() > 10 * slope * case.own.rounding
 
 
 @pytest.mark.parametrize("name", BINARY)
@@ -301,7 +304,8 @@ def test_the_backbone_runs_once_per_clip(cases: Callable[[str], Case], tmp_path:
     adapter = load(case)
     calls = type(adapter.network.backbone)
     calls.calls = 0
-    evaluate(case.own.build, adapter, name="model", output=tmp_path)
+    # Without the check, which runs the first clips once more.
+    evaluate(case.own.build, adapter, name="model", output=tmp_path, check=False)
     assert calls.calls == 1
 
 
@@ -371,7 +375,10 @@ def test_the_example_for_the_authors_environment(
     for pictures in (case.own.pictures, case.own.pictures.flip(1)):
         there, here = served.encode_frames(pictures), local.encode_frames(pictures)
         for sound in case.own.sounds[:2]:
-            torch.testing.assert_close(served.segment(there, sound[None]), local.segment(here, sound[None]))
+            atol = max(1e-5, 0.25 * case.own.rounding)
+            torch.testing.assert_close(
+                served.segment(there, sound[None]), local.segment(here, sound[None]), atol=atol, rtol=0
+            )
             torch.testing.assert_close(served.extras(), dict(local.extras()))
 
 
