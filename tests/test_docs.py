@@ -247,7 +247,7 @@ def test_named_commands_and_options_exist(page: Path) -> None:
     everywhere = {option for name in cli.COMMANDS for option in options_of(name)} | {"--version"} | FOREIGN
     for line in code:
         unquoted = re.sub(r"\"[^\"]*\"|'[^']*'", "", line)
-        if found := re.search(r"(?:^|[$\s])avsrobust ([a-z]+)\b(.*)", unquoted):
+        if found := re.search(r"(?:^|[$\s])(?<!import )avsrobust ([a-z]+)\b(.*)", unquoted):
             assert found[1] in cli.COMMANDS, f"{page}: {line}"
             for option in re.findall(r"(?<!\S)--[a-zA-Z][\w-]*", found[2].partition("#")[0]):
                 assert option in options_of(found[1]), f"{page}: {line}"
