@@ -187,7 +187,6 @@ def test_a_failure_is_one_clips_error_and_the_next_clip_works(tmp_path: Path, mo
     [
         ("import sys; sys.exit('no CUDA here')", "while starting: .*no CUDA here"),
         ("import nothing_like_it", "while starting: .*nothing_like_it"),
-        ("print('hello', flush=True); import time; time.sleep(9)", "while starting: wrote something else"),
         ("import time; time.sleep(60)", "while starting: gave no answer to 'hello' within 2 s"),
         (
             "import avsrobust_worker\nclass M:\n def __init__(s, c, d, o): raise ValueError(c)\navsrobust_worker.serve(M)",
@@ -286,18 +285,19 @@ def test_prints_of_c_code_and_children_while_it_is_served_do_no_harm(tmp_path: P
             r"wrote something else than .*\('usage: \\x1b\[1m serve'; expected a program.*ended .*status 0",
         ),
         (
-            "import os, time; os.write(1, b'y\\n' * 600_000); time.sleep(9)",
+            "import os, time; os.write(1, b'y\\n' * 600_000); time.sleep(99)",
             r"1\d{6} bytes and no message; expected a program",
         ),
         (
-            "print('AVSR' * 9, flush=True); import time; time.sleep(9)",
-            r"\('AVSRAVSR.*gave no answer to 'hello' within 2 s",
+            "print('AVSR' * 9, flush=True); import time; time.sleep(99)",
+            r"\('AVSRAVSR.*gave no answer to 'hello' within 12 s",
         ),
+        ("print('hello', flush=True); import time; time.sleep(99)", r"wrote something else than .*\('hello'; expected"),
     ],
 )
 def test_a_program_that_is_no_worker_is_quoted(tmp_path: Path, program: str, message: str) -> None:
     with pytest.raises(AdapterError, match=f"while starting: .*{message}") as caught:
-        Worker.load(None, CPU, command=_command(tmp_path, program), timeout="2")
+        Worker.load(None, CPU, command=_command(tmp_path, program), timeout="12")
     assert str(caught.value).isprintable()
 
 
@@ -338,7 +338,7 @@ time.sleep(9)
 )
 def test_messages_are_bounded_and_inert(tmp_path: Path, answer: str, message: str) -> None:
     command = _command(tmp_path, HOSTILE.format(audio='["log_mel", None]', answer=answer))
-    adapter = Worker.load(None, CPU, command=command, timeout="5")
+    adapter = Worker.load(None, CPU, command=command, timeout="60")
     frames, audio = _clip()
     encoded = adapter.encode_frames(frames)
     with pytest.raises(AdapterError, match=message) as caught:
@@ -356,7 +356,7 @@ def test_an_array_without_values_and_of_no_possible_shape_is_refused() -> None:
 def test_an_array_without_values_needs_no_memory(tmp_path: Path) -> None:
     answer = '{"type": "segmented", "arrays": [["<f4", [0, 1 << 31]]]}'
     command = _command(tmp_path, HOSTILE.format(audio='["log_mel", None]', answer=answer))
-    adapter = Worker.load(None, CPU, command=command, timeout="5")
+    adapter = Worker.load(None, CPU, command=command, timeout="60")
     frames, audio = _clip()
     assert list(adapter.segment(adapter.encode_frames(frames), audio).shape) == [0, 1 << 31]
 
@@ -365,7 +365,7 @@ def test_an_array_without_values_needs_no_memory(tmp_path: Path) -> None:
 def test_a_worker_that_asks_for_no_known_audio_is_refused(tmp_path: Path, audio: str) -> None:
     command = _command(tmp_path, HOSTILE.format(audio=audio, answer="{}"))
     with pytest.raises(AdapterError, match="its class has audio = "):
-        Worker.load(None, CPU, command=command, timeout="5")
+        Worker.load(None, CPU, command=command, timeout="60")
 
 
 def test_a_request_of_too_many_bytes_is_refused_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
