@@ -17,7 +17,7 @@ from avsrobust.errors import ManifestError
 from avsrobust.manifest import data_files, load_manifest
 from avsrobust.toy.write import write_toy
 
-# AVSROBUST_FLIPS=400 is the long run (docs/development.md).
+# AVSROBUST_FLIPS=400 is the long run (CONTRIBUTING.md).
 FLIPS = int(os.environ.get("AVSROBUST_FLIPS", "40"))
 SMALL = ("manifest.parquet", "checksums.parquet", "seal.json", "build.json")
 
