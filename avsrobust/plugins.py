@@ -58,16 +58,7 @@ class Registry(Generic[T]):
 
     def registered(self) -> dict[str, EntryPoint]:
         """Return the entry points of the group by name. Raises `error` where two packages register one name."""
-        found: dict[str, EntryPoint] = {}
-        for point in entry_points(group=self.group):
-            other = found.get(point.name)
-            if other is not None and other.value != point.value:
-                raise self.error(
-                    f"{self.noun} '{point.name}': registered by {distribution_of(other)} ({other.value}) and by "
-                    f"{distribution_of(point)} ({point.value}); uninstall one of them"
-                )
-            found[point.name] = point
-        return found
+        return registered_in(self.group, self.noun, self.error)
 
     def find(self, spec: str) -> T:
         """Return the object that `spec` names.
@@ -78,7 +69,7 @@ class Registry(Generic[T]):
         """
         place, separator, attribute = spec.rpartition(":")
         if place.endswith(".py"):
-            return self.check(spec, self._attribute(spec, self.import_file(Path(place)), attribute))
+            return self.check(spec, self._attribute(spec, import_file(Path(place), self.noun, self.error), attribute))
         if separator:
             if str(Path.cwd()) not in sys.path:
                 # Last, so that nothing in the user's folder shadows an installed package.
@@ -105,26 +96,6 @@ class Registry(Generic[T]):
             f"{self.option} {spec}: unknown; expected {_FORMS}; known names: {', '.join(names)}{did_you_mean(spec, names)}"
         )
 
-    def import_file(self, path: Path) -> ModuleType:
-        """Import a Python file; its own folder can be imported from meanwhile, as when Python runs the file."""
-        path = path.resolve()
-        if not path.is_file():
-            raise self.error(f"{path}: not found; expected a Python file that defines the {self.noun}")
-        name = f"avsrobust_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-        if not (found := importlib.util.spec_from_file_location(name, path)) or found.loader is None:
-            raise self.error(f"{path}: cannot be imported; expected a Python file that defines the {self.noun}")
-        module = importlib.util.module_from_spec(found)
-        with _folder_on_path(path.parent), one_line(f"{path}: importing it", self.error):
-            _forget_namesakes(path.parent)
-            # Dataclasses and pickle look a class's module up by name.
-            sys.modules[name] = module
-            try:
-                found.loader.exec_module(module)
-            except BaseException:
-                del sys.modules[name]
-                raise
-        return module
-
     def _import(self, spec: str, target: str) -> T:
         name, _, attribute = target.partition(":")
         with one_line(f"{self.option} {spec}: importing {name}", self.error):
@@ -149,6 +120,44 @@ class Registry(Generic[T]):
             public = [key for key in vars(module) if not key.startswith("_")]
             hint = did_you_mean(name, public) or (f"; it has {', '.join(defined)}" if defined else "")
             raise self.error(f"{self.option} {spec}: {module.__file__} has no '{name}'{hint}") from error
+
+
+def registered_in(group: str, noun: str, error: type[AvsRobustError]) -> dict[str, EntryPoint]:
+    """Return the entry points of a group by name. Raises `error` where two packages register one name."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group):
+        other = found.get(point.name)
+        if other is not None and other.value != point.value:
+            raise error(
+                f"{noun} '{point.name}': registered by {distribution_of(other)} ({other.value}) and by "
+                f"{distribution_of(point)} ({point.value}); uninstall one of them"
+            )
+        found[point.name] = point
+    return found
+
+
+def import_file(path: Path, noun: str, error: type[AvsRobustError]) -> ModuleType:
+    """Import a Python file; its own folder can be imported from meanwhile, as when Python runs the file.
+
+    Raises `error` where it is not there or cannot be imported; `noun` says what it defines.
+    """
+    path = path.resolve()
+    if not path.is_file():
+        raise error(f"{path}: not found; expected a Python file that defines the {noun}")
+    name = f"avsrobust_{noun.replace(' ', '_')}_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if not (found := importlib.util.spec_from_file_location(name, path)) or found.loader is None:
+        raise error(f"{path}: cannot be imported; expected a Python file that defines the {noun}")
+    module = importlib.util.module_from_spec(found)
+    with _folder_on_path(path.parent), one_line(f"{path}: importing it", error):
+        _forget_namesakes(path.parent)
+        # Dataclasses and pickle look a class's module up by name.
+        sys.modules[name] = module
+        try:
+            found.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return module
 
 
 def distribution_of(point: EntryPoint) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from avsrobust import plugins
 from avsrobust.adapters import lookup
 from avsrobust.adapters.baselines import Empty, Oracle
 from avsrobust.adapters.lookup import BUILT_IN, find_adapter, known_adapters, load_adapter
@@ -43,13 +44,13 @@ def write(path: Path, content: str) -> Path:
 @pytest.fixture(autouse=True)
 def restored_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(lookup, "_FOLDERS", set())
+    monkeypatch.setattr(plugins, "_FOLDERS", set())
 
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch):
     def apply(*points: EntryPoint) -> None:
-        monkeypatch.setattr(lookup, "entry_points", lambda group: points if group == lookup.ENTRY_POINT_GROUP else ())
+        monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == lookup.ENTRY_POINT_GROUP else ())
 
     return apply
 

@@ -10,17 +10,14 @@ Conventions
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import inspect
 import logging
 import sys
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -29,7 +26,8 @@ import torch
 
 from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.adapters.surroundings import remember_folder, surroundings
-from avsrobust.errors import AdapterError, AvsRobustError, did_you_mean
+from avsrobust.errors import AdapterError, did_you_mean
+from avsrobust.plugins import distribution_of, import_file, one_line, registered_in
 
 ENTRY_POINT_GROUP = "avsrobust.adapters"
 # The runner's own option (VGGish's weights, for models that hear embeddings); adapters never see it.
@@ -151,7 +149,7 @@ BUILT_IN = (
 def known_adapters() -> list[AdapterEntry]:
     """Return every name there is: entry points first, then the built-ins that none of them replaces."""
     registered = [
-        AdapterEntry(name, point.value, _distribution(point), f"{point.value} ({_distribution(point)})")
+        AdapterEntry(name, point.value, distribution_of(point), f"{point.value} ({distribution_of(point)})")
         for name, point in sorted(_registered().items())
     ]
     taken = {entry.name for entry in registered}
@@ -181,7 +179,7 @@ def find_adapter(spec: str) -> type[Adapter]:
 def _find(spec: str) -> type[Adapter]:
     place, separator, attribute = spec.rpartition(":")
     if place.endswith(".py"):
-        return _require_adapter(spec, _attribute(spec, _import_file(Path(place)), attribute))
+        return _require_adapter(spec, _attribute(spec, import_file(Path(place), "adapter", AdapterError), attribute))
     if separator:
         if str(Path.cwd()) not in sys.path:
             # Last, so that nothing beside the user's work shadows an installed package.
@@ -198,7 +196,7 @@ def _find(spec: str) -> type[Adapter]:
                 "adapter '%s': %s (%s) is used instead of the built-in %s",
                 spec,
                 point.value,
-                _distribution(point),
+                distribution_of(point),
                 built_in[spec].target,
             )
         return _import_class(f"{point.module}:{point.attr}")
@@ -225,7 +223,7 @@ def load_adapter(
         raise AdapterError(f"--checkpoint {checkpoint}: not found; expected the weights of {name}")
     own = {key: value for key, value in options.items() if key not in RUNNER_OPTIONS}
     _require_options(name, adapter_class, own)
-    with surroundings(adapter_class), _as_adapter_error(f"--adapter {name}: load"):
+    with surroundings(adapter_class), one_line(f"--adapter {name}: load", AdapterError):
         adapter = adapter_class.load(checkpoint, device, **own)
     AudioInput.of(getattr(adapter, "audio", None))
     return adapter
@@ -244,20 +242,7 @@ def _require_options(name: str, adapter_class: type[Adapter], options: Mapping[s
 
 
 def _registered() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        other = found.get(point.name)
-        if other is not None and other.value != point.value:
-            raise AdapterError(
-                f"adapter '{point.name}': registered by {_distribution(other)} ({other.value}) and by "
-                f"{_distribution(point)} ({point.value}); uninstall one of them"
-            )
-        found[point.name] = point
-    return found
-
-
-def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else "an installed package"
+    return registered_in(ENTRY_POINT_GROUP, "adapter", AdapterError)
 
 
 def _import_class(spec: str) -> type[Adapter]:
@@ -266,7 +251,7 @@ def _import_class(spec: str) -> type[Adapter]:
 
 
 def _import_module(spec: str, name: str) -> ModuleType:
-    with _as_adapter_error(f"--adapter {spec}: importing {name}"):
+    with one_line(f"--adapter {spec}: importing {name}", AdapterError):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -276,74 +261,6 @@ def _import_module(spec: str, name: str) -> ModuleType:
                 f"--adapter {spec}: found no module {error.name}; install its package, name a file (file.py:Class), or add "
                 "its folder to PYTHONPATH"
             ) from error
-
-
-def _import_file(path: Path) -> ModuleType:
-    path = path.resolve()
-    if not path.is_file():
-        raise AdapterError(f"{path}: not found; expected a Python file that defines the adapter")
-    name = f"avsrobust_adapter_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    if not (found := importlib.util.spec_from_file_location(name, path)) or found.loader is None:
-        raise AdapterError(f"{path}: cannot be imported; expected a Python file that defines the adapter")
-    module = importlib.util.module_from_spec(found)
-    with _folder_on_path(path.parent), _as_adapter_error(f"{path}: importing it"):
-        _forget_namesakes(path.parent)
-        # Dataclasses and pickle look a class's module up by name.
-        sys.modules[name] = module
-        try:
-            found.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return module
-
-
-_FOLDERS: set[Path] = set()
-
-
-def _forget_namesakes(folder: Path) -> None:
-    """Let the file in `folder` import its own neighbours, not those of the same name beside an earlier adapter.
-
-    Two checkouts that both hold a ``network.py`` are common; the earlier adapter keeps the modules it has imported.
-    """
-    neighbours = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if file is None or name.partition(".")[0] not in neighbours or Path(file).is_relative_to(folder):
-            continue
-        if any(Path(file).is_relative_to(other) for other in _FOLDERS):
-            del sys.modules[name]
-    _FOLDERS.add(folder)
-
-
-@contextmanager
-def _folder_on_path(folder: Path) -> Iterator[None]:
-    """Import from `folder` first; afterwards last, for what an adapter imports later without shadowing anything."""
-    entry = str(folder)
-    known = entry in sys.path
-    if not known:
-        sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        if not known:
-            sys.path.remove(entry)
-            sys.path.append(entry)
-
-
-@contextmanager
-def _as_adapter_error(what: str) -> Iterator[None]:
-    """Turn whatever another's code raises (quit() included) into one line."""
-    try:
-        yield
-    except AvsRobustError:
-        raise
-    except (Exception, SystemExit) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        message = " ".join(str(error).split())[:400]
-        raise AdapterError(
-            f"{what} raised {type(error).__name__}: {message} ({last.filename}, line {last.lineno}); put that right first"
-        ) from error
 
 
 def _attribute(spec: str, module: ModuleType, name: str) -> object:
