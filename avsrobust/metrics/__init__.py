@@ -12,13 +12,13 @@ from avsrobust.metrics.binary.bootstrap import paired_bootstrap, paired_bootstra
 from avsrobust.metrics.binary.clip_scores import ClipScores, activated_area, clip_scores
 from avsrobust.metrics.binary.counts import FrameStatistics, concatenate, empty_prediction, frame_statistics, take
 from avsrobust.metrics.binary.dataset import dataset_score, summarise, trivial_frames, trivial_score
+from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.binary.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol, get_protocol
 from avsrobust.metrics.binary.scores import f_measure, false_positive_rate, mask_iou
 from avsrobust.metrics.bootstrap import PairedDifference
 from avsrobust.metrics.dataset_score import HIGHER_IS_BETTER, ConditionKey, ConditionScore, DatasetScore
 from avsrobust.metrics.g_score import g_score
 from avsrobust.metrics.protocols import NamedProtocol, find_protocol, protocol_names
-from avsrobust.metrics.rows import ScoredFrames
 from avsrobust.metrics.semantic.bootstrap import SemanticSums, paired_semantic_bootstraps, semantic_sums
 from avsrobust.metrics.semantic.counts import (
     ClassStatistics,
@@ -31,8 +31,6 @@ from avsrobust.metrics.semantic.protocols import SEMANTIC_PROTOCOLS, SemanticPro
 from avsrobust.metrics.semantic.scores import (
     ClassScores,
     SemanticScores,
-    foreground_iou,
-    frame_miou,
     semantic_scores,
     semantic_trivial_scores,
 )
@@ -84,8 +82,6 @@ __all__ = [
     "f_measure",
     "false_positive_rate",
     "find_protocol",
-    "foreground_iou",
-    "frame_miou",
     "frame_statistics",
     "g_score",
     "get_protocol",

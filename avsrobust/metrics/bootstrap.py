@@ -18,11 +18,9 @@ from types import MappingProxyType
 import numpy as np
 
 from avsrobust.errors import MetricInputError, OptionError, did_you_mean
-from avsrobust.metrics.binary.protocols import Protocol
-from avsrobust.metrics.dataset_score import MEASURES, ConditionKey
+from avsrobust.metrics.dataset_score import MEASURES, ConditionKey, ScoringProtocol
 from avsrobust.metrics.g_score import g_scores
 from avsrobust.metrics.rows import Flags, Floats, Ints, Strings
-from avsrobust.metrics.semantic.protocols import SemanticProtocol
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 # Conditions by the prefix of their statistics.
@@ -96,7 +94,7 @@ class ClipNumbers(typing.Protocol):
     """Numbers of rows (clip, condition, level) of one model under one protocol."""
 
     @property
-    def protocol(self) -> Protocol | SemanticProtocol:
+    def protocol(self) -> ScoringProtocol:
         """The protocol."""
 
     @property

@@ -18,10 +18,8 @@ from typing import Protocol as Interface
 
 import numpy as np
 
-from avsrobust.metrics.binary.protocols import Protocol
 from avsrobust.metrics.g_score import g_score
 from avsrobust.metrics.rows import Flags, Floats, Strings
-from avsrobust.metrics.semantic.protocols import SemanticProtocol
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 MEASURES = ("miou", "f", "fpr")
@@ -39,6 +37,18 @@ HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
         "G_FPR": False,
     }
 )
+
+
+class ScoringProtocol(Interface):
+    """A protocol of either task: `metrics.Protocol` or `metrics.SemanticProtocol`."""
+
+    @property
+    def name(self) -> str:
+        """Name on the command line and in results."""
+
+    @property
+    def beta2(self) -> float:
+        """Weight of recall in F."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,7 @@ class DatasetScore:
         negatives: The negative conditions that G averages over.
     """
 
-    protocol: Protocol | SemanticProtocol
+    protocol: ScoringProtocol
     conditions: tuple[ConditionScore, ...]
     miou: float | None
     f: float | None
@@ -130,7 +140,7 @@ class DatasetScore:
 
 
 def assemble(
-    protocol: Protocol | SemanticProtocol,
+    protocol: ScoringProtocol,
     conditions: tuple[ConditionScore, ...],
     clips: int,
     clips_skipped: int,

@@ -16,9 +16,10 @@ import numpy.typing as npt
 from avsrobust.errors import MetricInputError
 from avsrobust.metrics import ratios
 from avsrobust.metrics.binary.clip_scores import activated_area
+from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.binary.thresholds import NUM_THRESHOLDS, at_least, thresholds
 from avsrobust.metrics.g_score import g_scores
-from avsrobust.metrics.rows import Flags, Floats, Ints, ScoredFrames, sums_from
+from avsrobust.metrics.rows import Flags, Floats, Ints, sums_from
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from avsrobust.metrics import ratios
 from avsrobust.metrics.binary.counts import activated_at
+from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.binary.protocols import Protocol
 from avsrobust.metrics.binary.thresholds import at_least
 from avsrobust.metrics.dataset_score import MEASURES
-from avsrobust.metrics.rows import Flags, Floats, Ints, ScoredFrames, Strings, sums_from
+from avsrobust.metrics.rows import Flags, Floats, Ints, Strings, sums_from
 
 
 @dataclass(frozen=True)

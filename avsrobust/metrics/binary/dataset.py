@@ -14,9 +14,10 @@ import numpy as np
 
 from avsrobust.metrics.binary.clip_scores import ClipScores, clip_scores
 from avsrobust.metrics.binary.counts import empty_prediction
+from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.binary.protocols import Protocol
 from avsrobust.metrics.dataset_score import ConditionScore, DatasetScore, assemble, conditions_of
-from avsrobust.metrics.rows import Flags, ScoredFrames
+from avsrobust.metrics.rows import Flags
 from avsrobust.vocabulary import NEGATIVES
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avsrobust.metrics import ratios
+from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.bootstrap import (
     G_CONDITIONS,
     Conditions,
@@ -27,7 +28,7 @@ from avsrobust.metrics.bootstrap import (
     rows_under,
 )
 from avsrobust.metrics.dataset_score import ConditionKey
-from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, ScoredFrames, Strings
+from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, Strings
 from avsrobust.metrics.semantic.counts import ClassStatistics
 from avsrobust.metrics.semantic.protocols import SemanticProtocol
 from avsrobust.metrics.semantic.scores import rows_of

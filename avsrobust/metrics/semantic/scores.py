@@ -24,8 +24,9 @@ import numpy as np
 
 from avsrobust.errors import MetricInputError
 from avsrobust.metrics import ratios
+from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.dataset_score import ConditionScore, DatasetScore, assemble, conditions_of
-from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, ScoredFrames
+from avsrobust.metrics.rows import Flags, Floats, Ints, Rows
 from avsrobust.metrics.semantic.counts import ClassStatistics, background_prediction
 from avsrobust.metrics.semantic.protocols import SemanticProtocol
 from avsrobust.vocabulary import BACKGROUND, NEGATIVES, NUM_CLASSES
@@ -195,30 +196,6 @@ def semantic_trivial_scores(
 ) -> SemanticScores:
     """Return the `semantic_scores` of a model that calls every pixel background, on the same targets."""
     return semantic_scores(background_prediction(classes), frames, protocol, negatives)
-
-
-def frame_miou(classes: ClassStatistics) -> Floats:
-    """Return the mean IoU of each frame over the classes whose IoU is not 0, float64 [N]; NaN where there is none.
-
-    Source: AVSBench, avs_scripts/avss/utils/compute_color_metrics.py, `_batch_miou_fscore` (vid_miou_list).
-    """
-    iou = classes.intersection / classes.union
-    sums = np.bincount(classes.frame, weights=iou, minlength=classes.num_frames)
-    counts = np.bincount(classes.frame[iou > 0], minlength=classes.num_frames)
-    return _ratio(sums, counts.astype(np.float64))
-
-
-def foreground_iou(classes: ClassStatistics, background: int = NUM_CLASSES - 1) -> Floats:
-    """Return the IoU of everything but `background` of each frame, float64 [N].
-
-    Where nothing but background is true: the share of pixels that is rightly background. The default background is the
-    released code's, the last class. Source: AVSBench, avs_scripts/avss/utils/compute_color_metrics.py, `calc_binary_miou`.
-    """
-    both, predicted, true = (classes.of_class(name, background) for name in ("intersection", "predicted", "target"))
-    target = classes.pixels - true
-    activated = classes.pixels - predicted
-    tp = classes.pixels - predicted - true + both
-    return ratios.iou(tp, activated - tp, target, classes.pixels)
 
 
 def _class_scores(

@@ -1,0 +1,95 @@
+"""Scored frames: the counts of each frame with its clip, condition, polarity and level.
+
+Conventions
+    N frames in any order. `clip` numbers the clips (any integers, one per clip); `condition`, `level` and `negative` describe
+    the audio that the model was given. `rows` groups the frames (`avsrobust.metrics.rows`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from avsrobust.errors import MetricInputError
+from avsrobust.metrics.binary.counts import FrameStatistics, take
+from avsrobust.metrics.rows import Flags, Rows, Strings
+
+
+@dataclass(frozen=True)
+class ScoredFrames:
+    """Statistics of N frames and, for each, its clip, condition, polarity and mixing level.
+
+    Attributes:
+        statistics: Statistics of the frames.
+        clip: Clip of each frame, int [N].
+        condition: Condition of each frame, str [N] (numpy strings, not objects).
+        negative: Whether none of the picture's objects makes the sound, bool [N].
+        level: Level in dB, float [N]; NaN (or the whole array None) where there is none.
+
+    Raises:
+        MetricInputError: An array has another shape or type.
+    """
+
+    statistics: FrameStatistics
+    clip: npt.NDArray[np.integer]
+    condition: Strings
+    negative: Flags
+    level: npt.NDArray[np.floating] | None = None
+
+    def __post_init__(self) -> None:
+        expected = {"clip": "iu", "condition": "U", "negative": "b", "level": "f"}
+        for name, kinds in expected.items():
+            array = getattr(self, name)
+            if array is None and name == "level":
+                continue
+            if array.shape != (len(self.statistics),):
+                raise MetricInputError(
+                    f"{name}: found shape {array.shape}; expected ({len(self.statistics)},), one entry per frame"
+                )
+            if array.dtype.kind not in kinds:
+                raise MetricInputError(
+                    f"{name}: found dtype {array.dtype}; expected one of kind '{kinds}' (see ScoredFrames)"
+                )
+
+    def __len__(self) -> int:
+        return len(self.statistics)
+
+    def select(self, index: npt.NDArray[np.integer] | Flags) -> ScoredFrames:
+        """Return some of the frames, by integers or bool [N], for example those of one category."""
+        return ScoredFrames(
+            take(self.statistics, index),
+            self.clip[index],
+            self.condition[index],
+            self.negative[index],
+            None if self.level is None else self.level[index],
+        )
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The frames grouped by condition, level and clip.
+
+        Raises:
+            MetricInputError: Frames of one row disagree about their polarity.
+        """
+        level = np.full(len(self), np.nan) if self.level is None else self.level.astype(np.float64)
+        _, condition_code = np.unique(self.condition, return_inverse=True)
+        # No level sorts first, as in the manifest.
+        level_key = np.where(np.isnan(level), -np.inf, level)
+        keys = (condition_code, level_key, self.clip)
+        order = np.lexsort(keys[::-1])
+        is_first = np.ones(len(order), dtype=np.bool_)
+        is_first[1:] = False
+        for key in keys:
+            ordered = key[order]
+            is_first[1:] |= ordered[1:] != ordered[:-1]
+        start = np.flatnonzero(is_first)
+        head = order[start]
+        rows = Rows(
+            order, start, self.clip[head].astype(np.int64), self.condition[head], level[head], self.negative[head]
+        )
+        if (np.repeat(rows.negative, rows.frames) != self.negative[order]).any():
+            raise MetricInputError("negative: frames of one clip and condition disagree; expected one polarity per row")
+        return rows
