@@ -27,7 +27,9 @@ def iou(tp: Counts, fp: Counts, target: Counts, pixels: Counts) -> Ratios:
     return intersection / union
 
 
-def f_terms(tp: Counts, activated: Counts, target: Counts, beta2: float) -> tuple[Ratios, Ratios]:
+def f_terms(
+    tp: Counts | Ratios, activated: Counts | Ratios, target: Counts | Ratios, beta2: float
+) -> tuple[Ratios, Ratios]:
     """Return numerator and denominator of the F-measure; a protocol that pools sums both before it divides.
 
     F = (1 + beta2) P R / (beta2 P + R) with P = tp / activated and R = tp / target is

@@ -1,8 +1,9 @@
 """Rows: scored frames grouped by the audio that the model was given with a clip.
 
 Conventions
-    N frames in any order. Frames that agree in clip, condition and level form a row; R rows, sorted by condition, level (none
-    first) and clip.
+    N frames in any order. Frames that agree in clip, condition, level and draw form a row; R rows, sorted by condition, level
+    (none first), draw and clip. A condition may draw its audio several times for each clip: the C clip rows, one per condition,
+    level and clip, sorted likewise, average the draws of a clip before anything else. Without such draws the two are the same.
 """
 
 from __future__ import annotations
@@ -24,6 +25,26 @@ _BLOCK_FRAMES = 1024
 
 
 @dataclass(frozen=True)
+class ClipRows:
+    """C clips under a condition and level each, whatever the number of draws.
+
+    Attributes:
+        clip: Clip of each, int64 [C].
+        condition: Condition of each, str [C].
+        level: Level of each, float64 [C]; NaN where it has none.
+        negative: Whether none of the picture's objects makes the sound, bool [C].
+    """
+
+    clip: Ints
+    condition: Strings
+    level: Floats
+    negative: Flags
+
+    def __len__(self) -> int:
+        return len(self.clip)
+
+
+@dataclass(frozen=True)
 class Rows:
     """Index of R rows over N frames: frames ``order[start[r]:start[r + 1]]`` are those of row r; the last row ends at N.
 
@@ -34,6 +55,7 @@ class Rows:
         condition: Condition of each row, str [R].
         level: Level of each row in dB, float64 [R]; NaN where it has none.
         negative: Whether none of the picture's objects makes the sound, bool [R].
+        draw: Number of each row's draw, int64 [R]; 0 where a condition draws once.
     """
 
     order: Ints
@@ -42,9 +64,39 @@ class Rows:
     condition: Strings
     level: Floats
     negative: Flags
+    draw: Ints
 
     def __len__(self) -> int:
         return len(self.start)
+
+    @cached_property
+    def clip_row(self) -> Ints:
+        """The clip row of each row, int64 [R]."""
+        if not self.draw.any():
+            return np.arange(len(self))
+        level = np.where(np.isnan(self.level), -np.inf, self.level)
+        keys = np.rec.fromarrays([self.condition, level, self.clip])
+        return np.unique(keys, return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def clips(self) -> ClipRows:
+        """The clip rows."""
+        first = np.unique(self.clip_row, return_index=True)[1]
+        return ClipRows(self.clip[first], self.condition[first], self.level[first], self.negative[first])
+
+    @cached_property
+    def weight(self) -> Floats:
+        """One over the number of draws of each row's clip row, float64 [R]."""
+        weight: Floats = 1.0 / np.bincount(self.clip_row)[self.clip_row]
+        return weight
+
+    def over_draws(self, values: Floats) -> Floats:
+        """Return the mean of `values` [R, ...] over the draws of each clip row: float64 [C, ...]."""
+        if not self.draw.any():
+            return values
+        means = np.zeros((len(self.clips), *values.shape[1:]))
+        np.add.at(means, self.clip_row, values * self.weight.reshape(-1, *[1] * (values.ndim - 1)))
+        return means
 
     @cached_property
     def stop(self) -> Ints:
@@ -69,13 +121,18 @@ class Rows:
 
     def blocks(self, size: int = _BLOCK_FRAMES) -> Iterator[tuple[slice, Ints, Ints]]:
         """Yield groups of whole rows, about `size` frames each: their slice, their frames, and where each row starts in these."""
-        stop = self.stop
-        first = 0
-        while first < len(self):
-            last = max(int(np.searchsorted(stop, self.start[first] + size, side="right")), first + 1)
-            begin = self.start[first]
-            yield slice(first, last), self.order[begin : stop[last - 1]], self.start[first:last] - begin
-            first = last
+        return blocks_of(self.order, self.start, size)
+
+
+def blocks_of(order: Ints, start: Ints, size: int = _BLOCK_FRAMES) -> Iterator[tuple[slice, Ints, Ints]]:
+    """Yield groups of whole runs of `order` that begin at `start`, as `Rows.blocks` does."""
+    stop = np.append(start[1:], len(order))
+    first = 0
+    while first < len(start):
+        last = max(int(np.searchsorted(stop, start[first] + size, side="right")), first + 1)
+        begin = start[first]
+        yield slice(first, last), order[begin : stop[last - 1]], start[first:last] - begin
+        first = last
 
 
 def sums_from(values: npt.NDArray[np.generic], start: Ints) -> Floats:

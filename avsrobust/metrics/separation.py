@@ -57,7 +57,7 @@ def auroc(clean_area: npt.NDArray[np.floating], negative_area: npt.NDArray[np.fl
 def area_auroc(frames: ScoredFrames, negatives: Sequence[str] = NEGATIVES) -> float | None:
     """Return `auroc` of the clips' activated area, clean against `negatives` taken together; None where one is missing."""
     area = activated_area(frames)
-    condition = frames.rows.condition
+    condition = frames.rows.clips.condition
     return auroc(area[condition == CLEAN], area[np.isin(condition, list(negatives))])
 
 
@@ -158,8 +158,9 @@ def threshold_curve(frames: ScoredFrames, negatives: Sequence[str] = NEGATIVES) 
     for block, index, start in rows.blocks():
         miou = _strict_miou(frames, index, start)
         for position, flags in enumerate(chosen):
-            sums[position] += miou[flags[block] & counted[block]].sum(axis=0)
-    clips = np.array([np.count_nonzero(flags & counted) for flags in chosen])
+            of_block = flags[block] & counted[block]
+            sums[position] += (miou * rows.weight[block, None])[of_block].sum(axis=0)
+    clips = np.array([rows.weight[flags & counted].sum() for flags in chosen])
     if (clips == 0).any():
         return None
     means = sums / clips[:, None]

@@ -99,7 +99,7 @@ class Diagnostics:
 def diagnose(result: SplitResult) -> Diagnostics:
     """Return the diagnostics of a result; a result without frames has zeros and None."""
     frames = result.frames
-    rows = frames.rows
+    rows = frames.rows.clips
     area = activated_area(frames)
     clean_area = area[rows.condition == CLEAN]
     clips = np.unique(rows.clip)
@@ -139,7 +139,7 @@ def _is_binary(statistics: FrameStatistics) -> bool:
 
 def _conditions(result: SplitResult) -> list[tuple[str, float | None]]:
     """The conditions other than clean, the three negatives first, then the others by name and level."""
-    rows = result.frames.rows
+    rows = result.frames.rows.clips
     found = {
         (str(name), None if np.isnan(level) else float(level))
         for name, level in zip(rows.condition, rows.level, strict=True)

@@ -124,6 +124,8 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
         index["condition"].to_numpy(dtype=np.str_),
         (index["polarity"] == NEGATIVE).to_numpy(dtype=np.bool_),
         _floats(index["level"]),
+        _draws(index),
+        index["frame"].to_numpy(dtype=np.int64),
     )
     return SplitResult(
         model=scores.info.model,
@@ -147,6 +149,13 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
 
 def _floats(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _draws(index: pd.DataFrame) -> npt.NDArray[np.int64] | None:
+    """The draw of each frame, 0 where a condition draws once; None where results say nothing of draws."""
+    if "draw" not in index.columns:
+        return None
+    return np.asarray(pd.to_numeric(index["draw"]).fillna(0).to_numpy(dtype=np.int64))
 
 
 def _labels(index: pd.DataFrame, clip: npt.NDArray[np.int64], num_clips: int) -> tuple[tuple[str, ...], ...]:

@@ -1,7 +1,8 @@
 """Binary scores of rows (clip, condition, level) under one protocol, ready to be averaged or resampled.
 
 Conventions
-    R rows, in the order of `ScoredFrames.rows`. The columns of all score arrays are `MEASURES`: IoU, F, FPR.
+    R clip rows, in the order of `ScoredFrames.rows.clips`: the draws of a clip are averaged before anything else. The columns
+    of all score arrays are `MEASURES`: IoU, F, FPR.
     A data set's score is the sum of numerators over the sum of denominators. Where clips are averaged, a row's numerator is
     its score and its denominator 1; where pixels are pooled, both are counts; a row that does not count has 0 / 0.
     Scores are fractions in [0, 1]. Under a negative condition IoU and F are taken against the clip's original mask.
@@ -82,25 +83,27 @@ def clip_scores(frames: ScoredFrames, protocol: Protocol) -> ClipScores:
     else:
         numerator = np.where(skipped[:, None], 0.0, _averaged(frames, protocol, frames_with_target))
         denominator = np.repeat(~skipped[:, None], len(MEASURES), axis=1).astype(np.float64)
+    clips = rows.clips
+    first = np.unique(rows.clip_row, return_index=True)[1]
     return ClipScores(
         protocol=protocol,
-        clip=rows.clip,
-        condition=rows.condition,
-        level=rows.level,
-        negative=rows.negative,
-        frames=rows.frames,
-        empty_frames=rows.frames - frames_with_target.astype(np.int64),
-        skipped=skipped,
-        numerator=numerator,
-        denominator=denominator,
+        clip=clips.clip,
+        condition=clips.condition,
+        level=clips.level,
+        negative=clips.negative,
+        frames=rows.frames[first],
+        empty_frames=(rows.frames - frames_with_target.astype(np.int64))[first],
+        skipped=skipped[first],
+        numerator=rows.over_draws(numerator),
+        denominator=rows.over_draws(denominator),
     )
 
 
 def activated_area(frames: ScoredFrames) -> Floats:
-    """Return the activated share (``p > 0.5``) of every row of `frames`, averaged over its frames: float64 [R] in [0, 1]."""
+    """Return the activated share (``p > 0.5``) of every clip row, averaged over its frames and draws: float64 [C] in [0, 1]."""
     rows, statistics = frames.rows, frames.statistics
     share = (statistics.tp_050 + statistics.fp_050) / statistics.pixels
-    return rows.sum(share[rows.order]) / rows.frames
+    return rows.over_draws(rows.sum(share[rows.order]) / rows.frames)
 
 
 def _ordered_counts(frames: ScoredFrames, protocol: Protocol) -> tuple[Ints, Ints, Ints, Ints]:

@@ -20,7 +20,7 @@ from avsrobust.metrics.rows import Flags, Rows, Strings
 
 @dataclass(frozen=True)
 class ScoredFrames:
-    """Statistics of N frames and, for each, its clip, condition, polarity and mixing level.
+    """Statistics of N frames and, for each, its clip, condition, polarity, level and draw.
 
     Attributes:
         statistics: Statistics of the frames.
@@ -28,6 +28,8 @@ class ScoredFrames:
         condition: Condition of each frame, str [N] (numpy strings, not objects).
         negative: Whether none of the picture's objects makes the sound, bool [N].
         level: Level in dB, float [N]; NaN (or the whole array None) where there is none.
+        draw: Number of the draw, int [N]; None: every condition draws once.
+        frame: Number of each frame in its clip, int [N], for scores that pair frames of different rows; None: not known.
 
     Raises:
         MetricInputError: An array has another shape or type.
@@ -38,12 +40,14 @@ class ScoredFrames:
     condition: Strings
     negative: Flags
     level: npt.NDArray[np.floating] | None = None
+    draw: npt.NDArray[np.integer] | None = None
+    frame: npt.NDArray[np.integer] | None = None
 
     def __post_init__(self) -> None:
-        expected = {"clip": "iu", "condition": "U", "negative": "b", "level": "f"}
+        expected = {"clip": "iu", "condition": "U", "negative": "b", "level": "f", "draw": "iu", "frame": "iu"}
         for name, kinds in expected.items():
             array = getattr(self, name)
-            if array is None and name == "level":
+            if array is None and name in ("level", "draw", "frame"):
                 continue
             if array.shape != (len(self.statistics),):
                 raise MetricInputError(
@@ -65,11 +69,13 @@ class ScoredFrames:
             self.condition[index],
             self.negative[index],
             None if self.level is None else self.level[index],
+            None if self.draw is None else self.draw[index],
+            None if self.frame is None else self.frame[index],
         )
 
     @cached_property
     def rows(self) -> Rows:
-        """The frames grouped by condition, level and clip.
+        """The frames grouped by condition, level, draw and clip.
 
         Raises:
             MetricInputError: Frames of one row disagree about their polarity.
@@ -78,7 +84,8 @@ class ScoredFrames:
         _, condition_code = np.unique(self.condition, return_inverse=True)
         # No level sorts first, as in the manifest.
         level_key = np.where(np.isnan(level), -np.inf, level)
-        keys = (condition_code, level_key, self.clip)
+        draw = np.zeros(len(self), dtype=np.int64) if self.draw is None else self.draw.astype(np.int64)
+        keys = (condition_code, level_key, draw, self.clip)
         order = np.lexsort(keys[::-1])
         is_first = np.ones(len(order), dtype=np.bool_)
         is_first[1:] = False
@@ -88,7 +95,13 @@ class ScoredFrames:
         start = np.flatnonzero(is_first)
         head = order[start]
         rows = Rows(
-            order, start, self.clip[head].astype(np.int64), self.condition[head], level[head], self.negative[head]
+            order,
+            start,
+            self.clip[head].astype(np.int64),
+            self.condition[head],
+            level[head],
+            self.negative[head],
+            draw[head],
         )
         if (np.repeat(rows.negative, rows.frames) != self.negative[order]).any():
             raise MetricInputError("negative: frames of one clip and condition disagree; expected one polarity per row")

@@ -81,7 +81,8 @@ def semantic_sums(classes: ClassStatistics, frames: ScoredFrames, protocol: Sema
         ],
         axis=1,
     )
-    return SemanticSums(protocol, rows.clip, rows.condition, rows.level, rows.negative, terms)
+    clips = rows.clips
+    return SemanticSums(protocol, clips.clip, clips.condition, clips.level, clips.negative, rows.over_draws(terms))
 
 
 def paired_semantic_bootstraps(
@@ -199,8 +200,7 @@ def _averaged_scores(sums: Floats, negative: Flags, protocol: SemanticProtocol) 
 
 def _pooled_scores(sums: Floats, negative: Flags, protocol: SemanticProtocol) -> tuple[Floats, Floats]:
     """IoU and F per class, ratios of sums."""
-    # Sums of counts are whole numbers in float64 too.
-    both, predicted, target = (sums[..., position, :].astype(np.int64) for position in range(_PER_CLASS))
+    both, predicted, target = (sums[..., position, :] for position in range(_PER_CLASS))
     union = predicted + target - both
     # As in `semantic.scores`: under a negative condition a class counts only where it is true.
     present = np.where(negative[:, None], target > 0, union > 0)

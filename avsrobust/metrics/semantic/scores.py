@@ -209,14 +209,16 @@ def _class_scores(
     only_true = protocol.classes == "present" and negative
     counted = entries & (classes.target > 0) if only_true else entries
     padded = 0
+    weight = rows.weight[row_of_frame]
     if protocol.padded_to is not None:
-        padded = int(np.maximum(protocol.padded_to - rows.frames[chosen], 0).sum())
+        missing = np.maximum(protocol.padded_to - rows.frames[chosen], 0)
+        padded = round(float((missing * rows.weight[chosen]).sum()))
     if protocol.average == "pixels":
-        iou, f, frames = _pooled(classes, entries, protocol, only_true=only_true)
+        iou, f, frames = _pooled(classes, entries, weight, protocol, only_true=only_true)
     else:
-        iou, f, frames = _averaged(classes, counted, protocol, padded)
+        iou, f, frames = _averaged(classes, counted, weight, protocol, padded)
     is_true = entries & (classes.target > 0) & (classes.class_id != BACKGROUND)
-    num_frames = int(np.count_nonzero(of_frames))
+    num_frames = _whole(weight[of_frames])
     level = float(rows.level[first])
     return ClassScores(
         condition=str(rows.condition[first]),
@@ -227,43 +229,45 @@ def _class_scores(
         frames=frames,
         share=_share(classes, rows, row_of_frame, chosen, entries, protocol),
         clips=_clips_per_class(classes, rows.clip[row_of_frame], of_frames),
-        num_clips=int(np.count_nonzero(chosen)),
+        num_clips=_whole(rows.weight[chosen]),
         num_frames=num_frames,
-        empty_frames=num_frames - len(np.unique(classes.frame[is_true])),
+        empty_frames=num_frames - _whole(weight[np.unique(classes.frame[is_true])]),
         padded=padded,
     )
 
 
 def _averaged(
-    classes: ClassStatistics, counted: Flags, protocol: SemanticProtocol, padded: int
+    classes: ClassStatistics, counted: Flags, weight: Floats, protocol: SemanticProtocol, padded: int
 ) -> tuple[Floats, Floats, Ints]:
-    """Mean of IoU and F per class over its frames, and their number."""
-    class_id = classes.class_id[counted]
+    """Mean of IoU and F per class over its frames, and their number; `weight` [N] averages the draws of a clip."""
+    class_id, share = classes.class_id[counted], weight[classes.frame[counted]]
     intersection, predicted, target = (
         getattr(classes, name)[counted] for name in ("intersection", "predicted", "target")
     )
-    frames = np.bincount(class_id, minlength=NUM_CLASSES).astype(np.int64)
-    iou = np.bincount(class_id, weights=intersection / classes.union[counted], minlength=NUM_CLASSES)
+    frames = np.bincount(class_id, weights=share, minlength=NUM_CLASSES)
+    iou = np.bincount(class_id, weights=share * (intersection / classes.union[counted]), minlength=NUM_CLASSES)
     frame_f = ratios.f_measure(intersection, predicted, target, protocol.beta2)
-    f = np.bincount(class_id, weights=frame_f, minlength=NUM_CLASSES)
+    f = np.bincount(class_id, weights=share * frame_f, minlength=NUM_CLASSES)
     for sums in (frames, iou, f):
         sums[BACKGROUND] += padded
-    return _ratio(iou, frames), _ratio(f, frames), frames
+    return _ratio(iou, frames), _ratio(f, frames), np.rint(frames).astype(np.int64)
 
 
 def _pooled(
-    classes: ClassStatistics, entries: Flags, protocol: SemanticProtocol, *, only_true: bool
+    classes: ClassStatistics, entries: Flags, weight: Floats, protocol: SemanticProtocol, *, only_true: bool
 ) -> tuple[Floats, Floats, Ints]:
     """Ratio of sums per class, and the number of frames it occurs in; NaN for classes that do not count."""
-    class_id = classes.class_id[entries]
-    sums = [np.bincount(class_id, weights=getattr(classes, name)[entries], minlength=NUM_CLASSES) for name in
-            ("intersection", "predicted", "target")]  # fmt: skip
-    intersection, predicted, target = (values.astype(np.int64) for values in sums)
+    class_id, share = classes.class_id[entries], weight[classes.frame[entries]]
+    intersection, predicted, target = (
+        np.bincount(class_id, weights=share * getattr(classes, name)[entries], minlength=NUM_CLASSES)
+        for name in ("intersection", "predicted", "target")
+    )
     union = predicted + target - intersection
     absent = target == 0 if only_true else union == 0
-    iou = _ratio(intersection, np.where(absent, 0, union))
-    f = np.where(absent, np.nan, ratios.f_measure(intersection, predicted, target, protocol.beta2))
-    return iou, f, np.bincount(class_id, minlength=NUM_CLASSES).astype(np.int64)
+    above, below = ratios.f_terms(intersection, predicted, target, protocol.beta2)
+    frames = np.bincount(class_id, weights=share, minlength=NUM_CLASSES)
+    iou, f = (_ratio(over, np.where(absent, 0, under)) for over, under in ((intersection, union), (above, below)))
+    return iou, f, np.rint(frames).astype(np.int64)
 
 
 def _share(
@@ -276,11 +280,12 @@ def _share(
 ) -> Floats:
     """Share of the pixels that are given each class, float64 [71]: over clips' frames, or over all pixels."""
     frame, class_id = classes.frame[entries], classes.class_id[entries]
-    predicted = classes.predicted[entries].astype(np.float64)
+    row = row_of_frame[frame]
+    predicted = classes.predicted[entries] * rows.weight[row]
     if protocol.average == "pixels":
         weight = np.full(len(frame), 1.0 / predicted.sum())
     else:
-        weight = 1.0 / (classes.pixels[frame] * rows.frames[row_of_frame[frame]] * np.count_nonzero(chosen))
+        weight = 1.0 / (classes.pixels[frame] * rows.frames[row] * _whole(rows.weight[chosen]))
     share = np.asarray(np.bincount(class_id, weights=weight * predicted, minlength=NUM_CLASSES), dtype=np.float64)
     # Sums of rounded shares may end above 1.
     return np.minimum(share, 1.0)
@@ -299,6 +304,11 @@ def _most_per_clip(rows: Rows, counts: Floats) -> int:
     most = np.zeros(len(clips))
     np.maximum.at(most, index, counts)
     return int(most.sum())
+
+
+def _whole(weights: Floats) -> int:
+    """Number of clips or frames, each with all its draws counted once: a sum of weights that is a whole number."""
+    return round(float(weights.sum()))
 
 
 def _mean(scores: Floats, protocol: SemanticProtocol) -> float | None:
