@@ -43,6 +43,10 @@ class ClipRows:
     def __len__(self) -> int:
         return len(self.clip)
 
+    def under(self, key: tuple[str, float | None]) -> Flags:
+        """Return bool [C]: those under one condition at one level (None: without a level)."""
+        return rows_under(self.condition, self.level, key)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -68,6 +72,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    def under(self, key: tuple[str, float | None]) -> Flags:
+        """Return bool [R]: the rows under one condition at one level (None: without a level)."""
+        return rows_under(self.condition, self.level, key)
 
     @cached_property
     def clip_row(self) -> Ints:
@@ -122,6 +130,13 @@ class Rows:
     def blocks(self, size: int = _BLOCK_FRAMES) -> Iterator[tuple[slice, Ints, Ints]]:
         """Yield groups of whole rows, about `size` frames each: their slice, their frames, and where each row starts in these."""
         return blocks_of(self.order, self.start, size)
+
+
+def rows_under(condition: Strings, level: Floats, key: tuple[str, float | None]) -> Flags:
+    """Return bool [R]: the rows of one condition and level, of `condition` [R] and `level` [R] (NaN: none)."""
+    name, value = key
+    under: Flags = (condition == name) & (np.isnan(level) if value is None else level == value)
+    return under
 
 
 def blocks_of(order: Ints, start: Ints, size: int = _BLOCK_FRAMES) -> Iterator[tuple[slice, Ints, Ints]]:

@@ -25,10 +25,9 @@ from avsrobust.metrics.bootstrap import (
     PairedDifference,
     common_clips,
     resampled_differences,
-    rows_under,
 )
 from avsrobust.metrics.dataset_score import ConditionKey
-from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, Strings
+from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, Strings, rows_under
 from avsrobust.metrics.semantic.counts import ClassStatistics
 from avsrobust.metrics.semantic.protocols import SemanticProtocol
 from avsrobust.metrics.semantic.scores import rows_of

@@ -18,7 +18,7 @@ Agreement with the released AVSS test
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from avsrobust.metrics import ratios
 from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.dataset_score import ConditionScore, DatasetScore, assemble, conditions_of
 from avsrobust.metrics.rows import Flags, Floats, Ints, Rows
-from avsrobust.metrics.semantic.counts import ClassStatistics, background_prediction
+from avsrobust.metrics.semantic.counts import ClassStatistics, background_prediction, perfect_prediction
 from avsrobust.metrics.semantic.protocols import SemanticProtocol
 from avsrobust.vocabulary import BACKGROUND, NEGATIVES, NUM_CLASSES
 
@@ -73,7 +73,7 @@ class SemanticScores:
         protocol: The protocol.
         conditions: Scores of every class under each condition: clean, the negatives of G, then the others by name and level.
         clips: Clips scored under any condition.
-        class_clips: Clips that have each class in a target, int64 [71].
+        clip_has_class: Whether each clip has each class in a target, bool [clips, 71].
         empty_frames: Frames that have nothing but background in the target, each counted once.
         negatives: The negative conditions that G averages over.
     """
@@ -81,9 +81,14 @@ class SemanticScores:
     protocol: SemanticProtocol
     conditions: tuple[ClassScores, ...]
     clips: int
-    class_clips: Ints
+    clip_has_class: Flags
     empty_frames: int
     negatives: tuple[str, ...] = NEGATIVES
+
+    @property
+    def class_clips(self) -> Ints:
+        """Clips that have each class in a target, int64 [71]."""
+        return np.asarray(np.count_nonzero(self.clip_has_class, axis=0), dtype=np.int64)
 
     @property
     def headline(self) -> DatasetScore:
@@ -127,6 +132,12 @@ class SemanticScores:
         for entry in self.conditions:
             occurs |= (entry.frames > 0) & (not entry.negative)
         return tuple(int(class_id) for class_id in np.flatnonzero(occurs))
+
+    def means_over(self, classes: Iterable[int]) -> DatasetScore:
+        """Means over some classes, for example those of a zero-shot split; `clips` are those with one of them in a target."""
+        chosen = list(classes)
+        clips = int(np.count_nonzero(self.clip_has_class[:, chosen].any(axis=1)))
+        return replace(self._means(chosen), clips=clips)
 
     def _means(self, classes: Iterable[int]) -> DatasetScore:
         chosen = np.fromiter(classes, dtype=np.int64)
@@ -173,7 +184,7 @@ def semantic_scores(
         protocol,
         conditions,
         clips=len(np.unique(frames.clip)),
-        class_clips=_clips_per_class(classes, frames.clip.astype(np.int64), np.ones(len(frames), dtype=np.bool_)),
+        clip_has_class=_clip_has_class(classes, frames.clip.astype(np.int64)),
         empty_frames=_most_per_clip(rows, rows.sum(empty[rows.order])),
         negatives=tuple(negatives),
     )
@@ -196,6 +207,16 @@ def semantic_trivial_scores(
 ) -> SemanticScores:
     """Return the `semantic_scores` of a model that calls every pixel background, on the same targets."""
     return semantic_scores(background_prediction(classes), frames, protocol, negatives)
+
+
+def semantic_ceiling_scores(
+    classes: ClassStatistics,
+    frames: ScoredFrames,
+    protocol: SemanticProtocol,
+    negatives: Sequence[str] = NEGATIVES,
+) -> SemanticScores:
+    """Return the `semantic_scores` of a perfect model: the true classes under positive conditions, else background."""
+    return semantic_scores(perfect_prediction(classes, ~frames.negative), frames, protocol, negatives)
 
 
 def _class_scores(
@@ -296,6 +317,15 @@ def _clips_per_class(classes: ClassStatistics, clip: Ints, of_frames: Flags) -> 
     is_true = (classes.target > 0) & of_frames[classes.frame]
     pairs = np.unique(np.stack([classes.class_id[is_true], clip[classes.frame[is_true]]]), axis=1)
     return np.bincount(pairs[0], minlength=NUM_CLASSES).astype(np.int64)
+
+
+def _clip_has_class(classes: ClassStatistics, clip: Ints) -> Flags:
+    """Whether each clip has each class in a target, bool [clips, 71]; `clip` [N] is each frame's."""
+    clips, index = np.unique(clip, return_inverse=True)
+    has_class = np.zeros((len(clips), NUM_CLASSES), dtype=np.bool_)
+    is_true = classes.target > 0
+    has_class[index[classes.frame[is_true]], classes.class_id[is_true]] = True
+    return has_class
 
 
 def _most_per_clip(rows: Rows, counts: Floats) -> int:
