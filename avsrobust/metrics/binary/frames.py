@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from avsrobust.errors import MetricInputError
 from avsrobust.metrics.binary.counts import FrameStatistics, take
-from avsrobust.metrics.rows import Flags, Rows, Strings
+from avsrobust.metrics.rows import Flags, Ints, Rows, Strings
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,15 @@ class ScoredFrames:
             None if self.draw is None else self.draw[index],
             None if self.frame is None else self.frame[index],
         )
+
+    @property
+    def numbers(self) -> Ints:
+        """The number of each frame in its clip, int64 [N]; where they are not known, its position in its row."""
+        if self.frame is not None:
+            return self.frame.astype(np.int64)
+        numbers = np.empty(len(self), dtype=np.int64)
+        numbers[self.rows.order] = np.arange(len(self)) - np.repeat(self.rows.start, self.rows.frames)
+        return numbers
 
     @cached_property
     def rows(self) -> Rows:
