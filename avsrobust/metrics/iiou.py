@@ -19,7 +19,7 @@ import numpy.typing as npt
 from avsrobust.metrics import ratios
 from avsrobust.metrics.binary.counts import activated_at
 from avsrobust.metrics.binary.frames import ScoredFrames
-from avsrobust.metrics.rows import Floats, Ints
+from avsrobust.metrics.rows import Flags, Floats, Ints
 
 # The two sounds of one composite picture: that of its first tile, and that of another.
 PAIR = ("distractor", "distractor_swapped")
@@ -69,13 +69,12 @@ def interactive_iou(
     has_target = (statistics.target_pixels[chosen] > 0).all(axis=0)
     clip = frames.clip[chosen[0]].astype(np.int64)
     levels: Floats = common["level"]
-    return tuple(_score(float(level), iou, clip, np.equal(levels, level), has_target) for level in np.unique(levels))
+    return tuple(_score(float(level), iou, clip, levels, has_target) for level in np.unique(levels))
 
 
-def _score(
-    level: float, iou: Floats, clip: Ints, at_level: npt.NDArray[np.bool_], has_target: npt.NDArray[np.bool_]
-) -> InteractiveIou:
-    """IIoU of the pictures at one level."""
+def _score(level: float, iou: Floats, clip: Ints, levels: Floats, has_target: Flags) -> InteractiveIou:
+    """IIoU of the pictures whose `levels` are `level`."""
+    at_level: Flags = levels == level
     counted = at_level & has_target
     empty = int(np.count_nonzero(at_level & ~has_target))
     level_or_none = None if np.isneginf(level) else level
