@@ -103,7 +103,7 @@ def test_csv_keeps_its_columns_and_marks_lines_that_are_not_by_class(
     oracle: Scores, binary: Scores, make_scores: Make
 ) -> None:
     rows = rows_of([oracle, binary, make_scores("oracle")], ["strict"])
-    assert list(rows[0]) == list(CSV_COLUMNS)
+    assert list(rows[0]) == [*CSV_COLUMNS, "signature"]
     assert [(row["dataset"], row["model"], row["protocol"]) for row in rows] == [
         ("s4", "oracle", "strict"),
         ("avss", "oracle", "strict"),

@@ -66,7 +66,7 @@ def interactive_iou(
     statistics = frames.statistics
     tp, fp = activated_at(statistics, threshold)
     iou = ratios.iou(tp[chosen], fp[chosen], statistics.target_pixels[chosen], statistics.pixels[chosen]).min(axis=0)
-    has_target = (statistics.target_pixels[chosen] > 0).all(axis=0)
+    has_target = np.asarray((statistics.target_pixels[chosen] > 0).all(axis=0))
     clip = frames.clip[chosen[0]].astype(np.int64)
     levels: Floats = common["level"]
     return tuple(_score(float(level), iou, clip, levels, has_target) for level in np.unique(levels))

@@ -1,8 +1,8 @@
 """The signature of a score: all that its number depends on besides the model and the data, in one string.
 
 Conventions
-    ``key:value`` pairs joined by "|", always the same keys in the same order for one task. Two numbers compare only where their
-    signatures agree. The form is that of sacrebleu's signatures (Post, 2018, arXiv 1804.08771).
+    ``key:value`` pairs joined by ";", always the same keys in the same order for one task. Two numbers compare only where their
+    signatures agree. The idea is that of sacrebleu's signatures (Post, 2018, arXiv 1804.08771).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def signature(protocol: Protocol | SemanticProtocol, negatives: Sequence[str] = 
         negatives: The negative conditions that G averages over.
 
     >>> from avsrobust.metrics import PROTOCOLS
-    >>> signature(PROTOCOLS["strict"], ["silence"]).rpartition("|")[0]
-    'protocol:strict|task:binary|threshold:0.5|beta2:0.3|sweep:none|empty:skipped|average:clips|batch:1|negatives:silence'
+    >>> signature(PROTOCOLS["strict"], ["silence"]).rpartition(";")[0]
+    'protocol:strict;task:binary;threshold:0.5;beta2:0.3;sweep:none;empty:skipped;average:clips;batch:1;negatives:silence'
     """
     parts = _binary(protocol) if isinstance(protocol, Protocol) else _semantic(protocol)
     pairs = {"protocol": protocol.name, **parts, "negatives": "+".join(negatives), "version": __version__}
-    return "|".join(f"{key}:{value}" for key, value in pairs.items())
+    return ";".join(f"{key}:{value}" for key, value in pairs.items())
 
 
 def _binary(protocol: Protocol) -> dict[str, str]:
