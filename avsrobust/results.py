@@ -50,6 +50,7 @@ RUN_NAME = "run.json"
 PARTS_NAME = "parts"
 NEXT_NAME = "next"
 EVALUATION_KEY = "avsrobust.evaluation"
+_TRAIN_SOURCES_KEY = "avsrobust.train_sources"
 _CHECKSUM_KEY = "avsrobust.content_sha256"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
 COUNT_COLUMNS = ("pixels", "target_pixels", "tp_050", "fp_050", "tp_040", "fp_040")
@@ -98,6 +99,8 @@ class ScoreInfo:
     `recipe` is the name of the build's recipe, `release` the form of its data, `muted` the ids of its clips whose own recording
     is silent (`manifest.ManifestInfo`). `notes` are sentences that belong beside every table of these results
     (`avsrobust.caveats`). `evaluation` is the checksum of model and manifest (empty: not known).
+    `train_sources` are the ids of clips of other splits whose YouTube source also gave a clip of train; None where the build has
+    no clip of train.
     """
 
     model: str
@@ -109,6 +112,7 @@ class ScoreInfo:
     muted: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     evaluation: str = ""
+    train_sources: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -328,7 +332,9 @@ def _metadata(info: ScoreInfo) -> dict[str, str]:
     # A path in an error may hold bytes that are no UTF-8.
     errors = [entry.error.encode("utf-8", "replace").decode() for entry in info.failed]
     failed = [[entry.split, entry.clip_id, text] for entry, text in zip(info.failed, errors, strict=True)]
+    sources = {} if info.train_sources is None else {_TRAIN_SOURCES_KEY: json.dumps(info.train_sources)}
     return {
+        **sources,
         "avsrobust.scores_format": str(SCORES_FORMAT),
         "avsrobust.model": info.model,
         "avsrobust.dataset": info.dataset,
@@ -372,6 +378,7 @@ def _info(path: Path, texts: Mapping[str, str]) -> ScoreInfo:
             muted=tuple(_strings(_list(texts["avsrobust.muted"]))),
             notes=tuple(_strings(_list(texts["avsrobust.notes"]))),
             evaluation=texts[EVALUATION_KEY],
+            train_sources=tuple(_strings(_list(texts[_TRAIN_SOURCES_KEY]))) if _TRAIN_SOURCES_KEY in texts else None,
         )
     except (KeyError, ValueError, TypeError) as error:
         raise ResultsError(f"{path}: has damaged metadata ({error}); evaluate again") from error

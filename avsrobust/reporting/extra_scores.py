@@ -207,7 +207,7 @@ def _overlap(evidence: Evidence) -> Iterator[ExtraScore]:
             row,
             "overlap, both empty = 1",
             with_empty.value,
-            better,
+            None,
             with_empty.clips,
             with_empty.frames,
         )

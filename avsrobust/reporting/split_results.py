@@ -157,6 +157,7 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
         release=scores.info.release,
         muted=scores.info.muted,
         notes=scores.info.notes,
+        train_sources=None if scores.info.train_sources is None else frozenset(scores.info.train_sources),
     )
 
 
