@@ -1,4 +1,4 @@
-"""Overlap of the masks of one model under two conditions of one clip, from the stored intersections.
+"""Overlap of the masks of one model under two sounds of one clip, clean or negative, from the stored intersections.
 
 Conventions
     Masks at 0.5 of the same frames. Results hold the overlap of each mask with the one under clean audio; those of a newer
@@ -27,7 +27,7 @@ def pair_overlaps(result: SplitResult) -> dict[Pair, tuple[MaskOverlap, MaskOver
     is_stored = ~np.isnan(result.clean_union)
     found: dict[Pair, tuple[MaskOverlap, MaskOverlap]] = {}
     for name, value, _ in conditions_of(frames.rows.clips):
-        chosen = is_stored & rows_under(frames.condition, level, (name, value))
+        chosen = is_stored & frames.negative & rows_under(frames.condition, level, (name, value))
         if chosen.any():
             both, either = (
                 values[chosen].astype(np.int64) for values in (result.clean_intersection, result.clean_union)
