@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from avsrobust.metrics import ConditionScore, DatasetScore, SemanticProtocol
+from avsrobust.reporting.breakdowns import AVS_V3, CATEGORY, TRAIN_SOURCE
 from avsrobust.reporting.columns import DECIMALS, HEADLINES, METRICS, MISSING, fraction, is_extended, percent
 from avsrobust.reporting.extra_scores import GROUPS, ExtraScore, ScoreGroup
 from avsrobust.reporting.model import Line, Subject, Table
@@ -24,6 +25,7 @@ from avsrobust.vocabulary import BINARY, NEGATIVES
 
 TRIVIAL_TITLE = "trivial score: nothing predicted"
 CEILING_TITLE = "ceiling: everything right"
+_BREAKDOWN_TITLES = {CATEGORY: "category", TRAIN_SOURCE: "source in train", AVS_V3: "AVS-V3 zero-shot split"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,15 @@ class ExtraTable:
 
 
 @dataclass(frozen=True)
+class Breakdown:
+    """Parts of a block's clips or classes: what they are parts of, whether a clip may be in several, and each part's lines."""
+
+    name: str
+    overlapping: bool
+    parts: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
+
+
+@dataclass(frozen=True)
 class Block:
     """Comparable lines: one split, task and protocol.
 
@@ -74,6 +85,7 @@ class Block:
         bounds: Trivial scores and ceilings over all clips.
         categories: Each category and its lines, where the table is by category.
         classes: Each class and its lines in the semantic task, whether or not the table is by category.
+        by: The breakdown of the table, or None.
     """
 
     split_key: SplitKey
@@ -83,6 +95,7 @@ class Block:
     bounds: tuple[BoundLine, ...]
     categories: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
     classes: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
+    by: str | None = None
 
     @property
     def title(self) -> str:
@@ -117,14 +130,16 @@ class Block:
         return tuple(_extra_table(GROUPS[name], [entry.line for entry in self.lines]) for name in groups)
 
     @property
-    def breakdown(self) -> tuple[tuple[str, tuple[MarkedLine, ...]], ...]:
-        """`classes`, or else `categories`."""
-        return self.classes or self.categories
-
-    @property
-    def breakdown_title(self) -> str:
-        """Heading of the breakdown."""
-        return "By class" if self.classes else "By category"
+    def breakdowns(self) -> tuple[Breakdown, ...]:
+        """The parts of the table's breakdown, and the classes in the semantic task."""
+        found = []
+        if self.categories and not (self.classes and self.by == CATEGORY):
+            found.append(
+                Breakdown(_BREAKDOWN_TITLES.get(self.by or "", CATEGORY), self.by == CATEGORY, self.categories)
+            )
+        if self.classes:
+            found.append(Breakdown("class", False, self.classes))
+        return tuple(found)
 
     @property
     def headline(self) -> str:
@@ -230,6 +245,7 @@ def _blocks(table: Table) -> Iterator[Block]:
             bounds=_bound_lines(overall),
             categories=_by_category(line for line in members if not line.is_overall),
             classes=_by_category(classes.get(key, [])),
+            by=table.by,
         )
 
 

@@ -8,7 +8,7 @@ from avsrobust.reporting.columns import HEADLINE, UNDER_NEGATIVES, Metric, condi
 from avsrobust.reporting.escape import markdown, markdown_line, text_table
 from avsrobust.reporting.formats import Format
 from avsrobust.reporting.model import Subject, Table
-from avsrobust.reporting.presentation import Block, ExtraTable, MarkedLine, Section, extra_cell, sections
+from avsrobust.reporting.presentation import Block, Breakdown, ExtraTable, MarkedLine, Section, extra_cell, sections
 from avsrobust.vocabulary import NEGATIVE, POSITIVE, SEMANTIC
 
 
@@ -40,9 +40,9 @@ def _section(section: Section) -> Iterator[str]:
         for extra in block.extra:
             yield f"{extra.group.title} ({block.protocol.name}). {extra.group.caption}"
             yield _extra(extra)
-        if block.breakdown:
-            yield f"{block.breakdown_title} ({block.protocol.name})"
-            yield _breakdown(block)
+        for breakdown in block.breakdowns:
+            yield f"By {breakdown.name} ({block.protocol.name})"
+            yield _breakdown(breakdown)
         yield f"Signature: {markdown(block.signature)}"
     if section.subjects:
         yield f"## {markdown(section.title)}: does the sound change the mask?"
@@ -120,12 +120,12 @@ def _secondary_means(block: Block) -> str:
     return text_table(header, rows)
 
 
-def _breakdown(block: Block) -> str:
+def _breakdown(breakdown: Breakdown) -> str:
     """Scores per category or class."""
-    header = [block.breakdown_title.removeprefix("By "), "model", "clips", *(metric.heading for metric in HEADLINE)]
+    header = [breakdown.name, "model", "clips", *(metric.heading for metric in HEADLINE)]
     rows = [
         [markdown(category), _name(entry), str(entry.line.score.clips), *_values(entry, HEADLINE)]
-        for category, entries in block.breakdown
+        for category, entries in breakdown.parts
         for entry in entries
     ]
     return text_table(header, rows, numeric_from=2)
