@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from avsrobust.adapters.base import Adapter
     from avsrobust.building.build import BuildReport
     from avsrobust.conditions.recipe import Recipe
-    from avsrobust.datasets.clips import DataSet
+    from avsrobust.datasets.dataset import DataSet
     from avsrobust.evaluation.runner import EvaluationReport
     from avsrobust.manifest import Manifest
     from avsrobust.reporting.compare import Comparison

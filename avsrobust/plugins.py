@@ -29,6 +29,7 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _FORMS = "a name, package.module:Object or file.py:Object"
 _MOST_CHARACTERS = 400
+_FILE_MODULE = "avsrobust_file_"
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def import_file(path: Path, noun: str, error: type[AvsRobustError]) -> ModuleTyp
     path = path.resolve()
     if not path.is_file():
         raise error(f"{path}: not found; expected a Python file that defines the {noun}")
-    name = f"avsrobust_{noun.replace(' ', '_')}_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{_FILE_MODULE}{noun.replace(' ', '_')}_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if not (found := importlib.util.spec_from_file_location(name, path)) or found.loader is None:
         raise error(f"{path}: cannot be imported; expected a Python file that defines the {noun}")
     module = importlib.util.module_from_spec(found)
@@ -158,6 +159,17 @@ def import_file(path: Path, noun: str, error: type[AvsRobustError]) -> ModuleTyp
             del sys.modules[name]
             raise
     return module
+
+
+def spec_of(plugin: type) -> str:
+    """Return the text by which `Registry.find` finds a class, from any folder and in any process.
+
+    >>> spec_of(Registry)
+    'avsrobust.plugins:Registry'
+    """
+    module = sys.modules[plugin.__module__]
+    is_file = plugin.__module__.startswith(_FILE_MODULE) and module.__file__ is not None
+    return f"{module.__file__ if is_file else plugin.__module__}:{plugin.__qualname__}"
 
 
 def distribution_of(point: EntryPoint) -> str:

@@ -12,9 +12,10 @@ import pytest
 from avsrobust.building.describe import describe
 from avsrobust.building.layout import SHARD_SOUNDS, lay_out
 from avsrobust.building.plan import plan
+from avsrobust.clips import Clip, SoundHeader
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.seeds import row_seed
-from avsrobust.datasets.clips import Clip, DataSet, Finding, SoundHeader
+from avsrobust.datasets.dataset import DataSet, Finding
 from avsrobust.datasets.taxonomy import AVSS_KINDS, broad_kinds
 from avsrobust.errors import OptionError
 

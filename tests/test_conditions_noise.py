@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from avsrobust.clips import Clip, SoundHeader
 from avsrobust.conditions.base import Choice, Scene
 from avsrobust.conditions.noise import Noise, white_noise
 from avsrobust.conditions.silence import Silence
-from avsrobust.datasets.clips import Clip, SoundHeader
 
 
 def clip_with(rate: int, num_samples: int, clip_id: str = "dog_barking/x", split: str = "test") -> Clip:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from avsrobust.building.plan import EVERY_CLIP, Plan, plan
+from avsrobust.clips import Clip, SoundHeader
 from avsrobust.conditions.base import Scene
 from avsrobust.conditions.offscreen import Offscreen, is_eligible
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.seeds import row_seed
-from avsrobust.datasets.clips import Clip, SoundHeader
 from avsrobust.datasets.taxonomy import AVSS_KINDS, LEAST_SUITABLE, S4_KINDS, broad_kinds
 from avsrobust.manifest import Skipped
 

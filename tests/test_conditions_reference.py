@@ -12,10 +12,10 @@ import pytest
 
 from avsrobust.audio.io import write_wav
 from avsrobust.building.plan import plan
+from avsrobust.clips import Clip, SoundHeader
 from avsrobust.conditions import reference
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.reference import Ms3Listing, Ms3Record, S4Listing
-from avsrobust.datasets.clips import Clip, SoundHeader
 from avsrobust.datasets.taxonomy import S4_KINDS, broad_kinds
 from avsrobust.errors import OptionError, RecipeError
 

@@ -29,7 +29,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from avsrobust.datasets.clips import SoundHeader
+from avsrobust.clips import SoundHeader
 from avsrobust.errors import AudioError
 from avsrobust.files import open_regular, write_bytes
 from avsrobust.limits import SOUND_BYTES

@@ -44,11 +44,12 @@ from avsrobust.building.render import (
     make_tasks,
 )
 from avsrobust.checksums import FileSum, read_checksums, write_checksums
+from avsrobust.clips import Clip
 from avsrobust.conditions.recipe import Recipe
-from avsrobust.conditions.reference import Listing
+from avsrobust.conditions.reference import ReleasedListing
 from avsrobust.conditions.seeds import check_seed
-from avsrobust.datasets.clips import Clip, DataSet
 from avsrobust.datasets.contents import ClipContents
+from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.survey import conclude, survey_lines
 from avsrobust.errors import DataSetError, ManifestError, OptionError, did_you_mean
 from avsrobust.files import flush_folders, remove_temporaries
@@ -176,7 +177,7 @@ class _Job:
     seed: int
     output: Path
     roots: Roots
-    listing: Listing | None
+    listing: ReleasedListing | None
     export: str | None
 
     def plan_without(self, bad: Collection[str]) -> Plan:

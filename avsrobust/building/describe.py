@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from avsrobust.building.layout import lay_out
 from avsrobust.building.plan import EVERY_CLIP, Plan
-from avsrobust.datasets.clips import DataSet
+from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.survey import Survey, survey_lines
 from avsrobust.vocabulary import SPLITS
 

@@ -18,8 +18,9 @@ from typing import Any
 
 from avsrobust import __version__
 from avsrobust.building.layout import Layout
+from avsrobust.clips import Clip
 from avsrobust.conditions.recipe import Recipe
-from avsrobust.datasets.clips import Clip, DataSet
+from avsrobust.datasets.dataset import DataSet
 from avsrobust.errors import ManifestError, OptionError
 from avsrobust.files import parse_json, read_regular, write_text
 from avsrobust.folders import foreign_entries

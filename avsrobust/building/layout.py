@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from avsrobust.audio.features import BANDS, STEPS
+from avsrobust.audio.front_ends import BANDS, STEPS
 from avsrobust.building.plan import Plan, PlannedRow
 from avsrobust.conditions.sounds import MadeSound
 from avsrobust.manifest import Row

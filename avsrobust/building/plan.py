@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from avsrobust.clips import Clip
 from avsrobust.conditions.base import Choice, Condition, Scene, Unavailable
 from avsrobust.conditions.recipe import Entry, Recipe
-from avsrobust.conditions.reference import Listing
+from avsrobust.conditions.reference import ReleasedListing
 from avsrobust.conditions.seeds import check_seed, row_seed
 from avsrobust.conditions.sounds import Sound
-from avsrobust.datasets.clips import Clip
 from avsrobust.manifest import Skipped
 
 EVERY_CLIP = "*"
@@ -64,7 +64,7 @@ def plan(
     recipe: Recipe,
     seed: int,
     off_screen_obstacle: str | None = None,
-    listing: Listing | None = None,
+    listing: ReleasedListing | None = None,
 ) -> Plan:
     """Return the rows that `recipe` makes of `clips`, all of one data set.
 

@@ -20,9 +20,9 @@ from avsrobust.audio.io import wav_bytes
 from avsrobust.building.journal import record
 from avsrobust.building.layout import Shard
 from avsrobust.checksums import FileSum, sum_of_content, sum_of_file
+from avsrobust.clips import Clip
 from avsrobust.conditions.noise import ReleasedNoiseSound, with_states
 from avsrobust.conditions.sounds import MadeSound
-from avsrobust.datasets.clips import Clip
 from avsrobust.datasets.contents import ClipContents, look_at
 from avsrobust.files import atomic_path, put_bytes, resolve_inside
 from avsrobust.manifest import DATA_PREFIX

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from avsrobust.audio.features import BANDS, STEPS
+from avsrobust.audio.front_ends import BANDS, STEPS
 from avsrobust.building.plan import EVERY_CLIP
 from avsrobust.checksums import (
     CHECKSUMS_NAME,
@@ -94,7 +94,7 @@ def _check_rows(manifest: Manifest) -> Iterator[str]:
         yield f"{manifest.path}: found no rows; build again"
     if keys != sorted(keys):
         yield f"{manifest.path}: rows are not sorted by split, clip_id, condition, level; build again"
-    for (split, clip_id, condition, level), count in Counter(keys).items():
+    for (split, clip_id, condition, level, _draw), count in Counter(keys).items():
         if count > 1:
             yield f"row {split}/{clip_id}/{condition}/{level}: is there {count} times; expected once; build again"
     for row in manifest.rows:

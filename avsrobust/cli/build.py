@@ -16,7 +16,7 @@ from avsrobust.defaults import RECIPE, SEED
 if TYPE_CHECKING:
     from avsrobust.building.build import BuildReport
     from avsrobust.conditions.recipe import Recipe
-    from avsrobust.datasets.clips import DataSet
+    from avsrobust.datasets.dataset import DataSet
 
 _MOST_SKIPPED = 20
 

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsrobust.checksums import FileSum, sum_of_content
+from avsrobust.clips import Clip
 from avsrobust.datasets.avss import RGB_MASKS, SEMANTIC_MASKS
 from avsrobust.datasets.checks import as_finding
-from avsrobust.datasets.clips import Clip, Finding
+from avsrobust.datasets.dataset import Finding
 from avsrobust.datasets.mask_values import MaskValues, level_list, level_set, measure
 from avsrobust.datasets.masks import class_mask
 from avsrobust.datasets.pictures import check_structure, decode_content, read_content

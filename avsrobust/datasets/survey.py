@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from avsrobust.checksums import FileSum
-from avsrobust.datasets.clips import Clip, Finding
+from avsrobust.clips import Clip
 from avsrobust.datasets.contents import (
     CLIPPED,
     LONGER,
@@ -26,6 +26,7 @@ from avsrobust.datasets.contents import (
     STREAMED,
     ClipContents,
 )
+from avsrobust.datasets.dataset import Finding
 from avsrobust.datasets.mask_values import (
     ABOVE_HALF,
     HIGHEST,
