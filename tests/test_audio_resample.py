@@ -149,3 +149,43 @@ def test_one_blas_thread_limits_and_gives_back() -> None:
         with one_blas_thread():
             assert 1 in threads()
         assert threads() == {2}
+
+
+@pytest.mark.parametrize("resampler", ["torchaudio", "soxr"])
+@pytest.mark.parametrize("rates", [(44100, 16000), (16000, 44100), (48000, 16000), (22050, 16000), (7001, 4003)])
+def test_other_resamplers_agree_in_the_passband(resampler: str, rates: tuple[int, int]) -> None:
+    if resampler == "torchaudio":
+        pytest.importorskip("torchaudio", exc_type=ImportError)
+    source, target = rates
+    time = np.arange(2 * source) / source
+    samples = sum(np.sin(2 * np.pi * share * min(rates) * time + share) for share in (0.01, 0.1, 0.3, 0.4)) / 4
+    resampled, expected = resample(samples, source, target, resampler), resample(samples, source, target)
+    assert resampled.shape == expected.shape
+    inside = slice(target // 10, -target // 10)
+    np.testing.assert_allclose(resampled[inside], expected[inside], rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("resampler", ["torchaudio", "soxr"])
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 997])
+def test_every_resampler_gives_the_same_length(resampler: str, length: int) -> None:
+    if resampler == "torchaudio":
+        pytest.importorskip("torchaudio", exc_type=ImportError)
+    for rates in (*COMMON, (16000, 16000)):
+        assert resample(noise(length), *rates, resampler).shape == resample(noise(length), *rates).shape
+
+
+def test_an_unknown_resampler_is_refused() -> None:
+    with pytest.raises(
+        OptionError, match="resampler: found 'sox'; expected resampy, torchaudio, soxr; did you mean 'soxr'"
+    ):
+        resample(np.zeros(4), 44100, 16000, "sox")
+
+
+def test_a_missing_torchaudio_is_one_line() -> None:
+    with (
+        mock.patch.dict("sys.modules", {"torchaudio": None, "torchaudio.functional": None}),
+        pytest.raises(
+            OptionError, match=r"resampler torchaudio: cannot be imported .*pip install avsrobust\[torchaudio\]"
+        ),
+    ):
+        resample(np.zeros(4), 44100, 22050, "torchaudio")
