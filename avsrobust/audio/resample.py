@@ -234,7 +234,8 @@ def _by_torchaudio(samples: NDArray[np.float64], source_rate: int, target_rate: 
     # A torchaudio of another torch fails with an OSError.
     except (ImportError, OSError) as error:
         raise OptionError(
-            f"resampler torchaudio: cannot be imported ({error}); run 'pip install avsrobust[torchaudio]', or take another one"
+            f"resampler torchaudio: cannot be imported ({error}); run 'pip install avsrobust[torchaudio]' (PyPI's torchaudio "
+            "needs PyPI's torch, with CUDA), or take another one"
         ) from error
     # torchaudio's tutorial on resampling: the parameters of resampy's kaiser_best.
     resampled: NDArray[np.float64] = torchaudio_resample(
