@@ -56,7 +56,7 @@ _MARGIN_S = 60
 # Chunks before the samples; real files have a handful. Keeps a hostile file from being walked 8 bytes at a time.
 _MOST_CHUNKS = 1000
 # A float file 40 dB above full scale holds integers by mistake; clipping it would turn it into a square wave.
-_LARGEST_PEAK = 100.0
+LARGEST_PEAK = 100.0
 
 
 @dataclass(frozen=True)
@@ -210,18 +210,52 @@ def _parse(path: Path, stream: BinaryIO, size: int) -> _Layout:
         missing = "format" if b"fmt " not in chunks else "data"
         raise AudioError(f"{path}: found a wav file without a {missing} chunk; expected a whole file; {_REPLACE}")
     offset, declared = chunks[b"data"]
+    is_streamed = _is_streamed(stream, size, offset, declared)
     present = size - offset
-    is_streamed = _is_made_up(declared, present) or (declared == 0 and not _is_chunks(stream, offset, size))
     if is_streamed:
         declared = present
     if declared > present:
-        raise AudioError(
-            f"{path}: found {present} bytes of samples where its header declares {declared} (truncated); "
-            f"expected a whole file; {_REPLACE}"
-        )
+        raise _truncated(path, present, declared)
     SOUND_BYTES.check(declared, path, AudioError)
     stream.seek(chunks[b"fmt "][0])
     return _describe(path, stream.read(min(chunks[b"fmt "][1], _FORMAT_BYTES)), declared, offset, is_streamed)
+
+
+def check_whole(path: Path) -> None:
+    """Check that a RIFF/WAVE file of any sample format holds as many bytes of samples as its header declares.
+
+    Decoders read a truncated file without a word. Files of other containers pass, and so do those whose chunks cannot be
+    found: their decoder judges them.
+
+    Args:
+        path: A regular file.
+
+    Raises:
+        AudioError: The file cannot be opened or is truncated.
+    """
+    with _open(path) as (stream, size):
+        head = stream.read(12)
+        if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+            return
+        chunks = _find_chunks(stream, size)
+        if b"fmt " not in chunks or b"data" not in chunks:
+            return
+        offset, declared = chunks[b"data"]
+        if declared > size - offset and not _is_streamed(stream, size, offset, declared):
+            raise _truncated(path, size - offset, declared)
+
+
+def _truncated(path: Path, present: int, declared: int) -> AudioError:
+    """Return the error of a file that ends before its samples do."""
+    return AudioError(
+        f"{path}: found {present} bytes of samples where its header declares {declared} (truncated); "
+        f"expected a whole file; {_REPLACE}"
+    )
+
+
+def _is_streamed(stream: BinaryIO, size: int, offset: int, declared: int) -> bool:
+    """Tell whether the size of the data chunk is made up by a program that wrote into a pipe."""
+    return _is_made_up(declared, size - offset) or (declared == 0 and not _is_chunks(stream, offset, size))
 
 
 def _is_made_up(declared: int, present: int) -> bool:
@@ -318,7 +352,7 @@ def _read_stored(
         peak = float(np.abs(stored).max(initial=0.0))
         if not np.isfinite(peak):
             raise AudioError(f"{path}: found NaN or infinite samples; expected finite values in [-1, 1]; {_REPLACE}")
-        if peak > _LARGEST_PEAK:
+        if peak > LARGEST_PEAK:
             raise AudioError(
                 f"{path}: found float samples up to {peak:g} (integers stored as floats?); "
                 f"expected values in [-1, 1]; divide them by their full scale"
