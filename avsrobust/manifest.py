@@ -6,7 +6,8 @@ Conventions
     `sound` (`avsrobust.audio.definitions`), and its log-mel by the front end that `log_mel` names after ``made:``.
     `frames`, `masks` and `annotated` are relative to the data root, or, with the prefix ``build:``, to the manifest's folder;
     `log_mel` to the manifest's folder. `annotated`: masks of everything annotated in the picture, where `masks` shows less.
-    `tiles`: the clips in a composed picture, row by row. `draw` counts repeated draws of one condition, from 0.
+    `tiles`: the clips in a composed picture, row by row. `source_dataset`: the data set of the source clip, where it is another.
+    `draw` counts repeated draws of one condition, from 0.
     `foreground` is the rule by which binary masks are read ("non-zero", or "above half" where they hold grey values).
     The parquet file's bytes depend on data, recipe and seed alone. Where the data lies is therefore no part of it: a link
     ``data_root`` beside the manifest remembers that.
@@ -47,9 +48,12 @@ from avsrobust.manifest_columns import (
 )
 from avsrobust.parquet import Kind, parquet_bytes
 from avsrobust.seal import write_seal
+from avsrobust.vocabulary import CLEAN, NEGATIVE, NEGATIVES, POSITIVE
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from avsrobust.audio.definitions import Definition
 
 # The format of builds: columns, metadata, files and their names. It changes where a release reads or writes them differently,
 # not with the package's version: docs/formats.md has the policy.
@@ -95,6 +99,7 @@ class Row:
     sample_rate: int = column(pa.int32(), NUMBER, low=1, high=_HIGHEST_RATE)
     duration_s: float = column(pa.float32(), NUMBER, low=0.001, high=_A_DAY_S)
     draw: int = column(pa.int16(), NUMBER, low=0, optional=0)
+    source_dataset: str | None = column(pa.string(), NAME, nullable=True, optional=None)
     sound: str | None = column(pa.string(), TEXT, nullable=True, optional=None)
     tiles: tuple[str, ...] | None = column(_TEXTS, PATHS, nullable=True, optional=None)
     annotated: tuple[str | None, ...] | None = column(_TEXTS, PATHS, nullable=True, has_gaps=True, optional=None)
@@ -106,6 +111,11 @@ class Row:
         return (self.split, self.clip_id, self.condition, level, self.draw)
 
 
+# Facts about the conditions of the recipes `standard` and `reference`; of all others a manifest says them itself.
+BASIC_FACTS = {
+    name: {"polarity": POSITIVE if name == CLEAN else NEGATIVE, "levels": [None], "level_unit": None, "draws": 1}
+    for name in (CLEAN, *NEGATIVES)
+}
 COLUMNS = columns_of(Row)
 # The columns that are fields of `avsrobust.clips.Clip`, of one value in all rows of a clip with its own picture.
 CLIP_COLUMNS = ("dataset", "split", "clip_id", "labels", "broad", "frames", "masks", "foreground", "num_frames")
@@ -128,7 +138,8 @@ class ManifestInfo:
     `recipe` is the recipe in full (plain JSON types). `fingerprints` maps each split to the SHA-256 of the names and sizes of
     the data set's files it uses (`fingerprint`). `release` is the form the data was published in (`vocabulary.RELEASES`).
     `muted` are the ids of clips whose own recording is silent; `survey` is what was found in the files (plain JSON types).
-    `checksums_sha256` is the SHA-256 of ``checksums.parquet`` beside the manifest (empty: there is none).
+    `checksums_sha256` is the SHA-256 of ``checksums.parquet`` beside the manifest (empty: there is none). `conditions` maps
+    names to facts about conditions beyond `BASIC_FACTS`: polarity, levels, level_unit, draws (plain JSON types).
     """
 
     dataset: str
@@ -141,6 +152,7 @@ class ManifestInfo:
     muted: tuple[str, ...] = ()
     survey: dict[str, Any] = field(default_factory=dict)
     checksums_sha256: str = ""
+    conditions: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
 
 
@@ -171,6 +183,11 @@ class Manifest:
     def _repr_html_(self) -> str:
         counts = self.to_pandas().groupby(["split", "condition", "polarity"]).size().rename("rows").reset_index()
         return f"<p>{html.escape(repr(self))}</p>{counts.to_html(index=False)}"
+
+    def facts(self, condition: str) -> Mapping[str, Any] | None:
+        """Return polarity, levels, level_unit and draws of a condition of the build; None where it says nothing of it."""
+        found: Mapping[str, Any] | None = self.info.conditions.get(condition, BASIC_FACTS.get(condition))
+        return found
 
     @property
     def folder(self) -> Path:
@@ -213,25 +230,82 @@ class Manifest:
         return str(link.readlink()) if link.is_symlink() else "it was not remembered"
 
     def audio_path(self, row: Row, data_root: Path) -> Path:
-        """Return the file that holds the row's sound."""
-        if row.audio.startswith(DATA_PREFIX):
-            return resolve_inside(data_root, row.audio.removeprefix(DATA_PREFIX), named_by=self.path)
-        return resolve_inside(self.folder, row.audio, named_by=self.path)
+        """Return the file that holds the row's sound, of rows that have one (`audio` does not begin with ``made:``)."""
+        return self.file(row.audio, data_root)
+
+    def picture_path(self, picture: str, data_root: Path) -> Path:
+        """Return the file of a picture that a row names."""
+        return self.file(picture_entry(picture), data_root)
+
+    def file(self, entry: str, data_root: Path) -> Path:
+        """Return a file by its name in ``checksums.parquet``. Raises `AvsRobustError` for a path that leaves its root."""
+        if entry.startswith(DATA_PREFIX):
+            return resolve_inside(data_root, entry.removeprefix(DATA_PREFIX), named_by=self.path)
+        return resolve_inside(self.folder, entry, named_by=self.path)
 
     def log_mel_path(self, row: Row) -> Path:
         """Return the array file that holds the row's log-mel input."""
         return resolve_inside(self.folder, row.log_mel, named_by=self.path)
 
 
-def data_files(rows: Iterable[Row]) -> set[str]:
-    """Return the data set's files that these rows use, relative to the data root."""
+def used_files(rows: Iterable[Row]) -> set[str]:
+    """Return every file that these rows name, as ``checksums.parquet`` does: with ``data:`` below the data root, else the build.
+
+    Recordings that a row's sound is made from are among them.
+    """
     files: set[str] = set()
     for row in rows:
-        files.update(row.frames)
-        files.update(mask for mask in row.masks if mask is not None)
-        if row.audio.startswith(DATA_PREFIX):
-            files.add(row.audio.removeprefix(DATA_PREFIX))
+        pictures = (*row.frames, *row.masks, *(row.annotated or ()))
+        files.update(picture_entry(picture) for picture in pictures if picture is not None)
+        files.update(sound_files(row))
+        if not row.log_mel.startswith(MADE_PREFIX):
+            files.add(row.log_mel)
     return files
+
+
+def data_files(rows: Iterable[Row]) -> set[str]:
+    """Return the data set's files that these rows use, relative to the data root."""
+    used = used_files(rows)
+    return {path.removeprefix(DATA_PREFIX) for path in used if path.startswith(DATA_PREFIX)}
+
+
+def picture_entry(picture: str) -> str:
+    """Return the name by which ``checksums.parquet`` knows a row's picture.
+
+    >>> picture_entry("s4/a_1.png"), picture_entry("build:pictures/ab/c.png")
+    ('data:s4/a_1.png', 'pictures/ab/c.png')
+    """
+    if picture.startswith(BUILD_PREFIX):
+        return picture.removeprefix(BUILD_PREFIX)
+    return DATA_PREFIX + picture
+
+
+def sound_files(row: Row) -> tuple[str, ...]:
+    """Return the files that a row's sound is, or is made from, as ``checksums.parquet`` knows them.
+
+    Raises `AudioError` for a definition that is none.
+    """
+    if not row.audio.startswith(MADE_PREFIX):
+        return (row.audio,)
+    from avsrobust.audio.definitions import files_of
+
+    return tuple(dict.fromkeys(files_of(row_definition(row))))
+
+
+def row_definition(row: Row) -> Definition:
+    """Return how the sound of a row without a sound file is made. Raises `AudioError` for a definition that is none."""
+    from avsrobust.audio.definitions import parse_definition
+
+    return parse_definition(row.sound or "")
+
+
+def made_sha256(row: Row, checksums: Mapping[str, str]) -> str:
+    """Return what `audio_sha256` is for a row without a sound file: a checksum of the definition and of the files it uses.
+
+    `checksums` maps names as of `sound_files` to the SHA-256 of the files.
+    """
+    lines = [row.sound or "", *(f"{name} {checksums[name]}" for name in sound_files(row))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def fingerprint(data_root: Path, files: Iterable[str], *, named_by: Path | str) -> str:
@@ -302,7 +376,7 @@ def load_manifest(path: Path | str, *, consistent: bool = True) -> Manifest:
     path = Path(path)
     if path.is_dir():
         path = path / MANIFEST_NAME
-    opened = _KIND.open(path, [entry.name for entry in SCHEMA if entry.type == pa.string()])
+    opened = _KIND.open(path, [entry.name for entry in COLUMNS.values() if entry.type == pa.string()])
     info = _info(path, opened.schema_arrow.metadata or {})
     there = {
         name: entry for name, entry in COLUMNS.items() if not entry.is_optional or name in opened.schema_arrow.names
@@ -340,6 +414,7 @@ def _metadata(info: ManifestInfo) -> dict[str, str]:
         "avsrobust.muted": _json(list(info.muted)),
         "avsrobust.survey": _json(info.survey),
         "avsrobust.checksums_sha256": info.checksums_sha256,
+        **({"avsrobust.conditions": _json(info.conditions)} if info.conditions else {}),
     }
 
 
@@ -372,5 +447,6 @@ def _info(path: Path, metadata: Mapping[bytes, bytes]) -> ManifestInfo:
         muted=tuple(entries["muted"]),
         survey=entries["survey"],
         checksums_sha256=entries["checksums_sha256"],
+        conditions=entries["conditions"],
         version=entries["version"],
     )

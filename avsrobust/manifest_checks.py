@@ -45,6 +45,9 @@ _ROWS_AT_ONCE = 1 << 14
 _MOST_CHARACTERS = 4096
 _MOST_ITEMS = 10_000
 _MOST_SAID = 100
+_MOST_DRAWS = 1000
+# Entries that a build without them does not have.
+_OPTIONAL = ("conditions",)
 _HIGHEST_SEED = 2**64 - 1
 
 # As `files.is_safe_relative`, for columns: an empty part, "." or "..", a backslash or a control character.
@@ -238,7 +241,7 @@ def parse_entries(texts: Mapping[str, str]) -> dict[str, Any]:
     _require("checksums_sha256", re.fullmatch(r"([0-9a-f]{64})?", checksum) is not None, "64 hexadecimal digits")
     whole = re.fullmatch(r"[0-9]{1,20}", texts["seed"]) is not None and int(texts["seed"]) <= _HIGHEST_SEED
     _require("seed", whole, "a whole number of at most 64 bits")
-    found = {name: _parse(name, texts[name]) for name in _KINDS}
+    found = {name: _parse(name, texts.get(name, "{}") if name in _OPTIONAL else texts[name]) for name in _KINDS}
     for name, (accepts, expected) in _KINDS.items():
         _require(name, accepts(found[name]), expected)
     return {
@@ -277,6 +280,26 @@ def _is_skipped(value: Any) -> bool:
     )
 
 
+def _are_facts(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        is_safe_name(name)
+        and isinstance(facts, dict)
+        and facts.get("polarity") in _POLARITIES
+        and isinstance(facts.get("levels"), list)
+        and bool(facts["levels"])
+        and all(level is None or _is_number(level) for level in facts["levels"])
+        and (facts.get("level_unit") is None or _are_texts([facts["level_unit"]]))
+        and isinstance(facts.get("draws"), int)
+        and not isinstance(facts["draws"], bool)
+        and 1 <= facts["draws"] <= _MOST_DRAWS
+        for name, facts in value.items()
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
@@ -291,6 +314,7 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "notes": (_are_texts, "a list of texts"),
     "muted": (_are_texts, "a list of clips"),
     "survey": (lambda value: isinstance(value, dict), "a mapping"),
+    "conditions": (_are_facts, "facts about each condition"),
 }
 
 

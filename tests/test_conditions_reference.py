@@ -90,7 +90,7 @@ def test_file_names_sort_with_their_ending():
 def test_a_plan_of_the_whole_data_set_has_those_partners(run):
     planned = plan(s4_clips(run), load_recipe("reference"), run["random_seed"], listing=s4_listing(run))
     pairs = {
-        (row.clip.split, row.clip.clip_id): row.donor.clip_id for row in planned.rows if row.condition == "offscreen"
+        (row.clip.split, row.clip.clip_id): row.source.clip_id for row in planned.rows if row.condition == "offscreen"
     }
     expected = {
         (split, key): donor for split, chosen in run["s4_misaligned_source"].items() for key, donor in chosen.items()

@@ -288,7 +288,11 @@ def _recording(definition: Recording, read: ReadFile) -> Samples:
         mono = resample(mono, rate, definition.sample_rate)
     if mono.size == 0:
         raise AudioError(f"{definition.file}: found no samples from {definition.start_s:g} s on; expected a recording")
-    return mono[: definition.num_samples] if mono.size >= definition.num_samples else np.resize(mono, definition.num_samples)
+    return (
+        mono[: definition.num_samples]
+        if mono.size >= definition.num_samples
+        else np.resize(mono, definition.num_samples)
+    )
 
 
 def _noise(definition: Noise) -> Samples:

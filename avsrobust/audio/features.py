@@ -9,19 +9,17 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avsrobust.audio.blas import one_blas_thread
 from avsrobust.audio.front_ends import BANDS, STEPS
-from avsrobust.audio.io import read_samples
+from avsrobust.audio.io import FULL_SCALE, read_stored
 from avsrobust.audio.resample import resample
-
 
 # torchvggish/vggish_params.py.
 VGGISH_RATE = 16000
@@ -74,12 +72,13 @@ def librosa_log_mel(path: Path, num_frames: int = 5) -> NDArray[np.float32]:
     Raises `AudioError` as `check_sound` does.
     """
     # librosa.load, but for the reading: libsndfile takes other sizes than ours for made up.
-    samples, sample_rate = read_samples(path, longest_s=num_frames)
-    return librosa_log_mel_of_samples(samples, sample_rate, num_frames)
+    stored, sample_rate = read_stored(path, longest_s=num_frames)
+    scale = np.float32(FULL_SCALE if stored.dtype == np.int16 else 1)
+    return librosa_log_mel_of_samples(stored.astype(np.float32) / scale, sample_rate, num_frames)
 
 
 def librosa_log_mel_of_samples(
-    samples: NDArray[np.float64], sample_rate: int, num_frames: int
+    samples: NDArray[np.floating[Any]], sample_rate: int, num_frames: int
 ) -> NDArray[np.float32]:
     """Return AVSBench-Robust's log-mel of a sound, float32 [num_frames, 1, 96, 64]; see `librosa_log_mel`.
 

@@ -42,7 +42,10 @@ FRONT_ENDS: Registry[FrontEnd] = Registry(
     noun="front end",
     option="front end",
     group=GROUP,
-    built_in={"vggish": "avsrobust.audio.features:vggish_log_mel", "librosa": "avsrobust.audio.features:librosa_log_mel_of_samples"},
+    built_in={
+        "vggish": "avsrobust.audio.features:vggish_log_mel",
+        "librosa": "avsrobust.audio.features:librosa_log_mel_of_samples",
+    },
     check=_check,
     error=RecipeError,
 )

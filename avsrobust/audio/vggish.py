@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from avsrobust.arrays import read_npz
-from avsrobust.audio.features import BANDS, STEPS
+from avsrobust.audio.front_ends import BANDS, STEPS
 from avsrobust.errors import AdapterError
 from avsrobust.weights import check_tensors, check_weights_file
 

@@ -25,11 +25,21 @@ from avsrobust.errors import ManifestError, OptionError
 from avsrobust.files import parse_json, read_regular, write_text
 from avsrobust.folders import foreign_entries
 from avsrobust.limits import TEXT_BYTES
-from avsrobust.manifest import BUILD_FORMAT, DATA_PREFIX, Manifest, fingerprint, load_manifest
+from avsrobust.manifest import (
+    BUILD_FORMAT,
+    COLUMNS,
+    DATA_PREFIX,
+    Manifest,
+    Row,
+    fingerprint,
+    load_manifest,
+    sound_files,
+)
 
 BUILD_KIND = "build"
 IDENTITY_NAME = "build.json"
 _VERSION = "begun_by"
+_LAST = "foreground"
 _ADVICE = "choose another --output, or delete that folder"
 # In the order in which a difference explains itself.
 _TITLES = {
@@ -67,12 +77,18 @@ class Identity:
 
     def completed(self, layout: Layout, checksums: Mapping[str, str]) -> Identity:
         """Return the whole identity: `checksums` hold those of the data set's sounds, by the manifest's `audio`."""
-        used = sorted({row.audio for row in layout.rows if row.audio.startswith(DATA_PREFIX)})
+        sounds = {name for row in layout.rows for name in sound_files(row)}
+        used = sorted(name for name in sounds if name.startswith(DATA_PREFIX))
         return Identity(
             {
                 **self.content,
                 "sounds": _digest(f"{audio} {checksums[audio]}" for audio in used),
-                "plan": _digest(repr(entry) for entry in (*layout.rows, *layout.sounds, *layout.shards)),
+                "plan": _digest(
+                    (
+                        *(_row_text(row) for row in layout.rows),
+                        *(repr(entry) for entry in (*layout.sounds, *layout.shards, *layout.pictures)),
+                    )
+                ),
             }
         )
 
@@ -132,6 +148,15 @@ def _read(output: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not content.keys() >= {"dataset", "seed", "recipe"}:
         raise OptionError(f"--output {output}: its {IDENTITY_NAME} is damaged; {_ADVICE}")
     return content
+
+
+def _row_text(row: Row) -> str:
+    """Return a row as builds of format 2 have always written it: columns that came later only where they hold something."""
+    names = [entry.name for entry in COLUMNS.values() if entry.name != _LAST and not entry.is_optional] + [_LAST]
+    names += [
+        entry.name for entry in COLUMNS.values() if entry.is_optional and getattr(row, entry.name) != entry.default
+    ]
+    return f"Row({', '.join(f'{name}={getattr(row, name)!r}' for name in names)})"
 
 
 def _files(clips: Iterable[Clip]) -> set[str]:

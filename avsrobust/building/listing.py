@@ -14,9 +14,9 @@ from avsrobust.conditions.recipe import Recipe
 from avsrobust.conditions.reference import (
     AUDIO_FOLDER,
     SPLIT_ORDER,
-    ReleasedListing,
     Ms3Listing,
     Ms3Record,
+    ReleasedListing,
     S4Listing,
 )
 from avsrobust.datasets.avss import COLUMNS

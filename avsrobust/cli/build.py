@@ -54,6 +54,17 @@ _MOST_SKIPPED = 20
 @click.option("--engine", default="local", show_default=True, metavar="local|dask")
 @click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler, for example tcp://10.0.0.1:8786.")
 @click.option("--on-error", default="fail", show_default=True, metavar="fail|skip", help="What to do with bad clips.")
+@click.option(
+    "--store-audio/--no-store-audio",
+    default=None,
+    help="Keep, or not, sounds that a manifest row can define as files too [default: as the recipe says].",
+)
+@click.option(
+    "--recordings",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Your own recordings, for the condition 'unseen', which is added to the recipe.",
+)
 @click.option("--export", metavar="avsbench", help="Also write the trees that AVSBench-Robust's loaders read.")
 @wait_option
 def build(
@@ -69,14 +80,16 @@ def build(
     engine: str,
     scheduler: str | None,
     on_error: str,
+    store_audio: bool | None,
+    recordings: Path | None,
     export: str | None,
     wait: bool,
 ) -> int:
-    """Make seeded silence, noise and off-screen variants of a data set, and their manifest."""
+    """Make the seeded conditions of a recipe for a data set, and their manifest."""
     from avsrobust import api
     from avsrobust.conditions.recipe import load_recipe
 
-    recipe = load_recipe(recipe_name)
+    recipe = load_recipe(recipe_name).adapted(store_audio=store_audio, recordings=recordings)
     dataset = api.read_dataset(dataset_name, data_root, splits=splits, release=release, workers=workers)
     if dry_run:
         return _describe(dataset, recipe, seed, workers)
@@ -100,6 +113,7 @@ def build(
 def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
     from avsrobust.building.describe import describe
     from avsrobust.building.dry_run import survey_sample
+    from avsrobust.building.lenders import read_lenders
     from avsrobust.building.listing import read_listing
     from avsrobust.building.plan import plan
 
@@ -107,7 +121,16 @@ def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
         survey = survey_sample(dataset, threads=workers if workers > 1 else None, progress=progress)
     bad = {finding.clip_id for finding in survey.findings}
     clips = [clip for clip in survey.applied_to(dataset.clips) if clip.clip_id not in bad]
-    planned = plan(clips, recipe, seed, dataset.off_screen_obstacle, read_listing(dataset, recipe))
+    lenders = read_lenders(dataset, recipe, workers)
+    planned = plan(
+        clips,
+        recipe,
+        seed,
+        dataset.off_screen_obstacle,
+        read_listing(dataset, recipe),
+        lenders.clips,
+        lenders.recordings,
+    )
     summary = describe(dataset, planned, survey)
     for line in summary.lines():
         print_result(line)

@@ -11,7 +11,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -25,11 +25,17 @@ from avsrobust.conditions.sounds import Sound
 from avsrobust.vocabulary import NEGATIVE
 
 # Rules of our own, or those of the released AVSBench-Robust generator (`avsrobust.conditions.reference`).
-STANDARD, RELEASED = "standard", "released"
-Generator = Annotated[Literal["standard", "released"], Field(json_schema_extra={"expected": "one of standard, released"})]
+STANDARD: Literal["standard"] = "standard"
+RELEASED: Literal["released"] = "released"
+Generator = Annotated[
+    Literal["standard", "released"], Field(json_schema_extra={"expected": "one of standard, released"})
+]
 
 # Where source clips come from: the clip's split, all splits of the data set, or all data sets of the release.
-SPLIT, DATASET, RELEASE = "split", "dataset", "release"
+SPLIT: Literal["split"] = "split"
+DATASET: Literal["dataset"] = "dataset"
+RELEASE: Literal["release"] = "release"
+_LATER = "later"
 POOLS = (SPLIT, DATASET, RELEASE)
 Pool = Literal["split", "dataset", "release"]
 
@@ -71,6 +77,38 @@ SILENT = Unavailable("its own recording is silent, so there is no level to set a
 
 
 @dataclass(frozen=True)
+class PlannedRecording:
+    """One of a user's recordings, as the build stores it.
+
+    Attributes:
+        name: Its path in the user's folder, for people.
+        stored: Where the build keeps it, mono and 16-bit, relative to the build's folder.
+        sha256: Checksum of the user's file.
+        sample_rate: In Hz.
+        num_samples: Samples that are kept.
+    """
+
+    name: str
+    stored: str
+    sha256: str
+    sample_rate: int
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class RecordingPool:
+    """The recordings of a user's folder that a condition draws from.
+
+    Attributes:
+        recordings: Sorted by name.
+        skipped: (name, reason) of the files that are not used.
+    """
+
+    recordings: tuple[PlannedRecording, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class PlannedDataset:
     """The clips that a plan is made for, and what else a condition may look at.
 
@@ -90,7 +128,7 @@ class PlannedDataset:
     off_screen_obstacle: str | None = None
     listing: ReleasedListing | None = None
     pool: tuple[Clip, ...] = ()
-    recordings: Mapping[str, Any] | None = None
+    recordings: Mapping[str, RecordingPool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -216,7 +254,19 @@ class SignalCondition(Condition):
         return choose
 
 
+def later(default: Any) -> Any:
+    """Declare an option that a released condition got later: recipes say it only where it has another value.
+
+    Builds from before it was there are thus still builds of the same recipe.
+    """
+    return field(default=default, metadata={_LATER: True})
+
+
 def options_of(condition: Condition) -> Mapping[str, Any]:
-    """Return the options of a condition, all of them, as plain JSON types."""
-    values = {entry.name: getattr(condition, entry.name) for entry in fields(condition)}
+    """Return the options of a condition as plain JSON types, all of them but those of `later` that have their default."""
+    values = {
+        entry.name: getattr(condition, entry.name)
+        for entry in fields(condition)
+        if not (_LATER in entry.metadata and getattr(condition, entry.name) == entry.default)
+    }
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

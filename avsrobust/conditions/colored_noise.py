@@ -1,8 +1,8 @@
 """Conditions `gaussian` and `pink`: other noises than the white one of `noise`. Negative.
 
 Conventions
-    Gaussian noise has independent normal samples, pink noise a power of 1/f from 20 Hz on (`avsrobust.audio.signals`). `rms_db` is
-    their root mean square relative to full scale, where `noise`, uniform over full scale, has -4.8 dB.
+    Gaussian noise has independent normal samples, pink noise a power of 1/f from 20 Hz on (`avsrobust.audio.signals`).
+    `rms_db` is their root mean square relative to full scale, where `noise`, uniform over full scale, has -4.8 dB.
 """
 
 from __future__ import annotations

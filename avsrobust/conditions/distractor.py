@@ -1,8 +1,8 @@
 """Conditions `distractor` and `distractor_swapped`: the clip side by side with clips that do not sound. Positive.
 
 Conventions
-    A level is the number of other clips: 1 (2x1) or 3 (2x2). Their sounds are off-screen for the clip by kind, or, where none is, of
-    no category of it, and they have as many frames, with masks on the same ones. The row's picture is drawn once per clip
+    A level is the number of other clips: 1 (2x1) or 3 (2x2). Their sounds are off-screen for the clip by kind, or, where none
+    is, of no category of it, and they have as many frames, with masks on the same ones. The row's picture is drawn once per clip
     and level: the order of the tiles too. Under `distractor` the clip itself sounds and the mask stays in its tile alone; under
     `distractor_swapped` the picture is the same and the first of the other clips sounds: IIoU asks both.
     `annotated` holds the masks of all tiles. Pictures: `avsrobust.conditions.pictures`.
@@ -90,7 +90,9 @@ class DistractorSwapped(Distractor):
 def _picture(clip: Clip, size: tuple[int, int], others: list[Clip], sounding: Clip, seed: int) -> Picture:
     tiles = sorted((clip, *others), key=lambda tile: _rank(seed, tile.clip_id))
     grid = Grid.of(size, len(tiles))
-    frames, masks, annotated = [], [], []
+    frames: list[str] = []
+    masks: list[str | None] = []
+    annotated: list[str | None] = []
     made: list[MadePicture] = []
     for frame in range(clip.num_frames):
         composed = ComposedFrame(grid, tuple(tile.frames[frame] for tile in tiles))

@@ -45,9 +45,7 @@ class MatchedNoise(Condition):
             if clip.is_muted:
                 return SILENT
             own = own_sound(clip)
-            noise = Noise(
-                color=self.color, seed=request.seed, sample_rate=own.sample_rate, num_samples=own.num_samples
-            )
+            noise = Noise(color=self.color, seed=request.seed, sample_rate=own.sample_rate, num_samples=own.num_samples)
             return Choice(DefinedSound.of(clip, request.condition, Match(base=noise, reference=own)))
 
         return choose

@@ -57,6 +57,8 @@ class Mixture(Condition):
                 return found
             source, is_fallback = found
             definition = Mix(base=own_sound(clip), added=lent_sound(clip, source), ratio_db=level)
-            return Choice(DefinedSound.of(clip, request.condition, definition, detail_of(level, 0)), source, is_fallback)
+            return Choice(
+                DefinedSound.of(clip, request.condition, definition, detail_of(level, 0)), source, is_fallback
+            )
 
         return choose

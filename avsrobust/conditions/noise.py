@@ -15,10 +15,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from avsrobust.clips import Clip
-from avsrobust.conditions import reference
 from avsrobust.audio.definitions import Noise as NoiseDefinition
 from avsrobust.audio.definitions import ReadFile, white_noise
+from avsrobust.clips import Clip
+from avsrobust.conditions import reference
 from avsrobust.conditions.base import (
     RELEASED,
     STANDARD,
@@ -32,7 +32,6 @@ from avsrobust.conditions.base import (
 )
 from avsrobust.conditions.sounds import MadeSound
 from avsrobust.vocabulary import NEGATIVE
-
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,7 @@ class Noise(Condition):
         """Return the function that chooses."""
         if self.generator == RELEASED:
             return _released(planned)
-        return lambda request: Choice(
-            NoiseSound(_path(clip), clip.split, clip.sound.sample_rate, clip.sound.num_samples, seed)
-        )
+        return lambda request: Choice(_white(request.clip, request.seed))
 
 
 def with_states(sounds: Sequence[ReleasedNoiseSound]) -> list[ReleasedNoiseSound]:

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from avsrobust.audio.definitions import Mix, Noise
-from avsrobust.conditions.base import SILENT, Choice, Chooser, Color, Condition, Decibels, PlannedDataset, Request, Unavailable
+from avsrobust.conditions.base import (
+    SILENT,
+    Choice,
+    Chooser,
+    Color,
+    Condition,
+    Decibels,
+    PlannedDataset,
+    Request,
+    Unavailable,
+)
 from avsrobust.conditions.sounds import DefinedSound, detail_of, own_sound
 from avsrobust.vocabulary import POSITIVE
 

@@ -1,8 +1,8 @@
 """Condition `offscreen`: the sound of something that is not in the picture. Negative.
 
 Conventions
-    `standard`: the source clip is off-screen by kind (`avsrobust.conditions.source_clips`), drawn by the row's seed. Where no clip
-    is: one that shares no category. A clip in which nothing on screen sounds (`Clip.has_no_label`) draws from all clips with
+    `standard`: the source clip is off-screen by kind (`avsrobust.conditions.source_clips`), drawn by the row's seed. Where no
+    clip is: one that shares no category. A clip in which nothing on screen sounds (`Clip.has_no_label`) draws from all clips with
     labels, each alike. `pool`: source clips come from the clip's split, from all splits of the data set, or from all data
     sets of the release. `draws`: so many rows per clip, each with another source clip.
     `released`: the source clip that the released AVSBench-Robust generator draws (`avsrobust.conditions.reference.partners`).
@@ -31,6 +31,7 @@ from avsrobust.conditions.base import (
     Pool,
     Request,
     Unavailable,
+    later,
 )
 from avsrobust.conditions.sounds import sound_of
 from avsrobust.conditions.source_clips import Candidates, SourceClips, is_source
@@ -48,8 +49,8 @@ class Offscreen(Condition):
     polarity: ClassVar[str] = NEGATIVE
 
     generator: Generator = STANDARD
-    draws: Draws = 1
-    pool: Pool = SPLIT
+    draws: Draws = later(1)  # noqa: RUF009
+    pool: Pool = later(SPLIT)  # noqa: RUF009
 
     @property
     def needs_listing(self) -> bool:

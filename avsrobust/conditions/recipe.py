@@ -12,7 +12,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ KIND = "build"
 DEFAULT_FRONT_END = "vggish"
 _SUFFIXES = (".yaml", ".yml")
 _KEYS = ("kind", "name", "description", "front_end", "store_audio", "conditions")
+UNSEEN = "unseen"
 _ENTRY_KEYS = ("front_end", "condition", "sha256")
 
 
@@ -99,6 +100,20 @@ class Recipe:
         """The widest pool of source clips that a condition draws from."""
         pools = [entry.condition.pool for entry in self.entries]
         return max(pools, key=POOLS.index, default=SPLIT)
+
+    def adapted(self, *, store_audio: bool | None = None, recordings: Path | str | None = None) -> Recipe:
+        """Return the recipe with what a user asks for besides.
+
+        Args:
+            store_audio: Instead of the recipe's own (None: that stays).
+            recordings: Folder of the user's recordings: for the condition `unseen`, which is added where it is not there.
+        """
+        entries = self.entries
+        if recordings is not None:
+            others = tuple(entry for entry in entries if entry.name != UNSEEN)
+            entry = _entry(UNSEEN, {"folder": str(recordings)}, self.front_end, "--recordings", None)
+            entries = tuple(sorted((*others, entry), key=lambda entry: entry.name))
+        return replace(self, entries=entries, store_audio=self.store_audio if store_audio is None else store_audio)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe in full, every default filled in, as plain JSON types; `parse_recipe` reads it back."""
@@ -196,9 +211,7 @@ def parse_recipe(content: Mapping[str, Any], where: str, folder: Path | None = N
         name=recipe_name(content, where),
         description=_text(content, "description", where),
         front_end=front_end,
-        entries=tuple(
-            _entry(name, conditions[name], front_end, where, folder) for name in sorted(conditions, key=str)
-        ),
+        entries=tuple(_entry(name, conditions[name], front_end, where, folder) for name in sorted(conditions, key=str)),
         store_audio=store_audio,
     )
 
@@ -223,7 +236,7 @@ def _entry(name: object, given: object, front_end: str, where: str, folder: Path
             )
     else:
         plugin = ""
-        _refuse_unknown([name], CONDITIONS.names(), where, "condition")
+        _refuse_unknown({name: given}, CONDITIONS.names(), where, "condition")
     if not isinstance(given, dict):
         raise RecipeError(f"{where}: key {key}: found {_type_of(given)}; expected a mapping of options, {{}} for none")
     file = _plugin_file(plugin, folder)

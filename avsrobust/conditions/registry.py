@@ -27,6 +27,7 @@ _BUILT_IN = {
     "partial": "avsrobust.conditions.partial:Partial",
     "lowpass": "avsrobust.conditions.lowpass:Lowpass",
     "quiet": "avsrobust.conditions.gain:Quiet",
+    "unseen": "avsrobust.conditions.unseen:Unseen",
     "loud": "avsrobust.conditions.gain:Loud",
 }
 

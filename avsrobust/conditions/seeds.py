@@ -37,7 +37,7 @@ def row_seed(seed: int, dataset: str, clip_id: str, condition: str, level: float
     Raises `OptionError` for a seed out of range, `ValueError` for a level that is not finite.
     """
     check_seed(seed)
-    parts = [_ROW, seed, dataset, clip_id, condition, None if level is None else _exact(level)]
+    parts: list[str | int | None] = [_ROW, seed, dataset, clip_id, condition, None if level is None else _exact(level)]
     return _hash([*parts, draw] if draw else parts)
 
 

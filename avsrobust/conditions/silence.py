@@ -13,8 +13,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from avsrobust.conditions import reference
 from avsrobust.audio.definitions import ReadFile, Zeros
+from avsrobust.conditions import reference
 from avsrobust.conditions.base import RELEASED, STANDARD, Choice, Chooser, Condition, Generator, PlannedDataset
 from avsrobust.conditions.sounds import SHARED, MadeSound
 from avsrobust.vocabulary import NEGATIVE
@@ -55,8 +55,8 @@ class Silence(Condition):
         if self.generator == RELEASED:
             samples, rate = reference.silence()
             released = Choice(_silent(rate, len(samples)))
-            return lambda clip, seed, level: released
-        return lambda request: Choice(_silent(clip.sound.sample_rate, clip.sound.num_samples))
+            return lambda request: released
+        return lambda request: Choice(_silent(request.clip.sound.sample_rate, request.clip.sound.num_samples))
 
 
 def _silent(sample_rate: int, num_samples: int) -> SilentSound:

@@ -192,3 +192,8 @@ def unstored(sound: Sound) -> Sound:
     if sound.definition is None or not isinstance(sound, MadeSound):
         return sound
     return replace(sound, audio=MADE_PREFIX + sound.audio)
+
+
+def is_unstored(sound: Sound) -> bool:
+    """Tell whether a sound has no file."""
+    return sound.audio.startswith(MADE_PREFIX)

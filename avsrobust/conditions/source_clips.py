@@ -112,7 +112,8 @@ class SourceClips:
 
         def find() -> Flags:
             sharing = self._any([flags for others, flags in self._with_kinds.items() if others & kinds])
-            return sharing & self._is_own & ~self._sharing_category(labels)
+            found: Flags = sharing & self._is_own & ~self._sharing_category(labels)
+            return found
 
         return self._remembered("same kind", kinds, labels, find)
 
@@ -136,9 +137,7 @@ class SourceClips:
     def _candidates(self, members: Flags) -> Candidates:
         names = sorted(set(self._group[members].tolist()))
         groups = (np.flatnonzero(members & (self._group == name)) for name in names)
-        return Candidates(
-            candidate_hashes("category", names), tuple((group, self._hashes[group]) for group in groups)
-        )
+        return Candidates(candidate_hashes("category", names), tuple((group, self._hashes[group]) for group in groups))
 
 
 def _flags(values: Sequence[Iterable[Key]]) -> dict[Key, Flags]:

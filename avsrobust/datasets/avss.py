@@ -15,7 +15,7 @@ from pathlib import Path
 
 from avsrobust.clips import DeclaredClip
 from avsrobust.datasets.dataset import Finding
-from avsrobust.datasets.entries import Draft, DeclaredDataSet, accept, printable
+from avsrobust.datasets.entries import DeclaredDataSet, Draft, accept, printable
 from avsrobust.datasets.overlap import source_of_part, train_overlap
 from avsrobust.datasets.slips import Reading, read_labels, reading_notes
 from avsrobust.datasets.tables import Table, TableRow, read_table

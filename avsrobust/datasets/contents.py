@@ -84,6 +84,13 @@ def look_at(root: Path, clip: Clip) -> ClipContents:
     return ClipContents(clip.clip_id, tuple(look.files), tuple(look.masks), look.sound_kinds, findings)
 
 
+def look_at_sound(root: Path, clip: Clip) -> ClipContents:
+    """Read the sound of `clip` below the data root `root`, and nothing else."""
+    look = _Look(root, clip)
+    look.at_sound(clip.audio)
+    return ClipContents(clip.clip_id, tuple(look.files), (), look.sound_kinds, tuple(look.findings))
+
+
 class _Look:
     """One pass over a clip's files; collects what it finds."""
 

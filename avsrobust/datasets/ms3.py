@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from avsrobust.clips import DeclaredClip
 from avsrobust.datasets import avss
-from avsrobust.datasets.entries import Draft, DeclaredDataSet, accept
+from avsrobust.datasets.entries import DeclaredDataSet, Draft, accept
 from avsrobust.datasets.ms3_labels import find_labels
 from avsrobust.datasets.objects import name_column, require_folders
 from avsrobust.datasets.overlap import source_of_part, train_overlap

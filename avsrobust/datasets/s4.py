@@ -14,7 +14,7 @@ from pathlib import Path
 
 from avsrobust.clips import DeclaredClip
 from avsrobust.datasets import avss
-from avsrobust.datasets.entries import Draft, DeclaredDataSet, accept
+from avsrobust.datasets.entries import DeclaredDataSet, Draft, accept
 from avsrobust.datasets.objects import name_column, require_folders
 from avsrobust.datasets.overlap import source_of_cut, train_overlap
 from avsrobust.datasets.releases import choose_release
