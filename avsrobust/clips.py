@@ -77,7 +77,7 @@ class Clip(DeclaredClip):
         sound: Facts from its recording's header.
         picture_size: (width, height) of its frames in pixels; None where nobody looked.
         is_muted: Nothing can be heard in the recording; the survey of contents sets this.
-        foreground: The rule by which its binary masks are read (`avsrobust.datasets.mask_values.FOREGROUND_RULES`); the survey
+        foreground: The rule by which its binary masks are read (`avsrobust.vocabulary.FOREGROUND_RULES`); the survey
             of contents sets this.
     """
 

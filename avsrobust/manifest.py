@@ -19,7 +19,7 @@ import hashlib
 import html
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,12 +48,11 @@ from avsrobust.manifest_columns import (
 )
 from avsrobust.parquet import Kind, parquet_bytes
 from avsrobust.seal import write_seal
+from avsrobust.textfiles import parse_json
 from avsrobust.vocabulary import CLEAN, NEGATIVE, NEGATIVES, POSITIVE
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from avsrobust.audio.definitions import Definition
 
 # The format of builds: columns, metadata, files and their names. It changes where a release reads or writes them differently,
 # not with the package's version: docs/formats.md has the policy.
@@ -283,20 +282,27 @@ def picture_entry(picture: str) -> str:
 def sound_files(row: Row) -> tuple[str, ...]:
     """Return the files that a row's sound is, or is made from, as ``checksums.parquet`` knows them.
 
-    Raises `AudioError` for a definition that is none.
+    Raises `ManifestError` for a definition that is none.
     """
     if not row.audio.startswith(MADE_PREFIX):
         return (row.audio,)
-    from avsrobust.audio.definitions import files_of
+    try:
+        definition = parse_json(row.sound or "")
+    except ValueError as error:
+        raise ManifestError(
+            f"row {row.clip_id}/{row.condition}: its sound is no definition ({error}); build again"
+        ) from error
+    return tuple(dict.fromkeys(_files_in(definition)))
 
-    return tuple(dict.fromkeys(files_of(row_definition(row))))
 
-
-def row_definition(row: Row) -> Definition:
-    """Return how the sound of a row without a sound file is made. Raises `AudioError` for a definition that is none."""
-    from avsrobust.audio.definitions import parse_definition
-
-    return parse_definition(row.sound or "")
+def _files_in(definition: object) -> Iterator[str]:
+    """Yield the recordings in a definition (`avsrobust.audio.definitions`), which no others than its keys "file" name."""
+    if isinstance(definition, dict):
+        for key, value in definition.items():
+            if key == "file" and isinstance(value, str):
+                yield value
+            else:
+                yield from _files_in(value)
 
 
 def made_sha256(row: Row, checksums: Mapping[str, str]) -> str:

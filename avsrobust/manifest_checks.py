@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from avsrobust.datasets.mask_values import FOREGROUND_RULES
 from avsrobust.errors import ManifestError
 from avsrobust.files import SAFE_NAME, is_safe_name
 from avsrobust.inert import inert_line
@@ -38,7 +37,7 @@ from avsrobust.manifest_columns import (
 )
 from avsrobust.parquet import Kind
 from avsrobust.textfiles import parse_json
-from avsrobust.vocabulary import DATASETS, NEGATIVE, POSITIVE, RELEASES
+from avsrobust.vocabulary import DATASETS, FOREGROUND_RULES, NEGATIVE, POSITIVE, RELEASES
 
 _POLARITIES = (POSITIVE, NEGATIVE)
 _ROWS_AT_ONCE = 1 << 14

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from avsrobust.audio.definitions import ReadFile, Rendered, rate_and_length, render
+from avsrobust.audio.definitions import ReadFile, Rendered, parse_definition, rate_and_length, render
 from avsrobust.audio.front_ends import MARGIN_S, log_mel_of
 from avsrobust.audio.io import FULL_SCALE, read_samples
-from avsrobust.manifest import MADE_PREFIX, Row, row_definition
+from avsrobust.manifest import MADE_PREFIX, Row
 
 Locate = Callable[[str], Path]
 
@@ -30,7 +30,7 @@ def render_row(row: Row, read: ReadFile) -> tuple[Rendered, int]:
     Raises:
         AudioError: The definition is none, or a recording cannot be read.
     """
-    definition = row_definition(row)
+    definition = parse_definition(row.sound or "")
     return render(definition, read), rate_and_length(definition)[0]
 
 

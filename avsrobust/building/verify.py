@@ -38,7 +38,6 @@ from avsrobust.checksums import (
 )
 from avsrobust.conditions.base import RELEASED
 from avsrobust.conditions.seeds import row_seed
-from avsrobust.datasets.mask_values import FOREGROUND_RULES
 from avsrobust.errors import AvsRobustError, ManifestError
 from avsrobust.manifest import (
     BASIC_FACTS,
@@ -54,6 +53,7 @@ from avsrobust.manifest import (
     sound_files,
 )
 from avsrobust.seal import SEAL_NAME, broken_seals
+from avsrobust.vocabulary import FOREGROUND_RULES
 
 # Hashing leaves other threads their turn; two more than there are processors keep the disk busy.
 _THREADS = (os.cpu_count() or 1) + 2

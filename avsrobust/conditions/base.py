@@ -14,15 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from avsrobust.clips import Clip
 from avsrobust.conditions.pictures import Picture
 from avsrobust.conditions.reference import ReleasedListing
 from avsrobust.conditions.sounds import Sound
-from avsrobust.vocabulary import NEGATIVE
 
 # Rules of our own, or those of the released AVSBench-Robust generator (`avsrobust.conditions.reference`).
 STANDARD: Literal["standard"] = "standard"
@@ -215,43 +212,7 @@ class Condition:
 
     def prepare(self, planned: PlannedDataset) -> Chooser:
         """Return the function that chooses; called once per build."""
-        raise NotImplementedError(f"{type(self).__name__} must define prepare(planned), or derive from SignalCondition")
-
-
-@dataclass(frozen=True)
-class SignalCondition(Condition):
-    """Base class of conditions that make their audio from the clip's own samples: define `make`, and that is all.
-
-    The build stores what they make, since nobody but their author can make it again.
-    """
-
-    polarity: ClassVar[str] = NEGATIVE
-
-    def make(
-        self, samples: NDArray[np.float64], sample_rate: int, level: float | None, generator: np.random.Generator
-    ) -> NDArray[np.float64]:
-        """Return the audio of one row.
-
-        Args:
-            samples: The clip's own sound, float64 [S], the channels' mean, 1 is full scale.
-            sample_rate: In Hz.
-            level: One of `levels`.
-            generator: Seeded with the row's own seed; draw from nothing else.
-
-        Returns:
-            Float64 [S], of the same length, finite; what is beyond full scale is scaled down as a whole.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define make(samples, sample_rate, level, generator)")
-
-    def prepare(self, planned: PlannedDataset) -> Chooser:
-        """Return the function that chooses."""
-        from avsrobust.conditions.sounds import ComputedSound
-
-        def choose(request: Request) -> Choice:
-            row = (request.condition, request.level, request.draw, request.seed)
-            return Choice(ComputedSound.of(request.clip, self, row))
-
-        return choose
+        raise NotImplementedError(f"{type(self).__name__} must define prepare(planned)")
 
 
 def later(default: Any) -> Any:

@@ -10,21 +10,14 @@ Conventions
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avsrobust.audio import mixing
-from avsrobust.audio.definitions import Definition, ReadFile, Recording, files_of, render, render_samples
+from avsrobust.audio.definitions import Definition, ReadFile, Recording, files_of, render
 from avsrobust.clips import Clip
-from avsrobust.errors import RecipeError
 from avsrobust.manifest import DATA_PREFIX, MADE_PREFIX
-from avsrobust.plugins import one_line, spec_of
-
-if TYPE_CHECKING:
-    from avsrobust.conditions.base import SignalCondition
 
 SHARED = "shared"
 
@@ -88,70 +81,6 @@ class DefinedSound(MadeSound):
     def samples(self, read: ReadFile) -> NDArray[np.int16]:
         """Return the samples, int16 [num_samples]."""
         return render(self.text, read).samples
-
-
-@dataclass(frozen=True)
-class ComputedSound(MadeSound):
-    """A sound that a `SignalCondition` makes from a clip's own; named, not held, so that any process can import it.
-
-    Attributes:
-        condition: Where the class is, as `avsrobust.plugins.Registry.find` takes it.
-        options: Its options, sorted.
-        own: The clip's own sound.
-        level: The row's level.
-        seed: The row's seed.
-        asked_by: Name of the condition in the recipe and id of the clip, for messages.
-    """
-
-    condition: str = field(repr=False)
-    options: tuple[tuple[str, Any], ...]
-    own: Recording
-    level: float | None
-    seed: int
-    asked_by: str
-
-    @classmethod
-    def of(cls, clip: Clip, condition: SignalCondition, request: tuple[str, float | None, int, int]) -> ComputedSound:
-        """Return the sound that `condition` makes for a row of `clip`: (condition's name, level, draw, seed)."""
-        name, level, draw, seed = request
-        return cls(
-            audio=made_path(clip, name, detail_of(level, draw)),
-            home=clip.split,
-            sample_rate=clip.sound.sample_rate,
-            num_samples=clip.sound.num_samples,
-            condition=spec_of(type(condition)),
-            options=tuple(sorted((entry.name, getattr(condition, entry.name)) for entry in fields(condition))),
-            own=own_sound(clip),
-            level=level,
-            seed=seed,
-            asked_by=f"{name}, clip {clip.clip_id}",
-        )
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The clip's own recording."""
-        return (self.own.file,)
-
-    def samples(self, read: ReadFile) -> NDArray[np.int16]:
-        """Return the samples, int16 [num_samples].
-
-        Raises:
-            RecipeError: The condition raises, or returns anything but finite samples of the right length.
-        """
-        from avsrobust.conditions.registry import CONDITIONS
-
-        condition: Any = CONDITIONS.find(self.condition)(**dict(self.options))
-        own = render_samples(self.own, read)
-        generator = np.random.Generator(np.random.PCG64(self.seed))
-        with one_line(f"condition {self.asked_by}: make()", RecipeError):
-            made = condition.make(own.copy(), self.sample_rate, self.level, generator)
-        expected = f"float64 [{self.num_samples}], finite"
-        if not isinstance(made, np.ndarray) or made.shape != own.shape or not np.issubdtype(made.dtype, np.floating):
-            found = f"{made.dtype} {list(made.shape)}" if isinstance(made, np.ndarray) else type(made).__name__
-            raise RecipeError(f"condition {self.asked_by}: make() returned {found}; expected {expected}")
-        if not np.isfinite(made).all():
-            raise RecipeError(f"condition {self.asked_by}: make() returned NaN or infinity; expected {expected}")
-        return mixing.to_pcm16(mixing.fit_peak(made.astype(np.float64)).samples)
 
 
 def sound_of(clip: Clip) -> Sound:

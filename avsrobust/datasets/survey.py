@@ -27,17 +27,8 @@ from avsrobust.datasets.contents import (
     ClipContents,
 )
 from avsrobust.datasets.dataset import Finding
-from avsrobust.datasets.mask_values import (
-    ABOVE_HALF,
-    HIGHEST,
-    NON_ZERO,
-    MaskValues,
-    is_graded,
-    level_list,
-    may_ignore,
-    rule_of,
-)
-from avsrobust.vocabulary import CLASS_DATASET
+from avsrobust.datasets.mask_values import HIGHEST, MaskValues, is_graded, level_list, may_ignore, rule_of
+from avsrobust.vocabulary import ABOVE_HALF, CLASS_DATASET, NON_ZERO
 
 MOST_NAMED = 20
 _NAMED_IN_LINE = 3
