@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avsrobust.audit.separability import FOLDS, Estimate, Flags, Groups, estimate, linear_scores, weighted_auroc
+from avsrobust.audit.separability import Estimate, Flags, Groups, estimate, linear_scores, weighted_auroc
 from avsrobust.audit.sounds import ConditionSummary, DescribedRows, describe_rows
 from avsrobust.audit.statistics import STATISTICS, Floats
 from avsrobust.errors import ManifestError
@@ -164,8 +164,7 @@ def _linear(described: DescribedRows, clean: list[int], negative: list[int], pur
     if names.size < FEWEST_SOUNDS:
         return None
     groups: Groups = sounds.astype(np.int64)
-    folds = np.array([_hash(str(name)) % FOLDS for name in names], dtype=np.int64)[groups]
-    scores, valid = linear_scores(statistics, is_negative, folds)
+    scores, valid = linear_scores(statistics, is_negative, groups)
     if not (is_negative & valid).any() or not (~is_negative & valid).any():
         return None
     generator = np.random.default_rng(_hash(f"audit bootstrap {purpose}"))
