@@ -21,10 +21,11 @@ from avsrobust.building.layout import Layout
 from avsrobust.conditions.recipe import Recipe
 from avsrobust.datasets.clips import Clip, DataSet
 from avsrobust.errors import ManifestError, OptionError
-from avsrobust.files import parse_json, read_regular, write_text
+from avsrobust.files import read_regular, write_text
 from avsrobust.folders import foreign_entries
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.manifest import BUILD_FORMAT, DATA_PREFIX, Manifest, fingerprint, load_manifest
+from avsrobust.textfiles import parse_json
 
 BUILD_KIND = "build"
 IDENTITY_NAME = "build.json"
@@ -125,7 +126,7 @@ def _compare(output: Path, identity: Identity) -> None:
 
 def _read(output: Path) -> dict[str, Any]:
     try:
-        content = parse_json(read_regular(output / IDENTITY_NAME, TEXT_BYTES, OptionError))
+        content = parse_json(read_regular(output / IDENTITY_NAME, TEXT_BYTES, OptionError), finite=False)
     except (OSError, ValueError) as error:
         raise OptionError(f"--output {output}: its {IDENTITY_NAME} is damaged; {_ADVICE}") from error
     if not isinstance(content, dict) or not content.keys() >= {"dataset", "seed", "recipe"}:

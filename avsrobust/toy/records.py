@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from avsrobust.errors import OptionError
-from avsrobust.files import parse_json, require_writable, write_text
+from avsrobust.files import require_writable, write_text
+from avsrobust.textfiles import read_json
 
 RECORD_NAME = "toy.json"
 TREES: Mapping[str, str] = {"s4": "Single-source", "ms3": "Multi-sources", "avss": "AVSBench_semantic"}
@@ -92,6 +93,6 @@ def _read_records(out: Path) -> dict[str, Record]:
 
 def _read_record(path: Path) -> Record:
     try:
-        return Record(**parse_json(path.read_bytes()))
+        return Record(**read_json(path, OptionError))
     except (OSError, ValueError, TypeError) as error:
         raise OptionError(f"{path}: cannot be read as the toy's record; choose another folder, or delete it") from error
