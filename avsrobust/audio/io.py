@@ -19,7 +19,6 @@ from __future__ import annotations
 import io
 import math
 import struct
-import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -174,12 +173,10 @@ def wav_bytes(path: Path, samples: NDArray[np.int16], sample_rate: int) -> bytes
             f"{path}: found samples of dtype {samples.dtype} and shape {samples.shape}; expected int16 [S]; "
             "scale, round and cast them first"
         )
+    import soundfile
+
     stream = io.BytesIO()
-    with wave.open(stream, "wb") as writer:
-        writer.setnchannels(1)
-        writer.setsampwidth(2)
-        writer.setframerate(sample_rate)
-        writer.writeframes(samples.astype("<i2").tobytes())
+    soundfile.write(stream, samples, sample_rate, subtype="PCM_16", format="WAV")
     return stream.getvalue()
 
 
