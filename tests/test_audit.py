@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from avsrobust.audio.features import librosa_log_mel, vggish_log_mel
 from avsrobust.audit import audit, render_audit, separability
+from avsrobust.audit.descriptions import STATISTICS, describe
 from avsrobust.audit.separability import estimate, linear_scores, weighted_auroc
-from avsrobust.audit.statistics import STATISTICS, describe
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import Manifest, ManifestInfo, Row, load_manifest, write_manifest
 

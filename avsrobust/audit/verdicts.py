@@ -19,9 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from avsrobust.audit.descriptions import STATISTICS, ConditionSummary, DescribedRows, Floats, describe_rows
 from avsrobust.audit.separability import Estimate, Flags, Groups, estimate, linear_scores, weighted_auroc
-from avsrobust.audit.sounds import ConditionSummary, DescribedRows, describe_rows
-from avsrobust.audit.statistics import STATISTICS, Floats
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import Manifest, Row
 from avsrobust.vocabulary import CLEAN, NEGATIVE

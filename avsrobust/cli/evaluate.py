@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avsrobust.cli.completion import complete_adapter, complete_dataset
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import data_root_option, key_values, wait_option
+from avsrobust.cli.options import complete_adapter, complete_dataset, data_root_option, key_values, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar, warn
 from avsrobust.defaults import RESULTS_ROOT, model_name
 from avsrobust.errors import OptionError

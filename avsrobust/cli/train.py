@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.completion import complete_recipe
-from avsrobust.cli.options import data_root_option, wait_option
+from avsrobust.cli.options import complete_recipe, data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar
 from avsrobust.defaults import BUILDS_ROOT
 from avsrobust.errors import OptionError

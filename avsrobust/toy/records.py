@@ -40,7 +40,7 @@ class Record:
         return text if self.format == _FORMAT else f"{text} by another version of avsrobust"
 
 
-def claim(out: Path, wanted: Record) -> dict[str, Record]:
+def acquire_trees(out: Path, wanted: Record) -> dict[str, Record]:
     """Check that `wanted` may be written below `out`, record it, and return all records there by data set.
 
     Raises `OptionError` where a tree is there that was not made by the toy, or with other arguments, or where `out`

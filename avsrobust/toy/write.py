@@ -18,14 +18,13 @@ from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.files import remove_temporaries, write_text
 from avsrobust.folders import hold_any_dir
-from avsrobust.toy.records import TREES, Record, claim
+from avsrobust.toy.records import TREES, Record, acquire_trees
+from avsrobust.toy.rendering import Rendered, render
 from avsrobust.toy.scenes import Scene, plan_scene
 from avsrobust.toy.trees import (
     SUBSETS,
-    Rendered,
     clip_name,
     clip_uid,
-    render,
     write_ms3_clip,
     write_s4_clip,
     write_semantic_clip,
@@ -71,7 +70,7 @@ def write_toy(
 
 def _write(out: Path, wanted: Record, progress: Progress | None) -> None:
     dataset = wanted.dataset
-    records = claim(out, wanted)
+    records = acquire_trees(out, wanted)
     remove_temporaries(out / TREES[dataset])
     jobs = list(_jobs(out, dataset, records))
     for done, (scene, write_clip, folder) in enumerate(jobs):
