@@ -1,10 +1,10 @@
-"""How well two groups of sounds can be told apart by numbers: AUROC, its interval, and a linear classifier.
+"""Separability of two groups of sounds by statistics: AUROC, its interval, and a linear classifier.
 
 Conventions
-    `scores` float64 [N]; `negative` bool [N], True for rows of the negative condition; `sounds` int64 [N] says whose sound a
-    row is. Rows of one sound are never split between fitting and judging, nor between draws of the bootstrap: a sound heard
-    clean for one clip and off screen for another would otherwise answer for itself.
-    AUROC is the probability that a negative row scores higher than a clean one, ties counting half: 0.5 tells nothing.
+    `scores` float64 [N]; `negative` bool [N], True for rows of the negative condition; `sounds` int64 [N] is the
+    number of a row's recording. Rows of one recording are never split between fitting and judging, nor between draws of the
+    bootstrap: one that is clean for one clip and off screen for another would otherwise be judged by itself.
+    AUROC is the probability that a negative row scores higher than a clean one, ties counting half: 0.5 is chance.
 """
 
 from __future__ import annotations

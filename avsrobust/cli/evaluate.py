@@ -119,11 +119,11 @@ def evaluate(
                     wait=wait,
                     progress=progress,
                 )
-            complete &= _tell(report)
+            complete &= _print_report(report)
     return 0 if complete else STATUS_INCOMPLETE
 
 
-def _tell(report: EvaluationReport) -> bool:
+def _print_report(report: EvaluationReport) -> bool:
     for message in report.notes:
         note(message)
     for failure in report.failed[:_MOST_FAILURES]:

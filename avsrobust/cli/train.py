@@ -99,7 +99,7 @@ def train(
 
 
 def is_main_process() -> bool:
-    """Tell whether this is the process that speaks, of those that accelerate has started."""
+    """Return whether this is the main process of those that accelerate has started: the one that prints."""
     import os
 
     return os.environ.get("RANK", "0") == "0"

@@ -1,4 +1,4 @@
-"""What the toy has written where: one small record per tree, so that no tree of another origin is ever touched.
+"""Records of the trees that the toy has written, one per tree, so that no tree of another origin is ever touched.
 
 Conventions
     One data root holds the toy of one seed. Each tree holds `RECORD_NAME`, written before anything else, so that an
@@ -21,7 +21,7 @@ RECORD_NAME = "toy.json"
 TREES: Mapping[str, str] = {"s4": "Single-source", "ms3": "Multi-sources", "avss": "AVSBench_semantic"}
 # Raised whenever the same arguments would give other bytes, so that no tree is half of one kind and half of another.
 _FORMAT = 1
-# Other places where a reader looks for the semantic release; beside ours they would give two answers.
+# Other names under which a reader looks for the semantic release; next to ours there would be two releases.
 _OTHER_SEMANTIC = ("AVSS", "metadata.csv")
 
 
@@ -41,10 +41,18 @@ class Record:
 
 
 def acquire_trees(out: Path, wanted: Record) -> dict[str, Record]:
-    """Check that `wanted` may be written below `out`, record it, and return all records there by data set.
+    """Check that a tree may be written, and record it.
 
-    Raises `OptionError` where a tree is there that was not made by the toy, or with other arguments, or where `out`
-    cannot be written; what is refused is left untouched.
+    Args:
+        out: The data root.
+        wanted: The arguments of the tree.
+
+    Returns:
+        All records below `out`, by data set.
+
+    Raises:
+        OptionError: A tree is there that the toy did not make, or made with other arguments, or `out` cannot be written.
+            Nothing is changed then.
     """
     records = _read_records(out)
     others = [record for record in records.values() if record.dataset == wanted.dataset or not _fits(record, wanted)]

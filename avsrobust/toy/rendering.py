@@ -54,7 +54,11 @@ def render(scene: Scene) -> Rendered:
 
 
 def draw_scene(scene: Scene) -> tuple[NDArray[np.uint8], Owners]:
-    """Return the frames of a scene and their owners."""
+    """Draw a scene.
+
+    Returns:
+        Frames, RGB, uint8 [T, H, W, 3], and owners, uint8 [T, H, W], silent objects included.
+    """
     rng = generator(scene.seed, scene.part, scene.index, "picture")
     reach = _PAN_PER_FRAME * (scene.num_frames - 1)
     stage = background(rng, scene.height + reach, scene.width + reach)
@@ -72,7 +76,7 @@ def draw_scene(scene: Scene) -> tuple[NDArray[np.uint8], Owners]:
 
 
 def foreground_owners(scene: Scene, owners: Owners) -> Owners:
-    """Return `owners` with the objects that are silent in a frame taken for background there."""
+    """Return the owners of the foreground: objects that are silent in a frame become background there."""
     kept = np.zeros((scene.num_frames, len(scene.actors) + 1), np.uint8)
     for owner, actor in enumerate(scene.actors, start=1):
         kept[:, owner] = np.where(actor.sounding, owner, 0)

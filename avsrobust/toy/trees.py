@@ -1,4 +1,4 @@
-"""Where AVSBench's two releases keep a clip, and how the toy's clips are put there.
+"""Clips of the toy in the layouts of AVSBench's two releases.
 
 Conventions
     The object release (S4, MS3) counts frames from 1 and marks what sounds with 255; the semantic release (AVSS) counts
