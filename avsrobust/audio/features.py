@@ -35,14 +35,25 @@ _ROBUST_RATE, _ROBUST_FFT, _ROBUST_HOP = 22050, 1024, 512
 def vggish_log_mel(
     samples: NDArray[np.float64], sample_rate: int, num_frames: int | None = None
 ) -> NDArray[np.float32]:
-    """Return VGGish's log-mel of a sound, float32 [T, 1, 96, 64], natural log of magnitude + 0.01.
+    """Return VGGish's log-mel of a sound: natural log of magnitude + 0.01.
 
-    `samples`: float64 [S] or [S, channels] in [-1, 1), `sample_rate` in Hz. The channels' mean at 16 kHz, windows of 25 ms
+    The channels' mean at 16 kHz, windows of 25 ms
     every 10 ms (periodic Hann), 512-point spectrum, 64 HTK mel bands between 125 and 7500 Hz, examples of 0.96 s without
     overlap; an incomplete one is dropped (torchvggish/vggish_input.py `waveform_to_examples`).
-    `num_frames`: cut to so many examples, or extend with copies of the last one, as AVSBench does with clips that end early
-    (preprocess_s4.py `extract_one_log_mel`). A sound too short for one example (0.975 s) gets zeros behind it up to
-    that length; the reference returns no example there, and then fails.
+    A sound too short for one example (0.975 s) gets zeros behind it up to that length; the reference returns no example
+    there, and then fails.
+
+    Args:
+        samples: Float64 [S] or [S, channels] in [-1, 1).
+        sample_rate: In Hz.
+        num_frames: Cut to so many examples, or extend with copies of the last one, as AVSBench does with clips that end early
+            (preprocess_s4.py `extract_one_log_mel`); None: as many as there are.
+
+    Returns:
+        Float32 [T, 1, 96, 64].
+
+    >>> vggish_log_mel(np.zeros(16000 * 5), 16000, num_frames=5).shape
+    (5, 1, 96, 64)
     """
     mono = samples.mean(axis=1) if samples.ndim == 2 else samples
     wave = resample(mono, sample_rate, VGGISH_RATE)
@@ -64,12 +75,21 @@ def vggish_log_mel(
 
 
 def librosa_log_mel(path: Path, num_frames: int = 5) -> NDArray[np.float32]:
-    """Return AVSBench-Robust's log-mel of a wav file, float32 [num_frames, 1, 96, 64].
+    """Return AVSBench-Robust's log-mel of a wav file.
 
     The first `num_frames` seconds at 22050 Hz (librosa.load), zeros behind a shorter sound, cut into `num_frames` equal parts;
     of each the mel power spectrogram in dB, standardised where it is not constant, zeros behind its 44 time steps
     (dataset_generation/audio_processing.py `extract_log_mel_features`, which does so for 5 frames).
-    Raises `AudioError` as `check_sound` does.
+
+    Args:
+        path: The wav file.
+        num_frames: Number of seconds and of examples.
+
+    Returns:
+        Float32 [num_frames, 1, 96, 64].
+
+    Raises:
+        AudioError: As for `avsrobust.audio.io.check_sound`.
     """
     # librosa.load, but for the reading: libsndfile takes other sizes than ours for made up.
     stored, sample_rate = read_stored(path, longest_s=num_frames)

@@ -22,7 +22,7 @@ from avsrobust.clips import Clip
 from avsrobust.conditions.recipe import Recipe
 from avsrobust.datasets.dataset import DataSet
 from avsrobust.errors import ManifestError, OptionError
-from avsrobust.files import parse_json, read_regular, write_text
+from avsrobust.files import read_regular, write_text
 from avsrobust.folders import foreign_entries
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.manifest import (
@@ -35,6 +35,7 @@ from avsrobust.manifest import (
     load_manifest,
     sound_files,
 )
+from avsrobust.textfiles import parse_json
 
 BUILD_KIND = "build"
 IDENTITY_NAME = "build.json"
@@ -142,7 +143,7 @@ def _compare(output: Path, identity: Identity) -> None:
 
 def _read(output: Path) -> dict[str, Any]:
     try:
-        content = parse_json(read_regular(output / IDENTITY_NAME, TEXT_BYTES, OptionError))
+        content = parse_json(read_regular(output / IDENTITY_NAME, TEXT_BYTES, OptionError), finite=False)
     except (OSError, ValueError) as error:
         raise OptionError(f"--output {output}: its {IDENTITY_NAME} is damaged; {_ADVICE}") from error
     if not isinstance(content, dict) or not content.keys() >= {"dataset", "seed", "recipe"}:

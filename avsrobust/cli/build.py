@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avsrobust.cli.completion import complete_dataset, complete_recipe
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import data_root_option, wait_option
+from avsrobust.cli.options import complete_dataset, complete_recipe, data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar, warn
 from avsrobust.defaults import RECIPE, SEED
 
@@ -107,7 +106,7 @@ def build(
             wait=wait,
             progress=progress,
         )
-    return _tell(report)
+    return _print_report(report)
 
 
 def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
@@ -137,7 +136,7 @@ def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
     return STATUS_INCOMPLETE if summary.findings else 0
 
 
-def _tell(report: BuildReport) -> int:
+def _print_report(report: BuildReport) -> int:
     for message in report.notes:
         note(message)
     for line in report.survey:
@@ -147,7 +146,7 @@ def _tell(report: BuildReport) -> int:
     if len(report.skipped) > _MOST_SKIPPED:
         note(f"  ... and {len(report.skipped) - _MOST_SKIPPED} more, in the manifest's metadata")
     if report.skipped:
-        warn(f"{len(report.skipped)} clips or rows were left out; the manifest lists them")
+        warn(f"{len(report.skipped)} clips or rows were skipped; the manifest lists them")
     note(f"{report.rows} rows; {report.rendered} files made, {report.reused} found")
     print_result(report.manifest)
     return STATUS_INCOMPLETE if report.skipped else 0

@@ -21,11 +21,12 @@ from avsrobust.evaluation.extras import write_extras
 from avsrobust.evaluation.merging import rows_in
 from avsrobust.evaluation.scoring import ScoredClip
 from avsrobust.evaluation.stored_masks import rows_of_masks, write_masks
-from avsrobust.files import parse_json, read_regular, write_text
+from avsrobust.files import read_regular, write_text
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.metrics.binary.counts import concatenate
 from avsrobust.metrics.semantic.counts import concatenate_classes
 from avsrobust.results import INDEX_COLUMNS, PARTS_NAME, ScoreInfo, Scores, read_scores, write_scores
+from avsrobust.textfiles import parse_json
 
 CLIPS_PER_PART = 16
 _IDENTITY_NAME = "identity.json"
@@ -114,7 +115,7 @@ class PartStore:
 def parts_identity(output: Path) -> object:
     """Return the identity of the model whose parts are in `output`, or None where there are none."""
     try:
-        return parse_json(read_regular(output / PARTS_NAME / _IDENTITY_NAME, TEXT_BYTES, ResultsError))
+        return parse_json(read_regular(output / PARTS_NAME / _IDENTITY_NAME, TEXT_BYTES, ResultsError), finite=False)
     except (OSError, ValueError, ResultsError):
         return None
 

@@ -1,6 +1,10 @@
-"""Reading a build's log-mel arrays and describing them, row by row and condition by condition.
+"""A build's log-mel arrays described by plain statistics, row by row and condition by condition.
 
 Conventions
+    The statistics are those that a model can take from a sound's features without any understanding of it.
+    A log-mel array is float [T, 1, 96, 64]: T examples of 96 time frames and 64 bands, natural logarithm of mel magnitudes
+    (VGGish, vggish_input.py of AVSBench: log(mel + 0.01)). Other units (decibels, standardised values) are welcome: separating
+    them is the purpose. The examples are laid end to end: one matrix [T * 96, 64] of time by band.
     A log-mel file is an ``.npy`` array [rows, T, 1, 96, 64]; the manifest's `log_mel_row` counts along its first axis.
     Arrays are mapped into memory, never loaded whole, and never unpickled; only regular files are.
     Clean and negative rows often share one array (an off-screen sound is another clip's own): it is described once.
@@ -17,21 +21,84 @@ import numpy as np
 import numpy.typing as npt
 
 from avsrobust.arrays import map_npy
-from avsrobust.audit.statistics import Floats, describe
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import Manifest, Row
 
+Floats = npt.NDArray[np.float64]
 Array = npt.NDArray[np.floating]
+
+STATISTICS = (
+    "mean",
+    "std",
+    "minimum",
+    "maximum",
+    "level",
+    "dynamics",
+    "flatness",
+    "tilt",
+    "change",
+    "identical_frames",
+    "floor_share",
+)
 AXES = 5
 MOST_OPEN = 64
 
 
+def describe(log_mel: npt.NDArray[np.floating]) -> Floats:
+    """Return the `STATISTICS` of one array.
+
+    level: mean over time of log(mean over bands of exp(x)); dynamics: its standard deviation over time; flatness: mean over
+    time of (mean of x) - log(mean of exp(x)), the log of geometric by arithmetic mean, at most 0; tilt: upper half of the
+    bands minus lower half; change: mean absolute difference of neighbouring time frames; identical_frames: share of
+    neighbouring time frames that are equal; floor_share: share of values equal to the array's minimum.
+
+    Args:
+        log_mel: Finite floats [T, 1, 96, 64].
+
+    Returns:
+        Float64 [11], in the order of `STATISTICS`.
+    """
+    values = np.asarray(log_mel, dtype=np.float64).reshape(-1, log_mel.shape[-1])
+    level = _log_mean_exp(values)
+    steps = np.diff(values, axis=0)
+    half = values.shape[1] // 2
+    lowest = values.min()
+    return np.array(
+        [
+            values.mean(),
+            values.std(),
+            lowest,
+            values.max(),
+            level.mean(),
+            level.std(),
+            (values.mean(axis=1) - level).mean(),
+            values[:, half:].mean() - values[:, :half].mean(),
+            np.abs(steps).mean(),
+            (steps == 0).all(axis=1).mean(),
+            (values == lowest).mean(),
+        ]
+    )
+
+
+def _log_mean_exp(values: Floats) -> Floats:
+    # Shifted by the largest value: decibels would overflow exp.
+    largest = values.max(axis=1)
+    return np.asarray(np.log(np.exp(values - largest[:, None]).mean(axis=1)) + largest, dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class ConditionSummary:
-    """What the arrays of one condition look like, taken together.
+    """All arrays of one condition, summed up.
 
-    `forms` are their dtypes with the shape behind the T examples, for example ``float32 [1, 96, 64]``. `fixed_share` is the
-    share of the 96 x 64 positions at which all examples of all rows hold one and the same value.
+    Attributes:
+        condition: Name of the condition.
+        polarity: "positive" or "negative".
+        rows: Number of rows.
+        forms: Dtypes with the shape behind the T examples, for example ``float32 [1, 96, 64]``.
+        minimum: Lowest value.
+        maximum: Highest value.
+        mean: Mean of all values.
+        fixed_share: Share of the 96 x 64 positions at which all examples of all rows hold one and the same value, 0..1.
     """
 
     condition: str
@@ -54,7 +121,11 @@ class DescribedRows:
 
 
 def describe_rows(manifest: Manifest) -> DescribedRows:
-    """Read every row's array once. Raises `ManifestError` for an array that is missing, damaged or not finite."""
+    """Read every row's array once and describe it.
+
+    Raises:
+        ManifestError: An array is missing, damaged or not finite.
+    """
     reader = _Reader(manifest)
     known: dict[tuple[str, int], Floats] = {}
     seen: dict[str, _Condition] = {}
