@@ -84,7 +84,9 @@ def _exported(package: griffe.Object | griffe.Alias, names: set[str]) -> Iterato
             module = package if name == PACKAGE else package[name.removeprefix(f"{PACKAGE}.")]
             if module.is_module:
                 yield from (
-                    member.target_path for member in module.members.values() if member.is_alias and member.is_public
+                    member.target_path
+                    for member in module.members.values()
+                    if isinstance(member, griffe.Alias) and member.is_public
                 )
 
 
