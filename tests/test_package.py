@@ -6,14 +6,10 @@ import re
 import subprocess
 import sys
 import tarfile
-import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
-import yaml
-
-import avsrobust
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,23 +93,3 @@ def test_guides_lead_to_files_of_the_wheel(installed: Path) -> None:
             assert (guides / name).is_file(), f"{page}: {name}"
         for target in re.findall(r"\]\(([^)\s:#]+)\)", text):
             assert (page.parent / target).is_file(), f"{page}: {target}"
-
-
-def test_version_author_and_address_stand_the_same_everywhere() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == project["version"] == avsrobust.__version__
-    assert citation["license"] == project["license"]
-    assert citation["authors"] == project["authors"]
-    address = project["urls"]["Homepage"]
-    assert citation["repository-code"] == citation["url"] == address
-    files = [
-        *ROOT.glob("*.md"),
-        *ROOT.glob(".github/**/*.*"),
-        ROOT / "pyproject.toml",
-        ROOT / "CITATION.cff",
-        ROOT / "mkdocs.yml",
-    ]
-    for file in files:
-        for found in re.findall(r"https://[\w.]+/[\w-]+/avsrobust\b", file.read_text(encoding="utf-8")):
-            assert found == address, file
