@@ -3,7 +3,7 @@
 Conventions
     A bundle is a safetensors file whose metadata hold `format`, `version`, `config` (JSON, config.M2FConfig) and free text
     about the training; its weights may be float16 and are float32 in the network. Anything else is taken for a raw
-    checkpoint (published.py), whose architecture is told by its shapes or by a configuration file.
+    checkpoint (published.py), whose architecture follows from its shapes or from a configuration file.
     Nothing that does not fit is passed over: it is in the error, or in the `LoadReport`, which is logged.
 """
 
