@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from avsrobust import limits, manifest, results
+from avsrobust import limits, manifest, results, vocabulary
 from avsrobust.adapters.lookup import BUILT_IN, load_adapter
 from avsrobust.cli import main as cli
 from avsrobust.conditions.registry import CONDITIONS
@@ -400,6 +400,29 @@ def test_every_category_is_documented_under_its_supercategory() -> None:
     for column, kinds in enumerate((S4_KINDS, AVSS_KINDS)):
         for kind in BROAD_KINDS:
             assert rows[kind][column].split(", ") == sorted(name for name in kinds if kinds[name] == kind)
+
+
+# The glossary
+
+
+def test_the_glossary_is_in_order_and_names_what_reports_and_manifests_use() -> None:
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^(\w.*)\n:   ", page, re.MULTILINE)
+    assert terms == sorted(terms, key=str.casefold)
+    known = {term.casefold() for entry in terms for term in entry.split(", ")}
+    wanted = {
+        "manifest",
+        "condition",
+        "protocol",
+        "recipe",
+        "release",
+        "split",
+        "level",
+        "source clip",
+        "supercategory",
+        "row",
+    }
+    assert wanted | {kind.casefold() for kind in vocabulary.DATASETS} <= known
 
 
 # The site's own build
