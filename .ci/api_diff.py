@@ -91,7 +91,7 @@ def _exported(package: griffe.Object | griffe.Alias, names: set[str]) -> Iterato
 
 
 def _is_public(changed: griffe.Object | griffe.Alias, names: set[str]) -> bool:
-    """Whether an object, its class or the module that it is in, is named; a module does not stand for those below it."""
+    """Return whether an object, its class or its module is among the names; a module does not stand for those below it."""
     if changed.is_module:
         return changed.path in names
     module = changed.module.path

@@ -70,7 +70,7 @@ class Combo:
             with torch.no_grad():
                 results = self.network([dict(clip, audio_log_mel=torch.from_numpy(audio[index]))])
             scores = torch.stack([result["sem_seg"] for result in results])
-            # COMBO's evaluator takes the softmax of what are sums of probabilities (evaluation/sem_seg_evaluation.py).
+            # COMBO's evaluator takes the softmax of sums of probabilities (evaluation/sem_seg_evaluation.py).
             answers.append(scores.softmax(dim=1)[:, OBJECT].cpu().numpy())
         return np.stack(answers)
 
@@ -118,7 +118,7 @@ def find_maskiges(frames, maskiges):
 
 
 def fingerprint(picture):
-    """Return what stands for the pixels of a picture, uint8 [H, W, 3]."""
+    """Return the key by which a picture is found, for its pixels, uint8 [H, W, 3]."""
     return hashlib.sha256(str(picture.shape).encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()
 
 

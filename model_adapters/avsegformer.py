@@ -44,7 +44,7 @@ class AVSegFormer(Adapter):
 
     def __init__(self, network: CheckoutNetwork) -> None:
         self.device = network.checkout.device
-        # Named here, so that the weights are part of what tells evaluations apart.
+        # Named here, so that the weights are part of the run key.
         self.network = network.network
         self.image_size = network.image_size
         self._run = network

@@ -36,7 +36,7 @@ GROUP = 5
 IMAGE_SIZE = 224
 SOURCE = "github.com/OpenNLPLab/AVSBench"
 _STAGES = 4
-# Where the constructors would load the backbone that training starts from.
+# The constructors' methods that load the backbone that training starts from.
 _INITIALISERS = ("initialize_weights", "initialize_pvt_weights")
 
 
@@ -73,7 +73,7 @@ class Tpavi(Adapter):
 
     def __init__(self, network: CheckoutNetwork, classes: int) -> None:
         self.device = network.checkout.device
-        # Named here, so that the weights are part of what tells evaluations apart.
+        # Named here, so that the weights are part of the run key.
         self.network = network.network
         self.classes = classes
         self.image_size = network.image_size
@@ -139,7 +139,7 @@ class Tpavi(Adapter):
         sound = audio.to(self.device).flatten(0, 1)
         arguments = [encoded.pictures, sound]
         if self.classes > 1:
-            # Which frames are real; padding is not ours to add.
+            # The flags of real frames: all of them, since nothing is padded here.
             arguments.append(torch.ones(len(sound), device=self.device))
         return clip_masks(self._run.run(encoded, *arguments)[0], encoded.clips)
 

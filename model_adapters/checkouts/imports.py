@@ -2,8 +2,8 @@
 
 Conventions
     A checkout is a folder of somebody else's Python code whose top-level names (model, utils, config, ..) are everybody's.
-    `Checkout.active` puts its modules into ``sys.modules`` and takes them out again, so that two checkouts, and whatever
-    the user has under these names, never meet. Call its code inside `active` only: it may import when it is called.
+    `Checkout.active` puts its modules into ``sys.modules`` and takes them out again, so that two checkouts, and the
+    user's own modules of these names, never meet. Call its code inside `active` only: it may import when it is called.
     While active: ``.cuda()`` goes to the checkout's device, whatever that is; prints go to stderr, since stdout is ours;
     packages that are not installed come from `standins`; nothing is written into the folder (no ``__pycache__``).
     Nothing of this is seen by other threads but ``sys.modules`` itself.

@@ -78,7 +78,7 @@ class CheckoutNetwork:
             frames: RGB frames, uint8 [B, T, 3, H, W].
 
         Returns:
-            The prepared pictures, and what the network needs of them.
+            The prepared pictures, and the outputs of the kept stages.
         """
         pictures = normalised_frames(frames.to(self.checkout.device), self.image_size)
         outputs: dict[str, Any] = {}

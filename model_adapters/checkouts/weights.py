@@ -37,7 +37,7 @@ class UnfilledWeights(TorchFunctionMode):
         """Run `func`, or fill with zeros where it would draw numbers."""
         named = dict(kwargs or {})
         if getattr(func, "__name__", "") in _RANDOM_FILLS:
-            # Zeros, and not what is there: some initialisers draw again until all is within bounds.
+            # Zeros, and not the memory's content: some initialisers draw again until all is within bounds.
             filled: Tensor = args[0] if args else named["tensor"]
             with torch.no_grad():
                 return filled.zero_()
