@@ -113,6 +113,10 @@ def save_bundle(
 def load_bundle(path: Path, device: torch.device | str = "cpu") -> LoadedNetwork:
     """Return the network of a bundle.
 
+    Args:
+        path: The file.
+        device: Device of the network.
+
     Raises:
         AdapterError: The file is no bundle, or of another version.
     """

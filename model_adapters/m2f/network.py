@@ -62,9 +62,16 @@ class EncodedFrames(NamedTuple):
 
 
 def prepare_frames(frames: Tensor, image_size: int) -> Tensor:
-    """Return the network's input, float32 [N, 3, image_size, image_size], of RGB frames, uint8 [N, 3, H, W].
+    """Return frames as the network takes them: squeezed to a square with antialiased bilinear filtering, then normalised.
 
-    Squeezed to a square with antialiased bilinear filtering, like the published image processor, then normalised.
+    This is the processing of the published image processor.
+
+    Args:
+        frames: RGB frames, uint8 [N, 3, H, W].
+        image_size: Side of the square, in pixels.
+
+    Returns:
+        float32 [N, 3, image_size, image_size].
     """
     scaled = frames.to(torch.float32)
     if scaled.shape[-2:] != (image_size, image_size):
@@ -142,7 +149,12 @@ class M2FNetwork(nn.Module):
         return (probabilities > _ACTIVE).to(probabilities.dtype) if self.config.query_gate == "hard" else probabilities
 
     def decode(self, encoded: EncodedFrames, prompt: Tensor | None) -> QueryLogits:
-        """Run the masked decoder; `prompt` [N, Q, H] is added to the query features, None leaves them as they are."""
+        """Run the masked decoder.
+
+        Args:
+            encoded: Features of N frames.
+            prompt: Added to the query features, [N, Q, H]; None: nothing is added.
+        """
         module = self.mask2former.model.transformer_module
         with _prompted(module.decoder, prompt):
             out = module(multi_scale_features=list(encoded.levels), mask_features=encoded.mask_features)
