@@ -4,7 +4,7 @@
 Conventions
     The last release is the newest tag ``vX.Y.Z`` before HEAD; before the first one, the commit that ``.ci/api_base`` names.
     Public is what the pages of ``docs/api`` show in either version, what those modules re-export, and ``avsrobust.__all__``.
-    ``.ci/api_breaks`` lists the accepted changes, one a line as printed here; a release empties it.
+    ``.ci/api_breaks`` lists the accepted changes, one a line as printed here; it is emptied once a release is tagged.
 
 Exit status: 0 where nothing breaks, 1 where something does, 2 where there is nothing to compare with.
 """
