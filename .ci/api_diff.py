@@ -36,6 +36,9 @@ def last_release() -> str:
     tag = _git("describe", "--tags", "--abbrev=0", "--match", "v[0-9]*")
     if tag.returncode == 0:
         return tag.stdout.decode().strip()
+    if not BASE.is_file():
+        print(".ci/api_diff.py: found no tag vX.Y.Z; fetch the history: git fetch --tags --unshallow", file=sys.stderr)
+        raise SystemExit(2)
     return _lines(BASE)[0]
 
 
