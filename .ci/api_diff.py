@@ -71,11 +71,11 @@ def breaking_changes(old: Path, new: Path) -> list[str]:
     # Not the checkout that this runs in, which a relative path would find first.
     packages = [griffe.load(PACKAGE, search_paths=[folder], try_relative_path=False) for folder in (old, new)]
     names = public_names(old) | public_names(new) | {PACKAGE}
-    names |= {path for package in packages for path in _exported(package, names)}
+    exported = {path for package in packages for path in _exported(package, names)} - names
     found = {
         f"{breakage.obj.path}: {breakage.kind.value}{_detail(breakage)}"
         for breakage in griffe.find_breaking_changes(*packages)
-        if _is_public(breakage.obj, names)
+        if _is_public(breakage.obj, names | exported) and not _has_moved(breakage, exported)
     }
     return sorted(found)
 
@@ -83,21 +83,26 @@ def breaking_changes(old: Path, new: Path) -> list[str]:
 def _exported(package: griffe.Object | griffe.Alias, names: set[str]) -> Iterator[str]:
     """Yield where the objects are defined that public modules re-export."""
     for name in names:
-        with contextlib.suppress(KeyError):
+        with contextlib.suppress(KeyError, griffe.AliasResolutionError):
             module = package if name == PACKAGE else package[name.removeprefix(f"{PACKAGE}.")]
             if module.is_module:
+                aliases = (member for member in module.members.values() if isinstance(member, griffe.Alias))
                 yield from (
-                    member.target_path
-                    for member in module.members.values()
-                    if isinstance(member, griffe.Alias) and member.is_public
+                    path for alias in aliases if alias.is_public for path in (alias.target_path, alias.canonical_path)
                 )
+
+
+def _has_moved(breakage: griffe.Breakage, exported: set[str]) -> bool:
+    """Return whether a definition is gone from a module that callers do not name; its re-export is compared by itself."""
+    return isinstance(breakage, griffe.ObjectRemovedBreakage) and breakage.obj.path in exported
 
 
 def _is_public(changed: griffe.Object | griffe.Alias, names: set[str]) -> bool:
     """Return whether an object, its class or its module is among the names; a module does not stand for those below it."""
     if changed.is_module:
         return changed.path in names
-    module = changed.module.path
+    # An alias belongs to the module that re-exports it, not to that of its target.
+    module = (changed.parent or changed).module.path if changed.is_alias else changed.module.path
     inside = changed.path.removeprefix(f"{module}.").split(".")
     return any(".".join([module, *inside[:count]]) in names for count in range(len(inside) + 1))
 

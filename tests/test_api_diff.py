@@ -70,6 +70,18 @@ def test_what_is_public_and_breaks_is_named(api_diff: ModuleType, tmp_path: Path
     ]
 
 
+def test_a_definition_may_move_behind_its_re_export(api_diff: ModuleType, tmp_path: Path) -> None:
+    old = checkout(tmp_path / "old", OLD)
+    moved = checkout(tmp_path / "new", OLD.replace("avsrobust.inner", "avsrobust.outer"), "")
+    (moved / "avsrobust/outer.py").write_text((old / "avsrobust/inner.py").read_text(), encoding="utf-8")
+    assert api_diff.breaking_changes(old, moved) == []
+    gone = checkout(
+        tmp_path / "gone",
+        OLD.replace("from avsrobust.inner import Shape", "from avsrobust.inner import Other as Shape_"),
+    )
+    assert "avsrobust.shapes.Shape: Public object was removed" in api_diff.breaking_changes(old, gone)
+
+
 def test_the_checkout_itself_is_read(api_diff: ModuleType) -> None:
     names = api_diff.public_names(ROOT)
     assert {"avsrobust.api.build", "avsrobust.manifest", "avsrobust.testing.check_adapter"} <= names
