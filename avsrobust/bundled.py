@@ -7,7 +7,10 @@ Conventions
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+_NAME = re.compile(r"(?<![\w/.-])(?:docs|examples)/[\w./-]*\w")
 
 
 def guide(name: str) -> Path:
@@ -20,6 +23,15 @@ def guide(name: str) -> Path:
         The absolute path of the file: inside an installed package, or in the checkout that the package is imported from.
     """
     return guides_folder() / name
+
+
+def with_guide_paths(text: str) -> str:
+    """Return a text with the names of guides replaced by their paths; names of other files stay as they are.
+
+    >>> with_guide_paths("see docs/no_such_page.md").endswith("docs/no_such_page.md")
+    True
+    """
+    return _NAME.sub(lambda name: str(guide(name[0])) if guide(name[0]).is_file() else name[0], text)
 
 
 def guides_folder() -> Path:

@@ -11,6 +11,8 @@ from avsrobust.adapters.lookup import BUILT_IN, AdapterEntry
 from avsrobust.bundled import guide
 from avsrobust.cli.main import invoke
 
+ROOT = Path(__file__).parents[1]
+
 
 def listing(capsys: pytest.CaptureFixture[str]) -> str:
     assert invoke(["adapters"]) == 0
@@ -39,7 +41,12 @@ def test_documents_that_are_named_are_there() -> None:
     named = [
         word.strip(";:,") for entry in BUILT_IN for word in entry.more.split() if word.strip(";:,").endswith(".md")
     ]
-    assert str(guide("docs/worker_combo.md")) in named
+    assert "docs/worker_combo.md" in named
     for document in named:
-        assert Path(document).is_absolute(), document
-        assert Path(document).is_file(), document
+        assert (ROOT / document).is_file(), document
+
+
+def test_guides_are_named_by_their_paths(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line.strip() for line in listing(capsys).splitlines()]
+    assert f"more: {guide('docs/published_models.md')}" in lines
+    assert any(str(guide("examples/README.md")) in line for line in lines)

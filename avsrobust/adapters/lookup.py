@@ -26,7 +26,6 @@ import torch
 
 from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.adapters.surroundings import remember_folder, surroundings
-from avsrobust.bundled import guide
 from avsrobust.errors import AdapterError, did_you_mean
 from avsrobust.plugins import distribution_of, import_file, one_line, registered_in
 
@@ -44,7 +43,7 @@ class AdapterEntry:
     """One name for ``--adapter``: where it is defined (``module:object``), by whom, what it does and needs.
 
     `needs` is what must be named on the command line; `packages` are the modules it imports beside those that avsrobust
-    depends on, `install` the command that brings them. `more` is where to read on: paths of guides (`avsrobust.bundled`).
+    depends on, `install` the command that brings them. `more` is where to read on, in the repository.
     """
 
     name: str
@@ -59,7 +58,7 @@ class AdapterEntry:
 
 _M2F_PACKAGES = ("transformers",)
 _M2F_INSTALL = "pip install 'avsrobust[m2f]'"
-_PUBLISHED = str(guide("docs/published_models.md"))
+_PUBLISHED = "docs/published_models.md"
 
 BUILT_IN = (
     AdapterEntry(
@@ -117,8 +116,8 @@ BUILT_IN = (
         "avsrobust",
         "a model in another environment, another Python or a container, behind a pipe",
         "--option command='...' that starts it",
-        more=f"{guide('examples/README.md')}; COMBO-AVS: {guide('docs/worker_combo.md')}; "
-        f"AVSegFormer in its authors' environment: {_PUBLISHED}",
+        more="examples/README.md; COMBO-AVS: docs/worker_combo.md; AVSegFormer in its authors' environment: "
+        "docs/published_models.md",
     ),
     AdapterEntry(
         "avsegformer",
