@@ -8,7 +8,6 @@ import pytest
 
 from avsrobust.adapters import lookup
 from avsrobust.adapters.lookup import BUILT_IN, AdapterEntry
-from avsrobust.bundled import guide
 from avsrobust.cli.main import invoke
 
 ROOT = Path(__file__).parents[1]
@@ -44,9 +43,3 @@ def test_documents_that_are_named_are_there() -> None:
     assert "docs/worker_combo.md" in named
     for document in named:
         assert (ROOT / document).is_file(), document
-
-
-def test_guides_are_named_by_their_paths(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [line.strip() for line in listing(capsys).splitlines()]
-    assert f"more: {guide('docs/published_models.md')}" in lines
-    assert any(str(guide("examples/README.md")) in line for line in lines)

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from avsrobust import limits, manifest, results, vocabulary
+from avsrobust import limits, manifest, results
 from avsrobust.adapters.lookup import BUILT_IN, load_adapter
 from avsrobust.cli import main as cli
 from avsrobust.conditions.registry import CONDITIONS
@@ -36,6 +36,7 @@ from avsrobust.pretransform.write import CLASSES_FORMAT
 from avsrobust.reporting.columns import CSV_COLUMNS, METRICS
 from avsrobust.reporting.formats import format_names
 from avsrobust.training.checkpoints import TRAINING_FORMAT
+from avsrobust.vocabulary import DATASETS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -422,7 +423,7 @@ def test_the_glossary_is_in_order_and_names_what_reports_and_manifests_use() -> 
         "supercategory",
         "row",
     }
-    assert wanted | {kind.casefold() for kind in vocabulary.DATASETS} <= known
+    assert wanted | {kind.casefold() for kind in DATASETS} <= known
 
 
 # The site's own build
