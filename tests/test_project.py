@@ -68,6 +68,24 @@ def test_the_version_is_stated_alike() -> None:
     assert PROJECT["version"] == avsrobust.__version__ == citation["version"]
 
 
+def test_author_licence_and_address_are_stated_alike() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["authors"] == PROJECT["authors"]
+    assert citation["license"] == PROJECT["license"]
+    address = PROJECT["urls"]["Homepage"]
+    assert citation["repository-code"] == citation["url"] == address
+    files = [
+        *ROOT.glob("*.md"),
+        *(ROOT / ".github").rglob("*.*"),
+        *ROOT.glob("*.cff"),
+        *ROOT.glob("*.toml"),
+        *ROOT.glob("*.yml"),
+    ]
+    for path in files:
+        for found in re.findall(r"https://[\w.]+/[\w-]+/avsrobust\b", path.read_text()):
+            assert found == address, path
+
+
 def test_lowest_versions_are_the_bounds() -> None:
     lowest = pins("constraints-lowest.txt")
     for name, bound in bounds(PROJECT["dependencies"]).items():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_adapters.checkouts.deformable import ms_deform_attn
+from model_adapters.checkouts.standins import ms_deform_attn
 
 
 def _inputs(seed: int, shapes: list[tuple[int, int]]) -> tuple[torch.Tensor, ...]:
