@@ -24,9 +24,9 @@ from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, AudioInput, RowView
 from avsrobust.adapters.lookup import load_adapter
+from avsrobust.adapters.outputs import check_output
 from avsrobust.adapters.surroundings import surroundings
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
-from avsrobust.evaluation.outputs import check_output
 from avsrobust.evaluation.scoring import advice, one_line
 from avsrobust.evaluation.sound import BANDS, STEPS
 

@@ -10,8 +10,8 @@ from PIL import Image
 from avsrobust.adapters.base import RowView
 from avsrobust.adapters.predictions import Predictions
 from avsrobust.errors import AdapterError, ClipError
-from avsrobust.evaluation.stored_masks import masks_table, write_masks
 from avsrobust.manifest import Manifest
+from avsrobust.stored_masks import masks_table, write_masks
 
 CPU = torch.device("cpu")
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from avsrobust.adapters.base import Adapter
 from avsrobust.adapters.baselines import Oracle, VisualPrior
+from avsrobust.adapters.outputs import resize_classes
 from avsrobust.adapters.predictions import Predictions
 from avsrobust.errors import AdapterError, AdapterOutputError
 from avsrobust.evaluation import parts
-from avsrobust.evaluation.outputs import resize_classes
+from avsrobust.evaluation.clip_data import clips_of, load_clip
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
-from avsrobust.evaluation.samples import clips_of, load_clip
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
 from avsrobust.metrics.semantic.counts import ClassStatistics, class_statistics

@@ -18,8 +18,8 @@ from avsrobust.adapters.baselines import Empty, Oracle, VisualPrior
 from avsrobust.adapters.predictions import Predictions
 from avsrobust.errors import AdapterError, AdapterOutputError, ClipError, ManifestError, OptionError
 from avsrobust.evaluation import parts, runner
+from avsrobust.evaluation.clip_data import clips_of, load_clip
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
-from avsrobust.evaluation.samples import clips_of, load_clip
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
 from avsrobust.metrics.binary.counts import frame_statistics

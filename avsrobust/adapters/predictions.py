@@ -3,7 +3,7 @@
 Conventions
     ``--option masks=DIR``: PNG, NPY, NPZ or JSON files, named as `adapters.prediction_layout` says, with values as
     `adapters.prediction_values` says: probabilities, or binary masks, of which all in the folder are on one scale.
-    ``--option masks=FILE.parquet``: what ``--save-masks`` writes (`avsrobust.evaluation.stored_masks`);
+    ``--option masks=FILE.parquet``: what ``--save-masks`` writes (`avsrobust.stored_masks`);
     ``--option masks=FILE.json``: the same as COCO run-length encodings in JSON (`adapters.prediction_json`).
     ``--option task=semantic``: the files hold class ids, 0..70 and 0 for background: grayscale, a palette's indices or AVSBench's
     colours; arrays hold them as integers. Such masks are resized to the nearest.
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from avsrobust.adapters import prediction_json
 from avsrobust.adapters.base import Adapter, RowView
+from avsrobust.adapters.outputs import resize_classes, resize_probability
 from avsrobust.adapters.prediction_frames import check_numbering, describe, first_frame_number, frames_with_mask
 from avsrobust.adapters.prediction_layout import Found, PredictionFolder
 from avsrobust.adapters.prediction_survey import survey_values
@@ -36,9 +37,8 @@ from avsrobust.adapters.prediction_values import (
 )
 from avsrobust.adapters.tasks import take_task
 from avsrobust.errors import AdapterError, ClipError
-from avsrobust.evaluation.outputs import resize_classes, resize_probability
-from avsrobust.evaluation.stored_masks import StoredMasks
 from avsrobust.rle import Mask
+from avsrobust.stored_masks import StoredMasks
 from avsrobust.vocabulary import CLASS_DATASET, SEMANTIC
 
 Prediction = Probability | ClassIds

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from avsrobust.checksums import Checksums
 from avsrobust.errors import AvsRobustError
-from avsrobust.evaluation.samples import ClipRows, ClipSample, load_clip, picture_sizes
+from avsrobust.evaluation.clip_data import ClipRows, ClipSample, load_clip, picture_sizes
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.results import FailedClip
 

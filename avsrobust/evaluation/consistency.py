@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from avsrobust.adapters.encodings import EncodingChangedError
+from avsrobust.adapters.outputs import is_classes
 from avsrobust.errors import AdapterError, ClipError
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches
+from avsrobust.evaluation.clip_data import ClipRows
 from avsrobust.evaluation.extras import Values
-from avsrobust.evaluation.outputs import is_classes
-from avsrobust.evaluation.samples import ClipRows
 from avsrobust.evaluation.scoring import Scorer
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.vocabulary import BACKGROUND

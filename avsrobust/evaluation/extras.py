@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from avsrobust.errors import AdapterOutputError, ResultsError
-from avsrobust.evaluation.merging import RowKey, row_key
 from avsrobust.manifest import Row
 from avsrobust.parquet import Kind, write_parquet
 from avsrobust.results import EVALUATION_KEY, require_vouched
+from avsrobust.row_keys import RowKey, row_key
 from avsrobust.score_checks import require_filled
 
 _KIND = Kind(ResultsError, "further values, as 'avsrobust evaluate' writes them", "evaluate")

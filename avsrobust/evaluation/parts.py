@@ -18,14 +18,14 @@ import pandas as pd
 
 from avsrobust.errors import AdapterError, ResultsError
 from avsrobust.evaluation.extras import write_extras
-from avsrobust.evaluation.merging import rows_in
 from avsrobust.evaluation.scoring import ScoredClip
-from avsrobust.evaluation.stored_masks import rows_of_masks, write_masks
 from avsrobust.files import parse_json, read_regular, write_text
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.metrics.binary.counts import concatenate
 from avsrobust.metrics.semantic.counts import concatenate_classes
 from avsrobust.results import INDEX_COLUMNS, PARTS_NAME, ScoreInfo, Scores, read_scores, write_scores
+from avsrobust.row_keys import rows_in
+from avsrobust.stored_masks import rows_of_masks, write_masks
 
 CLIPS_PER_PART = 16
 _IDENTITY_NAME = "identity.json"

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from avsrobust import __version__
-from avsrobust.evaluation.merging import ClipKey, RowKey
-from avsrobust.evaluation.sources import source_file
+from avsrobust.evaluation.adapter_source import source_file
 from avsrobust.manifest import Manifest
 from avsrobust.results import SCORES_NAME, Scores
+from avsrobust.row_keys import ClipKey, RowKey
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,22 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
 from avsrobust.errors import ResultsError
+from avsrobust.evaluation.existing_results import StoredResults
 from avsrobust.evaluation.extras import merge_extras
-from avsrobust.evaluation.merging import RowKey, clip_of
 from avsrobust.evaluation.parts import PartStore
-from avsrobust.evaluation.stored import StoredResults
-from avsrobust.evaluation.stored_masks import merge_masks, rows_of_masks
 from avsrobust.files import flush_files
+from avsrobust.metrics.binary.counts import concatenate, take
+from avsrobust.metrics.semantic.counts import concatenate_classes, take_classes
 from avsrobust.results import (
     EXTRAS_NAME,
     MASKS_NAME,
@@ -27,11 +31,15 @@ from avsrobust.results import (
     PARTS_NAME,
     RUN_NAME,
     SCORES_NAME,
+    ScoreInfo,
     Scores,
     file_entry,
     read_run,
     write_scores,
 )
+from avsrobust.row_keys import KEY_COLUMNS, RowKey, clip_of
+from avsrobust.stored_masks import merge_masks, rows_of_masks
+from avsrobust.vocabulary import CLEAN
 
 _FILES = (SCORES_NAME, MASKS_NAME, EXTRAS_NAME)
 
@@ -103,3 +111,28 @@ def _ready(folder: Path) -> Mapping[str, object] | None:
     except ResultsError:
         return None
     return files if isinstance(files, Mapping) else None
+
+
+def merge_scores(sources: Sequence[Scores], info: ScoreInfo) -> Scores:
+    """Return all rows of `sources`, with classes or all without, under `info`; see the module's conventions."""
+    index = pd.concat([source.index for source in sources], ignore_index=True)
+    origin = np.repeat(np.arange(len(sources)), [len(source.index) for source in sources])
+    chosen = _first_of_each_row(index, origin)
+    statistics = concatenate([source.statistics for source in sources])
+    classes = [source.classes for source in sources if source.classes is not None]
+    whole = concatenate_classes(classes) if classes else None
+    return Scores(
+        info,
+        index[chosen].reset_index(drop=True),
+        take(statistics, chosen),
+        classes=None if whole is None else take_classes(whole, chosen),
+    )
+
+
+def _first_of_each_row(index: pd.DataFrame, origin: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Return which frames stay: those of each row's first source, of the ones with an overlap where any has it."""
+    later = ((index["condition"] != CLEAN) & index["clean_union"].isna()).to_numpy() * (origin.max(initial=0) + 1)
+    rank = pd.Series(origin + later, index=index.index)
+    keys = index[KEY_COLUMNS].assign(level=index["level"].astype(np.float64).fillna(-np.inf), rank=rank)
+    first = keys.groupby(KEY_COLUMNS, sort=False)["rank"].transform("min")
+    return np.asarray((rank == first).to_numpy(), dtype=np.bool_)

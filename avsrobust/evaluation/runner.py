@@ -3,7 +3,7 @@
 Conventions
     A clip that cannot be read, or that the adapter fails on, is listed with its error and the rest goes on. Where the adapter
     itself fails (anything but `ClipError`) before any clip has succeeded, its error is raised at once: it would fail on all.
-    A results folder belongs to one model on one build (`avsrobust.evaluation.identity`). The same model adds what is missing:
+    A results folder belongs to one model on one build (`avsrobust.evaluation.model_key`). The same model adds what is missing:
     splits, conditions, masks, clips that failed; nothing is run twice and nothing that is there goes. ``scores.parquet`` holds
     the same bytes in whatever pieces, order and batches it came about and however often that was interrupted. Another model is
     refused, or, where that is asked for, takes the other's place at the end and whole.
@@ -26,23 +26,16 @@ from avsrobust.caveats import caveats
 from avsrobust.checksums import load_checksums
 from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionError, did_you_mean
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
+from avsrobust.evaluation.clip_data import ClipRows, check_data, clips_of
 from avsrobust.evaluation.consistency import check_consistency
-from avsrobust.evaluation.identity import differences, evaluation_id, evaluation_identity, remember_state, with_states
-from avsrobust.evaluation.merging import (
-    ClipKey,
-    RowKey,
-    clip_of,
-    merge_scores,
-    rows_in,
-)
+from avsrobust.evaluation.existing_results import StoredResults, read_stored, require_covered, require_same_model
+from avsrobust.evaluation.model_key import differences, evaluation_id, evaluation_identity, remember_state, with_states
 from avsrobust.evaluation.parts import PartStore, parts_identity, remove_parts
+from avsrobust.evaluation.planning import Work, failures, plan_work
 from avsrobust.evaluation.provenance import Effort, run_details
-from avsrobust.evaluation.publishing import finish_publishing, next_folder, write_next_files
-from avsrobust.evaluation.samples import ClipRows, check_data, clips_of
+from avsrobust.evaluation.publishing import finish_publishing, merge_scores, next_folder, write_next_files
 from avsrobust.evaluation.scoring import ScoredClip, Scorer, one_line
 from avsrobust.evaluation.sound import VGGISH_OPTION, SoundReader
-from avsrobust.evaluation.stored import StoredResults, read_stored, require_covered, require_same_model
-from avsrobust.evaluation.work import Work, failures, plan_work
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import hold_output_dir
 from avsrobust.manifest import Manifest, Row
@@ -58,6 +51,12 @@ from avsrobust.results import (
     ScoreInfo,
     Scores,
     write_run,
+)
+from avsrobust.row_keys import (
+    ClipKey,
+    RowKey,
+    clip_of,
+    rows_in,
 )
 
 COMMAND = "avsrobust evaluate"

@@ -22,16 +22,16 @@ from torch import Tensor
 
 from avsrobust.adapters.base import Adapter
 from avsrobust.adapters.encodings import EncodingGuard, changed_in_place
+from avsrobust.adapters.outputs import check_output, is_classes, resize_classes, resize_probability
 from avsrobust.adapters.surroundings import surroundings
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
 from avsrobust.evaluation.batches import LoadedClip
+from avsrobust.evaluation.clip_data import ClipSample
 from avsrobust.evaluation.extras import Values, check_extras, extras_entries
-from avsrobust.evaluation.outputs import check_output, is_classes, resize_classes, resize_probability
-from avsrobust.evaluation.samples import ClipSample
-from avsrobust.evaluation.stored_masks import masks_table
 from avsrobust.manifest import Row
 from avsrobust.metrics.binary.counts import FrameStatistics, concatenate, frame_statistics
 from avsrobust.metrics.semantic.counts import ClassStatistics, class_statistics, concatenate_classes
+from avsrobust.stored_masks import masks_table
 from avsrobust.vocabulary import CLEAN, NUM_CLASSES
 
 MASK_THRESHOLD = 0.5

@@ -20,7 +20,7 @@ from torch import Tensor
 from avsrobust.adapters.base import Adapter, AudioInput, RowView
 from avsrobust.errors import DataSetError, OptionError
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
-from avsrobust.evaluation.samples import ClipRows, clips_of
+from avsrobust.evaluation.clip_data import ClipRows, clips_of
 from avsrobust.evaluation.scoring import ScoredClip, Scorer
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.metrics import ScoredFrames, concatenate, dataset_score, get_protocol

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from avsrobust.errors import AdapterError, OptionError
-from avsrobust.evaluation.sources import source_sha256
+from avsrobust.evaluation.adapter_source import source_sha256
 from avsrobust.files import sha256_of_file
 from avsrobust.folders import read_marker
 from avsrobust.manifest import Manifest

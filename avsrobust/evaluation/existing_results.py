@@ -19,10 +19,8 @@ import pyarrow.parquet as pq
 
 from avsrobust.errors import AdapterError, OptionError, ResultsError
 from avsrobust.evaluation.extras import rows_of_extras
-from avsrobust.evaluation.identity import differences, evaluation_id
-from avsrobust.evaluation.merging import RowKey, row_key
+from avsrobust.evaluation.model_key import differences, evaluation_id
 from avsrobust.evaluation.parts import parts_identity
-from avsrobust.evaluation.stored_masks import rows_of_masks
 from avsrobust.results import (
     EVALUATION_KEY,
     EXTRAS_NAME,
@@ -35,6 +33,8 @@ from avsrobust.results import (
     read_scores,
     vouches_for,
 )
+from avsrobust.row_keys import RowKey, row_key
+from avsrobust.stored_masks import rows_of_masks
 
 
 @dataclass(frozen=True)

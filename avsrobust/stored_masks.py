@@ -22,13 +22,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from avsrobust.errors import AdapterError
-from avsrobust.evaluation.merging import ClipKey, RowKey, row_key
 from avsrobust.files import atomic_path
 from avsrobust.limits import ARRAY_BYTES, Limit
 from avsrobust.manifest import Row
 from avsrobust.parquet import Kind, open_writer
 from avsrobust.results import EVALUATION_KEY, require_vouched
 from avsrobust.rle import Mask, decode_entry, decode_mask, encode_masks
+from avsrobust.row_keys import ClipKey, RowKey, row_key
 
 __all__ = ["StoredMasks", "decode_mask", "encode_masks", "masks_table", "merge_masks", "write_masks"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from avsrobust.errors import AdapterError
-from avsrobust.evaluation.identity import (
+from avsrobust.evaluation.model_key import (
     checkpoint_sha256,
     differences,
     evaluation_id,

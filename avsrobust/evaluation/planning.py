@@ -7,15 +7,17 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from avsrobust.evaluation.merging import ClipKey, RowKey, clip_of, has_classes, key_of, rows_in, rows_to_run
+from avsrobust.evaluation.clip_data import ClipRows, clips_of
+from avsrobust.evaluation.existing_results import StoredResults
 from avsrobust.evaluation.parts import PartStore
-from avsrobust.evaluation.samples import ClipRows
-from avsrobust.evaluation.stored import StoredResults
-from avsrobust.evaluation.stored_masks import rows_of_masks
 from avsrobust.manifest import Manifest, Row, load_manifest
+from avsrobust.results import Scores
+from avsrobust.row_keys import ClipKey, RowKey, clip_of, key_of, rows_in, rows_with_overlap
+from avsrobust.stored_masks import rows_of_masks
+from avsrobust.vocabulary import CLASS_DATASET, CLEAN
 
 # Error and rows of a clip that failed; None where it is not known which rows.
 Failure = tuple[str, frozenset[RowKey] | None]
@@ -57,14 +59,14 @@ def plan_work(
     if stored.extras_names:
         again |= keys - stored.described - scored
     sources = [*([stored.scores] if stored.scores else []), *parts]
-    clips, due = rows_to_run(_rows(manifest, keys, kept | scored), keys, sources, again)
+    clips, due = _rows_to_run(_rows(manifest, keys, kept | scored), keys, sources, again)
     return Work(
         tuple(clips),
         frozenset(due),
         frozenset(keys),
         frozenset(kept),
         bool(scored - kept or masked - stored.masked),
-        has_classes(sources),
+        _has_classes(sources),
     )
 
 
@@ -93,3 +95,32 @@ def _rows(manifest: Manifest, wanted: set[RowKey], scored: set[RowKey]) -> Seque
     if all(key in known for key in scored if clip_of(key) in clips):
         return manifest.rows
     return load_manifest(manifest.path).rows
+
+
+def _rows_to_run(
+    rows: Iterable[Row], wanted: Collection[RowKey], sources: Sequence[Scores], again: Collection[RowKey] = ()
+) -> tuple[list[ClipRows], set[RowKey]]:
+    """Return the clips to run, each with its rows, and the keys of those rows that results come of.
+
+    `rows` are the manifest's, `wanted` what is asked for, `again` what is scored but lacks something else that is asked for.
+    A clip that is (or is to be) scored under clean sound is run under it too, first, for the overlap.
+    """
+    by_key = {key_of(row): row for row in rows}
+    scored: set[RowKey] = set().union(*map(rows_in, sources))
+    compared: set[RowKey] = set().union(*map(rows_with_overlap, sources))
+    clean = {clip_of(key): key for key in (*scored, *wanted) if key[2] == CLEAN}
+    touched = {clip_of(key) for key in wanted}
+    stale = {
+        key for key in scored - compared if key[2] != CLEAN and clip_of(key) in clean and clip_of(key) in touched
+    } & by_key.keys()
+    due = ((set(wanted) - scored) | (set(again) & set(wanted)) | stale) & by_key.keys()
+    helpers = {clean[clip_of(key)] for key in due if key[2] != CLEAN and clip_of(key) in clean} & by_key.keys()
+    return clips_of(by_key[key] for key in due | helpers), due
+
+
+def _has_classes(sources: Sequence[Scores]) -> bool | None:
+    """Return whether finished clips of avss have scores of classes; None where that says nothing about the adapter."""
+    known = [
+        source.classes is not None for source in sources if source.info.dataset == CLASS_DATASET and len(source.index)
+    ]
+    return known[0] if known else None

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from avsrobust.adapters.outputs import ROUNDING, check_output, is_classes, resize_classes, resize_probability
 from avsrobust.errors import AdapterOutputError
-from avsrobust.evaluation.outputs import ROUNDING, check_output, is_classes, resize_classes, resize_probability
 
 CPU = torch.device("cpu")
 

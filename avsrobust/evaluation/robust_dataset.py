@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 from avsrobust.adapters.base import AudioInput
 from avsrobust.errors import OptionError, did_you_mean
-from avsrobust.evaluation.samples import ClipRows, check_data, clips_of, load_clip
+from avsrobust.evaluation.clip_data import ClipRows, check_data, clips_of, load_clip
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.manifest import Manifest, Row, load_manifest
 from avsrobust.vocabulary import CLEAN, NEGATIVE
