@@ -23,15 +23,13 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, AudioInput, RowView
+from avsrobust.adapters.calling import AdapterCaller
 from avsrobust.adapters.lookup import load_adapter
-from avsrobust.adapters.outputs import check_output
-from avsrobust.adapters.surroundings import surroundings
+from avsrobust.audio.features import BANDS, STEPS
+from avsrobust.audio.vggish import EMBEDDING_SIZE
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
-from avsrobust.evaluation.scoring import advice, one_line
-from avsrobust.evaluation.sound import BANDS, STEPS
 
 TOLERANCE = 1e-4
-EMBEDDING_SIZE = 128
 # S4's and MS3's frames are square; AVSS frames vary from clip to clip.
 SIZES = ((224, 224), (180, 320), (97, 131))
 LENGTHS = (5, 10)
@@ -130,8 +128,7 @@ class _Subject:
     """An adapter under test."""
 
     def __init__(self, adapter: Adapter, name: str, device: torch.device, audio: AudioInput) -> None:
-        self._adapter = adapter
-        self._name = name
+        self._caller = AdapterCaller(adapter, name, device)
         self._device = device
         self._audio = audio
 
@@ -229,29 +226,15 @@ class _Subject:
         return self._segment(self._encode(own), own)
 
     def _encode(self, given: _Input) -> Any:
-        return self._call("encode_frames", lambda: self._adapter.encode_frames(given.frames))
+        return self._caller.encode(given.frames)
 
     def _segment(self, encoded: Any, given: _Input) -> Tensor:
         batch, num_frames = given.frames.shape[:2]
         output = self._call_segment(encoded, given)
-        return check_output(output, adapter=self._name, batch=batch, num_frames=num_frames, device=self._device)
+        return self._caller.check(output, batch=batch, num_frames=num_frames)
 
     def _call_segment(self, encoded: Any, given: _Input) -> Any:
-        if getattr(self._adapter, "needs_rows", False):
-            return self._call(
-                "segment_rows", lambda: self._adapter.segment_rows(encoded, given.audio, list(given.rows))
-            )
-        return self._call("segment", lambda: self._adapter.segment(encoded, given.audio))
-
-    def _call(self, what: str, function: Callable[[], Any]) -> Any:
-        try:
-            with surroundings(type(self._adapter)), torch.no_grad():
-                return function()
-        except AvsRobustError:
-            raise
-        # A model may raise anything, and research code calls quit().
-        except (Exception, SystemExit) as error:
-            raise AdapterError(f"{what} raised {type(error).__name__}: {one_line(error)}{advice(error)}") from error
+        return self._caller.segment_unchecked(encoded, given.audio, lambda: given.rows)
 
     def _make(
         self, seed: int, *, batch: int = 1, num_frames: int = LENGTHS[0], size: tuple[int, int] | None = None

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter
+from avsrobust.adapters.outputs import check_extras
 from avsrobust.errors import AdapterError, AdapterOutputError
 from avsrobust.evaluation import parts
-from avsrobust.evaluation.extras import check_extras, rows_of_extras
+from avsrobust.evaluation.extras import rows_of_extras
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest

@@ -14,7 +14,10 @@ Conventions
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,6 +25,8 @@ from avsrobust.errors import AdapterOutputError
 from avsrobust.vocabulary import BACKGROUND, NUM_CLASSES
 
 ROUNDING = 1e-5
+# Further values of B clips by name, float64 [B, T].
+ExtraValues = Mapping[str, npt.NDArray[np.float64]]
 _ID_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -100,6 +105,32 @@ def _read_logits(logits: Tensor, height: int, width: int) -> tuple[Tensor, Tenso
         logits = torch.nn.functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
     foreground = 1.0 - logits.softmax(dim=0)[BACKGROUND]
     return logits.argmax(dim=0), foreground.clamp_(0.0, 1.0)
+
+
+def check_extras(returned: object, *, adapter: str, batch: int, num_frames: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Return an adapter's further values as float64 [B, T] by name. Raises `AdapterOutputError` for anything else.
+
+    `adapter` is its name, for messages.
+    """
+    expected = f"a dict of names to finite tensors [B={batch}, T={num_frames}]"
+    if not isinstance(returned, Mapping):
+        raise AdapterOutputError(f"{adapter}: extras returned {type(returned).__name__}; expected {expected}")
+    return {
+        str(name): _extra_values(name, value, adapter, (batch, num_frames), expected)
+        for name, value in returned.items()
+    }
+
+
+def _extra_values(
+    name: object, value: object, adapter: str, shape: tuple[int, int], expected: str
+) -> npt.NDArray[np.float64]:
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        found = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise AdapterOutputError(f"{adapter}: extras returned {found} under '{name}'; expected {expected}")
+    values = value.detach().to("cpu", torch.float64, copy=True).numpy()
+    if not np.isfinite(values).all():
+        raise AdapterOutputError(f"{adapter}: extras returned NaN or infinity under '{name}'; expected {expected}")
+    return values
 
 
 def _check_shape(

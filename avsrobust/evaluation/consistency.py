@@ -13,7 +13,7 @@ Conventions
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from avsrobust.adapters.calling import AdapterCaller, CheckedOutput
 from avsrobust.adapters.encodings import EncodingChangedError
-from avsrobust.adapters.outputs import is_classes
+from avsrobust.adapters.outputs import ExtraValues
 from avsrobust.errors import AdapterError, ClipError
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches
 from avsrobust.evaluation.clip_data import ClipRows
-from avsrobust.evaluation.extras import Values
-from avsrobust.evaluation.scoring import Scorer
+from avsrobust.evaluation.scoring import OutputCallback, segment_batch
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.vocabulary import BACKGROUND
 
@@ -47,12 +47,13 @@ class _Answer:
 
     probability: Tensor
     ids: Tensor | None
-    extras: Values
+    extras: ExtraValues
 
     @classmethod
-    def of(cls, output: Tensor, extras: Values) -> _Answer:
+    def of(cls, answer: CheckedOutput) -> _Answer:
         """Reduce a checked output, [B, T, h, w] or [B, T, C, h, w]."""
-        if not is_classes(output):
+        output, extras = answer.masks, answer.extras
+        if not answer.is_classes:
             return cls(_sample(output), None, extras)
         if output.ndim == 4:
             return cls(_sample(output != BACKGROUND).to(torch.float32), _sample(output), extras)
@@ -78,9 +79,7 @@ class _Answer:
 
 
 def check_consistency(
-    adapter: object,
-    scorer: Scorer,
-    name: str,
+    caller: AdapterCaller,
     clips: Sequence[ClipRows],
     data_root: Path,
     sounds: SoundReader,
@@ -96,16 +95,16 @@ def check_consistency(
         loaded = load_batch(planned, data_root, sounds)
         batches += of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)])
     with _generators_kept():
-        _Comparison(adapter, scorer, name).run(batches)
+        _Comparison(caller).run(batches)
 
 
 class _Comparison:
     """Runs batches in two orders and explains what differs."""
 
-    def __init__(self, adapter: object, scorer: Scorer, name: str) -> None:
-        self._adapter = adapter
-        self._scorer = scorer
-        self._name = name
+    def __init__(self, caller: AdapterCaller) -> None:
+        self._caller = caller
+        self._adapter = caller.adapter
+        self._name = caller.name
 
     def run(self, batches: Sequence[Sequence[LoadedClip]]) -> None:
         """Raise `AdapterError` where the second run does not repeat the first."""
@@ -115,15 +114,17 @@ class _Comparison:
             answers: dict[_Key, _Answer] = {}
             try:
                 # The contents too: what bypasses the count of changes is found here or nowhere.
-                self._scorer.run(batch, range(len(batch[0].sample.rows)), _keep(answers, number), compare_contents=True)
+                segment_batch(
+                    self._caller, batch, range(len(batch[0].sample.rows)), _keep(answers, number), compare_contents=True
+                )
             except EncodingChangedError:
                 raise
             except AdapterError:
                 continue
             first |= answers
         for number in reversed(range(len(batches))):
-            positions = [position for key, position in reversed(first) if key == number]
-            self._compare(batches[number], number, positions, first)
+            segmented = [position for key, position in reversed(first) if key == number]
+            self._compare(batches[number], number, segmented, first)
         for layer, versions in _running_statistics(self._adapter).items():
             if versions != statistics.get(layer):
                 raise AdapterError(
@@ -138,7 +139,7 @@ class _Comparison:
             return
         second: dict[_Key, _Answer] = {}
         try:
-            self._scorer.run(batch, positions, _keep(second, number))
+            segment_batch(self._caller, batch, positions, _keep(second, number))
         except ClipError:
             # A worker that ended, say: the evaluation lists such clips.
             return
@@ -183,7 +184,7 @@ class _Comparison:
             if seeded:
                 _seed()
             answer: dict[_Key, _Answer] = {}
-            self._scorer.run(batch, [position], _keep(answer, 0))
+            segment_batch(self._caller, batch, [position], _keep(answer, 0))
             answers += answer.values()
         return answers[1].difference(answers[2])
 
@@ -238,9 +239,9 @@ def _modules(adapter: object) -> Iterator[tuple[str, nn.Module]]:
             waiting += [(f"{path}.{name}".lstrip("."), part, depth + 1) for name, part in parts]
 
 
-def _keep(answers: dict[_Key, _Answer], number: int) -> Callable[[int, Tensor, Values], None]:
-    def take(position: int, output: Tensor, extras: Values) -> None:
-        answers[number, position] = _Answer.of(output, dict(extras))
+def _keep(answers: dict[_Key, _Answer], number: int) -> OutputCallback:
+    def take(position: int, output: CheckedOutput) -> None:
+        answers[number, position] = _Answer.of(output)
 
     return take
 

@@ -12,14 +12,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from torch import Tensor
 
-from avsrobust.errors import AdapterOutputError, ResultsError
+from avsrobust.adapters.outputs import ExtraValues
+from avsrobust.errors import ResultsError
 from avsrobust.manifest import Row
 from avsrobust.parquet import Kind, write_parquet
 from avsrobust.results import EVALUATION_KEY, require_vouched
@@ -40,33 +37,8 @@ _SCHEMA = pa.schema(
     ]
 )
 
-Values = Mapping[str, npt.NDArray[np.float64]]
 
-
-def check_extras(returned: object, *, adapter: str, batch: int, num_frames: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Return an adapter's further values as float64 [B, T] by name. Raises `AdapterOutputError` for anything else.
-
-    `adapter` is its name, for messages.
-    """
-    expected = f"a dict of names to finite tensors [B={batch}, T={num_frames}]"
-    if not isinstance(returned, Mapping):
-        raise AdapterOutputError(f"{adapter}: extras returned {type(returned).__name__}; expected {expected}")
-    return {str(name): _values(name, value, adapter, (batch, num_frames), expected) for name, value in returned.items()}
-
-
-def _values(
-    name: object, value: object, adapter: str, shape: tuple[int, int], expected: str
-) -> npt.NDArray[np.float64]:
-    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-        found = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise AdapterOutputError(f"{adapter}: extras returned {found} under '{name}'; expected {expected}")
-    values = value.detach().to("cpu", torch.float64).numpy()
-    if not np.isfinite(values).all():
-        raise AdapterOutputError(f"{adapter}: extras returned NaN or infinity under '{name}'; expected {expected}")
-    return values
-
-
-def extras_entries(row: Row, values: Values) -> list[dict[str, Any]]:
+def extras_entries(row: Row, values: ExtraValues) -> list[dict[str, Any]]:
     """Return the rows of ``extras.parquet`` for one row of the manifest; `values` are float64 [T] by name."""
     return [
         {

@@ -22,10 +22,11 @@ from typing import Any
 import torch
 
 from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.adapters.calling import AdapterCaller
 from avsrobust.caveats import caveats
 from avsrobust.checksums import load_checksums
-from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionError, did_you_mean
-from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
+from avsrobust.errors import AdapterError, OptionError, did_you_mean
+from avsrobust.evaluation.batches import load_batch, plan_batches
 from avsrobust.evaluation.clip_data import ClipRows, check_data, clips_of
 from avsrobust.evaluation.consistency import check_consistency
 from avsrobust.evaluation.existing_results import StoredResults, read_stored, require_covered, require_same_model
@@ -34,7 +35,7 @@ from avsrobust.evaluation.parts import PartStore, parts_identity, remove_parts
 from avsrobust.evaluation.planning import Work, failures, plan_work
 from avsrobust.evaluation.provenance import Effort, run_details
 from avsrobust.evaluation.publishing import finish_publishing, merge_scores, next_folder, write_next_files
-from avsrobust.evaluation.scoring import ScoredClip, Scorer, one_line
+from avsrobust.evaluation.scoring import ScoredClip, score_clips
 from avsrobust.evaluation.sound import VGGISH_OPTION, SoundReader
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import hold_output_dir
@@ -278,22 +279,26 @@ class _Evaluation:
         sounds = self._sounds()
         batches = plan_batches(work.clips, self.data_root, self.batch_size)
         checksums = load_checksums(self.manifest)
-        scorer = Scorer(self.adapter, self.name, self.device, keep_masks=store.keep_masks, classes=work.classes)
+        caller = AdapterCaller(self.adapter, self.name, self.device, returns_classes=work.classes)
         if self.check:
-            check_consistency(self.adapter, scorer, self.name, work.clips, self.data_root, sounds, self.batch_size)
+            check_consistency(caller, work.clips, self.data_root, sounds, self.batch_size)
         store.begin()
         succeeded, failed = len(self.clips) - len(work.clips_due), dict[ClipKey, str]()
         self.progress(succeeded, len(self.clips))
+        outcomes = score_clips(
+            caller,
+            batches,
+            lambda batch: load_batch(batch, self.data_root, sounds, checksums),
+            keep_masks=store.keep_masks,
+            any_scored=succeeded > 0,
+        )
         try:
-            for loaded in read_ahead(batches, lambda batch: load_batch(batch, self.data_root, sounds, checksums)):
-                failed |= {(clip.split, clip.clip_id): clip.error for clip in loaded if isinstance(clip, FailedClip)}
-                for together in of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)]):
-                    for outcome in _score(scorer, together, first=succeeded == 0):
-                        if isinstance(outcome, ScoredClip):
-                            store.add([outcome])
-                            succeeded += 1
-                        else:
-                            failed[outcome.split, outcome.clip_id] = outcome.error
+            for outcome in outcomes:
+                if isinstance(outcome, ScoredClip):
+                    store.add([outcome])
+                    succeeded += 1
+                else:
+                    failed[outcome.split, outcome.clip_id] = outcome.error
                 self.progress(succeeded + len(failed), len(self.clips))
         finally:
             # Also when the user interrupts: what is done need not be done again.
@@ -359,23 +364,3 @@ class _Evaluation:
         """Take the parts' folder away where no clip is finished."""
         if not store.has_parts():
             remove_parts(self.output)
-
-
-def _score(scorer: Scorer, clips: list[LoadedClip], *, first: bool) -> list[ScoredClip | FailedClip]:
-    """Score clips together, or one by one where that fails, so that a bad one takes no other with it.
-
-    `first`: no clip has succeeded yet, so that the adapter's own failure is raised.
-    """
-    try:
-        return list(scorer.score(clips))
-    except AvsRobustError as error:
-        if len(clips) == 1:
-            if first and not isinstance(error, ClipError):
-                raise
-            row = clips[0].sample.rows[0]
-            return [FailedClip(row.split, row.clip_id, one_line(error))]
-    outcomes: list[ScoredClip | FailedClip] = []
-    for clip in clips:
-        nothing_yet = first and not any(isinstance(outcome, ScoredClip) for outcome in outcomes)
-        outcomes += _score(scorer, [clip], first=nothing_yet)
-    return outcomes

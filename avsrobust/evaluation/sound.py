@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import AudioInput
+from avsrobust.arrays import map_npy
+from avsrobust.audio.features import BANDS, STEPS
 from avsrobust.checksums import Checksums, load_checksums
 from avsrobust.errors import AdapterError, ManifestError
-from avsrobust.files import open_regular, sha256_of_file
+from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest, Row
 
 VGGISH_OPTION = "vggish"
-STEPS, BANDS = 96, 64
 _NO_WEIGHTS = (
     f"the model hears VGGish embeddings, but their weights are not named; expected --option {VGGISH_OPTION}=FILE "
     "(torchvggish's weights, .pth or .safetensors)"
@@ -135,12 +136,11 @@ def _load_embedding(weights: Path, device: torch.device) -> Callable[[Tensor], T
 
 
 def _open_array(path: Path) -> npt.NDArray[Any]:
+    """Map an array of one clip's features per entry. Raises `ManifestError`."""
     try:
-        # A pipe would never end.
-        open_regular(path).close()
-        opened = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = map_npy(path, ManifestError, "build again")
+    except OSError as error:
         raise ManifestError(f"{path}: cannot be read as an array ({error}); build again") from error
-    if not isinstance(opened, np.ndarray) or opened.ndim == 0:
+    if array.ndim == 0:
         raise ManifestError(f"{path}: is not a single array; build again")
-    return opened
+    return array
