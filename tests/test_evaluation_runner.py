@@ -365,17 +365,17 @@ class Interrupts(Model):
 
 
 @pytest.fixture
-def same_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+def same_model_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let adapters of different classes pass for one model, as the same one run again does."""
-    real = runner.evaluation_identity
+    real = runner.make_model_key
 
-    def identity(*arguments: Any, **choices: Any) -> dict[str, Any]:
+    def key(*arguments: Any, **choices: Any) -> dict[str, Any]:
         return {**real(*arguments, **choices), "class": "Model", "states": {}}
 
-    monkeypatch.setattr(runner, "evaluation_identity", identity)
+    monkeypatch.setattr(runner, "make_model_key", key)
 
 
-@pytest.mark.usefixtures("same_identity")
+@pytest.mark.usefixtures("same_model_key")
 @pytest.mark.parametrize("clips_per_part", [1, 2, 16])
 def test_an_interrupted_evaluation_continues(
     tiny_build: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clips_per_part: int
@@ -394,7 +394,7 @@ def test_an_interrupted_evaluation_continues(
     assert names_in(tmp_path / "out") == ["masks.parquet", "run.json", SCORES_NAME]
 
 
-@pytest.mark.usefixtures("same_identity")
+@pytest.mark.usefixtures("same_model_key")
 @pytest.mark.parametrize("damage", ["scores", "masks"])
 def test_damaged_parts_are_made_again(tiny_build: Manifest, tmp_path: Path, damage: str) -> None:
     whole = run(tiny_build, Model(), tmp_path / "whole", save_masks=True)
@@ -445,7 +445,7 @@ def test_masks_asked_for_later_are_made(tiny_build: Manifest, tmp_path: Path) ->
     assert report.masks.exists()
 
 
-@pytest.mark.usefixtures("same_identity")
+@pytest.mark.usefixtures("same_model_key")
 def test_failed_clips_are_tried_again(tiny_build: Manifest, tmp_path: Path) -> None:
     whole = run(tiny_build, Model(), tmp_path / "whole", save_masks=True)
     failing = run(tiny_build, Fails({7}, raise_error), tmp_path / "out", save_masks=True)

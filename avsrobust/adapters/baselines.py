@@ -24,7 +24,7 @@ from avsrobust.errors import AdapterError
 from avsrobust.vocabulary import POSITIVE, SEMANTIC
 
 
-class _Yardstick(Adapter):
+class _Baseline(Adapter):
     """What the three share: they answer from the rows alone."""
 
     needs_rows = True
@@ -61,7 +61,7 @@ class _Yardstick(Adapter):
         return row.classes
 
 
-class Oracle(_Yardstick):
+class Oracle(_Baseline):
     """Segments what sounds, exactly: the target under positive conditions, nothing under negative ones."""
 
     def shows(self, row: RowView) -> bool:
@@ -69,7 +69,7 @@ class Oracle(_Yardstick):
         return row.polarity == POSITIVE
 
 
-class VisualPrior(_Yardstick):
+class VisualPrior(_Baseline):
     """Segments the objects whatever it hears: perfect eyes, no ears."""
 
     def shows(self, row: RowView) -> bool:
@@ -77,7 +77,7 @@ class VisualPrior(_Yardstick):
         return True
 
 
-class Empty(_Yardstick):
+class Empty(_Baseline):
     """Never segments anything."""
 
     def shows(self, row: RowView) -> bool:

@@ -87,15 +87,6 @@ def load_frames(row: Row, data_root: Path, checksums: Checksums | None = None) -
     return torch.from_numpy(np.stack(pictures))
 
 
-def load_target(row: Row, data_root: Path, frame_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the clip's target, bool [T, h, w], and which frames have a mask, bool [T].
-
-    A clip without any mask gets an empty target of `frame_size` (height, width). Raises `DataSetError`.
-    """
-    masks, has_mask = _load_masks(row, data_root, frame_size)
-    return masks != 0, has_mask
-
-
 def _load_masks(
     row: Row, data_root: Path, frame_size: tuple[int, int], checksums: Checksums | None = None
 ) -> tuple[Tensor, Tensor]:

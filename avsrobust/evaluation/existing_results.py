@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from avsrobust.errors import AdapterError, OptionError, ResultsError
 from avsrobust.evaluation.extras import rows_of_extras
-from avsrobust.evaluation.model_key import differences, evaluation_id
-from avsrobust.evaluation.parts import parts_identity
+from avsrobust.evaluation.model_key import differences, evaluation_sha256
+from avsrobust.evaluation.parts import unfinished_key
 from avsrobust.results import (
     EVALUATION_KEY,
     EXTRAS_NAME,
@@ -38,7 +38,7 @@ from avsrobust.stored_masks import rows_of_masks
 
 
 @dataclass(frozen=True)
-class StoredResults:
+class ExistingResults:
     """Results in a folder: `run` is None where there are none, or where ``run.json`` is damaged.
 
     `masks` and `extras` are their files, where they are there and whole, and `masked` and `described` the rows that these hold.
@@ -69,8 +69,8 @@ class StoredResults:
         names = self.run.details.get("extras") if self.run is not None else None
         return [str(name) for name in names] if isinstance(names, list) else []
 
-    def identity(self) -> object:
-        """Return the identity that ``run.json`` holds, None where there is none."""
+    def model_key(self) -> object:
+        """Return the model_key that ``run.json`` holds, None where there is none."""
         return None if self.run is None else self.run.details.get("identity")
 
     def failed_rows(self) -> dict[tuple[str, str], tuple[str, frozenset[RowKey] | None]]:
@@ -81,7 +81,7 @@ class StoredResults:
         return dict(map(_failed, _dicts(self.run.details.get("failed"))))
 
 
-def read_stored(output: Path, *, replace: bool = False) -> StoredResults:
+def read_existing(output: Path, *, replace: bool = False) -> ExistingResults:
     """Return what the results folder `output` holds.
 
     Raises `OptionError` where that is not ours, or cannot be told to be; with `replace`, scores need not be readable.
@@ -95,20 +95,20 @@ def read_stored(output: Path, *, replace: bool = False) -> StoredResults:
     scores = _scores(output, run, damaged, replace=replace)
     masks, masked = _optional(output / MASKS_NAME, run, scores, damaged)
     extras, described = _optional(output / EXTRAS_NAME, run, scores, damaged)
-    return StoredResults(run, scores, masks, extras, masked, described, tuple(damaged))
+    return ExistingResults(run, scores, masks, extras, masked, described, tuple(damaged))
 
 
-def require_same_model(output: Path, stored: StoredResults, identity: Mapping[str, Any]) -> None:
+def require_same_model(output: Path, stored: ExistingResults, model_key: Mapping[str, Any]) -> None:
     """Raise `OptionError` where the folder's results, or those under way in it, are of another model or build."""
     unfinished = None
     if stored.run is not None:
-        found = differences(stored.identity(), identity)
+        found = differences(stored.model_key(), model_key)
     elif stored.scores is not None:
-        same = stored.scores.info.evaluation == evaluation_id(identity)
+        same = stored.scores.info.evaluation == evaluation_sha256(model_key)
         found = [] if same else [f"something that {RUN_NAME}, being damaged or missing, does not tell"]
     else:
-        unfinished = parts_identity(output)
-        found = differences(unfinished, identity) if unfinished else []
+        unfinished = unfinished_key(output)
+        found = differences(unfinished, model_key) if unfinished else []
     if found:
         kind = "an unfinished evaluation" if unfinished else "results"
         raise OptionError(
@@ -118,7 +118,7 @@ def require_same_model(output: Path, stored: StoredResults, identity: Mapping[st
 
 
 def require_covered(
-    output: Path, name: str, stored: StoredResults, splits: Collection[str], conditions: Collection[str]
+    output: Path, name: str, stored: ExistingResults, splits: Collection[str], conditions: Collection[str]
 ) -> None:
     """Raise `ResultsError` where a damaged file held more than these splits and conditions, which are run again."""
     details: Mapping[str, Any] = {} if stored.run is None else stored.run.details

@@ -48,7 +48,7 @@ _TITLES = {
 }
 
 
-def evaluation_identity(
+def make_model_key(
     manifest: Manifest,
     adapter: object,
     *,
@@ -58,7 +58,7 @@ def evaluation_identity(
     device: torch.device,
     output: Path,
 ) -> dict[str, Any]:
-    """Return the identity of a model on a build (see the module's conventions).
+    """Return the model_key of a model on a build (see the module's conventions).
 
     `output`, the results folder, is left out where an option names a folder around it, as are all folders of results.
     Raises `AdapterError` where the checkpoint cannot be read.
@@ -78,19 +78,19 @@ def evaluation_identity(
     }
 
 
-def evaluation_id(identity: Mapping[str, Any]) -> str:
-    """Return the checksum of an identity without what depends on the device: what the files of one folder share."""
-    shared = {key: value for key, value in identity.items() if key != _STATES}
+def evaluation_sha256(model_key: Mapping[str, Any]) -> str:
+    """Return the checksum of an model_key without what depends on the device: what the files of one folder share."""
+    shared = {key: value for key, value in model_key.items() if key != _STATES}
     return _sha256(json.dumps(shared, sort_keys=True))
 
 
 def differences(there: object, here: Mapping[str, Any]) -> list[str]:
-    """Return in what a stored identity differs from another, in words; an empty list where both are of one model.
+    """Return in what a stored model_key differs from another, in words; an empty list where both are of one model.
 
     Of the states in memory, those on kinds of device that both know are compared.
     """
     if not isinstance(there, Mapping):
-        return ["identity (its own is damaged)"]
+        return ["model key (its own is damaged)"]
     found = [
         f"{title} ({_short(there.get(key))} there, {_short(here[key])} here)"
         for key, title in _TITLES.items()
@@ -115,7 +115,7 @@ def differences(there: object, here: Mapping[str, Any]) -> list[str]:
 
 
 def with_states(there: object, here: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the identity of one model that two evaluations know, with the states of both."""
+    """Return the model_key of one model that two evaluations know, with the states of both."""
     known = _mapping(there, _STATES) if isinstance(there, Mapping) else {}
     return {**here, _STATES: {**known, **here[_STATES]}}
 
@@ -134,7 +134,7 @@ def checkpoint_sha256(checkpoint: Path) -> str:
 
 
 def remember_state(adapter: object, before: Mapping[str, Any], device: torch.device) -> None:
-    """Remember, after an evaluation, what the adapter held before it: the identity's state of that kind of device."""
+    """Remember, after an evaluation, what the adapter held before it: the model_key's state of that kind of device."""
     first = before[_STATES].get(device.type)
     # Without a hash or weak references each evaluation stands for itself.
     with suppress(TypeError):
@@ -163,11 +163,6 @@ def state_of(adapter: object) -> dict[str, Any]:
         elif isinstance(value, _SETTINGS):
             settings[name] = _sha256(repr(value))
     return {"weights_sha256": _digest(weights), "settings": settings}
-
-
-def state_sha256(adapter: object) -> str:
-    """Return a checksum of what an adapter holds in memory (`state_of`)."""
-    return _sha256(json.dumps(state_of(adapter), sort_keys=True))
 
 
 def _attributes(adapter: object) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from avsrobust.evaluation.clip_data import ClipRows, clips_of
-from avsrobust.evaluation.existing_results import StoredResults
+from avsrobust.evaluation.existing_results import ExistingResults
 from avsrobust.evaluation.parts import PartStore
 from avsrobust.manifest import Manifest, Row, load_manifest
 from avsrobust.results import Scores
@@ -24,7 +24,7 @@ Failure = tuple[str, frozenset[RowKey] | None]
 
 
 @dataclass(frozen=True)
-class Work:
+class EvaluationPlan:
     """Clips to run, the rows that come of them, the rows asked for and those kept.
 
     `unfinished`: an interrupted evaluation has left something that is not among the results yet. `classes`: whether the adapter
@@ -44,9 +44,9 @@ class Work:
         return {clip_of(key) for key in self.due}
 
 
-def plan_work(
-    manifest: Manifest, wanted: Sequence[Row], stored: StoredResults, store: PartStore, *, save_masks: bool
-) -> Work:
+def plan_evaluation(
+    manifest: Manifest, wanted: Sequence[Row], stored: ExistingResults, store: PartStore, *, save_masks: bool
+) -> EvaluationPlan:
     """Return what is to be done for the rows `wanted`, with what `stored` and `store` hold."""
     keys = {key_of(row) for row in wanted}
     kept = rows_in(stored.scores) if stored.scores else set[RowKey]()
@@ -60,7 +60,7 @@ def plan_work(
         again |= keys - stored.described - scored
     sources = [*([stored.scores] if stored.scores else []), *parts]
     clips, due = _rows_to_run(_rows(manifest, keys, kept | scored), keys, sources, again)
-    return Work(
+    return EvaluationPlan(
         tuple(clips),
         frozenset(due),
         frozenset(keys),
@@ -71,17 +71,17 @@ def plan_work(
 
 
 def failures(
-    stored: StoredResults, scored: set[RowKey], work: Work, failed: Mapping[ClipKey, str]
+    stored: ExistingResults, scored: set[RowKey], plan: EvaluationPlan, failed: Mapping[ClipKey, str]
 ) -> dict[ClipKey, Failure]:
     """Return all clips that lack rows because they failed, in this evaluation (`failed`) or an earlier one."""
     left: dict[ClipKey, Failure] = {}
     for clip, (error, rows) in stored.failed_rows().items():
-        if rows is None and clip not in work.clips_due:
+        if rows is None and clip not in plan.clips_due:
             left[clip] = (error, None)
         elif rows is not None and rows - scored:
             left[clip] = (error, rows - scored)
     for clip, error in failed.items():
-        missing = frozenset(key for key in work.due if clip_of(key) == clip) - scored
+        missing = frozenset(key for key in plan.due if clip_of(key) == clip) - scored
         before = left[clip][1] if clip in left else None
         if missing or before:
             left[clip] = (error, missing | (before or frozenset()))

@@ -57,7 +57,7 @@ class Effort:
 
 
 def run_details(
-    identity: Mapping[str, Any],
+    model_key: Mapping[str, Any],
     scores: Scores,
     *,
     spec: str,
@@ -78,13 +78,13 @@ def run_details(
     last = effort.details()
     return {
         **{key: value for key, value in last.items() if key != "asked"},
-        "identity": dict(identity),
+        "identity": dict(model_key),
         "evaluation": scores.info.evaluation,
-        "adapter": {"spec": spec, "class": identity["class"], "file": file and str(file)},
-        "checkpoint": checkpoint and {"path": str(checkpoint), "sha256": identity["checkpoint_sha256"]},
-        "manifest": {"path": str(manifest.path), "sha256": identity["manifest_sha256"]},
+        "adapter": {"spec": spec, "class": model_key["class"], "file": file and str(file)},
+        "checkpoint": checkpoint and {"path": str(checkpoint), "sha256": model_key["checkpoint_sha256"]},
+        "manifest": {"path": str(manifest.path), "sha256": model_key["manifest_sha256"]},
         "data_root": str(data_root),
-        "options": identity["options"],
+        "options": model_key["options"],
         "splits": sorted(set(scores.index["split"])),
         "conditions": sorted(set(scores.index["condition"])),
         "files": {name: dict(entry) for name, entry in sorted(files.items())},

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from avsrobust.errors import ResultsError
-from avsrobust.evaluation.existing_results import StoredResults
+from avsrobust.evaluation.existing_results import ExistingResults
 from avsrobust.evaluation.extras import merge_extras
 from avsrobust.evaluation.parts import PartStore
 from avsrobust.files import flush_files
@@ -58,7 +58,7 @@ class NextFiles:
 
 
 def write_next_files(
-    output: Path, scores: Scores, rows: set[RowKey], stored: StoredResults, store: PartStore
+    output: Path, scores: Scores, rows: set[RowKey], stored: ExistingResults, store: PartStore
 ) -> NextFiles:
     """Write the scores, and masks and further values put together from what `stored` and `store` hold of `rows`.
 
