@@ -1,11 +1,11 @@
-"""A contract test for anybody's adapter: `check_adapter` says what an adapter promises and does not keep.
+"""A contract test for anybody's adapter: `check_adapter` lists the promises that an adapter does not keep.
 
 Conventions
-    The adapter is run on random frames and sounds, of several lengths and sizes as AVSBench has them. Outputs that should be
+    The adapter is run on random frames and audio, of several lengths and sizes as AVSBench has them. Outputs that should be
     equal may differ by `TOLERANCE`, because kernels round differently for other batch sizes: probabilities and the softmax of
     class logits anywhere by so much, class ids in that share of the pixels.
-    Nothing is raised for an adapter that fails a check: the report says which and why; `AdapterCheck.raise_if_failed` raises.
-    Where a check fails that all others need (loading, a first mask), the rest is not run.
+    Nothing is raised for an adapter that fails a check: the report names the check and the reason;
+    `AdapterCheck.raise_if_failed` raises. Where a check fails that all others need (loading, a first mask), the rest is not run.
 
 >>> from avsrobust.testing import check_adapter
 >>> check_adapter("empty").passed
@@ -38,7 +38,13 @@ FIRST_CHECK = "it returns probabilities or class ids [B, T, h, w], or class logi
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check: what should hold, whether it does, and otherwise why not."""
+    """One check.
+
+    Attributes:
+        name: The promise.
+        passed: Whether the adapter keeps it.
+        message: The reason why not.
+    """
 
     name: str
     passed: bool
@@ -50,7 +56,12 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class AdapterCheck:
-    """The report on an adapter; ``print`` it to read it."""
+    """The report on an adapter; ``print`` it to read it.
+
+    Attributes:
+        adapter: Name of the adapter.
+        results: The checks, in the order they were run.
+    """
 
     adapter: str
     results: tuple[CheckResult, ...]
@@ -66,7 +77,11 @@ class AdapterCheck:
         return tuple(result for result in self.results if not result.passed)
 
     def raise_if_failed(self) -> None:
-        """Raise `AdapterError` that names every failed check."""
+        """Raise an error where a check failed.
+
+        Raises:
+            AdapterError: Names every failed check.
+        """
         if not self.passed:
             raise AdapterError(f"{self.adapter}: " + "; ".join(f"{f.name}: {f.message}" for f in self.failures))
 
@@ -81,9 +96,13 @@ def check_adapter(
     device: str | torch.device = "cpu",
     **options: str,
 ) -> AdapterCheck:
-    """Run every check on an adapter: an instance, a class, or what one types after ``--adapter``.
+    """Run every check on an adapter.
 
-    `checkpoint`, `device` and `options` are handed to its `load`; an instance is taken as it is.
+    Args:
+        adapter: An instance, a class, or the text one types after ``--adapter``. An instance is taken as it is.
+        checkpoint: File of weights, handed to `load`.
+        device: Device, handed to `load`.
+        **options: Options, handed to `load`.
     """
     name = adapter if isinstance(adapter, str) else (adapter if isinstance(adapter, type) else type(adapter)).__name__
     place = torch.device(device)
@@ -104,7 +123,7 @@ def check_adapter(
 
 @dataclass(frozen=True)
 class _Input:
-    """Frames, sound and rows of B random clips."""
+    """Frames, audio and rows of B random clips."""
 
     frames: Tensor
     audio: Tensor
@@ -121,7 +140,7 @@ class _Input:
 
 
 class _ContractError(Exception):
-    """A check that does not hold; the message says why."""
+    """A check that does not hold; the message is the reason."""
 
 
 class _Subject:

@@ -18,10 +18,17 @@ ENTRY_POINT_GROUP = "avsrobust.adapters"
 
 @dataclass(frozen=True)
 class AdapterEntry:
-    """One name for ``--adapter``: where it is defined (``module:object``), by whom, what it does and needs.
+    """One name for ``--adapter``.
 
-    `needs` is what must be named on the command line; `packages` are the modules it imports beside those that avsrobust
-    depends on, `install` the command that brings them. `more` is where to read on, in the repository.
+    Attributes:
+        name: The name.
+        target: Definition of the adapter's class, ``module:object``.
+        source: Package that registers the name.
+        description: One line for people.
+        needs: Options that must be given on the command line.
+        packages: Modules that it imports and that avsrobust does not depend on.
+        install: Command that installs them.
+        more: Documents to read, relative to the repository.
     """
 
     name: str
@@ -43,7 +50,7 @@ BUILT_IN = (
         "m2f",
         "model_adapters.m2f.adapter:M2F",
         "avsrobust",
-        "Mask2Former prompted by sound, plain; small weights trained on the toy come with it",
+        "Mask2Former prompted by audio, plain; small weights trained on the toy come with it",
         packages=_M2F_PACKAGES,
         install=_M2F_INSTALL,
     ),
@@ -59,7 +66,7 @@ BUILT_IN = (
         "m2f_robust",
         "model_adapters.m2f.adapter:M2FRobust",
         "avsrobust",
-        "Mask2Former trained with negative sounds and similarity of sound and picture; toy weights too",
+        "Mask2Former trained with negative audio and the similarity of audio and picture; toy weights too",
         packages=_M2F_PACKAGES,
         install=_M2F_INSTALL,
     ),
@@ -67,19 +74,19 @@ BUILT_IN = (
         "oracle",
         "avsrobust.adapters.baselines:Oracle",
         "avsrobust",
-        "baseline: segments exactly what sounds; every strict G score is 1",
+        "baseline: segments exactly the sounding objects; every strict G score is 1",
     ),
     AdapterEntry(
         "visual_prior",
         "avsrobust.adapters.baselines:VisualPrior",
         "avsrobust",
-        "baseline: segments the objects whatever it hears; the perfectly deaf model",
+        "baseline: segments the objects whatever the audio; a perfect visual-only model",
     ),
     AdapterEntry(
         "empty",
         "avsrobust.adapters.baselines:Empty",
         "avsrobust",
-        "baseline: never segments anything; shows each protocol's floors",
+        "baseline: never segments anything; shows each protocol's trivial scores",
     ),
     AdapterEntry(
         "predictions",
@@ -109,7 +116,7 @@ BUILT_IN = (
         "avsegformer_robust",
         "model_adapters.avsegformer:AVSegFormerRobust",
         "avsrobust",
-        "AVSegFormer_robust (jiali-home/AVSBench-Robust), from your own checkout; keeps its similarity of sound and picture",
+        "AVSegFormer_robust (jiali-home/AVSBench-Robust), from your own checkout; keeps its similarity of audio and picture",
         "--option repo=PATH, --checkpoint FILE",
         more=_PUBLISHED,
     ),
@@ -125,7 +132,11 @@ BUILT_IN = (
 
 
 def known_adapters() -> list[AdapterEntry]:
-    """Return every name there is: entry points first, then the built-ins that none of them replaces."""
+    """Return every name: those of entry points first, then the built-in ones that none of them replaces.
+
+    Raises:
+        AdapterError: Two packages register one name.
+    """
     registered = [
         AdapterEntry(name, point.value, distribution_of(point), f"{point.value} ({distribution_of(point)})")
         for name, point in sorted(registered_in(ENTRY_POINT_GROUP, "adapter", AdapterError).items())
@@ -135,7 +146,7 @@ def known_adapters() -> list[AdapterEntry]:
 
 
 def obstacle(entry: AdapterEntry) -> str:
-    """Return why an adapter cannot run in this environment, an empty string where nothing is in its way. Imports nothing."""
+    """Return the reason why an adapter cannot run in this environment, "" where none is known; imports nothing."""
     wanted = entry.packages or (entry.target.partition(":")[0].partition(".")[0],)
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if not missing:

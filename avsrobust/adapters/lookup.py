@@ -26,9 +26,13 @@ METHODS = ("load", "encode_frames", "segment")
 
 
 def find_adapter(spec: str) -> type[Adapter]:
-    """Return the adapter class that `spec` names (see the module's conventions).
+    """Return the adapter class that `spec` names.
 
-    Raises `AdapterError` for an unknown name, a module or file that cannot be imported, and for what is no adapter.
+    Args:
+        spec: A name of the catalogue, ``package.module:Class`` or ``file.py:Class``.
+
+    Raises:
+        AdapterError: The name is unknown, its module or file cannot be imported, or the object is no adapter class.
     """
     with surroundings() as departure:
         found = _REGISTRY.find(spec)
@@ -39,9 +43,16 @@ def find_adapter(spec: str) -> type[Adapter]:
 def load_adapter(
     spec: str | type[Any], *, checkpoint: Path | str | None, device: torch.device, options: Mapping[str, str]
 ) -> Adapter:
-    """Find and load an adapter; `spec` is what `find_adapter` takes, or a class.
+    """Find and load an adapter.
 
-    `RUNNER_OPTIONS` are kept from it. Raises `AdapterError` where loading fails, whatever the class raises.
+    Args:
+        spec: Text that `find_adapter` takes, or a class.
+        checkpoint: File of weights, or None.
+        device: Device that frames and audio will be on.
+        options: The adapter's options; `RUNNER_OPTIONS` are kept from it.
+
+    Raises:
+        AdapterError: It cannot be found, an option is unknown, the checkpoint is not there, or `load` raises anything.
     """
     adapter_class = find_adapter(spec) if isinstance(spec, str) else _require_adapter(spec.__name__, spec)
     name = spec if isinstance(spec, str) else spec.__name__

@@ -1,7 +1,7 @@
-"""The other end of `worker` for adapters of ours: ``python -m avsrobust.adapters.serve NAME`` serves what --adapter NAME runs.
+"""The serving side of `worker`: ``python -m avsrobust.adapters.serve NAME`` serves the adapter that ``--adapter NAME`` runs.
 
 Conventions
-    For an environment that has avsrobust beside what the model needs (a built CUDA extension, another torch), and for several
+    For an environment that has both avsrobust and the model's own needs (a built CUDA extension, another torch), and for several
     GPUs at once: ``--adapter worker --option command="/env/bin/python -m avsrobust.adapters.serve avsegformer"
     --option workers=2``, with the adapter's own options and checkpoint as usual.
     A worker receives frames and audio alone: adapters that need the rows (`needs_rows`) run in process.

@@ -1,7 +1,7 @@
-"""The option ``task`` of adapters that answer in two forms: a mask of what sounds, or classes.
+"""The option ``task`` of adapters that can return either of two forms: a binary mask, or classes.
 
 Conventions
-    binary: the probability of a sounding object. semantic: one of AVSBench-semantic's classes per pixel, 0 is background.
+    binary: the probability of the foreground. semantic: one of AVSBench-semantic's classes per pixel, 0 is background.
 """
 
 from __future__ import annotations
@@ -11,7 +11,16 @@ from avsrobust.vocabulary import BINARY, TASKS
 
 
 def take_task(options: dict[str, str]) -> str:
-    """Remove ``task`` from an adapter's options and return it; binary where it is not there. Raises `AdapterError`.
+    """Remove ``task`` from an adapter's options and return it.
+
+    Args:
+        options: The adapter's options; changed in place.
+
+    Returns:
+        "binary", also where the option is missing, or "semantic".
+
+    Raises:
+        AdapterError: The option has another value.
 
     >>> take_task({"task": "semantic"}), take_task({})
     ('semantic', 'binary')

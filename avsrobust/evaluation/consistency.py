@@ -1,9 +1,9 @@
-"""Does an adapter give the same masks for the same clip and sound, whatever was run before?
+"""The check that an adapter returns the same masks for the same clip and audio, whatever was run before.
 
 Conventions
     The first clips of an evaluation are run twice, with fresh encodings: first as they will be scored, then in the reverse order
     of clips and conditions, in batches of the same clips, so that every kernel sees the same shapes. The second run must repeat
-    the masks of the first. Where it does not, further calls on one row tell the likely cause: an encoding that is changed
+    the masks of the first. Where it does not, further calls on one row find the likely cause: an encoding that is changed
     in place, state that is kept from call to call, layers in training mode, random numbers.
     Probabilities may differ by `TOLERANCE` and class ids in that share of the pixels: kernels that are chosen anew (cuDNN's
     autotuner, TF32) differ by less than a thousandth; dropout, state and in-place changes by far more.
@@ -43,7 +43,13 @@ _Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Answer:
-    """What is compared of an output: probabilities or class ids, and further values by name."""
+    """The compared part of an output.
+
+    Attributes:
+        probability: Probability of the foreground, float32, flat; every n-th value of large outputs.
+        ids: Class ids of the same pixels, or None.
+        extras: Further values by name, float64 [B, T].
+    """
 
     probability: Tensor
     ids: Tensor | None
@@ -63,7 +69,7 @@ class _Answer:
         return cls(_sample(probability), _sample(torch.stack([logits.argmax(dim=0) for logits in frames])), extras)
 
     def difference(self, other: _Answer) -> float:
-        """Return by how much two answers differ: the largest of all that is compared; infinity for other shapes or kinds."""
+        """Return the largest difference to another answer, infinity for other shapes or kinds."""
         if self.probability.shape != other.probability.shape or self.extras.keys() != other.extras.keys():
             return float("inf")
         if (self.ids is None) != (other.ids is None):
@@ -85,9 +91,19 @@ def check_consistency(
     sounds: SoundReader,
     batch_size: int,
 ) -> None:
-    """Run the first of `clips` twice and compare. Raises `AdapterError` that says what the difference looks like.
+    """Run the first clips twice and compare.
 
     Clips that cannot be read, and ones on which the adapter fails the first time, are left to the evaluation.
+
+    Args:
+        caller: Caller of the adapter.
+        clips: Clips of the evaluation, of which the first `MOST_CLIPS` are run.
+        data_root: Folder of the data set.
+        sounds: Reader of the rows' audio.
+        batch_size: Most clips in a batch.
+
+    Raises:
+        AdapterError: The masks differ; the message names the likely cause.
     """
     first = list(clips[:MOST_CLIPS])
     batches: list[list[LoadedClip]] = []

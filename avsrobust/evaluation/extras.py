@@ -1,4 +1,4 @@
-"""Further values that an adapter gives with its masks (`Adapter.extras`), kept beside the scores in ``extras.parquet``.
+"""Further values that an adapter returns with its masks (`Adapter.extras`), stored in ``extras.parquet``.
 
 Conventions
     A row per (clip, condition, level, frame, name), sorted by these; frames count from 0 and are all of the clip's, with a mask
@@ -39,7 +39,12 @@ _SCHEMA = pa.schema(
 
 
 def extras_entries(row: Row, values: ExtraValues) -> list[dict[str, Any]]:
-    """Return the rows of ``extras.parquet`` for one row of the manifest; `values` are float64 [T] by name."""
+    """Return the rows of ``extras.parquet`` for one row of the manifest.
+
+    Args:
+        row: The row.
+        values: float64 [T] by name.
+    """
     return [
         {
             "split": row.split,
@@ -56,15 +61,30 @@ def extras_entries(row: Row, values: ExtraValues) -> list[dict[str, Any]]:
 
 
 def write_extras(path: Path, entries: Sequence[Mapping[str, Any]], evaluation: str = "") -> None:
-    """Write entries to the parquet file `path`, atomically; `evaluation` is the checksum of model and manifest."""
+    """Write rows to a parquet file, atomically.
+
+    Args:
+        path: The file.
+        entries: Rows that `extras_entries` returned.
+        evaluation: Checksum of model and manifest (`evaluation.model_key.evaluation_sha256`).
+    """
     _write(path, pa.Table.from_pylist(list(entries), schema=_SCHEMA), evaluation)
 
 
 def merge_extras(path: Path, sources: Iterable[Path], rows: Collection[RowKey], evaluation: str = "") -> list[str]:
-    """Write the extras of `rows` found in `sources` to `path`; return their names.
+    """Write the values of some rows, found in several files, to one file; no file where there are none.
 
-    Where several sources hold a row, the first one counts. Where there is none, there is no file. Raises `ResultsError` for a
-    damaged source.
+    Args:
+        path: The file to write.
+        sources: Files to read; where several hold a row, the first one counts.
+        rows: Rows that are kept.
+        evaluation: Checksum of model and manifest.
+
+    Returns:
+        Names of the values, sorted.
+
+    Raises:
+        ResultsError: A file is damaged.
     """
     wanted = set(rows)
     tables: list[pa.Table] = []
@@ -80,7 +100,11 @@ def merge_extras(path: Path, sources: Iterable[Path], rows: Collection[RowKey], 
 
 
 def rows_of_extras(path: Path) -> set[RowKey]:
-    """Return the rows that the file holds values of. Raises `ResultsError` where it is missing or damaged."""
+    """Return the rows that a file holds values of.
+
+    Raises:
+        ResultsError: The file is missing or damaged.
+    """
     return set(_keys(_read(path)))
 
 

@@ -36,7 +36,17 @@ _PART = re.compile(r"\d{6,}\.(scores|masks|extras)\.parquet")
 
 
 class PartStore:
-    """The parts folder of one evaluation; parts that are in it already are of the same model."""
+    """The parts folder of one evaluation; parts that are in it already are of the same model.
+
+    Attributes:
+        keep_masks: Masks are written too.
+
+    Args:
+        output: The results folder.
+        model_key: Key of the model.
+        info: Metadata of the scores.
+        keep_masks: Initial value of the attribute.
+    """
 
     def __init__(self, output: Path, model_key: Mapping[str, Any], info: ScoreInfo, *, keep_masks: bool) -> None:
         self._folder = output / PARTS_NAME
@@ -50,7 +60,7 @@ class PartStore:
         write_text(self._folder / _KEY_NAME, json.dumps(self._model_key, indent=2, sort_keys=True) + "\n")
 
     def add(self, clips: Iterable[ScoredClip]) -> None:
-        """Take finished clips; write a part when there are enough."""
+        """Take finished clips; write a part when there are `CLIPS_PER_PART`."""
         self._pending.extend(clips)
         if len(self._pending) >= CLIPS_PER_PART:
             self.flush()
@@ -92,7 +102,7 @@ class PartStore:
         return found
 
     def has_parts(self) -> bool:
-        """Tell whether any clip is finished, on disk or in memory."""
+        """Return whether any clip is finished, on disk or in memory."""
         return bool(self._pending or self._files(_SCORES_SUFFIX))
 
     def mask_files(self) -> list[Path]:

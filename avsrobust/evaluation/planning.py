@@ -1,8 +1,10 @@
-"""What an evaluation finds in its folder, and what is left to do.
+"""The plan of an evaluation: which rows its folder holds already, and which clips must be run for the rest.
 
 Conventions
     A row is kept, due, or neither: kept rows were finished in an earlier evaluation; due rows come of the clips that are run now;
-    rows that were not asked for and are not kept are no part of it.
+    rows that were not requested and are not kept are no part of it.
+    The overlap with the clean mask is defined wherever the clip is scored under clean audio, in whatever order that came about:
+    a row without it, whose clip is now evaluated under clean audio too, is evaluated again together with that.
 """
 
 from __future__ import annotations
@@ -25,10 +27,15 @@ Failure = tuple[str, frozenset[RowKey] | None]
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """Clips to run, the rows that come of them, the rows asked for and those kept.
+    """The clips to run, and the rows that an evaluation is about.
 
-    `unfinished`: an interrupted evaluation has left something that is not among the results yet. `classes`: whether the adapter
-    returned classes so far (None: unknown).
+    Attributes:
+        clips: Clips to run, each with the rows that it is run under.
+        due: Rows that come of these clips.
+        wanted: Rows requested.
+        kept: Rows of an earlier evaluation.
+        unfinished: An interrupted evaluation has left something that is not among the results yet.
+        classes: Whether the adapter returned classes so far; None: not known.
     """
 
     clips: tuple[ClipRows, ...]
@@ -40,14 +47,22 @@ class EvaluationPlan:
 
     @property
     def clips_due(self) -> set[ClipKey]:
-        """The clips that are run."""
+        """Clips that are run."""
         return {clip_of(key) for key in self.due}
 
 
 def plan_evaluation(
     manifest: Manifest, wanted: Sequence[Row], stored: ExistingResults, store: PartStore, *, save_masks: bool
 ) -> EvaluationPlan:
-    """Return what is to be done for the rows `wanted`, with what `stored` and `store` hold."""
+    """Return the plan for some rows.
+
+    Args:
+        manifest: The build, whole or a selection.
+        wanted: Rows requested.
+        stored: Results in the folder.
+        store: Parts of an interrupted evaluation.
+        save_masks: Rows without a stored mask are run again.
+    """
     keys = {key_of(row) for row in wanted}
     kept = rows_in(stored.scores) if stored.scores else set[RowKey]()
     parts = store.read()
@@ -73,7 +88,14 @@ def plan_evaluation(
 def failures(
     stored: ExistingResults, scored: set[RowKey], plan: EvaluationPlan, failed: Mapping[ClipKey, str]
 ) -> dict[ClipKey, Failure]:
-    """Return all clips that lack rows because they failed, in this evaluation (`failed`) or an earlier one."""
+    """Return all clips that lack rows because they failed, in this evaluation or an earlier one.
+
+    Args:
+        stored: Results that were in the folder.
+        scored: Rows that are scored now.
+        plan: Plan of this evaluation.
+        failed: Errors of the clips that failed in this evaluation.
+    """
     left: dict[ClipKey, Failure] = {}
     for clip, (error, rows) in stored.failed_rows().items():
         if rows is None and clip not in plan.clips_due:
@@ -102,8 +124,13 @@ def _rows_to_run(
 ) -> tuple[list[ClipRows], set[RowKey]]:
     """Return the clips to run, each with its rows, and the keys of those rows that results come of.
 
-    `rows` are the manifest's, `wanted` what is asked for, `again` what is scored but lacks something else that is asked for.
-    A clip that is (or is to be) scored under clean sound is run under it too, first, for the overlap.
+    A clip that is (or is to be) scored under clean audio is run under it too, first, for the overlap.
+
+    Args:
+        rows: Rows of the manifest.
+        wanted: Keys of the rows requested.
+        sources: Scores that exist.
+        again: Keys of rows that are scored but lack something else that is requested.
     """
     by_key = {key_of(row): row for row in rows}
     scored: set[RowKey] = set().union(*map(rows_in, sources))
@@ -119,7 +146,7 @@ def _rows_to_run(
 
 
 def _has_classes(sources: Sequence[Scores]) -> bool | None:
-    """Return whether finished clips of avss have scores of classes; None where that says nothing about the adapter."""
+    """Return whether finished clips of avss have scores of classes; None: their data set does not show it."""
     known = [
         source.classes is not None for source in sources if source.info.dataset == CLASS_DATASET and len(source.index)
     ]

@@ -1,9 +1,10 @@
-"""Putting finished results under their final names, so that a kill at any moment loses and mixes nothing.
+"""Publishing results: earlier and new rows are put together and moved to their final names; a kill loses and mixes nothing.
 
 Conventions
+    Where several sources hold a row, the first one counts; of rows with and without the overlap with the clean mask, one with it.
     New files are first written, whole and flushed, to ``parts/next/``, with the ``run.json`` that vouches for them last; then
-    they are moved to the results folder one by one, ``run.json`` last. What was under way when a process died is finished by the
-    next one: the moves are the same whether they are made once or twice. Until then readers refuse the folder.
+    they are moved to the results folder one by one, ``run.json`` last. If a process dies meanwhile, the next one finishes the
+    moves: they have the same effect whether they are made once or twice. Until then readers refuse the folder.
 """
 
 from __future__ import annotations
@@ -51,7 +52,12 @@ def next_folder(output: Path) -> Path:
 
 @dataclass(frozen=True)
 class NextFiles:
-    """The files that are ready to be moved: what ``run.json`` will say of all files, and the names of the further values."""
+    """The files that are ready to be moved.
+
+    Attributes:
+        files: Entry of each file in ``run.json``.
+        extras: Names of the further values.
+    """
 
     files: dict[str, Mapping[str, Any]]
     extras: list[str]
@@ -60,9 +66,16 @@ class NextFiles:
 def write_next_files(
     output: Path, scores: Scores, rows: set[RowKey], stored: ExistingResults, store: PartStore
 ) -> NextFiles:
-    """Write the scores, and masks and further values put together from what `stored` and `store` hold of `rows`.
+    """Write the scores, the masks and the further values, each put together from earlier results and new parts.
 
-    A file that nothing is added to stays where it is.
+    A file that nothing is added to stays as it is.
+
+    Args:
+        output: The results folder.
+        scores: All scores, put together.
+        rows: Rows that the scores hold.
+        stored: Earlier results.
+        store: New parts.
     """
     folder, evaluation = next_folder(output), scores.info.evaluation
     write_scores(folder / SCORES_NAME, scores)
@@ -82,7 +95,11 @@ def write_next_files(
 
 
 def finish_publishing(output: Path) -> bool:
-    """Move files that are ready to their final names, and delete those that are not; tell whether there were any ready."""
+    """Move files that are ready to their final names, and delete those that are not.
+
+    Returns:
+        Whether any were ready.
+    """
     folder = next_folder(output)
     if not folder.is_dir():
         return False
@@ -114,7 +131,12 @@ def _ready(folder: Path) -> Mapping[str, object] | None:
 
 
 def merge_scores(sources: Sequence[Scores], info: ScoreInfo) -> Scores:
-    """Return all rows of `sources`, with classes or all without, under `info`; see the module's conventions."""
+    """Return all rows of several scores, with classes or all without.
+
+    Args:
+        sources: The scores; which of several equal rows counts, the module's conventions say.
+        info: Metadata of the result.
+    """
     index = pd.concat([source.index for source in sources], ignore_index=True)
     origin = np.repeat(np.arange(len(sources)), [len(source.index) for source in sources])
     chosen = _first_of_each_row(index, origin)

@@ -6,7 +6,7 @@ Conventions
     A results folder belongs to one model on one build (`evaluation.model_key`). The same model adds what is missing:
     splits, conditions, masks, clips that failed; nothing is run twice and nothing that is there goes. ``scores.parquet`` holds
     the same bytes in whatever pieces, order and batches it came about and however often that was interrupted. Another model is
-    refused, or, where that is asked for, takes the other's place at the end and whole.
+    refused, or, where `replace` is set, takes the other's place at the end and whole.
     One process at a time holds the folder; only files that avsrobust writes are ever replaced or deleted in it.
 """
 
@@ -66,11 +66,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What came of an evaluation.
+    """Outcome of an evaluation.
 
-    `scores`: the file of statistics. Of the clips asked for, it holds `clips`, of which `reused` were there before and whole,
-    and not the `failed` ones. `notes`: remarks for people. `masks`: the file of stored masks, where there is one.
-    `rows_added`, `rows_kept`: rows (clip, condition, level) of the whole file that are new, and that were there.
+    Attributes:
+        scores: File of statistics.
+        clips: Number of requested clips that it holds.
+        reused: Number of these that it held before, whole.
+        failed: Requested clips that it does not hold.
+        notes: Remarks for people.
+        masks: File of stored masks, or None.
+        rows_added: Number of rows (clip, condition, level) that are new.
+        rows_kept: Number of rows that were there before.
     """
 
     scores: Path
@@ -103,16 +109,32 @@ def evaluate(
     wait: bool = False,
     progress: Progress | None = None,
 ) -> EvaluationReport:
-    """Run `adapter` over the rows of `splits` and `conditions` (None: all) and add the results to the folder `output`.
+    """Run an adapter over the rows of a manifest and add the results to a folder.
 
-    `name` is what tables call the model; `spec`, `checkpoint` and `options` say how it was loaded (for ``run.json``, and to
-    tell models apart; the option ``vggish`` is used here). `save_masks`: keep the masks of these rows too; a folder that has
-    masks goes on keeping them. `check`: first run a few clips twice and require the same masks
-    (`avsrobust.evaluation.consistency`). `replace`: results of another model give way. `wait`: until another process gives the
-    folder up. `progress` is called with (clips done, clips in all).
-    Raises `OptionError` for a selection without rows and a folder that is in use, another model's or not ours, `ManifestError`
-    for data that is not the manifest's, `AdapterError` where the adapter fails on the first clip or every clip fails,
-    `ResultsError` where results that are there are damaged and would not all be made again; then what is there stays as it is.
+    Args:
+        manifest: The build.
+        adapter: The adapter, loaded.
+        name: Name of the model in tables.
+        output: The results folder.
+        splits: Splits to run.
+        conditions: Conditions to run; None: all.
+        data_root: Folder of the data set; None: the one that the build remembers.
+        device: Device that the adapter is on; None: the CPU.
+        batch_size: Most clips in a batch; no score depends on it.
+        save_masks: Keep the masks of these rows too; a folder that has masks goes on keeping them.
+        spec: Text that named the adapter, for ``run.json``.
+        checkpoint: File of weights, part of the model key.
+        options: The adapter's options, part of the model key; the option ``vggish`` is used here.
+        check: First run a few clips twice and require the same masks (`avsrobust.evaluation.consistency`).
+        replace: Replace results of another model.
+        wait: Wait until another process gives the folder up.
+        progress: Called with (clips done, clips in all).
+
+    Raises:
+        OptionError: The selection has no rows, or the folder is in use, another model's or not ours.
+        ManifestError: The data is not the manifest's.
+        AdapterError: The adapter fails on the first clip, or every clip fails.
+        ResultsError: Results that are there are damaged and would not all be made again; then they stay as they are.
     """
     evaluation = _Evaluation(
         manifest=manifest,
@@ -318,7 +340,7 @@ class _Evaluation:
         failed: Mapping[ClipKey, str],
         wall_time_s: float,
     ) -> None:
-        """Write all files anew beside their places, and move them there."""
+        """Write all files anew under ``parts/next/``, and move them to the folder."""
         rows: set[RowKey] = set().union(*map(rows_in, sources))
         failed_rows = failures(stored, rows, plan, failed)
         of_clips = tuple(FailedClip(*clip, error) for clip, (error, _) in sorted(failed_rows.items()))

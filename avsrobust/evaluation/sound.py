@@ -1,11 +1,11 @@
-"""The sound of a row, in the form that a model asks for.
+"""The audio of a row, in the form that a model takes.
 
 Conventions
     waveform: float32 [S], mono, S = T seconds at the model's rate. log_mel: float32 [T, 1, 96, 64]. embedding: float32
     [T, 128], VGGish's output for that log-mel, with weights from the file of ``--option vggish=FILE``.
     Every tensor is the caller's own: changing it changes nothing elsewhere.
     A sound file's checksum is compared with the manifest's when it is first read, a log-mel array's with the build's checksums
-    when it is first opened: arrays whose bytes changed would be other numbers without a word.
+    when it is first opened: an array whose bytes have changed would otherwise give other numbers without notice.
 """
 
 from __future__ import annotations
@@ -29,15 +29,23 @@ from avsrobust.manifest import Manifest, Row
 
 VGGISH_OPTION = "vggish"
 _NO_WEIGHTS = (
-    f"the model hears VGGish embeddings, but their weights are not named; expected --option {VGGISH_OPTION}=FILE "
+    f"the model takes VGGish embeddings, but their weights are not named; expected --option {VGGISH_OPTION}=FILE "
     "(torchvggish's weights, .pth or .safetensors)"
 )
 
 
 class SoundReader:
-    """Reads the sounds of a manifest's rows; may be copied to other processes (what it has open stays behind).
+    """Reads the audio of a manifest's rows; may be copied to other processes (files that it has open are not).
 
-    `vggish` is the file of VGGish's weights, needed for embeddings, which are computed on `device`.
+    Args:
+        manifest: The manifest.
+        data_root: Folder of the data set.
+        audio: Form of the audio.
+        vggish: File of VGGish's weights; needed for embeddings.
+        device: Device on which embeddings are computed; None: the CPU.
+
+    Raises:
+        AdapterError: Embeddings are requested without weights, or the weights cannot be read.
     """
 
     def __init__(
@@ -67,9 +75,11 @@ class SoundReader:
         return {**self.__dict__, "_arrays": {}, "_checked": set(), "_array_sums": None, "_embed": None}
 
     def read(self, row: Row) -> Tensor:
-        """Return the row's sound (see the module's conventions).
+        """Return the audio of a row (see the module's conventions).
 
-        Raises `ManifestError` where a file is missing or is not the one the manifest means, `AudioError` for a bad one.
+        Raises:
+            ManifestError: A file is missing or is not the one that was built.
+            AudioError: The sound file is damaged.
         """
         if self._audio.kind == "waveform":
             return self._waveform(row)
