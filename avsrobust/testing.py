@@ -105,16 +105,16 @@ def check_adapter(
         **options: Options, handed to `load`.
     """
     name = adapter if isinstance(adapter, str) else (adapter if isinstance(adapter, type) else type(adapter)).__name__
-    place = torch.device(device)
+    on = torch.device(device)
     try:
         if isinstance(adapter, (str, type)):
-            loaded = load_adapter(adapter, checkpoint=checkpoint, device=place, options=options)
+            loaded = load_adapter(adapter, checkpoint=checkpoint, device=on, options=options)
         else:
             loaded = adapter
         audio = AudioInput.of(getattr(loaded, "audio", None))
     except AvsRobustError as error:
         return AdapterCheck(name, (CheckResult("it loads", False, str(error)),))
-    subject = _Subject(loaded, name, place, audio)
+    subject = _Subject(loaded, name, on, audio)
     results = [CheckResult("it loads", True), _run(FIRST_CHECK, subject.check_first)]
     if results[-1].passed:
         results += [_run(check_name, check) for check_name, check in subject.checks()]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, RowView
-from avsrobust.adapters.tasks import take_task
+from avsrobust.adapters.outputs import take_task
 from avsrobust.errors import AdapterError
 from avsrobust.vocabulary import POSITIVE, SEMANTIC
 

@@ -9,6 +9,7 @@ Conventions
     to [0, 1], of logits the largest is taken (the first of equal ones). Ids are resized to the nearest (pixel centres, as PIL
     does). Class 0 is background, and the probability of the foreground is that of any other class: one minus the
     background's softmax, or 0 and 1 for ids.
+    Adapters that can return either form take the option ``task``: binary (probabilities) or semantic (classes).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from avsrobust.errors import AdapterOutputError
-from avsrobust.vocabulary import BACKGROUND, NUM_CLASSES
+from avsrobust.errors import AdapterError, AdapterOutputError, did_you_mean
+from avsrobust.vocabulary import BACKGROUND, BINARY, NUM_CLASSES, TASKS
 
 ROUNDING = 1e-5
 # Further values of B clips by name, float64 [B, T].
@@ -172,6 +173,27 @@ def _extra_values(
     if not np.isfinite(values).all():
         raise AdapterOutputError(f"{adapter}: extras returned NaN or infinity under '{name}'; expected {expected}")
     return values
+
+
+def take_task(options: dict[str, str]) -> str:
+    """Remove ``task`` from an adapter's options and return it.
+
+    Args:
+        options: The adapter's options; changed in place.
+
+    Returns:
+        "binary", also where the option is missing, or "semantic".
+
+    Raises:
+        AdapterError: The option has another value.
+
+    >>> take_task({"task": "semantic"}), take_task({})
+    ('semantic', 'binary')
+    """
+    task = options.pop("task", BINARY)
+    if task not in TASKS:
+        raise AdapterError(f"--option task={task}: expected {' or '.join(TASKS)}{did_you_mean(task, TASKS)}")
+    return task
 
 
 def _check_shape(

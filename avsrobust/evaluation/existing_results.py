@@ -150,8 +150,8 @@ def require_covered(
     details: Mapping[str, Any] = {} if stored.run is None else stored.run.details
     lost = [
         f"{title} {', '.join(more)}"
-        for title, key, asked in (("--split", "splits", splits), ("--condition", "conditions", conditions))
-        if (more := sorted(set(_strings(details.get(key))) - set(asked)))
+        for title, key, requested in (("--split", "splits", splits), ("--condition", "conditions", conditions))
+        if (more := sorted(set(_strings(details.get(key))) - set(requested)))
     ]
     if lost:
         raise ResultsError(

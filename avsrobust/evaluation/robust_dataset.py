@@ -228,14 +228,14 @@ class _Source:
         )
 
 
-def _chosen(manifest: Manifest, what: str, names: str | Sequence[str] | None, there: set[str]) -> list[str] | None:
+def _chosen(manifest: Manifest, noun: str, names: str | Sequence[str] | None, there: set[str]) -> list[str] | None:
     if names is None:
         return None
     chosen = [names] if isinstance(names, str) else list(names)
     for name in chosen:
         if name not in there:
             raise OptionError(
-                f"{manifest.path}: has no rows of {what} '{name}'; it has {', '.join(sorted(there))}"
+                f"{manifest.path}: has no rows of {noun} '{name}'; it has {', '.join(sorted(there))}"
                 f"{did_you_mean(name, there)}"
             )
     return chosen

@@ -159,14 +159,14 @@ def evaluate(
 
 
 def _select(manifest: Manifest, splits: Sequence[str], conditions: Sequence[str] | None) -> list[ClipRows]:
-    for what, asked, there in (
+    for noun, requested, there in (
         ("split", splits, sorted({row.split for row in manifest.rows})),
         ("condition", conditions or (), sorted({row.condition for row in manifest.rows})),
     ):
-        for value in asked:
+        for value in requested:
             if value not in there:
                 raise OptionError(
-                    f"{manifest.path}: has no rows of {what} '{value}'; it has {', '.join(there)}{did_you_mean(value, there)}"
+                    f"{manifest.path}: has no rows of {noun} '{value}'; it has {', '.join(there)}{did_you_mean(value, there)}"
                 )
     clips = clips_of(manifest.select(splits, conditions).rows)
     if not clips:

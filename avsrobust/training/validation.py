@@ -120,4 +120,4 @@ def _frames(clips: Sequence[ScoredClip]) -> ScoredFrames:
 def _spread(clips: list[ClipRows], limit: int) -> list[ClipRows]:
     if limit == 0 or len(clips) <= limit:
         return clips
-    return [clips[place * len(clips) // limit] for place in range(limit)]
+    return [clips[position * len(clips) // limit] for position in range(limit)]
