@@ -50,7 +50,7 @@ SCHEMA = pa.schema(
 REQUIRED_COLUMNS = ("clip_id", "condition", "frame", "size", "counts")
 
 _KIND = Kind(AdapterError, "COCO run-length masks, as 'avsrobust evaluate --save-masks' writes them", "write it")
-# Kept as indices into what the page holds once, so that a small file cannot become a large table.
+# Kept as indices into the values that a page holds once, so that a small file cannot become a large table.
 _DICTIONARIES = ("split", "clip_id", "condition", "counts")
 
 

@@ -168,7 +168,7 @@ class _Subject:
         ]
 
     def check_first(self) -> None:
-        """Run the adapter once and check what it returns."""
+        """Run the adapter once and check its output."""
         self._answer(self._make(1))
 
     def _check_length(self, length: int) -> Callable[[], object]:
@@ -222,13 +222,13 @@ class _Subject:
         kept = given.copy()
         encoded = self._encode(given)
         self._segment(encoded, given)
-        for what, changed in (
+        for noun, changed in (
             ("frames", not torch.equal(given.frames, kept.frames)),
             ("audio", not torch.equal(given.audio, kept.audio)),
         ):
             if changed:
                 raise _ContractError(
-                    f"{what} are changed in place; clone them first, or use operations without a trailing _"
+                    f"{noun} are changed in place; clone them first, or use operations without a trailing _"
                 )
 
     def _check_outputs(self) -> None:

@@ -179,7 +179,7 @@ class WorkerProcess:
         sys.stderr.write(f"{line}\n")
 
     def _skip_banner(self, deadline: float) -> None:
-        """Receive up to the first message, which stays in `_received`; pass what comes before it on to stderr."""
+        """Receive up to the first message, which stays in `_received`; pass earlier bytes on to stderr."""
         skipped = bytearray()
         try:
             while (start := _find_message(self._received)) is None:
@@ -219,7 +219,7 @@ class WorkerProcess:
                 view = view[os.write(self._stdin, view[:_CHUNK]) :]
 
     def _receive(self, most: int, deadline: float) -> None:
-        """Add what there is to read to `_received`."""
+        """Add the bytes that can be read now to `_received`."""
         readable, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
         if not readable:
             raise TimeoutError
@@ -275,7 +275,7 @@ class WorkerProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _failure(self, what: str, starting: bool) -> AdapterError:
+    def _failure(self, reason: str, starting: bool) -> AdapterError:
         self._kill()
         self.close()
         last = (
@@ -284,8 +284,8 @@ class WorkerProcess:
             else "; it wrote nothing to stderr"
         )
         if starting:
-            return AdapterError(inert_line(f"worker '{self.command}' while starting: {what}{last}"))
-        return ClipError(inert_line(f"worker '{self.command}': {what}{last}"))
+            return AdapterError(inert_line(f"worker '{self.command}' while starting: {reason}{last}"))
+        return ClipError(inert_line(f"worker '{self.command}': {reason}{last}"))
 
 
 def _find_message(content: bytearray) -> int | None:

@@ -68,7 +68,7 @@ def read_values(path: Path) -> StoredValues:
 
 
 def distinct_values(path: Path, *, ids: bool = False) -> StoredValues:
-    """Return the different values of a file, [n], sorted; of 8-bit pictures, the most common files, without a copy of their pixels.
+    """Return the different values of a file, [n], sorted; of 8-bit pictures without a copy of their pixels.
 
     Args:
         path: The file.
@@ -130,7 +130,7 @@ def to_probability(path: Path, stored: StoredValues, scale: int) -> Probability:
                 "in [0, 1]; apply the sigmoid to logits, divide pixels by 255"
             )
         return values.astype(np.float32)
-    # Of 16 bits only what needs them is on their scale: 0/1 and 0/255 may be stored so too.
+    # A 16-bit file is on the 16-bit scale only where its values need it: 0/1 and 0/255 may be stored in 16 bits too.
     divisor = BYTE if scale == WORD and stored.widest != WORD else scale
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
     if low < 0 or high > divisor:
@@ -200,7 +200,7 @@ class _Picture:
 
 
 def _read_picture(path: Path, *, pixels: bool = True) -> _Picture:
-    """Read a PNG file; without `pixels` only what occurs in it. Raises `ClipError`."""
+    """Read a PNG file; without `pixels` only the values that occur in it. Raises `ClipError`."""
     from PIL import Image
 
     palette = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
@@ -313,6 +313,6 @@ def stored_kind(path: Path) -> str:
         ):
             header = _DESCRIPTION.search(member.read(_HEADER_BYTES))
         return np.dtype(header[1].decode()).kind if header else "?"
-    # What the readers of damaged archives raise has no bounds; reading the file in earnest says what is wrong.
+    # Readers of damaged archives raise anything; reading the whole file later names the damage.
     except Exception:
         return "?"

@@ -255,7 +255,7 @@ def _assemble(
                     f"{expected(frame + first)}: not found; expected the prediction of frame {frame} there{counted}"
                 )
             raise ClipError(f"{path}: has no mask of {describe(row)}, frame {frame}; expected one per frame")
-    # Run lengths cost little: what more of the clip is stored may be stored again (--save-masks).
+    # Run lengths cost little to decode: masks of unscored frames may be stored again (--save-masks).
     frames = wanted if expected is not None else [frame for frame in range(num_frames) if frame + first in numbered]
     masks = {frame: read(numbered[frame + first]) for frame in frames}
     sizes = sorted({mask.shape for mask in masks.values()})

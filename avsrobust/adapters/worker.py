@@ -82,7 +82,7 @@ class _Worker:
         return self.generation, handle
 
     def segment(self, share: _Share, audio: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Have the model segment what it encoded before; return the masks, and further values by name."""
+        """Have the model segment the clips of a share; return the masks, and further values by name."""
         if share.generation != self.generation or self._process is None or not self._process.alive:
             raise AdapterError(f"worker '{self._arguments[0]}': ended before it had segmented this clip")
         header, arrays = self._request("segment", {"handle": share.handle}, audio)

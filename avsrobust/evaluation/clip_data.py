@@ -188,10 +188,10 @@ def _header_size(data_root: Path, row: Row, relative: str | None) -> tuple[int, 
     return header.width, header.height
 
 
-def _require_one_size(row: Row, what: str, shapes: Sequence[tuple[int, ...]]) -> None:
+def _require_one_size(row: Row, noun: str, shapes: Sequence[tuple[int, ...]]) -> None:
     sizes = sorted({f"{shape[-1]}x{shape[-2]}" for shape in shapes})
     if len(sizes) > 1:
         raise DataSetError(
-            f"{row.split}/{row.clip_id}: found {what} of the sizes {', '.join(sizes)}; expected one size in a clip; "
+            f"{row.split}/{row.clip_id}: found {noun} of the sizes {', '.join(sizes)}; expected one size in a clip; "
             "restore the data set's own files"
         )

@@ -115,7 +115,7 @@ def check_consistency(
 
 
 class _Comparison:
-    """Runs batches in two orders and explains what differs."""
+    """Runs batches in two orders and explains the difference."""
 
     def __init__(self, caller: AdapterCaller) -> None:
         self._caller = caller
@@ -129,7 +129,7 @@ class _Comparison:
         for number, batch in enumerate(batches):
             answers: dict[_Key, _Answer] = {}
             try:
-                # The contents too: what bypasses the count of changes is found here or nowhere.
+                # The contents too: changes that bypass the count of changes are found here or nowhere.
                 segment_batch(
                     self._caller, batch, range(len(batch[0].sample.rows)), _keep(answers, number), compare_contents=True
                 )

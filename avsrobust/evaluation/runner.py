@@ -195,7 +195,7 @@ class _Evaluation:
     progress: Progress
 
     def run(self) -> EvaluationReport:
-        """Keep what is there, score the rest, put both together. The folder is ours and locked."""
+        """Keep existing rows, score the rest, put both together. The folder is ours and locked."""
         started = time.perf_counter()
         remove_temporaries(self.output)
         if finish_publishing(self.output):
@@ -263,7 +263,7 @@ class _Evaluation:
         return stored, with_states(under_way, model_key), ()
 
     def _require_covered(self, stored: ExistingResults, *, keep_masks: bool) -> None:
-        """Check that what is damaged and will be written again will hold no less than it did."""
+        """Check that a damaged file that will be written again will hold no less than it did."""
         splits, conditions = {row.split for row in self._rows()}, {row.condition for row in self._rows()}
         for name, lost in (
             (SCORES_NAME, stored.run is not None and stored.scores is None),
@@ -325,7 +325,7 @@ class _Evaluation:
                     failed[outcome.split, outcome.clip_id] = outcome.error
                 self.progress(succeeded + len(failed), len(self.clips))
         finally:
-            # Also when the user interrupts: what is done need not be done again.
+            # Also when the user interrupts: finished clips need not be scored again.
             store.flush()
             self._leave_nothing(store)
         return dict(sorted(failed.items()))

@@ -4,7 +4,7 @@ Conventions
     Clips of one shape form a batch: `encode_frames` is called once per batch, `segment` once per condition, clean first.
     Masks are scored at the size of the clip's mask files. Classes are scored where the clip has class ids; the foreground,
     any class but background, is scored everywhere. A mask is the pixels with a probability above `MASK_THRESHOLD`.
-    `score_clips` is the only loop over clips; what it yields is the same in whatever batches the clips come.
+    `score_clips` is the only loop over clips; its results do not depend on the batches in which the clips come.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def segment_batch(
         as_foreground: Any number of classes will do.
 
     Raises:
-        AdapterError: The adapter fails, or what it returns is malformed.
+        AdapterError: The adapter fails, or its output is malformed.
     """
     frames = torch.stack([clip.sample.frames for clip in batch])
     num_classes = None if as_foreground or batch[0].sample.classes is None else NUM_CLASSES
@@ -193,7 +193,7 @@ class _Collector:
         self._classes: list[ClassStatistics] = []
 
     def add(self, position: int, output: Tensor, *, classes: bool) -> None:
-        """Keep what is needed of a checked output, [T, h, w] or [T, C, h, w], under the clip's row at `position`."""
+        """Count a checked output, [T, h, w] or [T, C, h, w], under the clip's row at `position`."""
         row = self._sample.rows[position]
         height, width = self._sample.target.shape[-2:]
         if classes:
@@ -237,7 +237,7 @@ class _Collector:
         ]
 
     def result(self) -> ScoredClip:
-        """Return what was gathered."""
+        """Return the gathered statistics."""
         first = self._sample.rows[0]
         statistics = concatenate(self._statistics)
         return ScoredClip(
