@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -59,16 +58,6 @@ def register(monkeypatch: pytest.MonkeyPatch):
 def test_every_built_in_can_be_found(entry: AdapterEntry) -> None:
     assert f"{find_adapter(entry.name).__module__}:{find_adapter(entry.name).__qualname__}" == entry.target
     assert entry.description
-
-
-def test_listing_imports_no_adapter() -> None:
-    code = (
-        "import sys; from avsrobust.adapters.catalogue import known_adapters; known_adapters(); "
-        "models = 'avsrobust.adapters.b', 'avsrobust.adapters.p', 'model_adapters', 'torch'; "
-        "print(any(n.startswith(models) for n in sys.modules))"
-    )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "False"
 
 
 def test_unknown_names_get_suggestions_and_the_list() -> None:
@@ -183,7 +172,7 @@ def test_load_adapter_explains_what_goes_wrong(tmp_path: Path) -> None:
 
 
 def test_load_adapter_takes_a_class_and_needs_its_audio() -> None:
-    class Deaf:
+    class NoAudio:
         @classmethod
         def load(cls, checkpoint, device):
             return cls()
@@ -193,6 +182,6 @@ def test_load_adapter_takes_a_class_and_needs_its_audio() -> None:
         def segment(self, encoded, audio): ...
 
     with pytest.raises(AdapterError, match="audio: found None; expected AudioInput"):
-        load_adapter(Deaf, checkpoint=None, device=CPU, options={})
-    Deaf.audio = "embedding"  # type: ignore[attr-defined]
-    assert isinstance(load_adapter(Deaf, checkpoint=None, device=CPU, options={}), Deaf)
+        load_adapter(NoAudio, checkpoint=None, device=CPU, options={})
+    NoAudio.audio = "embedding"  # type: ignore[attr-defined]
+    assert isinstance(load_adapter(NoAudio, checkpoint=None, device=CPU, options={}), NoAudio)

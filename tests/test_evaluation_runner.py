@@ -104,7 +104,7 @@ def test_scores_are_the_models_masks_against_the_mask_files(tiny_build: Manifest
                 assert found["clean_union"].tolist() == (masks | clean).sum(axis=(1, 2)).tolist()
 
 
-def test_yardsticks_score_as_they_must(tiny_build: Manifest, tmp_path: Path) -> None:
+def test_baselines_score_as_they_must(tiny_build: Manifest, tmp_path: Path) -> None:
     tables = {
         adapter.__name__: frame_table(run(tiny_build, adapter(), tmp_path / adapter.__name__))
         for adapter in (Oracle, VisualPrior, Empty)
@@ -164,7 +164,7 @@ def test_clips_without_any_mask_are_listed(make_build, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_models_hear_waveforms(tiny_build: Manifest, tmp_path: Path) -> None:
+def test_models_take_waveforms(tiny_build: Manifest, tmp_path: Path) -> None:
     class Waveforms(Adapter):
         audio = AudioInput.waveform(8000)
         shapes: tuple[list[int], ...] = ()
