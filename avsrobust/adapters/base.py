@@ -27,6 +27,8 @@ from torch import Tensor
 
 from avsrobust.errors import AdapterError
 
+# The option that names the file of VGGish's weights, for models that take its embedding; adapters never get it.
+VGGISH_OPTION = "vggish"
 AudioKind = Literal["waveform", "log_mel", "embedding"]
 
 

@@ -14,14 +14,14 @@ from typing import Any, cast
 
 import torch
 
-from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.adapters.base import VGGISH_OPTION, Adapter, AudioInput
 from avsrobust.adapters.catalogue import BUILT_IN, ENTRY_POINT_GROUP
 from avsrobust.adapters.surroundings import remember_folder, surroundings
 from avsrobust.errors import AdapterError, did_you_mean
 from avsrobust.plugins import Registry, one_line
 
-# Options of the evaluation itself (the file of VGGish's weights, for models that take its embedding); adapters never get them.
-RUNNER_OPTIONS = frozenset({"vggish"})
+# Options of the evaluation itself.
+RUNNER_OPTIONS = frozenset({VGGISH_OPTION})
 METHODS = ("load", "encode_frames", "segment")
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.adapters.base import VGGISH_OPTION, Adapter, AudioInput
 from avsrobust.adapters.calling import AdapterCaller
 from avsrobust.caveats import caveats
 from avsrobust.checksums import load_checksums
@@ -36,7 +36,7 @@ from avsrobust.evaluation.planning import EvaluationPlan, failures, plan_evaluat
 from avsrobust.evaluation.provenance import Effort, run_details
 from avsrobust.evaluation.publishing import finish_publishing, merge_scores, next_folder, write_next_files
 from avsrobust.evaluation.scoring import ScoredClip, score_clips
-from avsrobust.evaluation.sound import VGGISH_OPTION, SoundReader
+from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import hold_output_dir
 from avsrobust.manifest import Manifest, Row

@@ -148,8 +148,8 @@ def _score_together(
         if as_foreground and masks.ndim == 5:
             masks, classes = (masks.argmax(dim=2) != BACKGROUND).to(torch.float32), False
         for clip, collector in enumerate(collectors):
-            collector.add(position, masks[clip], classes=classes)
-            collector.keep(position, {name: values[clip] for name, values in output.extras.items()})
+            extras = {name: values[clip] for name, values in output.extras.items()}
+            collector.add(position, masks[clip], extras, classes=classes)
 
     segment_batch(caller, batch, range(len(batch[0].sample.rows)), take, as_foreground=as_foreground)
     return [collector.result() for collector in collectors]
@@ -192,9 +192,10 @@ class _Collector:
         self._extras: list[dict[str, Any]] = []
         self._classes: list[ClassStatistics] = []
 
-    def add(self, position: int, output: Tensor, *, classes: bool) -> None:
-        """Count a checked output, [T, h, w] or [T, C, h, w], under the clip's row at `position`."""
+    def add(self, position: int, output: Tensor, extras: ExtraValues, *, classes: bool) -> None:
+        """Count a checked output, [T, h, w] or [T, C, h, w], and keep further values [T], of the row at `position`."""
         row = self._sample.rows[position]
+        self._extras += extras_entries(row, extras)
         height, width = self._sample.target.shape[-2:]
         if classes:
             ids, probability = resize_classes(output, height, width)
@@ -214,10 +215,6 @@ class _Collector:
         if self._sample.classes is not None:
             target = self._sample.classes.numpy()[self._has_mask]
             self._classes.append(class_statistics(ids.cpu().numpy()[self._has_mask], target))
-
-    def keep(self, position: int, extras: ExtraValues) -> None:
-        """Keep further values, float64 [T] by name, of the clip's row at `position`."""
-        self._extras += extras_entries(self._sample.rows[position], extras)
 
     def _entries(self, row: Row, masks: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
         compared = None if row.condition == CLEAN else self._clean

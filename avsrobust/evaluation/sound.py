@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.base import AudioInput
+from avsrobust.adapters.base import VGGISH_OPTION, AudioInput
 from avsrobust.arrays import map_npy
 from avsrobust.audio.features import BANDS, STEPS
 from avsrobust.checksums import Checksums, load_checksums
@@ -27,7 +27,6 @@ from avsrobust.errors import AdapterError, ManifestError
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest, Row
 
-VGGISH_OPTION = "vggish"
 _NO_WEIGHTS = (
     f"the model takes VGGish embeddings, but their weights are not named; expected --option {VGGISH_OPTION}=FILE "
     "(torchvggish's weights, .pth or .safetensors)"
