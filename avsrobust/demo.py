@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avsrobust.adapters.lookup import known_adapters, load_adapter, obstacle
+from avsrobust.adapters.catalogue import known_adapters, obstacle
+from avsrobust.adapters.lookup import load_adapter
 from avsrobust.building.build import build
 from avsrobust.callbacks import MessageCallback
 from avsrobust.conditions.recipe import load_recipe

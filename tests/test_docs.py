@@ -26,7 +26,8 @@ import pytest
 import torch
 
 from avsrobust import limits, manifest, results
-from avsrobust.adapters.lookup import BUILT_IN, load_adapter
+from avsrobust.adapters.catalogue import BUILT_IN
+from avsrobust.adapters.lookup import load_adapter
 from avsrobust.cli import main as cli
 from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.datasets.taxonomy import AVSS_KINDS, BROAD_KINDS, S4_KINDS

@@ -16,7 +16,7 @@ WORKER_FILE = Path(__file__).parents[1] / "adapters" / "remote" / "avsrobust_wor
 @click.option("--worker-file", is_flag=True, help="Print the file that a worker's environment needs, and nothing else.")
 def adapters(worker_file: bool) -> int:
     """List what can be named after --adapter, what each needs, and whether it can run here."""
-    from avsrobust.adapters.lookup import known_adapters, obstacle
+    from avsrobust.adapters.catalogue import known_adapters, obstacle
 
     if worker_file:
         click.echo(WORKER_FILE.read_text(encoding="utf-8"), nl=False)

@@ -54,7 +54,7 @@ def complete_dataset(_context: click.Context, _parameter: click.Parameter, incom
 
 def complete_adapter(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the names of adapters, and files for ``file.py:Class``."""
-    from avsrobust.adapters.lookup import known_adapters
+    from avsrobust.adapters.catalogue import known_adapters
 
     try:
         names = [entry.name for entry in known_adapters()]

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from avsrobust.errors import AvsRobustError, DataSetError, ManifestError
-from avsrobust.evaluation.samples import check_data, clips_of, load_clip, picture_sizes
+from avsrobust.evaluation.clip_data import check_data, clips_of, load_clip, picture_sizes
 from avsrobust.manifest import Manifest
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from avsrobust.adapters.lookup import load_adapter
-from avsrobust.evaluation.sources import source_sha256
+from avsrobust.evaluation.adapter_source import source_sha256
 
 FILES = {
     "model.py": "from avsrobust.adapters.base import Adapter\nimport torch\nimport network\nfrom parts import blocks\n"

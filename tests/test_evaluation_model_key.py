@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from avsrobust.errors import AdapterError
-from avsrobust.evaluation.identity import (
+from avsrobust.evaluation.model_key import (
     checkpoint_sha256,
     differences,
-    evaluation_id,
-    evaluation_identity,
-    state_sha256,
+    evaluation_sha256,
+    make_model_key,
+    state_of,
     with_states,
 )
 from avsrobust.folders import ensure_output_dir
@@ -42,7 +42,7 @@ class Module(nn.Module):
         self.scale = scale
 
 
-def identity(build: Manifest, output: Path, **changes: Any) -> dict[str, Any]:
+def key_of_model(build: Manifest, output: Path, **changes: Any) -> dict[str, Any]:
     choices: dict[str, Any] = {
         "adapter": Plain(),
         "name": "plain",
@@ -53,11 +53,11 @@ def identity(build: Manifest, output: Path, **changes: Any) -> dict[str, Any]:
         **changes,
     }
     adapter = choices.pop("adapter")
-    return evaluation_identity(build, adapter, **choices)
+    return make_model_key(build, adapter, **choices)
 
 
-def test_the_same_model_has_the_same_identity(tiny_build: Manifest, tmp_path: Path) -> None:
-    one, other = identity(tiny_build, tmp_path), identity(tiny_build, tmp_path)
+def test_the_same_model_has_the_same_key(tiny_build: Manifest, tmp_path: Path) -> None:
+    one, other = key_of_model(tiny_build, tmp_path), key_of_model(tiny_build, tmp_path)
     assert one == other
     assert differences(json.loads(json.dumps(one)), other) == []
 
@@ -77,18 +77,18 @@ def test_the_same_model_has_the_same_identity(tiny_build: Manifest, tmp_path: Pa
 def test_what_may_change_the_scores_is_told_apart_and_named(
     tiny_build: Manifest, tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
-    there, here = identity(tiny_build, tmp_path), identity(tiny_build, tmp_path, **changes)
+    there, here = key_of_model(tiny_build, tmp_path), key_of_model(tiny_build, tmp_path, **changes)
     assert any(re.match(words, found) for found in differences(there, here)), differences(there, here)
 
 
 def test_the_device_is_no_part_of_it_but_one_state_is_known_per_kind(tiny_build: Manifest, tmp_path: Path) -> None:
-    on_cpu = identity(tiny_build, tmp_path)
-    elsewhere = identity(tiny_build, tmp_path, adapter=Plain(threshold=0.4), device=torch.device("meta"))
+    on_cpu = key_of_model(tiny_build, tmp_path)
+    elsewhere = key_of_model(tiny_build, tmp_path, adapter=Plain(threshold=0.4), device=torch.device("meta"))
     assert differences(on_cpu, elsewhere) == []
-    assert evaluation_id(on_cpu) == evaluation_id(elsewhere)
+    assert evaluation_sha256(on_cpu) == evaluation_sha256(elsewhere)
     both = with_states(on_cpu, elsewhere)
     assert differences(both, on_cpu) == differences(both, elsewhere) == []
-    assert differences(both, identity(tiny_build, tmp_path, device=torch.device("meta"))) == [
+    assert differences(both, key_of_model(tiny_build, tmp_path, device=torch.device("meta"))) == [
         "setting threshold in memory"
     ]
 
@@ -96,26 +96,26 @@ def test_the_device_is_no_part_of_it_but_one_state_is_known_per_kind(tiny_build:
 @pytest.mark.parametrize(
     "there", [None, [], {}, {"states": 3, "options": [], "option_files": "x"}, {"states": {"cpu": 1}}]
 )
-def test_a_damaged_identity_is_another_one(tiny_build: Manifest, tmp_path: Path, there: object) -> None:
-    assert differences(there, identity(tiny_build, tmp_path, options={"a": "b"})) != []
+def test_a_damaged_key_is_another_one(tiny_build: Manifest, tmp_path: Path, there: object) -> None:
+    assert differences(there, key_of_model(tiny_build, tmp_path, options={"a": "b"})) != []
 
 
 @pytest.mark.parametrize("make", [lambda seed: Plain(seed=seed), Module])
 def test_weights_in_memory_are_told_apart(make: Callable[[int], object]) -> None:
-    assert state_sha256(make(0)) == state_sha256(make(0))
-    assert state_sha256(make(0)) != state_sha256(make(1))
+    assert state_of(make(0)) == state_of(make(0))
+    assert state_of(make(0)) != state_of(make(1))
 
 
 def test_settings_and_buffers_of_modules_count() -> None:
-    assert state_sha256(Module(scale=2.0)) != state_sha256(Module())
+    assert state_of(Module(scale=2.0)) != state_of(Module())
     stepped = Module()
     stepped.steps += 1
-    assert state_sha256(stepped) != state_sha256(Module())
+    assert state_of(stepped) != state_of(Module())
 
 
 def test_weights_without_storage_have_a_checksum() -> None:
     with torch.device("meta"):
-        assert state_sha256(Module()) == state_sha256(Module())
+        assert state_of(Module()) == state_of(Module())
 
 
 def test_checkpoints_are_files_or_folders(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_what_options_name_counts(tiny_build: Manifest, tmp_path: Path) -> None:
 
     def now() -> list[object]:
         options = {"masks": str(masks), "command": f"python {script} --fast"}
-        return list(identity(tiny_build, tmp_path / "out", options=options)["option_files"].values())
+        return list(key_of_model(tiny_build, tmp_path / "out", options=options)["option_files"].values())
 
     before = now()
     assert now() == before
@@ -149,10 +149,10 @@ def test_what_options_name_counts(tiny_build: Manifest, tmp_path: Path) -> None:
 
 def test_results_inside_an_options_folder_do_not_count(tiny_build: Manifest, tmp_path: Path) -> None:
     options = {"repo": str(tmp_path)}
-    before = identity(tiny_build, tmp_path / "out", options=options)
+    before = key_of_model(tiny_build, tmp_path / "out", options=options)
     for name in ("out", ".git", "__pycache__"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("x")
     ensure_output_dir(tmp_path / "m" / "s4-seed42", "results", 1)
     (tmp_path / "m" / "s4-seed42" / "file").write_text("x")
-    assert identity(tiny_build, tmp_path / "out", options=options) == before
+    assert key_of_model(tiny_build, tmp_path / "out", options=options) == before

@@ -1,4 +1,4 @@
-"""Masks on disk as COCO run-length encodings in parquet: what ``--save-masks`` writes and `predictions` reads.
+"""Masks on disk as COCO run-length encodings in parquet: written by ``--save-masks``, read by the adapter `predictions`.
 
 Conventions
     A row per (clip, condition, level, frame): the binary mask ``probability > 0.5`` at the size of the clip's mask files.
@@ -22,13 +22,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from avsrobust.errors import AdapterError
-from avsrobust.evaluation.merging import ClipKey, RowKey, row_key
 from avsrobust.files import atomic_path
 from avsrobust.limits import ARRAY_BYTES, Limit
 from avsrobust.manifest import Row
 from avsrobust.parquet import Kind, open_writer
 from avsrobust.results import EVALUATION_KEY, require_vouched
 from avsrobust.rle import Mask, decode_entry, decode_mask, encode_masks
+from avsrobust.row_keys import ClipKey, RowKey, row_key
 
 __all__ = ["StoredMasks", "decode_mask", "encode_masks", "masks_table", "merge_masks", "write_masks"]
 
@@ -50,7 +50,7 @@ SCHEMA = pa.schema(
 REQUIRED_COLUMNS = ("clip_id", "condition", "frame", "size", "counts")
 
 _KIND = Kind(AdapterError, "COCO run-length masks, as 'avsrobust evaluate --save-masks' writes them", "write it")
-# Kept as indices into what the page holds once, so that a small file cannot become a large table.
+# Kept as indices into the values that a page holds once, so that a small file cannot become a large table.
 _DICTIONARIES = ("split", "clip_id", "condition", "counts")
 
 
@@ -72,9 +72,12 @@ def masks_table(row: Row, masks: Mask) -> pa.Table:
 
 
 def write_masks(path: Path, tables: Iterable[pa.Table], evaluation: str = "") -> None:
-    """Write `tables`, each a row group, to the parquet file `path`, atomically.
+    """Write tables to a parquet file, atomically.
 
-    `evaluation` is the checksum of model and manifest, which the files of one results folder share.
+    Args:
+        path: The file.
+        tables: Tables that `masks_table` returned; each becomes a row group.
+        evaluation: Checksum of model and manifest, which the files of one results folder share.
     """
     schema = SCHEMA.with_metadata({EVALUATION_KEY: evaluation}) if evaluation else SCHEMA
     with atomic_path(path) as temporary, open_writer(temporary, schema) as writer:
@@ -83,9 +86,16 @@ def write_masks(path: Path, tables: Iterable[pa.Table], evaluation: str = "") ->
 
 
 def merge_masks(path: Path, sources: Sequence[Path], clips: Sequence[ClipKey], evaluation: str = "") -> None:
-    """Write the masks of `clips`, (split, clip_id) in this order, found in `sources`, to `path`.
+    """Write the masks of some clips, found in several files, to one file.
 
-    Where several sources hold a clip under one condition, the first one counts.
+    Args:
+        path: The file to write.
+        sources: Files to read; where several hold a clip under one condition, the first one counts.
+        clips: Clips, (split, clip_id), in the order they are written.
+        evaluation: Checksum of model and manifest.
+
+    Raises:
+        AdapterError: A file is missing or damaged.
     """
     stores = [StoredMasks(source) for source in sources]
     groups = (clips[start : start + CLIPS_PER_GROUP] for start in range(0, len(clips), CLIPS_PER_GROUP))
@@ -93,7 +103,11 @@ def merge_masks(path: Path, sources: Sequence[Path], clips: Sequence[ClipKey], e
 
 
 def rows_of_masks(path: Path) -> set[RowKey]:
-    """Return the rows that a file of masks holds. Raises `AdapterError` where it is missing or damaged."""
+    """Return the rows that a file of masks holds.
+
+    Raises:
+        AdapterError: The file is missing or damaged.
+    """
     store = StoredMasks(path)
     return {key for clip in store.clips for key in _rows(store.clip_table(clip))}
 
@@ -122,8 +136,13 @@ def _clip_table(stores: Iterable[StoredMasks], key: ClipKey) -> pa.Table:
 class StoredMasks:
     """A parquet file of masks, read a clip at a time.
 
-    `clips` maps (split, clip_id) to where its rows lie; files without a split column have the split "". `smallest_frame` is the
-    smallest frame number of the file. Raises `AdapterError` where the file is missing, damaged, too large or has not the columns.
+    Attributes:
+        path: The file.
+        clips: Pieces of each clip in the file, by (split, clip_id); files without a split column have the split "".
+        smallest_frame: Smallest frame number of the file; None: it has no rows.
+
+    Raises:
+        AdapterError: The file is missing, damaged, too large or lacks a column.
     """
 
     def __init__(self, path: Path) -> None:
@@ -178,13 +197,24 @@ class StoredMasks:
         return clips
 
     def clip_table(self, key: ClipKey) -> pa.Table:
-        """Return all rows of one clip. Raises `KeyError` where there is none."""
+        """Return all rows of one clip.
+
+        Raises:
+            KeyError: There is none.
+        """
         return pa.concat_tables(self._group(group).slice(start, length) for group, start, length in self.clips[key])
 
     def read(self, split: str, clip_id: str, condition: str, level: float | None) -> dict[int, Mask]:
-        """Return the masks of one row by the frames' numbers; empty where the file has none for it.
+        """Return the masks of one row by frame number; empty where the file has none for it.
 
-        Raises `ValueError` for masks that cannot be decoded.
+        Args:
+            split: Split of the clip.
+            clip_id: Id of the clip.
+            condition: Name of the condition.
+            level: Level in dB, or None.
+
+        Raises:
+            ValueError: A mask cannot be decoded, or a frame is there twice.
         """
         masks: dict[int, Mask] = {}
         for key in ((split, clip_id), ("", clip_id)):

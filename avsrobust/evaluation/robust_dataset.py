@@ -1,9 +1,9 @@
 """A manifest as a `torch.utils.data.Dataset` and as a plain iterator, for people who write their own loops.
 
 Conventions
-    An item is a dictionary: frames uint8 [T, 3, H, W]; audio in the form asked for (`avsrobust.evaluation.sound`); mask bool
-    [T, h, w], the objects of the clip, on frames where has_mask (bool [T]) says so; target bool [T, h, w], what a model that
-    listens should answer: the mask under a positive condition, nothing under a negative one; and index, split, clip_id,
+    An item is a dictionary: frames uint8 [T, 3, H, W]; audio in the form requested (`avsrobust.evaluation.sound`); mask bool
+    [T, h, w], the objects of the clip, on frames where has_mask (bool [T]) is True; target bool [T, h, w], the right answer of
+    an audio-visual model: the mask under a positive condition, nothing under a negative one; and index, split, clip_id,
     condition, polarity. ``dataset.rows[item["index"]]`` is the manifest's row.
     With `image_size` (height, width) frames are resized bilinearly with antialiasing, masks to the nearest pixel.
     Items depend on the manifest, the seed and the epoch alone, not on the workers of a `DataLoader`.
@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 from avsrobust.adapters.base import AudioInput
 from avsrobust.errors import OptionError, did_you_mean
-from avsrobust.evaluation.samples import ClipRows, check_data, clips_of, load_clip
+from avsrobust.evaluation.clip_data import ClipRows, check_data, clips_of, load_clip
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.manifest import Manifest, Row, load_manifest
 from avsrobust.vocabulary import CLEAN, NEGATIVE
@@ -34,7 +34,17 @@ Audio = AudioInput | str
 
 @dataclass(frozen=True)
 class ClipItem:
-    """One clip with all its sounds: `audio` by condition (``mixture@-5`` where the condition has a level, in dB)."""
+    """One clip with the audio of all its conditions.
+
+    Attributes:
+        split: Split of the clip.
+        clip_id: Id of the clip.
+        labels: Categories of the clip.
+        frames: uint8 [T, 3, H, W].
+        mask: Objects of the clip, bool [T, h, w].
+        has_mask: bool [T], whether a frame has a mask.
+        audio: Audio by condition (``mixture@-5`` where the condition has a level, in dB).
+    """
 
     split: str
     clip_id: str
@@ -46,14 +56,25 @@ class ClipItem:
 
 
 class RobustDataset(Dataset[Item]):
-    """The rows of a manifest; with `negatives`, its clean rows, a share of which gets a negative sound instead.
+    """The rows of a manifest; with `negatives`, its clean rows, a share of which gets negative audio instead.
 
-    `manifest`: a manifest or its path. `split`, `conditions`: a name or several (None: all). `audio`: "log_mel", "embedding"
-    (needs `vggish`, the file of its weights) or `AudioInput.waveform(rate)`. `image_size`: (height, width) or one number.
-    `negatives`, a share from 0 to 1: each clip's sound is, with this probability, replaced by one of the clip's negative rows,
-    each as likely as the other, and its target is then empty; drawn anew in every epoch (`set_epoch`) from (seed, epoch, index).
-    `check` compares the data root with the manifest's fingerprint.
-    Raises `OptionError` for a selection without rows, `ManifestError` for data that is not the manifest's.
+    Args:
+        manifest: A manifest or its path.
+        split: A split or several; None: all.
+        conditions: A condition or several; None: all.
+        audio: "log_mel", "embedding" (needs `vggish`) or `AudioInput.waveform(rate)`.
+        data_root: Folder of the data set; None: the one that the build remembers.
+        image_size: Size of frames and masks, (height, width) or the side of a square; None: as they are stored.
+        negatives: Probability in [0, 1] that a clip's audio is replaced by that of one of its negative rows, each equally likely,
+            and its target by an empty one; drawn anew in every epoch (`set_epoch`) from (seed, epoch, index). None: no such draw,
+            all rows are items.
+        seed: Seed of that draw.
+        vggish: File of VGGish's weights.
+        check: Compare the data root with the manifest's fingerprint.
+
+    Raises:
+        OptionError: The selection has no rows.
+        ManifestError: The data is not the manifest's.
     """
 
     def __init__(
@@ -88,14 +109,20 @@ class RobustDataset(Dataset[Item]):
         self.rows: tuple[Row, ...] = rows
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other negatives from now on: those of this epoch."""
+        """Draw the negatives of this epoch from now on."""
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Item:
-        """Return one item (see the module's conventions). Raises `DataSetError`, `AudioError` or `ManifestError`."""
+        """Return one item (see the module's conventions).
+
+        Raises:
+            DataSetError: A picture cannot be read.
+            AudioError: A sound cannot be read.
+            ManifestError: A file is not the one that was built.
+        """
         if not -len(self) <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         index %= len(self)
@@ -141,7 +168,7 @@ def iterate_clips(
     vggish: Path | str | None = None,
     check: bool = True,
 ) -> Iterator[ClipItem]:
-    """Yield the clips of a manifest in order, pictures read once, with the sounds of all conditions, clean first.
+    """Yield the clips of a manifest in order, pictures read once, with the audio of all conditions, clean first.
 
     The arguments and errors are those of `RobustDataset`.
     """
@@ -170,7 +197,7 @@ def _condition_key(row: Row) -> str:
 
 @dataclass(frozen=True)
 class _Source:
-    """A selection of a manifest's rows, and how their files are read."""
+    """A selection of a manifest's rows, and the readers of their files."""
 
     manifest: Manifest
     data_root: Path
@@ -201,14 +228,14 @@ class _Source:
         )
 
 
-def _chosen(manifest: Manifest, what: str, names: str | Sequence[str] | None, there: set[str]) -> list[str] | None:
+def _chosen(manifest: Manifest, noun: str, names: str | Sequence[str] | None, there: set[str]) -> list[str] | None:
     if names is None:
         return None
     chosen = [names] if isinstance(names, str) else list(names)
     for name in chosen:
         if name not in there:
             raise OptionError(
-                f"{manifest.path}: has no rows of {what} '{name}'; it has {', '.join(sorted(there))}"
+                f"{manifest.path}: has no rows of {noun} '{name}'; it has {', '.join(sorted(there))}"
                 f"{did_you_mean(name, there)}"
             )
     return chosen

@@ -5,8 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from avsrobust.adapters.outputs import (
+    ROUNDING,
+    check_extras,
+    check_output,
+    is_classes,
+    resize_classes,
+    resize_probability,
+)
 from avsrobust.errors import AdapterOutputError
-from avsrobust.evaluation.outputs import ROUNDING, check_output, is_classes, resize_classes, resize_probability
 
 CPU = torch.device("cpu")
 
@@ -150,3 +157,17 @@ def test_classes_of_a_frame_ignore_the_others(height: int, width: int, seed: int
     assert torch.equal(ids[1:2], alone[0])
     assert torch.equal(probability[1:2], alone[1])
     assert 0 <= probability.min() <= probability.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ([1], "extras returned list; expected a dict of names to finite tensors"),
+        ({"x": 0.5}, "extras returned float under 'x'"),
+        ({"x": torch.zeros(2)}, r"extras returned shape \[2\] under 'x'; expected .* \[B=2, T=5\]"),
+        ({"x": torch.full((2, 5), torch.nan)}, "extras returned NaN or infinity under 'x'"),
+    ],
+)
+def test_other_values_are_refused(returned: object, message: str) -> None:
+    with pytest.raises(AdapterOutputError, match=message):
+        check_extras(returned, adapter="model", batch=2, num_frames=5)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 import avsrobust
 from avsrobust.adapters.base import AudioInput
 from avsrobust.errors import ManifestError, OptionError
-from avsrobust.evaluation.dataset import RobustDataset, iterate_clips
+from avsrobust.evaluation.robust_dataset import RobustDataset, iterate_clips
 from avsrobust.manifest import Manifest
 
 

@@ -1,8 +1,8 @@
-"""What a results folder holds already, whose it is, and whether it is whole.
+"""The results that a folder holds already: their model, and whether they are whole.
 
 Conventions
-    Nothing is changed here. ``run.json`` says whose results these are and vouches for the files beside it; where it is damaged,
-    ``scores.parquet``, which holds a checksum of itself and of the evaluation, stands for itself.
+    Nothing is changed here. ``run.json`` holds the model key of the results and vouches for the files next to it; where it is
+    damaged, ``scores.parquet``, which holds a checksum of itself and of the evaluation, stands for itself.
     Files are ours by their names, in a folder that is marked as ours, where ``run.json`` names them or they hold an evaluation's
     checksum: anything else under these names is somebody else's and is refused.
 """
@@ -19,10 +19,8 @@ import pyarrow.parquet as pq
 
 from avsrobust.errors import AdapterError, OptionError, ResultsError
 from avsrobust.evaluation.extras import rows_of_extras
-from avsrobust.evaluation.identity import differences, evaluation_id
-from avsrobust.evaluation.merging import RowKey, row_key
-from avsrobust.evaluation.parts import parts_identity
-from avsrobust.evaluation.stored_masks import rows_of_masks
+from avsrobust.evaluation.model_key import differences, evaluation_sha256
+from avsrobust.evaluation.parts import unfinished_key
 from avsrobust.results import (
     EVALUATION_KEY,
     EXTRAS_NAME,
@@ -35,14 +33,22 @@ from avsrobust.results import (
     read_scores,
     vouches_for,
 )
+from avsrobust.row_keys import RowKey, row_key
+from avsrobust.stored_masks import rows_of_masks
 
 
 @dataclass(frozen=True)
-class StoredResults:
-    """Results in a folder: `run` is None where there are none, or where ``run.json`` is damaged.
+class ExistingResults:
+    """Results in a folder.
 
-    `masks` and `extras` are their files, where they are there and whole, and `masked` and `described` the rows that these hold.
-    `damaged` says what is not whole.
+    Attributes:
+        run: Content of ``run.json``; None where there is none, or it is damaged.
+        scores: Content of ``scores.parquet``; None where there is none, or it is damaged.
+        masks: File of masks, where it is there and whole.
+        extras: File of further values, where it is there and whole.
+        masked: Rows that the file of masks holds.
+        described: Rows that the file of further values holds.
+        damaged: A line per file that is not whole.
     """
 
     run: Run | None = None
@@ -54,23 +60,23 @@ class StoredResults:
     damaged: tuple[str, ...] = ()
 
     def named(self, name: str) -> bool:
-        """Tell whether ``run.json`` says that there is a file of this name."""
+        """Return whether ``run.json`` names a file of this name."""
         return self.entry(name) is not None
 
     def entry(self, name: str) -> Mapping[str, Any] | None:
-        """Return what ``run.json`` says of a file, None where it does not name it."""
+        """Return the entry of a file in ``run.json``, None where it has none."""
         files = self.run.details.get("files") if self.run is not None else None
         entry = files.get(name) if isinstance(files, Mapping) else None
         return entry if isinstance(entry, Mapping) else None
 
     @property
     def extras_names(self) -> list[str]:
-        """Names of the further values that its adapter gives."""
+        """Names of the adapter's further values."""
         names = self.run.details.get("extras") if self.run is not None else None
         return [str(name) for name in names] if isinstance(names, list) else []
 
-    def identity(self) -> object:
-        """Return the identity that ``run.json`` holds, None where there is none."""
+    def model_key(self) -> object:
+        """Return the model key in ``run.json`` (its entry "identity"), None where there is none."""
         return None if self.run is None else self.run.details.get("identity")
 
     def failed_rows(self) -> dict[tuple[str, str], tuple[str, frozenset[RowKey] | None]]:
@@ -81,10 +87,15 @@ class StoredResults:
         return dict(map(_failed, _dicts(self.run.details.get("failed"))))
 
 
-def read_stored(output: Path, *, replace: bool = False) -> StoredResults:
-    """Return what the results folder `output` holds.
+def read_existing(output: Path, *, replace: bool = False) -> ExistingResults:
+    """Return the results that a folder holds.
 
-    Raises `OptionError` where that is not ours, or cannot be told to be; with `replace`, scores need not be readable.
+    Args:
+        output: The results folder.
+        replace: The results will be replaced, and so need not be readable.
+
+    Raises:
+        OptionError: A file in it is not ours, or cannot be shown to be.
     """
     run, damaged = None, list[str]()
     if (output / RUN_NAME).exists():
@@ -95,20 +106,24 @@ def read_stored(output: Path, *, replace: bool = False) -> StoredResults:
     scores = _scores(output, run, damaged, replace=replace)
     masks, masked = _optional(output / MASKS_NAME, run, scores, damaged)
     extras, described = _optional(output / EXTRAS_NAME, run, scores, damaged)
-    return StoredResults(run, scores, masks, extras, masked, described, tuple(damaged))
+    return ExistingResults(run, scores, masks, extras, masked, described, tuple(damaged))
 
 
-def require_same_model(output: Path, stored: StoredResults, identity: Mapping[str, Any]) -> None:
-    """Raise `OptionError` where the folder's results, or those under way in it, are of another model or build."""
+def require_same_model(output: Path, stored: ExistingResults, model_key: Mapping[str, Any]) -> None:
+    """Check that the folder's results, finished or not, are of this model and build.
+
+    Raises:
+        OptionError: They are of another one; the message lists the differences.
+    """
     unfinished = None
     if stored.run is not None:
-        found = differences(stored.identity(), identity)
+        found = differences(stored.model_key(), model_key)
     elif stored.scores is not None:
-        same = stored.scores.info.evaluation == evaluation_id(identity)
+        same = stored.scores.info.evaluation == evaluation_sha256(model_key)
         found = [] if same else [f"something that {RUN_NAME}, being damaged or missing, does not tell"]
     else:
-        unfinished = parts_identity(output)
-        found = differences(unfinished, identity) if unfinished else []
+        unfinished = unfinished_key(output)
+        found = differences(unfinished, model_key) if unfinished else []
     if found:
         kind = "an unfinished evaluation" if unfinished else "results"
         raise OptionError(
@@ -118,14 +133,25 @@ def require_same_model(output: Path, stored: StoredResults, identity: Mapping[st
 
 
 def require_covered(
-    output: Path, name: str, stored: StoredResults, splits: Collection[str], conditions: Collection[str]
+    output: Path, name: str, stored: ExistingResults, splits: Collection[str], conditions: Collection[str]
 ) -> None:
-    """Raise `ResultsError` where a damaged file held more than these splits and conditions, which are run again."""
+    """Check that a damaged file held no more than the rows that are evaluated again.
+
+    Args:
+        output: The results folder.
+        name: Name of the damaged file.
+        stored: Results in the folder.
+        splits: Splits that are evaluated.
+        conditions: Conditions that are evaluated.
+
+    Raises:
+        ResultsError: It held more.
+    """
     details: Mapping[str, Any] = {} if stored.run is None else stored.run.details
     lost = [
         f"{title} {', '.join(more)}"
-        for title, key, asked in (("--split", "splits", splits), ("--condition", "conditions", conditions))
-        if (more := sorted(set(_strings(details.get(key))) - set(asked)))
+        for title, key, requested in (("--split", "splits", splits), ("--condition", "conditions", conditions))
+        if (more := sorted(set(_strings(details.get(key))) - set(requested)))
     ]
     if lost:
         raise ResultsError(
@@ -155,7 +181,7 @@ def _scores(output: Path, run: Run | None, damaged: list[str], *, replace: bool)
 def _optional(
     path: Path, run: Run | None, scores: Scores | None, damaged: list[str]
 ) -> tuple[Path | None, frozenset[RowKey]]:
-    """Return a file beside the scores and the rows it holds, where it is there, ours and whole."""
+    """Return a file next to the scores and the rows it holds, where it is there, ours and whole."""
     files = run.details.get("files") if run is not None else None
     named = isinstance(files, Mapping) and path.name in files
     if not path.exists():
@@ -181,7 +207,7 @@ def _optional(
 
 
 def _evaluation_of(path: Path) -> str | None:
-    """Return the checksum of the evaluation that a parquet file says it is of."""
+    """Return the evaluation's checksum that a parquet file holds."""
     if not path.is_file():
         return None
     try:

@@ -1,9 +1,9 @@
-"""The source of an adapter: the file that defines its class, and the files beside it that this one imports.
+"""The source code of an adapter: the file that defines its class, and the neighbouring files that it imports.
 
 Conventions
     Imports are followed as they are written, through the adapter's own package, or, where it is a file by itself, through the
-    files and packages in its folder; what is loaded by name at run time is not seen. Of installed packages, and of avsrobust
-    itself, only the adapter's own package, or file, is read.
+    files and packages in its folder; modules that are loaded by name at run time are not seen. Of installed packages, and of
+    avsrobust itself, only the adapter's own package, or file, is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_FILES = 2000
 
 
 def source_file(adapter: object) -> Path | None:
-    """Return the file that defines the adapter's class, or None where there is none (a notebook)."""
+    """Return the file that defines the class of an adapter, or None where there is none (a notebook)."""
     try:
         return Path(inspect.getfile(type(adapter)))
     except (TypeError, OSError):
@@ -30,9 +30,9 @@ def source_file(adapter: object) -> Path | None:
 
 
 def source_sha256(adapter: object) -> str | None:
-    """Return a checksum of the adapter's source (see the module's conventions), or None where there is none.
+    """Return a checksum of an adapter's source code, or None where there is no file.
 
-    Neither the place of the files nor the name of the first one is part of it.
+    Neither the folder of the files nor the name of the first one enters the checksum.
     """
     path = source_file(adapter)
     if path is None or not path.is_file():

@@ -1,14 +1,15 @@
-"""Which model a results folder belongs to, and on which build: so that it is added to by the same one and by no other.
+"""The model key: identifies the model and the build that a results folder belongs to, so that no other model adds to it.
 
 Conventions
-    Identity is a JSON object of checksums and names: the model's name, the manifest, the adapter's class and source, the
+    The key is a JSON object of checksums and names: the model's name, the manifest, the adapter's class and source, the
     checkpoint, the options with whatever files they name, and the format of results. Splits, conditions, masks and batch size
-    are no part of it, nor is the device; but weights and plain settings that the adapter holds in memory are, for each kind
+    are no part of it, nor is the device; but weights and plain settings that the adapter holds in memory are, for each type
     of device by itself, since an adapter may choose its precision by the device.
-    An adapter may change what it holds while it runs (counters, its last answer): that counts as it was before the first
-    evaluation, as long as nobody else has changed it since the last one (`remember_state`).
+    An adapter may change its state while it runs (counters, its last answer): its state before the first evaluation counts,
+    as long as nobody else has changed it since the last one (`remember_state`).
     Two evaluations are of one model where `differences` finds none. Where in doubt (an adapter with a setting that changes from
-    run to run) they differ, and the user is told in what.
+    run to run) they differ, and the user is shown the difference.
+    ``run.json`` stores the key as "identity".
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from avsrobust.errors import AdapterError, OptionError
-from avsrobust.evaluation.sources import source_sha256
+from avsrobust.evaluation.adapter_source import source_sha256
 from avsrobust.files import sha256_of_file
 from avsrobust.folders import read_marker
 from avsrobust.manifest import Manifest
@@ -48,7 +49,7 @@ _TITLES = {
 }
 
 
-def evaluation_identity(
+def make_model_key(
     manifest: Manifest,
     adapter: object,
     *,
@@ -58,10 +59,19 @@ def evaluation_identity(
     device: torch.device,
     output: Path,
 ) -> dict[str, Any]:
-    """Return the identity of a model on a build (see the module's conventions).
+    """Return the key of a model on a build.
 
-    `output`, the results folder, is left out where an option names a folder around it, as are all folders of results.
-    Raises `AdapterError` where the checkpoint cannot be read.
+    Args:
+        manifest: The build.
+        adapter: The adapter, loaded.
+        name: Name of the model in tables.
+        checkpoint: File or folder of weights, or None.
+        options: The adapter's options; files and folders that they name enter the key.
+        device: Device that the adapter is on.
+        output: The results folder; it is skipped where an option names a folder around it, as are all folders of results.
+
+    Raises:
+        AdapterError: The checkpoint cannot be read.
     """
     source = source_sha256(adapter)
     kind = type(adapter)
@@ -78,19 +88,21 @@ def evaluation_identity(
     }
 
 
-def evaluation_id(identity: Mapping[str, Any]) -> str:
-    """Return the checksum of an identity without what depends on the device: what the files of one folder share."""
-    shared = {key: value for key, value in identity.items() if key != _STATES}
+def evaluation_sha256(model_key: Mapping[str, Any]) -> str:
+    """Return the checksum of a model key without the states in memory; all files of one results folder hold it."""
+    shared = {key: value for key, value in model_key.items() if key != _STATES}
     return _sha256(json.dumps(shared, sort_keys=True))
 
 
 def differences(there: object, here: Mapping[str, Any]) -> list[str]:
-    """Return in what a stored identity differs from another, in words; an empty list where both are of one model.
+    """Return the differences of two model keys, in words; an empty list where both are of one model.
 
-    Of the states in memory, those on kinds of device that both know are compared.
+    Args:
+        there: A stored key, or anything else that a damaged file holds.
+        here: The key of this evaluation. Of the states in memory, those on device types that both hold are compared.
     """
     if not isinstance(there, Mapping):
-        return ["identity (its own is damaged)"]
+        return ["model key (its own is damaged)"]
     found = [
         f"{title} ({_short(there.get(key))} there, {_short(here[key])} here)"
         for key, title in _TITLES.items()
@@ -115,13 +127,17 @@ def differences(there: object, here: Mapping[str, Any]) -> list[str]:
 
 
 def with_states(there: object, here: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the identity of one model that two evaluations know, with the states of both."""
+    """Return the key of one model that two evaluations made, with the states in memory of both."""
     known = _mapping(there, _STATES) if isinstance(there, Mapping) else {}
     return {**here, _STATES: {**known, **here[_STATES]}}
 
 
 def checkpoint_sha256(checkpoint: Path) -> str:
-    """Return the checksum of a checkpoint, a file or a folder of files. Raises `AdapterError` where it is not there."""
+    """Return the checksum of a checkpoint, a file or a folder of files.
+
+    Raises:
+        AdapterError: It cannot be read.
+    """
     try:
         if checkpoint.is_dir():
             files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
@@ -134,7 +150,13 @@ def checkpoint_sha256(checkpoint: Path) -> str:
 
 
 def remember_state(adapter: object, before: Mapping[str, Any], device: torch.device) -> None:
-    """Remember, after an evaluation, what the adapter held before it: the identity's state of that kind of device."""
+    """Remember, after an evaluation, the adapter's state before it.
+
+    Args:
+        adapter: The adapter.
+        before: The model key that was made before the evaluation.
+        device: Device that the adapter is on.
+    """
     first = before[_STATES].get(device.type)
     # Without a hash or weak references each evaluation stands for itself.
     with suppress(TypeError):
@@ -152,7 +174,7 @@ def _first_state(adapter: object) -> dict[str, Any]:
 
 
 def state_of(adapter: object) -> dict[str, Any]:
-    """Return what an adapter holds in memory: one checksum of its weights and tensors, and one of each plain setting."""
+    """Return an adapter's state in memory: one checksum of its weights and tensors, and one of each plain setting."""
     weights: list[str] = []
     settings: dict[str, str] = {}
     for name, value in sorted(_attributes(adapter).items()):
@@ -163,11 +185,6 @@ def state_of(adapter: object) -> dict[str, Any]:
         elif isinstance(value, _SETTINGS):
             settings[name] = _sha256(repr(value))
     return {"weights_sha256": _digest(weights), "settings": settings}
-
-
-def state_sha256(adapter: object) -> str:
-    """Return a checksum of what an adapter holds in memory (`state_of`)."""
-    return _sha256(json.dumps(state_of(adapter), sort_keys=True))
 
 
 def _attributes(adapter: object) -> dict[str, Any]:
@@ -194,7 +211,7 @@ def _tensor_sha256(tensor: Tensor) -> str:
 
 
 def _contents(value: str, output: Path) -> list[str]:
-    """Return checksums of what an option's value names: a file, a folder, or the files in a command line."""
+    """Return checksums of the files that an option's value names: a file, a folder, or the files in a command line."""
     try:
         if Path(value).is_dir():
             return [_folder_listing(Path(value), output.resolve())]
@@ -218,7 +235,7 @@ def _folder_listing(folder: Path, output: Path) -> str:
 
 
 def _counts(folder: Path, output: Path) -> bool:
-    """Tell whether a folder below one that an option names belongs to the model, and not to what is made with it."""
+    """Return whether a folder below one that an option names belongs to the model, and is not made with it."""
     if folder.name in _CACHES or folder == output:
         return False
     try:

@@ -34,7 +34,15 @@ ClipRows = tuple[Row, ...]
 
 @dataclass(frozen=True)
 class ClipSample:
-    """One clip's pictures (see the module's conventions); `rows` are its conditions."""
+    """One clip's pictures.
+
+    Attributes:
+        rows: The clip's rows, one per condition and level.
+        frames: uint8 [T, 3, H, W].
+        target: Foreground, bool [T, h, w].
+        has_mask: bool [T], whether a frame has a mask.
+        classes: Class ids, uint8 [T, h, w], or None.
+    """
 
     rows: ClipRows
     frames: Tensor
@@ -43,7 +51,7 @@ class ClipSample:
     classes: Tensor | None = None
 
     def view(self, row: Row) -> RowView:
-        """Return what an adapter with `needs_rows` is told about `row`."""
+        """Return the view of `row` for an adapter with `needs_rows`; its tensors are copies."""
         return RowView(
             dataset=row.dataset,
             split=row.split,
@@ -67,8 +75,14 @@ def clips_of(rows: Iterable[Row]) -> list[ClipRows]:
 def load_clip(rows: ClipRows, data_root: Path, checksums: Checksums | None = None) -> ClipSample:
     """Read the frames and masks of one clip.
 
-    `checksums`: what the files are compared with as they are read (None: nothing).
-    Raises `DataSetError` for pictures that are bad or do not fit together, `ManifestError` for those that are not what was built.
+    Args:
+        rows: The clip's rows.
+        data_root: Folder of the data set.
+        checksums: Checksums that the files are compared with as they are read; None: none.
+
+    Raises:
+        DataSetError: A picture is damaged, or the pictures do not fit together.
+        ManifestError: A picture is not the one that was built.
     """
     frames = load_frames(rows[0], data_root, checksums)
     masks, has_mask = _load_masks(rows[0], data_root, (frames.shape[-2], frames.shape[-1]), checksums)
@@ -77,7 +91,17 @@ def load_clip(rows: ClipRows, data_root: Path, checksums: Checksums | None = Non
 
 
 def load_frames(row: Row, data_root: Path, checksums: Checksums | None = None) -> Tensor:
-    """Return the clip's frames, uint8 [T, 3, H, W]; `checksums` and errors as `load_clip`."""
+    """Return the frames of a row's clip, uint8 [T, 3, H, W].
+
+    Args:
+        row: A row of the clip.
+        data_root: Folder of the data set.
+        checksums: As for `load_clip`.
+
+    Raises:
+        DataSetError: A frame is damaged, or the frames differ in size.
+        ManifestError: A frame is not the one that was built.
+    """
     from avsrobust.datasets.masks import read_frame
 
     pictures = [
@@ -85,15 +109,6 @@ def load_frames(row: Row, data_root: Path, checksums: Checksums | None = None) -
     ]
     _require_one_size(row, "frames", [picture.shape for picture in pictures])
     return torch.from_numpy(np.stack(pictures))
-
-
-def load_target(row: Row, data_root: Path, frame_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the clip's target, bool [T, h, w], and which frames have a mask, bool [T].
-
-    A clip without any mask gets an empty target of `frame_size` (height, width). Raises `DataSetError`.
-    """
-    masks, has_mask = _load_masks(row, data_root, frame_size)
-    return masks != 0, has_mask
 
 
 def _load_masks(
@@ -122,18 +137,24 @@ def _load_masks(
 
 
 def picture_sizes(row: Row, data_root: Path) -> tuple[tuple[int, int] | None, ...]:
-    """Return (width, height) of the first frame and the first mask from their headers; None where that fails.
+    """Return (width, height) of the first frame and of the first mask from their headers, None where that fails.
 
-    For grouping clips only: whoever reads the pictures finds out what is wrong with them.
+    For grouping clips only: errors are left to the reader of the pictures.
     """
     first_mask = next((mask for mask in row.masks if mask is not None), None)
     return tuple(_header_size(data_root, row, relative) for relative in (row.frames[0], first_mask))
 
 
 def check_data(manifest: Manifest, data_root: Path, splits: Sequence[str]) -> None:
-    """Check that `data_root` holds the data set that `manifest`, whole or a selection, was built from.
+    """Check that a folder holds the data set that a manifest, whole or a selection, was built from.
 
-    Raises `ManifestError` where it does not, and where the manifest's own bytes are not what was built.
+    Args:
+        manifest: The manifest.
+        data_root: The folder.
+        splits: Splits to check.
+
+    Raises:
+        ManifestError: The folder holds something else, or the manifest's own bytes are not those that were built.
     """
     require_sealed(manifest.path)
     try:
@@ -167,10 +188,10 @@ def _header_size(data_root: Path, row: Row, relative: str | None) -> tuple[int, 
     return header.width, header.height
 
 
-def _require_one_size(row: Row, what: str, shapes: Sequence[tuple[int, ...]]) -> None:
+def _require_one_size(row: Row, noun: str, shapes: Sequence[tuple[int, ...]]) -> None:
     sizes = sorted({f"{shape[-1]}x{shape[-2]}" for shape in shapes})
     if len(sizes) > 1:
         raise DataSetError(
-            f"{row.split}/{row.clip_id}: found {what} of the sizes {', '.join(sizes)}; expected one size in a clip; "
+            f"{row.split}/{row.clip_id}: found {noun} of the sizes {', '.join(sizes)}; expected one size in a clip; "
             "restore the data set's own files"
         )

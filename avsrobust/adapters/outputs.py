@@ -1,4 +1,4 @@
-"""What an adapter may return: the check of every output, and the resize to the mask's size.
+"""Outputs of adapters: the check of everything that one returns, and the resize to the mask's size.
 
 Conventions
     An output is probabilities in [0, 1], floating point [B, T, h, w] of any h and w, class logits, floating point
@@ -7,21 +7,27 @@ Conventions
     own probabilities) and clamped; anything further out is refused. Logits must be finite.
     Resizing is bilinear with align_corners=False and without antialiasing, each frame by itself; probabilities are then clamped
     to [0, 1], of logits the largest is taken (the first of equal ones). Ids are resized to the nearest (pixel centres, as PIL
-    does). Class 0 is background, and the probability of a sounding object is that of any other class: one minus the
+    does). Class 0 is background, and the probability of the foreground is that of any other class: one minus the
     background's softmax, or 0 and 1 for ids.
+    Adapters that can return either form take the option ``task``: binary (probabilities) or semantic (classes).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from avsrobust.errors import AdapterOutputError
-from avsrobust.vocabulary import BACKGROUND, NUM_CLASSES
+from avsrobust.errors import AdapterError, AdapterOutputError, did_you_mean
+from avsrobust.vocabulary import BACKGROUND, BINARY, NUM_CLASSES, TASKS
 
 ROUNDING = 1e-5
+# Further values of B clips by name, float64 [B, T].
+ExtraValues = Mapping[str, npt.NDArray[np.float64]]
 _ID_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -34,11 +40,27 @@ def check_output(
     device: torch.device,
     num_classes: int | None = None,
 ) -> Tensor:
-    """Return `output` as float32 [B, T, h, w] in [0, 1], float32 [B, T, C, h, w], or uint8 [B, T, h, w].
+    """Check an adapter's masks of B clips.
 
-    The result is on the output's own device and never a view of what the adapter keeps; `is_classes` tells its kind.
-    `num_classes` is the C that logits must have (None: any, from 2). `adapter` is its name, for messages. Raises
-    `AdapterOutputError` that says what was returned and what was expected.
+    Args:
+        output: Return value of `segment`.
+        adapter: Name of the adapter in messages.
+        batch: Number B of clips.
+        num_frames: Number T of frames.
+        device: Device of the adapter.
+        num_classes: Number C of classes that logits must have; None: any, from 2.
+
+    Returns:
+        Probabilities, float32 [B, T, h, w] in [0, 1]; logits, float32 [B, T, C, h, w]; or class ids, uint8 [B, T, h, w]; on the
+        output's own device and never a view of the adapter's memory. `is_classes` distinguishes them.
+
+    Raises:
+        AdapterOutputError: The output has a wrong type, shape, device or range.
+
+    >>> import torch
+    >>> half = torch.full((1, 5, 2, 2), 0.5, dtype=torch.float16)
+    >>> check_output(half, adapter="model", batch=1, num_frames=5, device=torch.device("cpu")).dtype
+    torch.float32
     """
     expected = f"probabilities [B={batch}, T={num_frames}, h, w]"
     if not isinstance(output, Tensor):
@@ -64,12 +86,21 @@ def check_output(
 
 
 def is_classes(output: Tensor) -> bool:
-    """Tell whether a checked output is class logits or class ids, and not probabilities."""
+    """Return whether a checked output is class logits or class ids, and not probabilities."""
     return output.ndim == 5 or not output.is_floating_point()
 
 
 def resize_probability(probability: Tensor, height: int, width: int) -> Tensor:
-    """Resize one clip's probabilities, float32 [T, h, w], to [T, height, width]; the same tensor where nothing changes."""
+    """Resize one clip's probabilities.
+
+    Args:
+        probability: float32 [T, h, w] in [0, 1].
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
+
+    Returns:
+        float32 [T, height, width] in [0, 1]; the same tensor where the size is the same.
+    """
     if probability.shape[-2:] == (height, width):
         return probability
     resized = torch.nn.functional.interpolate(
@@ -79,9 +110,15 @@ def resize_probability(probability: Tensor, height: int, width: int) -> Tensor:
 
 
 def resize_classes(output: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return class ids, integers [T, height, width], and the probability of anything but background, float32 of that shape.
+    """Reduce one clip's classes to ids of a given size.
 
-    `output` is one clip's, checked: logits, float32 [T, C, h, w], or ids, uint8 [T, h, w].
+    Args:
+        output: The clip's checked output: logits, float32 [T, C, h, w], or ids, uint8 [T, h, w].
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
+
+    Returns:
+        Class ids, integers [T, height, width], and the probability of the foreground, float32 of that shape.
     """
     if not output.is_floating_point():
         # As floating point, which holds 0..70 exactly: not every device resizes integers.
@@ -100,6 +137,63 @@ def _read_logits(logits: Tensor, height: int, width: int) -> tuple[Tensor, Tenso
         logits = torch.nn.functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
     foreground = 1.0 - logits.softmax(dim=0)[BACKGROUND]
     return logits.argmax(dim=0), foreground.clamp_(0.0, 1.0)
+
+
+def check_extras(returned: object, *, adapter: str, batch: int, num_frames: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Check an adapter's further values of B clips.
+
+    Args:
+        returned: Return value of `extras`.
+        adapter: Name of the adapter in messages.
+        batch: Number B of clips.
+        num_frames: Number T of frames.
+
+    Returns:
+        float64 [B, T] by name.
+
+    Raises:
+        AdapterOutputError: It is no mapping of names to finite tensors [B, T].
+    """
+    expected = f"a dict of names to finite tensors [B={batch}, T={num_frames}]"
+    if not isinstance(returned, Mapping):
+        raise AdapterOutputError(f"{adapter}: extras returned {type(returned).__name__}; expected {expected}")
+    return {
+        str(name): _extra_values(name, value, adapter, (batch, num_frames), expected)
+        for name, value in returned.items()
+    }
+
+
+def _extra_values(
+    name: object, value: object, adapter: str, shape: tuple[int, int], expected: str
+) -> npt.NDArray[np.float64]:
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        found = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise AdapterOutputError(f"{adapter}: extras returned {found} under '{name}'; expected {expected}")
+    values = value.detach().to("cpu", torch.float64, copy=True).numpy()
+    if not np.isfinite(values).all():
+        raise AdapterOutputError(f"{adapter}: extras returned NaN or infinity under '{name}'; expected {expected}")
+    return values
+
+
+def take_task(options: dict[str, str]) -> str:
+    """Remove ``task`` from an adapter's options and return it.
+
+    Args:
+        options: The adapter's options; changed in place.
+
+    Returns:
+        "binary", also where the option is missing, or "semantic".
+
+    Raises:
+        AdapterError: The option has another value.
+
+    >>> take_task({"task": "semantic"}), take_task({})
+    ('semantic', 'binary')
+    """
+    task = options.pop("task", BINARY)
+    if task not in TASKS:
+        raise AdapterError(f"--option task={task}: expected {' or '.join(TASKS)}{did_you_mean(task, TASKS)}")
+    return task
 
 
 def _check_shape(
@@ -130,7 +224,7 @@ def _check_ids(ids: Tensor, adapter: str) -> None:
 
 
 def _check_finite(values: Tensor, adapter: str, expected: str) -> tuple[float, float]:
-    """Return minimum and maximum, which tell everything: NaN survives both."""
+    """Return minimum and maximum, which are NaN where any value is."""
     low, high = (float(value) for value in torch.aminmax(values))
     if low != low or high != high:
         share = float(values.isnan().float().mean())

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 
+from avsrobust import stored_masks
 from avsrobust.errors import AdapterError
-from avsrobust.evaluation import stored_masks
-from avsrobust.evaluation.stored_masks import (
+from avsrobust.files import sha256_of_file
+from avsrobust.manifest import Manifest
+from avsrobust.stored_masks import (
     StoredMasks,
     decode_mask,
     encode_masks,
@@ -21,8 +23,6 @@ from avsrobust.evaluation.stored_masks import (
     merge_masks,
     write_masks,
 )
-from avsrobust.files import sha256_of_file
-from avsrobust.manifest import Manifest
 
 
 @given(arrays(np.bool_, st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40))))
