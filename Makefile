@@ -5,7 +5,7 @@ STAMP := $(VENV)/.setup-done
 EXTRAS := test,lint,docs,dask,train,torchmetrics
 TEST_WORKERS ?= auto
 
-.PHONY: setup demo test lint docs format bench package clean
+.PHONY: setup demo test lint docs pictures api format bench package clean
 
 setup: $(STAMP)
 
@@ -32,6 +32,14 @@ lint: setup
 # Not --quiet: it hides warnings from --strict too.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+
+# docs/report.png, from the demo's page; it needs Chromium.
+pictures: demo
+	$(VENV)/bin/python docs/_build/make_pictures.py avsrobust-demo/report.html
+
+# The public API against that of the last release; it needs git and the history.
+api: setup
+	$(VENV)/bin/python .ci/api_diff.py
 
 format: setup
 	$(VENV)/bin/ruff format .

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from avsrobust.adapters.base import Adapter, AudioInput
     from avsrobust.api import Results, build, compare, evaluate, load_results, read_dataset, report
     from avsrobust.errors import AvsRobustError
-    from avsrobust.evaluation.dataset import RobustDataset
+    from avsrobust.evaluation.robust_dataset import RobustDataset
     from avsrobust.manifest import load_manifest
     from avsrobust.testing import check_adapter
 
@@ -44,7 +44,7 @@ _HOMES = {
     "AudioInput": "avsrobust.adapters.base",
     "AvsRobustError": "avsrobust.errors",
     "Results": "avsrobust.api",
-    "RobustDataset": "avsrobust.evaluation.dataset",
+    "RobustDataset": "avsrobust.evaluation.robust_dataset",
     "build": "avsrobust.api",
     "check_adapter": "avsrobust.testing",
     "compare": "avsrobust.api",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from avsrobust.adapters.base import Adapter
     from avsrobust.building.build import BuildReport
     from avsrobust.conditions.recipe import Recipe
-    from avsrobust.datasets.clips import DataSet
+    from avsrobust.datasets.dataset import DataSet
     from avsrobust.evaluation.runner import EvaluationReport
     from avsrobust.manifest import Manifest
     from avsrobust.reporting.compare import Comparison
@@ -46,6 +46,8 @@ def build(
     engine: str = "local",
     scheduler: str | None = None,
     on_error: str = "fail",
+    store_audio: bool | None = None,
+    recordings: AnyPath | None = None,
     export: str | None = None,
     wait: bool = False,
     progress: ProgressCallback | None = None,
@@ -64,6 +66,8 @@ def build(
         engine: "local" or "dask".
         scheduler: Address of a Dask scheduler.
         on_error: "fail" refuses a data set with findings, "skip" skips such clips and lists them.
+        store_audio: Keep, or not, sounds that a manifest row can define as files too (default: as the recipe says).
+        recordings: Folder of the user's own recordings, for the condition `unseen`, which is added to the recipe.
         export: "avsbench" also writes the trees that AVSBench-Robust's loaders read.
         wait: Wait until another process gives the folder up, instead of refusing.
         progress: Called with (units done, units in total).
@@ -80,6 +84,7 @@ def build(
     from avsrobust.conditions.recipe import Recipe, load_recipe
 
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
+    chosen = chosen.adapted(store_audio=store_audio, recordings=recordings)
     if isinstance(dataset, str):
         dataset = read_dataset(dataset, data_root, splits=splits, release=release, workers=workers)
     folder = (

@@ -65,8 +65,11 @@ def read_npy(path: Path, error: type[AvsRobustError], limit: Limit = ARRAY_BYTES
             raise _damaged(path, _reason(cause), error) from cause
 
 
-def map_npy(path: Path, error: type[AvsRobustError]) -> NDArray[Any]:
-    """Return the array of an NPY file as a read-only map of the file, which holds just the numbers that it declares."""
+def map_npy(path: Path, error: type[AvsRobustError], remedy: str = "write it again") -> NDArray[Any]:
+    """Return the array of an NPY file as a read-only map of the file, which holds just the numbers that it declares.
+
+    `remedy` ends the message of the `error` that a damaged file raises.
+    """
     with open_regular(path) as stream:
         size = stream.seek(0, 2)
         stream.seek(0)
@@ -79,7 +82,7 @@ def map_npy(path: Path, error: type[AvsRobustError]) -> NDArray[Any]:
         except OSError:
             raise
         except Exception as cause:
-            raise _damaged(path, _reason(cause), error) from cause
+            raise _damaged(path, _reason(cause), error, remedy) from cause
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
@@ -116,8 +119,8 @@ def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, n
     return shape, fortran, dtype
 
 
-def _damaged(path: Path, reason: str, error: type[AvsRobustError]) -> AvsRobustError:
-    return error(f"{path}: cannot be read as numpy's arrays ({reason}); write it again")
+def _damaged(path: Path, reason: str, error: type[AvsRobustError], remedy: str = "write it again") -> AvsRobustError:
+    return error(f"{path}: cannot be read as numpy's arrays ({reason}); {remedy}")
 
 
 def _reason(cause: Exception) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from avsrobust.manifest import ManifestInfo
 
 OVERLAP = "train_overlap"
+SOURCES = "sources"
 _SEMANTIC_ROWS = {"s4": "v1s", "ms3": "v1m"}
 _SPLITS = ("test", "val")
 

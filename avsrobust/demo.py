@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avsrobust.adapters.lookup import known_adapters, load_adapter, obstacle
+from avsrobust.adapters.catalogue import known_adapters, obstacle
+from avsrobust.adapters.lookup import load_adapter
 from avsrobust.building.build import build
+from avsrobust.callbacks import MessageCallback
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.evaluation.runner import evaluate
@@ -32,8 +34,6 @@ TOY_SEED = 0
 TOY_CLIPS = {"s4": 160, "ms3": 160}
 BUNDLED = ("m2f", "m2f_debias", "m2f_robust")
 PROTOCOLS = ("strict", "avsbench")
-Announce = Callable[[str], None]
-
 
 SPLIT = "test"
 COLUMNS = ("mIoU", "F", "G_mIoU", "G_F", "G_FPR")
@@ -51,27 +51,34 @@ def run_demo(
     output: Path | str,
     models: Sequence[str] | None = None,
     clips: Mapping[str, int] = TOY_CLIPS,
-    announce: Announce = lambda _step: None,
+    on_message: MessageCallback = lambda _message: None,
 ) -> DemoReport:
-    """Run the demo in the folder `output`, with `models` (default: the bundled ones that can run here, and the baselines).
+    """Run the demo.
 
-    `clips`: how many toy clips of which data sets. `announce` is told each step before it starts, and what is left out.
+    Args:
+        output: Folder of everything that the demo makes.
+        models: Names of adapters; None: the bundled ones that can run here, and the baselines.
+        clips: Number of toy clips per data set.
+        on_message: Called with a line for people before each step, and with every model that is skipped.
+
+    Returns:
+        The table and the page.
     """
     import torch
 
     output = Path(output)
     if models is None:
-        models = (*_runnable(BUNDLED, announce), *BASELINES)
+        models = (*_runnable(BUNDLED, on_message), *BASELINES)
     scores: list[Scores] = []
     for dataset, count in clips.items():
-        announce(f"toy: {count} procedural clips in the layout of {dataset}")
+        on_message(f"toy: {count} procedural clips in the layout of {dataset}")
         write_toy(output / "data", dataset, clips=count, seed=TOY_SEED)
-        announce(f"build: {dataset} under silence, noise and off-screen sound")
+        on_message(f"build: {dataset} under silence, noise and off-screen sound")
         table = read_dataset(dataset, output / "data", splits=[SPLIT])
         built = build(table, load_recipe("standard"), SEED, output / "robust" / f"{dataset}-seed{SEED}")
         manifest = load_manifest(built.manifest)
         for model in models:
-            announce(f"evaluate: {model} on {dataset}")
+            on_message(f"evaluate: {model} on {dataset}")
             adapter = load_adapter(model, checkpoint=None, device=torch.device("cpu"), options={})
             folder = output / "results" / model / f"{dataset}-seed{SEED}"
             # The demo's own results: those of a model that has changed since give way.
@@ -82,12 +89,12 @@ def run_demo(
     return DemoReport(_summary(scores), page)
 
 
-def _runnable(names: Sequence[str], announce: Announce) -> Iterator[str]:
+def _runnable(names: Sequence[str], on_message: MessageCallback) -> Iterator[str]:
     entries = {entry.name: entry for entry in known_adapters()}
     for name in names:
         reason = obstacle(entries[name])
         if reason:
-            announce(f"left out: {name} ({reason})")
+            on_message(f"skipped: {name} ({reason})")
         else:
             yield name
 

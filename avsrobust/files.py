@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import re
 import secrets
@@ -23,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from avsrobust.errors import AvsRobustError, OptionError
 from avsrobust.limits import Limit
@@ -163,14 +162,6 @@ def read_regular(path: Path, limit: Limit, error: type[AvsRobustError]) -> bytes
 def _kind_of(mode: int) -> str:
     kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
     return next((name for test, name in kinds if test(mode)), "a device")
-
-
-def parse_json(content: bytes | str) -> Any:
-    """Return the value of a JSON text. Raises `ValueError` for anything else: bad UTF-8 and bottomless nesting too."""
-    try:
-        return json.loads(content)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
 
 
 def remove_temporaries(folder: Path) -> None:

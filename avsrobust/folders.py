@@ -17,8 +17,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from avsrobust.errors import OptionError
-from avsrobust.files import TEMPORARY_SUFFIX, is_safe_name, make_folder, parse_json, write_text
+from avsrobust.files import TEMPORARY_SUFFIX, is_safe_name, make_folder, write_text
 from avsrobust.locks import LOCK_NAME, OWNER_NAME, acquire
+from avsrobust.textfiles import parse_json
 
 MARKER_NAME = ".avsrobust.json"
 _MOST_NAMED = 5

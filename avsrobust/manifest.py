@@ -1,8 +1,13 @@
 """The manifest: what building writes and evaluating reads, a row per (clip, condition).
 
 Conventions
-    Rows are sorted by split, clip_id, condition, level. `audio` is relative to the manifest's folder, or, with the prefix
-    ``data:``, to the data root; `frames` and `masks` are relative to the data root; `log_mel` to the manifest's folder.
+    Rows are sorted by split, clip_id, condition, level, draw. `audio` is relative to the manifest's folder, or, with the
+    prefix ``data:``, to the data root; with ``made:`` there is no file: whoever needs the sound makes it by the definition in
+    `sound` (`avsrobust.audio.definitions`), and its log-mel by the front end that `log_mel` names after ``made:``.
+    `frames`, `masks` and `annotated` are relative to the data root, or, with the prefix ``build:``, to the manifest's folder;
+    `log_mel` to the manifest's folder. `annotated`: masks of everything annotated in the picture, where `masks` shows less.
+    `tiles`: the clips in a composed picture, row by row. `source_dataset`: the data set of the source clip, where it is another.
+    `draw` counts repeated draws of one condition, from 0.
     `foreground` is the rule by which binary masks are read ("non-zero", or "above half" where they hold grey values).
     The parquet file's bytes depend on data, recipe and seed alone. Where the data lies is therefore no part of it: a link
     ``data_root`` beside the manifest remembers that.
@@ -14,8 +19,8 @@ import hashlib
 import html
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +31,25 @@ from avsrobust.errors import ManifestError
 from avsrobust.files import atomic_path, resolve_inside, write_bytes
 from avsrobust.limits import MANIFEST_ROWS, MANIFEST_VALUES
 from avsrobust.manifest_checks import Columns, parse_entries, read_texts
+from avsrobust.manifest_columns import (
+    DATASET,
+    FOREGROUND,
+    LABELS,
+    LEVEL,
+    NAME,
+    NUMBER,
+    PATHS,
+    POLARITY,
+    SHA256,
+    TEXT,
+    Column,
+    column,
+    columns_of,
+)
 from avsrobust.parquet import Kind, parquet_bytes
 from avsrobust.seal import write_seal
+from avsrobust.textfiles import parse_json
+from avsrobust.vocabulary import CLEAN, NEGATIVE, NEGATIVES, POSITIVE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,63 +63,62 @@ _KIND = Kind(ManifestError, "a manifest made by 'avsrobust build'", "build")
 DATA_PREFIX = "data:"
 ENVIRONMENT_DATA_ROOT = "AVSROBUST_DATA"
 
-SCHEMA = pa.schema(
-    [
-        pa.field("dataset", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("clip_id", pa.string(), nullable=False),
-        pa.field("labels", pa.list_(pa.string()), nullable=False),
-        pa.field("broad", pa.list_(pa.string()), nullable=False),
-        pa.field("condition", pa.string(), nullable=False),
-        pa.field("polarity", pa.string(), nullable=False),
-        pa.field("level", pa.float32()),
-        pa.field("source_clip_id", pa.string()),
-        pa.field("source_labels", pa.list_(pa.string())),
-        pa.field("seed", pa.uint64(), nullable=False),
-        pa.field("audio", pa.string(), nullable=False),
-        pa.field("audio_sha256", pa.string(), nullable=False),
-        pa.field("log_mel", pa.string(), nullable=False),
-        pa.field("log_mel_row", pa.int32(), nullable=False),
-        pa.field("frames", pa.list_(pa.string()), nullable=False),
-        pa.field("masks", pa.list_(pa.string()), nullable=False),
-        pa.field("foreground", pa.string(), nullable=False),
-        pa.field("num_frames", pa.int32(), nullable=False),
-        pa.field("sample_rate", pa.int32(), nullable=False),
-        pa.field("duration_s", pa.float32(), nullable=False),
-    ]
-)
+MADE_PREFIX = "made:"
+BUILD_PREFIX = "build:"
+
+_A_DAY_S = 86_400.0
+_MOST_FRAMES = 10_000
+_HIGHEST_RATE = 1_000_000
+_TEXTS = pa.list_(pa.string())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One clip under one condition; the fields are the manifest's columns (see the module's conventions)."""
+    """One clip under one condition; the fields are the manifest's columns, in its order (see the module's conventions)."""
 
-    dataset: str
-    split: str
-    clip_id: str
-    labels: tuple[str, ...]
-    broad: tuple[str, ...]
-    condition: str
-    polarity: str
-    level: float | None
-    source_clip_id: str | None
-    source_labels: tuple[str, ...] | None
-    seed: int
-    audio: str
-    audio_sha256: str
-    log_mel: str
-    log_mel_row: int
-    frames: tuple[str, ...]
-    masks: tuple[str | None, ...]
-    num_frames: int
-    sample_rate: int
-    duration_s: float
-    foreground: str = "non-zero"
+    dataset: str = column(pa.string(), DATASET)
+    split: str = column(pa.string(), NAME)
+    clip_id: str = column(pa.string(), PATHS)
+    labels: tuple[str, ...] = column(_TEXTS, LABELS)
+    broad: tuple[str, ...] = column(_TEXTS, LABELS)
+    condition: str = column(pa.string(), NAME)
+    polarity: str = column(pa.string(), POLARITY)
+    level: float | None = column(pa.float32(), LEVEL, nullable=True)
+    source_clip_id: str | None = column(pa.string(), PATHS, nullable=True)
+    source_labels: tuple[str, ...] | None = column(_TEXTS, LABELS, nullable=True)
+    seed: int = column(pa.uint64(), NUMBER)
+    audio: str = column(pa.string(), PATHS)
+    audio_sha256: str = column(pa.string(), SHA256)
+    log_mel: str = column(pa.string(), PATHS)
+    log_mel_row: int = column(pa.int32(), NUMBER, low=0)
+    frames: tuple[str, ...] = column(_TEXTS, PATHS)
+    masks: tuple[str | None, ...] = column(_TEXTS, PATHS, has_gaps=True)
+    foreground: str = column(pa.string(), FOREGROUND, default="non-zero")
+    num_frames: int = column(pa.int32(), NUMBER, low=1, high=_MOST_FRAMES)
+    sample_rate: int = column(pa.int32(), NUMBER, low=1, high=_HIGHEST_RATE)
+    duration_s: float = column(pa.float32(), NUMBER, low=0.001, high=_A_DAY_S)
+    draw: int = column(pa.int16(), NUMBER, low=0, optional=0)
+    source_dataset: str | None = column(pa.string(), NAME, nullable=True, optional=None)
+    sound: str | None = column(pa.string(), TEXT, nullable=True, optional=None)
+    tiles: tuple[str, ...] | None = column(_TEXTS, PATHS, nullable=True, optional=None)
+    annotated: tuple[str | None, ...] | None = column(_TEXTS, PATHS, nullable=True, has_gaps=True, optional=None)
 
     @property
-    def key(self) -> tuple[str, str, str, float]:
-        """Sort key and identity: split, clip_id, condition, level (no level sorts first)."""
-        return (self.split, self.clip_id, self.condition, float("-inf") if self.level is None else self.level)
+    def key(self) -> tuple[str, str, str, float, int]:
+        """Sort key and identity: split, clip_id, condition, level (no level sorts first), draw."""
+        level = float("-inf") if self.level is None else self.level
+        return (self.split, self.clip_id, self.condition, level, self.draw)
+
+
+# Facts about the conditions of the recipes `standard` and `reference`; of all others a manifest says them itself.
+BASIC_FACTS = {
+    name: {"polarity": POSITIVE if name == CLEAN else NEGATIVE, "levels": [None], "level_unit": None, "draws": 1}
+    for name in (CLEAN, *NEGATIVES)
+}
+COLUMNS = columns_of(Row)
+# The columns that are fields of `avsrobust.clips.Clip`, of one value in all rows of a clip with its own picture.
+CLIP_COLUMNS = ("dataset", "split", "clip_id", "labels", "broad", "frames", "masks", "foreground", "num_frames")
+SCHEMA = pa.schema([entry.arrow_field for entry in COLUMNS.values() if not entry.is_optional])
 
 
 @dataclass(frozen=True)
@@ -114,9 +135,10 @@ class ManifestInfo:
     """The parquet file's key-value metadata.
 
     `recipe` is the recipe in full (plain JSON types). `fingerprints` maps each split to the SHA-256 of the names and sizes of
-    the data set's files it uses (`fingerprint`). `release` is the form the data was published in (`datasets.clips.RELEASES`).
+    the data set's files it uses (`fingerprint`). `release` is the form the data was published in (`vocabulary.RELEASES`).
     `muted` are the ids of clips whose own recording is silent; `survey` is what was found in the files (plain JSON types).
-    `checksums_sha256` is the SHA-256 of ``checksums.parquet`` beside the manifest (empty: there is none).
+    `checksums_sha256` is the SHA-256 of ``checksums.parquet`` beside the manifest (empty: there is none). `conditions` maps
+    names to facts about conditions beyond `BASIC_FACTS`: polarity, levels, level_unit, draws (plain JSON types).
     """
 
     dataset: str
@@ -129,6 +151,7 @@ class ManifestInfo:
     muted: tuple[str, ...] = ()
     survey: dict[str, Any] = field(default_factory=dict)
     checksums_sha256: str = ""
+    conditions: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
 
 
@@ -154,11 +177,16 @@ class Manifest:
         """Return the rows as a data frame, a column for each field of `Row`."""
         import pandas as pd
 
-        return pd.DataFrame({name: [getattr(row, name) for row in self.rows] for name in SCHEMA.names})
+        return pd.DataFrame({name: [getattr(row, name) for row in self.rows] for name in COLUMNS})
 
     def _repr_html_(self) -> str:
         counts = self.to_pandas().groupby(["split", "condition", "polarity"]).size().rename("rows").reset_index()
         return f"<p>{html.escape(repr(self))}</p>{counts.to_html(index=False)}"
+
+    def facts(self, condition: str) -> Mapping[str, Any] | None:
+        """Return polarity, levels, level_unit and draws of a condition of the build; None where it says nothing of it."""
+        found: Mapping[str, Any] | None = self.info.conditions.get(condition, BASIC_FACTS.get(condition))
+        return found
 
     @property
     def folder(self) -> Path:
@@ -201,25 +229,89 @@ class Manifest:
         return str(link.readlink()) if link.is_symlink() else "it was not remembered"
 
     def audio_path(self, row: Row, data_root: Path) -> Path:
-        """Return the file that holds the row's sound."""
-        if row.audio.startswith(DATA_PREFIX):
-            return resolve_inside(data_root, row.audio.removeprefix(DATA_PREFIX), named_by=self.path)
-        return resolve_inside(self.folder, row.audio, named_by=self.path)
+        """Return the file that holds the row's sound, of rows that have one (`audio` does not begin with ``made:``)."""
+        return self.file(row.audio, data_root)
+
+    def picture_path(self, picture: str, data_root: Path) -> Path:
+        """Return the file of a picture that a row names."""
+        return self.file(picture_entry(picture), data_root)
+
+    def file(self, entry: str, data_root: Path) -> Path:
+        """Return a file by its name in ``checksums.parquet``. Raises `AvsRobustError` for a path that leaves its root."""
+        if entry.startswith(DATA_PREFIX):
+            return resolve_inside(data_root, entry.removeprefix(DATA_PREFIX), named_by=self.path)
+        return resolve_inside(self.folder, entry, named_by=self.path)
 
     def log_mel_path(self, row: Row) -> Path:
         """Return the array file that holds the row's log-mel input."""
         return resolve_inside(self.folder, row.log_mel, named_by=self.path)
 
 
-def data_files(rows: Iterable[Row]) -> set[str]:
-    """Return the data set's files that these rows use, relative to the data root."""
+def used_files(rows: Iterable[Row]) -> set[str]:
+    """Return every file that these rows name, as ``checksums.parquet`` does: with ``data:`` below the data root, else the build.
+
+    Recordings that a row's sound is made from are among them.
+    """
     files: set[str] = set()
     for row in rows:
-        files.update(row.frames)
-        files.update(mask for mask in row.masks if mask is not None)
-        if row.audio.startswith(DATA_PREFIX):
-            files.add(row.audio.removeprefix(DATA_PREFIX))
+        pictures = (*row.frames, *row.masks, *(row.annotated or ()))
+        files.update(picture_entry(picture) for picture in pictures if picture is not None)
+        files.update(sound_files(row))
+        if not row.log_mel.startswith(MADE_PREFIX):
+            files.add(row.log_mel)
     return files
+
+
+def data_files(rows: Iterable[Row]) -> set[str]:
+    """Return the data set's files that these rows use, relative to the data root."""
+    used = used_files(rows)
+    return {path.removeprefix(DATA_PREFIX) for path in used if path.startswith(DATA_PREFIX)}
+
+
+def picture_entry(picture: str) -> str:
+    """Return the name by which ``checksums.parquet`` knows a row's picture.
+
+    >>> picture_entry("s4/a_1.png"), picture_entry("build:pictures/ab/c.png")
+    ('data:s4/a_1.png', 'pictures/ab/c.png')
+    """
+    if picture.startswith(BUILD_PREFIX):
+        return picture.removeprefix(BUILD_PREFIX)
+    return DATA_PREFIX + picture
+
+
+def sound_files(row: Row) -> tuple[str, ...]:
+    """Return the files that a row's sound is, or is made from, as ``checksums.parquet`` knows them.
+
+    Raises `ManifestError` for a definition that is none.
+    """
+    if not row.audio.startswith(MADE_PREFIX):
+        return (row.audio,)
+    try:
+        definition = parse_json(row.sound or "")
+    except ValueError as error:
+        raise ManifestError(
+            f"row {row.clip_id}/{row.condition}: its sound is no definition ({error}); build again"
+        ) from error
+    return tuple(dict.fromkeys(_files_in(definition)))
+
+
+def _files_in(definition: object) -> Iterator[str]:
+    """Yield the recordings in a definition (`avsrobust.audio.definitions`), which no others than its keys "file" name."""
+    if isinstance(definition, dict):
+        for key, value in definition.items():
+            if key == "file" and isinstance(value, str):
+                yield value
+            else:
+                yield from _files_in(value)
+
+
+def made_sha256(row: Row, checksums: Mapping[str, str]) -> str:
+    """Return what `audio_sha256` is for a row without a sound file: a checksum of the definition and of the files it uses.
+
+    `checksums` maps names as of `sound_files` to the SHA-256 of the files.
+    """
+    lines = [row.sound or "", *(f"{name} {checksums[name]}" for name in sound_files(row))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def fingerprint(data_root: Path, files: Iterable[str], *, named_by: Path | str) -> str:
@@ -259,8 +351,11 @@ def check_fingerprints(manifest: Manifest, data_root: Path, splits: Iterable[str
 def write_manifest(path: Path, rows: Iterable[Row], info: ManifestInfo) -> None:
     """Write `rows`, sorted, and `info` to the parquet file `path`, atomically, and before it the seal of its folder."""
     ordered = sorted(rows, key=lambda row: row.key)
-    columns = {name: [_plain(getattr(row, name)) for row in ordered] for name in SCHEMA.names}
-    table = pa.table(columns, schema=SCHEMA.with_metadata(_metadata(info)))
+    used = [entry for entry in COLUMNS.values() if not entry.is_optional or _is_used(entry, ordered)]
+    schema = pa.schema([entry.arrow_field for entry in used], metadata=_metadata(info))
+    table = pa.table(
+        {entry.name: [_plain(getattr(row, entry.name)) for row in ordered] for entry in used}, schema=schema
+    )
     content = parquet_bytes(table)
     write_seal(path.parent, {path.name: content})
     write_bytes(path, content)
@@ -287,15 +382,23 @@ def load_manifest(path: Path | str, *, consistent: bool = True) -> Manifest:
     path = Path(path)
     if path.is_dir():
         path = path / MANIFEST_NAME
-    opened = _KIND.open(path, [entry.name for entry in SCHEMA if entry.type == pa.string()])
+    opened = _KIND.open(path, [entry.name for entry in COLUMNS.values() if entry.type == pa.string()])
     info = _info(path, opened.schema_arrow.metadata or {})
-    _KIND.require_types(path, opened.schema_arrow, SCHEMA)
+    there = {
+        name: entry for name, entry in COLUMNS.items() if not entry.is_optional or name in opened.schema_arrow.names
+    }
+    _KIND.require_types(path, opened.schema_arrow, pa.schema([entry.arrow_field for entry in there.values()]))
     _KIND.require_sizes(path, opened, MANIFEST_ROWS, MANIFEST_VALUES)
-    columns = Columns.read(path, opened, SCHEMA, _KIND)
+    columns = Columns.read(path, opened, there, _KIND)
     columns.check()
     if consistent:
         columns.check_together(info.dataset)
-    return Manifest(path, info, tuple(map(Row, *(columns.values(entry.name) for entry in fields(Row)))))
+    values = zip(*(columns.values(name) for name in there), strict=True)
+    return Manifest(path, info, tuple(Row(**dict(zip(there, row, strict=True))) for row in values))
+
+
+def _is_used(entry: Column, rows: Iterable[Row]) -> bool:
+    return any(getattr(row, entry.name) != entry.default for row in rows)
 
 
 def _plain(value: object) -> object:
@@ -317,6 +420,7 @@ def _metadata(info: ManifestInfo) -> dict[str, str]:
         "avsrobust.muted": _json(list(info.muted)),
         "avsrobust.survey": _json(info.survey),
         "avsrobust.checksums_sha256": info.checksums_sha256,
+        **({"avsrobust.conditions": _json(info.conditions)} if info.conditions else {}),
     }
 
 
@@ -349,5 +453,6 @@ def _info(path: Path, metadata: Mapping[bytes, bytes]) -> ManifestInfo:
         muted=tuple(entries["muted"]),
         survey=entries["survey"],
         checksums_sha256=entries["checksums_sha256"],
+        conditions=entries["conditions"],
         version=entries["version"],
     )

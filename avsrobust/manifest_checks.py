@@ -18,28 +18,49 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from avsrobust.datasets.mask_values import FOREGROUND_RULES
 from avsrobust.errors import ManifestError
 from avsrobust.files import SAFE_NAME, is_safe_name
 from avsrobust.inert import inert_line
 from avsrobust.limits import MANIFEST_TEXT
+from avsrobust.manifest_columns import (
+    DATASET,
+    FOREGROUND,
+    LABELS,
+    LEVEL,
+    NAME,
+    NUMBER,
+    PATHS,
+    POLARITY,
+    SHA256,
+    TEXT,
+    Column,
+)
 from avsrobust.parquet import Kind
 from avsrobust.textfiles import parse_json
-from avsrobust.vocabulary import DATASETS, RELEASES
+from avsrobust.vocabulary import DATASETS, FOREGROUND_RULES, NEGATIVE, POSITIVE, RELEASES
 
+_POLARITIES = (POSITIVE, NEGATIVE)
 _ROWS_AT_ONCE = 1 << 14
 _MOST_CHARACTERS = 4096
 _MOST_ITEMS = 10_000
 _MOST_SAID = 100
-_HIGHEST_RATE = 1_000_000
+_MOST_DRAWS = 1000
+# Entries that a build without them does not have.
+_OPTIONAL = ("conditions",)
 _HIGHEST_SEED = 2**64 - 1
-_A_DAY_S = 86_400.0
 
 # As `files.is_safe_relative`, for columns: an empty part, "." or "..", a backslash or a control character.
 _UNSAFE_PATH = r"(^|/)\.{0,2}(/|$)|\\|[\x00-\x1f]"
 _CONTROLS = r"^$|[\x00-\x1f\x7f]"
 _NO_SHA256 = r"^(.{0,63}|.{65,}|.*[^0-9a-f].*)$"
-_DATA_PREFIX = r"^data:"
+# What may stand before a path, by column (`avsrobust.manifest`).
+_PREFIXES = {
+    "audio": "^(data|made):",
+    "log_mel": "^made:",
+    "frames": "^build:",
+    "masks": "^build:",
+    "annotated": "^build:",
+}
 
 
 @dataclass(frozen=True)
@@ -51,25 +72,25 @@ class Columns:
     """
 
     path: Path
-    schema: pa.Schema
+    schema: Mapping[str, Column]
     leaves: Mapping[str, list[pa.Array]]
     lengths: Mapping[str, list[pa.Array]]
 
     @classmethod
-    def read(cls, path: Path, opened: pq.ParquetFile, schema: pa.Schema, kind: Kind) -> Columns:
-        """Read the columns of `schema` from a file of that types, opened with dictionaries.
+    def read(cls, path: Path, opened: pq.ParquetFile, schema: Mapping[str, Column], kind: Kind) -> Columns:
+        """Read the columns of `schema`, by name, from a file of those types, opened with dictionaries.
 
         Raises `ManifestError` where it is damaged, or has texts that are too long: lists are read a part at a time, since a
         file of a few kilobytes can hold gigabytes of them.
         """
-        flat = [entry.name for entry in schema if not _is_list(entry.type)]
+        flat = [name for name, entry in schema.items() if not entry.is_list]
         table = kind.read_columns(path, opened, flat)
         columns = cls(path, schema, {name: table.column(name).chunks for name in flat}, {})
         for name in flat:
             columns._check_texts_fit(name)
         leaves = dict(columns.leaves)
         lengths: dict[str, list[pa.Array]] = {}
-        for name in (entry.name for entry in schema if _is_list(entry.type)):
+        for name in (name for name, entry in schema.items() if entry.is_list):
             leaves[name], lengths[name] = [], []
             for chunk in kind.read_batches(path, opened, name, _ROWS_AT_ONCE):
                 leaves[name].append(chunk.flatten().dictionary_encode())
@@ -91,17 +112,29 @@ class Columns:
     def check(self) -> None:
         """Raise `ManifestError` for the first value that is none of its column's."""
         self._check_nulls()
-        self._check_words("dataset", DATASETS.__contains__, f"one of {', '.join(DATASETS)}")
-        for name in ("split", "condition"):
-            self._check_words(name, is_safe_name, SAFE_NAME)
-        self._check_words("polarity", ("positive", "negative").__contains__, "positive or negative")
-        self._check_words("foreground", FOREGROUND_RULES.__contains__, f"one of {', '.join(FOREGROUND_RULES)}")
-        for name in ("labels", "broad", "source_labels"):
-            self._refuse(name, _CONTROLS, "names")
-        self._refuse("audio_sha256", _NO_SHA256, "64 hexadecimal digits")
-        for name in ("clip_id", "source_clip_id", "audio", "log_mel", "frames", "masks"):
-            self._check_paths(name)
-        self._check_numbers()
+        checks: dict[str, Callable[[Column], None]] = {
+            DATASET: self._check_dataset,
+            NAME: lambda entry: self._check_words(entry.name, is_safe_name, SAFE_NAME),
+            POLARITY: lambda entry: self._check_words(entry.name, _POLARITIES.__contains__, " or ".join(_POLARITIES)),
+            FOREGROUND: lambda entry: self._check_words(
+                entry.name, FOREGROUND_RULES.__contains__, f"one of {', '.join(FOREGROUND_RULES)}"
+            ),
+            LABELS: lambda entry: self._refuse(entry.name, _CONTROLS, "names"),
+            SHA256: lambda entry: self._refuse(entry.name, _NO_SHA256, "64 hexadecimal digits"),
+            PATHS: lambda entry: self._check_paths(entry.name),
+            LEVEL: lambda entry: self._check_level(entry.name),
+            TEXT: lambda entry: self._refuse(entry.name, _CONTROLS, "a text"),
+            NUMBER: self._check_number,
+        }
+        # One kind after the other: a column that names files is checked after those that say what is in them.
+        for holds, check in checks.items():
+            for entry in self.schema.values():
+                if entry.holds == holds:
+                    check(entry)
+        for name, lengths in self.lengths.items():
+            longest = _joined([pc.fill_null(chunk, 0) for chunk in lengths]).max(initial=0)
+            if longest > _MOST_ITEMS:
+                self._fail(name, f"a list of {longest:,}", f"at most {_MOST_ITEMS:,}")
 
     def check_together(self, dataset: str) -> None:
         """Raise `ManifestError` for the first column that contradicts another, or the metadata, whose data set is `dataset`."""
@@ -132,17 +165,16 @@ class Columns:
         MANIFEST_TEXT.check(total, f"{self.path}: column {name}", ManifestError)
 
     def _check_nulls(self) -> None:
-        for entry in self.schema:
-            rows = self.lengths.get(entry.name, self.leaves[entry.name])
+        for name, entry in self.schema.items():
+            rows = self.lengths.get(name, self.leaves[name])
             missing = sum(chunk.null_count for chunk in rows)
             if missing and not entry.nullable:
-                self._fail(entry.name, f"{missing} rows without a value", "a value in every row")
-            if (
-                entry.name in self.lengths
-                and entry.name != "masks"
-                and any(c.null_count for c in self.leaves[entry.name])
-            ):
-                self._fail(entry.name, "a list with an empty place", "lists of names")
+                self._fail(name, f"{missing} rows without a value", "a value in every row")
+            if entry.is_list and not entry.has_gaps and any(chunk.null_count for chunk in self.leaves[name]):
+                self._fail(name, "a list with an empty place", "lists of names")
+
+    def _check_dataset(self, entry: Column) -> None:
+        self._check_words(entry.name, DATASETS.__contains__, f"one of {', '.join(DATASETS)}")
 
     def _check_words(self, name: str, accepts: Callable[[str], bool], expected: str) -> None:
         for words in self._words(name):
@@ -156,9 +188,11 @@ class Columns:
             self._fail(name, _shown(word), expected)
 
     def _check_paths(self, name: str) -> None:
-        words = self._words(name)
-        if name == "audio":
-            words = [pc.replace_substring_regex(chunk, _DATA_PREFIX, "") for chunk in words]
+        words = (
+            [pc.replace_substring_regex(chunk, _PREFIXES[name], "") for chunk in self._words(name)]
+            if (name in _PREFIXES)
+            else self._words(name)
+        )
         unsafe = _first_match(words, _UNSAFE_PATH)
         if unsafe is not None:
             raise ManifestError(
@@ -166,24 +200,18 @@ class Columns:
                 "do not use manifests from a source you do not trust; build again"
             )
 
-    def _check_numbers(self) -> None:
-        levels = [chunk.drop_null() for chunk in self.leaves["level"]]
-        if not np.isfinite(_joined(levels)).all():
-            self._fail("level", "a level that is no number", "levels in dB, or none")
-        for name, low, high in (
-            ("log_mel_row", 0, np.inf),
-            ("num_frames", 1, _MOST_ITEMS),
-            ("sample_rate", 1, _HIGHEST_RATE),
-            ("duration_s", 0.001, _A_DAY_S),
-        ):
-            numbers = _joined(self.leaves[name])
-            wrong = numbers[~((numbers >= low) & (numbers <= high))]
-            if wrong.size:
-                self._fail(name, str(wrong[0]), f"{low:g} to {high:g}" if high < np.inf else f"at least {low:g}")
-        for name, lengths in self.lengths.items():
-            longest = _joined([pc.fill_null(chunk, 0) for chunk in lengths]).max(initial=0)
-            if longest > _MOST_ITEMS:
-                self._fail(name, f"a list of {longest:,}", f"at most {_MOST_ITEMS:,}")
+    def _check_level(self, name: str) -> None:
+        if not np.isfinite(_joined([chunk.drop_null() for chunk in self.leaves[name]])).all():
+            self._fail(name, "a level that is no number", "levels in dB, or none")
+
+    def _check_number(self, entry: Column) -> None:
+        if entry.low == -np.inf and entry.high == np.inf:
+            return
+        numbers = _joined(self.leaves[entry.name])
+        wrong = numbers[~((numbers >= entry.low) & (numbers <= entry.high))]
+        if wrong.size:
+            expected = f"{entry.low:g} to {entry.high:g}" if entry.high < np.inf else f"at least {entry.low:g}"
+            self._fail(entry.name, str(wrong[0]), expected)
 
 
 def read_texts(path: Path, metadata: Mapping[bytes, bytes], prefix: str) -> dict[str, str]:
@@ -212,7 +240,7 @@ def parse_entries(texts: Mapping[str, str]) -> dict[str, Any]:
     _require("checksums_sha256", re.fullmatch(r"([0-9a-f]{64})?", checksum) is not None, "64 hexadecimal digits")
     whole = re.fullmatch(r"[0-9]{1,20}", texts["seed"]) is not None and int(texts["seed"]) <= _HIGHEST_SEED
     _require("seed", whole, "a whole number of at most 64 bits")
-    found = {name: _parse(name, texts[name]) for name in _KINDS}
+    found = {name: _parse(name, texts.get(name, "{}") if name in _OPTIONAL else texts[name]) for name in _KINDS}
     for name, (accepts, expected) in _KINDS.items():
         _require(name, accepts(found[name]), expected)
     return {
@@ -251,6 +279,26 @@ def _is_skipped(value: Any) -> bool:
     )
 
 
+def _are_facts(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        is_safe_name(name)
+        and isinstance(facts, dict)
+        and facts.get("polarity") in _POLARITIES
+        and isinstance(facts.get("levels"), list)
+        and bool(facts["levels"])
+        and all(level is None or _is_number(level) for level in facts["levels"])
+        and (facts.get("level_unit") is None or _are_texts([facts["level_unit"]]))
+        and isinstance(facts.get("draws"), int)
+        and not isinstance(facts["draws"], bool)
+        and 1 <= facts["draws"] <= _MOST_DRAWS
+        for name, facts in value.items()
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
@@ -265,11 +313,8 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "notes": (_are_texts, "a list of texts"),
     "muted": (_are_texts, "a list of clips"),
     "survey": (lambda value: isinstance(value, dict), "a mapping"),
+    "conditions": (_are_facts, "facts about each condition"),
 }
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _plain(chunk: pa.Array) -> list[Any]:

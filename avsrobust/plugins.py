@@ -27,8 +27,8 @@ from avsrobust.errors import AvsRobustError, did_you_mean
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
-_FORMS = "a name, package.module:Object or file.py:Object"
 _MOST_CHARACTERS = 400
+_FILE_MODULE = "avsrobust_file_"
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Registry(Generic[T]):
         check: Returns the found object as one of the kind, or raises an error that says what it is instead. Its arguments are
             the text that named the object, and the object.
         error: The error to raise.
+        object_noun: Noun of the named object itself, for messages ("class"); "": any object.
     """
 
     noun: str
@@ -51,6 +52,7 @@ class Registry(Generic[T]):
     built_in: Mapping[str, str]
     check: Callable[[str, object], T]
     error: type[AvsRobustError]
+    object_noun: str = ""
 
     def names(self) -> tuple[str, ...]:
         """Return every name there is, the built-in ones first; imports nothing."""
@@ -76,7 +78,9 @@ class Registry(Generic[T]):
                 sys.path.append(str(Path.cwd()))
             return self._import(spec, spec)
         if spec.endswith(".py"):
-            raise self.error(f"{self.option} {spec}: names no object; expected file.py:Object")
+            raise self.error(
+                f"{self.option} {spec}: names no {self.object_noun or 'object'}; expected file.py:{self._form}"
+            )
         point = self.registered().get(spec)
         if point is not None:
             if spec in self.built_in:
@@ -93,8 +97,13 @@ class Registry(Generic[T]):
             return self._import(spec, self.built_in[spec])
         names = self.names()
         raise self.error(
-            f"{self.option} {spec}: unknown; expected {_FORMS}; known names: {', '.join(names)}{did_you_mean(spec, names)}"
+            f"{self.option} {spec}: unknown; expected a name, package.module:{self._form} or file.py:{self._form}; known names: "
+            f"{', '.join(names)}{did_you_mean(spec, names)}"
         )
+
+    @property
+    def _form(self) -> str:
+        return (self.object_noun or "object").capitalize()
 
     def _import(self, spec: str, target: str) -> T:
         name, _, attribute = target.partition(":")
@@ -106,7 +115,7 @@ class Registry(Generic[T]):
                     raise
                 raise self.error(
                     f"{self.option} {spec}: found no module {error.name}; install its package, name a file "
-                    "(file.py:Object), or add its folder to PYTHONPATH"
+                    f"(file.py:{self._form}), or add its folder to PYTHONPATH"
                 ) from error
         return self.check(spec, self._attribute(spec, module, attribute))
 
@@ -119,7 +128,8 @@ class Registry(Generic[T]):
             ]
             public = [key for key in vars(module) if not key.startswith("_")]
             hint = did_you_mean(name, public) or (f"; it has {', '.join(defined)}" if defined else "")
-            raise self.error(f"{self.option} {spec}: {module.__file__} has no '{name}'{hint}") from error
+            kind = f"{self.object_noun} " if self.object_noun else ""
+            raise self.error(f"{self.option} {spec}: {module.__file__} has no {kind}'{name}'{hint}") from error
 
 
 def registered_in(group: str, noun: str, error: type[AvsRobustError]) -> dict[str, EntryPoint]:
@@ -144,7 +154,7 @@ def import_file(path: Path, noun: str, error: type[AvsRobustError]) -> ModuleTyp
     path = path.resolve()
     if not path.is_file():
         raise error(f"{path}: not found; expected a Python file that defines the {noun}")
-    name = f"avsrobust_{noun.replace(' ', '_')}_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{_FILE_MODULE}{noun.replace(' ', '_')}_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if not (found := importlib.util.spec_from_file_location(name, path)) or found.loader is None:
         raise error(f"{path}: cannot be imported; expected a Python file that defines the {noun}")
     module = importlib.util.module_from_spec(found)
@@ -158,6 +168,17 @@ def import_file(path: Path, noun: str, error: type[AvsRobustError]) -> ModuleTyp
             del sys.modules[name]
             raise
     return module
+
+
+def spec_of(plugin: type) -> str:
+    """Return the text by which `Registry.find` finds a class, from any folder and in any process.
+
+    >>> spec_of(Registry)
+    'avsrobust.plugins:Registry'
+    """
+    module = sys.modules[plugin.__module__]
+    is_file = plugin.__module__.startswith(_FILE_MODULE) and module.__file__ is not None
+    return f"{module.__file__ if is_file else plugin.__module__}:{plugin.__qualname__}"
 
 
 def distribution_of(point: EntryPoint) -> str:

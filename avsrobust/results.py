@@ -31,7 +31,7 @@ import pandas as pd
 import pyarrow as pa
 
 from avsrobust.errors import AvsRobustError, MetricInputError, ResultsError
-from avsrobust.files import parse_json, read_regular, sha256_of_file, write_text
+from avsrobust.files import read_regular, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME
 from avsrobust.limits import METADATA_BYTES
 from avsrobust.metrics.binary.counts import NUM_THRESHOLDS, FrameStatistics
@@ -39,6 +39,7 @@ from avsrobust.metrics.semantic.counts import COUNTS as CLASS_COUNTS
 from avsrobust.metrics.semantic.counts import ClassStatistics, take_classes
 from avsrobust.parquet import Kind, write_parquet
 from avsrobust.score_checks import check_values, content_sha256, require_filled
+from avsrobust.textfiles import parse_json
 
 # The format of results: as `manifest.BUILD_FORMAT`.
 SCORES_FORMAT = 2
@@ -230,7 +231,7 @@ def write_run(path: Path | str, run: Run) -> None:
 def read_run(path: Path | str) -> Run:
     """Read ``run.json``. Raises `ResultsError` where it is missing or damaged."""
     try:
-        content = parse_json(read_regular(Path(path), METADATA_BYTES, ResultsError))
+        content = parse_json(read_regular(Path(path), METADATA_BYTES, ResultsError), finite=False)
         if content.pop("sha256") != _run_sha256(content):
             raise ValueError("its content is not what was written")
         run = Run(content.pop("model"), content.pop("dataset"), content)

@@ -27,7 +27,11 @@ _NOT_COCO = "the string is no COCO run-length encoding"
 
 
 def encode_masks(masks: Mask) -> list[str]:
-    """Return the COCO run-length string of each of N masks, bool [N, H, W]."""
+    """Return the COCO run-length string of each of N masks.
+
+    Args:
+        masks: bool [N, H, W].
+    """
     from pycocotools import mask as coco
 
     encoded = coco.encode(np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8))
@@ -35,9 +39,20 @@ def encode_masks(masks: Mask) -> list[str]:
 
 
 def decode_entry(size: object, counts: object) -> Mask:
-    """Return the mask of one entry of a file: `size` [height, width], `counts` compressed or a list of runs.
+    """Return the mask of one entry of a file.
 
-    Raises `ValueError` where that is not what they are.
+    Args:
+        size: [height, width] in pixels.
+        counts: COCO's string (str or bytes), or a list of runs.
+
+    Returns:
+        bool [height, width].
+
+    Raises:
+        ValueError: The entry is malformed.
+
+    >>> decode_entry([2, 2], [1, 2, 1]).astype(int).tolist()
+    [[0, 1], [1, 0]]
     """
     if not isinstance(size, list | tuple) or [type(length) for length in size] != [int, int]:
         raise ValueError(f"its size is {_short(size)}; expected [height, width]")
@@ -53,17 +68,39 @@ def decode_entry(size: object, counts: object) -> Mask:
 
 
 def decode_mask(counts: str, height: int, width: int) -> Mask:
-    """Return the mask, bool [height, width], of a COCO run-length string.
+    """Return the mask of a COCO run-length string.
 
     Decoded here and not with pycocotools, which returns uninitialised memory where the runs do not fill the mask.
-    Raises `ValueError` for a string that is not a run-length encoding of that size.
+
+    Args:
+        counts: The string.
+        height: Height in pixels.
+        width: Width in pixels.
+
+    Returns:
+        bool [height, width].
+
+    Raises:
+        ValueError: The string is no run-length encoding of that size.
     """
     _check_size(height, width)
     return _fill(_run_lengths(counts), height, width)
 
 
 def decode_runs(counts: list[Any] | tuple[Any, ...], height: int, width: int) -> Mask:
-    """Return the mask, bool [height, width], of a list of runs, integers. Raises `ValueError` as `decode_mask` does."""
+    """Return the mask of a list of runs.
+
+    Args:
+        counts: Lengths of runs, integers.
+        height: Height in pixels.
+        width: Width in pixels.
+
+    Returns:
+        bool [height, width].
+
+    Raises:
+        ValueError: The runs do not fill that size.
+    """
     _check_size(height, width)
     for run in counts:
         # Compared as Python's integers, which do not wrap; True is an integer too.

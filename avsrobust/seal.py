@@ -16,6 +16,7 @@ from pathlib import Path
 from avsrobust.errors import ManifestError
 from avsrobust.files import open_regular, sha256_of_file, write_bytes
 from avsrobust.folders import MARKER_NAME
+from avsrobust.textfiles import parse_json
 
 SEAL_NAME = "seal.json"
 SEALED_NAMES = (MARKER_NAME, "build.json", "checksums.parquet", "manifest.parquet")
@@ -80,7 +81,7 @@ def read_seal(folder: Path) -> dict[str, str]:
     try:
         with open_regular(path) as stream:
             text = stream.read(_MOST_BYTES)
-        content = json.loads(text)
+        content = parse_json(text)
         sums = {name: content[name] for name in SEALED_NAMES if name in content}
         is_whole = text == _text(sums)
     except FileNotFoundError:

@@ -1,11 +1,11 @@
-"""A contract test for anybody's adapter: `check_adapter` says what an adapter promises and does not keep.
+"""A contract test for anybody's adapter: `check_adapter` lists the promises that an adapter does not keep.
 
 Conventions
-    The adapter is run on random frames and sounds, of several lengths and sizes as AVSBench has them. Outputs that should be
+    The adapter is run on random frames and audio, of several lengths and sizes as AVSBench has them. Outputs that should be
     equal may differ by `TOLERANCE`, because kernels round differently for other batch sizes: probabilities and the softmax of
     class logits anywhere by so much, class ids in that share of the pixels.
-    Nothing is raised for an adapter that fails a check: the report says which and why; `AdapterCheck.raise_if_failed` raises.
-    Where a check fails that all others need (loading, a first mask), the rest is not run.
+    Nothing is raised for an adapter that fails a check: the report names the check and the reason;
+    `AdapterCheck.raise_if_failed` raises. Where a check fails that all others need (loading, a first mask), the rest is not run.
 
 >>> from avsrobust.testing import check_adapter
 >>> check_adapter("empty").passed
@@ -23,15 +23,13 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, AudioInput, RowView
+from avsrobust.adapters.calling import AdapterCaller
 from avsrobust.adapters.lookup import load_adapter
-from avsrobust.adapters.surroundings import surroundings
+from avsrobust.audio.front_ends import BANDS, STEPS
+from avsrobust.audio.vggish import EMBEDDING_SIZE
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
-from avsrobust.evaluation.outputs import check_output
-from avsrobust.evaluation.scoring import advice, one_line
-from avsrobust.evaluation.sound import BANDS, STEPS
 
 TOLERANCE = 1e-4
-EMBEDDING_SIZE = 128
 # S4's and MS3's frames are square; AVSS frames vary from clip to clip.
 SIZES = ((224, 224), (180, 320), (97, 131))
 LENGTHS = (5, 10)
@@ -40,7 +38,13 @@ FIRST_CHECK = "it returns probabilities or class ids [B, T, h, w], or class logi
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check: what should hold, whether it does, and otherwise why not."""
+    """One check.
+
+    Attributes:
+        name: The promise.
+        passed: Whether the adapter keeps it.
+        message: The reason why not.
+    """
 
     name: str
     passed: bool
@@ -52,7 +56,12 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class AdapterCheck:
-    """The report on an adapter; ``print`` it to read it."""
+    """The report on an adapter; ``print`` it to read it.
+
+    Attributes:
+        adapter: Name of the adapter.
+        results: The checks, in the order they were run.
+    """
 
     adapter: str
     results: tuple[CheckResult, ...]
@@ -68,7 +77,11 @@ class AdapterCheck:
         return tuple(result for result in self.results if not result.passed)
 
     def raise_if_failed(self) -> None:
-        """Raise `AdapterError` that names every failed check."""
+        """Raise an error where a check failed.
+
+        Raises:
+            AdapterError: Names every failed check.
+        """
         if not self.passed:
             raise AdapterError(f"{self.adapter}: " + "; ".join(f"{f.name}: {f.message}" for f in self.failures))
 
@@ -83,21 +96,25 @@ def check_adapter(
     device: str | torch.device = "cpu",
     **options: str,
 ) -> AdapterCheck:
-    """Run every check on an adapter: an instance, a class, or what one types after ``--adapter``.
+    """Run every check on an adapter.
 
-    `checkpoint`, `device` and `options` are handed to its `load`; an instance is taken as it is.
+    Args:
+        adapter: An instance, a class, or the text one types after ``--adapter``. An instance is taken as it is.
+        checkpoint: File of weights, handed to `load`.
+        device: Device, handed to `load`.
+        **options: Options, handed to `load`.
     """
     name = adapter if isinstance(adapter, str) else (adapter if isinstance(adapter, type) else type(adapter)).__name__
-    place = torch.device(device)
+    on = torch.device(device)
     try:
         if isinstance(adapter, (str, type)):
-            loaded = load_adapter(adapter, checkpoint=checkpoint, device=place, options=options)
+            loaded = load_adapter(adapter, checkpoint=checkpoint, device=on, options=options)
         else:
             loaded = adapter
         audio = AudioInput.of(getattr(loaded, "audio", None))
     except AvsRobustError as error:
         return AdapterCheck(name, (CheckResult("it loads", False, str(error)),))
-    subject = _Subject(loaded, name, place, audio)
+    subject = _Subject(loaded, name, on, audio)
     results = [CheckResult("it loads", True), _run(FIRST_CHECK, subject.check_first)]
     if results[-1].passed:
         results += [_run(check_name, check) for check_name, check in subject.checks()]
@@ -106,7 +123,7 @@ def check_adapter(
 
 @dataclass(frozen=True)
 class _Input:
-    """Frames, sound and rows of B random clips."""
+    """Frames, audio and rows of B random clips."""
 
     frames: Tensor
     audio: Tensor
@@ -123,15 +140,14 @@ class _Input:
 
 
 class _ContractError(Exception):
-    """A check that does not hold; the message says why."""
+    """A check that does not hold; the message is the reason."""
 
 
 class _Subject:
     """An adapter under test."""
 
     def __init__(self, adapter: Adapter, name: str, device: torch.device, audio: AudioInput) -> None:
-        self._adapter = adapter
-        self._name = name
+        self._caller = AdapterCaller(adapter, name, device)
         self._device = device
         self._audio = audio
 
@@ -152,7 +168,7 @@ class _Subject:
         ]
 
     def check_first(self) -> None:
-        """Run the adapter once and check what it returns."""
+        """Run the adapter once and check its output."""
         self._answer(self._make(1))
 
     def _check_length(self, length: int) -> Callable[[], object]:
@@ -206,13 +222,13 @@ class _Subject:
         kept = given.copy()
         encoded = self._encode(given)
         self._segment(encoded, given)
-        for what, changed in (
+        for noun, changed in (
             ("frames", not torch.equal(given.frames, kept.frames)),
             ("audio", not torch.equal(given.audio, kept.audio)),
         ):
             if changed:
                 raise _ContractError(
-                    f"{what} are changed in place; clone them first, or use operations without a trailing _"
+                    f"{noun} are changed in place; clone them first, or use operations without a trailing _"
                 )
 
     def _check_outputs(self) -> None:
@@ -229,29 +245,15 @@ class _Subject:
         return self._segment(self._encode(own), own)
 
     def _encode(self, given: _Input) -> Any:
-        return self._call("encode_frames", lambda: self._adapter.encode_frames(given.frames))
+        return self._caller.encode(given.frames)
 
     def _segment(self, encoded: Any, given: _Input) -> Tensor:
         batch, num_frames = given.frames.shape[:2]
         output = self._call_segment(encoded, given)
-        return check_output(output, adapter=self._name, batch=batch, num_frames=num_frames, device=self._device)
+        return self._caller.check(output, batch=batch, num_frames=num_frames)
 
     def _call_segment(self, encoded: Any, given: _Input) -> Any:
-        if getattr(self._adapter, "needs_rows", False):
-            return self._call(
-                "segment_rows", lambda: self._adapter.segment_rows(encoded, given.audio, list(given.rows))
-            )
-        return self._call("segment", lambda: self._adapter.segment(encoded, given.audio))
-
-    def _call(self, what: str, function: Callable[[], Any]) -> Any:
-        try:
-            with surroundings(type(self._adapter)), torch.no_grad():
-                return function()
-        except AvsRobustError:
-            raise
-        # A model may raise anything, and research code calls quit().
-        except (Exception, SystemExit) as error:
-            raise AdapterError(f"{what} raised {type(error).__name__}: {one_line(error)}{advice(error)}") from error
+        return self._caller.segment_unchecked(encoded, given.audio, lambda: given.rows)
 
     def _make(
         self, seed: int, *, batch: int = 1, num_frames: int = LENGTHS[0], size: tuple[int, int] | None = None

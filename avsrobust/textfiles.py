@@ -2,7 +2,8 @@
 
 Conventions
     Only regular files of bounded size are opened. What is returned are mappings with keys that are texts, lists, texts, true
-    and false, null, whole numbers of at most 64 bits and finite numbers, at most `MOST_LEVELS` within each other.
+    and false, null, whole numbers of at most 64 bits and finite numbers, at most `MOST_LEVELS` within each other. The
+    exception is JSON that avsrobust wrote itself, in which options and scores may be NaN or infinite (`finite=False`).
     YAML is YAML's safe subset without anchors and aliases (a few lines of them make billions of values), and no key twice.
     `OSError` (not there, no rights, no regular file) and `ValueError` (the content, its text says what) pass through, so that
     callers can say in one line what they expected; a file above the limit raises the caller's `error`.
@@ -48,15 +49,26 @@ def read_json(path: Path, error: type[AvsRobustError], limit: Limit = TEXT_BYTES
     return parse_json(read_regular(path, limit, error))
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Return the value that a JSON text (bytes: UTF-8, with or without a byte order mark) describes. Raises `ValueError`."""
+def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
+    """Return the value that a JSON text describes.
+
+    Args:
+        text: Bytes are UTF-8, with or without a byte order mark.
+        finite: Refuse NaN and infinity. False for files of ours, into which Python writes them as ``NaN`` and ``Infinity``.
+
+    Returns:
+        What the module's conventions name.
+
+    Raises:
+        ValueError: The text is no JSON, or describes something else; its message says what.
+    """
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
     try:
-        content = json.loads(text, parse_constant=_refuse_constant)
+        content = json.loads(text, parse_constant=_refuse_constant if finite else None)
     except RecursionError as error:
         raise ValueError(f"more than {MOST_LEVELS} levels within each other") from error
-    _require_plain(content)
+    _require_plain(content, finite=finite)
     return content
 
 
@@ -89,7 +101,7 @@ def _refusal(reason: str, event: Any) -> yaml.YAMLError:
     return yaml.composer.ComposerError(None, None, reason, event.start_mark)
 
 
-def _require_plain(content: Any) -> None:
+def _require_plain(content: Any, *, finite: bool = True) -> None:
     """Raise `ValueError` where a value is none of those that the module's conventions name."""
     level, depth = [content], 0
     while level:
@@ -108,7 +120,7 @@ def _require_plain(content: Any) -> None:
                 if not _LOWEST <= value <= _HIGHEST:
                     raise ValueError("found a whole number of more than 64 bits")
             elif isinstance(value, float):
-                if not math.isfinite(value):
+                if finite and not math.isfinite(value):
                     raise ValueError(f"found the number {value}; expected finite ones")
             elif value is not None and not isinstance(value, str):
                 raise ValueError(f"found a {type(value).__name__}; put it in quotes where it is a text")

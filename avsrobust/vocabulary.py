@@ -27,6 +27,11 @@ NEGATIVE = "negative"
 CLEAN = "clean"
 NEGATIVES = ("silence", "noise", "offscreen")
 
+# Rules by which a binary mask is read: any pixel that is not black is foreground, or, of masks of grey values, any above half.
+NON_ZERO = "non-zero"
+ABOVE_HALF = "above half"
+FOREGROUND_RULES = (NON_ZERO, ABOVE_HALF)
+
 # Segmentation per class, or foreground against background.
 SEMANTIC = "semantic"
 BINARY = "binary"

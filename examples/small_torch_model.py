@@ -2,7 +2,7 @@
 
     avsrobust evaluate --adapter examples/small_torch_model.py:SmallModel [--checkpoint weights.pt]
 
-`avsrobust.testing.check_adapter("examples/small_torch_model.py:SmallModel")` says what an adapter does wrong.
+`avsrobust.testing.check_adapter("examples/small_torch_model.py:SmallModel")` lists the faults of an adapter.
 """
 
 from __future__ import annotations

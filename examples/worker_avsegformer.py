@@ -1,5 +1,5 @@
 """A worker for AVSegFormer and AVSegFormer_robust in the environment that their authors name: an old Python and torch, the CUDA
-extension built. Where avsrobust itself is installed beside the model, ``--adapter avsegformer`` needs none of this.
+extension built. Where avsrobust itself is installed next to the model, ``--adapter avsegformer`` needs none of this.
 
     avsrobust evaluate --adapter worker --checkpoint S4_best.pth
         --option command="conda run -n avsegformer python examples/worker_avsegformer.py"
@@ -65,7 +65,7 @@ class AVSegFormer:
         return (scores[:, :, 0].sigmoid() if scores.shape[2] == 1 else scores).cpu().numpy()
 
     def extras(self):
-        """Return the similarity of sound and picture where the network says it; it is kept beside the scores."""
+        """Return the similarity of sound and picture where the network has one; it is kept next to the scores."""
         return {} if self.similarity is None else {"similarity": self.similarity}
 
     def load(self, frame):

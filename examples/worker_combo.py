@@ -1,14 +1,14 @@
 """A worker for COMBO-AVS (github.com/yannqi/COMBO-AVS), a detectron2 model: docs/worker_combo.md says how to set it up.
 
-It runs in COMBO's own environment (Python 3.7 or later, detectron2 0.6), beside the user's own checkout and checkpoint.
+It runs in COMBO's own environment (Python 3.7 or later, detectron2 0.6), next to the user's own checkout and checkpoint.
 
     --option repo=PATH       the checkout                            --checkpoint FILE   its model_best.pth
     --option config=FILE     below the checkout; by default that of S4 with PVT-v2-B5
     --option frames=DIR      where the frames lie, and
     --option maskiges=DIR    where their pictures for the Siam encoder lie, below the same sub-folders (COMBO's pre_SAM_mask)
 
-COMBO reads a "maskige" beside every frame: a colouring of the frame's segments that Semantic-SAM made without sound. A worker is
-told pixels and not file names, so the maskige is found by the pixels of its frame. Configurations with USE_PRE_SAM: False
+COMBO reads a "maskige" with every frame: a colouring of the frame's segments that Semantic-SAM made without sound. A worker
+gets pixels and not file names, so the maskige is found by the pixels of its frame. Configurations with USE_PRE_SAM: False
 need neither folder.
 """
 
@@ -48,7 +48,7 @@ class Combo:
             self.maskiges = find_maskiges(Path(options["frames"]), Path(options["maskiges"]))
 
     def encode_frames(self, frames):
-        """Return the pictures that the network takes, uint8 [T, 3, 224, 224] per clip, maskiges beside them."""
+        """Return the pictures that the network takes, uint8 [T, 3, 224, 224] per clip, with their maskiges."""
         import torch
 
         clips = []
@@ -70,7 +70,7 @@ class Combo:
             with torch.no_grad():
                 results = self.network([dict(clip, audio_log_mel=torch.from_numpy(audio[index]))])
             scores = torch.stack([result["sem_seg"] for result in results])
-            # COMBO's evaluator takes the softmax of what are sums of probabilities (evaluation/sem_seg_evaluation.py).
+            # COMBO's evaluator takes the softmax of sums of probabilities (evaluation/sem_seg_evaluation.py).
             answers.append(scores.softmax(dim=1)[:, OBJECT].cpu().numpy())
         return np.stack(answers)
 
@@ -118,7 +118,7 @@ def find_maskiges(frames, maskiges):
 
 
 def fingerprint(picture):
-    """Return what stands for the pixels of a picture, uint8 [H, W, 3]."""
+    """Return the key by which a picture is found, for its pixels, uint8 [H, W, 3]."""
     return hashlib.sha256(str(picture.shape).encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()
 
 

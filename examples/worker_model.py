@@ -22,7 +22,7 @@ class Model:
 
     @torch.no_grad()
     def encode_frames(self, frames):
-        """Whatever is returned stays on this side."""
+        """Return the encoding of frames, uint8 [B, T, 3, H, W], of any type: it stays on this side."""
         return self.network.look(torch.from_numpy(frames).to(self.device))
 
     @torch.no_grad()

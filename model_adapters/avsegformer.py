@@ -44,7 +44,7 @@ class AVSegFormer(Adapter):
 
     def __init__(self, network: CheckoutNetwork) -> None:
         self.device = network.checkout.device
-        # Named here, so that the weights are part of what tells evaluations apart.
+        # Named here, so that the weights are part of the run key.
         self.network = network.network
         self.image_size = network.image_size
         self._run = network
@@ -95,7 +95,7 @@ class AVSegFormer(Adapter):
         return self._forward(encoded, audio)[0]
 
     def _forward(self, encoded: EncodedClips, audio: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the masks, and whatever else the network returns."""
+        """Return the masks, and the other outputs of the network."""
         sound = audio.to(self.device).flatten(0, 1)
         scores, *others = self._run.run(encoded, sound, encoded.pictures)
         return clip_masks(scores, encoded.clips), tuple(others)

@@ -7,7 +7,7 @@ Conventions
     Pictures: 224 pixels square. Sound: VGGish's embedding, which the runner makes (``--option vggish=FILE``), since the
     checkpoint holds no VGGish.
     The network attends within groups of 5 frames; clips of AVSS v2 are two groups. The released AVSS test pads v1 clips with
-    5 black frames, a group of its own, which changes nothing for the real ones and is left out.
+    5 black frames, a group of its own, which changes nothing for the real ones and is omitted.
     Options: repo=PATH; task=s4|ms3|avss where the checkpoint should run under another folder's code; self_attention=yes for
     networks trained with tpavi_vv_flag.
 """
@@ -36,13 +36,19 @@ GROUP = 5
 IMAGE_SIZE = 224
 SOURCE = "github.com/OpenNLPLab/AVSBench"
 _STAGES = 4
-# Where the constructors would load the backbone that training starts from.
+# The constructors' methods that load the backbone that training starts from.
 _INITIALISERS = ("initialize_weights", "initialize_pvt_weights")
 
 
 @dataclass(frozen=True)
 class _Backbone:
-    """One of the two: where its network is defined, its stages, and those that the decoder reads."""
+    """One of the two backbones.
+
+    Attributes:
+        module: Module of the checkout that defines its network.
+        stages: The network's stages that see the pictures alone.
+        kept: Those of `stages` that the decoder reads.
+    """
 
     module: str
     stages: tuple[str, ...]
@@ -67,7 +73,7 @@ class Tpavi(Adapter):
 
     def __init__(self, network: CheckoutNetwork, classes: int) -> None:
         self.device = network.checkout.device
-        # Named here, so that the weights are part of what tells evaluations apart.
+        # Named here, so that the weights are part of the run key.
         self.network = network.network
         self.classes = classes
         self.image_size = network.image_size
@@ -114,7 +120,14 @@ class Tpavi(Adapter):
         )
 
     def encode_frames(self, frames: Tensor) -> EncodedClips:
-        """Run the visual backbone on frames, uint8 [B, T, 3, H, W]. Raises `ClipError` where T is no multiple of 5."""
+        """Run the visual backbone.
+
+        Args:
+            frames: RGB frames, uint8 [B, T, 3, H, W].
+
+        Raises:
+            ClipError: T is no multiple of 5.
+        """
         if frames.shape[1] % GROUP:
             raise ClipError(
                 f"tpavi: found {frames.shape[1]} frames; expected a multiple of {GROUP}, as it was built for"
@@ -126,7 +139,7 @@ class Tpavi(Adapter):
         sound = audio.to(self.device).flatten(0, 1)
         arguments = [encoded.pictures, sound]
         if self.classes > 1:
-            # Which frames are real; padding is not ours to add.
+            # The flags of real frames: all of them, since nothing is padded here.
             arguments.append(torch.ones(len(sound), device=self.device))
         return clip_masks(self._run.run(encoded, *arguments)[0], encoded.clips)
 
@@ -142,7 +155,7 @@ def _backbone(weights: Mapping[str, Tensor], checkpoint: Path | None) -> _Backbo
 
 
 def _borrowed(root: Path) -> dict[str, Path]:
-    """Return what the folder imports but does not hold: avss has no model/pvt.py, which its siblings have."""
+    """Return the modules that the folder imports but does not hold: avss has no model/pvt.py, which its siblings have."""
     own, sibling = root / "model" / "pvt.py", root.parent / FOLDERS["s4"] / "model" / "pvt.py"
     return {"model.pvt": sibling} if not own.is_file() and sibling.is_file() else {}
 

@@ -21,7 +21,7 @@ def row(polarity: str) -> RowView:
 @pytest.mark.parametrize(
     ("adapter", "under_positive", "under_negative"), [(Oracle, 6, 0), (VisualPrior, 6, 6), (Empty, 0, 0)]
 )
-def test_yardsticks_answer_from_target_and_polarity(
+def test_baselines_answer_from_target_and_polarity(
     adapter: type[Oracle], under_positive: int, under_negative: int
 ) -> None:
     baseline = adapter.load(None, torch.device("cpu"))
@@ -38,7 +38,7 @@ def test_yardsticks_answer_from_target_and_polarity(
 @pytest.mark.parametrize(
     ("adapter", "under_positive", "under_negative"), [(Oracle, 21, 0), (VisualPrior, 21, 21), (Empty, 0, 0)]
 )
-def test_yardsticks_answer_in_classes_when_asked(
+def test_baselines_answer_in_classes_when_asked(
     adapter: type[Oracle], under_positive: int, under_negative: int
 ) -> None:
     baseline = adapter.load(None, torch.device("cpu"), task="semantic")
@@ -48,7 +48,7 @@ def test_yardsticks_answer_in_classes_when_asked(
     assert answer.amax(dim=(1, 2, 3)).tolist() == [under_positive, under_negative]
 
 
-def test_options_of_yardsticks_are_checked() -> None:
+def test_options_of_baselines_are_checked() -> None:
     cpu = torch.device("cpu")
     with pytest.raises(
         AdapterError, match=r"--option task=semantics: expected semantic or binary; did you mean 'semantic'"

@@ -130,7 +130,7 @@ def test_only_frame_one_of_a_training_clip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (("clean/dog/abc_1/0.png", "clean/abc_1/0.png"), "found beside .*expected one of the two"),
+        (("clean/dog/abc_1/0.png", "clean/abc_1/0.png"), "found next to .*expected one of the two"),
         (("clean/dog/abc_1/1.png", "clean/dog/abc_1/01.png"), r"holds 01\.png and 1\.png for frame 1"),
         (("clean/dog/abc_1/1.png", "clean/dog/abc_1/abc_1_1.png"), r"holds 1\.png and abc_1_1\.png for frame 1"),
     ],

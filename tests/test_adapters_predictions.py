@@ -10,8 +10,8 @@ from PIL import Image
 from avsrobust.adapters.base import RowView
 from avsrobust.adapters.predictions import Predictions
 from avsrobust.errors import AdapterError, ClipError
-from avsrobust.evaluation.stored_masks import masks_table, write_masks
 from avsrobust.manifest import Manifest
+from avsrobust.stored_masks import masks_table, write_masks
 
 CPU = torch.device("cpu")
 
@@ -138,7 +138,7 @@ def test_bad_pictures_fail_the_clip(tmp_path: Path) -> None:
 def test_folder_and_archive_for_one_clip_are_ambiguous(tmp_path: Path) -> None:
     write_pngs(tmp_path, random_bytes())
     np.savez(tmp_path / "clean/group/a.npz", masks=np.zeros((5, 4, 6)))
-    with pytest.raises(ClipError, match="found beside a folder of the same name"):
+    with pytest.raises(ClipError, match="found next to a folder of the same name"):
         answer(tmp_path, view())
 
 

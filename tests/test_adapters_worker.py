@@ -94,7 +94,7 @@ def test_answers_are_those_of_the_model(tmp_path: Path, workers: str) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_values_beside_the_masks_come_too(tmp_path: Path, workers: str) -> None:
+def test_values_next_to_the_masks_come_too(tmp_path: Path, workers: str) -> None:
     program = PROGRAM.format(audio="log_mel").replace(
         "    def segment(", "    def extras(self):\n        return {'loud': self.loud}\n    def segment("
     )

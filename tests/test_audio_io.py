@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from avsrobust.audio.io import check_sound, fit_length, read_samples, read_waveform, stored_sound, write_wav
 from avsrobust.audio.resample import resample
-from avsrobust.datasets.clips import SoundHeader
+from avsrobust.clips import SoundHeader
 from avsrobust.errors import AudioError
 from avsrobust.limits import ENVIRONMENT
 

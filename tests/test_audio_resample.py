@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from unittest import mock
 
@@ -149,3 +150,49 @@ def test_one_blas_thread_limits_and_gives_back() -> None:
         with one_blas_thread():
             assert 1 in threads()
         assert threads() == {2}
+
+
+def skip_unless_installed(resampler: str) -> None:
+    try:
+        importlib.import_module(resampler)
+    # PyPI's torchaudio is linked against torch with CUDA: beside a torch for CPUs alone it fails with an OSError.
+    except (ImportError, OSError) as error:
+        pytest.skip(f"{resampler} cannot be imported: {error}")
+
+
+@pytest.mark.parametrize("resampler", ["torchaudio", "soxr"])
+@pytest.mark.parametrize("rates", [(44100, 16000), (16000, 44100), (48000, 16000), (22050, 16000), (7001, 4003)])
+def test_other_resamplers_agree_in_the_passband(resampler: str, rates: tuple[int, int]) -> None:
+    skip_unless_installed(resampler)
+    source, target = rates
+    time = np.arange(2 * source) / source
+    samples = sum(np.sin(2 * np.pi * share * min(rates) * time + share) for share in (0.01, 0.1, 0.3, 0.4)) / 4
+    resampled, expected = resample(samples, source, target, resampler), resample(samples, source, target)
+    assert resampled.shape == expected.shape
+    inside = slice(target // 10, -target // 10)
+    np.testing.assert_allclose(resampled[inside], expected[inside], rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("resampler", ["torchaudio", "soxr"])
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 997])
+def test_every_resampler_gives_the_same_length(resampler: str, length: int) -> None:
+    skip_unless_installed(resampler)
+    for rates in (*COMMON, (16000, 16000)):
+        assert resample(noise(length), *rates, resampler).shape == resample(noise(length), *rates).shape
+
+
+def test_an_unknown_resampler_is_refused() -> None:
+    with pytest.raises(
+        OptionError, match="resampler: found 'sox'; expected resampy, torchaudio, soxr; did you mean 'soxr'"
+    ):
+        resample(np.zeros(4), 44100, 16000, "sox")
+
+
+def test_a_missing_torchaudio_is_one_line() -> None:
+    with (
+        mock.patch.dict("sys.modules", {"torchaudio": None, "torchaudio.functional": None}),
+        pytest.raises(
+            OptionError, match=r"resampler torchaudio: cannot be imported .*pip install avsrobust\[torchaudio\]"
+        ),
+    ):
+        resample(np.zeros(4), 44100, 22050, "torchaudio")

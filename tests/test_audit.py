@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsrobust.audio.features import librosa_log_mel, vggish_log_mel
-from avsrobust.audit import audit, render_audit
+from avsrobust.audit import audit, render_audit, separability
+from avsrobust.audit.descriptions import STATISTICS, describe
 from avsrobust.audit.separability import estimate, linear_scores, weighted_auroc
-from avsrobust.audit.statistics import STATISTICS, describe
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import Manifest, ManifestInfo, Row, load_manifest, write_manifest
 
@@ -266,6 +266,18 @@ def test_auroc_counts_pairs(rows: list[tuple[int, bool, int]]) -> None:
         assert found is None
     else:
         assert found == pytest.approx(sum(weight * won for weight, won in pairs) / total)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3), st.integers(0, 1)), min_size=1, max_size=25)
+)
+def test_many_draws_at_once_have_the_auroc_of_each(rows: list[tuple[int, bool, int, int]]) -> None:
+    scores = np.array([float(row[0]) for row in rows])
+    negative = np.array([row[1] for row in rows])
+    weights = np.array([[float(row[2]) for row in rows], [float(row[3]) for row in rows]])
+    one_by_one = [weighted_auroc(scores, negative, draw) for draw in weights]
+    assert separability._aurocs(scores, negative, weights) == pytest.approx([x for x in one_by_one if x is not None])
 
 
 def test_the_classifier_finds_a_direction_no_single_statistic_shows() -> None:

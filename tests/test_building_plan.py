@@ -11,10 +11,11 @@ import pytest
 
 from avsrobust.building.describe import describe
 from avsrobust.building.layout import SHARD_SOUNDS, lay_out
-from avsrobust.building.plan import plan
+from avsrobust.building.plan import count_sources, plan, source_lines
+from avsrobust.clips import Clip, SoundHeader
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.seeds import row_seed
-from avsrobust.datasets.clips import Clip, DataSet, Finding, SoundHeader
+from avsrobust.datasets.dataset import DataSet, Finding
 from avsrobust.datasets.taxonomy import AVSS_KINDS, broad_kinds
 from avsrobust.errors import OptionError
 
@@ -51,13 +52,13 @@ def test_every_clip_gets_a_row_per_condition_in_the_manifests_order():
     for row in planned.rows:
         assert row.seed == row_seed(42, "avss", row.clip.clip_id, row.condition, None)
         assert row.polarity == ("positive" if row.condition == "clean" else "negative")
-        assert (row.donor is None) == (row.condition != "offscreen")
+        assert (row.source is None) == (row.condition != "offscreen")
 
 
 def test_another_seed_gives_other_noise_and_partners():
     first, second = plan(CLIPS, STANDARD, 1), plan(CLIPS, STANDARD, 2)
-    donors = [[row.donor for row in planned.rows if row.donor] for planned in (first, second)]
-    assert donors[0] != donors[1]
+    sources = [[row.source for row in planned.rows if row.source] for planned in (first, second)]
+    assert sources[0] != sources[1]
     assert not {row.seed for row in first.rows} & {row.seed for row in second.rows}
 
 
@@ -141,6 +142,7 @@ def test_a_dry_run_says_what_would_be_made():
         "found: a tree",
         "clips: 122 (train 70, val 12, test 40)",
         "note: a note",
+        *(f"note: {line}" for line in source_lines(count_sources(plan(CLIPS, STANDARD, 42).rows))),
         "finding: x.wav: found 0 bytes; expected a sound",
         "would make: 488 rows (clean 122, noise 122, offscreen 122, silence 122)",
         "would write: 123 sounds, 245 log-mels, 84.4 MB",
@@ -150,8 +152,8 @@ def test_a_dry_run_says_what_would_be_made():
 def test_a_dry_run_lists_what_is_left_out():
     clips = [replace(clip, labels=(), broad=()) for clip in CLIPS[:30]]
     lines = describe(DataSet("avss", None, "a tree", tuple(clips)), plan(clips, STANDARD, 42)).lines()
-    assert lines[-2].startswith("left out: v2/clip 019, offscreen: its categories are not known")
-    assert lines[-1] == "left out: ... and 10 more"
+    assert lines[-2].startswith("skipped: v2/clip 019, offscreen: its categories are not known")
+    assert lines[-1] == "skipped: ... and 10 more"
 
 
 def test_planning_needs_neither_torch_nor_click():

@@ -12,7 +12,7 @@ import pytest
 from avsrobust.building.build import build
 from avsrobust.building.verify import verify
 from avsrobust.conditions.recipe import load_recipe
-from avsrobust.datasets.clips import DataSet
+from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.read import read_dataset
 from avsrobust.errors import DataSetError, ManifestError, OptionError
 from avsrobust.files import sha256_of_file

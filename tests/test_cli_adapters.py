@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from avsrobust.adapters import lookup
-from avsrobust.adapters.lookup import BUILT_IN, AdapterEntry
+from avsrobust.adapters import catalogue
+from avsrobust.adapters.catalogue import BUILT_IN, AdapterEntry
 from avsrobust.cli.main import invoke
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +21,7 @@ def listing(capsys: pytest.CaptureFixture[str]) -> str:
 def test_what_lacks_a_package_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     there = AdapterEntry("there", "json:loads", "us", "runs", "--option a=FILE", more="docs/there.md")
     lacking = AdapterEntry("lacking", "x:Y", "us", "does not", packages=("no_such_package",), install="pip install it")
-    monkeypatch.setattr(lookup, "BUILT_IN", (there, lacking))
+    monkeypatch.setattr(catalogue, "BUILT_IN", (there, lacking))
     lines = [line.strip() for line in listing(capsys).splitlines()]
     first, second = lines.index("there    runs"), lines.index("lacking  does not")
     assert lines[first + 1 : second] == ["needs: --option a=FILE", "more: docs/there.md"]
@@ -30,7 +30,7 @@ def test_what_lacks_a_package_is_told(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 def test_nothing_lacking_is_told_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(lookup, "BUILT_IN", (AdapterEntry("there", "json:loads", "us", "runs"),))
+    monkeypatch.setattr(catalogue, "BUILT_IN", (AdapterEntry("there", "json:loads", "us", "runs"),))
     out = listing(capsys)
     assert "--adapter file.py:Class" in out
     assert out.splitlines()[-1] == "All of them can run here, given what they need."

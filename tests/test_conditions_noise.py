@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avsrobust.conditions.base import Choice, Scene
-from avsrobust.conditions.noise import Noise, white_noise
+from avsrobust.audio.definitions import white_noise
+from avsrobust.clips import Clip, SoundHeader
+from avsrobust.conditions.base import Choice, PlannedDataset, Request
+from avsrobust.conditions.noise import Noise
 from avsrobust.conditions.silence import Silence
-from avsrobust.datasets.clips import Clip, SoundHeader
 
 
 def clip_with(rate: int, num_samples: int, clip_id: str = "dog_barking/x", split: str = "test") -> Clip:
@@ -21,9 +22,11 @@ def clip_with(rate: int, num_samples: int, clip_id: str = "dog_barking/x", split
 
 
 def sound_of(condition, clip: Clip, seed: int = 7):
-    choice = condition.prepare(Scene("s4", (clip,), 42))(clip, seed, None)
+    choice = condition.prepare(PlannedDataset("s4", (clip,), 42))(
+        Request(condition.name, clip, None, 0, lambda draw: seed, seed)
+    )
     assert isinstance(choice, Choice)
-    assert choice.donor is None
+    assert choice.source is None
     return choice.sound
 
 

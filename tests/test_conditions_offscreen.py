@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from avsrobust.building.plan import EVERY_CLIP, Plan, plan
-from avsrobust.conditions.base import Scene
-from avsrobust.conditions.offscreen import Offscreen, is_eligible
+from avsrobust.clips import Clip, SoundHeader
+from avsrobust.conditions.base import PlannedDataset, Request
+from avsrobust.conditions.offscreen import Offscreen
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.seeds import row_seed
-from avsrobust.datasets.clips import Clip, SoundHeader
+from avsrobust.conditions.source_clips import is_eligible
 from avsrobust.datasets.taxonomy import AVSS_KINDS, LEAST_SUITABLE, S4_KINDS, broad_kinds
 from avsrobust.manifest import Skipped
 
@@ -30,7 +31,7 @@ def make_clip(name: str, *labels: str, dataset: str = "s4", split: str = "test")
 
 
 def partners(planned: Plan) -> dict[tuple[str, str], Clip]:
-    return {(row.clip.split, row.clip.clip_id): row.donor for row in planned.rows if row.condition == "offscreen"}
+    return {(row.clip.split, row.clip.clip_id): row.source for row in planned.rows if row.condition == "offscreen"}
 
 
 def s4_table(per_category: int, splits=("test",)) -> list[Clip]:
@@ -62,11 +63,11 @@ def test_every_row_of_a_large_table_obeys_the_rule():
     for seed in range(5):
         for row in plan(clips, STANDARD, seed).rows:
             if row.condition == "offscreen":
-                kinds, others = set(row.clip.broad), set(row.donor.broad)
+                kinds, others = set(row.clip.broad), set(row.source.broad)
                 assert not kinds & others
                 assert not {LEAST_SUITABLE[kind] for kind in kinds} & others
-                assert row.donor.split == row.clip.split
-                assert row.sound.audio == f"data:{row.donor.audio}"
+                assert row.source.split == row.clip.split
+                assert row.sound.audio == f"data:{row.source.audio}"
                 count += 1
     assert count == 5 * len(clips)
 
@@ -94,9 +95,9 @@ def test_a_partner_is_eligible_or_else_shares_no_category_or_else_there_is_none(
 
 def draws(clips: list[Clip], target: Clip, seeds: int) -> list[Clip]:
     """The partners of `target` under so many seeds of the build."""
-    choose = Offscreen().prepare(Scene(target.dataset, tuple(clips), 0))
+    choose = Offscreen().prepare(PlannedDataset(target.dataset, tuple(clips), 0))
     rows = (row_seed(seed, target.dataset, target.clip_id, "offscreen", None) for seed in range(seeds))
-    return [choose(target, seed, None).donor for seed in rows]
+    return [choose(Request("offscreen", target, None, 0, lambda draw, seed=seed: seed, seed)).source for seed in rows]
 
 
 @pytest.mark.parametrize("category", ["playing_piano", "male_speech", "cat_meowing", "helicopter"])

@@ -12,10 +12,10 @@ import pytest
 
 from avsrobust.audio.io import write_wav
 from avsrobust.building.plan import plan
+from avsrobust.clips import Clip, SoundHeader
 from avsrobust.conditions import reference
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.reference import Ms3Listing, Ms3Record, S4Listing
-from avsrobust.datasets.clips import Clip, SoundHeader
 from avsrobust.datasets.taxonomy import S4_KINDS, broad_kinds
 from avsrobust.errors import OptionError, RecipeError
 
@@ -90,7 +90,7 @@ def test_file_names_sort_with_their_ending():
 def test_a_plan_of_the_whole_data_set_has_those_partners(run):
     planned = plan(s4_clips(run), load_recipe("reference"), run["random_seed"], listing=s4_listing(run))
     pairs = {
-        (row.clip.split, row.clip.clip_id): row.donor.clip_id for row in planned.rows if row.condition == "offscreen"
+        (row.clip.split, row.clip.clip_id): row.source.clip_id for row in planned.rows if row.condition == "offscreen"
     }
     expected = {
         (split, key): donor for split, chosen in run["s4_misaligned_source"].items() for key, donor in chosen.items()

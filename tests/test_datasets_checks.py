@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from avsrobust.datasets.clips import DataSet
+from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.read import read_dataset
 
 DATA = "Single-source/s4_data"

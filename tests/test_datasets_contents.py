@@ -14,7 +14,7 @@ import soundfile
 from PIL import Image
 
 from avsrobust.checksums import FileSum
-from avsrobust.datasets.clips import Clip, SoundHeader
+from avsrobust.clips import Clip, SoundHeader
 from avsrobust.datasets.contents import (
     CLIPPED,
     CONSTANT,

@@ -12,8 +12,6 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from avsrobust.datasets.mask_values import (
-    ABOVE_HALF,
-    NON_ZERO,
     MaskValues,
     foreground,
     is_graded,
@@ -23,6 +21,7 @@ from avsrobust.datasets.mask_values import (
     measure,
     rule_of,
 )
+from avsrobust.vocabulary import ABOVE_HALF, NON_ZERO
 
 SHAPE = np.zeros((16, 16), bool)
 SHAPE[4:12, 3:9] = True

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from avsrobust.datasets.clips import DataSet
+from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.read import read_dataset
 from avsrobust.errors import DataSetError
 

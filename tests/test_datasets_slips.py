@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avsrobust.datasets.clips import DataSet
+from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.read import read_dataset
 from avsrobust.datasets.slips import NO_LABEL, SLIPS, Reading, read_labels, reading_notes
 from avsrobust.datasets.taxonomy import AVSS_KINDS

@@ -14,15 +14,15 @@ from PIL import Image
 from avsrobust.building.build import build
 from avsrobust.building.dry_run import survey_sample
 from avsrobust.conditions.recipe import load_recipe
-from avsrobust.datasets.clips import DataSet
 from avsrobust.datasets.contents import look_at
-from avsrobust.datasets.mask_values import ABOVE_HALF, NON_ZERO
+from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.masks import read_mask
 from avsrobust.datasets.read import read_dataset
 from avsrobust.datasets.survey import Survey, conclude, survey_lines
 from avsrobust.errors import DataSetError
 from avsrobust.manifest import load_manifest
 from avsrobust.toy.write import write_toy
+from avsrobust.vocabulary import ABOVE_HALF, NON_ZERO
 
 RECIPE = load_recipe("standard")
 

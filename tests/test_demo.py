@@ -27,6 +27,6 @@ def test_models_that_cannot_run_are_named(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(demo, "obstacle", lambda entry: f"no packages; {entry.install}" if entry.packages else "")
     said: list[str] = []
     outcome = run_demo(tmp_path, None, {"s4": 20}, said.append)
-    assert [line.split()[2] for line in said if line.startswith("left out")] == list(BUNDLED)
-    assert all("pip install" in line for line in said if line.startswith("left out"))
+    assert [line.split()[1] for line in said if line.startswith("skipped")] == list(BUNDLED)
+    assert all("pip install" in line for line in said if line.startswith("skipped"))
     assert "m2f" not in outcome.table

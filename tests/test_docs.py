@@ -26,7 +26,8 @@ import pytest
 import torch
 
 from avsrobust import limits, manifest, results
-from avsrobust.adapters.lookup import BUILT_IN, load_adapter
+from avsrobust.adapters.catalogue import BUILT_IN
+from avsrobust.adapters.lookup import load_adapter
 from avsrobust.cli import main as cli
 from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.datasets.taxonomy import AVSS_KINDS, BROAD_KINDS, S4_KINDS
@@ -36,6 +37,7 @@ from avsrobust.pretransform.write import CLASSES_FORMAT
 from avsrobust.reporting.columns import CSV_COLUMNS, METRICS
 from avsrobust.reporting.formats import format_names
 from avsrobust.training.checkpoints import TRAINING_FORMAT
+from avsrobust.vocabulary import DATASETS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -381,7 +383,7 @@ def test_every_limit_is_documented_with_its_reason() -> None:
         ("reports.md", list(format_names())),
         ("reports.md", [*METRICS, "model", "dataset", "split", "protocol", "clips"]),
         ("commands.md", [*PROTOCOLS, *SEMANTIC_PROTOCOLS, *format_names()]),
-        ("conditions.md", ["standard", "reference", *CONDITIONS]),
+        ("conditions.md", ["standard", "reference", *CONDITIONS.names()]),
     ],
 )
 def test_every_name_is_documented(page: str, names: list[str]) -> None:
@@ -400,6 +402,29 @@ def test_every_category_is_documented_under_its_supercategory() -> None:
     for column, kinds in enumerate((S4_KINDS, AVSS_KINDS)):
         for kind in BROAD_KINDS:
             assert rows[kind][column].split(", ") == sorted(name for name in kinds if kinds[name] == kind)
+
+
+# The glossary
+
+
+def test_the_glossary_is_in_order_and_names_what_reports_and_manifests_use() -> None:
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^(\w.*)\n:   ", page, re.MULTILINE)
+    assert terms == sorted(terms, key=str.casefold)
+    known = {term.casefold() for entry in terms for term in entry.split(", ")}
+    wanted = {
+        "manifest",
+        "condition",
+        "protocol",
+        "recipe",
+        "release",
+        "split",
+        "level",
+        "source clip",
+        "supercategory",
+        "row",
+    }
+    assert wanted | {kind.casefold() for kind in DATASETS} <= known
 
 
 # The site's own build

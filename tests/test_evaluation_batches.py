@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from avsrobust.evaluation import batches
 from avsrobust.evaluation.batches import plan_batches, read_ahead
-from avsrobust.evaluation.samples import clips_of
+from avsrobust.evaluation.clip_data import clips_of
 
 
 def test_clips_of_one_size_go_together(make_build) -> None:

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from avsrobust.adapters.base import Adapter
 from avsrobust.adapters.baselines import Oracle, VisualPrior
+from avsrobust.adapters.outputs import resize_classes
 from avsrobust.adapters.predictions import Predictions
 from avsrobust.errors import AdapterError, AdapterOutputError
 from avsrobust.evaluation import parts
-from avsrobust.evaluation.outputs import resize_classes
+from avsrobust.evaluation.clip_data import clips_of, load_clip
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
-from avsrobust.evaluation.samples import clips_of, load_clip
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
 from avsrobust.metrics.semantic.counts import ClassStatistics, class_statistics
@@ -40,10 +40,10 @@ class Classes(Adapter):
         return frames.float()[..., ::4, ::4] / 255
 
     def segment(self, encoded: Tensor, audio: Tensor) -> Tensor:
-        heard = audio.mean(dim=(2, 3, 4))[..., None, None]
+        loudness = audio.mean(dim=(2, 3, 4))[..., None, None]
         logits = torch.zeros(*encoded.shape[:2], 71, *encoded.shape[-2:])
         for place, class_id in enumerate((0, 21, 70)):
-            logits[:, :, class_id] = 8 * encoded[:, :, place] + 50 * heard * place
+            logits[:, :, class_id] = 8 * encoded[:, :, place] + 50 * loudness * place
         return logits
 
 
@@ -188,19 +188,19 @@ def test_only_frames_with_a_mask_are_counted(make_build: Callable[..., Manifest]
     assert classes_of(scores).num_frames == len(scores.index) == 2 * 4 * 2
 
 
-def test_yardsticks_in_classes_score_as_they_must(avss: Manifest, tmp_path: Path) -> None:
+def test_baselines_in_classes_score_as_they_must(avss: Manifest, tmp_path: Path) -> None:
     oracle = read_scores(run(avss, Oracle.load(None, CPU, task="semantic"), tmp_path / "oracle").scores)
     deaf = read_scores(run(avss, VisualPrior.load(None, CPU, task="semantic"), tmp_path / "prior").scores)
     binary = read_scores(run(avss, Oracle(), tmp_path / "binary").scores)
-    heard = (oracle.index["polarity"] == "positive").to_numpy()
+    loudness = (oracle.index["polarity"] == "positive").to_numpy()
     found = classes_of(oracle)
-    assert np.array_equal(found.of_class("intersection", 21), found.of_class("target", 21) * heard)
+    assert np.array_equal(found.of_class("intersection", 21), found.of_class("target", 21) * loudness)
     assert np.array_equal(classes_of(deaf).intersection, classes_of(deaf).target)
     assert np.array_equal(oracle.statistics.inside, binary.statistics.inside)
     assert binary.classes is None
 
 
-def test_yardsticks_in_classes_need_classes(tiny_build: Manifest, tmp_path: Path) -> None:
+def test_baselines_in_classes_need_classes(tiny_build: Manifest, tmp_path: Path) -> None:
     with pytest.raises(
         AdapterError, match="--option task=semantic: s4 has no classes to answer in; leave the option out"
     ):

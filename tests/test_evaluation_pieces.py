@@ -31,7 +31,7 @@ class Model(Adapter):
 
     def __init__(self) -> None:
         self.calls: list[int] = []
-        self.heard = [torch.empty(0)]
+        self.loudness = [torch.empty(0)]
 
     def encode_frames(self, frames: Tensor) -> Tensor:
         return frames.float().mean(dim=2)[..., ::4, ::4] / 255
@@ -39,11 +39,11 @@ class Model(Adapter):
     def segment(self, encoded: Tensor, audio: Tensor) -> Tensor:
         self.calls += [1] * len(audio)
         loudness = audio.mean(dim=(2, 3, 4))
-        self.heard[0] = loudness
+        self.loudness[0] = loudness
         return torch.sigmoid(8 * (encoded - 0.5) + loudness[..., None, None] * 20)
 
     def extras(self) -> dict[str, Tensor]:
-        return {"loudness": self.heard[0]}
+        return {"loudness": self.loudness[0]}
 
 
 class Picky(Model):
@@ -153,7 +153,7 @@ def test_a_selection_of_a_manifest_is_the_same_build(build: Manifest, whole: dic
 
 
 def test_clips_that_failed_are_listed_until_they_are_scored(build: Manifest, tmp_path: Path) -> None:
-    from avsrobust.evaluation.samples import clips_of, load_clip
+    from avsrobust.evaluation.clip_data import clips_of, load_clip
 
     sample = load_clip(clips_of(build.select(["val"]).rows)[1], build.data_root())
     Picky.bad = None

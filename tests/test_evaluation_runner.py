@@ -18,8 +18,8 @@ from avsrobust.adapters.baselines import Empty, Oracle, VisualPrior
 from avsrobust.adapters.predictions import Predictions
 from avsrobust.errors import AdapterError, AdapterOutputError, ClipError, ManifestError, OptionError
 from avsrobust.evaluation import parts, runner
+from avsrobust.evaluation.clip_data import clips_of, load_clip
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
-from avsrobust.evaluation.samples import clips_of, load_clip
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
 from avsrobust.metrics.binary.counts import frame_statistics
@@ -104,7 +104,7 @@ def test_scores_are_the_models_masks_against_the_mask_files(tiny_build: Manifest
                 assert found["clean_union"].tolist() == (masks | clean).sum(axis=(1, 2)).tolist()
 
 
-def test_yardsticks_score_as_they_must(tiny_build: Manifest, tmp_path: Path) -> None:
+def test_baselines_score_as_they_must(tiny_build: Manifest, tmp_path: Path) -> None:
     tables = {
         adapter.__name__: frame_table(run(tiny_build, adapter(), tmp_path / adapter.__name__))
         for adapter in (Oracle, VisualPrior, Empty)
@@ -164,7 +164,7 @@ def test_clips_without_any_mask_are_listed(make_build, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_models_hear_waveforms(tiny_build: Manifest, tmp_path: Path) -> None:
+def test_models_take_waveforms(tiny_build: Manifest, tmp_path: Path) -> None:
     class Waveforms(Adapter):
         audio = AudioInput.waveform(8000)
         shapes: tuple[list[int], ...] = ()
@@ -365,17 +365,17 @@ class Interrupts(Model):
 
 
 @pytest.fixture
-def same_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+def same_model_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let adapters of different classes pass for one model, as the same one run again does."""
-    real = runner.evaluation_identity
+    real = runner.make_model_key
 
-    def identity(*arguments: Any, **choices: Any) -> dict[str, Any]:
+    def key(*arguments: Any, **choices: Any) -> dict[str, Any]:
         return {**real(*arguments, **choices), "class": "Model", "states": {}}
 
-    monkeypatch.setattr(runner, "evaluation_identity", identity)
+    monkeypatch.setattr(runner, "make_model_key", key)
 
 
-@pytest.mark.usefixtures("same_identity")
+@pytest.mark.usefixtures("same_model_key")
 @pytest.mark.parametrize("clips_per_part", [1, 2, 16])
 def test_an_interrupted_evaluation_continues(
     tiny_build: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clips_per_part: int
@@ -394,7 +394,7 @@ def test_an_interrupted_evaluation_continues(
     assert names_in(tmp_path / "out") == ["masks.parquet", "run.json", SCORES_NAME]
 
 
-@pytest.mark.usefixtures("same_identity")
+@pytest.mark.usefixtures("same_model_key")
 @pytest.mark.parametrize("damage", ["scores", "masks"])
 def test_damaged_parts_are_made_again(tiny_build: Manifest, tmp_path: Path, damage: str) -> None:
     whole = run(tiny_build, Model(), tmp_path / "whole", save_masks=True)
@@ -445,7 +445,7 @@ def test_masks_asked_for_later_are_made(tiny_build: Manifest, tmp_path: Path) ->
     assert report.masks.exists()
 
 
-@pytest.mark.usefixtures("same_identity")
+@pytest.mark.usefixtures("same_model_key")
 def test_failed_clips_are_tried_again(tiny_build: Manifest, tmp_path: Path) -> None:
     whole = run(tiny_build, Model(), tmp_path / "whole", save_masks=True)
     failing = run(tiny_build, Fails({7}, raise_error), tmp_path / "out", save_masks=True)

@@ -9,7 +9,7 @@ from torch import nn
 from model_adapters.m2f.blocks import AdaptedLinear
 from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.debias import AllQueries, NoisyAudio, VisualOnly
-from model_adapters.m2f.network import M2FNetwork, prepare_frames
+from model_adapters.m2f.network import LogMelEncoder, M2FNetwork, prepare_frames
 
 TINY = M2FConfig(
     image_size=64,
@@ -198,3 +198,30 @@ def test_frames_are_normalised_and_squeezed_to_a_square() -> None:
     assert prepared.shape == (2, 3, 32, 32)
     expected = (128 / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     torch.testing.assert_close(prepared[0, :, 16, 16], expected)
+
+
+# The audio encoder
+
+
+@torch.inference_mode()
+def test_audio_is_embedded_independently_of_the_batch() -> None:
+    torch.manual_seed(0)
+    encoder = LogMelEncoder().eval()
+    log_mel = torch.randn(4, 1, 96, 64)
+    embedding = encoder(log_mel)
+    assert embedding.shape == (4, 128)
+    torch.testing.assert_close(encoder(log_mel[2:3]), embedding[2:3], atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_bands_are_told_apart_and_silence_is_finite() -> None:
+    torch.manual_seed(0)
+    encoder = LogMelEncoder().eval()
+    silence = torch.full((1, 1, 96, 64), -4.605)
+    low, high = silence.clone(), silence.clone()
+    low[..., :16] = 2.0
+    high[..., 48:] = 2.0
+    embeddings = encoder(torch.cat((silence, low, high)))
+    assert torch.isfinite(embeddings).all()
+    assert float((embeddings[1] - embeddings[2]).norm()) > 0.5
+    assert float((embeddings[0] - embeddings[1]).norm()) > 0.5

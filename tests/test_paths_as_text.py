@@ -20,7 +20,7 @@ from avsrobust.conditions.recipe import load_recipe, recipes_folder
 from avsrobust.datasets.masks import read_mask
 from avsrobust.datasets.read import read_dataset
 from avsrobust.demo import run_demo
-from avsrobust.evaluation.dataset import iterate_clips
+from avsrobust.evaluation.robust_dataset import iterate_clips
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.manifest import Manifest
 from avsrobust.pretransform.write import Choices, pretransform

@@ -142,6 +142,13 @@ def test_broken_results_are_refused(tmp_path: Path) -> None:
         read_scores(path)
 
 
+def test_a_run_with_options_that_are_not_finite_is_read(tmp_path: Path) -> None:
+    details = {"options": {"threshold": float("inf"), "nested": [float("-inf")]}}
+    write_run(tmp_path / "run.json", Run("m", "s4", details))
+    assert "Infinity" in (tmp_path / "run.json").read_text()
+    assert read_run(tmp_path / "run.json").details == details
+
+
 def test_run_json_round_trip(tmp_path: Path) -> None:
     write_run(tmp_path / "run.json", Run("m", "s4", {"device": "cpu"}))
     assert read_run(tmp_path / "run.json") == Run("m", "s4", {"device": "cpu"})

@@ -23,12 +23,12 @@ from avsrobust.adapters.base import Adapter
 from avsrobust.errors import AdapterError, AvsRobustError, OptionError, ResultsError
 from avsrobust.evaluation.extras import rows_of_extras
 from avsrobust.evaluation.runner import evaluate
-from avsrobust.evaluation.stored_masks import StoredMasks, rows_of_masks
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
 from avsrobust.reporting.loading import load_result, load_results
 from avsrobust.reporting.report import report
 from avsrobust.results import EXTRAS_NAME, MASKS_NAME, RUN_NAME, SCORES_NAME, read_run, read_scores, write_run
+from avsrobust.stored_masks import StoredMasks, rows_of_masks
 
 FLIPS = int(os.environ.get("AVSROBUST_FLIPS", "120"))
 FILES = (SCORES_NAME, MASKS_NAME, EXTRAS_NAME, RUN_NAME)

@@ -26,8 +26,8 @@ class Good(Adapter):
         return torch.nn.functional.adaptive_avg_pool2d(frames.float().mean(dim=2) / 255, 8)
 
     def segment(self, encoded: Any, audio: Tensor) -> Tensor:
-        heard = audio.flatten(2).mean(dim=2) if audio.ndim > 2 else audio.reshape(*encoded.shape[:2], -1).mean(dim=2)
-        return torch.sigmoid(50 * (encoded - 0.5) + 20 * heard[..., None, None])
+        loudness = audio.flatten(2).mean(dim=2) if audio.ndim > 2 else audio.reshape(*encoded.shape[:2], -1).mean(dim=2)
+        return torch.sigmoid(50 * (encoded - 0.5) + 20 * loudness[..., None, None])
 
 
 class Waveforms(Good):
@@ -206,7 +206,7 @@ def test_each_broken_rule_is_found_and_explained(adapter: type[Adapter], check: 
     assert f"FAILED  {failure.name}" in str(report)
 
 
-def test_yardsticks_pass_in_classes_too() -> None:
+def test_baselines_pass_in_classes_too() -> None:
     for name in ("oracle", "visual_prior", "empty"):
         assert check_adapter(name, task="semantic").passed
 

@@ -88,6 +88,14 @@ def test_other_json_is_refused(text: str | bytes, reason: str) -> None:
         parse_json(text)
 
 
+def test_files_of_ours_may_hold_numbers_that_are_not_finite() -> None:
+    text = json.dumps({"option": [float("inf"), float("-inf"), float("nan"), 1.5]})
+    assert str(parse_json(text, finite=False)) == "{'option': [inf, -inf, nan, 1.5]}"
+    for other in ("18446744073709551616", nested(MOST_LEVELS + 1)):
+        with pytest.raises(ValueError, match="more than"):
+            parse_json(other, finite=False)
+
+
 @pytest.mark.parametrize(("read", "limit"), [(read_yaml, YAML_BYTES), (read_json, TEXT_BYTES)])
 def test_only_regular_files_of_bounded_size_are_read(read: Any, limit: Any, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")

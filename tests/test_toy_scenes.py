@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from avsrobust.datasets.taxonomy import AVSS_CLASSES, AVSS_KINDS, S4_CATEGORY, S4_KINDS
-from avsrobust.toy.catalogue import MULTI_ORDER, OPEN_ORDER, SINGLE_ORDER, object_at, split_at
 from avsrobust.toy.looks import LOOKS
 from avsrobust.toy.looks.base import MOTIONS, TEXTURES
 from avsrobust.toy.painting import Pose, Tint, paint, unit_area
-from avsrobust.toy.pictures import draw_scene, sounding_owners
-from avsrobust.toy.scenes import Scene, plan_scene
+from avsrobust.toy.rendering import draw_scene, foreground_owners
+from avsrobust.toy.scenes import MULTI_OBJECTS, OPEN_OBJECTS, SINGLE_OBJECTS, Scene, object_at, plan_scene, split_at
 
-ORDERS = {"single": SINGLE_ORDER, "multi": MULTI_ORDER, "open": OPEN_ORDER}
+OBJECTS = {"single": SINGLE_OBJECTS, "multi": MULTI_OBJECTS, "open": OPEN_OBJECTS}
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +31,20 @@ def portrait(name: str, size: int = 64) -> np.ndarray:
 
 def test_catalogue_agrees_with_the_taxonomy() -> None:
     assert set(S4_CATEGORY.values()) == set(S4_KINDS)
-    assert set(SINGLE_ORDER) == set(S4_CATEGORY)
+    assert set(SINGLE_OBJECTS) == set(S4_CATEGORY)
     for name, category in S4_CATEGORY.items():
         assert AVSS_KINDS[name] == S4_KINDS[category]
-    for order in ORDERS.values():
+    for order in OBJECTS.values():
         assert len(set(order)) == len(order)
         assert set(order) <= set(AVSS_CLASSES[1:])
         assert {AVSS_KINDS[name] for name in order[:8]} == {"music", "human", "animal", "device"}
-    assert sum("-" in name for name in OPEN_ORDER) == 5
-    assert set(LOOKS) == set(OPEN_ORDER)
+    assert sum("-" in name for name in OPEN_OBJECTS) == 5
+    assert set(LOOKS) == set(OPEN_OBJECTS)
 
 
-@pytest.mark.parametrize("part", ORDERS)
+@pytest.mark.parametrize("part", OBJECTS)
 def test_splits_have_their_shares_and_all_objects(part: str) -> None:
-    order = ORDERS[part]
+    order = OBJECTS[part]
     pairs = [(object_at(order, index), split_at(order, index)) for index in range(20 * len(order))]
     shares = Counter(split for _, split in pairs)
     assert shares["train"] == 12 * len(order)
@@ -57,20 +56,20 @@ def test_splits_have_their_shares_and_all_objects(part: str) -> None:
 
 
 def test_what_is_tested_has_been_trained() -> None:
-    pairs = {(object_at(SINGLE_ORDER, index), split_at(SINGLE_ORDER, index)) for index in range(2 * 23)}
-    assert {name for name, split in pairs if split == "train"} == set(SINGLE_ORDER)
+    pairs = {(object_at(SINGLE_OBJECTS, index), split_at(SINGLE_OBJECTS, index)) for index in range(2 * 23)}
+    assert {name for name, split in pairs if split == "train"} == set(SINGLE_OBJECTS)
 
 
 def test_a_scene_depends_on_its_own_arguments() -> None:
     assert plan_scene("multi", 3, 5) == plan_scene("multi", 3, 5)
     assert plan_scene("multi", 3, 5) != plan_scene("multi", 4, 5)
-    assert plan_scene("multi", 3, 5).actors != plan_scene("multi", 3, 5 + len(MULTI_ORDER)).actors
+    assert plan_scene("multi", 3, 5).actors != plan_scene("multi", 3, 5 + len(MULTI_OBJECTS)).actors
 
 
 def test_single_scenes_have_one_object_that_sounds_throughout() -> None:
     scenes = [plan_scene("single", 0, index) for index in range(200)]
     for scene in scenes:
-        assert scene.labels == (object_at(SINGLE_ORDER, scene.index),)
+        assert scene.labels == (object_at(SINGLE_OBJECTS, scene.index),)
         assert sorted(any(actor.sounding) for actor in scene.actors) == [False] * (len(scene.actors) - 1) + [True]
         assert scene.sound_s == min(5, 10 - scene.start_s)
     assert 0.04 < np.mean([len(scene.actors) == 2 for scene in scenes]) < 0.2
@@ -80,7 +79,7 @@ def test_single_scenes_have_one_object_that_sounds_throughout() -> None:
 def test_multi_scenes_change_and_leave_some_objects_silent(multi: list[Scene]) -> None:
     for scene in multi:
         assert len(scene.actors) in (2, 3)
-        assert scene.labels[0] == object_at(MULTI_ORDER, scene.index)
+        assert scene.labels[0] == object_at(MULTI_OBJECTS, scene.index)
         assert len({actor.name for actor in scene.actors}) == len(scene.actors)
         assert set(scene.labels) == {actor.name for actor in scene.actors if any(actor.sounding)}
         assert not all(all(actor.sounding) for actor in scene.actors)
@@ -136,12 +135,12 @@ def test_an_object_outside_the_picture_leaves_no_trace() -> None:
     assert not owners.any()
 
 
-@pytest.mark.parametrize("part", ORDERS)
+@pytest.mark.parametrize("part", OBJECTS)
 def test_masks_mark_the_visible_pixels_of_what_sounds(part: str) -> None:
     for index in (1, 4, 6):
         scene = plan_scene(part, 0, index)
         frames, owners = draw_scene(scene)
-        sounding = sounding_owners(scene, owners)
+        sounding = foreground_owners(scene, owners)
         assert frames.shape == (scene.num_frames, scene.height, scene.width, 3)
         assert frames.dtype == owners.dtype == sounding.dtype == np.uint8
         for second in range(scene.num_frames):
@@ -156,7 +155,7 @@ def test_objects_move_and_have_sizes() -> None:
     for index in range(23):
         scene = plan_scene("single", 0, index)
         _, owners = draw_scene(scene)
-        marked = sounding_owners(scene, owners) > 0
+        marked = foreground_owners(scene, owners) > 0
         areas.append(marked[0].mean())
         assert (marked[0] != marked[4]).any(), scene.labels
     assert min(areas) > 0.03

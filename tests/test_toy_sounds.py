@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from avsrobust.toy.catalogue import OPEN_ORDER
-from avsrobust.toy.mixing import mix_scene
-from avsrobust.toy.scenes import plan_scene
+from avsrobust.toy.rendering import mix_scene
+from avsrobust.toy.scenes import OPEN_OBJECTS, plan_scene
 from avsrobust.toy.sounds import VOICES
 from avsrobust.toy.sounds.base import SAMPLE_RATE, beats, glide, hertz, noise, place, ringing, seconds, tone
 
@@ -40,7 +39,7 @@ def levelled(name: str, seed: int, length_s: int = 2) -> NDArray[np.float64]:
 
 
 def test_every_object_has_a_voice() -> None:
-    assert set(VOICES) == set(OPEN_ORDER)
+    assert set(VOICES) == set(OPEN_OBJECTS)
 
 
 @pytest.mark.parametrize("name", sorted(VOICES))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 
 from avsrobust.errors import OptionError
 from avsrobust.files import remove_temporaries
+from avsrobust.limits import TEXT_BYTES
 from avsrobust.training.checkpoints import (
     Progress,
     checkpoint_folders,
@@ -80,6 +82,30 @@ def test_a_damaged_one_is_named(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:20])
     with pytest.raises(OptionError, match=r"step-000002: damaged .* delete this folder"):
         latest_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 100_000, "step-000002: damaged"),
+        (b'{"step": 2, "surprise": 1}', "step-000002: damaged"),
+        (b"\xff", "step-000002: damaged"),
+        (b" " * (TEXT_BYTES.value + 1), r"state\.json: found .* bytes; expected at most"),
+    ],
+)
+def test_a_state_of_anything_else_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    folder = save_checkpoint(tmp_path, Progress(2), *trained())
+    (folder / "state.json").write_bytes(content)
+    with pytest.raises(OptionError, match=message):
+        latest_checkpoint(tmp_path)
+
+
+def test_a_score_that_is_no_number_is_read(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, Progress(2, 2, math.nan), *trained())
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.progress.best_score is not None
+    assert math.isnan(found.progress.best_score)
 
 
 def test_of_another_network(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from avsrobust.errors import OptionError
-from avsrobust.evaluation.samples import ClipRows, clips_of
+from avsrobust.evaluation.clip_data import ClipRows, clips_of
 from avsrobust.manifest import load_manifest
 from avsrobust.training.negatives import Negatives
 from avsrobust.training.recipe import NegativesPart

@@ -1,12 +1,12 @@
 """Baselines: three models whose scores are known beforehand, to read the others' scores against.
 
 Conventions
-    They look at the answer (`needs_rows`); they say what a protocol gives, not how well anything segments.
+    They read the target (`needs_rows`); their scores describe a protocol, not a way to segment.
     oracle: the target under a positive condition, nothing under a negative one; every strict G score is 1.
-    visual_prior: the target always, whatever is heard: the perfectly deaf model, every strict G score is 0.
-    empty: never anything: what a protocol's floors give away for free.
-    All three answer in probabilities 0 and 1, float32 [B, T, H, W], zeros on frames without a mask; with ``--option
-    task=semantic``, on avss alone, in class ids, uint8 [B, T, H, W].
+    visual_prior: the target always, whatever the audio: a perfect visual-only model, every strict G score is 0.
+    empty: nothing always: its scores are each protocol's trivial scores.
+    All three return probabilities 0 and 1, float32 [B, T, H, W], zeros on frames without a mask; with ``--option
+    task=semantic``, on avss alone, class ids, uint8 [B, T, H, W].
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, RowView
-from avsrobust.adapters.tasks import take_task
+from avsrobust.adapters.outputs import take_task
 from avsrobust.errors import AdapterError
 from avsrobust.vocabulary import POSITIVE, SEMANTIC
 
 
-class _Yardstick(Adapter):
-    """What the three share: they answer from the rows alone."""
+class _Baseline(Adapter):
+    """Base of the three: the output follows from the rows alone."""
 
     needs_rows = True
 
@@ -34,7 +34,16 @@ class _Yardstick(Adapter):
 
     @classmethod
     def load(cls, checkpoint: Path | None, device: torch.device, **options: str) -> Self:
-        """Make it ready; ``task`` is ``binary`` (the default) or ``semantic``. Raises `AdapterError`."""
+        """Make the baseline ready.
+
+        Args:
+            checkpoint: Must be None.
+            device: Device of the output.
+            **options: ``task``: "binary" (the default) or "semantic".
+
+        Raises:
+            AdapterError: A checkpoint or another option was given.
+        """
         adapter = cls(semantic=take_task(options) == SEMANTIC)
         # Which refuses a checkpoint and whatever other options there are.
         super().load(checkpoint, device, **options)
@@ -42,11 +51,11 @@ class _Yardstick(Adapter):
         return adapter
 
     def segment_rows(self, encoded: Any, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
-        """Return the answer to each row, float32 or uint8 [B, T, H, W]."""
+        """Return the output for each row, float32 or uint8 [B, T, H, W]."""
         return torch.stack([self._answer(row) for row in rows]).to(self.device)
 
     def shows(self, row: RowView) -> bool:
-        """Tell whether the answer to a row is its target, or nothing."""
+        """Return whether the output for a row is its target, and not an empty mask."""
         raise NotImplementedError
 
     def _answer(self, row: RowView) -> Tensor:
@@ -61,25 +70,25 @@ class _Yardstick(Adapter):
         return row.classes
 
 
-class Oracle(_Yardstick):
-    """Segments what sounds, exactly: the target under positive conditions, nothing under negative ones."""
+class Oracle(_Baseline):
+    """Segments exactly the sounding objects: the target under positive conditions, nothing under negative ones."""
 
     def shows(self, row: RowView) -> bool:
-        """The target where the picture's objects do sound."""
+        """The target under positive conditions."""
         return row.polarity == POSITIVE
 
 
-class VisualPrior(_Yardstick):
-    """Segments the objects whatever it hears: perfect eyes, no ears."""
+class VisualPrior(_Baseline):
+    """Segments the objects whatever the audio: perfect vision, no hearing."""
 
     def shows(self, row: RowView) -> bool:
         """The target under every condition."""
         return True
 
 
-class Empty(_Yardstick):
+class Empty(_Baseline):
     """Never segments anything."""
 
     def shows(self, row: RowView) -> bool:
-        """Nothing, ever."""
+        """Never the target."""
         return False

@@ -1,11 +1,11 @@
-"""What `encode_frames` returned must stay as it is: it is used again for every condition of the clip.
+"""A guard of encodings: the value that `encode_frames` returned must not change, since it is used again for every condition.
 
 Conventions
     An encoding is anything: tensors and numpy arrays are found in tuples, lists, dicts, dataclasses and plain objects, to a
     bounded depth. Tensors count their own changes (`Tensor._version`; views share the count), at no cost; inference tensors do
     not. Arrays are made read-only until the guard is released, so that writing to one raises; those that show the memory of
     something else, which cannot be made writeable again, are copied and compared.
-    With `content` everything is copied and compared, which sees what bypasses the counts (``.data``, shared memory).
+    With `content` everything is copied and compared, which finds changes that bypass the counts (``.data``, shared memory).
 """
 
 from __future__ import annotations
@@ -27,11 +27,17 @@ _Leaf = Tensor | np.ndarray[Any, np.dtype[Any]]
 
 
 class EncodingChangedError(AdapterOutputError):
-    """`segment` changes what `encode_frames` returned."""
+    """`segment` changes the encoding that `encode_frames` returned."""
 
 
 class EncodingGuard:
-    """Watches an encoding; `name` is what messages call the adapter. Use it in a with statement."""
+    """Watches an encoding while its with block runs.
+
+    Args:
+        encoded: The encoding.
+        name: Name of the adapter in messages.
+        content: Copy and compare the contents too.
+    """
 
     def __init__(self, encoded: object, name: str, *, content: bool = False) -> None:
         self._name = name
@@ -56,7 +62,7 @@ class EncodingGuard:
         self._locked.clear()
 
     def check(self) -> None:
-        """Raise `EncodingChangedError` where the encoding is not as it was."""
+        """Raise `EncodingChangedError` where the encoding has changed since the guard was made."""
         for index, (path, leaf) in enumerate(self._leaves):
             changed = _version(leaf) != self._versions[index]
             copy = self._copies[index]
@@ -65,7 +71,12 @@ class EncodingGuard:
 
 
 def changed_in_place(name: str, path: str = "") -> EncodingChangedError:
-    """Return the error for an adapter whose `segment` changes its encoding (the part `path` of it)."""
+    """Return the error for an adapter whose `segment` changes its encoding.
+
+    Args:
+        name: Name of the adapter.
+        path: Part of the encoding that changed, "" where it is not known.
+    """
     part = f" ({path})" if path else ""
     return EncodingChangedError(
         f"{name}: segment changes the encoded frames in place{part}, which would leak into the next condition; expected them "
@@ -74,7 +85,7 @@ def changed_in_place(name: str, path: str = "") -> EncodingChangedError:
 
 
 def leaves(value: object) -> Iterator[tuple[str, _Leaf]]:
-    """Yield (path, value) of every tensor and array in an encoding, each once; modules keep their weights to themselves."""
+    """Yield the path and value of every tensor and array in an encoding, each once; modules keep their weights to themselves."""
     seen: set[int] = set()
     waiting: list[tuple[str, object, int]] = [("", value, 0)]
     while waiting and len(seen) < _MOST_VALUES:

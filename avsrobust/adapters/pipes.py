@@ -46,7 +46,21 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class WorkerProcess:
-    """One running worker. `request` sends a message and returns the answer; after any failure the process is gone."""
+    """One running worker; after any failure the process is gone.
+
+    Attributes:
+        command: Command line that started it.
+        timeout_s: Limit for one answer in seconds.
+        ready: Header of its greeting.
+
+    Args:
+        command: Initial value of the attribute.
+        hello: Fields of the first message.
+        timeout_s: Initial value of the attribute.
+
+    Raises:
+        AdapterError: The process cannot be started, or does not answer the first message.
+    """
 
     def __init__(self, command: str, hello: Mapping[str, Any], timeout_s: float) -> None:
         self.command = command
@@ -67,7 +81,21 @@ class WorkerProcess:
     def request(
         self, kind: str, fields: Mapping[str, Any], arrays: Sequence[Array] = (), *, starting: bool = False
     ) -> tuple[dict[str, Any], list[Array]]:
-        """Send one message, wait for its answer, return its header and arrays. Raises `AdapterError`."""
+        """Send one message and wait for its answer.
+
+        Args:
+            kind: Type of the message.
+            fields: Fields of its header.
+            arrays: Its arrays.
+            starting: The message is the first one.
+
+        Returns:
+            Header and arrays of the answer.
+
+        Raises:
+            AdapterError: The model fails, or the process does while starting.
+            ClipError: The process or the pipe fails later.
+        """
         deadline = time.monotonic() + self.timeout_s
         try:
             parts = protocol.encode_message(kind, dict(fields), arrays)
@@ -151,7 +179,7 @@ class WorkerProcess:
         sys.stderr.write(f"{line}\n")
 
     def _skip_banner(self, deadline: float) -> None:
-        """Receive up to the first message, which stays in `_received`; pass what comes before it on to stderr."""
+        """Receive up to the first message, which stays in `_received`; pass earlier bytes on to stderr."""
         skipped = bytearray()
         try:
             while (start := _find_message(self._received)) is None:
@@ -173,7 +201,7 @@ class WorkerProcess:
                 self._pass_on(line)
 
     def _printed(self) -> str:
-        """Say what the process printed instead of its first message, where that is why there was none."""
+        """Return a note on the text that the process printed instead of its first message, "" where it printed none."""
         if hasattr(self, "ready"):
             return ""
         shown = inert_line(" ".join(self._banner.decode(errors="replace").split()))
@@ -191,7 +219,7 @@ class WorkerProcess:
                 view = view[os.write(self._stdin, view[:_CHUNK]) :]
 
     def _receive(self, most: int, deadline: float) -> None:
-        """Add what there is to read to `_received`."""
+        """Add the bytes that can be read now to `_received`."""
         readable, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
         if not readable:
             raise TimeoutError
@@ -247,7 +275,7 @@ class WorkerProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _failure(self, what: str, starting: bool) -> AdapterError:
+    def _failure(self, reason: str, starting: bool) -> AdapterError:
         self._kill()
         self.close()
         last = (
@@ -256,12 +284,12 @@ class WorkerProcess:
             else "; it wrote nothing to stderr"
         )
         if starting:
-            return AdapterError(inert_line(f"worker '{self.command}' while starting: {what}{last}"))
-        return ClipError(inert_line(f"worker '{self.command}': {what}{last}"))
+            return AdapterError(inert_line(f"worker '{self.command}' while starting: {reason}{last}"))
+        return ClipError(inert_line(f"worker '{self.command}': {reason}{last}"))
 
 
 def _find_message(content: bytearray) -> int | None:
-    """Return where the first message begins, None where there is no sign of one.
+    """Return the position of the first message, None where there is no sign of one.
 
     >>> _find_message(bytearray(b"AVSR model, AVSR" + bytes([40, 0, 0, 0]) + b'{"'))
     12

@@ -1,10 +1,8 @@
-"""Which stored prediction belongs to which frame of a clip: frames counted from 0, or from 1.
+"""Frame numbers of stored predictions: counted from 0, or from 1.
 
 Conventions
     Frames are numbered from 0 here. Files may count from 1, as AVSBench's own masks do: that is decided once for all clips of a
     condition (or of one file), by whether the number 0 occurs anywhere in it, and never clip by clip.
-    `numbers` are the numbers that the files of one clip carry, `masked` the frames of the clip that have a mask, and so need a
-    prediction.
 """
 
 from __future__ import annotations
@@ -21,14 +19,29 @@ def frames_with_mask(row: RowView) -> list[int]:
 
 
 def first_frame_number(smallest: int | None) -> int:
-    """Return the number that the first frame has where `smallest` is the smallest number anywhere (None: there is none)."""
+    """Return the number of the first frame.
+
+    Args:
+        smallest: Smallest number in any clip; None: there is none.
+
+    >>> first_frame_number(0), first_frame_number(1), first_frame_number(None)
+    (0, 1, 0)
+    """
     return 0 if smallest in (None, 0) else 1
 
 
 def check_numbering(numbers: Collection[int], masked: Sequence[int], num_frames: int, first: int, where: str) -> None:
-    """Raise `ClipError` where a clip's `numbers` fit the other way of counting as well as, or instead of, the one found.
+    """Check that a clip's numbers fit one way of counting only, the one found for all clips.
 
-    `first` is the number of the first frame (`first_frame_number`); `where` begins the message.
+    Args:
+        numbers: Numbers that the files of the clip carry.
+        masked: Frames of the clip that have a mask and so need a prediction, counted from 0.
+        num_frames: Number of frames of the clip.
+        first: Number of the first frame (`first_frame_number`).
+        where: Beginning of the message.
+
+    Raises:
+        ClipError: The numbers fit the other way as well, or instead.
     """
     if first == 0:
         if 0 not in numbers and num_frames in numbers:
@@ -49,6 +62,6 @@ def _listed(numbers: Collection[int]) -> str:
 
 
 def describe(row: RowView) -> str:
-    """Return what messages call a row."""
+    """Return the text by which messages name a row."""
     level = "" if row.level is None else f" at {row.level:g} dB"
     return f"clip {row.clip_id} under {row.condition}{level}"

@@ -37,14 +37,23 @@ _Key = tuple[str, str, float | None]
 
 @dataclass(frozen=True)
 class Entries:
-    """The entries of one row, not yet decoded, by number; `first` is the number of the first frame."""
+    """The entries of one row, not yet decoded.
+
+    Attributes:
+        by_number: Entries by frame number.
+        first: Number of the first frame.
+    """
 
     by_number: Mapping[int, Mapping[str, Any]]
     first: int
 
 
 def decode(entry: Mapping[str, Any]) -> Mask:
-    """Return an entry's mask. Raises `ValueError` for one that is none."""
+    """Return an entry's mask, bool [H, W].
+
+    Raises:
+        ValueError: The entry is malformed.
+    """
     inner = entry.get("segmentation", entry)
     if not isinstance(inner, Mapping):
         raise ValueError("its segmentation is no object with size and counts (polygons are not read)")
@@ -52,7 +61,11 @@ def decode(entry: Mapping[str, Any]) -> Mask:
 
 
 def read_clip(path: Path) -> Entries:
-    """Return the entries of one clip's file. Raises `ClipError`."""
+    """Return the entries of one clip's file.
+
+    Raises:
+        ClipError: The file is missing or malformed.
+    """
     content = _read(path, ClipError)
     if isinstance(content, dict) and "masks" in content:
         content = content["masks"]
@@ -65,7 +78,11 @@ def read_clip(path: Path) -> Entries:
 
 
 class JsonMasks:
-    """One JSON file of all predictions. Raises `AdapterError` for a file that is none."""
+    """One JSON file of all predictions.
+
+    Raises:
+        AdapterError: The file is missing or malformed.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -79,7 +96,11 @@ class JsonMasks:
         self._first = first_frame_number(smallest)
 
     def find(self, row: RowView) -> Entries:
-        """Return a row's entries. Raises `ClipError` where there are none."""
+        """Return a row's entries.
+
+        Raises:
+            ClipError: There are none, or there are some under two names.
+        """
         level = None if row.level is None else float(np.float32(row.level))
         name = row.clip_id.rpartition("/")[2]
         keys = (

@@ -1,12 +1,12 @@
-"""Where the predictions of a row lie in a folder: the names that programs of the field give their masks.
+"""The layout of a folder of predictions: the names that programs of the field give their masks.
 
 Conventions
     Below the root lies a folder per condition, and in it one per level where the condition has levels: ``clean``,
-    ``mixture/-5``. A root without a folder ``clean`` is taken for the masks of clean sound themselves.
+    ``mixture/-5``. A root without a folder ``clean`` is taken for the masks of clean audio themselves.
     There a clip is known by its id, or by the last part of it (its name) alone; AVSBench's splits and the labels of the semantic
     release may stand before either. Frames of a clip are ``<clip>/<k>.png``, ``<clip>/<name>_<k>.png`` or
-    ``<clip>/<name>.mp4_<k>.png`` (or ``.npy``), or lie beside those of other clips as ``<name>_<k>.png``; a whole clip is
-    ``<clip>.npz``, ``<clip>.npy`` or ``<clip>.json``. Anything else in the folder is left alone.
+    ``<clip>/<name>.mp4_<k>.png`` (or ``.npy``), or lie next to those of other clips as ``<name>_<k>.png``; a whole clip is
+    ``<clip>.npz``, ``<clip>.npy`` or ``<clip>.json``. Anything else in the folder is ignored.
     Names are read once, when the folder is opened; whether k counts from 0 or 1 is decided per condition
     (`adapters.prediction_frames`).
 """
@@ -51,16 +51,27 @@ class _Folder:
 
 @dataclass(frozen=True)
 class Found:
-    """A clip's predictions: a file of the whole clip, or files by number (`first`: the number of the first frame)."""
+    """A clip's predictions: a file of the whole clip, or files by frame number.
 
-    place: Path
+    Attributes:
+        path: The file, the folder of the files, or a pattern of their names; for messages.
+        whole: File of the whole clip, or None.
+        numbered: Files by frame number.
+        first: Number of the first frame.
+    """
+
+    path: Path
     whole: Path | None = None
     numbered: dict[int, Path] = field(default_factory=dict)
     first: int = 0
 
 
 class PredictionFolder:
-    """The names below a folder of predictions. Raises `AdapterError` where all of its files are in an unknown layout."""
+    """The names below a folder of predictions.
+
+    Raises:
+        AdapterError: All of its files are in an unknown layout, or the folder cannot be listed.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -92,7 +103,11 @@ class PredictionFolder:
         return sorted({path for path in names if path.suffix != ".json"})
 
     def find(self, row: RowView) -> Found:
-        """Return where a row's predictions lie. Raises `ClipError` where they are not there, or there twice."""
+        """Return a row's predictions.
+
+        Raises:
+            ClipError: They are missing, or there twice.
+        """
         level = "" if row.level is None else f"/{row.level:g}"
         tree = row.condition + level
         expected = self._resolve(f"{tree}/{row.clip_id}")
@@ -105,14 +120,14 @@ class PredictionFolder:
             )
         if len(candidates) > 1:
             raise ClipError(
-                f"{candidates[0].place}: found beside {_beside(candidates[0].place, candidates[1].place)} for {describe(row)}; "
+                f"{candidates[0].path}: found next to {_other_name(candidates[0].path, candidates[1].path)} for {describe(row)}; "
                 "expected one of the two; remove one"
             )
         found = candidates[0]
-        other = self._used.setdefault((tree, found.place), row.clip_id)
+        other = self._used.setdefault((tree, found.path), row.clip_id)
         if other != row.clip_id:
             raise ClipError(
-                f"{found.place}: fits clip {row.clip_id} and clip {other}; expected folders named by the whole clip_id"
+                f"{found.path}: fits clip {row.clip_id} and clip {other}; expected folders named by the whole clip_id"
             )
         return found
 
@@ -132,16 +147,16 @@ class PredictionFolder:
     def _candidates(self, tree: str, row: RowView) -> Iterator[Found]:
         for key in self._keys(tree, row):
             parent, _, name = key.rpartition("/")
-            beside = self._folders.get(parent)
-            for whole in beside.whole.get(name, ()) if beside else ():
+            around = self._folders.get(parent)
+            for whole in around.whole.get(name, ()) if around else ():
                 path = self.root / parent / whole
                 yield Found(path, whole=path)
             own = self._folders.get(key)
             if own is not None and own.own:
                 yield self._numbered(tree, self.root / key, self.root / key, own.own, row)
-            if beside is not None and not beside.own and name in beside.flat:
+            if around is not None and not around.own and name in around.flat:
                 yield self._numbered(
-                    tree, self.root / parent / f"{name}_<k>", self.root / parent, beside.flat[name], row
+                    tree, self.root / parent / f"{name}_<k>", self.root / parent, around.flat[name], row
                 )
 
     def _numbered(self, tree: str, place: Path, folder: Path, files: dict[int, list[str]], row: RowView) -> Found:
@@ -236,7 +251,7 @@ def _frame_number(stem: str) -> tuple[str, int] | None:
     return name.removesuffix(".mp4"), int(digits)
 
 
-def _beside(one: Path, other: Path) -> str:
+def _other_name(one: Path, other: Path) -> str:
     if one.with_suffix("") == other and one != other:
         return "a folder of the same name"
     return str(other)

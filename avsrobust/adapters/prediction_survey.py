@@ -1,9 +1,9 @@
-"""The values of all predictions in a folder: on which scale they are, and whether they are class ids.
+"""A survey of all values in a folder of predictions: their scale, and whether they are class ids.
 
 Conventions
     Decided once for all files, before one is scored: a file that holds zeros and ones alone may be binary, or a faint
     probability times 255. All files are read for it, in threads; floating point and bool need no decision.
-    Class ids are few values a file, all small, and no 255: such a folder is refused where it is not said to hold classes.
+    Class ids are few values a file, all small, and no 255: such a folder is refused unless the user declares classes.
 """
 
 from __future__ import annotations
@@ -68,10 +68,18 @@ class _Summary:
 
 @dataclass
 class ValueSurvey:
-    """What the integer files of a folder hold, all together; its methods draw the conclusions.
+    """The values of all integer files of a folder; its methods draw the conclusions.
 
-    `binary` maps (full value, widest scale of the type) to the first file that holds nothing but 0 and that value; `greys` is
-    the first file with other values.
+    Attributes:
+        binary: First file that holds nothing but 0 and one other value, by (that value, widest scale of the type).
+        greys: First file with other values.
+        largest: Largest value of all files.
+        largest_in: File that holds it.
+        narrow_largest: Largest value of the files that are not 16-bit.
+        most_values: Most different values in one file.
+        has_zero: Whether any file holds 0.
+        files: Number of integer files.
+        present: bool [256], which of the values 0..255 occur.
     """
 
     binary: dict[tuple[int, int], Path] = field(default_factory=dict)
@@ -85,7 +93,7 @@ class ValueSurvey:
     present: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(256, np.bool_))
 
     def add(self, path: Path, summary: _Summary) -> None:
-        """Take note of one file."""
+        """Add one file."""
         self.files += 1
         self.has_zero |= bool(summary.present[0])
         self.most_values = max(self.most_values, summary.count)
@@ -100,7 +108,11 @@ class ValueSurvey:
             self.binary.setdefault((summary.full, summary.widest), path)
 
     def looks_like_ids(self, *, has_classes: bool) -> bool:
-        """Tell whether the files hold class ids: few values each, at most 71; 255 may be "ignore" where there are classes."""
+        """Return whether the files hold class ids: few values each, at most 71.
+
+        Args:
+            has_classes: The data set has classes; 255 may then mean "ignore".
+        """
         present = np.flatnonzero(self.present)
         if has_classes:
             present = present[present != BYTE]
@@ -109,7 +121,15 @@ class ValueSurvey:
         return bool(len(present) and 2 <= present[-1] <= _HIGHEST_ID)
 
     def require_no_ids(self, root: Path, *, has_classes: bool) -> None:
-        """Raise `AdapterError` where the files look like class ids."""
+        """Refuse a folder of class ids.
+
+        Args:
+            root: The folder.
+            has_classes: The data set has classes.
+
+        Raises:
+            AdapterError: The files look like class ids.
+        """
         if self.looks_like_ids(has_classes=has_classes):
             shown = np.flatnonzero(self.present)
             listed = ", ".join(map(str, shown[:6])) + (", .." if len(shown) > 6 else "")
@@ -119,7 +139,11 @@ class ValueSurvey:
             )
 
     def require_background(self, root: Path) -> None:
-        """Raise `AdapterError` where class ids never are 0, the background."""
+        """Refuse class ids that never are 0, the background.
+
+        Raises:
+            AdapterError: No file holds 0.
+        """
         if self.files and not self.has_zero and self.largest <= _HIGHEST_ID:
             raise AdapterError(
                 f"--option masks={root}: no pixel of {self.files} files has class 0 (background); expected class ids 0..70; "
@@ -127,7 +151,11 @@ class ValueSurvey:
             )
 
     def scale(self, root: Path) -> int:
-        """Return the value that stands for a probability of 1. Raises `AdapterError` where the files contradict each other."""
+        """Return the value that stands for a probability of 1: 1, 255 or 65535.
+
+        Raises:
+            AdapterError: The files contradict each other.
+        """
         self._require_one_scale(root)
         if self.narrow_largest > BYTE or self.largest > WORD:
             raise AdapterError(
@@ -158,7 +186,12 @@ class ValueSurvey:
 
 
 def survey_values(paths: Sequence[Path], *, semantic: bool = False) -> ValueSurvey:
-    """Read all files, in threads, and return what they hold. Files that cannot be read are left to whoever needs them."""
+    """Read all files, in threads, and return the survey. Files that cannot be read are skipped: their clips will fail.
+
+    Args:
+        paths: PNG, NPY and NPZ files.
+        semantic: The files hold class ids.
+    """
 
     def look(path: Path) -> _Summary | None:
         try:

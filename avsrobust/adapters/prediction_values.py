@@ -42,14 +42,23 @@ SEMANTIC_HINT = "for class ids add --option task=semantic"
 
 @dataclass(frozen=True)
 class StoredValues:
-    """What one file holds: `values` as they are stored, and the largest scale that their type allows (1: they are masks)."""
+    """The content of one file.
+
+    Attributes:
+        values: Values as they are stored.
+        widest: Largest scale that their type allows: 1 (they are masks), 255 or 65535.
+    """
 
     values: Values
     widest: int
 
 
 def read_values(path: Path) -> StoredValues:
-    """Return what a PNG, NPY or NPZ file holds, greys and arrays as they are. Raises `ClipError`."""
+    """Return the values of a PNG, NPY or NPZ file, greys and arrays as they are.
+
+    Raises:
+        ClipError: The file is missing, damaged, or of a kind that holds no mask.
+    """
     if path.suffix == ".png":
         return _picture_values(path)
     values = _read_array(path)
@@ -59,9 +68,14 @@ def read_values(path: Path) -> StoredValues:
 
 
 def distinct_values(path: Path, *, ids: bool = False) -> StoredValues:
-    """Return the different values of a file, [n], sorted; `ids`: as class ids. Raises `ClipError`.
+    """Return the different values of a file, [n], sorted; of 8-bit pictures without a copy of their pixels.
 
-    Of 8-bit pictures, by far the most files, without a copy of their pixels.
+    Args:
+        path: The file.
+        ids: Read it as class ids.
+
+    Raises:
+        ClipError: As for `read_values`.
     """
     picture = _read_picture(path, pixels=False) if path.suffix == ".png" else None
     if picture is None or picture.used is None:
@@ -77,7 +91,11 @@ def distinct_values(path: Path, *, ids: bool = False) -> StoredValues:
 
 
 def read_class_ids(path: Path) -> ClassIds:
-    """Return the class ids, uint8, that a PNG, NPY or NPZ file holds. Raises `ClipError`."""
+    """Return the class ids, uint8, in a PNG, NPY or NPZ file.
+
+    Raises:
+        ClipError: The file is missing or damaged, or holds other values.
+    """
     if path.suffix != ".png":
         return _class_ids(path, _read_array(path), _array_label(path))
     picture = _read_picture(path)
@@ -91,7 +109,16 @@ def read_class_ids(path: Path) -> ClassIds:
 
 
 def to_probability(path: Path, stored: StoredValues, scale: int) -> Probability:
-    """Return probabilities, float32, of a file's values, integers being probabilities times `scale`. Raises `ClipError`."""
+    """Return a file's values as probabilities, float32.
+
+    Args:
+        path: The file, for messages.
+        stored: Its values.
+        scale: The integer that stands for 1: 1, 255 or 65535.
+
+    Raises:
+        ClipError: A value lies outside the scale.
+    """
     values = stored.values
     if stored.widest == BINARY:
         return values.astype(np.float32)
@@ -103,7 +130,7 @@ def to_probability(path: Path, stored: StoredValues, scale: int) -> Probability:
                 "in [0, 1]; apply the sigmoid to logits, divide pixels by 255"
             )
         return values.astype(np.float32)
-    # Of 16 bits only what needs them is on their scale: 0/1 and 0/255 may be stored so too.
+    # A 16-bit file is on the 16-bit scale only where its values need it: 0/1 and 0/255 may be stored in 16 bits too.
     divisor = BYTE if scale == WORD and stored.widest != WORD else scale
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
     if low < 0 or high > divisor:
@@ -133,7 +160,7 @@ def _picture_values(path: Path) -> StoredValues:
 
 
 def _of_palette(path: Path, picture: _Picture, indices: Values) -> StoredValues:
-    """Return what `indices` of a picture's palette stand for."""
+    """Return the values that `indices` of a picture's palette stand for."""
     palette, used = picture.palette, picture.used
     colours = palette if used is None else palette[used]
     if (colours == colours[:, :1]).all():
@@ -173,7 +200,7 @@ class _Picture:
 
 
 def _read_picture(path: Path, *, pixels: bool = True) -> _Picture:
-    """Read a PNG file; without `pixels` only what occurs in it. Raises `ClipError`."""
+    """Read a PNG file; without `pixels` only the values that occur in it. Raises `ClipError`."""
     from PIL import Image
 
     palette = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
@@ -286,6 +313,6 @@ def stored_kind(path: Path) -> str:
         ):
             header = _DESCRIPTION.search(member.read(_HEADER_BYTES))
         return np.dtype(header[1].decode()).kind if header else "?"
-    # What the readers of damaged archives raise has no bounds; reading the file in earnest says what is wrong.
+    # Readers of damaged archives raise anything; reading the whole file later names the damage.
     except Exception:
         return "?"

@@ -1,9 +1,9 @@
 """The adapter `predictions`: scores masks that any other program has written, one per (row, frame).
 
 Conventions
-    ``--option masks=DIR``: PNG, NPY, NPZ or JSON files, named as `adapters.prediction_layout` says, with values as
-    `adapters.prediction_values` says: probabilities, or binary masks, of which all in the folder are on one scale.
-    ``--option masks=FILE.parquet``: what ``--save-masks`` writes (`avsrobust.evaluation.stored_masks`);
+    ``--option masks=DIR``: PNG, NPY, NPZ or JSON files, named as `adapters.prediction_layout` defines, with values as
+    `adapters.prediction_values` defines: probabilities, or binary masks, of which all in the folder are on one scale.
+    ``--option masks=FILE.parquet``: a file of ``--save-masks`` (`avsrobust.stored_masks`);
     ``--option masks=FILE.json``: the same as COCO run-length encodings in JSON (`adapters.prediction_json`).
     ``--option task=semantic``: the files hold class ids, 0..70 and 0 for background: grayscale, a palette's indices or AVSBench's
     colours; arrays hold them as integers. Such masks are resized to the nearest.
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from avsrobust.adapters import prediction_json
 from avsrobust.adapters.base import Adapter, RowView
+from avsrobust.adapters.outputs import resize_classes, resize_probability, take_task
 from avsrobust.adapters.prediction_frames import check_numbering, describe, first_frame_number, frames_with_mask
 from avsrobust.adapters.prediction_layout import Found, PredictionFolder
 from avsrobust.adapters.prediction_survey import survey_values
@@ -34,11 +35,9 @@ from avsrobust.adapters.prediction_values import (
     read_values,
     to_probability,
 )
-from avsrobust.adapters.tasks import take_task
 from avsrobust.errors import AdapterError, ClipError
-from avsrobust.evaluation.outputs import resize_classes, resize_probability
-from avsrobust.evaluation.stored_masks import StoredMasks
 from avsrobust.rle import Mask
+from avsrobust.stored_masks import StoredMasks
 from avsrobust.vocabulary import CLASS_DATASET, SEMANTIC
 
 Prediction = Probability | ClassIds
@@ -63,7 +62,16 @@ class Predictions(Adapter):
 
     @classmethod
     def load(cls, checkpoint: Path | None, device: torch.device, **options: str) -> Predictions:
-        """Open ``masks=DIR``, ``masks=FILE.parquet`` or ``masks=FILE.json``. Raises `AdapterError` where it is not there."""
+        """Open the predictions.
+
+        Args:
+            checkpoint: Must be None.
+            device: Device of the output.
+            **options: ``masks``: a folder, a parquet or a JSON file; ``task``: "binary" (the default) or "semantic".
+
+        Raises:
+            AdapterError: The predictions are not there or cannot be read, or an option is wrong.
+        """
         task = take_task(options)
         unknown = sorted(set(options) - {"masks"})
         if checkpoint is not None or unknown:
@@ -76,7 +84,11 @@ class Predictions(Adapter):
         return adapter
 
     def segment_rows(self, encoded: Any, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
-        """Return the stored predictions at the size of the clips' masks, float32 or, class ids, uint8 [B, T, H, W]."""
+        """Return the stored predictions at the size of the clips' masks, float32 or, class ids, uint8 [B, T, H, W].
+
+        Raises:
+            ClipError: A prediction is missing or damaged.
+        """
         return torch.stack([self._read(row) for row in rows]).to(self.device)
 
     def _read(self, row: RowView) -> Tensor:
@@ -106,7 +118,11 @@ class MaskTable:
         self._first = first_frame_number(self._masks.smallest_frame)
 
     def read(self, row: RowView) -> Prediction:
-        """Return the row's predictions, float32 [T, h, w]. Raises `ClipError`."""
+        """Return the row's predictions, float32 [T, h, w].
+
+        Raises:
+            ClipError: A prediction is missing or damaged.
+        """
         try:
             masks = self._masks.read(row.split, row.clip_id, row.condition, row.level)
         except ValueError as error:
@@ -122,12 +138,24 @@ class MaskJson:
         self._masks = prediction_json.JsonMasks(path)
 
     def read(self, row: RowView) -> Prediction:
-        """Return the row's predictions, float32 [T, h, w]. Raises `ClipError`."""
+        """Return the row's predictions, float32 [T, h, w].
+
+        Raises:
+            ClipError: A prediction is missing or damaged.
+        """
         return _read_entries(self._path, row, self._masks.find(row))
 
 
 class MaskFolder:
-    """Predictions in a folder of PNG, NPY, NPZ or JSON files; `semantic`: class ids."""
+    """Predictions in a folder of PNG, NPY, NPZ or JSON files.
+
+    Args:
+        root: The folder.
+        semantic: The files hold class ids.
+
+    Raises:
+        AdapterError: The names are in no known layout, or the values are on no one scale.
+    """
 
     def __init__(self, root: Path, *, semantic: bool = False) -> None:
         self._root = root
@@ -143,7 +171,9 @@ class MaskFolder:
     def read(self, row: RowView) -> Prediction:
         """Return the row's predictions [T, h, w]: float32, or class ids, uint8.
 
-        Raises `ClipError`, and `AdapterError` where the folder's values are class ids of a data set that has classes.
+        Raises:
+            ClipError: A prediction is missing or damaged.
+            AdapterError: The folder's values are class ids of a data set that has classes.
         """
         if not self._semantic and row.dataset == CLASS_DATASET:
             self._survey.require_no_ids(self._root, has_classes=True)
@@ -154,7 +184,7 @@ class MaskFolder:
             return _read_entries(found.whole, row, prediction_json.read_clip(found.whole))
         if found.whole is not None:
             return self._read_whole(found.whole, row)
-        return _assemble(found.place, row, found.numbered, found.first, self._read_frame, self._expect(found, row))
+        return _assemble(found.path, row, found.numbered, found.first, self._read_frame, self._expect(found, row))
 
     def _read_whole(self, path: Path, row: RowView) -> Prediction:
         num_frames = row.target.shape[0]
@@ -203,20 +233,20 @@ def _binary(mask: Mask) -> Probability:
 
 
 def _assemble(
-    place: Path,
+    path: Path,
     row: RowView,
     numbered: Mapping[int, Any],
     first: int,
     read: Callable[[Any], Prediction],
     expected: Callable[[int], str] | None = None,
 ) -> Prediction:
-    """Return a row's predictions [T, h, w] of what is stored under numbers, zeros on frames without a mask.
+    """Return a row's predictions [T, h, w], read by frame number, zeros on frames without a mask.
 
     `first` is the number of frame 0; `expected` names the file of a number. Raises `ClipError` where one is missing.
     """
     num_frames, height, width = row.target.shape
     wanted = frames_with_mask(row)
-    check_numbering(numbered, wanted, num_frames, first, f"{place}: {describe(row)}")
+    check_numbering(numbered, wanted, num_frames, first, f"{path}: {describe(row)}")
     for frame in wanted:
         if frame + first not in numbered:
             if expected is not None:
@@ -224,16 +254,16 @@ def _assemble(
                 raise ClipError(
                     f"{expected(frame + first)}: not found; expected the prediction of frame {frame} there{counted}"
                 )
-            raise ClipError(f"{place}: has no mask of {describe(row)}, frame {frame}; expected one per frame")
-    # Run lengths cost little: what more of the clip is stored may be stored again (--save-masks).
+            raise ClipError(f"{path}: has no mask of {describe(row)}, frame {frame}; expected one per frame")
+    # Run lengths cost little to decode: masks of unscored frames may be stored again (--save-masks).
     frames = wanted if expected is not None else [frame for frame in range(num_frames) if frame + first in numbered]
     masks = {frame: read(numbered[frame + first]) for frame in frames}
     sizes = sorted({mask.shape for mask in masks.values()})
     if len(sizes) > 1:
-        raise ClipError(f"{place}: {describe(row)}: found masks of the sizes {sizes}; expected one size in a clip")
+        raise ClipError(f"{path}: {describe(row)}: found masks of the sizes {sizes}; expected one size in a clip")
     dtype = next((mask.dtype for mask in masks.values()), np.dtype(np.float32))
     shape = (num_frames, *(sizes[0] if sizes else (height, width)))
-    MASK_BYTES.check(4 * shape[0] * shape[1] * shape[2], f"{place}: {describe(row)}", ClipError)
+    MASK_BYTES.check(4 * shape[0] * shape[1] * shape[2], f"{path}: {describe(row)}", ClipError)
     stacked = np.zeros(shape, dtype)
     for frame, mask in masks.items():
         stacked[frame] = mask

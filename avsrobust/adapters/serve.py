@@ -1,10 +1,10 @@
-"""The other end of `worker` for adapters of ours: ``python -m avsrobust.adapters.serve NAME`` serves what --adapter NAME runs.
+"""The serving side of `worker`: ``python -m avsrobust.adapters.serve NAME`` serves the adapter that ``--adapter NAME`` runs.
 
 Conventions
-    For an environment that has avsrobust beside what the model needs (a built CUDA extension, another torch), and for several
+    For an environment that has both avsrobust and the model's own needs (a built CUDA extension, another torch), and for several
     GPUs at once: ``--adapter worker --option command="/env/bin/python -m avsrobust.adapters.serve avsegformer"
     --option workers=2``, with the adapter's own options and checkpoint as usual.
-    Workers learn nothing of a row but picture and sound: adapters that need more (`needs_rows`) run in process.
+    A worker receives frames and audio alone: adapters that need the rows (`needs_rows`) run in process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import AudioInput
+from avsrobust.adapters.calling import AdapterCaller
 from avsrobust.adapters.encodings import EncodingGuard
 from avsrobust.adapters.lookup import load_adapter
 from avsrobust.adapters.remote import avsrobust_worker
-from avsrobust.adapters.surroundings import surroundings
 from avsrobust.errors import AdapterError
 
 Array = npt.NDArray[Any]
@@ -34,34 +34,35 @@ class ServedAdapter:
     """An adapter behind the worker's interface: arrays in, arrays out."""
 
     def __init__(self, spec: str, checkpoint: str | None, device: str, options: Mapping[str, str]) -> None:
-        self._device = torch.device(device)
+        on = torch.device(device)
         path = None if checkpoint is None else Path(checkpoint)
-        self._adapter = load_adapter(spec, checkpoint=path, device=self._device, options=options)
-        heard = AudioInput.of(self._adapter.audio)
-        self.audio = heard.kind if heard.sample_rate is None else (heard.kind, heard.sample_rate)
+        adapter = load_adapter(spec, checkpoint=path, device=on, options=options)
+        self._caller = AdapterCaller(adapter, type(adapter).__name__, on)
+        audio = AudioInput.of(adapter.audio)
+        self.audio = audio.kind if audio.sample_rate is None else (audio.kind, audio.sample_rate)
 
-    @torch.no_grad()
     def encode_frames(self, frames: Array) -> Any:
-        """Return what the adapter makes of frames, uint8 [B, T, 3, H, W]."""
-        with surroundings(type(self._adapter)):
-            return self._adapter.encode_frames(self._tensor(frames))
+        """Return the adapter's encoding of frames, uint8 [B, T, 3, H, W]."""
+        return self._caller.encode(self._tensor(frames))
 
-    @torch.no_grad()
     def segment(self, encoded: Any, audio: Array) -> Array:
-        """Return what the adapter returns: probabilities, class logits or class ids (`adapters.base`)."""
-        with EncodingGuard(encoded, type(self._adapter).__name__) as guard, surroundings(type(self._adapter)):
-            masks = self._adapter.segment(encoded, self._tensor(audio))
+        """Return the adapter's answer: probabilities, class logits or class ids (`adapters.base`)."""
+        with EncodingGuard(encoded, self._caller.name) as guard:
+            masks = self._caller.segment_unchecked(encoded, self._tensor(audio), self._no_rows)
             guard.check()
         return _array(masks)
 
     def extras(self) -> dict[str, Array]:
-        """Return what the adapter says beside its last masks."""
-        with surroundings(type(self._adapter)):
-            extras: Mapping[str, Tensor] = getattr(self._adapter, "extras", dict)()
-        return {str(name): _array(values) for name, values in extras.items()}
+        """Return the adapter's further values of its last masks, by name."""
+        return {str(name): _array(values) for name, values in self._caller.extras_unchecked().items()}
 
     def _tensor(self, array: Array) -> Tensor:
-        return torch.from_numpy(array).to(self._device)
+        return torch.from_numpy(array).to(self._caller.device)
+
+    def _no_rows(self) -> NoReturn:
+        raise AdapterError(
+            f"{self._caller.name}: needs the rows (needs_rows), which a worker does not receive; run it in process"
+        )
 
 
 def _array(values: Tensor) -> Array:

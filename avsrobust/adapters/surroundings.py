@@ -1,4 +1,4 @@
-"""What an adapter's code finds around it, and what of it must not leak: the working folder, and stdout.
+"""The process state that an adapter's code may change, and that must not leak from it: the working folder, and stdout.
 
 Conventions
     Research code calls ``os.chdir`` for its relative paths, and prints. While code of an adapter runs (import, load,
@@ -25,7 +25,11 @@ _FOLDERS: dict[type, str] = {}
 
 @dataclass
 class Departure:
-    """Where the code of a block has changed the working folder to (None: it has not)."""
+    """Change of the working folder by the code of a block.
+
+    Attributes:
+        folder: The folder that the block changed to; None: it changed to none.
+    """
 
     folder: str | None = None
 
@@ -34,7 +38,8 @@ class Departure:
 def surroundings(adapter_class: type | None = None) -> Iterator[Departure]:
     """Run the block as code of an adapter: prints go to stderr, and the working folder is the adapter's own.
 
-    `adapter_class` is None where it is not known yet, as in its import: `remember_folder` says later whose folder it is.
+    Args:
+        adapter_class: Class of the adapter; None where it is not known yet, as in its import: `remember_folder` then names it.
     """
     ours = _working_folder()
     theirs = _FOLDERS.get(adapter_class) if adapter_class is not None else None
@@ -57,7 +62,7 @@ def surroundings(adapter_class: type | None = None) -> Iterator[Departure]:
 
 
 def remember_folder(adapter_class: type, departure: Departure) -> None:
-    """Let the calls of an adapter run in the folder that its import has changed to, if it has."""
+    """Let the calls of an adapter run in the folder that its import has changed to, if any."""
     if departure.folder is not None:
         _FOLDERS[adapter_class] = departure.folder
 

@@ -33,7 +33,14 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True)
 class _Share:
-    """A worker's share of a batch: which worker, which process of it, the handle of what it has encoded, how many clips."""
+    """A worker's share of a batch.
+
+    Attributes:
+        worker: Number of the worker.
+        generation: Number of its process, counted from 1.
+        handle: Handle of the encoding that the process holds.
+        clips: Number of clips.
+    """
 
     worker: int
     generation: int
@@ -42,7 +49,7 @@ class _Share:
 
 
 class _Encoded:
-    """What the workers hold of one batch; freed there when this object goes."""
+    """The encoding of one batch, held by the workers and freed there when this object goes."""
 
     def __init__(self, shares: Sequence[_Share]) -> None:
         self.shares = tuple(shares)
@@ -59,7 +66,7 @@ class _Worker:
         self.released: list[int] = []
 
     def start(self) -> dict[str, Any]:
-        """Start the process where none runs; return what it said of itself."""
+        """Start the process where none runs; return its greeting."""
         if self._process is None or not self._process.alive:
             self.generation += 1
             self.released.clear()
@@ -75,7 +82,7 @@ class _Worker:
         return self.generation, handle
 
     def segment(self, share: _Share, audio: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Have the model segment what it encoded before; return the masks, and what it says beside them by name."""
+        """Have the model segment the clips of a share; return the masks, and further values by name."""
         if share.generation != self.generation or self._process is None or not self._process.alive:
             raise AdapterError(f"worker '{self._arguments[0]}': ended before it had segmented this clip")
         header, arrays = self._request("segment", {"handle": share.handle}, audio)
@@ -98,20 +105,26 @@ class _Worker:
 
 
 class Worker(Adapter):
-    """A model behind a pipe; see `avsrobust adapters --worker-file` for the file that serves it."""
+    """A model behind a pipe; ``avsrobust adapters --worker-file`` prints the file that serves it."""
 
     def __init__(self, workers: Sequence[_Worker], audio: AudioInput) -> None:
         self._workers = tuple(workers)
-        self._pool = ThreadPoolExecutor(len(self._workers))
+        self._threads = ThreadPoolExecutor(len(self._workers))
         self.audio = audio  # type: ignore[misc]
         self._extras: dict[str, Tensor] = {}
         weakref.finalize(self, _close_all, self._workers)
 
     @classmethod
     def load(cls, checkpoint: Path | None, device: torch.device, **options: str) -> Worker:
-        """Start the workers and ask them what they want to hear.
+        """Start the workers; each names the audio it takes.
 
-        Raises `AdapterError` where a worker cannot be started, with the end of what it wrote to stderr.
+        Args:
+            checkpoint: File of weights, handed to the model as an absolute path.
+            device: Device of the models; several workers on "cuda" take the GPUs in turn.
+            **options: ``command`` (needed), ``workers``, ``timeout`` in seconds; all others go to the model.
+
+        Raises:
+            AdapterError: An option is missing or wrong, or a worker cannot be started; with the end of what it wrote to stderr.
         """
         command = options.pop("command", "")
         if not command:
@@ -125,13 +138,13 @@ class Worker(Adapter):
             _Worker(command, {"checkpoint": path, "device": name, "options": options}, timeout_s)
             for name in _devices(device, int(count))
         ]
-        said = [worker.start() for worker in workers]
-        adapter = cls(workers, _audio_input(command, said[0]))
+        greetings = [worker.start() for worker in workers]
+        adapter = cls(workers, _audio_input(command, greetings[0]))
         adapter.device = torch.device("cpu")
         return adapter
 
     def encode_frames(self, frames: Tensor) -> _Encoded:
-        """Send each worker its share of the clips; uint8 [B, T, 3, H, W]."""
+        """Send each worker its share of the clips, uint8 [B, T, 3, H, W]."""
         parts = torch.tensor_split(frames, min(len(self._workers), len(frames)))
         answers = self._together(lambda index, part: self._workers[index].encode(part), range(len(parts)), parts)
         shares = [
@@ -143,7 +156,7 @@ class Worker(Adapter):
         return encoded
 
     def segment(self, encoded: _Encoded, audio: Tensor) -> Tensor:
-        """Collect the workers' answers, in the order of the clips."""
+        """Collect the workers' masks, in the order of the clips."""
         parts = torch.split(audio, [share.clips for share in encoded.shares])
         answers = self._together(
             lambda share, part: self._workers[share.worker].segment(share, part), encoded.shares, parts
@@ -156,15 +169,15 @@ class Worker(Adapter):
         return torch.cat([masks for masks, _ in answers])
 
     def _together(
-        self, ask: Callable[[_Item, Tensor], _Answer], items: Sequence[_Item], parts: Sequence[Tensor]
+        self, call: Callable[[_Item, Tensor], _Answer], items: Sequence[_Item], parts: Sequence[Tensor]
     ) -> list[_Answer]:
-        """Ask several workers at once, or the only one without the detour through a thread."""
+        """Call several workers at once, or the only one without the detour through a thread."""
         if len(items) == 1:
-            return [ask(items[0], parts[0])]
-        return list(self._pool.map(ask, items, parts))
+            return [call(items[0], parts[0])]
+        return list(self._threads.map(call, items, parts))
 
     def extras(self) -> dict[str, Tensor]:
-        """Return what the model said beside its last masks."""
+        """Return the model's further values of its last masks, [B, T] by name."""
         return self._extras
 
 

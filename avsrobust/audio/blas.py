@@ -1,4 +1,4 @@
-"""Matrix products whose bits do not depend on how many cores there are.
+"""Matrix products with the same bits on any number of cores.
 
 Conventions
     BLAS may add up in another order when it uses another number of threads, and job runners give their workers fewer

@@ -4,26 +4,22 @@ Conventions
     A log-mel is float32 [T, 1, 96, 64]: T examples of 96 time steps and 64 mel bands, the input of VGGish's network.
     One example stands for one frame of the clip (one second), although VGGish's examples are 0.96 s long: AVSBench feeds
     example t with frame t all the same (avs_s4/dataloader.py).
-    `FRONT_ENDS` maps the names that recipes use to functions (path, number of frames) -> log-mel. All conditions of a
-    build come out of one of them: features of clean and negative sound made by different front ends can be told apart
-    without listening.
+    Recipes name these functions by `avsrobust.audio.front_ends.FRONT_ENDS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avsrobust.audio.blas import one_blas_thread
-from avsrobust.audio.io import FULL_SCALE, read_samples, read_stored
+from avsrobust.audio.front_ends import BANDS, STEPS
+from avsrobust.audio.io import FULL_SCALE, read_stored
 from avsrobust.audio.resample import resample
-
-STEPS, BANDS = 96, 64
 
 # torchvggish/vggish_params.py.
 VGGISH_RATE = 16000
@@ -32,9 +28,6 @@ _LOWEST_HZ, _HIGHEST_HZ = 125.0, 7500.0
 _LOG_OFFSET = 0.01
 _EXAMPLE = _WINDOW + (STEPS - 1) * _HOP
 
-# Seconds behind a clip that are read with it: resampling reaches less far, and a file of minutes need not be decoded.
-_MARGIN_S = 60
-
 # AVSBench-Robust, dataset_generation/audio_processing.py `extract_log_mel_features`; the rate is librosa.load's default.
 _ROBUST_RATE, _ROBUST_FFT, _ROBUST_HOP = 22050, 1024, 512
 
@@ -42,14 +35,25 @@ _ROBUST_RATE, _ROBUST_FFT, _ROBUST_HOP = 22050, 1024, 512
 def vggish_log_mel(
     samples: NDArray[np.float64], sample_rate: int, num_frames: int | None = None
 ) -> NDArray[np.float32]:
-    """Return VGGish's log-mel of a sound, float32 [T, 1, 96, 64], natural log of magnitude + 0.01.
+    """Return VGGish's log-mel of a sound: natural log of magnitude + 0.01.
 
-    `samples`: float64 [S] or [S, channels] in [-1, 1), `sample_rate` in Hz. The channels' mean at 16 kHz, windows of 25 ms
+    The channels' mean at 16 kHz, windows of 25 ms
     every 10 ms (periodic Hann), 512-point spectrum, 64 HTK mel bands between 125 and 7500 Hz, examples of 0.96 s without
     overlap; an incomplete one is dropped (torchvggish/vggish_input.py `waveform_to_examples`).
-    `num_frames`: cut to so many examples, or extend with copies of the last one, as AVSBench does with clips that end early
-    (preprocess_s4.py `extract_one_log_mel`). A sound too short for one example (0.975 s) gets zeros behind it up to
-    that length; the reference returns no example there, and then fails.
+    A sound too short for one example (0.975 s) gets zeros behind it up to that length; the reference returns no example
+    there, and then fails.
+
+    Args:
+        samples: Float64 [S] or [S, channels] in [-1, 1).
+        sample_rate: In Hz.
+        num_frames: Cut to so many examples, or extend with copies of the last one, as AVSBench does with clips that end early
+            (preprocess_s4.py `extract_one_log_mel`); None: as many as there are.
+
+    Returns:
+        Float32 [T, 1, 96, 64].
+
+    >>> vggish_log_mel(np.zeros(16000 * 5), 16000, num_frames=5).shape
+    (5, 1, 96, 64)
     """
     mono = samples.mean(axis=1) if samples.ndim == 2 else samples
     wave = resample(mono, sample_rate, VGGISH_RATE)
@@ -71,19 +75,38 @@ def vggish_log_mel(
 
 
 def librosa_log_mel(path: Path, num_frames: int = 5) -> NDArray[np.float32]:
-    """Return AVSBench-Robust's log-mel of a wav file, float32 [num_frames, 1, 96, 64].
+    """Return AVSBench-Robust's log-mel of a wav file.
 
     The first `num_frames` seconds at 22050 Hz (librosa.load), zeros behind a shorter sound, cut into `num_frames` equal parts;
     of each the mel power spectrogram in dB, standardised where it is not constant, zeros behind its 44 time steps
     (dataset_generation/audio_processing.py `extract_log_mel_features`, which does so for 5 frames).
-    Raises `AudioError` as `check_sound` does.
-    """
-    import librosa
 
+    Args:
+        path: The wav file.
+        num_frames: Number of seconds and of examples.
+
+    Returns:
+        Float32 [num_frames, 1, 96, 64].
+
+    Raises:
+        AudioError: As for `avsrobust.audio.io.check_sound`.
+    """
     # librosa.load, but for the reading: libsndfile takes other sizes than ours for made up.
     stored, sample_rate = read_stored(path, longest_s=num_frames)
     scale = np.float32(FULL_SCALE if stored.dtype == np.int16 else 1)
-    samples = stored[: num_frames * sample_rate].astype(np.float32) / scale
+    return librosa_log_mel_of_samples(stored.astype(np.float32) / scale, sample_rate, num_frames)
+
+
+def librosa_log_mel_of_samples(
+    samples: NDArray[np.floating[Any]], sample_rate: int, num_frames: int
+) -> NDArray[np.float32]:
+    """Return AVSBench-Robust's log-mel of a sound, float32 [num_frames, 1, 96, 64]; see `librosa_log_mel`.
+
+    `samples`: float64 [S] or [S, channels] on the 16-bit grid; no more than `num_frames` seconds count.
+    """
+    import librosa
+
+    samples = samples[: num_frames * sample_rate].astype(np.float32)
     wave = librosa.resample(librosa.to_mono(samples.T), orig_sr=sample_rate, target_sr=_ROBUST_RATE)
     wave = np.pad(wave, (0, max(0, num_frames * _ROBUST_RATE - wave.size)))
     with one_blas_thread():
@@ -133,13 +156,3 @@ def _mel_bands() -> NDArray[np.float64]:
 def _mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
     mel: NDArray[np.float64] = 1127.0 * np.log1p(hertz / 700.0)
     return mel
-
-
-def _vggish_of_file(path: Path, num_frames: int) -> NDArray[np.float32]:
-    samples, sample_rate = read_samples(path, longest_s=num_frames + _MARGIN_S)
-    return vggish_log_mel(samples, sample_rate, num_frames)
-
-
-FRONT_ENDS: Mapping[str, Callable[[Path, int], NDArray[np.float32]]] = MappingProxyType(
-    {"vggish": _vggish_of_file, "librosa": librosa_log_mel}
-)

@@ -1,12 +1,12 @@
-"""Sounds on disk: what is accepted, reading samples and waveforms, writing 16-bit wavs.
+"""Sounds of data sets and builds on disk: accepted formats, reading samples and waveforms, writing 16-bit wavs.
 
 Conventions
-    Accepted are RIFF/WAVE files with 16-bit PCM or 32/64-bit float samples, mono or stereo, 4000..384000 Hz: what every
-    front end and every model's own loader reads alike. Anything else is an `AudioError`, one line that starts with the path.
+    Accepted are RIFF/WAVE files with 16-bit PCM or 32/64-bit float samples, mono or stereo, 4000..384000 Hz: all
+    front ends and all models' own loaders read these alike. Anything else is an `AudioError`, one line that starts with the path.
     Samples are float64 [S, channels], on the grid of 16-bit PCM: int16 / 32768, as VGGish's front end reads them
     (AVSBench, torchvggish/vggish_input.py `wavfile_to_examples`). Float files are put on the same grid: round(x * 32768),
     clipped to -32768..32767.
-    A data chunk that declares more bytes than the file holds is a truncated file; libraries read it without a word, so
+    A data chunk that declares more bytes than the file holds is a truncated file. libsndfile reads it without an error, so
     the chunks are read here. The exception is a size that a program makes up when it writes into a pipe and cannot know it:
     near 2^32 (ffmpeg), near 2^31 (sox, arecord, espeak), or 0 with samples behind it (gstreamer). It means "to the end of the
     file", and an incomplete block there is dropped: such a file is accepted and its header is marked `streamed`, since
@@ -19,7 +19,6 @@ from __future__ import annotations
 import io
 import math
 import struct
-import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from avsrobust.datasets.clips import SoundHeader
+from avsrobust.clips import SoundHeader
 from avsrobust.errors import AudioError
 from avsrobust.files import open_regular, write_bytes
 from avsrobust.limits import SOUND_BYTES
@@ -56,12 +55,12 @@ _MARGIN_S = 60
 # Chunks before the samples; real files have a handful. Keeps a hostile file from being walked 8 bytes at a time.
 _MOST_CHUNKS = 1000
 # A float file 40 dB above full scale holds integers by mistake; clipping it would turn it into a square wave.
-_LARGEST_PEAK = 100.0
+LARGEST_PEAK = 100.0
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the samples lie in a file, and how they are stored."""
+    """Position of the samples in a file (offset in bytes), and their dtype."""
 
     header: SoundHeader
     dtype: str
@@ -72,8 +71,16 @@ def check_sound(path: Path) -> SoundHeader:
     """Return the header of a wav file after checking that it is whole and of an accepted kind.
 
     Integer files are judged by their chunks alone; float files are decoded, since they may hold NaN.
-    Raises `AudioError` for a file that is missing, empty, no regular file, not RIFF/WAVE, broken, truncated, without samples,
-    too large, of another sample format, with more than two channels, at an unlikely rate, or with values that are not finite.
+
+    Args:
+        path: The wav file.
+
+    Returns:
+        Rate in Hz, samples per channel, channels, sample format, and whether the size is made up (see the conventions).
+
+    Raises:
+        AudioError: The file is missing, empty, no regular file, not RIFF/WAVE, broken, truncated, without samples, too large,
+            of another sample format, with more than two channels, at an unlikely rate, or with values that are not finite.
     """
     with _open(path) as (stream, size):
         layout = _parse(path, stream, size)
@@ -83,9 +90,17 @@ def check_sound(path: Path) -> SoundHeader:
 
 
 def read_samples(path: Path, longest_s: float | None = None) -> tuple[NDArray[np.float64], int]:
-    """Return the samples, float64 [S, channels] in [-1, 1) on the 16-bit grid, and the sample rate in Hz.
+    """Read the samples of a wav file on the 16-bit grid.
 
-    `longest_s`: no more than the first so many seconds. Raises `AudioError` as `check_sound` does.
+    Args:
+        path: The wav file.
+        longest_s: Read no more than the first so many seconds.
+
+    Returns:
+        Samples, float64 [S, channels] in [-1, 1), and the sample rate in Hz.
+
+    Raises:
+        AudioError: As for `check_sound`.
     """
     stored, sample_rate = read_stored(path, longest_s)
     samples = stored.astype(np.float64)
@@ -96,9 +111,17 @@ def read_samples(path: Path, longest_s: float | None = None) -> tuple[NDArray[np
 
 
 def read_stored(path: Path, longest_s: float | None = None) -> tuple[NDArray[np.int16 | np.float32 | np.float64], int]:
-    """Return the samples as they are stored, int16, float32 or float64 [S, channels], and the sample rate in Hz.
+    """Read the samples of a wav file as they are stored.
 
-    `longest_s`: no more than the first so many seconds. Raises `AudioError` as `check_sound` does.
+    Args:
+        path: The wav file.
+        longest_s: Read no more than the first so many seconds.
+
+    Returns:
+        Samples, int16, float32 or float64 [S, channels], and the sample rate in Hz.
+
+    Raises:
+        AudioError: As for `check_sound`.
     """
     with _open(path) as (stream, size):
         layout = _parse(path, stream, size)
@@ -106,9 +129,10 @@ def read_stored(path: Path, longest_s: float | None = None) -> tuple[NDArray[np.
 
 
 def read_content(path: Path) -> bytes:
-    """Return the bytes of a sound's file.
+    """Return the bytes of a wav file, for `stored_sound`.
 
-    Raises `AudioError` where it is missing, no regular file, or larger than the most samples with a megabyte around them.
+    Raises:
+        AudioError: The file is missing, no regular file, or larger than the most samples with a megabyte around them.
     """
     with _open(path) as (stream, size):
         SOUND_BYTES.check(max(0, size - _MOST_AROUND), path, AudioError)
@@ -116,9 +140,17 @@ def read_content(path: Path) -> bytes:
 
 
 def stored_sound(path: Path, content: bytes) -> tuple[SoundHeader, NDArray[np.int16 | np.float32 | np.float64]]:
-    """Return header and samples (as `read_stored`) of a wav file whose bytes were read already; `path` is for messages.
+    """Decode a wav file whose bytes were read already.
 
-    Raises `AudioError` as `check_sound` does.
+    Args:
+        path: Names the file in messages.
+        content: Its bytes (`read_content`).
+
+    Returns:
+        Header, and samples as those of `read_stored`.
+
+    Raises:
+        AudioError: As for `check_sound`.
     """
     stream = io.BytesIO(content)
     layout = _parse(path, stream, len(content))
@@ -126,10 +158,20 @@ def stored_sound(path: Path, content: bytes) -> tuple[SoundHeader, NDArray[np.in
 
 
 def read_waveform(path: Path | str, sample_rate: int, num_samples: int) -> NDArray[np.float32]:
-    """Return a recording as a model that listens to waveforms gets it: float32 [num_samples], mono, at `sample_rate` Hz.
+    """Read a wav file as the input of a model on waveforms.
 
     The channels' mean, resampled (`avsrobust.audio.resample`), then cut or extended (`fit_length`).
-    Raises `AudioError` as `check_sound` does.
+
+    Args:
+        path: The wav file.
+        sample_rate: Rate of the result in Hz.
+        num_samples: Length of the result.
+
+    Returns:
+        Float32 [num_samples], mono.
+
+    Raises:
+        AudioError: As for `check_sound`; or the sound is shorter than one sample at `sample_rate`.
     """
     from avsrobust.audio.resample import resample
 
@@ -148,6 +190,9 @@ def fit_length(waveform: NDArray[np.float64], sample_rate: int, num_samples: int
 
     The rule is the same under every condition. It is the waveform's counterpart of AVSBench's rule for log-mels, which
     repeats the last example (preprocess_s4.py `extract_one_log_mel`).
+
+    >>> fit_length(np.array([1.0, 2.0, 3.0]), sample_rate=2, num_samples=6)
+    array([1., 2., 3., 2., 3., 2.])
     """
     missing = num_samples - waveform.size
     if missing <= 0:
@@ -156,36 +201,47 @@ def fit_length(waveform: NDArray[np.float64], sample_rate: int, num_samples: int
 
 
 def write_wav(path: Path, samples: NDArray[np.int16], sample_rate: int, *, flush: bool = True) -> None:
-    """Write int16 samples [S] as a mono 16-bit PCM wav at `sample_rate` Hz, atomically; see `wav_bytes`.
+    """Write a mono 16-bit PCM wav atomically.
 
-    `flush`: to disk, at once (`avsrobust.files.atomic_path`).
+    Args:
+        path: The file; parent folders are made.
+        samples: Int16 [S].
+        sample_rate: In Hz.
+        flush: Flush file and folder to disk at once (`avsrobust.files.atomic_path`).
+
+    Raises:
+        AudioError: The samples have another dtype or shape.
+        OptionError: The folder cannot be written.
     """
     write_bytes(path, wav_bytes(path, samples, sample_rate), flush=flush)
 
 
 def wav_bytes(path: Path, samples: NDArray[np.int16], sample_rate: int) -> bytes:
-    """Return the bytes of a mono 16-bit PCM wav of int16 samples [S] at `sample_rate` Hz; the same input gives the same bytes.
+    """Return the bytes of a mono 16-bit PCM wav; the same input gives the same bytes.
 
-    `path` names the file in messages. Raises `AudioError` for any other dtype or shape: bytes of another dtype would be read
-    back as another sound.
+    Args:
+        path: Names the file in messages.
+        samples: Int16 [S].
+        sample_rate: In Hz.
+
+    Raises:
+        AudioError: The samples have another dtype or shape: bytes of another dtype would be read back as another sound.
     """
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise AudioError(
             f"{path}: found samples of dtype {samples.dtype} and shape {samples.shape}; expected int16 [S]; "
             "scale, round and cast them first"
         )
+    import soundfile
+
     stream = io.BytesIO()
-    with wave.open(stream, "wb") as writer:
-        writer.setnchannels(1)
-        writer.setsampwidth(2)
-        writer.setframerate(sample_rate)
-        writer.writeframes(samples.astype("<i2").tobytes())
+    soundfile.write(stream, samples, sample_rate, subtype="PCM_16", format="WAV")
     return stream.getvalue()
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Yield the opened file and its size in bytes; turn what the operating system complains of into an `AudioError`."""
+    """Yield the opened file and its size in bytes; turn errors of the operating system into an `AudioError`."""
     try:
         with open_regular(path) as stream:
             size = stream.seek(0, 2)
@@ -210,18 +266,52 @@ def _parse(path: Path, stream: BinaryIO, size: int) -> _Layout:
         missing = "format" if b"fmt " not in chunks else "data"
         raise AudioError(f"{path}: found a wav file without a {missing} chunk; expected a whole file; {_REPLACE}")
     offset, declared = chunks[b"data"]
+    is_streamed = _is_streamed(stream, size, offset, declared)
     present = size - offset
-    is_streamed = _is_made_up(declared, present) or (declared == 0 and not _is_chunks(stream, offset, size))
     if is_streamed:
         declared = present
     if declared > present:
-        raise AudioError(
-            f"{path}: found {present} bytes of samples where its header declares {declared} (truncated); "
-            f"expected a whole file; {_REPLACE}"
-        )
+        raise _truncated(path, present, declared)
     SOUND_BYTES.check(declared, path, AudioError)
     stream.seek(chunks[b"fmt "][0])
     return _describe(path, stream.read(min(chunks[b"fmt "][1], _FORMAT_BYTES)), declared, offset, is_streamed)
+
+
+def check_whole(path: Path) -> None:
+    """Check that a RIFF/WAVE file of any sample format holds as many bytes of samples as its header declares.
+
+    Decoders read a truncated file without a word. Files of other containers pass, and so do those whose chunks cannot be
+    found: their decoder judges them.
+
+    Args:
+        path: A regular file.
+
+    Raises:
+        AudioError: The file cannot be opened or is truncated.
+    """
+    with _open(path) as (stream, size):
+        head = stream.read(12)
+        if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+            return
+        chunks = _find_chunks(stream, size)
+        if b"fmt " not in chunks or b"data" not in chunks:
+            return
+        offset, declared = chunks[b"data"]
+        if declared > size - offset and not _is_streamed(stream, size, offset, declared):
+            raise _truncated(path, size - offset, declared)
+
+
+def _truncated(path: Path, present: int, declared: int) -> AudioError:
+    """Return the error of a file that ends before its samples do."""
+    return AudioError(
+        f"{path}: found {present} bytes of samples where its header declares {declared} (truncated); "
+        f"expected a whole file; {_REPLACE}"
+    )
+
+
+def _is_streamed(stream: BinaryIO, size: int, offset: int, declared: int) -> bool:
+    """Tell whether the size of the data chunk is made up by a program that wrote into a pipe."""
+    return _is_made_up(declared, size - offset) or (declared == 0 and not _is_chunks(stream, offset, size))
 
 
 def _is_made_up(declared: int, present: int) -> bool:
@@ -318,7 +408,7 @@ def _read_stored(
         peak = float(np.abs(stored).max(initial=0.0))
         if not np.isfinite(peak):
             raise AudioError(f"{path}: found NaN or infinite samples; expected finite values in [-1, 1]; {_REPLACE}")
-        if peak > _LARGEST_PEAK:
+        if peak > LARGEST_PEAK:
             raise AudioError(
                 f"{path}: found float samples up to {peak:g} (integers stored as floats?); "
                 f"expected values in [-1, 1]; divide them by their full scale"

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from avsrobust.arrays import read_npz
-from avsrobust.audio.features import BANDS, STEPS
+from avsrobust.audio.front_ends import BANDS, STEPS
 from avsrobust.errors import AdapterError
 from avsrobust.weights import check_tensors, check_weights_file
 
@@ -39,7 +39,7 @@ _GET_IT = "download it again from its owner's release page"
 
 
 class Postprocessor(nn.Module):
-    """PCA whitening and quantisation of embeddings: [N, 128] -> whole numbers 0..255, float32 [N, 128].
+    """PCA whitening and quantisation of embeddings: float32 [N, 128] -> whole numbers 0..255, float32 [N, 128].
 
     torchvggish/vggish.py `Postprocessor`: vectors @ (embedding - means), clipped to [-2, 2], scaled to 0..255, rounded.
     """
@@ -84,12 +84,18 @@ class VGGish(nn.Module):
 
 
 def load_vggish(path: Path | str, pca_path: Path | str | None = None) -> VGGish:
-    """Return the network with weights from `path`, in eval mode, on the CPU.
+    """Load the network with its weights.
 
-    `path`: .safetensors, or a PyTorch file as torchvggish publishes it. `pca_path`: PCA parameters for post-processing, the
-    same, or AudioSet's vggish_pca_params.npz. (torchvggish publishes these as a pickle of numpy arrays. It is refused:
-    numpy's own unpickling is not safe on hostile files.) Parameters named ``pproc.`` in `path` are ignored.
-    Raises `AdapterError` for files that are missing, hold something else, or would run code.
+    Args:
+        path: Weights: .safetensors, or a PyTorch file as torchvggish publishes it. Parameters named ``pproc.`` are ignored.
+        pca_path: PCA parameters for post-processing: the same formats, or AudioSet's vggish_pca_params.npz. torchvggish
+            publishes them as a pickle of numpy arrays, which is refused: numpy's unpickling is not safe on hostile files.
+
+    Returns:
+        The network in eval mode, on the CPU.
+
+    Raises:
+        AdapterError: A file is missing, holds something else, or would run code.
     """
     path, pca_path = Path(path), None if pca_path is None else Path(pca_path)
     state = {name: tensor for name, tensor in _read_tensors(path, _EXPECTED).items() if not name.startswith("pproc.")}
@@ -155,7 +161,7 @@ def _read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
             f"{path}: found a pickle that holds more than tensors, or is damaged; {expected}; "
             "where you trust its source, convert it to .safetensors or .npz"
         ) from error
-    # What the parsers of damaged files raise has no bounds: struct.error, KeyError, SyntaxError, ...
+    # Parsers of damaged files raise anything: struct.error, KeyError, SyntaxError, ...
     except Exception as error:
         reason = f" ({' '.join(str(error).split())[:300]})" if isinstance(error, OSError | ValueError) else ""
         raise AdapterError(
@@ -181,7 +187,7 @@ def _read(path: Path) -> object:
 
         return load_file(path)
     with warnings.catch_warnings():
-        # Of odd pickles; what is refused is said in one line.
+        # Warnings about odd pickles: a refused file is one line.
         warnings.simplefilter("ignore")
         content: object = torch.load(path, map_location="cpu", weights_only=True)
     return content

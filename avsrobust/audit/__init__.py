@@ -1,4 +1,4 @@
-"""Can negatives be told from clean audio by feature statistics alone?"""
+"""The audit of a build: can negatives be separated from clean audio by feature statistics alone?"""
 
 from avsrobust.audit.rendering import render_audit
 from avsrobust.audit.verdicts import AuditReport, audit

@@ -1,12 +1,11 @@
-"""Can negatives be told from clean audio by feature statistics alone?
+"""Verdicts of the audit: can negatives be separated from clean audio by feature statistics alone?
 
 Conventions
     Every negative condition is set against the clean rows twice.
     *plain*: all rows of both. Silence and noise differ from recordings by nature, off-screen sounds may differ by which
-    categories were drawn: this says how far a model gets without looking at the picture.
+    categories were drawn: the estimate is the score that a model reaches without looking at the picture.
     *matched*: every off-screen row against the clean row of the very same sound, where both have as many frames. Sound and
-    mix of categories are equal, so whatever tells the two apart comes from the front end; out of one front end the AUROC
-    is 0.5.
+    mix of categories are equal, so any difference comes from the front end; out of one front end the AUROC is 0.5.
     A manifest fails where the front end gives a condition away; being silent or noisy is no fault.
 """
 
@@ -19,14 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avsrobust.audit.separability import FOLDS, Estimate, Flags, Groups, estimate, linear_scores, weighted_auroc
-from avsrobust.audit.sounds import ConditionSummary, DescribedRows, describe_rows
-from avsrobust.audit.statistics import STATISTICS, Floats
+from avsrobust.audit.descriptions import STATISTICS, ConditionSummary, DescribedRows, Floats, describe_rows
+from avsrobust.audit.separability import Estimate, Flags, Groups, estimate, linear_scores, weighted_auroc
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import Manifest, Row
 from avsrobust.vocabulary import CLEAN, NEGATIVE
 
-# By nature unlike any recording: told apart, and rightly so.
+# By nature unlike any recording: that they can be separated is no fault.
 SEPARABLE_BY_NATURE = ("silence", "noise")
 # The lower end of the interval above which a front end is taken to be another one.
 HIGHEST_AUROC = 0.65
@@ -40,11 +38,17 @@ _HIGHEST_FIXED_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Separation:
-    """How well one negative condition can be told from clean.
+    """Separability of one negative condition from clean.
 
-    `auroc` holds the AUROC of each of the `STATISTICS` alone; `plain` and `matched` those of a linear classifier over all of
-    them, judged on sounds it was not fitted on (None: too few rows). `matched_rows` counts the rows whose sound also occurs
-    clean with as many frames, `identical_share` says how many of these have equal statistics there.
+    Attributes:
+        condition: Name of the condition.
+        rows: Number of its rows.
+        auroc: AUROC of each of the `STATISTICS` alone.
+        plain: Estimate of a linear classifier over all statistics, on sounds that it was not fitted on, all rows; None:
+            too few rows.
+        matched: The same for rows whose sound also occurs clean.
+        matched_rows: Number of rows whose sound also occurs clean with as many frames.
+        identical_share: Share of these whose statistics are equal there, 0..1; None: there are none.
     """
 
     condition: str
@@ -63,7 +67,17 @@ class Separation:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What the arrays of a manifest give away. `findings` are faults, `remarks` are not."""
+    """Result of an audit.
+
+    Attributes:
+        manifest: Path of the manifest.
+        dataset: Name of the data set.
+        recipe: Name of the recipe.
+        summaries: The arrays of each condition.
+        separations: Separability of each negative condition.
+        findings: Faults of the front end, a line each.
+        remarks: Explanations that are no faults, a line each.
+    """
 
     manifest: str
     dataset: str
@@ -80,9 +94,16 @@ class AuditReport:
 
 
 def audit(manifest: Manifest) -> AuditReport:
-    """Describe the log-mel arrays of all rows and judge whether statistics alone tell the conditions apart.
+    """Describe the log-mel arrays of all rows and judge whether statistics alone separate the conditions.
 
-    Raises `ManifestError` where there are no clean or no negative rows, or an array is missing or damaged.
+    Args:
+        manifest: A build with clean and negative rows.
+
+    Returns:
+        Summaries, separations and findings.
+
+    Raises:
+        ManifestError: There are no clean or no negative rows, or an array is missing or damaged.
     """
     conditions = {row.condition for row in manifest.rows}
     negative = sorted({row.condition for row in manifest.rows if row.polarity == NEGATIVE})
@@ -132,22 +153,22 @@ def _separation(described: DescribedRows, condition: str) -> Separation:
         if rows[index].source_clip_id is not None
         and (key := (_sound(rows[index]), rows[index].num_frames)) in clean_row_of
     ]
-    partners = [partner for _, partner in pairs]
+    matches = [index for _, index in pairs]
     paired = [index for index, _ in pairs]
-    same = (described.statistics[paired] == described.statistics[partners]).all(axis=1)
+    same = (described.statistics[paired] == described.statistics[matches]).all(axis=1)
     return Separation(
         condition=condition,
         rows=len(negative),
         auroc=_single(described, clean, negative),
         plain=_linear(described, clean, negative, "plain"),
-        matched=_linear(described, partners, paired, "matched"),
+        matched=_linear(described, matches, paired, "matched"),
         matched_rows=len(pairs),
         identical_share=float(same.mean()) if pairs else None,
     )
 
 
 def _sound(row: Row) -> str:
-    """Return whose sound a row is: the clip's own, or the other clip's it was taken from."""
+    """Return the clip that a row's sound was recorded in: the row's own, or its source clip."""
     return f"{row.split}/{row.source_clip_id if row.source_clip_id is not None else row.clip_id}"
 
 
@@ -164,8 +185,7 @@ def _linear(described: DescribedRows, clean: list[int], negative: list[int], pur
     if names.size < FEWEST_SOUNDS:
         return None
     groups: Groups = sounds.astype(np.int64)
-    folds = np.array([_hash(str(name)) % FOLDS for name in names], dtype=np.int64)[groups]
-    scores, valid = linear_scores(statistics, is_negative, folds)
+    scores, valid = linear_scores(statistics, is_negative, groups)
     if not (is_negative & valid).any() or not (~is_negative & valid).any():
         return None
     generator = np.random.default_rng(_hash(f"audit bootstrap {purpose}"))

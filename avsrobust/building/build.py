@@ -13,11 +13,19 @@ Conventions
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from avsrobust.building.contents import (
+    Checked,
+    Finished,
+    Meter,
+    finished_build,
+    look_at_files,
+    look_at_lenders,
+)
 from avsrobust.building.engine import Engine, check_engine, open_engine
 from avsrobust.building.export import check_export, export_tasks, write_exports
 from avsrobust.building.identity import (
@@ -26,52 +34,54 @@ from avsrobust.building.identity import (
     begun_by,
     check_output,
     claim_output,
-    finished_manifest,
 )
 from avsrobust.building.journal import read_journal, remove_journal
 from avsrobust.building.layout import Layout, lay_out
+from avsrobust.building.lenders import Lenders, read_lenders
 from avsrobust.building.listing import read_listing
-from avsrobust.building.plan import Plan, plan
+from avsrobust.building.plan import Plan, count_sources, plan
 from avsrobust.building.render import (
     Roots,
     ShardTask,
     check_files,
     check_tasks,
-    look_at_clips,
-    look_tasks,
+    make_pictures,
     make_shard,
     make_sounds,
     make_tasks,
+    picture_tasks,
 )
+from avsrobust.callbacks import ProgressCallback
+from avsrobust.caveats import SOURCES
 from avsrobust.checksums import FileSum, read_checksums, write_checksums
 from avsrobust.conditions.recipe import Recipe
-from avsrobust.conditions.reference import Listing
+from avsrobust.conditions.reference import ReleasedListing
 from avsrobust.conditions.seeds import check_seed
-from avsrobust.datasets.clips import Clip, DataSet
-from avsrobust.datasets.contents import ClipContents
-from avsrobust.datasets.survey import conclude, survey_lines
+from avsrobust.conditions.sounds import MadeSound
+from avsrobust.datasets.dataset import DataSet
+from avsrobust.datasets.survey import survey_lines
 from avsrobust.errors import DataSetError, ManifestError, OptionError, did_you_mean
 from avsrobust.files import flush_folders, remove_temporaries
 from avsrobust.folders import hold_output_dir
 from avsrobust.manifest import (
+    BASIC_FACTS,
     BUILD_FORMAT,
     DATA_PREFIX,
+    MADE_PREFIX,
     MANIFEST_NAME,
-    Manifest,
     ManifestInfo,
     Row,
     Skipped,
     data_files,
     fingerprint,
+    made_sha256,
     remember_data_root,
+    sound_files,
     write_manifest,
 )
-from avsrobust.seal import is_intact
 
 FAIL, SKIP = "fail", "skip"
 ON_ERROR = (FAIL, SKIP)
-# (done, total): clips looked at, sounds and log-mels made or checked, and exported files, all phases together.
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,7 @@ def build(
     on_error: str = FAIL,
     export: str | None = None,
     wait: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> BuildReport:
     """Make the build of `dataset` under `recipe` in the folder `output`, or complete it. One process at a time holds the folder.
 
@@ -123,26 +133,40 @@ def build(
     if on_error == FAIL:
         _refuse(dataset, [str(finding) for finding in dataset.findings])
     roots = Roots(output.absolute(), dataset.root.resolve())
-    job = _Job(dataset, recipe, seed, output, roots, read_listing(dataset, recipe), export)
+    job = _Job(
+        dataset,
+        recipe,
+        seed,
+        output,
+        roots,
+        read_listing(dataset, recipe),
+        export,
+        read_lenders(dataset, recipe, workers),
+    )
     job.plan_without(())
     identity = Identity.of(dataset, recipe, seed)
     with (
         hold_output_dir(output, BUILD_KIND, BUILD_FORMAT, "avsrobust build", wait=wait),
         open_engine(engine, workers, scheduler) as workforce,
     ):
-        return _build(job, identity, on_error, workforce, _Meter(progress))
+        return _build(job, identity, on_error, workforce, Meter(progress))
 
 
-def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, meter: _Meter) -> BuildReport:
+def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, meter: Meter) -> BuildReport:
     """Make or complete the build in its folder, which is ours and locked."""
     output = job.output
     check_output(output, identity)
     remove_temporaries(output)
-    finished = _finished(output, {clip.clip_id for clip in job.dataset.clips})
-    checked = finished or _look(job, workforce, meter)
+    finished = finished_build(output, {clip.clip_id for clip in job.dataset.clips})
+    checked = finished or look_at_files(job.roots.data, job.dataset.clips, job.lenders, workforce, meter)
+    if finished is not None:
+        lenders, files = look_at_lenders(job.roots.data, job.lenders, workforce, meter)
+        checked = replace(finished, lenders=lenders, files={**files, **finished.files})
     if on_error == FAIL:
         _refuse(job.dataset, [reason for reasons in checked.bad.values() for reason in reasons])
-    job = replace(job, dataset=replace(job.dataset, clips=checked.applied_to(job.dataset.clips)))
+    job = replace(
+        job, dataset=replace(job.dataset, clips=checked.applied_to(job.dataset.clips)), lenders=checked.lenders
+    )
     planned = job.plan_without(checked.bad)
     layout = lay_out(planned)
     identity = identity.completed(layout, {path: entry.sha256 for path, entry in checked.files.items()})
@@ -154,7 +178,7 @@ def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, mete
     manifest = output / MANIFEST_NAME
     # A finished manifest stays as it is, to the byte: results name its checksum.
     info = replace(job.info(planned, layout, checked), version=begun_by(output))
-    if not (isinstance(checked, _Finished) and made.rendered == 0 and checked.would_be(info, made.files)):
+    if not (isinstance(checked, Finished) and made.rendered == 0 and checked.would_be(info, made.files)):
         # What vouches for other files comes after them, and the manifest after everything.
         flush_folders(output)
         info = replace(info, checksums_sha256=write_checksums(output, made.files.values()))
@@ -176,13 +200,22 @@ class _Job:
     seed: int
     output: Path
     roots: Roots
-    listing: Listing | None
+    listing: ReleasedListing | None
     export: str | None
+    lenders: Lenders
 
     def plan_without(self, bad: Collection[str]) -> Plan:
         """Return the plan for the clips that can be used; raise `DataSetError` where it is empty."""
         clips = tuple(clip for clip in self.dataset.clips if clip.clip_id not in bad)
-        planned = plan(clips, self.recipe, self.seed, self.dataset.off_screen_obstacle, self.listing)
+        planned = plan(
+            clips,
+            self.recipe,
+            self.seed,
+            self.dataset.off_screen_obstacle,
+            self.listing,
+            self.lenders.clips,
+            self.lenders.recordings,
+        )
         if not planned.rows:
             raise DataSetError(
                 f"{self.dataset.root}: found no clip of {self.dataset.name} that can be used; expected at least one; "
@@ -191,7 +224,7 @@ class _Job:
             )
         return planned
 
-    def info(self, planned: Plan, layout: Layout, checked: _Checked) -> ManifestInfo:
+    def info(self, planned: Plan, layout: Layout, checked: Checked) -> ManifestInfo:
         """Return the manifest's metadata; skipped are clips by the reader, those with bad contents, and rows by the plan."""
         found = (Skipped(finding.clip_id or finding.path, None, str(finding)) for finding in self.dataset.findings)
         undecoded = (
@@ -210,10 +243,11 @@ class _Job:
                 replace(entry, clip_id=self.portable(entry.clip_id), reason=self.portable(entry.reason))
                 for entry in (*found, *undecoded, *planned.skipped)
             ),
-            notes=tuple(self.portable(note) for note in (*self.dataset.notes, *planned.notes)),
+            notes=tuple(self.portable(note) for note in (*self.dataset.notes, *self.lenders.notes, *planned.notes)),
             release=self.dataset.release,
             muted=tuple(sorted({row.clip.clip_id for row in planned.rows if row.clip.is_muted})),
-            survey={**checked.summary, **self.dataset.facts},
+            survey={**checked.summary, **self.dataset.facts, SOURCES: count_sources(planned.rows)},
+            conditions=_facts(self.recipe),
         )
 
     def portable(self, text: str) -> str:
@@ -221,45 +255,6 @@ class _Job:
         for root in sorted({str(self.dataset.root), str(self.roots.data)}, key=len, reverse=True):
             text = re.sub(rf"(?<![\w./-]){re.escape(root)}/", "", text)
         return text
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """What is known about the data set's files.
-
-    `files`: their checksums, by the manifest's paths. `bad`: what is wrong with clips that cannot be used, by their ids.
-    `muted` and `rules`: clips in which nothing can be heard, and the rules by which binary masks are read. `summary`: the
-    survey for the manifest.
-    """
-
-    files: Mapping[str, FileSum]
-    bad: Mapping[str, Sequence[str]]
-    muted: frozenset[str]
-    rules: Mapping[str, str]
-    summary: dict[str, Any]
-
-    def applied_to(self, clips: Sequence[Clip]) -> tuple[Clip, ...]:
-        """Return the clips with what is known about them."""
-        return tuple(
-            replace(
-                clip,
-                is_muted=clip.clip_id in self.muted,
-                foreground=self.rules.get(clip.clip_id, clip.foreground),
-            )
-            for clip in clips
-        )
-
-
-@dataclass(frozen=True)
-class _Finished(_Checked):
-    """The same, from the manifest and the checksums of a finished build."""
-
-    manifest: Manifest
-
-    def would_be(self, info: ManifestInfo, files: Mapping[str, FileSum]) -> bool:
-        """Tell whether this build would be written again with these metadata and checksums."""
-        there = self.manifest.info
-        return files == self.files and replace(info, checksums_sha256=there.checksums_sha256) == there
 
 
 @dataclass(frozen=True)
@@ -272,23 +267,6 @@ class _Made:
     reused: int
 
 
-class _Meter:
-    """Counts for the progress callback."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._done = 0
-        self._total = 0
-
-    def expect(self, count: int) -> None:
-        self._total += count
-
-    def advance(self, count: int) -> None:
-        self._done += count
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-
 def _refuse(dataset: DataSet, findings: Sequence[str]) -> None:
     if findings:
         raise DataSetError(
@@ -296,39 +274,6 @@ def _refuse(dataset: DataSet, findings: Sequence[str]) -> None:
             "correct them, or leave such clips out with --on-error skip",
             findings,
         )
-
-
-def _look(job: _Job, engine: Engine, meter: _Meter) -> _Checked:
-    """Look at the contents of all files of the data set."""
-    clips = job.dataset.clips
-    meter.expect(len(clips))
-    contents: list[ClipContents] = []
-    for seen in engine.map(look_at_clips, look_tasks(job.roots.data, clips)):
-        contents += seen
-        meter.advance(len(seen))
-    survey = conclude(clips, contents)
-    bad: dict[str, list[str]] = {}
-    for finding in survey.findings:
-        bad.setdefault(finding.clip_id or finding.path, []).append(str(finding))
-    files = {entry.path: entry for entry in survey.files}
-    return _Checked(files, bad, survey.muted, survey.rules, survey.summary)
-
-
-def _finished(output: Path, clip_ids: Collection[str]) -> _Finished | None:
-    """Return what a finished build knows about these clips, None where there is none, or one that is damaged."""
-    manifest = finished_manifest(output)
-    if manifest is None or not is_intact(output):
-        return None
-    try:
-        files = read_checksums(output, manifest.info.checksums_sha256)
-    except ManifestError:
-        return None
-    bad: dict[str, list[str]] = {}
-    for entry in manifest.info.skipped:
-        if entry.condition is None and entry.clip_id in clip_ids:
-            bad.setdefault(entry.clip_id, []).append(entry.reason)
-    rules = {row.clip_id: row.foreground for row in manifest.rows}
-    return _Finished(files, bad, frozenset(manifest.info.muted), rules, manifest.info.survey, manifest)
 
 
 def _vouched_for(output: Path) -> dict[str, FileSum]:
@@ -342,11 +287,16 @@ def _vouched_for(output: Path) -> dict[str, FileSum]:
     }
 
 
-def _make(job: _Job, layout: Layout, checked: _Checked, engine: Engine, meter: _Meter) -> _Made:
+def _make(job: _Job, layout: Layout, checked: Checked, engine: Engine, meter: Meter) -> _Made:
     """Make the files that are missing, sounds before what is computed from them."""
     roots = job.roots
     known = _vouched_for(roots.output)
-    wanted = [*(sound.audio for sound in layout.sounds), *(shard.path for shard in layout.shards)]
+    sounds_wanted = _with_recordings(layout, job.lenders)
+    wanted = [
+        *(sound.audio for sound in sounds_wanted),
+        *(picture.path for picture in layout.pictures),
+        *(shard.path for shard in layout.shards),
+    ]
     candidates = [known[path] for path in wanted if path in known]
     meter.expect(len(candidates))
     good: dict[str, FileSum] = {}
@@ -354,11 +304,15 @@ def _make(job: _Job, layout: Layout, checked: _Checked, engine: Engine, meter: _
     for task, entries in zip(tasks, engine.map(check_files, tasks), strict=True):
         good.update((entry.path, entry) for entry in entries)
         meter.advance(len(task.files))
-    sounds = [sound for sound in layout.sounds if sound.audio not in good]
+    sounds = [sound for sound in sounds_wanted if sound.audio not in good]
+    pictures = [picture for picture in layout.pictures if picture.path not in good]
     shards = [shard for shard in layout.shards if shard.path not in good]
-    meter.expect(len(sounds) + sum(len(shard.sounds) for shard in shards))
+    meter.expect(len(sounds) + len(pictures) + sum(len(shard.sounds) for shard in shards))
     made: dict[str, FileSum] = {}
     for entries in engine.map(make_sounds, make_tasks(roots, sounds)):
+        made.update((entry.path, entry) for entry in entries)
+        meter.advance(len(entries))
+    for entries in engine.map(make_pictures, picture_tasks(roots, pictures)):
         made.update((entry.path, entry) for entry in entries)
         meter.advance(len(entries))
     for shard, entry in zip(shards, engine.map(make_shard, [ShardTask(roots, shard) for shard in shards]), strict=True):
@@ -371,5 +325,22 @@ def _make(job: _Job, layout: Layout, checked: _Checked, engine: Engine, meter: _
             meter.advance(count)
     data = {DATA_PREFIX + path for path in data_files(layout.rows)}
     files = {**{path: entry for path, entry in checked.files.items() if path in data}, **good, **made}
-    rows = tuple(replace(row, audio_sha256=files[row.audio].sha256) for row in layout.rows)
+    sums = {path: entry.sha256 for path, entry in files.items()}
+    rows = tuple(
+        replace(row, audio_sha256=made_sha256(row, sums) if row.audio.startswith(MADE_PREFIX) else sums[row.audio])
+        for row in layout.rows
+    )
     return _Made(rows, files, len(made), len(good))
+
+
+def _with_recordings(layout: Layout, lenders: Lenders) -> list[MadeSound]:
+    """Return all sounds to make: those of rows, and the recordings that other sounds are made from."""
+    needed = {path for row in layout.rows for path in sound_files(row)}
+    needed |= {path for sound in layout.sounds for path in sound.files}
+    recordings = [sound for path, sound in sorted(lenders.sounds.items()) if path in needed]
+    return [*recordings, *layout.sounds]
+
+
+def _facts(recipe: Recipe) -> dict[str, Any]:
+    """Return what the manifest says about conditions, but for those of the first release, which every reader knows."""
+    return {entry.name: entry.facts for entry in recipe.entries if entry.facts != BASIC_FACTS.get(entry.name)}

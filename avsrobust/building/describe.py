@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from avsrobust.building.layout import lay_out
 from avsrobust.building.plan import EVERY_CLIP, Plan
-from avsrobust.datasets.clips import DataSet
+from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.survey import Survey, survey_lines
 from avsrobust.vocabulary import SPLITS
 
@@ -32,7 +32,9 @@ class Summary:
     rows: dict[str, int]
     num_sounds: int
     num_log_mels: int
+    num_pictures: int
     num_bytes: int
+    num_picture_bytes: int
     notes: tuple[str, ...]
     findings: tuple[str, ...]
     skipped: tuple[str, ...]
@@ -50,8 +52,13 @@ class Summary:
             *self.contents,
             *_listed("finding", self.findings),
             f"would make: {sum(self.rows.values())} rows ({rows})",
-            f"would write: {self.num_sounds} sounds, {self.num_log_mels} log-mels, {_readable(self.num_bytes)}",
-            *_listed("left out", self.skipped),
+            f"would write: {self.num_sounds} sounds, {self.num_log_mels} log-mels, {_readable(self.num_bytes)}"
+            + (
+                f", and {self.num_pictures} pictures, about {_readable(self.num_picture_bytes)}"
+                if self.num_pictures
+                else ""
+            ),
+            *_listed("skipped", self.skipped),
         ]
 
 
@@ -67,7 +74,9 @@ def describe(dataset: DataSet, plan: Plan, survey: Survey | None = None) -> Summ
         rows={condition: conditions[condition] for condition in sorted(conditions)},
         num_sounds=len(layout.sounds),
         num_log_mels=layout.num_log_mels,
+        num_pictures=len(layout.pictures),
         num_bytes=sounds + log_mels,
+        num_picture_bytes=sum(picture.expected_bytes for picture in layout.pictures),
         notes=(*dataset.notes, *plan.notes),
         findings=tuple(str(finding) for finding in (*dataset.findings, *(survey.findings if survey else ()))),
         skipped=tuple(

@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from avsrobust.datasets.clips import Clip, DataSet
+from avsrobust.clips import Clip
 from avsrobust.datasets.contents import ClipContents, look_at
+from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.survey import Survey, conclude
 
 LIMIT_S = 60.0

@@ -7,7 +7,8 @@ Conventions
     Multi-sources/ms3_data/ the folders audio_wav_noise, audio_log_mel_noise, audio_wav_misaligned and
     audio_log_mel_misaligned, each {split}/[{category}/]{name}.wav or .pkl.
     A .pkl unpickles to a plain torch tensor, float32 [5, 1, 96, 64], the same log-mel the manifest names. The wavs are copies:
-    those loaders know no reference to another clip's file. AVSS has no such loader.
+    those loaders know no reference to another clip's file. Of
+    several draws of off-screen sounds the first is exported. AVSS has no such loader.
     Equal tensors give equal bytes, which torch's own pickles do not (they hold addresses).
 """
 
@@ -22,13 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from avsrobust.arrays import map_npy
+from avsrobust.audio.io import wav_bytes
+from avsrobust.audio.made import log_mel_of_row, render_row
 from avsrobust.building.render import Roots
 from avsrobust.datasets.taxonomy import BACKGROUND
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
 from avsrobust.files import flush_files, put_bytes
-from avsrobust.manifest import Row
+from avsrobust.manifest import MADE_PREFIX, Row
 
 AVSBENCH = "avsbench"
 EXPORTS = (AVSBENCH,)
@@ -42,11 +46,9 @@ _PROTOCOL = 4
 
 @dataclass(frozen=True)
 class ExportFile:
-    """A sound and its log-mel (array file, row), and their names in the export, without endings."""
+    """A row whose sound and log-mel are exported, and their names in the export, without endings."""
 
-    audio: str
-    log_mel: str
-    log_mel_row: int
+    row: Row
     wav: str
     pickle: str
 
@@ -71,7 +73,7 @@ def check_export(export: str, dataset: str) -> None:
 
 def export_tasks(roots: Roots, rows: Sequence[Row]) -> list[ExportTask]:
     """Return the tasks that write the export of these rows, all of one data set."""
-    files = [_file(row) for row in rows if row.condition in _FOLDERS]
+    files = [_file(row) for row in rows if row.condition in _FOLDERS and row.draw == 0]
     silent = _silent(rows)
     if silent is not None:
         files.append(silent)
@@ -84,13 +86,19 @@ def write_exports(task: ExportTask) -> int:
     """Write the files that are not there yet with these bytes, and flush them to disk; return the number of sounds."""
     written: list[Path] = []
     for entry in task.files:
-        sound = task.roots.sound_path(entry.audio).read_bytes()
-        shard = map_npy(task.roots.output / entry.log_mel, ManifestError)
-        features = pickled_tensor(np.array(shard[entry.log_mel_row]))
-        contents = {f"{entry.wav}.wav": sound, f"{entry.pickle}.pkl": features}
+        sound, log_mel = _sound_and_log_mel(task.roots, entry.row)
+        contents = {f"{entry.wav}.wav": sound, f"{entry.pickle}.pkl": pickled_tensor(log_mel)}
         written += [path for name, content in contents.items() if put_bytes(path := task.roots.output / name, content)]
     flush_files(written)
     return len(task.files)
+
+
+def _sound_and_log_mel(roots: Roots, row: Row) -> tuple[bytes, NDArray[np.float32]]:
+    if row.audio.startswith(MADE_PREFIX):
+        rendered, sample_rate = render_row(row, roots.read)
+        return wav_bytes(Path(row.audio), rendered.samples, sample_rate), log_mel_of_row(row, roots.read)
+    shard = map_npy(roots.output / row.log_mel, ManifestError)
+    return roots.sound_path(row.audio).read_bytes(), np.array(shard[row.log_mel_row])
 
 
 def pickled_tensor(array: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
@@ -122,19 +130,14 @@ def _file(row: Row) -> ExportFile:
     place = f"{row.split}/{category}/{name}" if row.dataset == "s4" else f"{row.split}/{name}"
     tree = f"{AVSBENCH}/{_TREES[row.dataset]}"
     folder = _FOLDERS[row.condition]
-    return ExportFile(
-        row.audio,
-        row.log_mel,
-        row.log_mel_row,
-        f"{tree}/audio_wav_{folder}/{place}",
-        f"{tree}/audio_log_mel_{folder}/{place}",
-    )
+    return ExportFile(row, f"{tree}/audio_wav_{folder}/{place}", f"{tree}/audio_log_mel_{folder}/{place}")
 
 
 def _silent(rows: Sequence[Row]) -> ExportFile | None:
     """Return the one silence of the export: that of most rows, of the first by name where several are as frequent."""
+    silences = {(row.audio, row.log_mel, row.log_mel_row): row for row in rows if row.condition == "silence"}
     counts = Counter((row.audio, row.log_mel, row.log_mel_row) for row in rows if row.condition == "silence")
     if not counts:
         return None
-    audio, log_mel, log_mel_row = min(counts, key=lambda entry: (-counts[entry], entry))
-    return ExportFile(audio, log_mel, log_mel_row, f"{AVSBENCH}/{_SILENT}", f"{AVSBENCH}/{_SILENT}")
+    commonest = min(counts, key=lambda entry: (-counts[entry], entry))
+    return ExportFile(silences[commonest], f"{AVSBENCH}/{_SILENT}", f"{AVSBENCH}/{_SILENT}")

@@ -18,17 +18,29 @@ from typing import Any
 
 from avsrobust import __version__
 from avsrobust.building.layout import Layout
+from avsrobust.clips import Clip
 from avsrobust.conditions.recipe import Recipe
-from avsrobust.datasets.clips import Clip, DataSet
+from avsrobust.datasets.dataset import DataSet
 from avsrobust.errors import ManifestError, OptionError
-from avsrobust.files import parse_json, read_regular, write_text
+from avsrobust.files import read_regular, write_text
 from avsrobust.folders import foreign_entries
 from avsrobust.limits import TEXT_BYTES
-from avsrobust.manifest import BUILD_FORMAT, DATA_PREFIX, Manifest, fingerprint, load_manifest
+from avsrobust.manifest import (
+    BUILD_FORMAT,
+    COLUMNS,
+    DATA_PREFIX,
+    Manifest,
+    Row,
+    fingerprint,
+    load_manifest,
+    sound_files,
+)
+from avsrobust.textfiles import parse_json
 
 BUILD_KIND = "build"
 IDENTITY_NAME = "build.json"
 _VERSION = "begun_by"
+_LAST = "foreground"
 _ADVICE = "choose another --output, or delete that folder"
 # In the order in which a difference explains itself.
 _TITLES = {
@@ -66,12 +78,18 @@ class Identity:
 
     def completed(self, layout: Layout, checksums: Mapping[str, str]) -> Identity:
         """Return the whole identity: `checksums` hold those of the data set's sounds, by the manifest's `audio`."""
-        used = sorted({row.audio for row in layout.rows if row.audio.startswith(DATA_PREFIX)})
+        sounds = {name for row in layout.rows for name in sound_files(row)}
+        used = sorted(name for name in sounds if name.startswith(DATA_PREFIX))
         return Identity(
             {
                 **self.content,
                 "sounds": _digest(f"{audio} {checksums[audio]}" for audio in used),
-                "plan": _digest(repr(entry) for entry in (*layout.rows, *layout.sounds, *layout.shards)),
+                "plan": _digest(
+                    (
+                        *(_row_text(row) for row in layout.rows),
+                        *(repr(entry) for entry in (*layout.sounds, *layout.shards, *layout.pictures)),
+                    )
+                ),
             }
         )
 
@@ -125,12 +143,21 @@ def _compare(output: Path, identity: Identity) -> None:
 
 def _read(output: Path) -> dict[str, Any]:
     try:
-        content = parse_json(read_regular(output / IDENTITY_NAME, TEXT_BYTES, OptionError))
+        content = parse_json(read_regular(output / IDENTITY_NAME, TEXT_BYTES, OptionError), finite=False)
     except (OSError, ValueError) as error:
         raise OptionError(f"--output {output}: its {IDENTITY_NAME} is damaged; {_ADVICE}") from error
     if not isinstance(content, dict) or not content.keys() >= {"dataset", "seed", "recipe"}:
         raise OptionError(f"--output {output}: its {IDENTITY_NAME} is damaged; {_ADVICE}")
     return content
+
+
+def _row_text(row: Row) -> str:
+    """Return a row as builds of format 2 have always written it: columns that came later only where they hold something."""
+    names = [entry.name for entry in COLUMNS.values() if entry.name != _LAST and not entry.is_optional] + [_LAST]
+    names += [
+        entry.name for entry in COLUMNS.values() if entry.is_optional and getattr(row, entry.name) != entry.default
+    ]
+    return f"Row({', '.join(f'{name}={getattr(row, name)!r}' for name in names)})"
 
 
 def _files(clips: Iterable[Clip]) -> set[str]:

@@ -1,9 +1,10 @@
-"""Where a build's files lie: which sounds and which log-mel shards a plan needs.
+"""Where a build's files lie: which sounds, log-mel shards and pictures a plan needs.
 
 Conventions
     Made sounds lie under ``audio/``. Log-mels lie in ``log_mel/<split or shared>/T<frames>/<number>.npy``, float32
     [n, T, 1, 96, 64], n <= 64: the distinct sounds of a split, sorted by name, so that a row's place follows from the plan
-    alone. A sound that several rows are heard with is there once per (number of frames, front end).
+    alone. A sound that several rows share is there once per (number of frames, front end). Sounds without a file have no
+    log-mel either: both are made when they are read.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from avsrobust.audio.features import BANDS, STEPS
+from avsrobust.audio.definitions import to_text
+from avsrobust.audio.front_ends import BANDS, STEPS
 from avsrobust.building.plan import Plan, PlannedRow
-from avsrobust.conditions.sounds import MadeSound
-from avsrobust.manifest import Row
+from avsrobust.conditions.pictures import MadePicture
+from avsrobust.conditions.sounds import MadeSound, is_unstored
+from avsrobust.manifest import CLIP_COLUMNS, MADE_PREFIX, Row
 
 SHARD_SOUNDS = 64
 _FLOAT32 = 4
@@ -43,11 +46,16 @@ class Shard:
 class Layout:
     """All files of a build beside the manifest, and the rows that point to them.
 
-    `sounds` are those to make, each once, sorted by path; `rows` lack nothing but their checksum, which is empty.
+    Attributes:
+        sounds: Those to make, each once, sorted by path.
+        shards: Log-mel arrays.
+        pictures: Those to make, each once, sorted by path.
+        rows: They lack nothing but their checksum, which is empty.
     """
 
     sounds: tuple[MadeSound, ...]
     shards: tuple[Shard, ...]
+    pictures: tuple[MadePicture, ...]
     rows: tuple[Row, ...]
 
     @property
@@ -58,15 +66,27 @@ class Layout:
 
 def lay_out(plan: Plan) -> Layout:
     """Return the files that `plan` needs and where each row finds its own."""
-    made = {row.sound.audio: row.sound for row in plan.rows if isinstance(row.sound, MadeSound)}
-    shards = tuple(_shards(plan.rows))
-    places = {
+    stored = [row for row in plan.rows if not is_unstored(row.sound)]
+    made = {row.sound.audio: row.sound for row in stored if isinstance(row.sound, MadeSound)}
+    pictures = {entry.path: entry for row in plan.rows if row.picture is not None for entry in row.picture.made}
+    shards = tuple(_shards(stored))
+    positions = {
         (audio, front_end, shard.num_frames): (shard.path, index)
         for shard in shards
         for index, (audio, front_end) in enumerate(shard.sounds)
     }
-    rows = (_draft(row, *places[row.sound.audio, row.front_end, row.clip.num_frames]) for row in plan.rows)
-    return Layout(tuple(made[audio] for audio in sorted(made)), shards, tuple(rows))
+    rows = (
+        _draft(row, MADE_PREFIX + row.front_end, 0)
+        if is_unstored(row.sound)
+        else _draft(row, *positions[row.sound.audio, row.front_end, row.clip.num_frames])
+        for row in plan.rows
+    )
+    return Layout(
+        sounds=tuple(made[audio] for audio in sorted(made)),
+        shards=shards,
+        pictures=tuple(pictures[path] for path in sorted(pictures)),
+        rows=tuple(rows),
+    )
 
 
 def _shards(rows: Iterable[PlannedRow]) -> Iterable[Shard]:
@@ -81,26 +101,26 @@ def _shards(rows: Iterable[PlannedRow]) -> Iterable[Shard]:
 
 
 def _draft(row: PlannedRow, log_mel: str, log_mel_row: int) -> Row:
+    clip, source, picture = row.clip, row.source, row.picture
+    columns = {name: getattr(clip, name) for name in CLIP_COLUMNS}
+    if picture is not None:
+        columns |= {name: getattr(picture, name) for name in ("frames", "masks", "annotated", "tiles")}
+    definition = row.sound.definition if is_unstored(row.sound) else None
     return Row(
-        dataset=row.clip.dataset,
-        split=row.clip.split,
-        clip_id=row.clip.clip_id,
-        labels=row.clip.labels,
-        broad=row.clip.broad,
+        **columns,
         condition=row.condition,
         polarity=row.polarity,
         level=row.level,
-        source_clip_id=None if row.donor is None else row.donor.clip_id,
-        source_labels=None if row.donor is None else row.donor.labels,
+        draw=row.draw,
+        source_clip_id=None if source is None else source.clip_id,
+        source_labels=None if source is None else source.labels,
+        source_dataset=None if source is None or source.dataset == clip.dataset else source.dataset,
         seed=row.seed,
         audio=row.sound.audio,
         audio_sha256="",
         log_mel=log_mel,
         log_mel_row=log_mel_row,
-        frames=row.clip.frames,
-        masks=row.clip.masks,
-        foreground=row.clip.foreground,
-        num_frames=row.clip.num_frames,
         sample_rate=row.sound.sample_rate,
         duration_s=row.sound.duration_s,
+        sound=None if definition is None else to_text(definition),
     )

@@ -14,13 +14,13 @@ from avsrobust.conditions.recipe import Recipe
 from avsrobust.conditions.reference import (
     AUDIO_FOLDER,
     SPLIT_ORDER,
-    Listing,
     Ms3Listing,
     Ms3Record,
+    ReleasedListing,
     S4Listing,
 )
 from avsrobust.datasets.avss import COLUMNS
-from avsrobust.datasets.clips import DataSet
+from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.tables import read_table
 from avsrobust.datasets.trees import survey
 
@@ -29,7 +29,7 @@ _IGNORED = ".DS_Store"
 _MS3_LABEL = "v1m"
 
 
-def read_listing(dataset: DataSet, recipe: Recipe) -> Listing | None:
+def read_listing(dataset: DataSet, recipe: Recipe) -> ReleasedListing | None:
     """Return what the released generator finds, or None where the recipe does not ask or the tree has another form."""
     if not any(entry.condition.needs_listing for entry in recipe.entries):
         return None

@@ -2,21 +2,23 @@
 
 Conventions
     A pure function: equal clips (in any order), recipe, seed and listing give an equal plan. Rows are sorted by split,
-    clip_id, condition, level, as in the manifest. What cannot be made is listed in `skipped`, never dropped in silence.
+    clip_id, condition, level, draw, as in the manifest. What cannot be made is listed in `skipped`, never dropped in silence.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
-from avsrobust.conditions.base import Choice, Condition, Scene, Unavailable
-from avsrobust.conditions.recipe import Entry, Recipe
-from avsrobust.conditions.reference import Listing
+from avsrobust.clips import Clip
+from avsrobust.conditions.base import PlannedDataset, RecordingPool, Request, Unavailable
+from avsrobust.conditions.pictures import Picture
+from avsrobust.conditions.recipe import Recipe, RecipeEntry
+from avsrobust.conditions.reference import ReleasedListing
 from avsrobust.conditions.seeds import check_seed, row_seed
-from avsrobust.conditions.sounds import Sound
-from avsrobust.datasets.clips import Clip
+from avsrobust.conditions.sounds import Sound, unstored
 from avsrobust.manifest import Skipped
 
 EVERY_CLIP = "*"
@@ -27,27 +29,35 @@ _MOST_NAMED = 20
 class PlannedRow:
     """One clip under one condition, before anything is made.
 
-    `front_end` names the one its log-mel comes out of; `donor` is the clip whose sound it is, where that is another one.
+    Attributes:
+        clip: The clip.
+        condition: Name of the condition in the recipe.
+        polarity: "positive" or "negative".
+        level: In the condition's unit; None where it has none.
+        draw: Number of the draw, from 0.
+        seed: The row's own seed.
+        sound: The audio, without a file where the recipe stores none.
+        source: The clip whose sound it is, where that is another one.
+        front_end: What its log-mel is made by.
+        picture: Frames and masks where they are not the clip's own.
     """
 
     clip: Clip
     condition: str
     polarity: str
     level: float | None
+    draw: int
     seed: int
     sound: Sound
-    donor: Clip | None
+    source: Clip | None
     front_end: str
+    picture: Picture | None = None
 
     @property
-    def key(self) -> tuple[str, str, str, float]:
+    def key(self) -> tuple[str, str, str, float, int]:
         """Sort key, that of `avsrobust.manifest.Row`."""
-        return (
-            self.clip.split,
-            self.clip.clip_id,
-            self.condition,
-            float("-inf") if self.level is None else self.level,
-        )
+        level = float("-inf") if self.level is None else self.level
+        return (self.clip.split, self.clip.clip_id, self.condition, level, self.draw)
 
 
 @dataclass(frozen=True)
@@ -64,63 +74,105 @@ def plan(
     recipe: Recipe,
     seed: int,
     off_screen_obstacle: str | None = None,
-    listing: Listing | None = None,
+    listing: ReleasedListing | None = None,
+    pool: Sequence[Clip] = (),
+    recordings: Mapping[str, RecordingPool] | None = None,
 ) -> Plan:
     """Return the rows that `recipe` makes of `clips`, all of one data set.
 
-    `off_screen_obstacle` says why off-screen sounds cannot be chosen; `listing` is what the released generator finds on
-    disk, for recipes that reproduce it (None: what the table of clips holds).
-    Raises `OptionError` for a seed out of range, `RecipeError` for a data set that the released generator does not cover.
+    Args:
+        clips: The clips, in any order.
+        recipe: The conditions.
+        seed: Seed of the build.
+        off_screen_obstacle: Why off-screen sounds cannot be chosen; None where they can.
+        listing: What the released generator finds on disk, for recipes that reproduce it (None: what the table of clips holds).
+        pool: Clips of other splits and data sets, for conditions whose source clips come from there.
+        recordings: A user's recordings, for conditions that draw from them, by the condition's name in the recipe.
+
+    Raises:
+        OptionError: The seed is out of range.
+        RecipeError: The released generator does not cover the data set.
     """
-    check_seed(seed)
-    ordered = tuple(sorted(clips, key=lambda clip: (clip.split, clip.clip_id)))
-    scene = Scene(ordered[0].dataset if ordered else "", ordered, seed, off_screen_obstacle, listing)
+    dataset = clips[0].dataset if clips else ""
+    planned = PlannedDataset(
+        dataset, tuple(clips), seed, off_screen_obstacle, listing, tuple(pool), dict(recordings or {})
+    )
+    check_seed(planned.seed)
+    ordered = tuple(sorted(planned.clips, key=lambda clip: (clip.split, clip.clip_id)))
+    planned = replace(planned, clips=ordered)
     rows: list[PlannedRow] = []
     skipped: list[Skipped] = []
     notes: list[str] = []
     for entry in recipe.entries:
         if entry.condition.highest_seed is not None:
-            check_seed(seed, entry.condition.highest_seed)
+            check_seed(planned.seed, entry.condition.highest_seed)
         notes += entry.condition.notes
-        obstacle = entry.condition.obstacle(scene)
+        obstacle = entry.condition.obstacle(planned)
         if obstacle is not None:
-            skipped.append(Skipped(EVERY_CLIP, entry.condition.name, obstacle))
+            skipped.append(Skipped(EVERY_CLIP, entry.name, obstacle))
             continue
-        fallbacks = _plan_condition(entry, scene, rows, skipped)
+        fallbacks = _plan_condition(entry, planned, rows, skipped, store_audio=recipe.store_audio)
         if fallbacks:
-            notes.append(_fallback_note(entry.condition, fallbacks))
+            notes.append(_fallback_note(entry.name, fallbacks))
     notes += _source_notes(ordered, rows)
+    notes += source_lines(count_sources(rows))
     # A condition with several levels gives one reason for all of them.
     unique = sorted(set(skipped), key=lambda entry: (entry.clip_id, entry.condition or "", entry.reason))
     return Plan(tuple(sorted(rows, key=lambda row: row.key)), tuple(unique), tuple(notes))
 
 
-def _plan_condition(entry: Entry, scene: Scene, rows: list[PlannedRow], skipped: list[Skipped]) -> list[str]:
-    """Append the rows of one condition and what it leaves out; return the clips for which it fell back."""
+def _plan_condition(
+    entry: RecipeEntry,
+    planned: PlannedDataset,
+    rows: list[PlannedRow],
+    skipped: list[Skipped],
+    *,
+    store_audio: bool,
+) -> list[str]:
+    """Append the rows of one condition and what it skips; return the clips for which it fell back."""
     condition = entry.condition
-    if not scene.clips:
+    if not planned.clips:
         return []
-    choose = condition.prepare(scene)
+    choose = condition.prepare(planned)
     fallbacks: list[str] = []
-    for clip in scene.clips:
+    for clip in planned.clips:
         for level in condition.levels:
-            seed = row_seed(scene.seed, clip.dataset, clip.clip_id, condition.name, level)
-            match choose(clip, seed, level):
-                case Unavailable(reason):
-                    skipped.append(Skipped(clip.clip_id, condition.name, reason))
-                case Choice(sound, donor, fallback):
-                    rows.append(
-                        PlannedRow(clip, condition.name, condition.polarity, level, seed, sound, donor, entry.front_end)
+            names = (planned.seed, clip.dataset, clip.clip_id, entry.name)
+            for draw in range(condition.draws):
+                request = Request(
+                    entry.name, clip, level, draw, partial(_seed_of, names, level), row_seed(*names, None)
+                )
+                chosen = choose(request)
+                if isinstance(chosen, Unavailable):
+                    skipped.append(Skipped(clip.clip_id, entry.name, chosen.reason))
+                    continue
+                rows.append(
+                    PlannedRow(
+                        clip=clip,
+                        condition=entry.name,
+                        polarity=condition.polarity,
+                        level=level,
+                        draw=draw,
+                        seed=request.seed,
+                        sound=chosen.sound if store_audio else unstored(chosen.sound),
+                        source=chosen.source,
+                        front_end=entry.front_end,
+                        picture=chosen.picture,
                     )
-                    if fallback:
-                        fallbacks.append(clip.clip_id)
+                )
+                if chosen.fallback:
+                    fallbacks.append(clip.clip_id)
     return fallbacks
 
 
-def _fallback_note(condition: Condition, clip_ids: Iterable[str]) -> str:
+def _seed_of(names: tuple[int, str, str, str], level: float | None, draw: int) -> int:
+    return row_seed(*names, level, draw)
+
+
+def _fallback_note(condition: str, clip_ids: Iterable[str]) -> str:
     names = sorted(set(clip_ids))
     return (
-        f"{condition.name}: for {len(names)} clips no sound of a suitable other kind is in the split; they have one of a clip "
+        f"{condition}: for {len(names)} clips no sound of a suitable other kind is in the split; they have one of a clip "
         f"that shares no category: {_named(names)}"
     )
 
@@ -128,9 +180,9 @@ def _fallback_note(condition: Condition, clip_ids: Iterable[str]) -> str:
 def _source_notes(clips: Iterable[Clip], rows: Iterable[PlannedRow]) -> Iterator[str]:
     """Say which clips are muted, and how often a rule draws source clips that `offscreen` never does by our own rule."""
     muted = [clip.clip_id for clip in clips if clip.is_muted]
-    drawn = [(row.condition, row.donor) for row in rows if row.donor is not None]
-    silent = Counter(condition for condition, donor in drawn if donor.is_muted)
-    unlabelled = Counter(condition for condition, donor in drawn if donor.has_no_label)
+    drawn = [(row.condition, row.source) for row in rows if row.source is not None]
+    silent = Counter(condition for condition, source in drawn if source.is_muted)
+    unlabelled = Counter(condition for condition, source in drawn if source.has_no_label)
     if muted:
         count = "1 clip is" if len(muted) == 1 else f"{len(muted)} clips are"
         never = "" if silent else "; none is a source clip"
@@ -138,6 +190,43 @@ def _source_notes(clips: Iterable[Clip], rows: Iterable[PlannedRow]) -> Iterator
     for counts, sources in ((silent, "a muted clip"), (unlabelled, "a clip without an on-screen label")):
         for condition, number in sorted(counts.items()):
             yield f"{condition}: rows with the sound of {sources}, as the recipe's rule draws it: {number}"
+
+
+def count_sources(rows: Iterable[PlannedRow]) -> dict[str, dict[str, dict[str, int]]]:
+    """Count the distinct recordings behind the rows of each condition that takes its sound from other clips.
+
+    Returns:
+        By condition and split: `rows`, the number of rows, `sources`, of distinct source clips, `largest`, the number of clips
+        that the most used one serves.
+    """
+    served: dict[tuple[str, str], dict[tuple[str, str], set[str]]] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        if row.source is not None:
+            key = (row.condition, row.clip.split)
+            counts[key] += 1
+            of_condition = served.setdefault(key, {})
+            of_condition.setdefault((row.source.dataset, row.source.clip_id), set()).add(row.clip.clip_id)
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for (condition, split), sources in sorted(served.items()):
+        largest = max(len(clips) for clips in sources.values())
+        found.setdefault(condition, {})[split] = {
+            "rows": counts[condition, split],
+            "sources": len(sources),
+            "largest": largest,
+        }
+    return found
+
+
+def source_lines(counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:
+    """Return the counts of `count_sources` as lines for people, where a recording serves more than one row."""
+    return [
+        f"{condition}, {split}: {entry['rows']} rows have the sound of {entry['sources']} distinct clips; "
+        f"the most used one serves {entry['largest']} clips"
+        for condition, splits in counts.items()
+        for split, entry in splits.items()
+        if entry["sources"] < entry["rows"]
+    ]
 
 
 def _named(names: Sequence[str]) -> str:

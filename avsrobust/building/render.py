@@ -1,4 +1,4 @@
-"""Working on a build's files: looking at the data set's, making sounds and log-mel shards, checking what was made earlier.
+"""Working on a build's files: looking at the data set's, making sounds, pictures and log-mels, checking what was made earlier.
 
 Conventions
     A task is a small picklable value that names everything it needs, so that any process can do it; its result depends on
@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from avsrobust.audio.features import FRONT_ENDS
-from avsrobust.audio.io import wav_bytes
+from avsrobust.audio.front_ends import MARGIN_S, log_mel_of_file
+from avsrobust.audio.io import read_samples, wav_bytes
 from avsrobust.building.journal import record
 from avsrobust.building.layout import Shard
 from avsrobust.checksums import FileSum, sum_of_content, sum_of_file
+from avsrobust.clips import Clip
 from avsrobust.conditions.noise import ReleasedNoiseSound, with_states
+from avsrobust.conditions.pictures import MadePicture
 from avsrobust.conditions.sounds import MadeSound
-from avsrobust.datasets.clips import Clip
-from avsrobust.datasets.contents import ClipContents, look_at
+from avsrobust.datasets.contents import ClipContents, look_at, look_at_sound
 from avsrobust.files import atomic_path, put_bytes, resolve_inside
 from avsrobust.manifest import DATA_PREFIX
 
@@ -41,6 +43,10 @@ class Roots:
     output: Path
     data: Path
 
+    def read(self, name: str, seconds: float) -> tuple[NDArray[np.float64], int]:
+        """Return the samples of a recording, float64 [S, channels], `seconds` of it at least, and its rate in Hz."""
+        return read_samples(self.sound_path(name), longest_s=seconds + MARGIN_S)
+
     def sound_path(self, audio: str) -> Path:
         """Return the file of a manifest's `audio`."""
         if audio.startswith(DATA_PREFIX):
@@ -50,10 +56,11 @@ class Roots:
 
 @dataclass(frozen=True)
 class LookTask:
-    """Clips whose files are to be looked at."""
+    """Clips whose files are to be looked at, or only their sounds."""
 
     data: Path
     clips: tuple[Clip, ...]
+    sounds_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,14 @@ class MakeTask:
 
 
 @dataclass(frozen=True)
+class PictureTask:
+    """Pictures to make."""
+
+    roots: Roots
+    pictures: tuple[MadePicture, ...]
+
+
+@dataclass(frozen=True)
 class ShardTask:
     """A log-mel shard to make."""
 
@@ -80,9 +95,9 @@ class ShardTask:
     shard: Shard
 
 
-def look_tasks(data: Path, clips: Sequence[Clip]) -> list[LookTask]:
-    """Return the tasks that look at the files of these clips, below the data root `data`."""
-    return [LookTask(data, part) for part in _parts(clips, _INSPECTED_AT_ONCE)]
+def look_tasks(data: Path, clips: Sequence[Clip], *, sounds_only: bool = False) -> list[LookTask]:
+    """Return the tasks that look at the files of these clips, or only their sounds, below the data root `data`."""
+    return [LookTask(data, part, sounds_only) for part in _parts(clips, _INSPECTED_AT_ONCE)]
 
 
 def check_tasks(output: Path, files: Sequence[FileSum]) -> list[CheckTask]:
@@ -100,9 +115,15 @@ def make_tasks(roots: Roots, sounds: Sequence[MadeSound]) -> list[MakeTask]:
     ]
 
 
+def picture_tasks(roots: Roots, pictures: Sequence[MadePicture]) -> list[PictureTask]:
+    """Return the tasks that make these pictures."""
+    return [PictureTask(roots, part) for part in _parts(pictures, _MADE_AT_ONCE)]
+
+
 def look_at_clips(task: LookTask) -> list[ClipContents]:
     """Look at the files of clips."""
-    return [look_at(task.data, clip) for clip in task.clips]
+    look = look_at_sound if task.sounds_only else look_at
+    return [look(task.data, clip) for clip in task.clips]
 
 
 def check_files(task: CheckTask) -> list[FileSum]:
@@ -115,9 +136,20 @@ def make_sounds(task: MakeTask) -> list[FileSum]:
     made = []
     for sound in task.sounds:
         path = task.roots.sound_path(sound.audio)
-        content = wav_bytes(path, sound.samples(task.roots.data), sound.sample_rate)
+        content = wav_bytes(path, sound.samples(task.roots.read), sound.sample_rate)
         put_bytes(path, content)
         made.append(sum_of_content(sound.audio, content))
+    record(task.roots.output, made)
+    return made
+
+
+def make_pictures(task: PictureTask) -> list[FileSum]:
+    """Make pictures and return their checksums. A file that holds the very bytes already stays as it is."""
+    made = []
+    for picture in task.pictures:
+        content = picture.content(task.roots.data)
+        put_bytes(resolve_inside(task.roots.output, picture.path, named_by="the plan"), content)
+        made.append(sum_of_content(picture.path, content))
     record(task.roots.output, made)
     return made
 
@@ -127,7 +159,7 @@ def make_shard(task: ShardTask) -> FileSum:
     shard = task.shard
     array = np.empty(shard.shape, dtype=np.float32)
     for index, (audio, front_end) in enumerate(shard.sounds):
-        array[index] = FRONT_ENDS[front_end](task.roots.sound_path(audio), shard.num_frames)
+        array[index] = log_mel_of_file(front_end, task.roots.sound_path(audio), shard.num_frames)
     path = task.roots.output / shard.path
     with atomic_path(path, flush=False) as temporary, temporary.open("wb") as stream:
         np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)

@@ -19,8 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from avsrobust.audio.features import BANDS, STEPS
+from avsrobust.arrays import map_npy
+from avsrobust.audio.definitions import Rendered
+from avsrobust.audio.front_ends import BANDS, MARGIN_S, STEPS
+from avsrobust.audio.io import read_samples
+from avsrobust.audio.made import render_row
 from avsrobust.building.plan import EVERY_CLIP
 from avsrobust.checksums import (
     CHECKSUMS_NAME,
@@ -32,21 +37,23 @@ from avsrobust.checksums import (
     sum_of_file,
 )
 from avsrobust.conditions.base import RELEASED
-from avsrobust.conditions.recipe import parse_recipe
-from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.conditions.seeds import row_seed
-from avsrobust.datasets.mask_values import FOREGROUND_RULES
 from avsrobust.errors import AvsRobustError, ManifestError
 from avsrobust.manifest import (
-    DATA_PREFIX,
+    BASIC_FACTS,
+    MADE_PREFIX,
     MANIFEST_NAME,
     Manifest,
     ManifestInfo,
     Row,
     check_fingerprints,
     load_manifest,
+    made_sha256,
+    picture_entry,
+    sound_files,
 )
 from avsrobust.seal import SEAL_NAME, broken_seals
+from avsrobust.vocabulary import FOREGROUND_RULES
 
 # Hashing leaves other threads their turn; two more than there are processors keep the disk busy.
 _THREADS = (os.cpu_count() or 1) + 2
@@ -56,10 +63,17 @@ _AGAIN = "delete it and build again with the same command"
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """Problems found (none: all in order), and the number of rows checked."""
+    """What was found.
+
+    Attributes:
+        problems: None: all is in order.
+        rows: Number of rows checked.
+        notes: Remarks about sounds that were made: how many had to be scaled down or clipped, by condition.
+    """
 
     problems: tuple[str, ...]
     rows: int
+    notes: tuple[str, ...] = ()
 
 
 def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, quick: bool = False) -> VerifyReport:
@@ -67,13 +81,15 @@ def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, qu
 
     Checked are the bytes of all files (sounds, frames, masks, log-mel arrays, checksums, the manifest itself), the arrays' form,
     the data's fingerprint, seeds, polarity, source clips, sort order and completeness. `data_root`: where the data lies now.
-    `quick`: of sounds, frames, masks and arrays only presence and size, not the bytes.
+    Sounds without a file are made, and what had to be scaled down or clipped is counted.
+    `quick`: of sounds, frames, masks and arrays only presence and size, not the bytes; no sound is made.
     Raises `ManifestError` where the manifest cannot be read or the data root is not there.
     """
     # What contradicts itself is listed below, row by row.
     manifest = load_manifest(manifest_path, consistent=False)
     root = manifest.data_root(data_root)
     problems = [*_check_rows(manifest), *_check_completeness(manifest)]
+    notes: list[str] = []
     seals = dict(_check_seals(manifest))
     sums = _trusted_checksums(manifest, seals)
     if MANIFEST_NAME in seals:
@@ -84,7 +100,12 @@ def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, qu
     else:
         files = _Files(manifest, root, sums, quick)
         problems += [*seals.values(), *files.check(), *_check_fingerprints(manifest, root)]
-    return VerifyReport(tuple(problems), len(manifest.rows))
+        made = _MadeSounds(manifest, root, sums)
+        problems += made.check_checksums()
+        if not (quick or problems):
+            made_problems, notes = made.check_samples()
+            problems += made_problems
+    return VerifyReport(tuple(problems), len(manifest.rows), tuple(notes))
 
 
 def _check_rows(manifest: Manifest) -> Iterator[str]:
@@ -94,9 +115,10 @@ def _check_rows(manifest: Manifest) -> Iterator[str]:
         yield f"{manifest.path}: found no rows; build again"
     if keys != sorted(keys):
         yield f"{manifest.path}: rows are not sorted by split, clip_id, condition, level; build again"
-    for (split, clip_id, condition, level), count in Counter(keys).items():
+    for (split, clip_id, condition, level, draw), count in Counter(keys).items():
         if count > 1:
-            yield f"row {split}/{clip_id}/{condition}/{level}: is there {count} times; expected once; build again"
+            drawn = f", draw {draw}" if draw else ""
+            yield f"row {split}/{clip_id}/{condition}/{level}{drawn}: is there {count} times; expected once; build again"
     for row in manifest.rows:
         for found, expected in _contradictions(manifest, row):
             yield f"row {_name(row)}: found {found}; expected {expected}; build again"
@@ -107,14 +129,15 @@ def _contradictions(manifest: Manifest, row: Row) -> Iterator[tuple[str, str]]:
     info = manifest.info
     if row.dataset != info.dataset:
         yield f"data set {row.dataset}", f"{info.dataset}"
-    seed = row_seed(info.seed, row.dataset, row.clip_id, row.condition, row.level)
+    seed = row_seed(info.seed, row.dataset, row.clip_id, row.condition, row.level, row.draw)
     if row.seed != seed:
         yield f"seed {row.seed}", f"{seed}"
-    condition = CONDITIONS.get(row.condition)
-    if condition is None:
-        yield f"condition {row.condition}", f"one of {', '.join(CONDITIONS)}"
-    elif row.polarity != condition.polarity:
-        yield f"polarity {row.polarity}", condition.polarity
+    facts = manifest.facts(row.condition)
+    if facts is None:
+        known = dict.fromkeys([*BASIC_FACTS, *info.conditions])
+        yield f"condition {row.condition}", f"one of {', '.join(known)}"
+    elif row.polarity != facts["polarity"]:
+        yield f"polarity {row.polarity}", str(facts["polarity"])
     if row.num_frames != len(row.frames) or len(row.masks) != len(row.frames):
         yield f"{len(row.frames)} frames and {len(row.masks)} masks", f"{row.num_frames} of each"
     if row.source_clip_id == row.clip_id:
@@ -134,22 +157,25 @@ def _is_released(info: ManifestInfo, condition: str) -> bool:
 
 def _check_completeness(manifest: Manifest) -> Iterator[str]:
     """Check that every clip is there under every condition of the recipe, or is listed as left out."""
-    try:
-        recipe = parse_recipe(manifest.info.recipe, "the recipe in the metadata")
-    except AvsRobustError as error:
-        yield f"{manifest.path}: {error}; build again"
+    conditions = manifest.info.recipe.get("conditions")
+    if not isinstance(conditions, dict) or not conditions:
+        yield f"{manifest.path}: found a recipe without conditions in the metadata; expected some; build again"
         return
     skipped = {(entry.clip_id, entry.condition) for entry in manifest.info.skipped}
     present: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for row in manifest.rows:
         present[row.split, row.clip_id][row.condition] += 1
-    for (split, clip_id), conditions in present.items():
-        for entry in recipe.entries:
-            name, levels = entry.condition.name, len(entry.condition.levels)
+    for (split, clip_id), there in present.items():
+        for name in sorted(conditions):
+            facts = manifest.facts(name)
+            if facts is None:
+                yield f"{manifest.path}: condition {name}: not known; expected facts about it in the metadata; build again"
+                return
+            expected = len(facts["levels"]) * int(facts["draws"])
             if {(clip_id, name), (EVERY_CLIP, name)} & skipped:
                 continue
-            if conditions[name] != levels:
-                yield f"clip {split}/{clip_id}: found {conditions[name]} rows of {name}; expected {levels}; build again"
+            if there[name] != expected:
+                yield f"clip {split}/{clip_id}: found {there[name]} rows of {name}; expected {expected}; build again"
 
 
 def _check_fingerprints(manifest: Manifest, root: Path) -> Iterator[str]:
@@ -198,10 +224,10 @@ class _Files:
         """Yield the problems: files that are missing, changed or not listed, one line each."""
         kinds = self._kinds()
         sounds: dict[str, set[str]] = defaultdict(set)
-        for row in self.manifest.rows:
-            sounds[row.audio].add(row.audio_sha256)
         arrays: dict[str, list[Row]] = defaultdict(list)
         for row in self.manifest.rows:
+            if not row.audio.startswith(MADE_PREFIX):
+                sounds[row.audio].add(row.audio_sha256)
             arrays[row.log_mel].append(row)
         with ThreadPoolExecutor(_THREADS) as pool:
             for (path, kind), found in zip(kinds.items(), pool.map(self._found, kinds), strict=True):
@@ -217,11 +243,18 @@ class _Files:
         rows = self.manifest.rows
         if not rows:
             return dict.fromkeys(sorted(self.sums or ()), _ANY)
-        pictures = {path for row in rows for path in (*row.frames, *row.masks) if path is not None}
+        pictures = {
+            picture_entry(path)
+            for row in rows
+            for path in (*row.frames, *row.masks, *(row.annotated or ()))
+            if path is not None
+        }
+        sounds = {name for row in rows for name in sound_files(row)}
+        arrays = {row.log_mel for row in rows if not row.log_mel.startswith(MADE_PREFIX)}
         return {
-            **{DATA_PREFIX + path: _PICTURE for path in sorted(pictures)},
-            **dict.fromkeys(sorted({row.audio for row in rows}), _SOUND),
-            **dict.fromkeys(sorted({row.log_mel for row in rows}), _LOG_MELS),
+            **dict.fromkeys(sorted(pictures), _PICTURE),
+            **dict.fromkeys(sorted(sounds), _SOUND),
+            **dict.fromkeys(sorted(arrays), _LOG_MELS),
         }
 
     def _found(self, path: str) -> FileSum | OSError:
@@ -256,11 +289,69 @@ class _Files:
     def _check_array(self, log_mel: str, rows: list[Row], *, is_whole: bool) -> Iterator[str]:
         path = located(log_mel, self.manifest.folder, self.root)
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            yield f"{path}: cannot be read ({' '.join(str(error).split())}); expected log-mels; {_AGAIN}"
+            array = map_npy(path, ManifestError)
+        except (OSError, ManifestError) as error:
+            reason = str(error).removeprefix(f"{path}: ")
+            yield f"{path}: cannot be read ({' '.join(reason.split())}); expected log-mels; {_AGAIN}"
             return
         yield from _array_problems(path, array, rows, skip_values=is_whole or self.quick)
+
+
+@dataclass(frozen=True)
+class _MadeSounds:
+    """Sounds that have no file: their definitions, and what comes of them."""
+
+    manifest: Manifest
+    root: Path
+    sums: dict[str, FileSum] | None
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for row in self.manifest.rows if row.audio.startswith(MADE_PREFIX)]
+
+    def check_checksums(self) -> Iterator[str]:
+        """Yield the rows whose checksum does not follow from their definition and the files it uses."""
+        if self.sums is None:
+            return
+        known = {path: entry.sha256 for path, entry in self.sums.items()}
+        for row in self.rows:
+            try:
+                expected = made_sha256(row, known)
+            except KeyError:
+                # A file without a checksum is named by the check of files.
+                continue
+            if row.audio_sha256 != expected:
+                yield f"row {_name(row)}: found audio_sha256 {row.audio_sha256}; expected {expected}; build again"
+
+    def check_samples(self) -> tuple[list[str], list[str]]:
+        """Make every sound; return problems, and remarks about those that had to be scaled down or clipped."""
+        problems: list[str] = []
+        scaled: Counter[str] = Counter()
+        clipped: Counter[str] = Counter()
+        rows = self.rows
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for row, made in zip(rows, pool.map(self._make, rows), strict=True):
+                if isinstance(made, AvsRobustError):
+                    problems.append(f"row {_name(row)}: its sound cannot be made ({made})")
+                    continue
+                scaled[row.condition] += made.gain_db < 0
+                clipped[row.condition] += made.num_clipped > 0
+        totals = Counter(row.condition for row in rows)
+        notes = [
+            f"{condition}: {counts[condition]} of {totals[condition]} sounds {verb} to stay within full scale"
+            for counts, verb in ((scaled, "are scaled down as a whole"), (clipped, "are clipped"))
+            for condition in sorted(+counts)
+        ]
+        return problems, notes
+
+    def _make(self, row: Row) -> Rendered | AvsRobustError:
+        try:
+            return replace(render_row(row, self._read)[0], samples=np.empty(0, np.int16))
+        except AvsRobustError as error:
+            return error
+
+    def _read(self, name: str, seconds: float) -> tuple[NDArray[np.float64], int]:
+        return read_samples(located(name, self.manifest.folder, self.root), longest_s=seconds + MARGIN_S)
 
 
 def _array_problems(
@@ -282,4 +373,5 @@ def _array_problems(
 
 def _name(row: Row) -> str:
     level = "" if row.level is None else f"/{row.level:g} dB"
-    return f"{row.split}/{row.clip_id}/{row.condition}{level}"
+    draw = f"/draw {row.draw}" if row.draw else ""
+    return f"{row.split}/{row.clip_id}/{row.condition}{level}{draw}"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from avsrobust.bundled import with_guide_paths
 from avsrobust.cli.progress import print_result
 
 WORKER_FILE = Path(__file__).parents[1] / "adapters" / "remote" / "avsrobust_worker.py"
@@ -15,7 +16,7 @@ WORKER_FILE = Path(__file__).parents[1] / "adapters" / "remote" / "avsrobust_wor
 @click.option("--worker-file", is_flag=True, help="Print the file that a worker's environment needs, and nothing else.")
 def adapters(worker_file: bool) -> int:
     """List what can be named after --adapter, what each needs, and whether it can run here."""
-    from avsrobust.adapters.lookup import known_adapters, obstacle
+    from avsrobust.adapters.catalogue import known_adapters, obstacle
 
     if worker_file:
         click.echo(WORKER_FILE.read_text(encoding="utf-8"), nl=False)
@@ -26,7 +27,7 @@ def adapters(worker_file: bool) -> int:
     obstacles = {entry.name: obstacle(entry) for entry in entries}
     for entry in entries:
         print_result(f"{entry.name:<{width}}  {entry.description}")
-        said = {"needs": entry.needs, "cannot run here": obstacles[entry.name], "more": entry.more}
+        said = {"needs": entry.needs, "cannot run here": obstacles[entry.name], "more": with_guide_paths(entry.more)}
         for title, text in said.items():
             if text:
                 print_result(f"{'':<{width}}  {title}: {text}")

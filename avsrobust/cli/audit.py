@@ -1,4 +1,4 @@
-"""`avsrobust audit`: do the features give the negatives away?"""
+"""`avsrobust audit`: can negatives be separated from clean audio by feature statistics alone?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avsrobust.cli.main import STATUS_INCOMPLETE
 @click.command()
 @click.argument("manifest", type=click.Path(path_type=Path))
 def audit(manifest: Path) -> int:
-    """Ask whether negatives can be told from clean sound by feature statistics alone."""
+    """Check whether negatives can be separated from clean audio by feature statistics alone."""
     from avsrobust.audit import audit as audit_manifest
     from avsrobust.audit import render_audit
     from avsrobust.manifest import load_manifest

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avsrobust.cli.completion import complete_dataset, complete_recipe
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import data_root_option, wait_option
+from avsrobust.cli.options import complete_dataset, complete_recipe, data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar, warn
 from avsrobust.defaults import RECIPE, SEED
 
 if TYPE_CHECKING:
     from avsrobust.building.build import BuildReport
     from avsrobust.conditions.recipe import Recipe
-    from avsrobust.datasets.clips import DataSet
+    from avsrobust.datasets.dataset import DataSet
 
 _MOST_SKIPPED = 20
 
@@ -54,6 +53,17 @@ _MOST_SKIPPED = 20
 @click.option("--engine", default="local", show_default=True, metavar="local|dask")
 @click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler, for example tcp://10.0.0.1:8786.")
 @click.option("--on-error", default="fail", show_default=True, metavar="fail|skip", help="What to do with bad clips.")
+@click.option(
+    "--store-audio/--no-store-audio",
+    default=None,
+    help="Keep, or not, sounds that a manifest row can define as files too [default: as the recipe says].",
+)
+@click.option(
+    "--recordings",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Your own recordings, for the condition 'unseen', which is added to the recipe.",
+)
 @click.option("--export", metavar="avsbench", help="Also write the trees that AVSBench-Robust's loaders read.")
 @wait_option
 def build(
@@ -69,14 +79,16 @@ def build(
     engine: str,
     scheduler: str | None,
     on_error: str,
+    store_audio: bool | None,
+    recordings: Path | None,
     export: str | None,
     wait: bool,
 ) -> int:
-    """Make seeded silence, noise and off-screen variants of a data set, and their manifest."""
+    """Make the seeded conditions of a recipe for a data set, and their manifest."""
     from avsrobust import api
     from avsrobust.conditions.recipe import load_recipe
 
-    recipe = load_recipe(recipe_name)
+    recipe = load_recipe(recipe_name).adapted(store_audio=store_audio, recordings=recordings)
     dataset = api.read_dataset(dataset_name, data_root, splits=splits, release=release, workers=workers)
     if dry_run:
         return _describe(dataset, recipe, seed, workers)
@@ -94,12 +106,13 @@ def build(
             wait=wait,
             progress=progress,
         )
-    return _tell(report)
+    return _print_report(report)
 
 
 def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
     from avsrobust.building.describe import describe
     from avsrobust.building.dry_run import survey_sample
+    from avsrobust.building.lenders import read_lenders
     from avsrobust.building.listing import read_listing
     from avsrobust.building.plan import plan
 
@@ -107,14 +120,23 @@ def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
         survey = survey_sample(dataset, threads=workers if workers > 1 else None, progress=progress)
     bad = {finding.clip_id for finding in survey.findings}
     clips = [clip for clip in survey.applied_to(dataset.clips) if clip.clip_id not in bad]
-    planned = plan(clips, recipe, seed, dataset.off_screen_obstacle, read_listing(dataset, recipe))
+    lenders = read_lenders(dataset, recipe, workers)
+    planned = plan(
+        clips,
+        recipe,
+        seed,
+        dataset.off_screen_obstacle,
+        read_listing(dataset, recipe),
+        lenders.clips,
+        lenders.recordings,
+    )
     summary = describe(dataset, planned, survey)
     for line in summary.lines():
         print_result(line)
     return STATUS_INCOMPLETE if summary.findings else 0
 
 
-def _tell(report: BuildReport) -> int:
+def _print_report(report: BuildReport) -> int:
     for message in report.notes:
         note(message)
     for line in report.survey:
@@ -124,7 +146,7 @@ def _tell(report: BuildReport) -> int:
     if len(report.skipped) > _MOST_SKIPPED:
         note(f"  ... and {len(report.skipped) - _MOST_SKIPPED} more, in the manifest's metadata")
     if report.skipped:
-        warn(f"{len(report.skipped)} clips or rows were left out; the manifest lists them")
+        warn(f"{len(report.skipped)} clips or rows were skipped; the manifest lists them")
     note(f"{report.rows} rows; {report.rendered} files made, {report.reused} found")
     print_result(report.manifest)
     return STATUS_INCOMPLETE if report.skipped else 0

@@ -22,7 +22,7 @@ def demo(output: Path) -> int:
     """Make toy data, build, evaluate and report: no download, no GPU."""
     from avsrobust.demo import run_demo
 
-    outcome = run_demo(output, announce=note)
+    outcome = run_demo(output, on_message=note)
     note(f"the same as a page: {outcome.page}")
     click.echo(outcome.table, nl=False)
     return 0

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avsrobust.cli.completion import complete_adapter, complete_dataset
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import data_root_option, key_values, wait_option
+from avsrobust.cli.options import complete_adapter, complete_dataset, data_root_option, key_values, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar, warn
 from avsrobust.defaults import RESULTS_ROOT, model_name
 from avsrobust.errors import OptionError
@@ -120,11 +119,11 @@ def evaluate(
                     wait=wait,
                     progress=progress,
                 )
-            complete &= _tell(report)
+            complete &= _print_report(report)
     return 0 if complete else STATUS_INCOMPLETE
 
 
-def _tell(report: EvaluationReport) -> bool:
+def _print_report(report: EvaluationReport) -> bool:
     for message in report.notes:
         note(message)
     for failure in report.failed[:_MOST_FAILURES]:

@@ -52,7 +52,7 @@ class Invocation:
 
 
 class LazyGroup(click.Group):
-    """A group whose commands live in modules that are imported when they are asked for."""
+    """A group whose commands live in modules that are imported when a command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of a user's work."""

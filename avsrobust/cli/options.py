@@ -1,13 +1,22 @@
-"""Options that several commands share."""
+"""Options that several commands share, and shell completion of the values that options take.
+
+Conventions
+    ``eval "$(_AVSROBUST_COMPLETE=bash_source avsrobust)"`` (or zsh_source, fish_source) turns completion on. A completer returns
+    the names that begin with the text typed so far, and never fails: a broken plug-in must not break the shell.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from avsrobust.errors import OptionError
+from avsrobust.vocabulary import DATASETS
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 data_root_option = click.option(
     "--data-root",
@@ -36,3 +45,51 @@ def key_values(pairs: Iterable[str]) -> dict[str, str]:
             raise OptionError(f"--option {key}: given twice; leave one out")
         options[key] = value
     return options
+
+
+def complete_dataset(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the data sets."""
+    return _matching(DATASETS, incomplete)
+
+
+def complete_adapter(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the names of adapters, and files for ``file.py:Class``."""
+    from avsrobust.adapters.catalogue import known_adapters
+
+    try:
+        names = [entry.name for entry in known_adapters()]
+    except Exception:
+        names = []
+    return _matching(names, incomplete) or [CompletionItem(incomplete, type="file")]
+
+
+def complete_protocol(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the names of protocols."""
+    from avsrobust.metrics import protocol_names
+
+    try:
+        names = protocol_names()
+    except Exception:
+        names = ()
+    return _matching(names, incomplete)
+
+
+def complete_recipe(kind: str) -> Completer:
+    """Return a completer of the recipes that come with avsrobust and are of one kind, "build" or "train"."""
+
+    def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from avsrobust.conditions.recipe import recipes_folder
+
+        # Read as text: parsing every file would take longer than a reader waits.
+        names = [
+            path.stem
+            for path in sorted(recipes_folder().glob("*.yaml"))
+            if f"kind: {kind}" in path.read_text(encoding="utf-8")
+        ]
+        return _matching(names, incomplete) or [CompletionItem(incomplete, type="file")]
+
+    return complete
+
+
+def _matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""`avsrobust pretransform`: class files, which tell a model with active queries what each sound is."""
+"""`avsrobust pretransform`: class files: the classes of each sound, for models with active queries."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _MOST_NAMES = 8
     help="clusters.safetensors of an earlier run, for the same clusters and classes.",
 )
 @click.option("--classes/--no-classes", default=None, help="Use the encoder's classes [default: with ast and beats].")
-@click.option("--class-threshold", type=float, help="Score above which a class is heard [default: 0.4].")
+@click.option("--class-threshold", type=float, help="Score above which a sound is of a class [default: 0.4].")
 @click.option(
     "--class-map",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="YAML or JSON, label: query [default: the classes heard in the fitted splits].",
+    help="YAML or JSON, label: query [default: the classes found in the fitted splits].",
 )
 @click.option(
     "--fit-split", "fit_splits", multiple=True, help="Split whose clean sounds are fitted; repeatable [default: train]."

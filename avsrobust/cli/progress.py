@@ -1,4 +1,4 @@
-"""What the command prints: progress on stderr (a bar on a terminal, nothing elsewhere), remarks and warnings, result lines.
+"""Output of the commands: progress on stderr (a bar on a terminal, nothing elsewhere), remarks and warnings, result lines.
 
 Conventions
     Every line is inert (`avsrobust.inert`): names in it come from files, workers and other people.
@@ -7,19 +7,19 @@ Conventions
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import click
 
+from avsrobust.callbacks import ProgressCallback
 from avsrobust.inert import inert_line
 
-Progress = Callable[[int, int], None]
 _MOST_CHARACTERS = 8000
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Progress | None]:
+def progress_bar(title: str) -> Iterator[ProgressCallback | None]:
     """Yield a callback ``(done, total)`` that draws a bar, or None where stderr is no terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
@@ -40,7 +40,7 @@ def warn(message: str) -> None:
 
 
 def note(message: object) -> None:
-    """Print a remark to stderr, as one inert line. Where it cannot be written, nobody is there to be told."""
+    """Print a remark to stderr, as one inert line. A remark that cannot be written is dropped."""
     line = inert_line(message)
     if len(line) > _MOST_CHARACTERS:
         line = f"{line[:_MOST_CHARACTERS]} .. and {len(line) - _MOST_CHARACTERS:,} characters more"
@@ -49,5 +49,9 @@ def note(message: object) -> None:
 
 
 def print_result(line: object) -> None:
-    """Print a line of results to stdout: a path, a finding. Raises `OSError` where it cannot be written."""
+    """Print a line of results to stdout: a path, a finding.
+
+    Raises:
+        OSError: Stdout cannot be written.
+    """
     click.echo(inert_line(line))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.completion import complete_protocol
+from avsrobust.cli.options import complete_protocol
 from avsrobust.cli.progress import print_result, warn
 from avsrobust.vocabulary import TASKS
 

@@ -2,7 +2,7 @@
 
 Conventions
     Results go to stdout; where they cannot be written, the command has failed. Messages go to stderr; where they cannot be
-    written, there is nobody to tell, and the work goes on.
+    written, the work goes on without them.
     Nothing is left in a buffer when the interpreter ends: it would try again, and speak for itself.
 """
 

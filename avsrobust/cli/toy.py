@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.completion import complete_dataset
-from avsrobust.cli.options import wait_option
+from avsrobust.cli.options import complete_dataset, wait_option
 from avsrobust.cli.progress import print_result, progress_bar
 
 

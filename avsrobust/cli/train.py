@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.completion import complete_recipe
-from avsrobust.cli.options import data_root_option, wait_option
+from avsrobust.cli.options import complete_recipe, data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar
 from avsrobust.defaults import BUILDS_ROOT
 from avsrobust.errors import OptionError
@@ -100,7 +99,7 @@ def train(
 
 
 def is_main_process() -> bool:
-    """Tell whether this is the process that speaks, of those that accelerate has started."""
+    """Return whether this is the main process of those that accelerate has started: the one that prints."""
     import os
 
     return os.environ.get("RANK", "0") == "0"

@@ -8,7 +8,7 @@ import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import data_root_option
-from avsrobust.cli.progress import print_result
+from avsrobust.cli.progress import note, print_result
 
 
 @click.command()
@@ -22,6 +22,8 @@ def verify(manifest: Path, data_root: Path | None, quick: bool) -> int:
     report = verify_manifest(manifest, data_root, quick=quick)
     for problem in report.problems:
         print_result(problem)
+    for line in report.notes:
+        note(line)
     verdict = f"{len(report.problems)} problems" if report.problems else "all in order"
     skipped = "; bytes of sounds, pictures and log-mels were not compared (--quick)" if quick else ""
     print_result(f"{manifest}: {report.rows} rows, {verdict}{skipped}")

@@ -1,60 +1,160 @@
-"""What a condition is: a rule that gives every clip a sound to be heard with.
+"""A condition: a rule that gives every clip of a data set the audio it is evaluated with.
 
 Conventions
-    A condition is a frozen dataclass whose fields are its options in the recipe; it has a module of its own and an entry
-    in `avsrobust.conditions.registry`. It looks at the table of clips, never at the disk, and draws only from the row's seed.
+    A condition is a frozen dataclass whose fields are its options in a recipe (`avsrobust.schemas` checks their types); it has a
+    module of its own and a name in `avsrobust.conditions.registry`, or is named in a recipe as ``package.module:Class`` or
+    ``file.py:Class``. It looks at the table of clips, never at the disk, and draws only from the row's seed.
     `polarity` says whether the picture's objects do sound under it ("positive") or none of them does ("negative").
+    A level is a number in the condition's own unit (`level_unit`); a draw is one of several rows that differ by their seed alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from avsrobust.conditions.reference import Listing
+from pydantic import Field
+
+from avsrobust.clips import Clip
+from avsrobust.conditions.pictures import Picture
+from avsrobust.conditions.reference import ReleasedListing
 from avsrobust.conditions.sounds import Sound
-from avsrobust.datasets.clips import Clip
 
 # Rules of our own, or those of the released AVSBench-Robust generator (`avsrobust.conditions.reference`).
-STANDARD, RELEASED = "standard", "released"
+STANDARD: Literal["standard"] = "standard"
+RELEASED: Literal["released"] = "released"
+Generator = Annotated[
+    Literal["standard", "released"], Field(json_schema_extra={"expected": "one of standard, released"})
+]
+
+# Where source clips come from: the clip's split, all splits of the data set, or all data sets of the release.
+SPLIT: Literal["split"] = "split"
+DATASET: Literal["dataset"] = "dataset"
+RELEASE: Literal["release"] = "release"
+_LATER = "later"
+POOLS = (SPLIT, DATASET, RELEASE)
+Pool = Literal["split", "dataset", "release"]
+
+Color = Literal["white", "gaussian", "pink"]
+
+# Types of options: levels in dB, and levels above 0 (s, Hz).
+_Finite = Field(strict=True, allow_inf_nan=False, ge=-200, le=200)
+_Above0 = Field(strict=True, allow_inf_nan=False, gt=0, le=1_000_000)
+Decibel = Annotated[float, _Finite]
+Decibels = Annotated[tuple[Decibel, ...], Field(min_length=1, max_length=100)]
+PositiveLevels = Annotated[tuple[Annotated[float, _Above0], ...], Field(min_length=1, max_length=100)]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The sound a clip is given; `donor` is the clip it comes from where that is another one.
+    """The audio that a clip is given.
 
-    `fallback` is set where the rule's own demands could not be met and a weaker one was.
+    Attributes:
+        sound: The audio.
+        source: The clip it comes from where that is another one.
+        fallback: The rule's own demands could not be met and a weaker rule was.
+        picture: Frames and masks of the row where they are not the clip's own.
     """
 
     sound: Sound
-    donor: Clip | None = None
+    source: Clip | None = None
     fallback: bool = False
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True)
 class Unavailable:
-    """Why a clip can be given no sound under a condition."""
+    """Why a clip can be given no audio under a condition."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What a condition may look at beside the clip itself.
+SILENT = Unavailable("its own recording is silent, so there is no level to set another one by")
 
-    `listing` is what the released generator finds on disk (None: as the clips' table has it).
+
+@dataclass(frozen=True)
+class PlannedRecording:
+    """One of a user's recordings, as the build stores it.
+
+    Attributes:
+        name: Its path in the user's folder, for people.
+        stored: Where the build keeps it, mono and 16-bit, relative to the build's folder.
+        sha256: Checksum of the user's file.
+        sample_rate: In Hz.
+        num_samples: Samples that are kept.
+    """
+
+    name: str
+    stored: str
+    sha256: str
+    sample_rate: int
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class RecordingPool:
+    """The recordings of a user's folder that a condition draws from.
+
+    Attributes:
+        recordings: Sorted by name.
+        skipped: (name, reason) of the files that are not used.
+    """
+
+    recordings: tuple[PlannedRecording, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedDataset:
+    """The clips that a plan is made for, and what else a condition may look at.
+
+    Attributes:
+        dataset: Name of the data set.
+        clips: Its clips, those that rows are made for.
+        seed: Seed of the build.
+        off_screen_obstacle: Why off-screen sounds cannot be chosen; None where they can.
+        listing: What the released generator finds on disk (None: as the table of clips has it).
+        pool: Clips of other splits and data sets of the same release, whose sounds may be lent to clips.
+        recordings: Recordings of a user's folder, by condition (`avsrobust.conditions.unseen`).
     """
 
     dataset: str
     clips: tuple[Clip, ...]
     seed: int
     off_screen_obstacle: str | None = None
-    listing: Listing | None = None
+    listing: ReleasedListing | None = None
+    pool: tuple[Clip, ...] = ()
+    recordings: Mapping[str, RecordingPool] = field(default_factory=dict)
 
 
-# (clip, the row's seed, level in dB or None) -> its sound
-Chooser = Callable[[Clip, int, float | None], Choice | Unavailable]
+@dataclass(frozen=True)
+class Request:
+    """One row to choose audio for.
+
+    Attributes:
+        condition: Name of the condition in the recipe.
+        clip: The clip.
+        level: In the condition's unit; None where it has none.
+        draw: Number of the draw, from 0.
+        seed_of: The seed of a draw of this clip at this level.
+        clip_seed: A seed that all levels of the clip under this condition share.
+    """
+
+    condition: str
+    clip: Clip
+    level: float | None
+    draw: int
+    seed_of: Callable[[int], int]
+    clip_seed: int
+
+    @property
+    def seed(self) -> int:
+        """The row's own seed, 0 .. 2**64 - 1."""
+        return self.seed_of(self.draw)
+
+
+Chooser = Callable[[Request], Choice | Unavailable]
 
 
 @dataclass(frozen=True)
@@ -63,11 +163,22 @@ class Condition:
 
     name: ClassVar[str]
     polarity: ClassVar[str]
+    level_unit: ClassVar[str | None] = None
 
     @property
     def levels(self) -> tuple[float | None, ...]:
-        """Mixing levels in dB; (None,) for a condition that has none."""
+        """Levels, a row for each, in `level_unit`; (None,) for a condition that has none."""
         return (None,)
+
+    @property
+    def draws(self) -> int:
+        """Rows per clip and level that differ by their seed alone."""
+        return 1
+
+    @property
+    def pool(self) -> str:
+        """Where source clips come from: `SPLIT`, `DATASET` or `RELEASE`."""
+        return SPLIT
 
     @property
     def highest_seed(self) -> int | None:
@@ -76,39 +187,47 @@ class Condition:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the manifest should say about the way this condition was made."""
+        """Remarks for the manifest about the way this condition was made."""
         return ()
 
     @property
     def needs_listing(self) -> bool:
-        """Tell whether the condition depends on what the released generator finds on disk (`Scene.listing`)."""
+        """Tell whether the condition depends on what the released generator finds on disk."""
         return False
 
-    def obstacle(self, scene: Scene) -> str | None:
+    @property
+    def recordings_folder(self) -> str | None:
+        """Folder of the user's recordings that the condition draws from; None where it needs none."""
+        return None
+
+    @property
+    def conflict(self) -> str | None:
+        """Return why these options do not go together, or None."""
+        levels = self.levels
+        return "levels: found one twice; expected every level once" if len(set(levels)) < len(levels) else None
+
+    def obstacle(self, planned: PlannedDataset) -> str | None:
         """Return why this condition cannot be made for any clip of the data set, or None."""
         return None
 
-    def prepare(self, scene: Scene) -> Chooser:
+    def prepare(self, planned: PlannedDataset) -> Chooser:
         """Return the function that chooses; called once per build."""
-        raise NotImplementedError(f"{type(self).__name__} must define prepare(scene)")
+        raise NotImplementedError(f"{type(self).__name__} must define prepare(planned)")
 
 
-def option(check: Callable[[object], Any], default: Any) -> Any:
-    """Declare an option of a condition; `check` returns the value or raises `ValueError` with what was expected."""
-    return field(default=default, metadata={"check": check})
+def later(default: Any) -> Any:
+    """Declare an option that a released condition got later: recipes say it only where it has another value.
 
-
-def one_of(*allowed: str) -> Callable[[object], str]:
-    """Return a check that accepts these words only."""
-
-    def check(value: object) -> str:
-        if not isinstance(value, str) or value not in allowed:
-            raise ValueError("one of " + ", ".join(allowed))
-        return value
-
-    return check
+    Builds from before it was there are thus still builds of the same recipe.
+    """
+    return field(default=default, metadata={_LATER: True})
 
 
 def options_of(condition: Condition) -> Mapping[str, Any]:
-    """Return the options of a condition, all of them, as plain values."""
-    return {entry.name: getattr(condition, entry.name) for entry in fields(condition)}
+    """Return the options of a condition as plain JSON types, all of them but those of `later` that have their default."""
+    values = {
+        entry.name: getattr(condition, entry.name)
+        for entry in fields(condition)
+        if not (_LATER in entry.metadata and getattr(condition, entry.name) == entry.default)
+    }
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from avsrobust.conditions.base import Choice, Chooser, Condition, Scene
+from avsrobust.conditions.base import Choice, Chooser, Condition, PlannedDataset
 from avsrobust.conditions.sounds import sound_of
 from avsrobust.vocabulary import POSITIVE
 
@@ -17,6 +17,6 @@ class Clean(Condition):
     name: ClassVar[str] = "clean"
     polarity: ClassVar[str] = POSITIVE
 
-    def prepare(self, scene: Scene) -> Chooser:
+    def prepare(self, planned: PlannedDataset) -> Chooser:
         """Return the function that chooses."""
-        return lambda clip, seed, level: Choice(sound_of(clip))
+        return lambda request: Choice(sound_of(request.clip))

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from avsrobust.audio.definitions import Noise as NoiseDefinition
+from avsrobust.audio.definitions import ReadFile, white_noise
+from avsrobust.clips import Clip
 from avsrobust.conditions import reference
 from avsrobust.conditions.base import (
     RELEASED,
@@ -23,16 +25,13 @@ from avsrobust.conditions.base import (
     Choice,
     Chooser,
     Condition,
-    Scene,
+    Generator,
+    PlannedDataset,
+    Request,
     Unavailable,
-    one_of,
-    option,
 )
 from avsrobust.conditions.sounds import MadeSound
-from avsrobust.datasets.clips import Clip
 from avsrobust.vocabulary import NEGATIVE
-
-_PER_DRAW = 4  # 16-bit samples in 64 bits
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,14 @@ class NoiseSound(MadeSound):
 
     seed: int
 
-    def samples(self, data_root: Path) -> NDArray[np.int16]:
+    @property
+    def definition(self) -> NoiseDefinition:
+        """How the sound is made."""
+        return NoiseDefinition(
+            color="white", seed=self.seed, sample_rate=self.sample_rate, num_samples=self.num_samples
+        )
+
+    def samples(self, read: ReadFile) -> NDArray[np.int16]:
         """Return int16 [num_samples], uniform over -32768 .. 32767."""
         return white_noise(self.seed, self.num_samples)
 
@@ -54,10 +60,10 @@ class ReleasedNoiseSound(MadeSound):
     order: int
     state: reference.NoiseState | None = None
 
-    def samples(self, data_root: Path) -> NDArray[np.int16]:
+    def samples(self, read: ReadFile) -> NDArray[np.int16]:
         """Return int16 [882000]."""
         if self.state is None:
-            return with_states([self])[0].samples(data_root)
+            return with_states([self])[0].samples(read)
         return reference.noise(self.state)
 
 
@@ -68,7 +74,7 @@ class Noise(Condition):
     name: ClassVar[str] = "noise"
     polarity: ClassVar[str] = NEGATIVE
 
-    generator: str = option(one_of(STANDARD, RELEASED), STANDARD)
+    generator: Generator = STANDARD
 
     @property
     def highest_seed(self) -> int | None:
@@ -90,13 +96,11 @@ class Noise(Condition):
             "20 s at 44100 Hz for every clip, one sample in four nearly constant",
         )
 
-    def prepare(self, scene: Scene) -> Chooser:
+    def prepare(self, planned: PlannedDataset) -> Chooser:
         """Return the function that chooses."""
         if self.generator == RELEASED:
-            return _released(scene)
-        return lambda clip, seed, level: Choice(
-            NoiseSound(_path(clip), clip.split, clip.sound.sample_rate, clip.sound.num_samples, seed)
-        )
+            return _released(planned)
+        return lambda request: Choice(_white(request.clip, request.seed))
 
 
 def with_states(sounds: Sequence[ReleasedNoiseSound]) -> list[ReleasedNoiseSound]:
@@ -107,27 +111,26 @@ def with_states(sounds: Sequence[ReleasedNoiseSound]) -> list[ReleasedNoiseSound
     return [replace(sound, state=states[sound.order]) for sound in sounds]
 
 
-def white_noise(seed: int, num_samples: int) -> NDArray[np.int16]:
-    """Return white noise, int16 [num_samples], uniform over the full range: in [-1, 1) once divided by 32768."""
-    draws = np.random.PCG64(seed).random_raw(-(-num_samples // _PER_DRAW))
-    return np.asarray(draws, dtype="<u8").view("<i2")[:num_samples].astype(np.int16)
+def _white(clip: Clip, seed: int) -> NoiseSound:
+    return NoiseSound(_path(clip), clip.split, clip.sound.sample_rate, clip.sound.num_samples, seed)
 
 
 def _path(clip: Clip) -> str:
     return f"audio/noise/{clip.split}/{clip.clip_id}.wav"
 
 
-def _released(scene: Scene) -> Chooser:
-    listing = scene.listing or reference.listing_of(scene.clips)
+def _released(planned: PlannedDataset) -> Chooser:
+    listing = planned.listing or reference.listing_of(planned.clips)
     orders = reference.noise_order(listing)
 
-    def choose(clip: Clip, seed: int, level: float | None) -> Choice | Unavailable:
+    def choose(request: Request) -> Choice | Unavailable:
+        clip = request.clip
         order = orders.get((clip.split, reference.sound_key(clip)))
         if order is None:
             return Unavailable("the released generator does not find this clip's sound where it looks for it")
         return Choice(
             ReleasedNoiseSound(
-                _path(clip), clip.split, reference.NOISE_RATE, reference.NOISE_SAMPLES, scene.seed, order
+                _path(clip), clip.split, reference.NOISE_RATE, reference.NOISE_SAMPLES, planned.seed, order
             )
         )
 

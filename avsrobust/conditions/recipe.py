@@ -1,8 +1,10 @@
 """Recipes: which conditions a build makes, and how, from YAML files.
 
 Conventions
-    A build recipe has the keys kind ("build"), name, description, front_end and conditions; each condition has its own
-    options and may name another front_end. Every key is checked: a misspelt one is an error, never ignored.
+    A build recipe has the keys kind ("build"), name, description, front_end, store_audio and conditions; each condition has its
+    own options and may name another front_end. Every key is checked: a misspelt one is an error, never ignored.
+    A condition's key is its name in the manifest. ``condition: NAME`` makes it another condition under that name (one with
+    other options, say), ``condition: package.module:Class`` or ``condition: file.py:Class`` one that somebody wrote.
     A name means a file of the folder of recipes that comes with avsrobust; a path to a .yaml file wins where there is one.
     Recipes of other kinds (training) lie in the same folder and are told apart by `kind`.
 """
@@ -10,45 +12,108 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import avsrobust
 from avsrobust import textfiles
-from avsrobust.audio.features import FRONT_ENDS
-from avsrobust.conditions.base import Condition, options_of
+from avsrobust.audio.front_ends import FRONT_ENDS
+from avsrobust.conditions.base import POOLS, SPLIT, Condition, options_of
 from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.errors import RecipeError, did_you_mean
-from avsrobust.files import SAFE_NAME, is_safe_name
+from avsrobust.files import SAFE_NAME, is_safe_name, sha256_of_file
+from avsrobust.schemas import read_schema
 
 KIND = "build"
 DEFAULT_FRONT_END = "vggish"
 _SUFFIXES = (".yaml", ".yml")
-_KEYS = ("kind", "name", "description", "front_end", "conditions")
+_KEYS = ("kind", "name", "description", "front_end", "store_audio", "conditions")
+UNSEEN = "unseen"
+_ENTRY_KEYS = ("front_end", "condition", "sha256")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One condition of a recipe, and the front end (a key of `avsrobust.audio.features.FRONT_ENDS`) of its log-mels."""
+class RecipeEntry:
+    """One condition of a recipe.
 
+    Attributes:
+        name: Its name in the recipe, the manifest and the results.
+        condition: The condition with its options.
+        front_end: What its log-mels are made by (`avsrobust.audio.front_ends.FRONT_ENDS`).
+        plugin: Where the condition's class is, where the name alone does not say it: the name of another condition,
+            ``package.module:Class`` or ``file.py:Class``; empty otherwise.
+        plugin_sha256: Checksum of the file of ``file.py:Class``; empty otherwise.
+    """
+
+    name: str
     condition: Condition
     front_end: str
+    plugin: str = ""
+    plugin_sha256: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry with every default filled in, as plain JSON types."""
+        named = {"condition": self.plugin, "sha256": self.plugin_sha256}
+        return {
+            "front_end": self.front_end,
+            **{key: value for key, value in named.items() if value},
+            **options_of(self.condition),
+        }
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Facts about the condition that manifests keep, so that nobody need import it (plain JSON types)."""
+        return {
+            "polarity": self.condition.polarity,
+            "levels": list(self.condition.levels),
+            "level_unit": self.condition.level_unit,
+            "draws": self.condition.draws,
+        }
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A build recipe; `entries` are sorted by the condition's name."""
+    """A build recipe.
+
+    Attributes:
+        name: Its name, part of folder names.
+        description: One sentence.
+        front_end: The default of the entries.
+        entries: Sorted by name.
+        store_audio: Sounds that a manifest can define are stored as files too, and their log-mels.
+    """
 
     name: str
     description: str
     front_end: str
-    entries: tuple[Entry, ...]
+    entries: tuple[RecipeEntry, ...]
+    store_audio: bool = True
 
     @property
     def condition_names(self) -> tuple[str, ...]:
         """Names of the conditions, sorted."""
-        return tuple(entry.condition.name for entry in self.entries)
+        return tuple(entry.name for entry in self.entries)
+
+    @property
+    def pool(self) -> str:
+        """The widest pool of source clips that a condition draws from."""
+        pools = [entry.condition.pool for entry in self.entries]
+        return max(pools, key=POOLS.index, default=SPLIT)
+
+    def adapted(self, *, store_audio: bool | None = None, recordings: Path | str | None = None) -> Recipe:
+        """Return the recipe with what a user asks for besides.
+
+        Args:
+            store_audio: Instead of the recipe's own (None: that stays).
+            recordings: Folder of the user's recordings: for the condition `unseen`, which is added where it is not there.
+        """
+        entries = self.entries
+        if recordings is not None:
+            others = tuple(entry for entry in entries if entry.name != UNSEEN)
+            entry = _entry(UNSEEN, {"folder": str(recordings)}, self.front_end, "--recordings", None)
+            entries = tuple(sorted((*others, entry), key=lambda entry: entry.name))
+        return replace(self, entries=entries, store_audio=self.store_audio if store_audio is None else store_audio)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe in full, every default filled in, as plain JSON types; `parse_recipe` reads it back."""
@@ -57,10 +122,8 @@ class Recipe:
             "name": self.name,
             "description": self.description,
             "front_end": self.front_end,
-            "conditions": {
-                entry.condition.name: {"front_end": entry.front_end, **options_of(entry.condition)}
-                for entry in self.entries
-            },
+            **({} if self.store_audio else {"store_audio": False}),
+            "conditions": {entry.name: entry.as_dict() for entry in self.entries},
         }
 
 
@@ -70,7 +133,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     Raises `RecipeError` for an unknown name, a file that is no YAML, and every key that is unknown or has a wrong value.
     """
     path = find_recipe(name_or_path)
-    return parse_recipe(read_yaml(path), str(path))
+    return parse_recipe(read_yaml(path), str(path), path.parent)
 
 
 def find_recipe(name_or_path: str | Path) -> Path:
@@ -119,8 +182,17 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def parse_recipe(content: Mapping[str, Any], where: str) -> Recipe:
-    """Return the build recipe that `content` describes; `where` names its origin in messages. Raises `RecipeError`."""
+def parse_recipe(content: Mapping[str, Any], where: str, folder: Path | None = None) -> Recipe:
+    """Return the build recipe that `content` describes.
+
+    Args:
+        content: Keys and values, as YAML or a manifest has them.
+        where: Their origin, for messages.
+        folder: Where ``file.py:Class`` and a folder of recordings start from (None: the current folder).
+
+    Raises:
+        RecipeError: A key is unknown or has a wrong value, or a condition cannot be imported.
+    """
     kind = content.get("kind")
     if kind != KIND:
         raise RecipeError(
@@ -132,12 +204,15 @@ def parse_recipe(content: Mapping[str, Any], where: str) -> Recipe:
     if not isinstance(conditions, dict) or not conditions:
         raise RecipeError(f"{where}: key conditions: found {_type_of(conditions)}; expected a mapping of conditions")
     front_end = _front_end(content.get("front_end", DEFAULT_FRONT_END), where, "front_end")
-    _refuse_unknown(conditions, CONDITIONS, where, "condition")
+    store_audio = content.get("store_audio", True)
+    if not isinstance(store_audio, bool):
+        raise RecipeError(f"{where}: key store_audio: found {store_audio!r}; expected true or false; correct the file")
     return Recipe(
         name=recipe_name(content, where),
         description=_text(content, "description", where),
         front_end=front_end,
-        entries=tuple(_entry(name, conditions[name], front_end, where) for name in sorted(conditions)),
+        entries=tuple(_entry(name, conditions[name], front_end, where, folder) for name in sorted(conditions, key=str)),
+        store_audio=store_audio,
     )
 
 
@@ -149,32 +224,64 @@ def recipe_name(content: Mapping[str, Any], where: str) -> str:
     return name
 
 
-def _entry(name: str, given: object, front_end: str, where: str) -> Entry:
+def _entry(name: object, given: object, front_end: str, where: str, folder: Path | None) -> RecipeEntry:
     key = f"conditions.{name}"
     if given is None:
         given = {}
+    if isinstance(given, dict) and "condition" in given:
+        plugin = given["condition"]
+        if not isinstance(plugin, str) or not isinstance(name, str) or not is_safe_name(name):
+            raise RecipeError(
+                f"{where}: key {key}: found the condition {plugin!r:.100}; expected a text, under a key that is {SAFE_NAME}"
+            )
+    else:
+        plugin = ""
+        _refuse_unknown({name: given}, CONDITIONS.names(), where, "condition")
     if not isinstance(given, dict):
         raise RecipeError(f"{where}: key {key}: found {_type_of(given)}; expected a mapping of options, {{}} for none")
-    condition = CONDITIONS[name]
-    checks = {entry.name: entry.metadata["check"] for entry in fields(condition)}
-    _refuse_unknown(given, ["front_end", *checks], where, f"key {key}.")
-    options: dict[str, Any] = {}
-    for option, check in checks.items():
-        if option in given:
-            try:
-                options[option] = check(given[option])
-            except ValueError as error:
-                raise RecipeError(
-                    f"{where}: key {key}.{option}: found {given[option]!r}; expected {error}; correct the file"
-                ) from error
-    return Entry(condition(**options), _front_end(given.get("front_end", front_end), where, f"{key}.front_end"))
+    file = _plugin_file(plugin, folder)
+    spec = plugin if file is None else f"{file}:{plugin.rpartition(':')[2]}"
+    try:
+        condition = CONDITIONS.find(spec or str(name))
+    except RecipeError as error:
+        raise RecipeError(f"{where}: key {key}: {error}") from error
+    known = ["front_end", *(entry.name for entry in fields(condition))]
+    _refuse_unknown(given, [*known, *(_ENTRY_KEYS if plugin else ())], where, f"key {key}.")
+    options = {option: value for option, value in given.items() if option not in _ENTRY_KEYS}
+    made = read_schema(condition, options, where, RecipeError, prefix=f"{key}.")
+    if made.conflict is not None:
+        raise RecipeError(f"{where}: key {key}: {made.conflict}; correct the file")
+    return RecipeEntry(
+        name=str(name),
+        condition=made,
+        front_end=_front_end(given.get("front_end", front_end), where, f"{key}.front_end"),
+        plugin=plugin,
+        plugin_sha256="" if file is None else _checksum(file, given.get("sha256"), f"{where}: key {key}"),
+    )
+
+
+def _plugin_file(plugin: str, folder: Path | None) -> Path | None:
+    """Return the file of ``file.py:Class``, relative to the recipe's folder; None for other forms."""
+    name = plugin.rpartition(":")[0]
+    if not name.endswith(".py"):
+        return None
+    beside = (folder or Path()) / name
+    return (beside if beside.exists() else Path(name)).resolve()
+
+
+def _checksum(file: Path, expected: object, where: str) -> str:
+    found = sha256_of_file(file)
+    if expected is not None and expected != found:
+        raise RecipeError(f"{where}.sha256: found {expected!r:.80}; expected {found}, which {file} has; remove the key")
+    return found
 
 
 def _front_end(value: object, where: str, key: str) -> str:
-    if not isinstance(value, str) or value not in FRONT_ENDS:
-        near = did_you_mean(value, FRONT_ENDS) if isinstance(value, str) else ""
-        raise RecipeError(f"{where}: key {key}: found {value!r}; expected one of {', '.join(FRONT_ENDS)}{near}")
-    return value
+    known = FRONT_ENDS.names()
+    if isinstance(value, str) and (value in known or ":" in value):
+        return value
+    near = did_you_mean(value, known) if isinstance(value, str) else ""
+    raise RecipeError(f"{where}: key {key}: found {value!r}; expected one of {', '.join(known)}{near}")
 
 
 def _text(content: Mapping[str, Any], key: str, where: str) -> str:

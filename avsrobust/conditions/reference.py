@@ -6,7 +6,7 @@ Conventions
     One sequence of Python's `random` (Mersenne Twister, `random.choice`) gives the partners and one sequence of numpy's
     legacy generator the noise; both go through the splits test, train, val and through each split's sorted listing. Thus
     a clip's sounds depend on every clip before it. Nothing is drawn from global state here.
-    A `Listing` is what the generator finds on disk; stems are file names without ".wav".
+    A `ReleasedListing` is what the generator finds on disk; stems are file names without ".wav".
     The release names four broad kinds for 23 S4 categories and 22 objects of MS3, and maps nothing else. Its quirks are
     kept: MS3 rows without a mapped object are candidates for everyone, partners may be absent, fallbacks may share a kind.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from avsrobust.datasets.clips import Clip
+from avsrobust.clips import Clip
 from avsrobust.datasets.taxonomy import AVSS_KINDS, BACKGROUND, BROAD_KINDS, LEAST_SUITABLE, S4_KINDS
 from avsrobust.errors import RecipeError
 
@@ -71,10 +71,10 @@ class Ms3Listing:
     wavs: Mapping[str, tuple[str, ...]]
 
 
-Listing = S4Listing | Ms3Listing
+ReleasedListing = S4Listing | Ms3Listing
 
 
-def partners(listing: Listing, seed: int) -> dict[str, dict[str, str]]:
+def partners(listing: ReleasedListing, seed: int) -> dict[str, dict[str, str]]:
     """Return ``[split][key] = key`` of the sound that each sound is replaced by; keys as in `sound_keys`.
 
     Sounds that the generator gives no partner are absent.
@@ -85,7 +85,7 @@ def partners(listing: Listing, seed: int) -> dict[str, dict[str, str]]:
     return {split: dict(_ms3_partners(listing, split, generator)) for split in SPLIT_ORDER}
 
 
-def sound_keys(listing: Listing, split: str) -> tuple[str, ...]:
+def sound_keys(listing: ReleasedListing, split: str) -> tuple[str, ...]:
     """Return the sounds of a split in the generator's order: "category/stem" (S4) or the stem (MS3)."""
     if isinstance(listing, S4Listing):
         tree = listing.tree.get(split, {})
@@ -93,7 +93,7 @@ def sound_keys(listing: Listing, split: str) -> tuple[str, ...]:
     return tuple(_sorted(listing.wavs.get(split, ())))
 
 
-def noise_order(listing: Listing) -> dict[tuple[str, str], int]:
+def noise_order(listing: ReleasedListing) -> dict[tuple[str, str], int]:
     """Return for each (split, key) how many noises are drawn before its own."""
     order = [(split, key) for split in SPLIT_ORDER for key in sound_keys(listing, split)]
     return {entry: index for index, entry in enumerate(order)}
@@ -104,7 +104,7 @@ def sound_key(clip: Clip) -> str:
 
     In the semantic release's form the sound is called audio.wav everywhere; there the clip's name stands in.
 
-    >>> from avsrobust.datasets.clips import SoundHeader
+    >>> from avsrobust.clips import SoundHeader
     >>> audio = "Single-source/s4_data/audio_wav/test/race_car/x_1.wav"
     >>> sound_key(Clip("s4", "test", "x_1", ("race_car",), ("device",), (), (), audio, SoundHeader(44100, 1, 1, "PCM_16")))
     'race_car/x_1'
@@ -116,7 +116,7 @@ def sound_key(clip: Clip) -> str:
     return f"{_objects(clip)[0]}/{name}" if clip.dataset == "s4" else name
 
 
-def listing_of(clips: Iterable[Clip]) -> Listing:
+def listing_of(clips: Iterable[Clip]) -> ReleasedListing:
     """Return the listing as the table of clips has it, for trees that the released generator cannot read.
 
     Raises `RecipeError` for AVSS, which the released generator does not know.
@@ -211,9 +211,9 @@ def _s4_partners(tree: Mapping[str, tuple[str, ...]], generator: random.Random) 
             eligible = eligible or [other for other in categories if other != category]
             if not eligible:
                 continue
-            donor = generator.choice(eligible)
-            if tree[donor]:
-                yield f"{category}/{stem}", f"{donor}/{generator.choice(_sorted(tree[donor]))}"
+            source = generator.choice(eligible)
+            if tree[source]:
+                yield f"{category}/{stem}", f"{source}/{generator.choice(_sorted(tree[source]))}"
 
 
 def _ms3_partners(listing: Ms3Listing, split: str, generator: random.Random) -> Iterator[tuple[str, str]]:
@@ -228,9 +228,9 @@ def _ms3_partners(listing: Ms3Listing, split: str, generator: random.Random) -> 
         candidates = candidates or [other for other, _ in rows if other != vid]
         if not candidates:
             continue
-        donor = generator.choice(candidates)
-        if donor in stems:
-            yield vid, donor
+        source = generator.choice(candidates)
+        if source in stems:
+            yield vid, source
 
 
 def _ms3_kinds(objects: Sequence[str]) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Seeds: where every random number of a build comes from.
 
 Conventions
-    A row's seed is a function of (seed, data set, clip, condition, level) alone: no other clip, no order of listing, no
+    A row's seed is a function of (seed, data set, clip, condition, level, draw) alone: no other clip, no order of listing, no
     worker and no split has a say, so one more clip in the data set leaves all other draws as they were.
     Seeds are integers in 0 .. 2**64 - 1. Levels are dB, rounded to float32 as the manifest stores them.
 """
@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +30,15 @@ def check_seed(seed: int, highest: int = HIGHEST_SEED) -> None:
         raise OptionError(f"--seed: found {seed!r}; expected an integer from 0 to {highest}")
 
 
-def row_seed(seed: int, dataset: str, clip_id: str, condition: str, level: float | None) -> int:
-    """Return the seed of one row, an integer in 0 .. 2**64 - 1.
+def row_seed(seed: int, dataset: str, clip_id: str, condition: str, level: float | None, draw: int = 0) -> int:
+    """Return the seed of one row, an integer in 0 .. 2**64 - 1. Draw 0 has the seed of a condition without draws.
 
     The first 8 bytes (big-endian) of the SHA-256 of a JSON array: unambiguous whatever characters the names hold.
     Raises `OptionError` for a seed out of range, `ValueError` for a level that is not finite.
     """
     check_seed(seed)
-    return _hash([_ROW, seed, dataset, clip_id, condition, None if level is None else _exact(level)])
+    parts: list[str | int | None] = [_ROW, seed, dataset, clip_id, condition, None if level is None else _exact(level)]
+    return _hash([*parts, draw] if draw else parts)
 
 
 def candidate_hashes(kind: str, names: Iterable[str]) -> NDArray[np.uint64]:
@@ -52,16 +53,25 @@ def rendezvous(seed: int, candidates: NDArray[np.uint64]) -> int:
     winner changes only if it goes, or if a new candidate wins. The mixer is that of splitmix64 (Steele, Lea and Flood
     2014; constants of Stafford's variant 13).
     """
+    return int(np.argmax(_scores(seed, candidates)))
+
+
+def rendezvous_order(seed: int, candidates: NDArray[np.uint64]) -> list[int]:
+    """Return the indices of all candidates, the one that `rendezvous` draws first."""
+    return [int(index) for index in np.argsort(~_scores(seed, candidates), kind="stable")]
+
+
+def _scores(seed: int, candidates: NDArray[np.uint64]) -> NDArray[np.uint64]:
     score = candidates + np.uint64(seed)
     score ^= score >> np.uint64(30)
     score *= np.uint64(0xBF58476D1CE4E5B9)
     score ^= score >> np.uint64(27)
     score *= np.uint64(0x94D049BB133111EB)
     score ^= score >> np.uint64(31)
-    return int(np.argmax(score))
+    return score
 
 
-def _hash(parts: list[str | int | None]) -> int:
+def _hash(parts: Sequence[str | int | None]) -> int:
     text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "big")
 

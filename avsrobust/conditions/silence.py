@@ -8,14 +8,14 @@ Conventions
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from avsrobust.audio.definitions import ReadFile, Zeros
 from avsrobust.conditions import reference
-from avsrobust.conditions.base import RELEASED, STANDARD, Choice, Chooser, Condition, Scene, one_of, option
+from avsrobust.conditions.base import RELEASED, STANDARD, Choice, Chooser, Condition, Generator, PlannedDataset
 from avsrobust.conditions.sounds import SHARED, MadeSound
 from avsrobust.vocabulary import NEGATIVE
 
@@ -24,7 +24,12 @@ from avsrobust.vocabulary import NEGATIVE
 class SilentSound(MadeSound):
     """Zeros."""
 
-    def samples(self, data_root: Path) -> NDArray[np.int16]:
+    @property
+    def definition(self) -> Zeros:
+        """How the sound is made."""
+        return Zeros(sample_rate=self.sample_rate, num_samples=self.num_samples)
+
+    def samples(self, read: ReadFile) -> NDArray[np.int16]:
         """Return int16 [num_samples] of zeros."""
         return np.zeros(self.num_samples, dtype=np.int16)
 
@@ -36,7 +41,7 @@ class Silence(Condition):
     name: ClassVar[str] = "silence"
     polarity: ClassVar[str] = NEGATIVE
 
-    generator: str = option(one_of(STANDARD, RELEASED), STANDARD)
+    generator: Generator = STANDARD
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -45,13 +50,13 @@ class Silence(Condition):
             return ()
         return ("silence: as the released AVSBench-Robust generator makes it, 5 s at 11025 Hz for every clip",)
 
-    def prepare(self, scene: Scene) -> Chooser:
+    def prepare(self, planned: PlannedDataset) -> Chooser:
         """Return the function that chooses."""
         if self.generator == RELEASED:
             samples, rate = reference.silence()
             released = Choice(_silent(rate, len(samples)))
-            return lambda clip, seed, level: released
-        return lambda clip, seed, level: Choice(_silent(clip.sound.sample_rate, clip.sound.num_samples))
+            return lambda request: released
+        return lambda request: Choice(_silent(request.clip.sound.sample_rate, request.clip.sound.num_samples))
 
 
 def _silent(sample_rate: int, num_samples: int) -> SilentSound:

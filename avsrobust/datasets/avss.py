@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from avsrobust.datasets.clips import Finding
-from avsrobust.datasets.entries import Draft, Entry, Listing, accept, printable
+from avsrobust.clips import DeclaredClip
+from avsrobust.datasets.dataset import Finding
+from avsrobust.datasets.entries import DeclaredDataSet, Draft, accept, printable
 from avsrobust.datasets.overlap import source_of_part, train_overlap
 from avsrobust.datasets.slips import Reading, read_labels, reading_notes
 from avsrobust.datasets.tables import Table, TableRow, read_table
@@ -35,7 +36,7 @@ LOOKED_FOR = (
 )
 
 
-def list_clips(found: Survey, splits: Collection[str], release: str | None = None) -> Listing:
+def list_clips(found: Survey, splits: Collection[str], release: str | None = None) -> DeclaredDataSet:
     """Return the AVSS clips of these splits; AVSS has one release only.
 
     Raises `DataSetError` where there are none or a table cannot be read.
@@ -46,7 +47,7 @@ def list_clips(found: Survey, splits: Collection[str], release: str | None = Non
     return list_clips_of(found.root, tree, "avss", splits)
 
 
-def list_clips_of(root: Path, tree: Tree, dataset: str, splits: Collection[str]) -> Listing:
+def list_clips_of(root: Path, tree: Tree, dataset: str, splits: Collection[str]) -> DeclaredDataSet:
     """Return the clips of a data set in the semantic release's form: all rows for avss, v1s rows for s4, v1m rows for ms3.
 
     Raises `DataSetError` where the table cannot be read, or has no such row.
@@ -74,7 +75,7 @@ def list_clips_of(root: Path, tree: Tree, dataset: str, splits: Collection[str])
     ]
     labelled = [draft for draft in good if draft not in unlabelled]
     entries = tuple(_entry(root, tree.folder, dataset, draft) for draft in labelled)
-    return Listing(
+    return DeclaredDataSet(
         layout=f"AVSBench-semantic, {tree}" + ("" if dataset == "avss" else f", {subsets[0]} rows of {tree.table}"),
         entries=entries,
         findings=(*table.findings, *whole, *findings),
@@ -148,13 +149,13 @@ def _strays(table: Table, label: int) -> tuple[Finding, ...]:
     )
 
 
-def _entry(root: Path, folder: str, dataset: str, draft: Draft) -> Entry:
+def _entry(root: Path, folder: str, dataset: str, draft: Draft) -> DeclaredClip:
     place = join(folder, draft.clip_id)
     subset = draft.clip_id.partition("/")[0]
     numbers = range(FRAMES_OF[subset])
     masks = _mask_folder(root, place)
     only_first = subset == "v1s" and draft.split == "train"
-    return Entry(
+    return DeclaredClip(
         dataset=dataset,
         split=draft.split,
         clip_id=draft.clip_id,
@@ -172,7 +173,7 @@ def _mask_folder(root: Path, place: str) -> str:
     return rgb if not is_folder(root / semantic) and is_folder(root / rgb) else semantic
 
 
-def _mask_notes(entries: Iterable[Entry]) -> tuple[str, ...]:
+def _mask_notes(entries: Iterable[DeclaredClip]) -> tuple[str, ...]:
     coloured = [entry.clip_id for entry in entries if any(mask and f"/{RGB_MASKS}/" in mask for mask in entry.masks)]
     if not coloured:
         return ()

@@ -13,12 +13,12 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from avsrobust.datasets.clips import Clip, Finding, SoundHeader
-from avsrobust.datasets.entries import Entry
+from avsrobust.clips import Clip, DeclaredClip, SoundHeader
+from avsrobust.datasets.dataset import Finding
 from avsrobust.datasets.pictures import PictureHeader, read_header
 from avsrobust.errors import AudioError, AvsRobustError, DataSetError
 
@@ -33,7 +33,7 @@ class Checked:
     mask_modes: frozenset[str] = frozenset()
 
 
-def check_entries(root: Path, entries: Sequence[Entry], workers: int = 1) -> list[Checked]:
+def check_entries(root: Path, entries: Sequence[DeclaredClip], workers: int = 1) -> list[Checked]:
     """Check the entries' files below `root` with that many threads; the outcomes are in the order of the entries."""
     check = partial(check_entry, root)
     if workers <= 1:
@@ -42,7 +42,7 @@ def check_entries(root: Path, entries: Sequence[Entry], workers: int = 1) -> lis
         return list(pool.map(check, entries))
 
 
-def check_entry(root: Path, entry: Entry) -> Checked:
+def check_entry(root: Path, entry: DeclaredClip) -> Checked:
     """Check one entry's files."""
     try:
         return _check(root, entry)
@@ -51,7 +51,7 @@ def check_entry(root: Path, entry: Entry) -> Checked:
         return Checked(None, (Finding(_folder(entry.frames), found, "the clip's files", entry.clip_id),))
 
 
-def _check(root: Path, entry: Entry) -> Checked:
+def _check(root: Path, entry: DeclaredClip) -> Checked:
     masks = [mask for mask in entry.masks if mask is not None]
     in_frames, in_masks = _names_in(root / _folder(entry.frames)), _names_in(root / _folder(masks))
     if in_frames is None and in_masks is None and not (root / entry.audio).exists():
@@ -68,22 +68,13 @@ def _check(root: Path, entry: Entry) -> Checked:
     modes = frozenset(header.mode for header in mask_headers.values())
     if findings or sound is None:
         return Checked(None, tuple(findings), sizes, modes)
-    return Checked(_clip(entry, sound), (), sizes, modes)
+    return Checked(_clip(entry, sound, frame_headers.values()), (), sizes, modes)
 
 
-def _clip(entry: Entry, sound: SoundHeader) -> Clip:
-    return Clip(
-        dataset=entry.dataset,
-        split=entry.split,
-        clip_id=entry.clip_id,
-        labels=entry.labels,
-        broad=entry.broad,
-        frames=entry.frames,
-        masks=entry.masks,
-        audio=entry.audio,
-        sound=sound,
-        has_no_label=entry.has_no_label,
-    )
+def _clip(declared: DeclaredClip, sound: SoundHeader, pictures: Iterable[PictureHeader]) -> Clip:
+    first = next(iter(pictures), None)
+    shared = {entry.name: getattr(declared, entry.name) for entry in fields(DeclaredClip)}
+    return Clip(**shared, sound=sound, picture_size=None if first is None else (first.width, first.height))
 
 
 def _folder(paths: Sequence[str]) -> str:
@@ -101,7 +92,7 @@ def _names_in(folder: Path) -> frozenset[str] | None:
 
 def _check_pictures(
     root: Path,
-    entry: Entry,
+    entry: DeclaredClip,
     paths: Sequence[str],
     names: frozenset[str] | None,
     what: str,
@@ -126,7 +117,7 @@ def _check_pictures(
     return headers
 
 
-def _surplus_frames(entry: Entry, names: Iterable[str]) -> Iterable[Finding]:
+def _surplus_frames(entry: DeclaredClip, names: Iterable[str]) -> Iterable[Finding]:
     """More frames than expected mean another data set, or another sampling, than the masks belong to."""
     first = PurePosixPath(entry.frames[0])
     prefix = first.stem.rstrip(string.digits)
@@ -139,7 +130,7 @@ def _surplus_frames(entry: Entry, names: Iterable[str]) -> Iterable[Finding]:
 
 
 def _size_problems(
-    entry: Entry, frames: dict[str, PictureHeader], masks: dict[str, PictureHeader]
+    entry: DeclaredClip, frames: dict[str, PictureHeader], masks: dict[str, PictureHeader]
 ) -> Iterable[Finding]:
     sizes = list(dict.fromkeys(header.size for header in frames.values()))
     if len(sizes) > 1:
@@ -152,7 +143,7 @@ def _size_problems(
             yield Finding(mask, f"a mask of {masks[mask].size} pixels", expected, entry.clip_id)
 
 
-def _check_sound(root: Path, entry: Entry, findings: list[Finding]) -> SoundHeader | None:
+def _check_sound(root: Path, entry: DeclaredClip, findings: list[Finding]) -> SoundHeader | None:
     from avsrobust.audio.io import check_sound
 
     try:

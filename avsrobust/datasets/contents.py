@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsrobust.checksums import FileSum, sum_of_content
+from avsrobust.clips import Clip
 from avsrobust.datasets.avss import RGB_MASKS, SEMANTIC_MASKS
 from avsrobust.datasets.checks import as_finding
-from avsrobust.datasets.clips import Clip, Finding
+from avsrobust.datasets.dataset import Finding
 from avsrobust.datasets.mask_values import MaskValues, level_list, level_set, measure
 from avsrobust.datasets.masks import class_mask
 from avsrobust.datasets.pictures import check_structure, decode_content, read_content
@@ -81,6 +82,13 @@ def look_at(root: Path, clip: Clip) -> ClipContents:
     look.at_sound(clip.audio)
     findings = (*look.findings, *_strange_classes(clip, look.masks))
     return ClipContents(clip.clip_id, tuple(look.files), tuple(look.masks), look.sound_kinds, findings)
+
+
+def look_at_sound(root: Path, clip: Clip) -> ClipContents:
+    """Read the sound of `clip` below the data root `root`, and nothing else."""
+    look = _Look(root, clip)
+    look.at_sound(clip.audio)
+    return ClipContents(clip.clip_id, tuple(look.files), (), look.sound_kinds, tuple(look.findings))
 
 
 class _Look:

@@ -1,8 +1,8 @@
 """From rows of a table to entries: clips as the table declares them, before any of their files is looked at.
 
 Conventions
-    A `Draft` is a row that names a clip; an `Entry` is a draft that passed all checks which need the table alone: safe names,
-    a known split, known categories, an id of its own. Only entries have paths, so a hostile name touches nothing on disk.
+    A `Draft` is a row that names a clip; a `DeclaredClip` is a draft that passed all checks which need the table alone: safe
+    names, a known split, known categories, an id of its own. Only it has paths, so a hostile name touches nothing on disk.
     Findings about a row carry the clip's id as the table has it, or ``line N`` where it has none; either way it is a text
     to show, not a path to use.
     Rows of splits that were not asked for are passed over, but their ids count when ids are compared.
@@ -14,7 +14,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from avsrobust.datasets.clips import Finding
+from avsrobust.clips import DeclaredClip
+from avsrobust.datasets.dataset import Finding
 from avsrobust.datasets.slips import contradictions
 from avsrobust.datasets.tables import Table, TableRow
 from avsrobust.datasets.taxonomy import kinds_of_style, unknown_categories
@@ -49,29 +50,14 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A clip as its table declares it; paths are relative to the data root."""
-
-    dataset: str
-    split: str
-    clip_id: str
-    labels: tuple[str, ...]
-    broad: tuple[str, ...]
-    frames: tuple[str, ...]
-    masks: tuple[str | None, ...]
-    audio: str
-    has_no_label: bool = False
-
-
-@dataclass(frozen=True)
-class Listing:
+class DeclaredDataSet:
     """What the reader of one layout returns; the fields are those of `clips.DataSet`.
 
     `rows_per_split` counts the rows that name each split, with or without findings. `overlap`: see `datasets.overlap`.
     """
 
     layout: str
-    entries: tuple[Entry, ...]
+    entries: tuple[DeclaredClip, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     rows_per_split: Mapping[str, int]

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-NON_ZERO, ABOVE_HALF = "non-zero", "above half"
-FOREGROUND_RULES = (NON_ZERO, ABOVE_HALF)
+from avsrobust.vocabulary import ABOVE_HALF, NON_ZERO
+
 HALF = 127
 HIGHEST = 255
 # Colours of objects; a coloured picture with more is a photograph of a mask, so to speak: resized, or saved as JPEG.

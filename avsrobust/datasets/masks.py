@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from avsrobust.datasets.avss import RGB_MASKS
-from avsrobust.datasets.mask_values import HIGHEST, NON_ZERO, foreground
+from avsrobust.datasets.mask_values import HIGHEST, foreground
 from avsrobust.datasets.pictures import ContentCheck, decode
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import DataSetError, OptionError
+from avsrobust.vocabulary import NON_ZERO
 
 ORDERS = ("rgb", "bgr")
 EITHER_ORDER = "either"
@@ -54,7 +55,7 @@ def read_mask(
     """Return a mask of a data set: bool [H, W] for s4 and ms3, class ids uint8 [H, W] for avss.
 
     `labels` are the clip's categories; only labels_rgb masks of avss need them. `rule` says which pixels of s4 and ms3 are
-    foreground (`mask_values.FOREGROUND_RULES`). `check` is called with the file's bytes before they are decoded.
+    foreground (`avsrobust.vocabulary.FOREGROUND_RULES`). `check` is called with the file's bytes before they are decoded.
     Raises `DataSetError` for a picture that cannot be decoded or whose values are impossible, `OptionError` for an
     unknown data set.
     """

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from avsrobust.clips import DeclaredClip
 from avsrobust.datasets import avss
-from avsrobust.datasets.entries import Draft, Entry, Listing, accept
+from avsrobust.datasets.entries import DeclaredDataSet, Draft, accept
 from avsrobust.datasets.ms3_labels import find_labels
 from avsrobust.datasets.objects import name_column, require_folders
 from avsrobust.datasets.overlap import source_of_part, train_overlap
@@ -28,7 +29,7 @@ from avsrobust.vocabulary import OBJECT_RELEASE, SEMANTIC_RELEASE
 NUM_FRAMES = 5
 
 
-def list_clips(found: Survey, splits: Collection[str], release: str | None = None) -> Listing:
+def list_clips(found: Survey, splits: Collection[str], release: str | None = None) -> DeclaredDataSet:
     """Return the MS3 clips of these splits, from one release (None: the object release, else the semantic one).
 
     Raises `DataSetError` where it does not lie below the data root, and where a table cannot be read.
@@ -39,7 +40,7 @@ def list_clips(found: Survey, splits: Collection[str], release: str | None = Non
     return chosen.noted(_list_object(found, chosen.tree, splits))
 
 
-def _list_object(found: Survey, tree: Tree, splits: Collection[str]) -> Listing:
+def _list_object(found: Survey, tree: Tree, splits: Collection[str]) -> DeclaredDataSet:
     data = join(tree.folder, MULTI.data[0])
     require_folders(found.root, data)
     table = read_table(found.root, tree.table)
@@ -50,7 +51,7 @@ def _list_object(found: Survey, tree: Tree, splits: Collection[str]) -> Listing:
     drafts = [_labelled(draft, categories.readings.get(draft.clip_id)) for draft in drafts]
     good, findings, rows_per_split = accept(table, drafts, splits)
     entries = tuple(_entry(data, draft) for draft in good)
-    return Listing(
+    return DeclaredDataSet(
         layout=f"AVSBench-object, {tree}",
         entries=entries,
         findings=(*table.findings, *findings),
@@ -68,10 +69,10 @@ def _labelled(draft: Draft, reading: Reading | None) -> Draft:
     )
 
 
-def _entry(data: str, draft: Draft) -> Entry:
+def _entry(data: str, draft: Draft) -> DeclaredClip:
     name = draft.clip_id
     numbers = range(1, NUM_FRAMES + 1)
-    return Entry(
+    return DeclaredClip(
         dataset="ms3",
         split=draft.split,
         clip_id=name,

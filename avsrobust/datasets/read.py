@@ -12,16 +12,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from avsrobust.caveats import OVERLAP, overlap_caveat, release_caveat
+from avsrobust.clips import Clip
 from avsrobust.datasets import avss, ms3, s4
 from avsrobust.datasets.checks import Checked, check_entries
-from avsrobust.datasets.clips import Clip, DataSet
-from avsrobust.datasets.entries import Listing
+from avsrobust.datasets.dataset import DataSet
+from avsrobust.datasets.entries import DeclaredDataSet
 from avsrobust.datasets.releases import check_release
 from avsrobust.datasets.trees import Survey, survey
 from avsrobust.errors import DataSetError, OptionError, did_you_mean
 from avsrobust.vocabulary import ALIASES, DATASETS, SPLITS
 
-_READERS: Mapping[str, Callable[[Survey, Collection[str], str | None], Listing]] = {
+_READERS: Mapping[str, Callable[[Survey, Collection[str], str | None], DeclaredDataSet]] = {
     "s4": s4.list_clips,
     "ms3": ms3.list_clips,
     "avss": avss.list_clips,
@@ -91,7 +92,7 @@ def _require_known(splits: Sequence[str] | None) -> None:
             )
 
 
-def _require_clips(listing: Listing, data_root: Path, splits: Sequence[str] | None) -> None:
+def _require_clips(listing: DeclaredDataSet, data_root: Path, splits: Sequence[str] | None) -> None:
     if splits is not None and not splits:
         raise DataSetError(f"--split: found no split; expected one or more of {', '.join(SPLITS)}")
     for split in splits or ():
@@ -104,7 +105,7 @@ def _require_clips(listing: Listing, data_root: Path, splits: Sequence[str] | No
             )
 
 
-def _caveats(name: str, listing: Listing) -> tuple[str, ...]:
+def _caveats(name: str, listing: DeclaredDataSet) -> tuple[str, ...]:
     """Return what belongs beside every table of results on this data; results take it from the manifest again."""
     sentences = (release_caveat(name, listing.release), overlap_caveat(name, listing.overlap))
     return tuple(sentence for sentence in sentences if sentence)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from avsrobust.datasets.entries import Listing
+from avsrobust.datasets.entries import DeclaredDataSet
 from avsrobust.datasets.trees import MULTI, SEMANTIC, SINGLE, Survey, Tree, TreeKind
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.vocabulary import OBJECT_RELEASE, RELEASES, SEMANTIC_RELEASE
@@ -34,7 +34,7 @@ class Chosen:
     release: str
     note: str | None = None
 
-    def noted(self, listing: Listing) -> Listing:
+    def noted(self, listing: DeclaredDataSet) -> DeclaredDataSet:
         """Return the listing with the note."""
         return listing if self.note is None else replace(listing, notes=(self.note, *listing.notes))
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from avsrobust.clips import DeclaredClip
 from avsrobust.datasets import avss
-from avsrobust.datasets.entries import Draft, Entry, Listing, accept
+from avsrobust.datasets.entries import DeclaredDataSet, Draft, accept
 from avsrobust.datasets.objects import name_column, require_folders
 from avsrobust.datasets.overlap import source_of_cut, train_overlap
 from avsrobust.datasets.releases import choose_release
@@ -25,7 +26,7 @@ from avsrobust.vocabulary import OBJECT_RELEASE, SEMANTIC_RELEASE
 NUM_FRAMES = 5
 
 
-def list_clips(found: Survey, splits: Collection[str], release: str | None = None) -> Listing:
+def list_clips(found: Survey, splits: Collection[str], release: str | None = None) -> DeclaredDataSet:
     """Return the S4 clips of these splits, from one release (None: the object release, else the semantic one).
 
     Raises `DataSetError` where it does not lie below the data root, and where a table cannot be read.
@@ -36,7 +37,7 @@ def list_clips(found: Survey, splits: Collection[str], release: str | None = Non
     return chosen.noted(_list_object(found.root, chosen.tree, splits))
 
 
-def _list_object(root: Path, tree: Tree, splits: Collection[str]) -> Listing:
+def _list_object(root: Path, tree: Tree, splits: Collection[str]) -> DeclaredDataSet:
     data = join(tree.folder, SINGLE.data[0])
     require_folders(root, data)
     table = read_table(root, tree.table)
@@ -49,7 +50,7 @@ def _list_object(root: Path, tree: Tree, splits: Collection[str]) -> Listing:
         drafts.append(Draft(row, clip_id, row.cells[column["split"]], names, (names["category"],), "s4"))
     good, findings, rows_per_split = accept(table, drafts, splits)
     notes += (f"categories are S4's own, from {tree.table}",)
-    return Listing(
+    return DeclaredDataSet(
         layout=f"AVSBench-object, {tree}",
         entries=tuple(_entry(data, draft) for draft in good),
         findings=(*table.findings, *findings),
@@ -60,11 +61,11 @@ def _list_object(root: Path, tree: Tree, splits: Collection[str]) -> Listing:
     )
 
 
-def _entry(data: str, draft: Draft) -> Entry:
+def _entry(data: str, draft: Draft) -> DeclaredClip:
     name = draft.names["name"]
     place = f"{draft.split}/{draft.clip_id}"
     numbers = range(1, NUM_FRAMES + 1)
-    return Entry(
+    return DeclaredClip(
         dataset="s4",
         split=draft.split,
         clip_id=draft.clip_id,

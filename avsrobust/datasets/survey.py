@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from avsrobust.checksums import FileSum
-from avsrobust.datasets.clips import Clip, Finding
+from avsrobust.clips import Clip
 from avsrobust.datasets.contents import (
     CLIPPED,
     LONGER,
@@ -26,17 +26,9 @@ from avsrobust.datasets.contents import (
     STREAMED,
     ClipContents,
 )
-from avsrobust.datasets.mask_values import (
-    ABOVE_HALF,
-    HIGHEST,
-    NON_ZERO,
-    MaskValues,
-    is_graded,
-    level_list,
-    may_ignore,
-    rule_of,
-)
-from avsrobust.vocabulary import CLASS_DATASET
+from avsrobust.datasets.dataset import Finding
+from avsrobust.datasets.mask_values import HIGHEST, MaskValues, is_graded, level_list, may_ignore, rule_of
+from avsrobust.vocabulary import ABOVE_HALF, CLASS_DATASET, NON_ZERO
 
 MOST_NAMED = 20
 _NAMED_IN_LINE = 3

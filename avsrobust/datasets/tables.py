@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avsrobust.datasets.clips import Finding
+from avsrobust.datasets.dataset import Finding
 from avsrobust.errors import DataSetError
 from avsrobust.files import read_regular
 from avsrobust.inert import inert_line

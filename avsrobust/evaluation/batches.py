@@ -1,4 +1,4 @@
-"""From clips to batches: which clips go together, and reading the next ones while the model works.
+"""Batches of clips: which clips go together, and reading the next ones while the model works.
 
 Conventions
     Clips of a batch share number of frames, frame size, mask size and conditions, so that tensors stack and each call of the
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from avsrobust.checksums import Checksums
 from avsrobust.errors import AvsRobustError
-from avsrobust.evaluation.samples import ClipRows, ClipSample, load_clip, picture_sizes
+from avsrobust.evaluation.clip_data import ClipRows, ClipSample, load_clip, picture_sizes
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.results import FailedClip
 
@@ -29,14 +29,25 @@ _AHEAD = 2
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """A clip's pictures, and the sound of each of its rows (``sounds[i]`` belongs to ``sample.rows[i]``)."""
+    """One clip in memory.
+
+    Attributes:
+        sample: Frames and masks.
+        sounds: Audio of each row; ``sounds[i]`` belongs to ``sample.rows[i]``.
+    """
 
     sample: ClipSample
     sounds: tuple[Tensor, ...]
 
 
 def plan_batches(clips: Sequence[ClipRows], data_root: Path, batch_size: int) -> list[Batch]:
-    """Group clips into batches of up to `batch_size`, each clip in exactly one."""
+    """Group clips into batches, each clip in exactly one.
+
+    Args:
+        clips: Clips, in order.
+        data_root: Folder of the data set, where pictures' headers are read.
+        batch_size: Most clips in a batch.
+    """
     if batch_size == 1:
         return [(clip,) for clip in clips]
     open_batches: dict[object, list[ClipRows]] = {}
@@ -54,7 +65,17 @@ def plan_batches(clips: Sequence[ClipRows], data_root: Path, batch_size: int) ->
 def load_batch(
     batch: Batch, data_root: Path, sounds: SoundReader, checksums: Checksums | None = None
 ) -> list[LoadedClip | FailedClip]:
-    """Read the clips of a batch; a clip that cannot be read, or is not what was built, is a `FailedClip`."""
+    """Read the clips of a batch.
+
+    Args:
+        batch: The clips.
+        data_root: Folder of the data set.
+        sounds: Reader of the rows' audio.
+        checksums: Checksums that the files are compared with as they are read; None: none.
+
+    Returns:
+        A `FailedClip` for each clip that cannot be read, is not the one that was built, or has no mask.
+    """
     return [_load(clip, data_root, sounds, checksums) for clip in batch]
 
 

@@ -1,9 +1,9 @@
-"""Does an adapter give the same masks for the same clip and sound, whatever was run before?
+"""The check that an adapter returns the same masks for the same clip and audio, whatever was run before.
 
 Conventions
     The first clips of an evaluation are run twice, with fresh encodings: first as they will be scored, then in the reverse order
     of clips and conditions, in batches of the same clips, so that every kernel sees the same shapes. The second run must repeat
-    the masks of the first. Where it does not, further calls on one row tell the likely cause: an encoding that is changed
+    the masks of the first. Where it does not, further calls on one row find the likely cause: an encoding that is changed
     in place, state that is kept from call to call, layers in training mode, random numbers.
     Probabilities may differ by `TOLERANCE` and class ids in that share of the pixels: kernels that are chosen anew (cuDNN's
     autotuner, TF32) differ by less than a thousandth; dropout, state and in-place changes by far more.
@@ -13,7 +13,7 @@ Conventions
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from avsrobust.adapters.calling import AdapterCaller, CheckedOutput
 from avsrobust.adapters.encodings import EncodingChangedError
+from avsrobust.adapters.outputs import ExtraValues
 from avsrobust.errors import AdapterError, ClipError
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches
-from avsrobust.evaluation.extras import Values
-from avsrobust.evaluation.outputs import is_classes
-from avsrobust.evaluation.samples import ClipRows
-from avsrobust.evaluation.scoring import Scorer
+from avsrobust.evaluation.clip_data import ClipRows
+from avsrobust.evaluation.scoring import OutputCallback, segment_batch
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.vocabulary import BACKGROUND
 
@@ -43,16 +43,23 @@ _Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Answer:
-    """What is compared of an output: probabilities or class ids, and further values by name."""
+    """The compared part of an output.
+
+    Attributes:
+        probability: Probability of the foreground, float32, flat; every n-th value of large outputs.
+        ids: Class ids of the same pixels, or None.
+        extras: Further values by name, float64 [B, T].
+    """
 
     probability: Tensor
     ids: Tensor | None
-    extras: Values
+    extras: ExtraValues
 
     @classmethod
-    def of(cls, output: Tensor, extras: Values) -> _Answer:
+    def of(cls, answer: CheckedOutput) -> _Answer:
         """Reduce a checked output, [B, T, h, w] or [B, T, C, h, w]."""
-        if not is_classes(output):
+        output, extras = answer.masks, answer.extras
+        if not answer.is_classes:
             return cls(_sample(output), None, extras)
         if output.ndim == 4:
             return cls(_sample(output != BACKGROUND).to(torch.float32), _sample(output), extras)
@@ -62,7 +69,7 @@ class _Answer:
         return cls(_sample(probability), _sample(torch.stack([logits.argmax(dim=0) for logits in frames])), extras)
 
     def difference(self, other: _Answer) -> float:
-        """Return by how much two answers differ: the largest of all that is compared; infinity for other shapes or kinds."""
+        """Return the largest difference to another answer, infinity for other shapes or kinds."""
         if self.probability.shape != other.probability.shape or self.extras.keys() != other.extras.keys():
             return float("inf")
         if (self.ids is None) != (other.ids is None):
@@ -78,17 +85,25 @@ class _Answer:
 
 
 def check_consistency(
-    adapter: object,
-    scorer: Scorer,
-    name: str,
+    caller: AdapterCaller,
     clips: Sequence[ClipRows],
     data_root: Path,
     sounds: SoundReader,
     batch_size: int,
 ) -> None:
-    """Run the first of `clips` twice and compare. Raises `AdapterError` that says what the difference looks like.
+    """Run the first clips twice and compare.
 
     Clips that cannot be read, and ones on which the adapter fails the first time, are left to the evaluation.
+
+    Args:
+        caller: Caller of the adapter.
+        clips: Clips of the evaluation, of which the first `MOST_CLIPS` are run.
+        data_root: Folder of the data set.
+        sounds: Reader of the rows' audio.
+        batch_size: Most clips in a batch.
+
+    Raises:
+        AdapterError: The masks differ; the message names the likely cause.
     """
     first = list(clips[:MOST_CLIPS])
     batches: list[list[LoadedClip]] = []
@@ -96,16 +111,16 @@ def check_consistency(
         loaded = load_batch(planned, data_root, sounds)
         batches += of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)])
     with _generators_kept():
-        _Comparison(adapter, scorer, name).run(batches)
+        _Comparison(caller).run(batches)
 
 
 class _Comparison:
-    """Runs batches in two orders and explains what differs."""
+    """Runs batches in two orders and explains the difference."""
 
-    def __init__(self, adapter: object, scorer: Scorer, name: str) -> None:
-        self._adapter = adapter
-        self._scorer = scorer
-        self._name = name
+    def __init__(self, caller: AdapterCaller) -> None:
+        self._caller = caller
+        self._adapter = caller.adapter
+        self._name = caller.name
 
     def run(self, batches: Sequence[Sequence[LoadedClip]]) -> None:
         """Raise `AdapterError` where the second run does not repeat the first."""
@@ -114,16 +129,18 @@ class _Comparison:
         for number, batch in enumerate(batches):
             answers: dict[_Key, _Answer] = {}
             try:
-                # The contents too: what bypasses the count of changes is found here or nowhere.
-                self._scorer.run(batch, range(len(batch[0].sample.rows)), _keep(answers, number), compare_contents=True)
+                # The contents too: changes that bypass the count of changes are found here or nowhere.
+                segment_batch(
+                    self._caller, batch, range(len(batch[0].sample.rows)), _keep(answers, number), compare_contents=True
+                )
             except EncodingChangedError:
                 raise
             except AdapterError:
                 continue
             first |= answers
         for number in reversed(range(len(batches))):
-            positions = [position for key, position in reversed(first) if key == number]
-            self._compare(batches[number], number, positions, first)
+            segmented = [position for key, position in reversed(first) if key == number]
+            self._compare(batches[number], number, segmented, first)
         for layer, versions in _running_statistics(self._adapter).items():
             if versions != statistics.get(layer):
                 raise AdapterError(
@@ -138,7 +155,7 @@ class _Comparison:
             return
         second: dict[_Key, _Answer] = {}
         try:
-            self._scorer.run(batch, positions, _keep(second, number))
+            segment_batch(self._caller, batch, positions, _keep(second, number))
         except ClipError:
             # A worker that ended, say: the evaluation lists such clips.
             return
@@ -183,7 +200,7 @@ class _Comparison:
             if seeded:
                 _seed()
             answer: dict[_Key, _Answer] = {}
-            self._scorer.run(batch, [position], _keep(answer, 0))
+            segment_batch(self._caller, batch, [position], _keep(answer, 0))
             answers += answer.values()
         return answers[1].difference(answers[2])
 
@@ -238,9 +255,9 @@ def _modules(adapter: object) -> Iterator[tuple[str, nn.Module]]:
             waiting += [(f"{path}.{name}".lstrip("."), part, depth + 1) for name, part in parts]
 
 
-def _keep(answers: dict[_Key, _Answer], number: int) -> Callable[[int, Tensor, Values], None]:
-    def take(position: int, output: Tensor, extras: Values) -> None:
-        answers[number, position] = _Answer.of(output, dict(extras))
+def _keep(answers: dict[_Key, _Answer], number: int) -> OutputCallback:
+    def take(position: int, output: CheckedOutput) -> None:
+        answers[number, position] = _Answer.of(output)
 
     return take
 

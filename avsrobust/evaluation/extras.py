@@ -1,4 +1,4 @@
-"""Further values that an adapter gives with its masks (`Adapter.extras`), kept beside the scores in ``extras.parquet``.
+"""Further values that an adapter returns with its masks (`Adapter.extras`), stored in ``extras.parquet``.
 
 Conventions
     A row per (clip, condition, level, frame, name), sorted by these; frames count from 0 and are all of the clip's, with a mask
@@ -12,18 +12,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from torch import Tensor
 
-from avsrobust.errors import AdapterOutputError, ResultsError
-from avsrobust.evaluation.merging import RowKey, row_key
+from avsrobust.adapters.outputs import ExtraValues
+from avsrobust.errors import ResultsError
 from avsrobust.manifest import Row
 from avsrobust.parquet import Kind, write_parquet
 from avsrobust.results import EVALUATION_KEY, require_vouched
+from avsrobust.row_keys import RowKey, row_key
 from avsrobust.score_checks import require_filled
 
 _KIND = Kind(ResultsError, "further values, as 'avsrobust evaluate' writes them", "evaluate")
@@ -40,34 +37,14 @@ _SCHEMA = pa.schema(
     ]
 )
 
-Values = Mapping[str, npt.NDArray[np.float64]]
 
+def extras_entries(row: Row, values: ExtraValues) -> list[dict[str, Any]]:
+    """Return the rows of ``extras.parquet`` for one row of the manifest.
 
-def check_extras(returned: object, *, adapter: str, batch: int, num_frames: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Return an adapter's further values as float64 [B, T] by name. Raises `AdapterOutputError` for anything else.
-
-    `adapter` is its name, for messages.
+    Args:
+        row: The row.
+        values: float64 [T] by name.
     """
-    expected = f"a dict of names to finite tensors [B={batch}, T={num_frames}]"
-    if not isinstance(returned, Mapping):
-        raise AdapterOutputError(f"{adapter}: extras returned {type(returned).__name__}; expected {expected}")
-    return {str(name): _values(name, value, adapter, (batch, num_frames), expected) for name, value in returned.items()}
-
-
-def _values(
-    name: object, value: object, adapter: str, shape: tuple[int, int], expected: str
-) -> npt.NDArray[np.float64]:
-    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-        found = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise AdapterOutputError(f"{adapter}: extras returned {found} under '{name}'; expected {expected}")
-    values = value.detach().to("cpu", torch.float64).numpy()
-    if not np.isfinite(values).all():
-        raise AdapterOutputError(f"{adapter}: extras returned NaN or infinity under '{name}'; expected {expected}")
-    return values
-
-
-def extras_entries(row: Row, values: Values) -> list[dict[str, Any]]:
-    """Return the rows of ``extras.parquet`` for one row of the manifest; `values` are float64 [T] by name."""
     return [
         {
             "split": row.split,
@@ -84,15 +61,30 @@ def extras_entries(row: Row, values: Values) -> list[dict[str, Any]]:
 
 
 def write_extras(path: Path, entries: Sequence[Mapping[str, Any]], evaluation: str = "") -> None:
-    """Write entries to the parquet file `path`, atomically; `evaluation` is the checksum of model and manifest."""
+    """Write rows to a parquet file, atomically.
+
+    Args:
+        path: The file.
+        entries: Rows that `extras_entries` returned.
+        evaluation: Checksum of model and manifest (`evaluation.model_key.evaluation_sha256`).
+    """
     _write(path, pa.Table.from_pylist(list(entries), schema=_SCHEMA), evaluation)
 
 
 def merge_extras(path: Path, sources: Iterable[Path], rows: Collection[RowKey], evaluation: str = "") -> list[str]:
-    """Write the extras of `rows` found in `sources` to `path`; return their names.
+    """Write the values of some rows, found in several files, to one file; no file where there are none.
 
-    Where several sources hold a row, the first one counts. Where there is none, there is no file. Raises `ResultsError` for a
-    damaged source.
+    Args:
+        path: The file to write.
+        sources: Files to read; where several hold a row, the first one counts.
+        rows: Rows that are kept.
+        evaluation: Checksum of model and manifest.
+
+    Returns:
+        Names of the values, sorted.
+
+    Raises:
+        ResultsError: A file is damaged.
     """
     wanted = set(rows)
     tables: list[pa.Table] = []
@@ -108,7 +100,11 @@ def merge_extras(path: Path, sources: Iterable[Path], rows: Collection[RowKey], 
 
 
 def rows_of_extras(path: Path) -> set[RowKey]:
-    """Return the rows that the file holds values of. Raises `ResultsError` where it is missing or damaged."""
+    """Return the rows that a file holds values of.
+
+    Raises:
+        ResultsError: The file is missing or damaged.
+    """
     return set(_keys(_read(path)))
 
 

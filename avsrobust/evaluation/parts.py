@@ -18,17 +18,18 @@ import pandas as pd
 
 from avsrobust.errors import AdapterError, ResultsError
 from avsrobust.evaluation.extras import write_extras
-from avsrobust.evaluation.merging import rows_in
 from avsrobust.evaluation.scoring import ScoredClip
-from avsrobust.evaluation.stored_masks import rows_of_masks, write_masks
-from avsrobust.files import parse_json, read_regular, write_text
+from avsrobust.files import read_regular, write_text
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.metrics.binary.counts import concatenate
 from avsrobust.metrics.semantic.counts import concatenate_classes
 from avsrobust.results import INDEX_COLUMNS, PARTS_NAME, ScoreInfo, Scores, read_scores, write_scores
+from avsrobust.row_keys import rows_in
+from avsrobust.stored_masks import rows_of_masks, write_masks
+from avsrobust.textfiles import parse_json
 
 CLIPS_PER_PART = 16
-_IDENTITY_NAME = "identity.json"
+_KEY_NAME = "identity.json"
 _SCORES_SUFFIX = ".scores.parquet"
 _MASKS_SUFFIX = ".masks.parquet"
 _EXTRAS_SUFFIX = ".extras.parquet"
@@ -36,21 +37,31 @@ _PART = re.compile(r"\d{6,}\.(scores|masks|extras)\.parquet")
 
 
 class PartStore:
-    """The parts folder of one evaluation, of the model `identity`, which those that are there already belong to."""
+    """The parts folder of one evaluation; parts that are in it already are of the same model.
 
-    def __init__(self, output: Path, identity: Mapping[str, Any], info: ScoreInfo, *, keep_masks: bool) -> None:
+    Attributes:
+        keep_masks: Masks are written too.
+
+    Args:
+        output: The results folder.
+        model_key: Key of the model.
+        info: Metadata of the scores.
+        keep_masks: Initial value of the attribute.
+    """
+
+    def __init__(self, output: Path, model_key: Mapping[str, Any], info: ScoreInfo, *, keep_masks: bool) -> None:
         self._folder = output / PARTS_NAME
-        self._identity = dict(identity)
+        self._model_key = dict(model_key)
         self._info = info
         self.keep_masks = keep_masks
         self._pending: list[ScoredClip] = []
 
     def begin(self) -> None:
         """Make the folder, where it is not there."""
-        write_text(self._folder / _IDENTITY_NAME, json.dumps(self._identity, indent=2, sort_keys=True) + "\n")
+        write_text(self._folder / _KEY_NAME, json.dumps(self._model_key, indent=2, sort_keys=True) + "\n")
 
     def add(self, clips: Iterable[ScoredClip]) -> None:
-        """Take finished clips; write a part when there are enough."""
+        """Take finished clips; write a part when there are `CLIPS_PER_PART`."""
         self._pending.extend(clips)
         if len(self._pending) >= CLIPS_PER_PART:
             self.flush()
@@ -92,7 +103,7 @@ class PartStore:
         return found
 
     def has_parts(self) -> bool:
-        """Tell whether any clip is finished, on disk or in memory."""
+        """Return whether any clip is finished, on disk or in memory."""
         return bool(self._pending or self._files(_SCORES_SUFFIX))
 
     def mask_files(self) -> list[Path]:
@@ -111,10 +122,10 @@ class PartStore:
         return sorted(path for path in self._folder.glob(f"*{suffix}") if _PART.fullmatch(path.name))
 
 
-def parts_identity(output: Path) -> object:
-    """Return the identity of the model whose parts are in `output`, or None where there are none."""
+def unfinished_key(output: Path) -> object:
+    """Return the key of the model whose parts are in the results folder `output`, or None where there are none."""
     try:
-        return parse_json(read_regular(output / PARTS_NAME / _IDENTITY_NAME, TEXT_BYTES, ResultsError))
+        return parse_json(read_regular(output / PARTS_NAME / _KEY_NAME, TEXT_BYTES, ResultsError), finite=False)
     except (OSError, ValueError, ResultsError):
         return None
 
@@ -125,7 +136,7 @@ def remove_parts(output: Path) -> None:
     if not folder.is_dir():
         return
     for path in list(folder.iterdir()):
-        if path.name == _IDENTITY_NAME or _PART.fullmatch(path.name):
+        if path.name == _KEY_NAME or _PART.fullmatch(path.name):
             path.unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()

@@ -1,9 +1,9 @@
 """``run.json``: how results came about.
 
 Conventions
-    Times in seconds. `runs` has an entry per evaluation that added something to the folder, the last of which is repeated beside
-    it; `clips_per_s` counts the clips that were run then. `frames` are scored frames of all clips, each counted once;
-    `frames_with_empty_target` are those where the mask file marks nothing.
+    Times in seconds. `runs` has an entry per evaluation that added something to the folder; the last one is repeated at the top
+    level. `clips_per_s` counts the clips that were run then. `frames` are scored frames of all clips, each counted once;
+    `frames_with_empty_target` are those whose mask file marks nothing.
 """
 
 from __future__ import annotations
@@ -19,15 +19,24 @@ import numpy as np
 import torch
 
 from avsrobust import __version__
-from avsrobust.evaluation.merging import ClipKey, RowKey
-from avsrobust.evaluation.sources import source_file
+from avsrobust.evaluation.adapter_source import source_file
 from avsrobust.manifest import Manifest
 from avsrobust.results import SCORES_NAME, Scores
+from avsrobust.row_keys import ClipKey, RowKey
 
 
 @dataclass(frozen=True)
 class Effort:
-    """One evaluation that added to the results: what was asked for, where it ran, how many clips it ran and how long it took."""
+    """One evaluation that added to the results.
+
+    Attributes:
+        splits: Splits requested.
+        conditions: Conditions requested.
+        device: Device of the adapter.
+        batch_size: Most clips in a batch.
+        clips: Number of clips that were run.
+        wall_time_s: Duration in seconds.
+    """
 
     splits: Sequence[str]
     conditions: Sequence[str]
@@ -37,7 +46,7 @@ class Effort:
     wall_time_s: float
 
     def details(self) -> dict[str, Any]:
-        """Return it in plain JSON types."""
+        """Return the entry of ``run.json``, in plain JSON types."""
         device = self.device
         return {
             "device": str(device),
@@ -57,7 +66,7 @@ class Effort:
 
 
 def run_details(
-    identity: Mapping[str, Any],
+    model_key: Mapping[str, Any],
     scores: Scores,
     *,
     spec: str,
@@ -71,20 +80,35 @@ def run_details(
     effort: Effort,
     earlier: Sequence[Any],
 ) -> dict[str, Any]:
-    """Return what ``run.json`` says beside model and data set; `earlier` are the entries of `runs` so far."""
+    """Return the content of ``run.json`` except model and data set.
+
+    Args:
+        model_key: Key of the model.
+        scores: All scores of the folder.
+        spec: Text that named the adapter.
+        manifest: The build.
+        data_root: Folder of the data set.
+        adapter: The adapter.
+        checkpoint: File of weights, or None.
+        failed_rows: Error and rows of each clip that lacks rows.
+        files: Entry of each file of the folder.
+        extras: Names of the further values.
+        effort: This evaluation.
+        earlier: Entries of `runs` so far.
+    """
     file = source_file(adapter)
     clips = scores.index[["split", "clip_id"]].drop_duplicates()
     index = scores.index.drop_duplicates(["split", "clip_id", "frame"]).index.to_numpy()
     last = effort.details()
     return {
         **{key: value for key, value in last.items() if key != "asked"},
-        "identity": dict(identity),
+        "identity": dict(model_key),
         "evaluation": scores.info.evaluation,
-        "adapter": {"spec": spec, "class": identity["class"], "file": file and str(file)},
-        "checkpoint": checkpoint and {"path": str(checkpoint), "sha256": identity["checkpoint_sha256"]},
-        "manifest": {"path": str(manifest.path), "sha256": identity["manifest_sha256"]},
+        "adapter": {"spec": spec, "class": model_key["class"], "file": file and str(file)},
+        "checkpoint": checkpoint and {"path": str(checkpoint), "sha256": model_key["checkpoint_sha256"]},
+        "manifest": {"path": str(manifest.path), "sha256": model_key["manifest_sha256"]},
         "data_root": str(data_root),
-        "options": identity["options"],
+        "options": model_key["options"],
         "splits": sorted(set(scores.index["split"])),
         "conditions": sorted(set(scores.index["condition"])),
         "files": {name: dict(entry) for name, entry in sorted(files.items())},

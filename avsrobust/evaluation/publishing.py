@@ -1,25 +1,30 @@
-"""Putting finished results under their final names, so that a kill at any moment loses and mixes nothing.
+"""Publishing results: earlier and new rows are put together and moved to their final names; a kill loses and mixes nothing.
 
 Conventions
+    Where several sources hold a row, the first one counts; of rows with and without the overlap with the clean mask, one with it.
     New files are first written, whole and flushed, to ``parts/next/``, with the ``run.json`` that vouches for them last; then
-    they are moved to the results folder one by one, ``run.json`` last. What was under way when a process died is finished by the
-    next one: the moves are the same whether they are made once or twice. Until then readers refuse the folder.
+    they are moved to the results folder one by one, ``run.json`` last. If a process dies meanwhile, the next one finishes the
+    moves: they have the same effect whether they are made once or twice. Until then readers refuse the folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
 from avsrobust.errors import ResultsError
+from avsrobust.evaluation.existing_results import ExistingResults
 from avsrobust.evaluation.extras import merge_extras
-from avsrobust.evaluation.merging import RowKey, clip_of
 from avsrobust.evaluation.parts import PartStore
-from avsrobust.evaluation.stored import StoredResults
-from avsrobust.evaluation.stored_masks import merge_masks, rows_of_masks
 from avsrobust.files import flush_files
+from avsrobust.metrics.binary.counts import concatenate, take
+from avsrobust.metrics.semantic.counts import concatenate_classes, take_classes
 from avsrobust.results import (
     EXTRAS_NAME,
     MASKS_NAME,
@@ -27,11 +32,15 @@ from avsrobust.results import (
     PARTS_NAME,
     RUN_NAME,
     SCORES_NAME,
+    ScoreInfo,
     Scores,
     file_entry,
     read_run,
     write_scores,
 )
+from avsrobust.row_keys import KEY_COLUMNS, RowKey, clip_of
+from avsrobust.stored_masks import merge_masks, rows_of_masks
+from avsrobust.vocabulary import CLEAN
 
 _FILES = (SCORES_NAME, MASKS_NAME, EXTRAS_NAME)
 
@@ -43,18 +52,30 @@ def next_folder(output: Path) -> Path:
 
 @dataclass(frozen=True)
 class NextFiles:
-    """The files that are ready to be moved: what ``run.json`` will say of all files, and the names of the further values."""
+    """The files that are ready to be moved.
+
+    Attributes:
+        files: Entry of each file in ``run.json``.
+        extras: Names of the further values.
+    """
 
     files: dict[str, Mapping[str, Any]]
     extras: list[str]
 
 
 def write_next_files(
-    output: Path, scores: Scores, rows: set[RowKey], stored: StoredResults, store: PartStore
+    output: Path, scores: Scores, rows: set[RowKey], stored: ExistingResults, store: PartStore
 ) -> NextFiles:
-    """Write the scores, and masks and further values put together from what `stored` and `store` hold of `rows`.
+    """Write the scores, the masks and the further values, each put together from earlier results and new parts.
 
-    A file that nothing is added to stays where it is.
+    A file that nothing is added to stays as it is.
+
+    Args:
+        output: The results folder.
+        scores: All scores, put together.
+        rows: Rows that the scores hold.
+        stored: Earlier results.
+        store: New parts.
     """
     folder, evaluation = next_folder(output), scores.info.evaluation
     write_scores(folder / SCORES_NAME, scores)
@@ -74,7 +95,11 @@ def write_next_files(
 
 
 def finish_publishing(output: Path) -> bool:
-    """Move files that are ready to their final names, and delete those that are not; tell whether there were any ready."""
+    """Move files that are ready to their final names, and delete those that are not.
+
+    Returns:
+        Whether any were ready.
+    """
     folder = next_folder(output)
     if not folder.is_dir():
         return False
@@ -103,3 +128,33 @@ def _ready(folder: Path) -> Mapping[str, object] | None:
     except ResultsError:
         return None
     return files if isinstance(files, Mapping) else None
+
+
+def merge_scores(sources: Sequence[Scores], info: ScoreInfo) -> Scores:
+    """Return all rows of several scores, with classes or all without.
+
+    Args:
+        sources: The scores; which of several equal rows counts, the module's conventions say.
+        info: Metadata of the result.
+    """
+    index = pd.concat([source.index for source in sources], ignore_index=True)
+    origin = np.repeat(np.arange(len(sources)), [len(source.index) for source in sources])
+    chosen = _first_of_each_row(index, origin)
+    statistics = concatenate([source.statistics for source in sources])
+    classes = [source.classes for source in sources if source.classes is not None]
+    whole = concatenate_classes(classes) if classes else None
+    return Scores(
+        info,
+        index[chosen].reset_index(drop=True),
+        take(statistics, chosen),
+        classes=None if whole is None else take_classes(whole, chosen),
+    )
+
+
+def _first_of_each_row(index: pd.DataFrame, origin: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Return which frames stay: those of each row's first source, of the ones with an overlap where any has it."""
+    later = ((index["condition"] != CLEAN) & index["clean_union"].isna()).to_numpy() * (origin.max(initial=0) + 1)
+    rank = pd.Series(origin + later, index=index.index)
+    keys = index[KEY_COLUMNS].assign(level=index["level"].astype(np.float64).fillna(-np.inf), rank=rank)
+    first = keys.groupby(KEY_COLUMNS, sort=False)["rank"].transform("min")
+    return np.asarray((rank == first).to_numpy(), dtype=np.bool_)

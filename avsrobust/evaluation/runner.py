@@ -3,10 +3,10 @@
 Conventions
     A clip that cannot be read, or that the adapter fails on, is listed with its error and the rest goes on. Where the adapter
     itself fails (anything but `ClipError`) before any clip has succeeded, its error is raised at once: it would fail on all.
-    A results folder belongs to one model on one build (`avsrobust.evaluation.identity`). The same model adds what is missing:
+    A results folder belongs to one model on one build (`evaluation.model_key`). The same model adds what is missing:
     splits, conditions, masks, clips that failed; nothing is run twice and nothing that is there goes. ``scores.parquet`` holds
     the same bytes in whatever pieces, order and batches it came about and however often that was interrupted. Another model is
-    refused, or, where that is asked for, takes the other's place at the end and whole.
+    refused, or, where `replace` is set, takes the other's place at the end and whole.
     One process at a time holds the folder; only files that avsrobust writes are ever replaced or deleted in it.
 """
 
@@ -21,28 +21,22 @@ from typing import Any
 
 import torch
 
-from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.adapters.base import VGGISH_OPTION, Adapter, AudioInput
+from avsrobust.adapters.calling import AdapterCaller
 from avsrobust.caveats import caveats
 from avsrobust.checksums import load_checksums
-from avsrobust.errors import AdapterError, AvsRobustError, ClipError, OptionError, did_you_mean
-from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
+from avsrobust.errors import AdapterError, OptionError, did_you_mean
+from avsrobust.evaluation.batches import load_batch, plan_batches
+from avsrobust.evaluation.clip_data import ClipRows, check_data, clips_of
 from avsrobust.evaluation.consistency import check_consistency
-from avsrobust.evaluation.identity import differences, evaluation_id, evaluation_identity, remember_state, with_states
-from avsrobust.evaluation.merging import (
-    ClipKey,
-    RowKey,
-    clip_of,
-    merge_scores,
-    rows_in,
-)
-from avsrobust.evaluation.parts import PartStore, parts_identity, remove_parts
+from avsrobust.evaluation.existing_results import ExistingResults, read_existing, require_covered, require_same_model
+from avsrobust.evaluation.model_key import differences, evaluation_sha256, make_model_key, remember_state, with_states
+from avsrobust.evaluation.parts import PartStore, remove_parts, unfinished_key
+from avsrobust.evaluation.planning import EvaluationPlan, failures, plan_evaluation
 from avsrobust.evaluation.provenance import Effort, run_details
-from avsrobust.evaluation.publishing import finish_publishing, next_folder, write_next_files
-from avsrobust.evaluation.samples import ClipRows, check_data, clips_of
-from avsrobust.evaluation.scoring import ScoredClip, Scorer, one_line
-from avsrobust.evaluation.sound import VGGISH_OPTION, SoundReader
-from avsrobust.evaluation.stored import StoredResults, read_stored, require_covered, require_same_model
-from avsrobust.evaluation.work import Work, failures, plan_work
+from avsrobust.evaluation.publishing import finish_publishing, merge_scores, next_folder, write_next_files
+from avsrobust.evaluation.scoring import ScoredClip, score_clips
+from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import hold_output_dir
 from avsrobust.manifest import Manifest, Row
@@ -59,6 +53,12 @@ from avsrobust.results import (
     Scores,
     write_run,
 )
+from avsrobust.row_keys import (
+    ClipKey,
+    RowKey,
+    clip_of,
+    rows_in,
+)
 
 COMMAND = "avsrobust evaluate"
 Progress = Callable[[int, int], None]
@@ -66,11 +66,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What came of an evaluation.
+    """Outcome of an evaluation.
 
-    `scores`: the file of statistics. Of the clips asked for, it holds `clips`, of which `reused` were there before and whole,
-    and not the `failed` ones. `notes`: remarks for people. `masks`: the file of stored masks, where there is one.
-    `rows_added`, `rows_kept`: rows (clip, condition, level) of the whole file that are new, and that were there.
+    Attributes:
+        scores: File of statistics.
+        clips: Number of requested clips that it holds.
+        reused: Number of these that it held before, whole.
+        failed: Requested clips that it does not hold.
+        notes: Remarks for people.
+        masks: File of stored masks, or None.
+        rows_added: Number of rows (clip, condition, level) that are new.
+        rows_kept: Number of rows that were there before.
     """
 
     scores: Path
@@ -103,16 +109,32 @@ def evaluate(
     wait: bool = False,
     progress: Progress | None = None,
 ) -> EvaluationReport:
-    """Run `adapter` over the rows of `splits` and `conditions` (None: all) and add the results to the folder `output`.
+    """Run an adapter over the rows of a manifest and add the results to a folder.
 
-    `name` is what tables call the model; `spec`, `checkpoint` and `options` say how it was loaded (for ``run.json``, and to
-    tell models apart; the option ``vggish`` is used here). `save_masks`: keep the masks of these rows too; a folder that has
-    masks goes on keeping them. `check`: first run a few clips twice and require the same masks
-    (`avsrobust.evaluation.consistency`). `replace`: results of another model give way. `wait`: until another process gives the
-    folder up. `progress` is called with (clips done, clips in all).
-    Raises `OptionError` for a selection without rows and a folder that is in use, another model's or not ours, `ManifestError`
-    for data that is not the manifest's, `AdapterError` where the adapter fails on the first clip or every clip fails,
-    `ResultsError` where results that are there are damaged and would not all be made again; then what is there stays as it is.
+    Args:
+        manifest: The build.
+        adapter: The adapter, loaded.
+        name: Name of the model in tables.
+        output: The results folder.
+        splits: Splits to run.
+        conditions: Conditions to run; None: all.
+        data_root: Folder of the data set; None: the one that the build remembers.
+        device: Device that the adapter is on; None: the CPU.
+        batch_size: Most clips in a batch; no score depends on it.
+        save_masks: Keep the masks of these rows too; a folder that has masks goes on keeping them.
+        spec: Text that named the adapter, for ``run.json``.
+        checkpoint: File of weights, part of the model key.
+        options: The adapter's options, part of the model key; the option ``vggish`` is used here.
+        check: First run a few clips twice and require the same masks (`avsrobust.evaluation.consistency`).
+        replace: Replace results of another model.
+        wait: Wait until another process gives the folder up.
+        progress: Called with (clips done, clips in all).
+
+    Raises:
+        OptionError: The selection has no rows, or the folder is in use, another model's or not ours.
+        ManifestError: The data is not the manifest's.
+        AdapterError: The adapter fails on the first clip, or every clip fails.
+        ResultsError: Results that are there are damaged and would not all be made again; then they stay as they are.
     """
     evaluation = _Evaluation(
         manifest=manifest,
@@ -137,14 +159,14 @@ def evaluate(
 
 
 def _select(manifest: Manifest, splits: Sequence[str], conditions: Sequence[str] | None) -> list[ClipRows]:
-    for what, asked, there in (
+    for noun, requested, there in (
         ("split", splits, sorted({row.split for row in manifest.rows})),
         ("condition", conditions or (), sorted({row.condition for row in manifest.rows})),
     ):
-        for value in asked:
+        for value in requested:
             if value not in there:
                 raise OptionError(
-                    f"{manifest.path}: has no rows of {what} '{value}'; it has {', '.join(there)}{did_you_mean(value, there)}"
+                    f"{manifest.path}: has no rows of {noun} '{value}'; it has {', '.join(there)}{did_you_mean(value, there)}"
                 )
     clips = clips_of(manifest.select(splits, conditions).rows)
     if not clips:
@@ -173,39 +195,41 @@ class _Evaluation:
     progress: Progress
 
     def run(self) -> EvaluationReport:
-        """Keep what is there, score the rest, put both together. The folder is ours and locked."""
+        """Keep existing rows, score the rest, put both together. The folder is ours and locked."""
         started = time.perf_counter()
         remove_temporaries(self.output)
         if finish_publishing(self.output):
             remove_parts(self.output)
-        stored, identity, discarded = self._stored(self._identity())
-        store = PartStore(self.output, identity, self._info((), evaluation_id(identity)), keep_masks=self.save_masks)
+        stored, model_key, discarded = self._stored(self._model_key())
+        store = PartStore(
+            self.output, model_key, self._info((), evaluation_sha256(model_key)), keep_masks=self.save_masks
+        )
         store.keep_masks |= stored.masks is not None or bool(store.mask_files())
         self._require_covered(stored, keep_masks=store.keep_masks)
-        work = plan_work(self.manifest, self._rows(), stored, store, save_masks=self.save_masks)
+        plan = plan_evaluation(self.manifest, self._rows(), stored, store, save_masks=self.save_masks)
         notes = [*(f"{line}; made again as far as asked for" for line in stored.damaged), *discarded]
-        if not (work.clips or work.unfinished) and (stored.run is not None or stored.scores is None):
+        if not (plan.clips or plan.unfinished) and (stored.run is not None or stored.scores is None):
             remove_parts(self.output)
-            return self._report(work, {}, (*notes, "already evaluated; nothing was run again"))
+            return self._report(plan, {}, (*notes, "already evaluated; nothing was run again"))
         try:
-            failed = self._run_all(work, store) if work.clips else {}
+            failed = self._run_all(plan, store) if plan.clips else {}
         finally:
-            remember_state(self.adapter, identity, self.device)
+            remember_state(self.adapter, model_key, self.device)
         sources = [*([stored.scores] if stored.scores else []), *store.read()]
         scored: set[RowKey] = set().union(*map(rows_in, sources))
-        if not scored & work.wanted:
+        if not scored & plan.wanted:
             (split, clip_id), error = next(iter(failed.items()))
             raise AdapterError(
                 f"{self.name}: none of {len(self.clips)} clips could be scored; the first one, {split}/{clip_id}: {error}"
             )
-        self._publish(identity, stored, store, sources, work, failed, time.perf_counter() - started)
+        self._publish(model_key, stored, store, sources, plan, failed, time.perf_counter() - started)
         remove_parts(self.output)
-        if work.kept:
-            notes.append(f"{len(work.kept)} rows were there and are kept, {len(scored - work.kept)} were added")
-        return self._report(work, failed, tuple(notes))
+        if plan.kept:
+            notes.append(f"{len(plan.kept)} rows were there and are kept, {len(scored - plan.kept)} were added")
+        return self._report(plan, failed, tuple(notes))
 
-    def _identity(self) -> dict[str, Any]:
-        return evaluation_identity(
+    def _model_key(self) -> dict[str, Any]:
+        return make_model_key(
             self.manifest,
             self.adapter,
             name=self.name,
@@ -215,31 +239,31 @@ class _Evaluation:
             output=self.output,
         )
 
-    def _stored(self, identity: dict[str, Any]) -> tuple[StoredResults, dict[str, Any], tuple[str, ...]]:
-        """Return what is kept of the folder's results, the identity as far as it is known, and what was discarded.
+    def _stored(self, model_key: dict[str, Any]) -> tuple[ExistingResults, dict[str, Any], tuple[str, ...]]:
+        """Return the folder's results that are kept, the model key as far as it is known, and notes on parts that were discarded.
 
         Raises `OptionError` where they are of another model, which this one is not to replace.
         """
-        stored = read_stored(self.output, replace=self.replace)
+        stored = read_existing(self.output, replace=self.replace)
         try:
-            require_same_model(self.output, stored, identity)
+            require_same_model(self.output, stored, model_key)
         except OptionError:
             if not self.replace:
                 raise
-            stored = StoredResults()
+            stored = ExistingResults()
         if stored.run is not None:
-            identity = with_states(stored.identity(), identity)
-        under_way = parts_identity(self.output)
+            model_key = with_states(stored.model_key(), model_key)
+        under_way = unfinished_key(self.output)
         if under_way is None:
-            return stored, identity, ()
-        if differences(under_way, identity):
+            return stored, model_key, ()
+        if differences(under_way, model_key):
             # Of a model that was to replace this one, or that this one replaces.
             remove_parts(self.output)
-            return stored, identity, ("parts of another evaluation in this folder were discarded",)
-        return stored, with_states(under_way, identity), ()
+            return stored, model_key, ("parts of another evaluation in this folder were discarded",)
+        return stored, with_states(under_way, model_key), ()
 
-    def _require_covered(self, stored: StoredResults, *, keep_masks: bool) -> None:
-        """Check that what is damaged and will be written again will hold no less than it did."""
+    def _require_covered(self, stored: ExistingResults, *, keep_masks: bool) -> None:
+        """Check that a damaged file that will be written again will hold no less than it did."""
         splits, conditions = {row.split for row in self._rows()}, {row.condition for row in self._rows()}
         for name, lost in (
             (SCORES_NAME, stored.run is not None and stored.scores is None),
@@ -274,53 +298,57 @@ class _Evaluation:
         weights = None if vggish is None else Path(vggish).absolute()
         return SoundReader(manifest, self.data_root, audio, weights, self.device)
 
-    def _run_all(self, work: Work, store: PartStore) -> dict[ClipKey, str]:
+    def _run_all(self, plan: EvaluationPlan, store: PartStore) -> dict[ClipKey, str]:
         """Score the clips of `work`; return the errors of those that failed, sorted."""
         sounds = self._sounds()
-        batches = plan_batches(work.clips, self.data_root, self.batch_size)
+        batches = plan_batches(plan.clips, self.data_root, self.batch_size)
         checksums = load_checksums(self.manifest)
-        scorer = Scorer(self.adapter, self.name, self.device, keep_masks=store.keep_masks, classes=work.classes)
+        caller = AdapterCaller(self.adapter, self.name, self.device, returns_classes=plan.classes)
         if self.check:
-            check_consistency(self.adapter, scorer, self.name, work.clips, self.data_root, sounds, self.batch_size)
+            check_consistency(caller, plan.clips, self.data_root, sounds, self.batch_size)
         store.begin()
-        succeeded, failed = len(self.clips) - len(work.clips_due), dict[ClipKey, str]()
+        succeeded, failed = len(self.clips) - len(plan.clips_due), dict[ClipKey, str]()
         self.progress(succeeded, len(self.clips))
+        outcomes = score_clips(
+            caller,
+            batches,
+            lambda batch: load_batch(batch, self.data_root, sounds, checksums),
+            keep_masks=store.keep_masks,
+            any_scored=succeeded > 0,
+        )
         try:
-            for loaded in read_ahead(batches, lambda batch: load_batch(batch, self.data_root, sounds, checksums)):
-                failed |= {(clip.split, clip.clip_id): clip.error for clip in loaded if isinstance(clip, FailedClip)}
-                for together in of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)]):
-                    for outcome in _score(scorer, together, first=succeeded == 0):
-                        if isinstance(outcome, ScoredClip):
-                            store.add([outcome])
-                            succeeded += 1
-                        else:
-                            failed[outcome.split, outcome.clip_id] = outcome.error
+            for outcome in outcomes:
+                if isinstance(outcome, ScoredClip):
+                    store.add([outcome])
+                    succeeded += 1
+                else:
+                    failed[outcome.split, outcome.clip_id] = outcome.error
                 self.progress(succeeded + len(failed), len(self.clips))
         finally:
-            # Also when the user interrupts: what is done need not be done again.
+            # Also when the user interrupts: finished clips need not be scored again.
             store.flush()
             self._leave_nothing(store)
         return dict(sorted(failed.items()))
 
     def _publish(
         self,
-        identity: Mapping[str, Any],
-        stored: StoredResults,
+        model_key: Mapping[str, Any],
+        stored: ExistingResults,
         store: PartStore,
         sources: Sequence[Scores],
-        work: Work,
+        plan: EvaluationPlan,
         failed: Mapping[ClipKey, str],
         wall_time_s: float,
     ) -> None:
-        """Write all files anew beside their places, and move them there."""
+        """Write all files anew under ``parts/next/``, and move them to the folder."""
         rows: set[RowKey] = set().union(*map(rows_in, sources))
-        failed_rows = failures(stored, rows, work, failed)
+        failed_rows = failures(stored, rows, plan, failed)
         of_clips = tuple(FailedClip(*clip, error) for clip, (error, _) in sorted(failed_rows.items()))
-        scores = merge_scores(sources, self._info(of_clips, evaluation_id(identity)))
+        scores = merge_scores(sources, self._info(of_clips, evaluation_sha256(model_key)))
         ready = write_next_files(self.output, scores, rows, stored, store)
         earlier = None if stored.run is None else stored.run.details.get("runs")
         details = run_details(
-            identity,
+            model_key,
             scores,
             spec=self.spec,
             manifest=self.manifest,
@@ -335,7 +363,7 @@ class _Evaluation:
                 sorted({row.condition for row in self._rows()}),
                 self.device,
                 self.batch_size,
-                len(work.clips) - len(failed),
+                len(plan.clips) - len(failed),
                 wall_time_s,
             ),
             earlier=earlier if isinstance(earlier, list) else [],
@@ -343,40 +371,20 @@ class _Evaluation:
         write_run(next_folder(self.output) / RUN_NAME, Run(self.name, self.manifest.info.dataset, details))
         finish_publishing(self.output)
 
-    def _report(self, work: Work, failed: Mapping[ClipKey, str], notes: tuple[str, ...]) -> EvaluationReport:
+    def _report(self, plan: EvaluationPlan, failed: Mapping[ClipKey, str], notes: tuple[str, ...]) -> EvaluationReport:
         masks = self.output / MASKS_NAME
         return EvaluationReport(
             scores=self.output / SCORES_NAME,
             clips=len(self.clips) - len(failed),
-            reused=len(self.clips) - len(work.clips_due),
+            reused=len(self.clips) - len(plan.clips_due),
             failed=tuple(FailedClip(*clip, error) for clip, error in failed.items()),
             notes=notes,
             masks=masks if masks.exists() else None,
-            rows_added=len({key for key in work.due - work.kept if clip_of(key) not in failed}),
-            rows_kept=len(work.kept),
+            rows_added=len({key for key in plan.due - plan.kept if clip_of(key) not in failed}),
+            rows_kept=len(plan.kept),
         )
 
     def _leave_nothing(self, store: PartStore) -> None:
         """Take the parts' folder away where no clip is finished."""
         if not store.has_parts():
             remove_parts(self.output)
-
-
-def _score(scorer: Scorer, clips: list[LoadedClip], *, first: bool) -> list[ScoredClip | FailedClip]:
-    """Score clips together, or one by one where that fails, so that a bad one takes no other with it.
-
-    `first`: no clip has succeeded yet, so that the adapter's own failure is raised.
-    """
-    try:
-        return list(scorer.score(clips))
-    except AvsRobustError as error:
-        if len(clips) == 1:
-            if first and not isinstance(error, ClipError):
-                raise
-            row = clips[0].sample.rows[0]
-            return [FailedClip(row.split, row.clip_id, one_line(error))]
-    outcomes: list[ScoredClip | FailedClip] = []
-    for clip in clips:
-        nothing_yet = first and not any(isinstance(outcome, ScoredClip) for outcome in outcomes)
-        outcomes += _score(scorer, [clip], first=nothing_yet)
-    return outcomes

@@ -1,17 +1,17 @@
-"""Running an adapter on a batch of clips, and what is kept of its masks.
+"""Scoring: from loaded clips, through the adapter, to the statistics of every frame; the loop of evaluation and of validation.
 
 Conventions
-    Under `torch.no_grad`; `encode_frames` is called once per batch, `segment` once per condition, clean first.
-    Each call gets tensors of its own, and results are copied at once: an adapter that works in place or returns a view of its
-    own buffer does no harm to other calls, except by changing its own encoding, which is refused (`adapters.encodings`).
-    Masks are scored at the size of the clip's mask files. Classes are scored where the clip has class ids, and as anything but
-    background everywhere. Whatever an adapter raises becomes an `AdapterError`.
+    Clips of one shape form a batch: `encode_frames` is called once per batch, `segment` once per condition, clean first.
+    Masks are scored at the size of the clip's mask files. Classes are scored where the clip has class ids; the foreground,
+    any class but background, is scored everywhere. A mask is the pixels with a probability above `MASK_THRESHOLD`.
+    `score_clips` is the only loop over clips; its results do not depend on the batches in which the clips come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,39 +20,37 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.base import Adapter
-from avsrobust.adapters.encodings import EncodingGuard, changed_in_place
-from avsrobust.adapters.surroundings import surroundings
-from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
-from avsrobust.evaluation.batches import LoadedClip
-from avsrobust.evaluation.extras import Values, check_extras, extras_entries
-from avsrobust.evaluation.outputs import check_output, is_classes, resize_classes, resize_probability
-from avsrobust.evaluation.samples import ClipSample
-from avsrobust.evaluation.stored_masks import masks_table
+from avsrobust.adapters.base import RowView
+from avsrobust.adapters.calling import AdapterCaller, CheckedOutput, message_of
+from avsrobust.adapters.outputs import ExtraValues, resize_classes, resize_probability
+from avsrobust.errors import AvsRobustError, ClipError, DataSetError
+from avsrobust.evaluation.batches import Batch, LoadedClip, of_one_shape, read_ahead
+from avsrobust.evaluation.clip_data import ClipSample
+from avsrobust.evaluation.extras import extras_entries
 from avsrobust.manifest import Row
 from avsrobust.metrics.binary.counts import FrameStatistics, concatenate, frame_statistics
 from avsrobust.metrics.semantic.counts import ClassStatistics, class_statistics, concatenate_classes
-from avsrobust.vocabulary import CLEAN, NUM_CLASSES
+from avsrobust.results import FailedClip
+from avsrobust.stored_masks import masks_table
+from avsrobust.vocabulary import BACKGROUND, CLEAN, NUM_CLASSES
 
 MASK_THRESHOLD = 0.5
-Take = Callable[[int, Tensor, Values], None]
-# Of torch.autograd, where a graph is missing.
-_NEEDS_GRADIENTS = (
-    "does not require grad",
-    "does not have a grad_fn",
-    "Inference tensors cannot be saved for backward",
-    "computes gradients outside",
-)
-_LONGEST_MESSAGE = 400
+# Called with the position of a row in its clip, and the output of the batch under that row's condition.
+OutputCallback = Callable[[int, CheckedOutput], None]
 
 
 @dataclass(frozen=True)
 class ScoredClip:
-    """The statistics of one clip's frames under all its conditions.
+    """Statistics of one clip's frames under all its conditions.
 
-    ``index[i]`` holds the index columns of `avsrobust.results` for entry i of `statistics`, which belongs to frame i of `classes`
-    (where adapter and clip have classes); `masks` holds the stored masks of each row where they are wanted; `extras` the rows
-    of ``extras.parquet`` (`avsrobust.evaluation.extras`).
+    Attributes:
+        split: Split of the clip.
+        clip_id: Id of the clip.
+        index: Entry i holds the index columns (`avsrobust.results`) of frame i of `statistics` and of `classes`.
+        statistics: Counts of foreground pixels per frame.
+        masks: The stored masks of each row, where they are kept.
+        extras: The rows of ``extras.parquet`` (`avsrobust.evaluation.extras`).
+        classes: Counts of pixels per frame and class, where both adapter and clip have classes.
     """
 
     split: str
@@ -64,105 +62,119 @@ class ScoredClip:
     classes: ClassStatistics | None = None
 
 
-class Scorer:
-    """One adapter, ready to score batches; `name` is what messages call it.
+def score_clips(
+    caller: AdapterCaller,
+    batches: Iterable[Batch],
+    load: Callable[[Batch], list[LoadedClip | FailedClip]],
+    *,
+    keep_masks: bool = False,
+    as_foreground: bool = False,
+    keep_going: bool = True,
+    any_scored: bool = False,
+) -> Iterator[ScoredClip | FailedClip]:
+    """Load and score clips batch by batch, reading the next batches meanwhile; yield each clip as it is finished.
 
-    `classes` says whether it has returned classes so far (None: it has returned nothing yet); it must go on so.
+    Clips that fail in a batch are scored one by one, so that a bad clip takes no other with it.
+
+    Args:
+        caller: Caller of the adapter.
+        batches: Clips that are loaded and, as far as their shapes agree, scored together.
+        load: Reads a batch; called in threads.
+        keep_masks: Keep each row's binary masks.
+        as_foreground: Score class logits by their largest class alone: 1 where it is not background, resized as a probability.
+        keep_going: Yield a clip that fails as a `FailedClip`; otherwise its error is raised.
+        any_scored: A clip was scored before. Until one is, an error that is no `ClipError` is raised: it would recur on all.
+
+    Raises:
+        AdapterError: The adapter fails, and a failure is not to be listed.
+        DataSetError: A clip cannot be read, without `keep_going`.
     """
+    for loaded in read_ahead(batches, load):
+        for clip in loaded:
+            if isinstance(clip, FailedClip):
+                if not keep_going:
+                    raise DataSetError(f"{clip.split}/{clip.clip_id}: {clip.error}")
+                yield clip
+        for together in of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)]):
+            score = partial(_score_together, caller, keep_masks=keep_masks, as_foreground=as_foreground)
+            outcomes = _score_apart(score, together, any_scored) if keep_going else score(together)
+            for outcome in outcomes:
+                any_scored |= isinstance(outcome, ScoredClip)
+                yield outcome
 
-    def __init__(
-        self,
-        adapter: Adapter,
-        name: str,
-        device: torch.device,
-        *,
-        keep_masks: bool = False,
-        classes: bool | None = None,
-    ) -> None:
-        self._adapter = adapter
-        self._name = name
-        self._device = device
-        self._keep_masks = keep_masks
-        self._classes = classes
 
-    def score(self, batch: Sequence[LoadedClip]) -> list[ScoredClip]:
-        """Score clips of one shape and the same conditions. Raises `AdapterError`."""
-        collectors = [_Collector(clip.sample, self._keep_masks) for clip in batch]
+def segment_batch(
+    caller: AdapterCaller,
+    batch: Sequence[LoadedClip],
+    positions: Iterable[int],
+    take: OutputCallback,
+    *,
+    compare_contents: bool = False,
+    as_foreground: bool = False,
+) -> None:
+    """Encode clips of one shape and segment them under some of their conditions.
 
-        def take(position: int, checked: Tensor, extras: Values) -> None:
-            classes = is_classes(checked)
-            for clip, collector in enumerate(collectors):
-                collector.add(position, checked[clip], classes=classes)
-                collector.keep(position, {name: values[clip] for name, values in extras.items()})
+    Args:
+        caller: Caller of the adapter.
+        batch: Clips of one shape and the same conditions.
+        positions: Positions of the rows in each clip, in the order of the calls.
+        take: Takes each output.
+        compare_contents: Also find changes of the encoding that tensors do not count.
+        as_foreground: Any number of classes will do.
 
-        self.run(batch, range(len(batch[0].sample.rows)), take)
-        return [collector.result() for collector in collectors]
+    Raises:
+        AdapterError: The adapter fails, or its output is malformed.
+    """
+    frames = torch.stack([clip.sample.frames for clip in batch])
+    num_classes = None if as_foreground or batch[0].sample.classes is None else NUM_CLASSES
+    with caller.encoded(frames, compare_contents=compare_contents) as encoded:
+        for position in positions:
+            audio = torch.stack([clip.sounds[position] for clip in batch])
+            take(position, encoded.segment(audio, partial(_views, batch, position), num_classes=num_classes))
 
-    def run(
-        self, batch: Sequence[LoadedClip], positions: Iterable[int], take: Take, *, compare_contents: bool = False
-    ) -> None:
-        """Encode clips of one shape and segment them under their conditions at `positions`, in this order.
 
-        `take` is called with each position, the checked output of the batch and the adapter's extras. With `compare_contents`,
-        changes of the encoding are looked for that tensors do not count. Raises `AdapterError`.
-        """
-        frames = torch.stack([clip.sample.frames for clip in batch]).to(self._device)
-        num_frames = batch[0].sample.rows[0].num_frames
-        with torch.no_grad():
-            encoded = self._call("encode_frames", lambda: self._adapter.encode_frames(frames))
-            untouched = frames.clone()
-            with EncodingGuard(encoded, self._name, content=compare_contents) as guard:
-                for position in positions:
-                    output = self._segment(encoded, batch, position)
-                    guard.check()
-                    if not torch.equal(frames, untouched):
-                        raise changed_in_place(self._name)
-                    checked = self._check(output, batch, num_frames)
-                    take(position, checked, self._extras(len(batch), num_frames))
+def _views(batch: Sequence[LoadedClip], position: int) -> list[RowView]:
+    return [clip.sample.view(clip.sample.rows[position]) for clip in batch]
 
-    def _check(self, output: object, batch: Sequence[LoadedClip], num_frames: int) -> Tensor:
-        checked = check_output(
-            output,
-            adapter=self._name,
-            batch=len(batch),
-            num_frames=num_frames,
-            device=self._device,
-            num_classes=None if batch[0].sample.classes is None else NUM_CLASSES,
-        )
-        found = is_classes(checked)
-        if self._classes not in (None, found):
-            kinds = ("probabilities", "classes")
-            raise AdapterOutputError(
-                f"{self._name}: returned {kinds[found]} after {kinds[not found]}; expected the same kind for every clip"
-            )
-        self._classes = found
-        return checked
 
-    def _segment(self, encoded: Any, batch: Sequence[LoadedClip], position: int) -> object:
-        audio = torch.stack([clip.sounds[position] for clip in batch]).to(self._device)
-        if not getattr(self._adapter, "needs_rows", False):
-            return self._call("segment", lambda: self._adapter.segment(encoded, audio))
-        views = [clip.sample.view(clip.sample.rows[position]) for clip in batch]
-        return self._call("segment_rows", lambda: self._adapter.segment_rows(encoded, audio, views))
+def _score_together(
+    caller: AdapterCaller, batch: Sequence[LoadedClip], *, keep_masks: bool, as_foreground: bool
+) -> list[ScoredClip]:
+    """Score clips of one shape and the same conditions. Raises `AdapterError`."""
+    collectors = [_Collector(clip.sample, keep_masks) for clip in batch]
 
-    def _extras(self, batch: int, num_frames: int) -> Values:
-        """Return what the adapter gives beside its last masks; adapters need not have `extras`."""
-        extras = getattr(self._adapter, "extras", None)
-        if not callable(extras):
-            return {}
-        return check_extras(self._call("extras", extras), adapter=self._name, batch=batch, num_frames=num_frames)
+    def take(position: int, output: CheckedOutput) -> None:
+        masks, classes = output.masks, output.is_classes
+        if as_foreground and masks.ndim == 5:
+            masks, classes = (masks.argmax(dim=2) != BACKGROUND).to(torch.float32), False
+        for clip, collector in enumerate(collectors):
+            extras = {name: values[clip] for name, values in output.extras.items()}
+            collector.add(position, masks[clip], extras, classes=classes)
 
-    def _call(self, what: str, function: Callable[[], Any]) -> Any:
-        try:
-            with surroundings(type(self._adapter)):
-                return function()
-        except AvsRobustError:
-            raise
-        # A model may raise anything, and research code calls quit().
-        except (Exception, SystemExit) as error:
-            raise AdapterError(
-                f"{self._name}: {what} raised {type(error).__name__}: {one_line(error)}{advice(error)}"
-            ) from error
+    segment_batch(caller, batch, range(len(batch[0].sample.rows)), take, as_foreground=as_foreground)
+    return [collector.result() for collector in collectors]
+
+
+def _score_apart(
+    score: Callable[[Sequence[LoadedClip]], list[ScoredClip]], clips: Sequence[LoadedClip], any_scored: bool
+) -> Iterator[ScoredClip | FailedClip]:
+    """Yield the outcome of each clip, scored together or, where that fails, one by one."""
+    try:
+        scored = score(clips)
+    except AvsRobustError as error:
+        if len(clips) == 1:
+            if not any_scored and not isinstance(error, ClipError):
+                raise
+            row = clips[0].sample.rows[0]
+            yield FailedClip(row.split, row.clip_id, message_of(error))
+            return
+    else:
+        yield from scored
+        return
+    for clip in clips:
+        for outcome in _score_apart(score, [clip], any_scored):
+            any_scored |= isinstance(outcome, ScoredClip)
+            yield outcome
 
 
 class _Collector:
@@ -180,9 +192,10 @@ class _Collector:
         self._extras: list[dict[str, Any]] = []
         self._classes: list[ClassStatistics] = []
 
-    def add(self, position: int, output: Tensor, *, classes: bool) -> None:
-        """Keep what is needed of a checked output, [T, h, w] or [T, C, h, w], under the clip's row at `position`."""
+    def add(self, position: int, output: Tensor, extras: ExtraValues, *, classes: bool) -> None:
+        """Count a checked output, [T, h, w] or [T, C, h, w], and keep further values [T], of the row at `position`."""
         row = self._sample.rows[position]
+        self._extras += extras_entries(row, extras)
         height, width = self._sample.target.shape[-2:]
         if classes:
             ids, probability = resize_classes(output, height, width)
@@ -203,10 +216,6 @@ class _Collector:
             target = self._sample.classes.numpy()[self._has_mask]
             self._classes.append(class_statistics(ids.cpu().numpy()[self._has_mask], target))
 
-    def keep(self, position: int, extras: Values) -> None:
-        """Keep further values, float64 [T] by name, of the clip's row at `position`."""
-        self._extras += extras_entries(self._sample.rows[position], extras)
-
     def _entries(self, row: Row, masks: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
         compared = None if row.condition == CLEAN else self._clean
         return [
@@ -225,7 +234,7 @@ class _Collector:
         ]
 
     def result(self) -> ScoredClip:
-        """Return what was gathered."""
+        """Return the gathered statistics."""
         first = self._sample.rows[0]
         statistics = concatenate(self._statistics)
         return ScoredClip(
@@ -237,18 +246,3 @@ class _Collector:
             tuple(self._extras),
             concatenate_classes(self._classes) if self._classes else None,
         )
-
-
-def advice(error: BaseException) -> str:
-    """Return what to do about an exception that the way adapters are run may cause, "" where that is not known."""
-    text = str(error)
-    if any(sign in text for sign in _NEEDS_GRADIENTS):
-        return "; adapters run under torch.no_grad(): put what needs gradients in a block 'with torch.enable_grad():'"
-    if isinstance(error, ValueError) and "read-only" in text:
-        return "; what encode_frames returned is used again for the next condition: copy it before it is changed"
-    return ""
-
-
-def one_line(error: BaseException) -> str:
-    """Return an exception's message in one line of bounded length."""
-    return " ".join(str(error).split())[:_LONGEST_MESSAGE]

@@ -1,11 +1,11 @@
-"""The sound of a row, in the form that a model asks for.
+"""The audio of a row, in the form that a model takes.
 
 Conventions
     waveform: float32 [S], mono, S = T seconds at the model's rate. log_mel: float32 [T, 1, 96, 64]. embedding: float32
     [T, 128], VGGish's output for that log-mel, with weights from the file of ``--option vggish=FILE``.
     Every tensor is the caller's own: changing it changes nothing elsewhere.
     A sound file's checksum is compared with the manifest's when it is first read, a log-mel array's with the build's checksums
-    when it is first opened: arrays whose bytes changed would be other numbers without a word.
+    when it is first opened: an array whose bytes have changed would otherwise give other numbers without notice.
 """
 
 from __future__ import annotations
@@ -19,24 +19,32 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.base import AudioInput
+from avsrobust.adapters.base import VGGISH_OPTION, AudioInput
+from avsrobust.arrays import map_npy
+from avsrobust.audio.front_ends import BANDS, STEPS
 from avsrobust.checksums import Checksums, load_checksums
 from avsrobust.errors import AdapterError, ManifestError
-from avsrobust.files import open_regular, sha256_of_file
+from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest, Row
 
-VGGISH_OPTION = "vggish"
-STEPS, BANDS = 96, 64
 _NO_WEIGHTS = (
-    f"the model hears VGGish embeddings, but their weights are not named; expected --option {VGGISH_OPTION}=FILE "
+    f"the model takes VGGish embeddings, but their weights are not named; expected --option {VGGISH_OPTION}=FILE "
     "(torchvggish's weights, .pth or .safetensors)"
 )
 
 
 class SoundReader:
-    """Reads the sounds of a manifest's rows; may be copied to other processes (what it has open stays behind).
+    """Reads the audio of a manifest's rows; may be copied to other processes (files that it has open are not).
 
-    `vggish` is the file of VGGish's weights, needed for embeddings, which are computed on `device`.
+    Args:
+        manifest: The manifest.
+        data_root: Folder of the data set.
+        audio: Form of the audio.
+        vggish: File of VGGish's weights; needed for embeddings.
+        device: Device on which embeddings are computed; None: the CPU.
+
+    Raises:
+        AdapterError: Embeddings are requested without weights, or the weights cannot be read.
     """
 
     def __init__(
@@ -66,9 +74,11 @@ class SoundReader:
         return {**self.__dict__, "_arrays": {}, "_checked": set(), "_array_sums": None, "_embed": None}
 
     def read(self, row: Row) -> Tensor:
-        """Return the row's sound (see the module's conventions).
+        """Return the audio of a row (see the module's conventions).
 
-        Raises `ManifestError` where a file is missing or is not the one the manifest means, `AudioError` for a bad one.
+        Raises:
+            ManifestError: A file is missing or is not the one that was built.
+            AudioError: The sound file is damaged.
         """
         if self._audio.kind == "waveform":
             return self._waveform(row)
@@ -135,12 +145,11 @@ def _load_embedding(weights: Path, device: torch.device) -> Callable[[Tensor], T
 
 
 def _open_array(path: Path) -> npt.NDArray[Any]:
+    """Map an array of one clip's features per entry. Raises `ManifestError`."""
     try:
-        # A pipe would never end.
-        open_regular(path).close()
-        opened = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = map_npy(path, ManifestError, "build again")
+    except OSError as error:
         raise ManifestError(f"{path}: cannot be read as an array ({error}); build again") from error
-    if not isinstance(opened, np.ndarray) or opened.ndim == 0:
+    if array.ndim == 0:
         raise ManifestError(f"{path}: is not a single array; build again")
-    return opened
+    return array

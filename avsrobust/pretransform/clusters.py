@@ -56,7 +56,7 @@ def _run(
     samples: NDArray[np.float64], clusters: int, generator: np.random.Generator
 ) -> tuple[NDArray[np.float64], float]:
     """Return centres and the mean squared distance to them."""
-    from scipy.cluster.vq import kmeans2, vq  # type: ignore[import-untyped]
+    from scipy.cluster.vq import kmeans2, vq
 
     with warnings.catch_warnings():
         # Empty clusters are dealt with below.

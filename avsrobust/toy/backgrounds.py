@@ -2,7 +2,7 @@
 
 Conventions
     A background is float32 [H, W, 3], RGB, 0..255. Its colours are dull and its rims soft, so that the objects in front of
-    it can be found by eye, as in AVSBench, and only the sound tells which of them counts.
+    it can be found by eye, as in AVSBench, and only the audio says which of them are foreground.
 """
 
 from __future__ import annotations

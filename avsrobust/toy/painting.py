@@ -2,7 +2,7 @@
 
 Conventions
     Pictures are float32 [H, W, 3], RGB, 0..255, changed in place. Owners are uint8 [H, W]: 0 for the background, i + 1 where
-    the i-th painted object is what one sees; a pixel belongs to an object that covers more than half of it.
+    the i-th painted object is visible; a pixel belongs to an object that covers more than half of it.
     Lengths in pixels, angles in degrees, clockwise.
 """
 
@@ -32,7 +32,16 @@ _ROUND = 20
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object is in one frame: centre in pixels, pixels per unit of its own frame, turn, stretch, mirrored or not."""
+    """Position of an object in one frame.
+
+    Attributes:
+        x: Centre, in pixels from the left.
+        y: Centre, in pixels from the top.
+        unit: Pixels per unit of the object's own frame.
+        turn_deg: Turn in degrees, clockwise.
+        stretch: Factor of the width, and its inverse of the height.
+        mirrored: Left and right exchanged.
+    """
 
     x: float
     y: float
@@ -51,7 +60,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Tint:
-    """What sets one instance of a look apart: factors of red, green and blue, and the phase of its texture."""
+    """Variation of one instance of a look: factors of red, green and blue, and the phase of its texture."""
 
     gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
     phase: float = 0.0

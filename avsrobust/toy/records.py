@@ -1,4 +1,4 @@
-"""What the toy has written where: one small record per tree, so that no tree of another origin is ever touched.
+"""Records of the trees that the toy has written, one per tree, so that no tree of another origin is ever touched.
 
 Conventions
     One data root holds the toy of one seed. Each tree holds `RECORD_NAME`, written before anything else, so that an
@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from avsrobust.errors import OptionError
-from avsrobust.files import parse_json, require_writable, write_text
+from avsrobust.files import require_writable, write_text
+from avsrobust.textfiles import read_json
 
 RECORD_NAME = "toy.json"
 TREES: Mapping[str, str] = {"s4": "Single-source", "ms3": "Multi-sources", "avss": "AVSBench_semantic"}
 # Raised whenever the same arguments would give other bytes, so that no tree is half of one kind and half of another.
 _FORMAT = 1
-# Other places where a reader looks for the semantic release; beside ours they would give two answers.
+# Other names under which a reader looks for the semantic release; next to ours there would be two releases.
 _OTHER_SEMANTIC = ("AVSS", "metadata.csv")
 
 
@@ -39,11 +40,19 @@ class Record:
         return text if self.format == _FORMAT else f"{text} by another version of avsrobust"
 
 
-def claim(out: Path, wanted: Record) -> dict[str, Record]:
-    """Check that `wanted` may be written below `out`, record it, and return all records there by data set.
+def acquire_trees(out: Path, wanted: Record) -> dict[str, Record]:
+    """Check that a tree may be written, and record it.
 
-    Raises `OptionError` where a tree is there that was not made by the toy, or with other arguments, or where `out`
-    cannot be written; what is refused is left untouched.
+    Args:
+        out: The data root.
+        wanted: The arguments of the tree.
+
+    Returns:
+        All records below `out`, by data set.
+
+    Raises:
+        OptionError: A tree is there that the toy did not make, or made with other arguments, or `out` cannot be written.
+            Nothing is changed then.
     """
     records = _read_records(out)
     others = [record for record in records.values() if record.dataset == wanted.dataset or not _fits(record, wanted)]
@@ -92,6 +101,6 @@ def _read_records(out: Path) -> dict[str, Record]:
 
 def _read_record(path: Path) -> Record:
     try:
-        return Record(**parse_json(path.read_bytes()))
+        return Record(**read_json(path, OptionError))
     except (OSError, ValueError, TypeError) as error:
         raise OptionError(f"{path}: cannot be read as the toy's record; choose another folder, or delete it") from error

@@ -1,4 +1,4 @@
-"""Where AVSBench's two releases keep a clip, and how the toy's clips are put there.
+"""Clips of the toy in the layouts of AVSBench's two releases.
 
 Conventions
     The object release (S4, MS3) counts frames from 1 and marks what sounds with 255; the semantic release (AVSS) counts
@@ -9,7 +9,6 @@ Conventions
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,30 +19,13 @@ from avsrobust.audio.io import write_wav
 from avsrobust.datasets.masks import palette
 from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY
 from avsrobust.files import write_bytes
-from avsrobust.toy.mixing import mix_scene
 from avsrobust.toy.painting import Owners
-from avsrobust.toy.pictures import draw_scene, sounding_owners
+from avsrobust.toy.rendering import Rendered
 from avsrobust.toy.scenes import Scene
 from avsrobust.toy.sounds.base import SAMPLE_RATE
 
 SUBSETS = {"single": "v1s", "multi": "v1m", "open": "v2"}
 _CLASS_IDS = {name: number for number, name in enumerate(AVSS_CLASSES)}
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A scene in pixels and samples; `owners` names only objects that sound."""
-
-    scene: Scene
-    frames: NDArray[np.uint8]
-    owners: Owners
-    sound: NDArray[np.int16]
-
-
-def render(scene: Scene) -> Rendered:
-    """Return the frames, masks and sound of a scene."""
-    frames, owners = draw_scene(scene)
-    return Rendered(scene, frames, sounding_owners(scene, owners), mix_scene(scene))
 
 
 def clip_name(scene: Scene) -> str:

@@ -13,19 +13,19 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from avsrobust.callbacks import ProgressCallback
 from avsrobust.conditions.seeds import check_seed
 from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.files import remove_temporaries, write_text
 from avsrobust.folders import hold_any_dir
-from avsrobust.toy.records import TREES, Record, claim
+from avsrobust.toy.records import TREES, Record, acquire_trees
+from avsrobust.toy.rendering import Rendered, render
 from avsrobust.toy.scenes import Scene, plan_scene
 from avsrobust.toy.trees import (
     SUBSETS,
-    Rendered,
     clip_name,
     clip_uid,
-    render,
     write_ms3_clip,
     write_s4_clip,
     write_semantic_clip,
@@ -38,7 +38,6 @@ DEFAULT_SEED = 0
 # In which part the clips of AVSS lie, over and over: 40 % v1s, 20 % v1m, 40 % v2.
 _AVSS_PARTS = ("open", "single", "multi", "open", "single")
 
-Progress = Callable[[int, int], None]
 Job = tuple[Scene, Callable[[Path, Rendered], None], Path]
 
 
@@ -49,14 +48,24 @@ def write_toy(
     clips: int = DEFAULT_CLIPS,
     seed: int = DEFAULT_SEED,
     wait: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Path:
-    """Write the toy of `dataset` (``s4``, ``ms3`` or ``avss``) below `out` and return `out`, the data root.
+    """Write the toy of a data set. A run that was interrupted is completed by the same call.
 
-    `progress` is called with (clips done, clips to do). One process at a time writes below `out`; `wait`: until another one is
-    done. A run that was interrupted is completed by the same call.
-    Raises `OptionError` for unusable arguments, a folder that cannot be written, or one that holds another data set
-    where this one would go.
+    Args:
+        out: The data root; one process at a time writes below it.
+        dataset: ``s4``, ``ms3`` or ``avss``.
+        clips: Number of clips, at least 1.
+        seed: Seed of everything that is drawn.
+        wait: Wait until another process is done with `out`; otherwise it is an error.
+        progress: Called with (clips done, clips in total).
+
+    Returns:
+        The data root.
+
+    Raises:
+        OptionError: An argument is unusable, the folder cannot be written, or it holds another data set where this one would
+            go.
     """
     if dataset not in DATASETS:
         raise OptionError(f"--dataset: found '{dataset}'; expected s4, ms3 or avss{did_you_mean(dataset, DATASETS)}")
@@ -69,9 +78,9 @@ def write_toy(
     return out
 
 
-def _write(out: Path, wanted: Record, progress: Progress | None) -> None:
+def _write(out: Path, wanted: Record, progress: ProgressCallback | None) -> None:
     dataset = wanted.dataset
-    records = claim(out, wanted)
+    records = acquire_trees(out, wanted)
     remove_temporaries(out / TREES[dataset])
     jobs = list(_jobs(out, dataset, records))
     for done, (scene, write_clip, folder) in enumerate(jobs):

@@ -31,13 +31,13 @@ from avsrobust.files import (
     TEMPORARY_SUFFIX,
     flush_files,
     make_folder,
-    parse_json,
     read_regular,
     sha256_of_file,
     write_text,
 )
-from avsrobust.limits import METADATA_BYTES
+from avsrobust.limits import METADATA_BYTES, TEXT_BYTES
 from avsrobust.tensors import save_tensors
+from avsrobust.textfiles import parse_json
 from avsrobust.training.data import TrainingBuild
 from avsrobust.training.recipe import TrainRecipe, parse_train_recipe
 
@@ -104,7 +104,7 @@ def acquire_run(output: Path, recipe: TrainRecipe, builds: Sequence[TrainingBuil
         write_text(path, json.dumps(key, indent=2, sort_keys=True) + "\n")
         return
     try:
-        stored = parse_json(read_regular(path, METADATA_BYTES, OptionError))
+        stored = parse_json(read_regular(path, METADATA_BYTES, OptionError), finite=False)
     except (OSError, ValueError) as error:
         raise OptionError(f"{path}: cannot be read ({error}); name another folder with --output") from error
     stored = _with_current_names(stored, path) if isinstance(stored, dict) else {}
@@ -158,7 +158,8 @@ def latest_checkpoint(output: Path) -> Checkpoint | None:
         return None
     folder = folders[-1]
     try:
-        progress = Progress(**parse_json((folder / "state.json").read_bytes()))
+        state = read_regular(folder / "state.json", TEXT_BYTES, OptionError)
+        progress = Progress(**parse_json(state, finite=False))
         weights = load_file(folder / "weights.safetensors")
         return Checkpoint(progress, weights, load_file(folder / "optimizer.safetensors"))
     except (OSError, ValueError, TypeError, SafetensorError) as error:

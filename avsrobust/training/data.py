@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from avsrobust.adapters.base import AudioInput
 from avsrobust.datasets.masks import read_frame, read_mask
 from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY
-from avsrobust.evaluation.samples import ClipRows, clips_of
+from avsrobust.evaluation.clip_data import ClipRows, clips_of
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import resolve_inside
 from avsrobust.manifest import Manifest, Row

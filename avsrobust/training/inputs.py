@@ -13,7 +13,7 @@ from typing import Protocol
 
 from avsrobust.callbacks import MessageCallback
 from avsrobust.errors import ManifestError, OptionError
-from avsrobust.evaluation.samples import check_data
+from avsrobust.evaluation.clip_data import check_data
 from avsrobust.manifest import MANIFEST_NAME, Manifest, load_manifest
 from avsrobust.training.data import TrainingBuild
 from avsrobust.training.recipe import TrainRecipe

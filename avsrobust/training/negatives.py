@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avsrobust.errors import OptionError
-from avsrobust.evaluation.samples import ClipRows
+from avsrobust.evaluation.clip_data import ClipRows
 from avsrobust.manifest import Row
 from avsrobust.training.recipe import NegativesPart
 from avsrobust.vocabulary import CLEAN, NEGATIVE

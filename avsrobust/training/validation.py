@@ -11,21 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from avsrobust.adapters.base import Adapter, AudioInput, RowView
-from avsrobust.errors import DataSetError, OptionError
-from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches, read_ahead
-from avsrobust.evaluation.samples import ClipRows, clips_of
-from avsrobust.evaluation.scoring import ScoredClip, Scorer
+from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.adapters.calling import AdapterCaller
+from avsrobust.errors import OptionError
+from avsrobust.evaluation.batches import load_batch, plan_batches
+from avsrobust.evaluation.clip_data import ClipRows, clips_of
+from avsrobust.evaluation.scoring import ScoredClip, score_clips
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.metrics import ScoredFrames, concatenate, dataset_score, get_protocol
 from avsrobust.metrics.dataset_score import DatasetScore
-from avsrobust.results import FailedClip
 from avsrobust.training.data import TrainingBuild
 from avsrobust.vocabulary import NEGATIVE, NEGATIVES
 
@@ -97,16 +95,15 @@ def _score(
     adapter: Adapter, build: TrainingBuild, clips: Sequence[ClipRows], device: torch.device, vggish: Path | None
 ) -> DatasetScore:
     sounds = SoundReader(build.manifest, build.data_root, AudioInput.of(adapter.audio), vggish, device)
-    scorer = Scorer(_Foreground(adapter), "validation", device)
-    batches = plan_batches(clips, build.data_root, _BATCH)
-    results: list[ScoredClip] = []
-    for loaded in read_ahead(batches, lambda batch: load_batch(batch, build.data_root, sounds)):
-        for clip in loaded:
-            if isinstance(clip, FailedClip):
-                raise DataSetError(f"{clip.split}/{clip.clip_id}: {clip.error}")
-        for together in of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)]):
-            results += scorer.score(together)
-    return dataset_score(_frames(results), get_protocol(PROTOCOL))
+    outcomes = score_clips(
+        AdapterCaller(adapter, "validation", device),
+        plan_batches(clips, build.data_root, _BATCH),
+        lambda batch: load_batch(batch, build.data_root, sounds),
+        as_foreground=True,
+        keep_going=False,
+    )
+    scored = [outcome for outcome in outcomes if isinstance(outcome, ScoredClip)]
+    return dataset_score(_frames(scored), get_protocol(PROTOCOL))
 
 
 def _frames(clips: Sequence[ScoredClip]) -> ScoredFrames:
@@ -123,23 +120,4 @@ def _frames(clips: Sequence[ScoredClip]) -> ScoredFrames:
 def _spread(clips: list[ClipRows], limit: int) -> list[ClipRows]:
     if limit == 0 or len(clips) <= limit:
         return clips
-    return [clips[place * len(clips) // limit] for place in range(limit)]
-
-
-class _Foreground(Adapter):
-    """Another adapter, its class scores turned into the probability of anything but background."""
-
-    needs_rows = True
-
-    def __init__(self, adapter: Adapter) -> None:
-        self._adapter = adapter
-
-    def encode_frames(self, frames: Tensor) -> Any:
-        return self._adapter.encode_frames(frames)
-
-    def segment_rows(self, encoded: Any, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
-        if self._adapter.needs_rows:
-            output = self._adapter.segment_rows(encoded, audio, rows)
-        else:
-            output = self._adapter.segment(encoded, audio)
-        return output if output.dim() == 4 else (output.argmax(dim=2) != 0).float()
+    return [clips[position * len(clips) // limit] for position in range(limit)]

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 _LOG = logging.getLogger("mkdocs.hooks.hosts")
-# What a browser loads by itself; links (a href) are the reader's own choice.
+# Elements that a browser loads by itself; links (a href) are the reader's own choice.
 _LOADED = re.compile(
     r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^\"'\s>]+"
     r"|<link\b(?![^>]*\brel=[\"']?(?:canonical|next|prev))[^>]*\bhref=[\"']?(?:https?:)?//[^\"'\s>]+"

@@ -1,1 +1,1 @@
-"""Running networks from a user's own checkout of a published repository, beside our code and never inside it."""
+"""Running networks from a user's own checkout of a published repository, next to our code and never inside it."""

@@ -2,8 +2,8 @@
 
 Conventions
     A checkout is a folder of somebody else's Python code whose top-level names (model, utils, config, ..) are everybody's.
-    `Checkout.active` puts its modules into ``sys.modules`` and takes them out again, so that two checkouts, and whatever
-    the user has under these names, never meet. Call its code inside `active` only: it may import when it is called.
+    `Checkout.active` puts its modules into ``sys.modules`` and takes them out again, so that two checkouts, and the
+    user's own modules of these names, never meet. Call its code inside `active` only: it may import when it is called.
     While active: ``.cuda()`` goes to the checkout's device, whatever that is; prints go to stderr, since stdout is ours;
     packages that are not installed come from `standins`; nothing is written into the folder (no ``__pycache__``).
     Nothing of this is seen by other threads but ``sys.modules`` itself.
@@ -37,9 +37,16 @@ _RUNNING = threading.RLock()
 
 
 class Checkout:
-    """The code below `root`, run on `device`.
+    """The code of a checkout, importable while it is active.
 
-    `borrowed` maps full module names to files elsewhere, for modules that the checkout imports but does not hold.
+    Args:
+        root: Folder that the checkout's top-level modules lie in.
+        device: Device that ``.cuda()`` moves to while the code runs.
+        borrowed: Files elsewhere, by the full names of modules that the checkout imports but does not hold.
+
+    Attributes:
+        root: The folder, resolved.
+        device: As given.
     """
 
     def __init__(self, root: Path, device: torch.device, borrowed: Mapping[str, Path] | None = None) -> None:
@@ -48,7 +55,7 @@ class Checkout:
         self._finder = _CheckoutFinder(self.root, dict(borrowed or {}))
         self._stand_ins = StandIns()
         self._modules: dict[str, ModuleType] = {}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._is_active = False
 
     @contextmanager
@@ -65,10 +72,20 @@ class Checkout:
             contextlib.redirect_stdout(sys.stderr),
         ):
             yield
-        self._tell_of_stand_ins()
+        self._warn_of_stand_ins()
 
     def import_module(self, name: str) -> ModuleType:
-        """Import one of the checkout's modules. Raises `AdapterError` where it needs a package that is not installed."""
+        """Import one of the checkout's modules.
+
+        Args:
+            name: Its full name, such as ``model.pvt``.
+
+        Returns:
+            The module. Call its code inside `active` only.
+
+        Raises:
+            AdapterError: It imports a package that is not installed.
+        """
         with self.active():
             try:
                 return importlib.import_module(name)
@@ -79,7 +96,14 @@ class Checkout:
                 ) from error
 
     def run_file(self, path: Path) -> dict[str, Any]:
-        """Run a Python file of settings and return its global names."""
+        """Run a Python file of settings.
+
+        Args:
+            path: The file, such as a configuration of the checkout.
+
+        Returns:
+            The file's global names and their values.
+        """
         with self.active():
             return runpy.run_path(str(path))
 
@@ -100,23 +124,24 @@ class Checkout:
             sys.modules.update(others)
 
     def _is_ours(self, name: str, module: ModuleType) -> bool:
-        return name.partition(".")[0] in self._finder.places
+        return name.partition(".")[0] in self._finder.paths
 
-    def _tell_of_stand_ins(self) -> None:
-        new = self._stand_ins.used - self._told
+    def _warn_of_stand_ins(self) -> None:
+        new = self._stand_ins.used - self._warned
         if new:
-            self._told |= new
+            self._warned |= new
             _LOG.warning("%s: not installed, avsrobust's stand-ins are used: %s", self.root, ", ".join(sorted(new)))
 
 
 class _CheckoutFinder(MetaPathFinder):
     """Finds top-level modules in one folder, before anything installed; packages find their own submodules.
 
-    `places` maps the top-level names to their file or folder.
+    Attributes:
+        paths: File or folder of each top-level name.
     """
 
     def __init__(self, root: Path, borrowed: Mapping[str, Path]) -> None:
-        self.places = {
+        self.paths = {
             entry.stem: entry
             # Folders first, as Python itself prefers packages.
             for entry in sorted(root.iterdir(), key=lambda entry: (entry.is_dir(), entry.name))
@@ -130,22 +155,22 @@ class _CheckoutFinder(MetaPathFinder):
         """Return the spec of the checkout's module of this name, None where it has none."""
         if fullname in self._borrowed:
             return importlib.util.spec_from_file_location(fullname, self._borrowed[fullname])
-        if path is not None or fullname not in self.places:
+        if path is not None or fullname not in self.paths:
             return None
-        place = self.places[fullname]
-        if place.is_file():
-            return importlib.util.spec_from_file_location(fullname, place)
-        initial = place / "__init__.py"
+        found = self.paths[fullname]
+        if found.is_file():
+            return importlib.util.spec_from_file_location(fullname, found)
+        initial = found / "__init__.py"
         if initial.is_file():
-            return importlib.util.spec_from_file_location(fullname, initial, submodule_search_locations=[str(place)])
+            return importlib.util.spec_from_file_location(fullname, initial, submodule_search_locations=[str(found)])
         # Without __init__.py, Python would prefer an installed package of the same name.
         spec = ModuleSpec(fullname, None, is_package=True)
-        spec.submodule_search_locations = [str(place)]
+        spec.submodule_search_locations = [str(found)]
         return spec
 
 
 def _can_be_imported(entry: Path) -> bool:
-    """Tell whether an entry of the folder is a module or a package; data folders, which can be huge, are not searched."""
+    """Return whether an entry of the folder is a module or a package; data folders, which can be huge, are not searched."""
     if entry.is_file():
         return entry.suffix == ".py" and entry.stem.isidentifier()
     if not entry.is_dir() or not entry.name.isidentifier():
@@ -154,7 +179,7 @@ def _can_be_imported(entry: Path) -> bool:
 
 
 def _take_out(wanted: Callable[[str, ModuleType], bool]) -> dict[str, ModuleType]:
-    """Remove the modules that `wanted` (name, module) says from ``sys.modules`` and return them."""
+    """Remove the modules for which `wanted` (name, module) is true from ``sys.modules``, and return them."""
     taken = {name: module for name, module in list(sys.modules.items()) if wanted(name, module)}
     for name in taken:
         del sys.modules[name]

@@ -8,13 +8,13 @@ from pathlib import Path
 from avsrobust.errors import AdapterError, did_you_mean
 
 
-def find_root(repo: str | None, marker: str, places: Sequence[str], model: str, source: str) -> Path:
+def find_root(repo: str | None, marker: str, folders: Sequence[str], model: str, source: str) -> Path:
     """Return the folder of the code in a checkout.
 
     Args:
         repo: The option's value, the checkout's folder.
         marker: File by which the folder of the code is recognised.
-        places: Folders below `repo` that are searched, in this order.
+        folders: Folders below `repo` that are searched, in this order.
         model: Name of the model, for messages.
         source: Address of the repository, for messages.
 
@@ -26,14 +26,22 @@ def find_root(repo: str | None, marker: str, places: Sequence[str], model: str, 
     path = Path(repo)
     if not path.is_dir():
         raise AdapterError(f"--option repo={repo}: found no such folder; expected a checkout of {source}")
-    for place in places:
-        if (path / place / marker).is_file():
-            return path / place
+    for folder in folders:
+        if (path / folder / marker).is_file():
+            return path / folder
     raise AdapterError(f"--option repo={repo}: holds no {marker}; expected a checkout of {source}")
 
 
 def choice(option: str, value: str, known: Sequence[str]) -> str:
-    """Return `value`.
+    """Return the value of an option that has a few.
+
+    Args:
+        option: Name of the option, for messages.
+        value: The text that was given.
+        known: The possible values.
+
+    Returns:
+        `value`.
 
     Raises:
         AdapterError: It is none of `known`.
@@ -44,7 +52,14 @@ def choice(option: str, value: str, known: Sequence[str]) -> str:
 
 
 def side(option: str, value: str) -> int:
-    """Return the side length in pixels that the text `value` gives.
+    """Return the value of an option for the side of square pictures.
+
+    Args:
+        option: Name of the option, for messages.
+        value: The text that was given.
+
+    Returns:
+        The side in pixels.
 
     Raises:
         AdapterError: It is no multiple of 32.

@@ -1,11 +1,11 @@
 """Stand-ins for packages that checkouts import for a helper or two, where the real ones are not installed.
 
 Conventions
-    A real package always wins: `StandIns` is a finder for the end of ``sys.meta_path``, asked when nothing else was found.
-    Everything here is for evaluation; what would only matter in training says so instead of doing something else.
+    A real package always wins: `StandIns` is a finder for the end of ``sys.meta_path``, called when no other finds the module.
+    Everything here is for evaluation; a helper that matters in training alone raises `NotImplementedError` there.
     timm: DropPath (the identity in evaluation), to_2tuple, trunc_normal_ (torch's own), register_model, _cfg.
     torchvision: models, without any model in it (the checkouts build theirs from it only to load a backbone's weights).
-    MultiScaleDeformableAttention: the CUDA extension of Deformable DETR, by `ms_deform_attn`.
+    MultiScaleDeformableAttention: the CUDA extension of Deformable DETR, by `ms_deform_attn` in plain torch.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn, TypeVar
 
+import torch
 from torch import Tensor, nn
-
-from model_adapters.checkouts.deformable import ms_deform_attn
+from torch.nn import functional
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -31,7 +31,11 @@ class DropPath(nn.Module):
         self.drop_prob = drop_prob
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x`."""
+        """Return `x`.
+
+        Raises:
+            NotImplementedError: The module is in training mode, where timm's would drop paths.
+        """
         if self.training and self.drop_prob > 0:
             raise NotImplementedError(
                 "avsrobust's stand-in for timm's DropPath is for evaluation; install timm to train"
@@ -53,6 +57,41 @@ def _cfg(**settings: object) -> dict[str, object]:
     return settings
 
 
+def ms_deform_attn(value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+    """Return multi-scale deformable attention (Deformable DETR, Zhu et al., ICLR 2021, equation 3).
+
+    Each query sums, over the levels l and points k of its heads, bilinear samples of level l's values at its location, times its
+    attention weight. N clips' frames, Q queries, M heads of D channels, L levels of h_l x w_l positions, P points.
+
+    Args:
+        value: Values [N, sum of h_l * w_l, M, D], level after level.
+        shapes: Whole numbers [L, 2], (h_l, w_l).
+        locations: (x, y) [N, Q, M, L, P, 2] in [0, 1] of the level, 0 and 1 being the outer edges of the border pixels; outside,
+            values are 0.
+        weights: Attention weights [N, Q, M, L, P].
+
+    Returns:
+        Attended values [N, Q, M * D], of `value`'s dtype.
+    """
+    batch, _, heads, channels = value.shape
+    queries = locations.shape[1]
+    total = torch.zeros(batch * heads, channels, queries, dtype=value.dtype, device=value.device)
+    start = 0
+    for level, (height, width) in enumerate(shapes.tolist()):
+        maps = value[:, start : start + height * width].permute(0, 2, 3, 1)
+        start += height * width
+        sampled = functional.grid_sample(
+            maps.reshape(batch * heads, channels, height, width),
+            (2 * locations[:, :, :, level] - 1).transpose(1, 2).flatten(0, 1),
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=False,
+        )
+        weight = weights[:, :, :, level].transpose(1, 2).flatten(0, 1)[:, None]
+        total += (sampled * weight).sum(-1)
+    return total.reshape(batch, heads * channels, queries).transpose(1, 2)
+
+
 def ms_deform_attn_forward(
     value: Tensor,
     spatial_shapes: Tensor,
@@ -61,12 +100,16 @@ def ms_deform_attn_forward(
     attention_weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """Return what the CUDA extension's function of this name returns."""
+    """Return the attended values, as the CUDA extension's function of this name does; arguments as in `ms_deform_attn`."""
     return ms_deform_attn(value, spatial_shapes, sampling_locations, attention_weights)
 
 
 def ms_deform_attn_backward(*arguments: object) -> NoReturn:
-    """Say that there is no gradient here."""
+    """Refuse: the stand-in has no gradient.
+
+    Raises:
+        NotImplementedError: Always.
+    """
     raise NotImplementedError(
         "avsrobust's stand-in for MultiScaleDeformableAttention is for evaluation; build it to train"
     )
@@ -90,7 +133,11 @@ _CONTENTS: Mapping[str, Mapping[str, object]] = {
 
 
 class StandIns(MetaPathFinder, Loader):
-    """Finds the stand-ins; `used` are the packages that were asked for."""
+    """Finds and fills the stand-ins.
+
+    Attributes:
+        used: Top-level names of the packages that were replaced so far.
+    """
 
     def __init__(self) -> None:
         self.used: set[str] = set()
@@ -119,5 +166,5 @@ def _explain(module: str) -> Callable[[str], NoReturn]:
 
 
 def is_stand_in(module: ModuleType) -> bool:
-    """Tell whether a module is one of ours."""
+    """Return whether a module is a stand-in of ours."""
     return isinstance(getattr(module, "__loader__", None), StandIns)

@@ -1,4 +1,4 @@
-"""A checkpoint into a checkout's network: every tensor in its place, and any difference refused.
+"""Loading a checkpoint into a checkout's network; any difference between the two is refused.
 
 Conventions
     Names are those of the network's own state dict, without the ``module.`` that `torch.nn.DataParallel` puts before them.
@@ -25,7 +25,7 @@ _RANDOM_FILLS = frozenset(("uniform_", "normal_", "kaiming_uniform_", "kaiming_n
 
 
 class UnfilledWeights(TorchFunctionMode):
-    """Within this block, random weights are zeros: nobody will see them."""
+    """A block within which random weights are zeros, since a checkpoint replaces them."""
 
     def __torch_function__(
         self,
@@ -34,10 +34,10 @@ class UnfilledWeights(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run `func`, or a cheap one where it would draw numbers."""
+        """Run `func`, or fill with zeros where it would draw numbers."""
         named = dict(kwargs or {})
         if getattr(func, "__name__", "") in _RANDOM_FILLS:
-            # Zeros, and not what is there: some initialisers draw again until all is within bounds.
+            # Zeros, and not the memory's content: some initialisers draw again until all is within bounds.
             filled: Tensor = args[0] if args else named["tensor"]
             with torch.no_grad():
                 return filled.zero_()
@@ -45,9 +45,17 @@ class UnfilledWeights(TorchFunctionMode):
 
 
 def read_weights(checkpoint: Path | None, model: str) -> dict[str, Tensor]:
-    """Return the named tensors of a checkpoint. Raises `AdapterError` where there is none, or it holds anything else.
+    """Return the tensors of a checkpoint.
 
-    `model` is what messages call the model.
+    Args:
+        checkpoint: The file; None where the user named none.
+        model: Name of the model, for messages.
+
+    Returns:
+        The tensors by name.
+
+    Raises:
+        AdapterError: No file is named, or it holds anything but named tensors.
     """
     if checkpoint is None:
         raise AdapterError(f"{model}: found no --checkpoint; expected the file of weights that its training wrote")
@@ -58,9 +66,16 @@ def read_weights(checkpoint: Path | None, model: str) -> dict[str, Tensor]:
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], checkpoint: Path | None, hint: str = "") -> None:
-    """Copy all of `tensors` into the network. Raises `AdapterError` that lists what is missing, left over or misshapen.
+    """Copy all tensors of a checkpoint into a network.
 
-    `hint` says what else such a checkpoint may be for.
+    Args:
+        network: The network, changed in place.
+        tensors: The tensors by name.
+        checkpoint: Their file, for messages.
+        hint: End of the message, such as another adapter that the checkpoint may be for.
+
+    Raises:
+        AdapterError: A tensor is missing, unknown or of another shape; the message counts and names them.
     """
     own = network.state_dict()
     misshapen = [
@@ -74,17 +89,27 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], checkpoint: Path | N
         "of another shape": misshapen,
     }
     if any(differences.values()):
-        told = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in differences.items() if names)
+        listed = "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in differences.items() if names)
         fitting = len(own.keys() & tensors.keys()) - len(misshapen)
         raise AdapterError(
-            f"--checkpoint {checkpoint}: does not fit the network: {told}; {fitting} tensors fit; "
+            f"--checkpoint {checkpoint}: does not fit the network: {listed}; {fitting} tensors fit; "
             f"name the checkpoint of this network, or its configuration{hint}"
         )
     network.load_state_dict(dict(tensors))
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str, checkpoint: Path | None, model: str) -> tuple[int, ...]:
-    """Return the shape of one tensor that every checkpoint of the model has. Raises `AdapterError` where it is not there."""
+    """Return the shape of a tensor that every checkpoint of the model has.
+
+    Args:
+        tensors: The checkpoint's tensors by name.
+        name: Name of the tensor.
+        checkpoint: The file, for messages.
+        model: Name of the model, for messages.
+
+    Raises:
+        AdapterError: There is no tensor of that name.
+    """
     if name not in tensors:
         first = _some(sorted(tensors))
         raise AdapterError(

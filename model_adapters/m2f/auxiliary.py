@@ -137,14 +137,27 @@ def mix_audio(audio: Tensor, labels: Tensor, seed: int) -> LabelledAudio:
 
 
 def gate_of_labels(labels: Tensor, assignment: Tensor, categories: int) -> Tensor:
-    """Return the target gate [N, Q] of labels [N, 71]: 1 for the queries of these categories, and for those without one."""
+    """Return the target gate [N, Q]: 1 for the queries of the labels' categories, and for queries without a category.
+
+    Args:
+        labels: float32 [N, 71].
+        assignment: float32 [71, Q], 1 where a query has a category.
+        categories: Number K of queries with a category.
+    """
     gate = (labels @ assignment).clamp(max=1)
     gate[:, categories:] = 1
     return gate
 
 
 def quiet_gate(network: M2FNetwork, audio: Tensor, categories: int, seed: int) -> Tensor:
-    """Return the loss of the network's gate on noise of the shape of `audio`, log-mels [N, 1, 96, 64]."""
+    """Return the loss of the network's gate on noise.
+
+    Args:
+        network: A network with a learned gate.
+        audio: Log-mels [N, 1, 96, 64], whose shape and device the noise has.
+        categories: Number K of queries with a category.
+        seed: Seed of the noise.
+    """
     noise = coloured_noise(audio.shape, torch.Generator().manual_seed(seed))
     gate_logits = gate_logits_of(network, network.embed_audio(noise.to(audio.device)))
     expected = torch.zeros_like(gate_logits)
@@ -153,7 +166,12 @@ def quiet_gate(network: M2FNetwork, audio: Tensor, categories: int, seed: int) -
 
 
 def coloured_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Return log-mels of noise, `shape` [N, 1, 96, 64]: each of one level, colour and spread."""
+    """Return log-mels of noise, each of one level, colour and spread.
+
+    Args:
+        shape: [N, 1, 96, 64].
+        generator: Source of all draws, on the CPU.
+    """
 
     def uniform(low: float, high: float) -> Tensor:
         return torch.empty(shape[0], 1, 1, 1).uniform_(low, high, generator=generator)
@@ -165,7 +183,13 @@ def coloured_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def visual_queries(masks: Tensor, frames: Teachable, assignment: Tensor) -> Tensor:
-    """Return the loss of query masks [N', Q, h, w] on the frames that teach; `assignment` as in `active_queries`."""
+    """Return the loss of the queries' masks on the frames that teach.
+
+    Args:
+        masks: Mask logits [N', Q, h, w].
+        frames: The frames that teach.
+        assignment: float32 [71, Q], 1 where a query has a category.
+    """
     categories = int(assignment.any(dim=0).sum())
     expected = assignment[frames.category][:, :categories] > 0
     known = expected.any(dim=1)
@@ -181,7 +205,12 @@ def visual_queries(masks: Tensor, frames: Teachable, assignment: Tensor) -> Tens
 
 
 def roles(queries: QueryLogits, target: Tensor) -> Tensor:
-    """Return the loss of the queries' roles, background and objects, given class ids `target` uint8 [N, S, S]."""
+    """Return the loss of the queries' roles, background and objects.
+
+    Args:
+        queries: The decoded queries.
+        target: Class ids, uint8 [N, S, S].
+    """
     masks, size = queries.masks.float(), (queries.masks.shape[-2], queries.masks.shape[-1])
     foreground = F.interpolate((target != 0).float().unsqueeze(1), size=size, mode="area").squeeze(1)
     background, objects = masks[:, 0], torch.logsumexp(masks[:, 1:], dim=1)
@@ -194,7 +223,13 @@ def roles(queries: QueryLogits, target: Tensor) -> Tensor:
 
 
 def pixel_classes(head: nn.Module, encoded: EncodedFrames, frames: Teachable) -> Tensor:
-    """Return the loss of `head`, which maps mask features [.., H] to logits [.., 71], on the pixels inside the masks."""
+    """Return the loss of a classifier of pixels, on those inside the masks.
+
+    Args:
+        head: Layer from mask features [.., H] to logits [.., 71].
+        encoded: Features of the frames.
+        frames: The frames that teach.
+    """
     inside = frames.mask > 0.5
     if not inside.any():
         # Distributed training waits for gradients of the head all the same.

@@ -19,7 +19,12 @@ _REDUCTION = 4
 
 
 class AdaptedLinear(nn.Linear):
-    """A linear layer with a bottleneck behind it; it takes over weight and bias of the layer it replaces."""
+    """A linear layer with a bottleneck behind it.
+
+    Args:
+        replaced: The layer whose weight and bias it takes over.
+        residual: Whether the bottleneck's output is added to its input, or takes its place.
+    """
 
     def __init__(self, replaced: nn.Linear, *, residual: bool) -> None:
         super().__init__(replaced.in_features, replaced.out_features, bias=replaced.bias is not None)
@@ -41,9 +46,13 @@ class AdaptedLinear(nn.Linear):
 
 
 def insert_adapters(mask2former: Any) -> None:
-    """Put adapter layers into a stock `Mask2FormerForUniversalSegmentation` with a Swin backbone, in place.
+    """Put adapter layers into a stock Mask2Former, in place.
 
-    Raises `AdapterError` where the installed transformers names its layers otherwise.
+    Args:
+        mask2former: A `Mask2FormerForUniversalSegmentation` with a Swin backbone.
+
+    Raises:
+        AdapterError: The installed transformers names its layers otherwise.
     """
     core = mask2former.model
     try:

@@ -1,8 +1,8 @@
-"""How large a network of this family may be: bounds on every number of a configuration, and on what its file must hold.
+"""Bounds on the size of a network: on every number of its configuration, and on its parameters against those in its file.
 
 Conventions
-    Bounds are a few times what any published Mask2Former has. A configuration within them can still ask for more memory than
-    there is; one from a file must also fit to the tensors beside it, which is told before the network is made.
+    Bounds are a few times the numbers of any published Mask2Former. A configuration within them can still need more memory than
+    there is; one from a file must also fit the file's tensors, which is checked before the network is made.
 """
 
 from __future__ import annotations
@@ -38,13 +38,19 @@ MOST: Mapping[str, Limit] = {
     "readout_labels": Limit(10_000, "classes", "AVSS has 71"),
 }
 
-
-# As many as Mask2Former on Swin-B has: 0.4 GB.
+# Parameters of Mask2Former on Swin-B: 0.4 GB.
 _HARMLESS = 107_000_000
 
 
 def check_bounds(config: M2FConfig) -> None:
-    """Raise `AdapterError` for the first number of a configuration that is out of bounds."""
+    """Refuse a configuration with a number out of bounds.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        AdapterError: A number is above its bound in `MOST`; the message names the first.
+    """
     for name, limit in MOST.items():
         value = getattr(config, name)
         for number in value if isinstance(value, tuple) else (value,):
@@ -52,7 +58,11 @@ def check_bounds(config: M2FConfig) -> None:
 
 
 def least_parameters(config: M2FConfig) -> int:
-    """Return how many numbers a network has at least: those of its large matrices."""
+    """Return a lower bound on the number of a network's parameters: those of its large matrices.
+
+    Args:
+        config: The network's configuration.
+    """
     widths = (config.embed_dim << stage for stage in range(len(config.depths)))
     backbone = sum(
         depth * int((4 + 2 * config.mlp_ratio) * width**2) for depth, width in zip(config.depths, widths, strict=True)
@@ -65,13 +75,20 @@ def least_parameters(config: M2FConfig) -> int:
 
 
 def require_parameters(config: M2FConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Raise `AdapterError` where a configuration asks for a larger network than the tensors that are to fill it.
+    """Refuse a configuration of a larger network than the tensors that are to fill it.
 
-    A small one may be made: what differs is then told name by name.
+    A small network passes: its differences are reported later, name by name.
+
+    Args:
+        config: The configuration.
+        tensors: The file's tensors by name.
+
+    Raises:
+        AdapterError: The network has more parameters than the file, and too many to make it all the same.
     """
-    asked, held = least_parameters(config), sum(tensor.numel() for tensor in tensors.values())
-    if asked > max(held, _HARMLESS):
+    required, held = least_parameters(config), sum(tensor.numel() for tensor in tensors.values())
+    if required > max(held, _HARMLESS):
         raise AdapterError(
-            f"the configuration asks for a network of {asked:,} numbers or more and the file holds {held:,}; "
+            f"the configuration asks for a network of {required:,} numbers or more and the file holds {held:,}; "
             "expected the configuration of the file's own network"
         )

@@ -3,7 +3,7 @@
 Conventions
     A bundle is a safetensors file whose metadata hold `format`, `version`, `config` (JSON, config.M2FConfig) and free text
     about the training; its weights may be float16 and are float32 in the network. Anything else is taken for a raw
-    checkpoint (published.py), whose architecture is told by its shapes or by a configuration file.
+    checkpoint (published.py), whose architecture follows from its shapes or from a configuration file.
     Nothing that does not fit is passed over: it is in the error, or in the `LoadReport`, which is logged.
 """
 
@@ -113,6 +113,10 @@ def save_bundle(
 def load_bundle(path: Path, device: torch.device | str = "cpu") -> LoadedNetwork:
     """Return the network of a bundle.
 
+    Args:
+        path: The file.
+        device: Device of the network.
+
     Raises:
         AdapterError: The file is no bundle, or of another version.
     """
@@ -130,9 +134,16 @@ def load_checkpoint(
 ) -> LoadedNetwork:
     """Return the network of a bundle or of a raw published checkpoint.
 
-    `config`, `head` and `image_size` overrule, for a raw checkpoint, what shapes and keys tell. Raises `AdapterError` for
-    a file that cannot be read, another architecture, and any difference; tensors that the network has no place for are
-    let pass with `accept_unexpected`, and logged.
+    Args:
+        path: The file.
+        device: Device of the network.
+        config: File of a configuration, for a raw checkpoint in place of the one inferred from its shapes.
+        head: Head of the network, for a raw checkpoint in place of the one inferred from its names.
+        image_size: Side of the square pictures in pixels, for a raw checkpoint; None: the published 384.
+        accept_unexpected: Whether tensors that the network has no parameter for are skipped, and logged.
+
+    Raises:
+        AdapterError: The file cannot be read, is of another architecture, or differs from the network.
     """
     state = read_state(path)
     if state.metadata.get("format") == FORMAT:
@@ -162,7 +173,16 @@ def load_checkpoint(
 def fill(
     network: M2FNetwork, tensors: Mapping[str, Tensor], unused: Mapping[str, list[str]] | None = None
 ) -> LoadReport:
-    """Copy those of `tensors` (under our names) that fit into the network; return the differences."""
+    """Copy the tensors that fit into a network.
+
+    Args:
+        network: The network, changed in place.
+        tensors: The tensors by our names.
+        unused: Names of tensors that were skipped before, by the reason, for the report.
+
+    Returns:
+        The differences between tensors and network.
+    """
     own = network.state_dict()
     ignored = {key for key in own if key.startswith(_NEVER_USED) or ".criterion." in key}
     fitting: dict[str, Tensor] = {}
@@ -205,7 +225,7 @@ def _from_bundle(path: Path, state: StoredState, device: torch.device) -> Loaded
 
 
 def _require_parameters(path: Path, config: M2FConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse what cannot fit before memory is taken for it."""
+    """Refuse a network that cannot fit the tensors before memory is taken for it."""
     try:
         require_parameters(config, tensors)
     except AdapterError as error:

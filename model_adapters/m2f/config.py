@@ -98,12 +98,12 @@ class M2FConfig:
 
     @property
     def reads_classes(self) -> bool:
-        """Whether the readout uses the class head."""
+        """True where the readout uses the class head."""
         return self.readout in ("foreground", "semantic")
 
     @property
     def semantic(self) -> bool:
-        """Whether the network scores classes instead of foreground against background."""
+        """True where the network scores classes instead of foreground against background."""
         return self.readout == "semantic"
 
     def to_json(self) -> str:

@@ -115,7 +115,12 @@ class VisualOnly:
 
 
 def prompt_queries(audio: Tensor, gate: Tensor) -> Tensor:
-    """Return the prompt of every query, [N, Q, H]: the projected audio [N, H] times the query's gate [N, Q]."""
+    """Return the prompt of every query, [N, Q, H].
+
+    Args:
+        audio: Projected audio [N, H].
+        gate: Gate [N, Q], by which each query's prompt is scaled.
+    """
     return gate.unsqueeze(-1) * audio.unsqueeze(1)
 
 
@@ -137,7 +142,16 @@ def forward_noise(x: Tensor, alpha_bar: Tensor, eps: Tensor) -> Tensor:
 
 
 def row_noise(seed: int, num_frames: int, width: int) -> Tensor:
-    """Return the noise of one row, standard normal float32 [num_frames, width], from the row's own seed alone."""
+    """Return the noise of one row, standard normal, from the row's own seed alone.
+
+    Args:
+        seed: The row's seed.
+        num_frames: Number of the clip's frames, T.
+        width: Width of the projected audio, H.
+
+    Returns:
+        float32 [T, H].
+    """
     digest = hashlib.sha256(f"avsrobust.m2f.eps:{seed}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
     return torch.randn(num_frames, width, generator=generator)

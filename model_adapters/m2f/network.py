@@ -7,12 +7,15 @@ Conventions
     A gate, float [N, Q] in 0..1, says which queries are active: it scales the prompt and the queries' share of the mask.
     Prompting follows bias_in_AVS (avs_m2f_base.py `PmpAVS.forward`; modeling_mask2former.py: the prompt is added to the
     query features). `encode` is independent of the audio; `decode` runs once per audio query, several of them in one batch.
+    Bundled models have an audio encoder of their own, `LogMelEncoder`; its embedding is as long as VGGish's, so that the rest of
+    the network is the same for both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple, Self, cast
 
 import torch
@@ -20,7 +23,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
-from model_adapters.m2f.audio_encoder import LogMelEncoder
 from model_adapters.m2f.blocks import insert_adapters
 from model_adapters.m2f.config import EMBEDDING_SIZE, M2FConfig
 from model_adapters.m2f.debias import Branch, Contrast, prompt_queries
@@ -31,6 +33,11 @@ IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 # bias_in_AVS, avs_m2f_base.py `audio_proj`: 128 -> 512 -> H.
 _AUDIO_HIDDEN = 512
+# Channels of the audio encoder's convolutions, and the mel bands that it takes.
+_CHANNELS = (1, 16, 32, 64, 128)
+_MEL_BANDS = 64
+# Mean and standard deviation of VGGish log-mels over varied sounds, rounded (golden/logmel.json "pooled").
+_LOG_MEL_MEAN, _LOG_MEL_STD = -1.0, 1.4
 # A hard gate switches on the queries that are more likely active than not.
 _ACTIVE = 0.5
 
@@ -55,9 +62,16 @@ class EncodedFrames(NamedTuple):
 
 
 def prepare_frames(frames: Tensor, image_size: int) -> Tensor:
-    """Return the network's input, float32 [N, 3, image_size, image_size], of RGB frames, uint8 [N, 3, H, W].
+    """Return frames as the network takes them: squeezed to a square with antialiased bilinear filtering, then normalised.
 
-    Squeezed to a square with antialiased bilinear filtering, like the published image processor, then normalised.
+    This is the processing of the published image processor.
+
+    Args:
+        frames: RGB frames, uint8 [N, 3, H, W].
+        image_size: Side of the square, in pixels.
+
+    Returns:
+        float32 [N, 3, image_size, image_size].
     """
     scaled = frames.to(torch.float32)
     if scaled.shape[-2:] != (image_size, image_size):
@@ -65,6 +79,33 @@ def prepare_frames(frames: Tensor, image_size: int) -> Tensor:
     mean = torch.tensor(IMAGE_MEAN, device=frames.device).view(1, 3, 1, 1)
     std = torch.tensor(IMAGE_STD, device=frames.device).view(1, 3, 1, 1)
     return (scaled / 255.0 - mean) / std
+
+
+class LogMelEncoder(nn.Module):
+    """Four strided convolutions, pooled over time alone: sounds differ most in which bands are loud."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for in_channels, out_channels in pairwise(_CHANNELS):
+            layers += [nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=2, padding=1), nn.ReLU()]
+        self.convolutions = nn.Sequential(*layers)
+        bands = _MEL_BANDS // 2 ** (len(_CHANNELS) - 1)
+        self.projection = nn.Linear(2 * _CHANNELS[-1] * bands, EMBEDDING_SIZE)
+        self.norm = nn.LayerNorm(EMBEDDING_SIZE)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Return the embedding of each second of sound.
+
+        Args:
+            log_mel: float32 [N, 1, 96, 64], 0.96 s each: 96 steps of 10 ms, 64 mel bands, natural log of magnitude + 0.01.
+
+        Returns:
+            float32 [N, 128].
+        """
+        maps = self.convolutions((log_mel - _LOG_MEL_MEAN) / _LOG_MEL_STD)
+        pooled = torch.cat((maps.mean(dim=2), maps.amax(dim=2)), dim=1).flatten(1)
+        return cast("Tensor", self.norm(self.projection(pooled)))
 
 
 class M2FNetwork(nn.Module):
@@ -108,7 +149,12 @@ class M2FNetwork(nn.Module):
         return (probabilities > _ACTIVE).to(probabilities.dtype) if self.config.query_gate == "hard" else probabilities
 
     def decode(self, encoded: EncodedFrames, prompt: Tensor | None) -> QueryLogits:
-        """Run the masked decoder; `prompt` [N, Q, H] is added to the query features, None leaves them as they are."""
+        """Run the masked decoder.
+
+        Args:
+            encoded: Features of N frames.
+            prompt: Added to the query features, [N, Q, H]; None: nothing is added.
+        """
         module = self.mask2former.model.transformer_module
         with _prompted(module.decoder, prompt):
             out = module(multi_scale_features=list(encoded.levels), mask_features=encoded.mask_features)

@@ -47,7 +47,7 @@ _RENAMED = tuple(
     )
 )
 
-# What the published code stores and no output of it depends on.
+# Tensors that the published code stores and no output of it depends on, with the reason.
 _UNUSED = (
     (re.compile(r"\.relative_position_index$"), "recomputed from the window size"),
     (re.compile(r"\.decoder\.layernorm_sc\."), "declared by the published code, never used in its forward pass"),
@@ -58,7 +58,12 @@ _SEMANTIC_MARK = re.compile(r"(^|\.)(m2f_criterion|criterion\.mtl_loss)\.")
 
 @dataclass(frozen=True)
 class RenamedState:
-    """Tensors under our names, and what was left out: reasons with the published names."""
+    """A published state under our names.
+
+    Attributes:
+        tensors: The tensors by our names.
+        unused: Published names of the tensors that were skipped, by the reason.
+    """
 
     tensors: dict[str, Tensor]
     unused: dict[str, list[str]]
@@ -66,6 +71,9 @@ class RenamedState:
 
 def our_name(key: str) -> str:
     """Return our name of a published parameter.
+
+    Args:
+        key: Its name in the published state dict.
 
     >>> our_name("module.model_v.model.transformer_module.decoder.layers.0.self_attn.avs_adapt.2.bias")
     'mask2former.model.transformer_module.decoder.layers.0.self_attn.out_proj.adapter.2.bias'
@@ -76,7 +84,14 @@ def our_name(key: str) -> str:
 
 
 def rename(tensors: Mapping[str, Tensor]) -> RenamedState:
-    """Return a published state under our names. Raises `AdapterError` where two keys would become one."""
+    """Return a published state under our names.
+
+    Args:
+        tensors: The tensors by their published names.
+
+    Raises:
+        AdapterError: Two keys would become one.
+    """
     renamed: dict[str, Tensor] = {}
     unused: dict[str, list[str]] = {}
     for key, tensor in tensors.items():
@@ -92,14 +107,25 @@ def rename(tensors: Mapping[str, Tensor]) -> RenamedState:
 
 
 def readout_of(keys: Mapping[str, Tensor]) -> Readout:
-    """Return which head a published state belongs to: the AVSS code stores its matching loss, the S4/MS3 code does not."""
+    """Return the head of a published network, by its tensors' names: the AVSS code stores its matching loss, the S4/MS3 code not.
+
+    Args:
+        keys: The state; its names are read, published or ours.
+    """
     return "semantic" if any(_SEMANTIC_MARK.search(key) for key in keys) else "foreground"
 
 
 def infer_config(tensors: Mapping[str, Tensor], readout: Readout) -> M2FConfig:
-    """Return the architecture that tensors of a published state (under our names) belong to, from their shapes.
+    """Return the architecture of a published network, from the shapes of its tensors.
 
-    The size of the pictures leaves no trace in them; it is the published 384. Raises `AdapterError` for another architecture.
+    The size of the pictures leaves no trace in them; it is the published 384.
+
+    Args:
+        tensors: The tensors by our names.
+        readout: The network's head, "foreground" or "semantic".
+
+    Raises:
+        AdapterError: The tensors are of another architecture.
     """
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     try:
@@ -143,7 +169,7 @@ def _depths(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def _count(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> int:
-    """Return how many numbered modules there are below `prefix`."""
+    """Return the number of numbered modules below `prefix`."""
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
     return len({match[1] for match in map(pattern.match, shapes) if match})
 

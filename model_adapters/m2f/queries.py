@@ -33,15 +33,31 @@ _MOST_INDICES = 1_000_000
 
 @dataclass(frozen=True)
 class ClassFiles:
-    """A folder of class files."""
+    """A folder of class files.
+
+    Attributes:
+        folder: The folder.
+        behaviour: "paper", or "reference" for the gates of the published code.
+    """
 
     folder: Path
     behaviour: Behaviour = "paper"
 
     def gate(self, clip_id: str, condition: str, level: float | None, num_frames: int, num_queries: int) -> Tensor:
-        """Return the gate of one clip under one condition, float32 [num_frames, num_queries].
+        """Return the gate of one clip under one condition.
 
-        Raises `AdapterError` for a missing file, or one whose indices are not those of queries.
+        Args:
+            clip_id: The clip's id.
+            condition: The condition.
+            level: Its level in dB; None where it has none.
+            num_frames: Number of the clip's frames, T.
+            num_queries: Number of the network's queries, Q.
+
+        Returns:
+            The gate, float32 [T, Q].
+
+        Raises:
+            AdapterError: The file is missing, or its indices are not those of queries.
         """
         path = self._find(clip_id, condition if level is None else f"{condition}{level:+g}dB")
         return gate_of_indices(read_indices(path, num_frames, num_queries), num_queries, self.behaviour)
@@ -61,10 +77,16 @@ class ClassFiles:
 
 
 def read_indices(path: Path, num_frames: int, num_queries: int) -> list[list[int]]:
-    """Return the indices of active queries of every frame.
+    """Return the indices of the active queries of every frame.
 
-    Raises `AdapterError` for a file that is not a list of indices, has another number of frames, or indices outside
-    0 .. num_queries - 1.
+    Args:
+        path: The class file.
+        num_frames: Number of the clip's frames; a single list holds for all of them.
+        num_queries: Number of the network's queries.
+
+    Raises:
+        AdapterError: The file holds no lists of indices, those of another number of frames, or indices outside
+            0 .. num_queries - 1.
     """
     content = read_pickle(path)
     _require_few(content, path)
@@ -85,7 +107,16 @@ def read_indices(path: Path, num_frames: int, num_queries: int) -> list[list[int
 
 
 def gate_of_indices(indices: Sequence[Sequence[int]], num_queries: int, behaviour: Behaviour = "paper") -> Tensor:
-    """Return the gate of a clip, float32 [T, num_queries], that switches on `indices` of each frame."""
+    """Return the gate of a clip that switches on the queries of each frame.
+
+    Args:
+        indices: The active queries of each of T frames.
+        num_queries: Number of the network's queries, Q.
+        behaviour: "paper", or "reference" as in the module's conventions.
+
+    Returns:
+        The gate, float32 [T, Q] in [0, 1].
+    """
     gate = torch.zeros(len(indices), num_queries)
     for frame, active in enumerate(indices):
         chosen = [0] if behaviour == "reference" and len(active) == 1 else list(active)
@@ -94,7 +125,7 @@ def gate_of_indices(indices: Sequence[Sequence[int]], num_queries: int, behaviou
 
 
 def _require_few(content: object, path: Path) -> None:
-    """Refuse tensors that are far more than indices: a view can repeat one number without end."""
+    """Refuse tensors of far more numbers than there are indices: a view can repeat one number without end."""
     parts = content if isinstance(content, list | tuple) else [content]
     tensors = [part for part in parts if isinstance(part, Tensor)]
     odd = [part for part in tensors if part.layout is not torch.strided or part.device.type != "cpu"]

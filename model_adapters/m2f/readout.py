@@ -56,16 +56,26 @@ def read_out(
 
 
 def contrast(clean: Tensor, biased: Tensor) -> Tensor:
-    """Return 2 * clean - biased: the contribution of the audio doubled, that of the bias alone subtracted."""
+    """Return 2 * clean - biased: the contribution of the audio doubled, that of the bias alone subtracted.
+
+    Args:
+        clean: Logits or class scores of the clean branch, of any shape.
+        biased: Those of the biased branch, of the same shape.
+    """
     return 2 * clean - biased
 
 
 def foreground_map(config: M2FConfig, queries: QueryLogits, gate: Tensor) -> Tensor:
-    """Return the logits [N, h, w] of the foreground, from all queries and their gate [N, Q].
+    """Return the logits [N, h, w] of the foreground.
 
     Readout "queries": the sum of their masks' logits. "union": the logarithm of the sum of their odds, so that one query
     that says yes is enough, and without any active query the answer is no. "foreground": the sum, each weighted by the
     softmax over the first `readout_labels` classes and "no object", summed over all but class 0 (the background).
+
+    Args:
+        config: The readout, and its number of classes.
+        queries: The decoded queries.
+        gate: Their gate [N, Q] in [0, 1].
     """
     if config.readout == "union":
         return torch.logsumexp(queries.masks.float() + gate.float().clamp(min=_CLOSED).log()[..., None, None], dim=1)
@@ -78,8 +88,11 @@ def foreground_map(config: M2FConfig, queries: QueryLogits, gate: Tensor) -> Ten
 def class_scores(queries: QueryLogits, gate: Tensor | None, labels: int) -> Tensor:
     """Return scores [N, C, h, w] >= 0: the sum of the queries' mask probabilities, weighted by their class probabilities.
 
-    `gate` [N, Q] silences inactive queries' votes for objects; their votes for the background (class 0) stay, so that a
-    picture without active queries is background. None is the published rule: every query votes.
+    Args:
+        queries: The decoded queries.
+        gate: Gate [N, Q], which weighs the queries' votes for objects; their votes for the background (class 0) stay, so that a
+            picture without active queries is background. None: the published rule, every query votes.
+        labels: Number of classes, C.
     """
     probabilities = class_probabilities(queries.classes, labels)
     if gate is not None:
@@ -88,13 +101,23 @@ def class_scores(queries: QueryLogits, gate: Tensor | None, labels: int) -> Tens
 
 
 def class_probabilities(class_logits: Tensor, labels: int) -> Tensor:
-    """Return the softmax over the first `labels` classes and "no object", without the latter; [N, Q, labels]."""
+    """Return the probabilities [N, Q, C] of classes: the softmax over the first C classes and "no object", without the latter.
+
+    Args:
+        class_logits: [N, Q, C' + 1], C' >= C; the last one is "no object".
+        labels: Number of classes, C.
+    """
     taken = torch.cat((class_logits[..., :labels], class_logits[..., -1:]), dim=-1)
     return taken.softmax(dim=-1)[..., :-1]
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return maps [N, ..., h, w] (3 or 4 dimensions) resized bilinearly."""
+    """Return maps resized bilinearly.
+
+    Args:
+        maps: [N, h, w] or [N, C, h, w].
+        size: Height and width of the result, in pixels.
+    """
     if tuple(maps.shape[-2:]) == size:
         return maps
     if maps.dim() == 3:

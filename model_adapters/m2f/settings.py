@@ -108,6 +108,10 @@ def _check_together(settings: Settings) -> None:
 def strategy(settings: Settings, default: str) -> Debias:
     """Return the way of debiasing: the option's, else "visual_only" where that network is named, else `default`.
 
+    Args:
+        settings: The options.
+        default: The way that the checkpoint or the adapter names.
+
     Raises:
         AdapterError: `default`, which the checkpoint names, is unknown.
     """

@@ -28,16 +28,25 @@ _WRAPPERS = ("state_dict", "model")
 
 @dataclass(frozen=True)
 class StoredState:
-    """The tensors of a file, and its metadata."""
+    """The content of a file of weights.
+
+    Attributes:
+        tensors: The tensors by name, on the CPU.
+        metadata: The text metadata of a safetensors file; empty for others.
+    """
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str] = field(default_factory=dict)
 
 
 def read_state(path: Path) -> StoredState:
-    """Return the named tensors of a safetensors file or of a PyTorch state dict (plain, or below state_dict or model).
+    """Return the named tensors of a file.
 
-    Raises `AdapterError` for a file that is missing, truncated, or holds anything but tensors.
+    Args:
+        path: A safetensors file, or a PyTorch file with a state dict (plain, or below state_dict or model).
+
+    Raises:
+        AdapterError: The file is missing, truncated, or holds anything but named tensors.
     """
     try:
         safe = is_safetensors(path)
@@ -64,7 +73,12 @@ def read_state(path: Path) -> StoredState:
 def read_pickle(path: Path) -> Any:
     """Return the tensors, numbers and containers in a PyTorch file; nothing in it is run.
 
-    Raises `AdapterError` for a file that is missing, truncated, no PyTorch file, or holds anything else.
+    Args:
+        path: The file.
+
+    Raises:
+        AdapterError: The file is missing, truncated, no PyTorch file, or holds anything else; or torch is too old to read it
+            safely.
     """
     installed = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if installed < _SAFE_TORCH:
@@ -74,7 +88,7 @@ def read_pickle(path: Path) -> Any:
     try:
         check_weights_file(path, AdapterError)
         with warnings.catch_warnings():
-            # What is refused is said below, in one line.
+            # Refusals get one line of ours, below.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except AdapterError:

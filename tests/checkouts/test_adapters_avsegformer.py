@@ -20,7 +20,7 @@ from avsrobust.adapters.lookup import load_adapter
 from avsrobust.adapters.worker import Worker
 from avsrobust.errors import AdapterError
 from avsrobust.evaluation.runner import evaluate
-from avsrobust.evaluation.stored_masks import StoredMasks
+from avsrobust.stored_masks import StoredMasks
 from avsrobust.testing import check_adapter
 from model_adapters.avsegformer import AVSegFormer, AVSegFormerRobust
 

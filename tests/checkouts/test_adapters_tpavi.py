@@ -18,7 +18,7 @@ from avsrobust.adapters.lookup import load_adapter
 from avsrobust.errors import AdapterError, ClipError
 from avsrobust.evaluation import sound
 from avsrobust.evaluation.runner import evaluate
-from avsrobust.evaluation.stored_masks import StoredMasks
+from avsrobust.stored_masks import StoredMasks
 from avsrobust.testing import check_adapter
 from model_adapters.tpavi import Tpavi
 

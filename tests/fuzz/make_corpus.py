@@ -22,13 +22,13 @@ from safetensors.torch import save
 from avsrobust.adapters.remote import avsrobust_worker as protocol
 from avsrobust.conditions.recipe import recipes_folder
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
-from avsrobust.evaluation.stored_masks import masks_table, write_masks
 from avsrobust.manifest import ManifestInfo, Row, Skipped, write_manifest
 from avsrobust.metrics import concatenate, frame_statistics
 from avsrobust.pretransform.layout import QueryLayout
 from avsrobust.results import INDEX_COLUMNS, FailedClip, Run, ScoreInfo, Scores, write_run, write_scores
 from avsrobust.rle import encode_masks
 from avsrobust.seal import SEAL_NAME
+from avsrobust.stored_masks import masks_table, write_masks
 from model_adapters.m2f.config import PUBLISHED, M2FConfig
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import strategies as st
 
-from avsrobust.evaluation.stored_masks import StoredMasks
 from avsrobust.manifest import load_manifest
 from avsrobust.results import read_scores
+from avsrobust.stored_masks import StoredMasks
 
 
 def read_masks(path: Path) -> None:

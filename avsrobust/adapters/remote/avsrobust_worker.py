@@ -1,6 +1,6 @@
 """The other end of avsrobust's `worker` adapter: serve a model from its own environment.
 
-Copy this one file beside your model. It needs Python 3.7 or later and numpy, nothing else.
+Copy this one file next to your model. It needs Python 3.7 or later and numpy, nothing else.
 
     import avsrobust_worker
 
@@ -16,8 +16,8 @@ Copy this one file beside your model. It needs Python 3.7 or later and numpy, no
         def segment(self, encoded, audio):     # float32 [B, T, 1, 96, 64], [B, samples] or [B, T, 128]
             return probabilities               # see below
 
-        def extras(self):                      # may be left out: further values of the last segment,
-            return {"similarity": values}      # float [B, T] by name, kept beside the scores
+        def extras(self):                      # optional: further values of the last segment,
+            return {"similarity": values}      # float [B, T] by name, stored with the scores
 
     avsrobust_worker.serve(MyModel)
 

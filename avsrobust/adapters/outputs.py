@@ -1,0 +1,247 @@
+"""Outputs of adapters: the check of everything that one returns, and the resize to the mask's size.
+
+Conventions
+    An output is probabilities in [0, 1], floating point [B, T, h, w] of any h and w, class logits, floating point
+    [B, T, C, h, w], or class ids, integers [B, T, h, w] in 0..70, on the adapter's device or on the CPU.
+    float16 and bfloat16 are widened to float32. `ROUNDING` beyond 0 or 1 is taken for rounding (a model that upsamples its
+    own probabilities) and clamped; anything further out is refused. Logits must be finite.
+    Resizing is bilinear with align_corners=False and without antialiasing, each frame by itself; probabilities are then clamped
+    to [0, 1], of logits the largest is taken (the first of equal ones). Ids are resized to the nearest (pixel centres, as PIL
+    does). Class 0 is background, and the probability of the foreground is that of any other class: one minus the
+    background's softmax, or 0 and 1 for ids.
+    Adapters that can return either form take the option ``task``: binary (probabilities) or semantic (classes).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from avsrobust.errors import AdapterError, AdapterOutputError, did_you_mean
+from avsrobust.vocabulary import BACKGROUND, BINARY, NUM_CLASSES, TASKS
+
+ROUNDING = 1e-5
+# Further values of B clips by name, float64 [B, T].
+ExtraValues = Mapping[str, npt.NDArray[np.float64]]
+_ID_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def check_output(
+    output: object,
+    *,
+    adapter: str,
+    batch: int,
+    num_frames: int,
+    device: torch.device,
+    num_classes: int | None = None,
+) -> Tensor:
+    """Check an adapter's masks of B clips.
+
+    Args:
+        output: Return value of `segment`.
+        adapter: Name of the adapter in messages.
+        batch: Number B of clips.
+        num_frames: Number T of frames.
+        device: Device of the adapter.
+        num_classes: Number C of classes that logits must have; None: any, from 2.
+
+    Returns:
+        Probabilities, float32 [B, T, h, w] in [0, 1]; logits, float32 [B, T, C, h, w]; or class ids, uint8 [B, T, h, w]; on the
+        output's own device and never a view of the adapter's memory. `is_classes` distinguishes them.
+
+    Raises:
+        AdapterOutputError: The output has a wrong type, shape, device or range.
+
+    >>> import torch
+    >>> half = torch.full((1, 5, 2, 2), 0.5, dtype=torch.float16)
+    >>> check_output(half, adapter="model", batch=1, num_frames=5, device=torch.device("cpu")).dtype
+    torch.float32
+    """
+    expected = f"probabilities [B={batch}, T={num_frames}, h, w]"
+    if not isinstance(output, Tensor):
+        raise AdapterOutputError(f"{adapter}: returned {type(output).__name__}; expected a torch tensor of {expected}")
+    _check_shape(output, adapter, expected, (batch, num_frames), num_classes)
+    if not (output.is_floating_point() or (output.dtype in _ID_TYPES and output.ndim == 4)):
+        raise AdapterOutputError(
+            f"{adapter}: returned dtype {_dtype(output)}; expected floating-point {expected}; convert with .float()"
+        )
+    if output.device.type not in (device.type, "cpu"):
+        raise AdapterOutputError(
+            f"{adapter}: returned a tensor on {output.device}; expected {device}, the device it was loaded for, or cpu"
+        )
+    if not output.is_floating_point():
+        _check_ids(output, adapter)
+        return output.detach().to(torch.uint8, copy=True)
+    values = output.detach().to(torch.float32, copy=True)
+    if values.ndim == 5:
+        _check_finite(values, adapter, f"finite class logits [B={batch}, T={num_frames}, C, h, w]")
+        return values
+    _check_range(values, adapter, expected)
+    return values.clamp_(0.0, 1.0)
+
+
+def is_classes(output: Tensor) -> bool:
+    """Return whether a checked output is class logits or class ids, and not probabilities."""
+    return output.ndim == 5 or not output.is_floating_point()
+
+
+def resize_probability(probability: Tensor, height: int, width: int) -> Tensor:
+    """Resize one clip's probabilities.
+
+    Args:
+        probability: float32 [T, h, w] in [0, 1].
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
+
+    Returns:
+        float32 [T, height, width] in [0, 1]; the same tensor where the size is the same.
+    """
+    if probability.shape[-2:] == (height, width):
+        return probability
+    resized = torch.nn.functional.interpolate(
+        probability[:, None], size=(height, width), mode="bilinear", align_corners=False
+    )
+    return resized[:, 0].clamp_(0.0, 1.0)
+
+
+def resize_classes(output: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Reduce one clip's classes to ids of a given size.
+
+    Args:
+        output: The clip's checked output: logits, float32 [T, C, h, w], or ids, uint8 [T, h, w].
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
+
+    Returns:
+        Class ids, integers [T, height, width], and the probability of the foreground, float32 of that shape.
+    """
+    if not output.is_floating_point():
+        # As floating point, which holds 0..70 exactly: not every device resizes integers.
+        stored = output[:, None].to(torch.float32)
+        ids = torch.nn.functional.interpolate(stored, size=(height, width), mode="nearest-exact")[:, 0].to(torch.uint8)
+        return ids, (ids != BACKGROUND).to(torch.float32)
+    # Frame by frame: ten frames of 71 classes at 1280 x 720 would need 2.6 GB.
+    frames = [_read_logits(logits, height, width) for logits in output]
+    return torch.stack([ids for ids, _ in frames]), torch.stack([probability for _, probability in frames])
+
+
+def _read_logits(logits: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return ids [height, width] and probability of anything but background of one frame's logits, float32 [C, h, w]."""
+    if logits.shape[-2:] != (height, width):
+        size = (height, width)
+        logits = torch.nn.functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+    foreground = 1.0 - logits.softmax(dim=0)[BACKGROUND]
+    return logits.argmax(dim=0), foreground.clamp_(0.0, 1.0)
+
+
+def check_extras(returned: object, *, adapter: str, batch: int, num_frames: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Check an adapter's further values of B clips.
+
+    Args:
+        returned: Return value of `extras`.
+        adapter: Name of the adapter in messages.
+        batch: Number B of clips.
+        num_frames: Number T of frames.
+
+    Returns:
+        float64 [B, T] by name.
+
+    Raises:
+        AdapterOutputError: It is no mapping of names to finite tensors [B, T].
+    """
+    expected = f"a dict of names to finite tensors [B={batch}, T={num_frames}]"
+    if not isinstance(returned, Mapping):
+        raise AdapterOutputError(f"{adapter}: extras returned {type(returned).__name__}; expected {expected}")
+    return {
+        str(name): _extra_values(name, value, adapter, (batch, num_frames), expected)
+        for name, value in returned.items()
+    }
+
+
+def _extra_values(
+    name: object, value: object, adapter: str, shape: tuple[int, int], expected: str
+) -> npt.NDArray[np.float64]:
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        found = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise AdapterOutputError(f"{adapter}: extras returned {found} under '{name}'; expected {expected}")
+    values = value.detach().to("cpu", torch.float64, copy=True).numpy()
+    if not np.isfinite(values).all():
+        raise AdapterOutputError(f"{adapter}: extras returned NaN or infinity under '{name}'; expected {expected}")
+    return values
+
+
+def take_task(options: dict[str, str]) -> str:
+    """Remove ``task`` from an adapter's options and return it.
+
+    Args:
+        options: The adapter's options; changed in place.
+
+    Returns:
+        "binary", also where the option is missing, or "semantic".
+
+    Raises:
+        AdapterError: The option has another value.
+
+    >>> take_task({"task": "semantic"}), take_task({})
+    ('semantic', 'binary')
+    """
+    task = options.pop("task", BINARY)
+    if task not in TASKS:
+        raise AdapterError(f"--option task={task}: expected {' or '.join(TASKS)}{did_you_mean(task, TASKS)}")
+    return task
+
+
+def _check_shape(
+    output: Tensor, adapter: str, expected: str, leading: tuple[int, int], num_classes: int | None
+) -> None:
+    shape = list(output.shape)
+    if output.ndim == 5 and tuple(shape[:2]) == leading and 0 not in shape and shape[2] > 1:
+        if num_classes in (None, shape[2]):
+            return
+        raise AdapterOutputError(
+            f"{adapter}: returned shape {shape}; expected {expected} or class logits of C={num_classes}, background "
+            "included, in AVSBench-semantic's order; a binary model returns the probability of its foreground"
+        )
+    if output.ndim == 5 and shape[2] == 1:
+        raise AdapterOutputError(f"{adapter}: returned shape {shape}; expected {expected}; drop the channel axis")
+    if output.ndim != 4 or tuple(shape[:2]) != leading or 0 in shape:
+        hint = "; separate clips and frames" if output.ndim == 3 and shape[0] == leading[0] * leading[1] else ""
+        raise AdapterOutputError(f"{adapter}: returned shape {shape}; expected {expected}{hint}")
+
+
+def _check_ids(ids: Tensor, adapter: str) -> None:
+    low, high = (int(value) for value in torch.aminmax(ids))
+    if low < 0 or high >= NUM_CLASSES:
+        raise AdapterOutputError(
+            f"{adapter}: returned integers from {low} to {high}, which are class ids; expected 0..{NUM_CLASSES - 1}, 0 for "
+            "background; return probabilities as floating point"
+        )
+
+
+def _check_finite(values: Tensor, adapter: str, expected: str) -> tuple[float, float]:
+    """Return minimum and maximum, which are NaN where any value is."""
+    low, high = (float(value) for value in torch.aminmax(values))
+    if low != low or high != high:
+        share = float(values.isnan().float().mean())
+        raise AdapterOutputError(f"{adapter}: returned NaN in {share:.2%} of the values; expected {expected}")
+    if values.ndim == 5 and not (math.isfinite(low) and math.isfinite(high)):
+        raise AdapterOutputError(f"{adapter}: returned values from {low:.4g} to {high:.4g}; expected {expected}")
+    return low, high
+
+
+def _check_range(probability: Tensor, adapter: str, expected: str) -> None:
+    low, high = _check_finite(probability, adapter, f"{expected} in [0, 1]")
+    if low < -ROUNDING or high > 1.0 + ROUNDING:
+        raise AdapterOutputError(
+            f"{adapter}: returned values from {low:.4g} to {high:.4g}; expected {expected} in [0, 1]; "
+            "are they logits? apply the sigmoid first"
+        )
+
+
+def _dtype(output: Tensor) -> str:
+    return str(output.dtype).removeprefix("torch.")

@@ -1,0 +1,72 @@
+"""Sounds of manifest rows that have no file, and their log-mels, made by the row's definition when somebody reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsrobust.audio.definitions import ReadFile, Rendered, parse_definition, rate_and_length, render
+from avsrobust.audio.front_ends import MARGIN_S, log_mel_of
+from avsrobust.audio.io import FULL_SCALE, read_samples
+from avsrobust.manifest import MADE_PREFIX, Row
+
+Locate = Callable[[str], Path]
+
+# A clip's own sound is read for dozens of its rows, one after the other.
+_MOST_KEPT = 8
+
+
+def render_row(row: Row, read: ReadFile) -> tuple[Rendered, int]:
+    """Return the sound of a row without a file, and its rate in Hz.
+
+    Args:
+        row: Its `audio` begins with ``made:``.
+        read: Reads the recordings it is made from.
+
+    Raises:
+        AudioError: The definition is none, or a recording cannot be read.
+    """
+    definition = parse_definition(row.sound or "")
+    return render(definition, read), rate_and_length(definition)[0]
+
+
+def log_mel_of_row(row: Row, read: ReadFile) -> NDArray[np.float32]:
+    """Return the log-mel of a row without a file, float32 [T, 1, 96, 64]; arguments and errors as `render_row`.
+
+    It is made of the samples as a wav file would hold them, by the front end that the row names.
+    """
+    rendered, sample_rate = render_row(row, read)
+    front_end = row.log_mel.removeprefix(MADE_PREFIX)
+    named = f"{row.clip_id}/{row.condition}"
+    return log_mel_of(front_end, rendered.samples / FULL_SCALE, sample_rate, row.num_frames, of=named)
+
+
+class FileReader:
+    """Reads the recordings that sounds are made from, and remembers the last few. May be copied to other processes.
+
+    Args:
+        locate: Returns the file of a name in ``checksums.parquet``, checked or not.
+    """
+
+    def __init__(self, locate: Locate) -> None:
+        self._locate = locate
+        self._read = lru_cache(_MOST_KEPT)(self._from_file)
+
+    def __call__(self, name: str, seconds: float) -> tuple[NDArray[np.float64], int]:
+        """Return the samples, float64 [S, channels], `seconds` of them at least where there are as many, and the rate in Hz."""
+        return self._read(name, seconds)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_locate": self._locate}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__init__(state["_locate"])  # type: ignore[misc]
+
+    def _from_file(self, name: str, seconds: float) -> tuple[NDArray[np.float64], int]:
+        samples, sample_rate = read_samples(self._locate(name), longest_s=seconds + MARGIN_S)
+        samples.setflags(write=False)
+        return samples, sample_rate

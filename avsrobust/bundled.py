@@ -1,0 +1,41 @@
+"""Files that come with avsrobust and are not code: guides to read offline, and the examples they name.
+
+Conventions
+    A guide is named by its path in the repository. A wheel holds a copy of each under ``avsrobust/guides``, at the same path, so
+    that the links between them and the paths in their text stay right.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_NAME = re.compile(r"(?<![\w/.-])(?:docs|examples)/[\w./-]*\w")
+
+
+def guide(name: str) -> Path:
+    """Return the path of a guide or example that comes with avsrobust.
+
+    Args:
+        name: Its path in the repository, such as ``docs/worker_combo.md`` or ``examples/worker_combo.py``.
+
+    Returns:
+        The absolute path of the file: inside an installed package, or in the checkout that the package is imported from.
+    """
+    return guides_folder() / name
+
+
+def with_guide_paths(text: str) -> str:
+    """Return a text with the names of guides replaced by their paths; names of other files stay as they are.
+
+    >>> with_guide_paths("see docs/no_such_page.md").endswith("docs/no_such_page.md")
+    True
+    """
+    return _NAME.sub(lambda name: str(guide(name[0])) if guide(name[0]).is_file() else name[0], text)
+
+
+def guides_folder() -> Path:
+    """Return the folder that holds ``docs/`` and ``examples/``: in the installed package, or the checkout around it."""
+    package = Path(__file__).resolve().parent
+    installed = package / "guides"
+    return installed if installed.is_dir() else package.parent

@@ -1,0 +1,38 @@
+"""Condition `shifted`: the clip's own sound, moved in time. Positive: the mask stays.
+
+Conventions
+    A level is the shift in seconds; the row's seed decides whether the sound comes later or earlier. What leaves the clip at one
+    end comes in at the other, so that no silence is added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from avsrobust.audio.definitions import Shift
+from avsrobust.conditions.base import Choice, Chooser, Condition, PlannedDataset, PositiveLevels, Request
+from avsrobust.conditions.sounds import DefinedSound, detail_of, own_sound
+from avsrobust.vocabulary import POSITIVE
+
+
+@dataclass(frozen=True)
+class Shifted(Condition):
+    """Own sound, later or earlier."""
+
+    name: ClassVar[str] = "shifted"
+    polarity: ClassVar[str] = POSITIVE
+    level_unit: ClassVar[str | None] = "s"
+
+    levels: PositiveLevels = (1.0, 2.0)
+
+    def prepare(self, planned: PlannedDataset) -> Chooser:
+        """Return the function that chooses."""
+
+        def choose(request: Request) -> Choice:
+            level = request.level or 0.0
+            by_s = level if request.seed % 2 else -level
+            definition = Shift(base=own_sound(request.clip), by_s=by_s)
+            return Choice(DefinedSound.of(request.clip, request.condition, definition, detail_of(level, 0)))
+
+        return choose

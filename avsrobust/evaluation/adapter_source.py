@@ -1,0 +1,97 @@
+"""The source code of an adapter: the file that defines its class, and the neighbouring files that it imports.
+
+Conventions
+    Imports are followed as they are written, through the adapter's own package, or, where it is a file by itself, through the
+    files and packages in its folder; modules that are loaded by name at run time are not seen. Of installed packages, and of
+    avsrobust itself, only the adapter's own package, or file, is read.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+from avsrobust.files import sha256_of_file
+
+_INSTALLED = ("site-packages", "dist-packages")
+_PACKAGE = Path(__file__).resolve().parent.parent
+_MOST_FILES = 2000
+
+
+def source_file(adapter: object) -> Path | None:
+    """Return the file that defines the class of an adapter, or None where there is none (a notebook)."""
+    try:
+        return Path(inspect.getfile(type(adapter)))
+    except (TypeError, OSError):
+        return None
+
+
+def source_sha256(adapter: object) -> str | None:
+    """Return a checksum of an adapter's source code, or None where there is no file.
+
+    Neither the folder of the files nor the name of the first one enters the checksum.
+    """
+    path = source_file(adapter)
+    if path is None or not path.is_file():
+        return None
+    path = path.resolve()
+    root = _root(path)
+    lines = [sha256_of_file(path)]
+    for file in sorted(_imported(path, root) - {path}):
+        lines.append(f"{file.relative_to(root).as_posix()}\t{sha256_of_file(file)}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _root(path: Path) -> Path:
+    """Return the folder that the file's absolute imports start from."""
+    folder = path.parent
+    while (folder / "__init__.py").is_file() and folder.parent != folder:
+        folder = folder.parent
+    return folder
+
+
+def _imported(path: Path, root: Path) -> set[Path]:
+    if path.is_relative_to(_PACKAGE):
+        return {path}
+    own = path.relative_to(root).parts[0]
+    only_own = len(path.relative_to(root).parts) > 1
+    if not only_own and any(part in _INSTALLED for part in path.parts):
+        return {path}
+    found, waiting = {path}, [path]
+    while waiting and len(found) < _MOST_FILES:
+        for file in _neighbours(waiting.pop(), root):
+            if file not in found and (not only_own or file.relative_to(root).parts[0] == own):
+                found.add(file)
+                waiting.append(file)
+    return found
+
+
+def _neighbours(path: Path, root: Path) -> Iterator[Path]:
+    """Yield the files below `root` that a file's import statements name."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _files(root, root, alias.name.split("."))
+        elif isinstance(node, ast.ImportFrom):
+            base = root if node.level == 0 else path.parents[min(node.level, len(path.parents)) - 1]
+            module = node.module.split(".") if node.module else []
+            yield from _files(root, base, module)
+            for alias in node.names:
+                yield from _files(root, base, [*module, alias.name])
+
+
+def _files(root: Path, base: Path, names: list[str]) -> Iterator[Path]:
+    """Yield the files that importing ``names`` from the folder `base` runs."""
+    for count in range(1, len(names) + 1):
+        place = base.joinpath(*names[:count])
+        for candidate in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+            file = candidate.resolve() if candidate.is_file() else None
+            if file is not None and file.is_relative_to(root):
+                yield file

@@ -1,0 +1,153 @@
+"""The plan of an evaluation: which rows its folder holds already, and which clips must be run for the rest.
+
+Conventions
+    A row is kept, due, or neither: kept rows were finished in an earlier evaluation; due rows come of the clips that are run now;
+    rows that were not requested and are not kept are no part of it.
+    The overlap with the clean mask is defined wherever the clip is scored under clean audio, in whatever order that came about:
+    a row without it, whose clip is now evaluated under clean audio too, is evaluated again together with that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from avsrobust.evaluation.clip_data import ClipRows, clips_of
+from avsrobust.evaluation.existing_results import ExistingResults
+from avsrobust.evaluation.parts import PartStore
+from avsrobust.manifest import Manifest, Row, load_manifest
+from avsrobust.results import Scores
+from avsrobust.row_keys import ClipKey, RowKey, clip_of, key_of, rows_in, rows_with_overlap
+from avsrobust.stored_masks import rows_of_masks
+from avsrobust.vocabulary import CLASS_DATASET, CLEAN
+
+# Error and rows of a clip that failed; None where it is not known which rows.
+Failure = tuple[str, frozenset[RowKey] | None]
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """The clips to run, and the rows that an evaluation is about.
+
+    Attributes:
+        clips: Clips to run, each with the rows that it is run under.
+        due: Rows that come of these clips.
+        wanted: Rows requested.
+        kept: Rows of an earlier evaluation.
+        unfinished: An interrupted evaluation has left something that is not among the results yet.
+        classes: Whether the adapter returned classes so far; None: not known.
+    """
+
+    clips: tuple[ClipRows, ...]
+    due: frozenset[RowKey]
+    wanted: frozenset[RowKey]
+    kept: frozenset[RowKey]
+    unfinished: bool
+    classes: bool | None
+
+    @property
+    def clips_due(self) -> set[ClipKey]:
+        """Clips that are run."""
+        return {clip_of(key) for key in self.due}
+
+
+def plan_evaluation(
+    manifest: Manifest, wanted: Sequence[Row], stored: ExistingResults, store: PartStore, *, save_masks: bool
+) -> EvaluationPlan:
+    """Return the plan for some rows.
+
+    Args:
+        manifest: The build, whole or a selection.
+        wanted: Rows requested.
+        stored: Results in the folder.
+        store: Parts of an interrupted evaluation.
+        save_masks: Rows without a stored mask are run again.
+    """
+    keys = {key_of(row) for row in wanted}
+    kept = rows_in(stored.scores) if stored.scores else set[RowKey]()
+    parts = store.read()
+    scored: set[RowKey] = set().union(*map(rows_in, parts))
+    masked: set[RowKey] = set().union(*map(rows_of_masks, store.mask_files()))
+    again: set[RowKey] = set()
+    if save_masks:
+        again |= keys - stored.masked - masked
+    if stored.extras_names:
+        again |= keys - stored.described - scored
+    sources = [*([stored.scores] if stored.scores else []), *parts]
+    clips, due = _rows_to_run(_rows(manifest, keys, kept | scored), keys, sources, again)
+    return EvaluationPlan(
+        tuple(clips),
+        frozenset(due),
+        frozenset(keys),
+        frozenset(kept),
+        bool(scored - kept or masked - stored.masked),
+        _has_classes(sources),
+    )
+
+
+def failures(
+    stored: ExistingResults, scored: set[RowKey], plan: EvaluationPlan, failed: Mapping[ClipKey, str]
+) -> dict[ClipKey, Failure]:
+    """Return all clips that lack rows because they failed, in this evaluation or an earlier one.
+
+    Args:
+        stored: Results that were in the folder.
+        scored: Rows that are scored now.
+        plan: Plan of this evaluation.
+        failed: Errors of the clips that failed in this evaluation.
+    """
+    left: dict[ClipKey, Failure] = {}
+    for clip, (error, rows) in stored.failed_rows().items():
+        if rows is None and clip not in plan.clips_due:
+            left[clip] = (error, None)
+        elif rows is not None and rows - scored:
+            left[clip] = (error, rows - scored)
+    for clip, error in failed.items():
+        missing = frozenset(key for key in plan.due if clip_of(key) == clip) - scored
+        before = left[clip][1] if clip in left else None
+        if missing or before:
+            left[clip] = (error, missing | (before or frozenset()))
+    return left
+
+
+def _rows(manifest: Manifest, wanted: set[RowKey], scored: set[RowKey]) -> Sequence[Row]:
+    """Return the rows of the manifest, whole where it is a selection that lacks rows scored before of the clips wanted."""
+    known = {key_of(row) for row in manifest.rows}
+    clips = {clip_of(key) for key in wanted}
+    if all(key in known for key in scored if clip_of(key) in clips):
+        return manifest.rows
+    return load_manifest(manifest.path).rows
+
+
+def _rows_to_run(
+    rows: Iterable[Row], wanted: Collection[RowKey], sources: Sequence[Scores], again: Collection[RowKey] = ()
+) -> tuple[list[ClipRows], set[RowKey]]:
+    """Return the clips to run, each with its rows, and the keys of those rows that results come of.
+
+    A clip that is (or is to be) scored under clean audio is run under it too, first, for the overlap.
+
+    Args:
+        rows: Rows of the manifest.
+        wanted: Keys of the rows requested.
+        sources: Scores that exist.
+        again: Keys of rows that are scored but lack something else that is requested.
+    """
+    by_key = {key_of(row): row for row in rows}
+    scored: set[RowKey] = set().union(*map(rows_in, sources))
+    compared: set[RowKey] = set().union(*map(rows_with_overlap, sources))
+    clean = {clip_of(key): key for key in (*scored, *wanted) if key[2] == CLEAN}
+    touched = {clip_of(key) for key in wanted}
+    stale = {
+        key for key in scored - compared if key[2] != CLEAN and clip_of(key) in clean and clip_of(key) in touched
+    } & by_key.keys()
+    due = ((set(wanted) - scored) | (set(again) & set(wanted)) | stale) & by_key.keys()
+    helpers = {clean[clip_of(key)] for key in due if key[2] != CLEAN and clip_of(key) in clean} & by_key.keys()
+    return clips_of(by_key[key] for key in due | helpers), due
+
+
+def _has_classes(sources: Sequence[Scores]) -> bool | None:
+    """Return whether finished clips of avss have scores of classes; None: their data set does not show it."""
+    known = [
+        source.classes is not None for source in sources if source.info.dataset == CLASS_DATASET and len(source.index)
+    ]
+    return known[0] if known else None

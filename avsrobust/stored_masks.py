@@ -1,0 +1,311 @@
+"""Masks on disk as COCO run-length encodings in parquet: written by ``--save-masks``, read by the adapter `predictions`.
+
+Conventions
+    A row per (clip, condition, level, frame): the binary mask ``probability > 0.5`` at the size of the clip's mask files.
+    `size` is [height, width] in pixels; `counts` is COCO's compressed run-length string, column by column, as
+    ``pycocotools.mask.encode`` makes it. `frame` counts from 0; `level` is null where the condition has none.
+    Rows are sorted by split, clip_id, condition, level, frame; `CLIPS_PER_GROUP` clips make a row group, so that 14,800 rows
+    are written and read without ever being in memory together. Equal masks give equal bytes.
+    Files from elsewhere need the columns clip_id, condition, frame, size and counts, in any order of rows; their counts may be
+    lists of runs, and their frames count from 1 where no frame is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from avsrobust.errors import AdapterError
+from avsrobust.files import atomic_path
+from avsrobust.limits import ARRAY_BYTES, Limit
+from avsrobust.manifest import Row
+from avsrobust.parquet import Kind, open_writer
+from avsrobust.results import EVALUATION_KEY, require_vouched
+from avsrobust.rle import Mask, decode_entry, decode_mask, encode_masks
+from avsrobust.row_keys import ClipKey, RowKey, row_key
+
+__all__ = ["StoredMasks", "decode_mask", "encode_masks", "masks_table", "merge_masks", "write_masks"]
+
+CLIPS_PER_GROUP = 64
+_MOST_FRAMES = 10_000
+ROWS = Limit(20_000_000, "rows", "all of AVSS under thirty conditions has 3.7 million")
+
+SCHEMA = pa.schema(
+    [
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("condition", pa.string(), nullable=False),
+        pa.field("level", pa.float32()),
+        pa.field("frame", pa.int32(), nullable=False),
+        pa.field("size", pa.list_(pa.int32(), 2), nullable=False),
+        pa.field("counts", pa.string(), nullable=False),
+    ]
+)
+REQUIRED_COLUMNS = ("clip_id", "condition", "frame", "size", "counts")
+
+_KIND = Kind(AdapterError, "COCO run-length masks, as 'avsrobust evaluate --save-masks' writes them", "write it")
+# Kept as indices into the values that a page holds once, so that a small file cannot become a large table.
+_DICTIONARIES = ("split", "clip_id", "condition", "counts")
+
+
+def masks_table(row: Row, masks: Mask) -> pa.Table:
+    """Return the rows that store one row's masks, bool [T, H, W]."""
+    num_frames, height, width = masks.shape
+    return pa.table(
+        {
+            "split": [row.split] * num_frames,
+            "clip_id": [row.clip_id] * num_frames,
+            "condition": [row.condition] * num_frames,
+            "level": [row.level] * num_frames,
+            "frame": list(range(num_frames)),
+            "size": [[height, width]] * num_frames,
+            "counts": encode_masks(masks),
+        },
+        schema=SCHEMA,
+    )
+
+
+def write_masks(path: Path, tables: Iterable[pa.Table], evaluation: str = "") -> None:
+    """Write tables to a parquet file, atomically.
+
+    Args:
+        path: The file.
+        tables: Tables that `masks_table` returned; each becomes a row group.
+        evaluation: Checksum of model and manifest, which the files of one results folder share.
+    """
+    schema = SCHEMA.with_metadata({EVALUATION_KEY: evaluation}) if evaluation else SCHEMA
+    with atomic_path(path) as temporary, open_writer(temporary, schema) as writer:
+        for table in tables:
+            writer.write_table(table.cast(SCHEMA), row_group_size=max(table.num_rows, 1))
+
+
+def merge_masks(path: Path, sources: Sequence[Path], clips: Sequence[ClipKey], evaluation: str = "") -> None:
+    """Write the masks of some clips, found in several files, to one file.
+
+    Args:
+        path: The file to write.
+        sources: Files to read; where several hold a clip under one condition, the first one counts.
+        clips: Clips, (split, clip_id), in the order they are written.
+        evaluation: Checksum of model and manifest.
+
+    Raises:
+        AdapterError: A file is missing or damaged.
+    """
+    stores = [StoredMasks(source) for source in sources]
+    groups = (clips[start : start + CLIPS_PER_GROUP] for start in range(0, len(clips), CLIPS_PER_GROUP))
+    write_masks(path, (pa.concat_tables(_clip_table(stores, key) for key in group) for group in groups), evaluation)
+
+
+def rows_of_masks(path: Path) -> set[RowKey]:
+    """Return the rows that a file of masks holds.
+
+    Raises:
+        AdapterError: The file is missing or damaged.
+    """
+    store = StoredMasks(path)
+    return {key for clip in store.clips for key in _rows(store.clip_table(clip))}
+
+
+def _rows(table: pa.Table) -> list[RowKey]:
+    """Return the key of each of a table's masks."""
+    columns = [table.column(name).to_pylist() for name in ("split", "clip_id", "condition", "level")]
+    return [row_key(*entry) for entry in zip(*columns, strict=True)]
+
+
+def _clip_table(stores: Iterable[StoredMasks], key: ClipKey) -> pa.Table:
+    tables: list[pa.Table] = []
+    seen: set[RowKey] = set()
+    for store in stores:
+        if key in store.clips:
+            table = store.clip_table(key).select(SCHEMA.names).cast(SCHEMA)
+            rows = _rows(table)
+            tables.append(table.filter(pa.array([row not in seen for row in rows], pa.bool_())))
+            seen.update(rows)
+    if not tables:
+        raise KeyError(key)
+    order = [("condition", "ascending"), ("level", "ascending"), ("frame", "ascending")]
+    return pa.concat_tables(tables).sort_by(order)
+
+
+class StoredMasks:
+    """A parquet file of masks, read a clip at a time.
+
+    Attributes:
+        path: The file.
+        clips: Pieces of each clip in the file, by (split, clip_id); files without a split column have the split "".
+        smallest_frame: Smallest frame number of the file; None: it has no rows.
+
+    Raises:
+        AdapterError: The file is missing, damaged, too large or lacks a column.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        require_vouched(path, AdapterError)
+        self._file = _KIND.open(path, dictionaries=_DICTIONARIES)
+        _check_schema(path, self._file.schema_arrow)
+        ROWS.check(self._file.metadata.num_rows, path, AdapterError)
+        self._group = lru_cache(maxsize=4)(self._read_group)
+        self.smallest_frame: int | None = None
+        self.clips = self._find_clips()
+
+    def _read_group(self, group: int, columns: tuple[str, ...] | None = None) -> pa.Table:
+        metadata = self._file.metadata.row_group(group)
+        parts = [metadata.column(index) for index in range(metadata.num_columns)]
+        # A few bytes of a page may stand for many values.
+        held = sum(max(part.total_uncompressed_size, 8 * part.num_values) for part in parts)
+        ARRAY_BYTES.check(held, f"{self.path}: row group {group}", AdapterError)
+        try:
+            table = self._file.read_row_group(group, columns=None if columns is None else list(columns))
+            table.validate(full=True)
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise _KIND.damaged(self.path, error) from error
+        return table
+
+    def _find_clips(self) -> Mapping[ClipKey, list[tuple[int, int, int]]]:
+        """Return for each clip its pieces: row group, first row, number of rows."""
+        clips: dict[ClipKey, list[tuple[int, int, int]]] = {}
+        names = [name for name in ("split", "clip_id") if name in self._file.schema_arrow.names]
+        for group in range(self._file.num_row_groups):
+            table = self._read_group(group, (*names, "frame"))
+            if any(table.column(name).null_count for name in (*names, "frame")):
+                raise AdapterError(
+                    f"{self.path}: found rows without {', '.join(names)} or frame; expected them in every row"
+                )
+            if not table.num_rows:
+                continue
+            smallest = pc.min(table.column("frame")).as_py()
+            self.smallest_frame = smallest if self.smallest_frame is None else min(self.smallest_frame, smallest)
+            keys = [_encoded(table.column(name)) for name in names]
+            changes = np.zeros(table.num_rows, np.bool_)
+            changes[0] = True
+            for codes, _ in keys:
+                changes[1:] |= codes[1:] != codes[:-1]
+            starts = np.flatnonzero(changes).tolist()
+            for start, stop in zip(starts, [*starts[1:], table.num_rows], strict=True):
+                found = [texts[codes[start]] for codes, texts in keys]
+                key = (found[0], found[1]) if len(found) == 2 else ("", found[0])
+                clips.setdefault(key, []).append((group, start, stop - start))
+        if self.smallest_frame is not None and self.smallest_frame < 0:
+            raise AdapterError(f"{self.path}: found frame {self.smallest_frame}; expected frames that count from 0")
+        return clips
+
+    def clip_table(self, key: ClipKey) -> pa.Table:
+        """Return all rows of one clip.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return pa.concat_tables(self._group(group).slice(start, length) for group, start, length in self.clips[key])
+
+    def read(self, split: str, clip_id: str, condition: str, level: float | None) -> dict[int, Mask]:
+        """Return the masks of one row by frame number; empty where the file has none for it.
+
+        Args:
+            split: Split of the clip.
+            clip_id: Id of the clip.
+            condition: Name of the condition.
+            level: Level in dB, or None.
+
+        Raises:
+            ValueError: A mask cannot be decoded, or a frame is there twice.
+        """
+        masks: dict[int, Mask] = {}
+        for key in ((split, clip_id), ("", clip_id)):
+            if key in self.clips:
+                table = self._row_table(key, condition, level)
+                frames = table.column("frame").to_pylist()
+                twice = [frame for frame in set(frames) if frame in masks or frames.count(frame) > 1] if frames else []
+                if twice:
+                    raise ValueError(f"frame {min(twice)} is there twice")
+                for frame, size, counts in zip(
+                    frames, table.column("size").to_pylist(), table.column("counts").to_pylist(), strict=True
+                ):
+                    masks[frame] = _decode(frame, size, counts)
+        return masks
+
+    def _row_table(self, key: ClipKey, condition: str, level: float | None) -> pa.Table:
+        """Return the rows of a clip under one condition. Raises `ValueError` for more than a clip can have frames."""
+        table = self.clip_table(key)
+        chosen = pc.equal(table.column("condition").cast(pa.string()), condition)
+        if "level" in table.column_names:
+            levels = table.column("level").cast(pa.float32())
+            same = pc.is_null(levels) if level is None else pc.equal(levels, pa.scalar(np.float32(level), pa.float32()))
+            chosen = pc.and_(chosen, same)
+        elif level is not None:
+            chosen = pc.and_(chosen, False)
+        table = table.filter(pc.fill_null(chosen, False))
+        if table.num_rows > _MOST_FRAMES:
+            raise ValueError(f"holds {table.num_rows} masks; expected one per frame")
+        return table
+
+
+def _decode(frame: int, size: object, counts: object) -> Mask:
+    if size is None or counts is None:
+        raise ValueError(f"frame {frame} has not a size [height, width] and run lengths")
+    try:
+        return decode_entry(size, counts)
+    except ValueError as error:
+        raise ValueError(f"frame {frame} has not a size and run lengths that fit: {error}") from error
+
+
+def _encoded(column: pa.ChunkedArray) -> tuple[np.ndarray[Any, np.dtype[Any]], list[str]]:
+    """Return a column of text as indices and the texts that they stand for."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    return array.indices.to_numpy(zero_copy_only=False), array.dictionary.to_pylist()
+
+
+def _check_schema(path: Path, found: pa.Schema) -> None:
+    """Raise `AdapterError` where a column is missing, or cannot hold what it should."""
+    missing = [name for name in REQUIRED_COLUMNS if name not in found.names]
+    if missing:
+        raise AdapterError(
+            f"{path}: has no column {', '.join(missing)}; expected COCO run-length masks with the columns "
+            f"{', '.join(SCHEMA.names)}, as 'avsrobust evaluate --save-masks' writes them"
+        )
+    for name, expected, holds in (
+        ("split", "text", _is_text),
+        ("clip_id", "text", _is_text),
+        ("condition", "text", _is_text),
+        ("level", "numbers", _is_number),
+        ("frame", "integers", pa.types.is_integer),
+        ("size", "lists of two integers", _is_integer_list),
+        (
+            "counts",
+            "text, bytes or lists of integers",
+            lambda kind: _is_text(kind) or _is_bytes(kind) or _is_integer_list(kind),
+        ),
+    ):
+        kind = found.field(name).type if name in found.names else pa.null()
+        # A column of nothing but nulls; whoever reads one of them says so.
+        if not pa.types.is_null(kind) and not holds(kind):
+            raise AdapterError(f"{path}: column {name} is of type {kind}; expected {expected}; write it again")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_integer_list(kind: pa.DataType) -> bool:
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(lists and pa.types.is_integer(kind.value_type))

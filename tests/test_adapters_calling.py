@@ -1,0 +1,134 @@
+"""The one way to call an adapter, as evaluation, validation, the contract test and served workers use it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from avsrobust.adapters.base import Adapter, RowView
+from avsrobust.adapters.baselines import VisualPrior
+from avsrobust.adapters.calling import AdapterCaller
+from avsrobust.adapters.encodings import EncodingChangedError
+from avsrobust.errors import AdapterError, AdapterOutputError, ClipError
+
+CPU = torch.device("cpu")
+FRAMES = torch.full((2, 5, 3, 4, 6), 51, dtype=torch.uint8)
+AUDIO = torch.full((2, 5, 1, 96, 64), 0.5)
+
+
+class Model(Adapter):
+    def encode_frames(self, frames: Tensor) -> Any:
+        assert not torch.is_grad_enabled()
+        return {"grey": frames.float().mean(2) / 255}
+
+    def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+        assert not torch.is_grad_enabled()
+        self.level = audio.mean((2, 3, 4))
+        return encoded["grey"] * self.level[..., None, None]
+
+    def extras(self) -> dict[str, Tensor]:
+        return {"level": self.level}
+
+
+def no_rows() -> list[RowView]:
+    raise AssertionError("views are made for adapters with needs_rows alone")
+
+
+def caller(adapter: Adapter) -> AdapterCaller:
+    return AdapterCaller(adapter, "model", CPU)
+
+
+def test_an_encoding_serves_several_conditions() -> None:
+    with caller(Model()).encoded(FRAMES) as clips:
+        loud, quiet = clips.segment(AUDIO, no_rows), clips.segment(AUDIO / 2, no_rows)
+    assert torch.allclose(loud.masks, torch.full((2, 5, 4, 6), 0.1))
+    assert torch.allclose(quiet.masks, torch.full((2, 5, 4, 6), 0.05))
+    assert not loud.is_classes
+    assert loud.extras["level"].tolist() == [[0.5] * 5] * 2
+
+
+def test_rows_are_made_for_those_who_need_them() -> None:
+    target = torch.rand(5, 4, 6) > 0.5
+    view = RowView("s4", "test", "a", "clean", "positive", None, 1, target, torch.ones(5, dtype=torch.bool))
+    with caller(VisualPrior()).encoded(FRAMES[:1]) as clips:
+        assert torch.equal(clips.segment(AUDIO[:1], lambda: [view]).masks[0], target.float())
+
+
+def test_the_kind_of_output_must_stay() -> None:
+    class Mixed(Model):
+        def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+            masks = super().segment(encoded, audio)
+            return masks if audio.mean() > 0.4 else masks.to(torch.uint8)
+
+    called = caller(Mixed())
+    with called.encoded(FRAMES) as clips:
+        clips.segment(AUDIO, no_rows)
+        assert called.returns_classes is False
+        with pytest.raises(AdapterOutputError, match="model: returned classes after probabilities"):
+            clips.segment(AUDIO / 2, no_rows)
+    known = AdapterCaller(Model(), "model", CPU, returns_classes=True)
+    with known.encoded(FRAMES) as clips, pytest.raises(AdapterOutputError, match="probabilities after classes"):
+        clips.segment(AUDIO, no_rows)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("two\nlines"), SystemExit("two\nlines")])
+def test_whatever_is_raised_is_one_line_with_the_name(error: BaseException) -> None:
+    class Raises(Model):
+        def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+            raise error
+
+    with (
+        caller(Raises()).encoded(FRAMES) as clips,
+        pytest.raises(AdapterError, match=rf"^model: segment raised {type(error).__name__}: two lines$"),
+    ):
+        clips.segment(AUDIO, no_rows)
+
+
+def test_our_own_errors_and_interrupts_pass() -> None:
+    for error in (ClipError("a clip"), KeyboardInterrupt()):
+
+        class Raises(Model):
+            def encode_frames(self, frames: Tensor, error: BaseException = error) -> Any:
+                raise error
+
+        with pytest.raises(type(error)), caller(Raises()).encoded(FRAMES):
+            pass
+
+
+def test_changed_encodings_are_refused_here_and_left_to_the_contract_test_elsewhere() -> None:
+    class Spoils(Model):
+        def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+            masks = super().segment(encoded, audio)
+            encoded["grey"].mul_(0.5)
+            return masks
+
+    called = caller(Spoils())
+    with called.encoded(FRAMES) as clips, pytest.raises(EncodingChangedError, match=r"in place \(\['grey'\]\)"):
+        clips.segment(AUDIO, no_rows)
+    masks = called.segment_unchecked(called.encode(FRAMES), AUDIO, no_rows)
+    assert called.check(masks, batch=2, num_frames=5).shape == (2, 5, 4, 6)
+
+
+def test_adapters_need_no_extras_and_extras_are_copies() -> None:
+    class Plain:
+        def encode_frames(self, frames: Tensor) -> Any:
+            return frames
+
+        def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+            return torch.zeros(2, 5, 3, 3)
+
+    with AdapterCaller(Plain(), "plain", CPU).encoded(FRAMES) as clips:  # type: ignore[arg-type]
+        assert clips.segment(AUDIO, no_rows).extras == {}
+
+    class Reuses(Model):
+        values = torch.zeros(2, 5, dtype=torch.float64)
+
+        def extras(self) -> dict[str, Tensor]:
+            return {"values": self.values.add_(1)}
+
+    with caller(Reuses()).encoded(FRAMES) as clips:
+        first, second = clips.segment(AUDIO, no_rows), clips.segment(AUDIO, no_rows)
+    assert (first.extras["values"].max(), second.extras["values"].max()) == (1, 2)

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avsrobust.adapters.outputs import (
+    ROUNDING,
+    check_extras,
+    check_output,
+    is_classes,
+    resize_classes,
+    resize_probability,
+)
+from avsrobust.errors import AdapterOutputError
+
+CPU = torch.device("cpu")
+
+
+def check(output: object) -> torch.Tensor:
+    return check_output(output, adapter="model", batch=2, num_frames=5, device=CPU)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_floating_type_becomes_float32(dtype: torch.dtype) -> None:
+    checked = check(torch.full((2, 5, 3, 4), 0.25, dtype=dtype))
+    assert checked.dtype == torch.float32
+    assert (checked == 0.25).all()
+
+
+def test_output_is_copied() -> None:
+    output = torch.rand(2, 5, 3, 4)
+    checked = check(output)
+    output.zero_()
+    assert checked.sum() > 0
+
+
+def test_rounding_beyond_the_bounds_is_clamped() -> None:
+    output = torch.tensor([1 + ROUNDING / 2, -ROUNDING / 2]).repeat(2, 5, 3, 1)
+    assert set(check(output).flatten().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ([1.0], "returned list; expected a torch tensor of probabilities"),
+        (torch.zeros(2, 4, 3, 4), r"returned shape \[2, 4, 3, 4\]; expected probabilities \[B=2, T=5, h, w\]"),
+        (torch.zeros(10, 3, 4), "separate clips and frames"),
+        (torch.zeros(2, 5, 0, 4), r"returned shape \[2, 5, 0, 4\]"),
+        (torch.zeros(2, 5, 1, 3, 4), "drop the channel axis"),
+        (torch.zeros(2, 4, 71, 3, 4), r"returned shape \[2, 4, 71, 3, 4\]; expected probabilities"),
+        (torch.zeros(2, 5, 71, 3, 4, dtype=torch.int64), "returned dtype int64; expected floating-point"),
+        (torch.full((2, 5, 71, 3, 4), float("nan")), r"returned NaN in 100.00%.*finite class logits"),
+        (
+            torch.full((2, 5, 71, 3, 4), -float("inf")),
+            "returned values from -inf to -inf; expected finite class logits",
+        ),
+        (
+            torch.full((2, 5, 3, 4), 255, dtype=torch.uint8),
+            r"integers from 255 to 255, which are class ids; expected 0\.\.70",
+        ),
+        (torch.full((2, 5, 3, 4), -1), "integers from -1 to -1"),
+        (torch.zeros(2, 5, 3, 4, dtype=torch.bool), "returned dtype bool; expected floating-point"),
+        (torch.zeros(2, 5, 3, 4, device="meta"), "returned a tensor on meta; expected cpu"),
+        (torch.full((2, 5, 3, 4), float("nan")), r"returned NaN in 100.00% of the values"),
+        (torch.full((2, 5, 3, 4), float("inf")), "returned values from inf to inf"),
+        (torch.full((2, 5, 3, 4), -3.5), "returned values from -3.5 to -3.5; .* are they logits"),
+        (torch.full((2, 5, 3, 4), 1.001), "returned values from 1.001 to 1.001"),
+    ],
+)
+def test_what_breaks_the_contract_is_refused(output: object, message: str) -> None:
+    with pytest.raises(AdapterOutputError, match=f"model: .*{message}"):
+        check(output)
+
+
+def test_one_nan_is_found() -> None:
+    output = torch.zeros(2, 5, 3, 4)
+    output[1, 4, 2, 3] = float("nan")
+    with pytest.raises(AdapterOutputError, match=r"returned NaN in 0\.83%"):
+        check(output)
+
+
+def test_resize_leaves_the_right_size_alone() -> None:
+    probability = torch.rand(5, 3, 4)
+    assert resize_probability(probability, 3, 4) is probability
+
+
+def test_resize_is_bilinear_without_aligned_corners() -> None:
+    # Closed form: doubling [0, 1] puts samples at -0.25, 0.25, 0.75, 1.25 of the source's pixel centres.
+    resized = resize_probability(torch.tensor([[[0.0, 1.0]]]), 1, 4)
+    assert resized.tolist() == [[[0.0, 0.25, 0.75, 1.0]]]
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**16))
+def test_resize_stays_in_range_and_ignores_the_other_frames(height: int, width: int, seed: int) -> None:
+    probability = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(seed))
+    resized = resize_probability(probability, height, width)
+    assert resized.shape == (3, height, width)
+    assert resized.min() >= 0
+    assert resized.max() <= 1
+    assert torch.equal(resized[1:2], resize_probability(probability[1:2], height, width))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+def test_integers_are_class_ids(dtype: torch.dtype) -> None:
+    checked = check(torch.full((2, 5, 3, 4), 70, dtype=dtype))
+    assert checked.dtype == torch.uint8
+    assert is_classes(checked)
+    assert not is_classes(check(torch.zeros(2, 5, 3, 4)))
+
+
+def test_logits_have_the_data_sets_number_of_classes() -> None:
+    def check_classes(output: torch.Tensor) -> torch.Tensor:
+        return check_output(output, adapter="model", batch=2, num_frames=5, device=CPU, num_classes=71)
+
+    logits = torch.randn(2, 5, 71, 3, 4, dtype=torch.float64)
+    checked = check_classes(logits)
+    assert checked.dtype == torch.float32
+    assert is_classes(checked)
+    with pytest.raises(
+        AdapterOutputError, match=r"shape \[2, 5, 2, 3, 4\]; .* logits of C=71, .* binary model returns"
+    ):
+        check_classes(torch.zeros(2, 5, 2, 3, 4))
+    assert is_classes(check(torch.zeros(2, 5, 2, 3, 4)))
+
+
+def test_the_background_of_logits_is_class_0() -> None:
+    logits = torch.zeros(1, 3, 1, 4)
+    logits[0, :, 0] = torch.tensor([[2.0, 0.0, 0.0, 5.0], [0.0, 1.0, 0.0, 5.0], [0.0, 0.0, 3.0, 5.0]])
+    ids, probability = resize_classes(logits, 1, 4)
+    assert ids.tolist() == [[[0, 1, 2, 0]]]
+    expected = 1 - logits.softmax(dim=1)[:, 0]
+    assert torch.equal(probability, expected)
+
+
+def test_logits_are_resized_before_the_largest_is_taken() -> None:
+    # Between a weak 0 and a strong 1 the strong one reaches further, which resized ids would not show.
+    logits = torch.tensor([[[[1.0, 0.0]], [[0.0, 5.0]]]])
+    ids, probability = resize_classes(logits, 1, 8)
+    assert ids.tolist() == [[[0, 0, 0, 1, 1, 1, 1, 1]]]
+    assert probability.shape == (1, 1, 8)
+    assert probability.diff().min() >= 0
+
+
+def test_ids_are_resized_to_the_nearest() -> None:
+    ids, probability = resize_classes(torch.tensor([[[3, 0], [70, 21]]], dtype=torch.uint8), 4, 4)
+    assert ids[0].tolist() == [[3, 3, 0, 0]] * 2 + [[70, 70, 21, 21]] * 2
+    assert torch.equal(probability, (ids != 0).float())
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**16))
+def test_classes_of_a_frame_ignore_the_others(height: int, width: int, seed: int) -> None:
+    logits = torch.randn(3, 4, 5, 7, generator=torch.Generator().manual_seed(seed))
+    ids, probability = resize_classes(logits, height, width)
+    alone = resize_classes(logits[1:2], height, width)
+    assert torch.equal(ids[1:2], alone[0])
+    assert torch.equal(probability[1:2], alone[1])
+    assert 0 <= probability.min() <= probability.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ([1], "extras returned list; expected a dict of names to finite tensors"),
+        ({"x": 0.5}, "extras returned float under 'x'"),
+        ({"x": torch.zeros(2)}, r"extras returned shape \[2\] under 'x'; expected .* \[B=2, T=5\]"),
+        ({"x": torch.full((2, 5), torch.nan)}, "extras returned NaN or infinity under 'x'"),
+    ],
+)
+def test_other_values_are_refused(returned: object, message: str) -> None:
+    with pytest.raises(AdapterOutputError, match=message):
+        check_extras(returned, adapter="model", batch=2, num_frames=5)
