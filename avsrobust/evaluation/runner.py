@@ -301,7 +301,7 @@ class _Evaluation:
     def _run_all(self, plan: EvaluationPlan, store: PartStore) -> dict[ClipKey, str]:
         """Score the clips of `work`; return the errors of those that failed, sorted."""
         sounds = self._sounds()
-        batches = plan_batches(plan.clips, self.data_root, self.batch_size)
+        batches = plan_batches(plan.clips, sounds.build, self.data_root, self.batch_size)
         checksums = load_checksums(self.manifest)
         caller = AdapterCaller(self.adapter, self.name, self.device, returns_classes=plan.classes)
         if self.check:
@@ -312,7 +312,7 @@ class _Evaluation:
         outcomes = score_clips(
             caller,
             batches,
-            lambda batch: load_batch(batch, self.data_root, sounds, checksums),
+            lambda batch: load_batch(batch, sounds.build, self.data_root, sounds, checksums),
             keep_masks=store.keep_masks,
             any_scored=succeeded > 0,
         )
