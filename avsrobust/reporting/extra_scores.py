@@ -88,6 +88,7 @@ class Evidence:
         is_unlabelled: Whether the clip of each frame has no on-screen label, bool [N].
         overlaps: Overlap of the masks of each stored pair of conditions; empty where there is none to compare.
         points: Scores at one threshold for all conditions, by how it was chosen.
+        title: Returns a condition's name for people, from its name and level.
     """
 
     frames: ScoredFrames
@@ -96,6 +97,7 @@ class Evidence:
     is_unlabelled: Flags
     overlaps: Mapping[tuple[ConditionKey, ConditionKey], tuple[MaskOverlap, MaskOverlap]]
     points: tuple[OperatingPoint, ...]
+    title: Callable[[str, float | None], str] = condition_title
 
 
 @dataclass(frozen=True)
@@ -160,10 +162,10 @@ def _levels(evidence: Evidence) -> Iterator[ExtraScore]:
         measure = _MEASURES[curve.measure]
         low, high = level_text(curve.levels[0]), level_text(curve.levels[-1])
         points = [
-            (condition_name(curve.condition, level), condition_title(curve.condition, level), value, kept)
+            (condition_name(curve.condition, level), evidence.title(curve.condition, level), value, kept)
             for level, value, kept in zip(curve.levels, curve.scores, curve.kept, strict=True)
         ]
-        area = f"{condition_title(curve.condition)}, area over {low} to {high}"
+        area = f"{evidence.title(curve.condition, None)}, area over {low} to {high}"
         points.append((f"{curve.condition}_area", area, curve.area, curve.area_kept))
         for name, row, value, kept in points:
             yield ExtraScore("levels", f"{name}_{measure}", row, measure, value, not curve.negative, curve.clips)
@@ -175,7 +177,7 @@ def _levels(evidence: Evidence) -> Iterator[ExtraScore]:
 def _iiou(evidence: Evidence) -> Iterator[ExtraScore]:
     """Interactive IoU of the pair of distractor conditions."""
     for found in interactive_iou(evidence.frames, evidence.threshold):
-        name, row = condition_name("distractor", found.level), condition_title("distractor", found.level)
+        name, row = condition_name("distractor", found.level), evidence.title("distractor", found.level)
         for column, measure, value in (("IIoU", "IIoU at 0.5", found.at_half), ("IIoU_area", "IIoU area", found.area)):
             yield ExtraScore("iiou", f"{name}_{column}", row, measure, value, True, found.clips, found.pictures)
 
@@ -183,7 +185,7 @@ def _iiou(evidence: Evidence) -> Iterator[ExtraScore]:
 def _activation(evidence: Evidence) -> Iterator[ExtraScore]:
     """Activated shares under each condition."""
     for found in activation_scores(evidence.frames, evidence.threshold):
-        name, row = condition_name(found.condition, found.level), condition_title(found.condition, found.level)
+        name, row = condition_name(found.condition, found.level), evidence.title(found.condition, found.level)
         better = True if found.negative else None
         worse = False if found.negative else None
         yield ExtraScore("activation", f"{name}_AOC", row, "AOC", found.aoc, better, found.clips)
@@ -196,7 +198,7 @@ def _overlap(evidence: Evidence) -> Iterator[ExtraScore]:
     """Overlap of the masks of two conditions of one clip."""
     for (first, second), (defined, with_empty) in evidence.overlaps.items():
         name = f"{condition_name(*first)}_{condition_name(*second)}"
-        row = f"{condition_title(*first)} / {condition_title(*second)}"
+        row = f"{evidence.title(*first)} / {evidence.title(*second)}"
         better = False if CLEAN in (first[0], second[0]) else None
         yield ExtraScore(
             "overlap", f"overlap_{name}", row, "overlap", defined.value, better, defined.clips, defined.frames

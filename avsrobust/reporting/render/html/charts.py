@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from avsrobust.metrics import DatasetScore, ThresholdCurve
-from avsrobust.reporting.columns import condition_title, percent
+from avsrobust.metrics import ThresholdCurve
+from avsrobust.reporting.columns import percent
 from avsrobust.reporting.model import Line, Subject
 
 Floats = npt.NDArray[np.float64]
@@ -101,7 +101,7 @@ class CurveChart:
 
 def bar_chart(line: Line) -> BarChart:
     """Return the chart of a line's mIoU per condition."""
-    bars = tuple(_bars(line.score, line.trivial))
+    bars = tuple(_bars(line))
     bottom = _BAR_TOP + len(bars) * _BAR_STEP
     spoken = ", ".join(f"{bar.title} {bar.text}" for bar in bars)
     return BarChart(
@@ -143,12 +143,12 @@ def curve_chart(subject: Subject) -> CurveChart | None:
     )
 
 
-def _bars(score: DatasetScore, trivial: DatasetScore) -> Iterator[Bar]:
+def _bars(line: Line) -> Iterator[Bar]:
     """A bar per condition."""
-    for position, entry in enumerate(score.conditions):
-        same = trivial.condition(entry.condition, entry.level)
+    for position, entry in enumerate(line.score.conditions):
+        same = line.trivial.condition(entry.condition, entry.level)
         yield Bar(
-            title=condition_title(entry.condition, entry.level),
+            title=line.subject.condition_title(entry.condition, entry.level),
             text=percent(entry.miou),
             negative=entry.negative,
             y=_BAR_TOP + position * _BAR_STEP,
