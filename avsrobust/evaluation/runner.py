@@ -288,6 +288,7 @@ class _Evaluation:
             muted=info.muted,
             notes=caveats(info),
             evaluation=evaluation,
+            conditions=info.conditions,
         )
 
     def _sounds(self) -> SoundReader:
