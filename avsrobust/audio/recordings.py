@@ -29,19 +29,19 @@ from avsrobust.files import open_regular
 from avsrobust.limits import SOUND_BYTES
 
 # Names of files that are taken for recordings where a folder of them is given.
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        "wav flac ogg oga opus aif aiff au caf mp3 mp2 m4a aac ac3 amr wma mka weba "
-        "mp4 m4v mov mkv webm avi flv wmv mpg mpeg ts 3gp ogv"
-    ).split()
-)
+SUFFIXES = frozenset((
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf",
+    ".mp3", ".mp2", ".m4a", ".aac", ".ac3", ".amr", ".wma", ".mka", ".weba",
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".wmv", ".mpg", ".mpeg", ".ts", ".3gp", ".ogv",
+))  # fmt: skip
 
 _FFMPEG = ("ffmpeg", "ffprobe")
 # First bytes of the containers that soundfile is given.
 _SOUNDFILE_MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"caff")
 # ffmpeg's names of containers that hold their own sound; playlists (hls, concat, dash, sdp) name other files and addresses.
-_CONTAINERS = frozenset("aac ac3 aiff amr asf au avi caf eac3 flac flv matroska mov mp3 mpeg mpegts ogg wav".split())
+_CONTAINERS = frozenset((
+    "aac", "ac3", "aiff", "amr", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "matroska", "mov", "mp3", "mpeg", "mpegts", "ogg", "wav",
+))  # fmt: skip
 _MOST_CHANNELS = 64
 _BLOCK = 1 << 16
 # Seconds that ffmpeg decodes beyond what is wanted, to notice a longer recording.
