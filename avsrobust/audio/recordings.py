@@ -40,7 +40,8 @@ _FFMPEG = ("ffmpeg", "ffprobe")
 _SOUNDFILE_MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"caff")
 # ffmpeg's names of containers that hold their own sound; playlists (hls, concat, dash, sdp) name other files and addresses.
 _CONTAINERS = frozenset((
-    "aac", "ac3", "aiff", "amr", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "matroska", "mov", "mp3", "mpeg", "mpegts", "ogg", "wav",
+    "aac", "ac3", "aiff", "amr", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "matroska", "mov", "mp3", "mpeg",
+    "mpegts", "ogg", "wav",
 ))  # fmt: skip
 _MOST_CHANNELS = 64
 _BLOCK = 1 << 16
