@@ -52,6 +52,7 @@ RUN_NAME = "run.json"
 PARTS_NAME = "parts"
 NEXT_NAME = "next"
 EVALUATION_KEY = "avsrobust.evaluation"
+_TRAIN_SOURCES_KEY = "avsrobust.train_sources"
 _CONDITIONS_KEY = "avsrobust.conditions"
 _CHECKSUM_KEY = "avsrobust.content_sha256"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
@@ -104,6 +105,8 @@ class ScoreInfo:
     is silent (`manifest.ManifestInfo`). `notes` are sentences that belong beside every table of these results
     (`avsrobust.caveats`). `evaluation` is the checksum of model and manifest (empty: not known). `conditions`: facts about
     conditions beyond the first four, as the manifest has them (`manifest.ManifestInfo.conditions`).
+    `train_sources` are the ids of clips of other splits whose YouTube source also gave a clip of train; None where the build has
+    no clip of train.
     """
 
     model: str
@@ -115,6 +118,7 @@ class ScoreInfo:
     muted: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     evaluation: str = ""
+    train_sources: tuple[str, ...] | None = None
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -347,7 +351,9 @@ def _metadata(info: ScoreInfo) -> dict[str, str]:
     # A path in an error may hold bytes that are no UTF-8.
     errors = [entry.error.encode("utf-8", "replace").decode() for entry in info.failed]
     failed = [[entry.split, entry.clip_id, text] for entry, text in zip(info.failed, errors, strict=True)]
+    sources = {} if info.train_sources is None else {_TRAIN_SOURCES_KEY: json.dumps(info.train_sources)}
     return {
+        **sources,
         "avsrobust.scores_format": str(SCORES_FORMAT),
         "avsrobust.model": info.model,
         "avsrobust.dataset": info.dataset,
@@ -392,6 +398,7 @@ def _info(path: Path, texts: Mapping[str, str]) -> ScoreInfo:
             muted=tuple(_strings(_list(texts["avsrobust.muted"]))),
             notes=tuple(_strings(_list(texts["avsrobust.notes"]))),
             evaluation=texts[EVALUATION_KEY],
+            train_sources=tuple(_strings(_list(texts[_TRAIN_SOURCES_KEY]))) if _TRAIN_SOURCES_KEY in texts else None,
             conditions=_facts(texts.get(_CONDITIONS_KEY, "{}")),
         )
     except (KeyError, ValueError, TypeError) as error:
