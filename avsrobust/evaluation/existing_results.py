@@ -155,7 +155,7 @@ def require_covered(
     ]
     if lost:
         raise ResultsError(
-            f"{output / name}: is damaged or missing, and held {' and '.join(lost)}; ask for these too, so that they are "
+            f"{output / name}: is damaged or missing, and held {' and '.join(lost)}; request these too, so that they are "
             "evaluated again, restore the file, or give them up with --replace"
         )
 

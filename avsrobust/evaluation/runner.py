@@ -207,7 +207,7 @@ class _Evaluation:
         store.keep_masks |= stored.masks is not None or bool(store.mask_files())
         self._require_covered(stored, keep_masks=store.keep_masks)
         plan = plan_evaluation(self.manifest, self._rows(), stored, store, save_masks=self.save_masks)
-        notes = [*(f"{line}; made again as far as asked for" for line in stored.damaged), *discarded]
+        notes = [*(f"{line}; made again as far as requested" for line in stored.damaged), *discarded]
         if not (plan.clips or plan.unfinished) and (stored.run is not None or stored.scores is None):
             remove_parts(self.output)
             return self._report(plan, {}, (*notes, "already evaluated; nothing was run again"))
@@ -289,6 +289,7 @@ class _Evaluation:
             notes=caveats(info),
             evaluation=evaluation,
             train_sources=train_sources(self.manifest),
+            conditions=info.conditions,
         )
 
     def _sounds(self) -> SoundReader:
