@@ -34,7 +34,7 @@ from avsrobust.reporting.columns import condition_name, condition_title, level_t
 from avsrobust.reporting.operating_points import OperatingPoint
 
 ALL_GROUPS = "all"
-OVERLAP = "overlap"
+LEVELS, OVERLAP = "levels", "overlap"
 _MEASURES = MappingProxyType({"miou": "mIoU", "f": "F"})
 
 
@@ -55,6 +55,7 @@ class ExtraScore:
         is_fraction: Whether it is shown as a fraction, not in percent.
         trivial: The score of a model that predicts nothing, or None.
         ceiling: The score of a perfect model, or None.
+        is_detail: Whether it is for programs alone: tables for people leave it out.
     """
 
     group: str
@@ -69,6 +70,7 @@ class ExtraScore:
     is_fraction: bool = False
     trivial: float | None = None
     ceiling: float | None = None
+    is_detail: bool = False
 
     @property
     def heading(self) -> str:
@@ -161,17 +163,19 @@ def _levels(evidence: Evidence) -> Iterator[ExtraScore]:
     for curve in level_curves(evidence.score):
         measure = _MEASURES[curve.measure]
         low, high = level_text(curve.levels[0]), level_text(curve.levels[-1])
+        levels = zip(curve.levels, curve.scores, curve.kept, strict=True)
         points = [
-            (condition_name(curve.condition, level), evidence.title(curve.condition, level), value, kept)
-            for level, value, kept in zip(curve.levels, curve.scores, curve.kept, strict=True)
+            (condition_name(curve.condition, level), evidence.title(curve.condition, level), value, kept, True)
+            for level, value, kept in levels
         ]
         area = f"{evidence.title(curve.condition, None)}, area over {low} to {high}"
-        points.append((f"{curve.condition}_area", area, curve.area, curve.area_kept))
-        for name, row, value, kept in points:
-            yield ExtraScore("levels", f"{name}_{measure}", row, measure, value, not curve.negative, curve.clips)
+        points.append((f"{curve.condition}_area", area, curve.area, curve.area_kept, False))
+        for name, row, value, kept, detail in points:
+            of = ExtraScore(LEVELS, f"{name}_{measure}", row, measure, value, not curve.negative, curve.clips)
+            yield replace(of, is_detail=detail)
             if not curve.negative:
                 column = f"{name}_{measure}_kept"
-                yield ExtraScore("levels", column, row, f"{measure} kept", kept, True, curve.clips, highest=None)
+                yield replace(of, column=column, measure=f"{measure} kept", value=kept, highest=None, is_detail=detail)
 
 
 def _iiou(evidence: Evidence) -> Iterator[ExtraScore]:
@@ -204,7 +208,7 @@ def _overlap(evidence: Evidence) -> Iterator[ExtraScore]:
             "overlap", f"overlap_{name}", row, "overlap", defined.value, better, defined.clips, defined.frames
         )
         yield ExtraScore(
-            "overlap",
+            OVERLAP,
             f"overlap1_{name}",
             row,
             "overlap, both empty = 1",
@@ -253,7 +257,7 @@ GROUPS: Mapping[str, ScoreGroup] = MappingProxyType(
         group.name: group
         for group in (
             ScoreGroup(
-                "levels",
+                LEVELS,
                 "Over the levels of a condition",
                 "Area: the mean score over the range of levels. Kept: the share of the score under clean audio",
                 _levels,
@@ -272,7 +276,7 @@ GROUPS: Mapping[str, ScoreGroup] = MappingProxyType(
                 _activation,
             ),
             ScoreGroup(
-                "overlap",
+                OVERLAP,
                 "Overlap of the masks under two conditions",
                 "Masks at 0.5 of the same frames; 1: the two sounds give one mask. Both empty: skipped, or 1 as in VSSL-Eval",
                 _overlap,
