@@ -52,6 +52,11 @@ def log_mel_of_row(row: Row, read: ReadFile) -> NDArray[np.float32]:
 
     It is made of the samples as a wav file would hold them, by the front end that the row names.
     """
+    return log_mel_of_rendered(row, *render_row(row, read))
+
+
+def log_mel_of_rendered(row: Row, rendered: Rendered, sample_rate: int) -> NDArray[np.float32]:
+    """Return the log-mel of a row's sound that was made already (`render_row`); otherwise as `log_mel_of_row`."""
     front_end = row.log_mel.removeprefix(MADE_PREFIX)
     if front_end not in FRONT_ENDS.built_in:
         # A build may come from anywhere: it names no code to run.
@@ -59,7 +64,6 @@ def log_mel_of_row(row: Row, read: ReadFile) -> NDArray[np.float32]:
             f"row {row.clip_id}/{row.condition}: found the front end '{front_end:.100}'; "
             f"expected one of {', '.join(FRONT_ENDS.built_in)}; build again"
         )
-    rendered, sample_rate = render_row(row, read)
     named = f"{row.clip_id}/{row.condition}"
     return log_mel_of(front_end, rendered.samples / FULL_SCALE, sample_rate, row.num_frames, of=named)
 
