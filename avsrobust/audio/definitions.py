@@ -45,6 +45,7 @@ _BYTES_PER_SAMPLE = 2
 # Clipping takes loudness away, which another gain gives back, until no more than this is missing.
 _MOST_CORRECTIONS = 40
 _LOUDNESS_TOLERANCE_DB = 0.01
+_FIRST_CORRECTION_DB = 1.0
 
 Rate = Annotated[int, Field(ge=1, le=_HIGHEST_RATE)]
 Length = Annotated[int, Field(ge=1, le=_MOST_SAMPLES)]
@@ -346,14 +347,18 @@ def _clipped_to_loudness(samples: Samples, sample_rate: int) -> tuple[Samples, i
     if num_clipped == 0:
         return samples, 0
     target = loudness.integrated_loudness(samples, sample_rate)
-    gain_db = 0.0
+    low_db, high_db = 0.0, _FIRST_CORRECTION_DB
     for _ in range(_MOST_CORRECTIONS):
-        missing_db = target - loudness.integrated_loudness(clipped, sample_rate)
-        if missing_db <= _LOUDNESS_TOLERANCE_DB or not np.isfinite(missing_db):
-            break
-        # The more is clipped, the less a gain adds: more than is missing, though never so much that it overshoots far.
-        gain_db += 1.5 * missing_db
+        gain_db = (low_db + high_db) / 2
         clipped, num_clipped = _clipped(_raised(samples, gain_db))
+        missing_db = target - loudness.integrated_loudness(clipped, sample_rate)
+        if abs(missing_db) <= _LOUDNESS_TOLERANCE_DB:
+            break
+        if missing_db < 0:
+            high_db = gain_db
+        else:
+            # The upper end is a guess until something was too loud.
+            low_db, high_db = gain_db, high_db if high_db - gain_db > 2 * missing_db else gain_db + 4 * missing_db
     return clipped, num_clipped
 
 
