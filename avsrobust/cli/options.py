@@ -48,8 +48,14 @@ def key_values(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def complete_dataset(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the data sets."""
-    return _matching(DATASETS, incomplete)
+    """Return the names of data sets, and files for ``file.py:Class``."""
+    from avsrobust.datasets.registry import dataset_names
+
+    try:
+        names = dataset_names()
+    except Exception:
+        names = DATASETS
+    return _matching(names, incomplete) or [CompletionItem(incomplete, type="file")]
 
 
 def complete_adapter(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

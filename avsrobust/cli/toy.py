@@ -24,7 +24,7 @@ from avsrobust.cli.progress import print_result, progress_bar
 @wait_option
 def toy(out: Path, dataset: str, clips: int, seed: int, wait: bool) -> int:
     """Write a procedural data set to the folder OUT, in AVSBench's own layout."""
-    from avsrobust.datasets.read import canonical_name
+    from avsrobust.datasets.registry import canonical_name
     from avsrobust.toy.write import write_toy
 
     with progress_bar(f"toy {dataset}") as progress:
