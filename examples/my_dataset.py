@@ -21,11 +21,14 @@ FILES = ClipFiles(
 
 
 class Rooms(DataSetSpec):
+    """Rooms with one or more sounding objects."""
+
     name = "rooms"
     # Off-screen sounds are of another supercategory; music, human, animal and device are those of AVSBench.
     categories = Categories({"piano": "music", "guitar": "music", "voice": "human", "dog": "animal", "phone": "device"})
 
     def declare(self, root, splits, release):
+        """Declare the clips of clips.csv that are in order."""
         table = read_table(root, "rooms/clips.csv", source="the rooms")
         column = table.require("clip", "sounds", "split")
         rows = []

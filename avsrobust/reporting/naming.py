@@ -3,7 +3,8 @@
 Conventions
     A split key is (data set, release, split): results with the same key were scored on the same data and share tables. The
     release is named where a data set has several (avss has one). Names say the seed and the recipe of the build as soon as
-    results with one split key differ in them. Results of one model that agree in all of this are numbered in the order of their files.
+    results with one split key differ in them. Results of one model that agree in all of this are numbered in the order of their
+    files.
 """
 
 from __future__ import annotations
