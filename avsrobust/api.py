@@ -234,27 +234,31 @@ def report(
     by: str | None = None,
     format: str = "md",  # noqa: A002 - the option's name
     task: str | None = None,
+    negatives: Sequence[str] | None = None,
+    scores: Sequence[str] = (),
 ) -> Rendered:
     """Turn results into one table.
 
     Args:
         results: Results, or their paths or folders (default: everything under ``results``).
         protocols: Names of protocols.
-        by: None, or "category" for a line per category as well.
+        by: None, or a breakdown for a line per part as well: "category", "train_source" or "avs_v3".
         format: Name of a report format.
         task: "semantic", "binary", or None: semantic where available.
+        negatives: Negative conditions that the G scores average over (default: silence, noise, offscreen).
+        scores: Groups of extra scores: "levels", "iiou", "activation", "overlap", "threshold", "natural", or "all".
 
     Returns:
         The rendered table and its warnings.
 
     Raises:
-        OptionError: A protocol, format or task is unknown.
+        OptionError: A protocol, breakdown, format, task, negative or group of scores is unknown.
         ResultsError: There are no results, or they cannot be read.
     """
     from avsrobust.reporting.report import report as render
 
     found = results if isinstance(results, Results) else load_results(results)
-    return render(found.scores, protocols, by, format, task)
+    return render(found.scores, protocols, by, format, task, negatives, scores)
 
 
 def compare(

@@ -3,7 +3,7 @@
 Conventions
     Paths stored in any file of ours are relative, with forward slashes, and never contain ``..``.
     A file appears under its final name whole or not at all, and is flushed to disk, with its folder, before the call that wrote
-    it returns: what vouches for it can be written after it.
+    it returns: a checksum of it can be written after it.
     Only regular files are opened for reading: a pipe would never end, a device might never.
     A name that stands in a file (of a recipe, a data set, a split, a condition, a model) is a name and never a path: it is
     checked (`is_safe_name`) before it becomes part of one.
@@ -40,10 +40,14 @@ _DEVICES = frozenset(
 
 @contextmanager
 def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds, delete it when it fails.
+    """Yield a temporary path next to `path`; rename it to `path` when the block succeeds, delete it when it fails.
 
-    Parent folders are made. File and folder are flushed to disk, unless the caller flushes many files at once (`flush_files`).
-    Raises `OptionError` where the folder cannot be written.
+    Args:
+        path: The final name; parent folders are made.
+        flush: Flush file and folder to disk. False where the caller flushes many files at once (`flush_files`).
+
+    Raises:
+        OptionError: The folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     make_folder(path.parent)
@@ -85,7 +89,11 @@ def write_text(path: Path, content: str) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make `path` and its parents. Raises `OptionError` where that is impossible."""
+    """Make `path` and its parents.
+
+    Raises:
+        OptionError: That is impossible.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,7 +103,11 @@ def make_folder(path: Path) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Make the folder `path` and check that files can be made in it. Raises `OptionError` otherwise."""
+    """Make the folder `path` and check that files can be made in it.
+
+    Raises:
+        OptionError: They cannot.
+    """
     make_folder(path)
     probe = path / f".probe.{os.getpid()}{TEMPORARY_SUFFIX}"
     try:
@@ -109,7 +121,11 @@ def require_writable(path: Path) -> None:
 
 
 def flush_files(paths: Iterable[Path]) -> None:
-    """Flush files that are there, and their folders, to disk. Raises `OSError`."""
+    """Flush files that are there, and their folders, to disk.
+
+    Raises:
+        OSError: A file is missing or the disk fails.
+    """
     paths = list(paths)
     # Side by side: a journalling file system then commits many at once, one after the other takes three times as long.
     with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
@@ -118,8 +134,12 @@ def flush_files(paths: Iterable[Path]) -> None:
 
 
 def flush_folders(folder: Path) -> None:
-    """Flush `folder` and all folders below it to disk: the names in them, not the files. Raises `OSError`."""
-    folders = [Path(place) for place, _, _ in os.walk(folder)]
+    """Flush `folder` and all folders below it to disk: the names in them, not the files.
+
+    Raises:
+        OSError: The disk fails.
+    """
+    folders = [Path(path) for path, _, _ in os.walk(folder)]
     with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
         list(pool.map(_flush, folders))
 
@@ -135,7 +155,8 @@ def _flush(path: Path) -> None:
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading, without waiting where it is something else.
 
-    Raises `OSError` whose text says what was found: pipe, device, socket, directory.
+    Raises:
+        OSError: The file is missing, cannot be read, or is a pipe, device, socket or directory; the text says which.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     mode = os.fstat(descriptor).st_mode
@@ -149,7 +170,20 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_regular(path: Path, limit: Limit, error: type[AvsRobustError]) -> bytes:
-    """Return the bytes of a regular file of bounded size. Raises `OSError`, or `error` where it is above `limit`."""
+    """Read a regular file of bounded size.
+
+    Args:
+        path: The file.
+        limit: The largest size in bytes.
+        error: Class of the error for a larger one.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        OSError: The file is missing, cannot be read or is no regular file.
+        AvsRobustError: `error`, where the file is above the limit.
+    """
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         limit.check(size, path, error)
@@ -165,7 +199,7 @@ def _kind_of(mode: int) -> str:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what killed processes left half written below `folder`, which is ours and locked."""
+    """Delete the half-written files that killed processes left below `folder`, which is ours and locked."""
     for leftover in list(folder.rglob(f"*{TEMPORARY_SUFFIX}")):
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -183,7 +217,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def is_safe_name(text: object) -> bool:
-    """Tell whether `text` can be the name of a file or folder on every system, and nothing else (`SAFE_NAME` describes it).
+    """Return whether `text` can be the name of a file or folder on every system, and nothing else (see `SAFE_NAME`).
 
     >>> [is_safe_name(text) for text in ("m2f_v1.0", "../x", "a/b", ".hidden", "-o", "", "nul.txt", "end.", 3)]
     [True, False, False, False, False, False, False, False, False]
@@ -194,7 +228,7 @@ def is_safe_name(text: object) -> bool:
 
 
 def is_safe_relative(path: str) -> bool:
-    """Tell whether `path` is relative, normal, and cannot leave the folder it is resolved in.
+    """Return whether `path` is relative, normal, and cannot leave the folder it is resolved in.
 
     >>> is_safe_relative("a/b.wav"), is_safe_relative("../b"), is_safe_relative("/b"), is_safe_relative("")
     (True, False, False, False)
@@ -208,7 +242,13 @@ def is_safe_relative(path: str) -> bool:
 def resolve_inside(root: Path, relative: str, *, named_by: Path | str) -> Path:
     """Return ``root / relative``; refuse paths that would leave `root`.
 
-    `named_by` is the file that holds the path, for the message. Raises `AvsRobustError`.
+    Args:
+        root: The folder.
+        relative: A path from a file, with forward slashes.
+        named_by: The file that holds the path, for the message.
+
+    Raises:
+        AvsRobustError: The path is absolute, not normal, or contains ``..``.
     """
     if not is_safe_relative(relative):
         raise AvsRobustError(

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from avsrobust import __version__
+from avsrobust.condition_facts import BASIC_FACTS
 from avsrobust.errors import ManifestError
 from avsrobust.files import atomic_path, resolve_inside, write_bytes
 from avsrobust.limits import MANIFEST_ROWS, MANIFEST_VALUES
@@ -49,7 +50,6 @@ from avsrobust.manifest_columns import (
 from avsrobust.parquet import Kind, parquet_bytes
 from avsrobust.seal import write_seal
 from avsrobust.textfiles import parse_json
-from avsrobust.vocabulary import CLEAN, NEGATIVE, NEGATIVES, POSITIVE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,11 +110,6 @@ class Row:
         return (self.split, self.clip_id, self.condition, level, self.draw)
 
 
-# Facts about the conditions of the recipes `standard` and `reference`; of all others a manifest says them itself.
-BASIC_FACTS = {
-    name: {"polarity": POSITIVE if name == CLEAN else NEGATIVE, "levels": [None], "level_unit": None, "draws": 1}
-    for name in (CLEAN, *NEGATIVES)
-}
 COLUMNS = columns_of(Row)
 # The columns that are fields of `avsrobust.clips.Clip`, of one value in all rows of a clip with its own picture.
 CLIP_COLUMNS = ("dataset", "split", "clip_id", "labels", "broad", "frames", "masks", "foreground", "num_frames")

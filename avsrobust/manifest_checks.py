@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from avsrobust.condition_facts import are_facts
 from avsrobust.errors import ManifestError
 from avsrobust.files import SAFE_NAME, is_safe_name
 from avsrobust.inert import inert_line
@@ -44,7 +45,6 @@ _ROWS_AT_ONCE = 1 << 14
 _MOST_CHARACTERS = 4096
 _MOST_ITEMS = 10_000
 _MOST_SAID = 100
-_MOST_DRAWS = 1000
 # Entries that a build without them does not have.
 _OPTIONAL = ("conditions",)
 _HIGHEST_SEED = 2**64 - 1
@@ -292,26 +292,6 @@ def _is_skipped(value: Any) -> bool:
     )
 
 
-def _are_facts(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        is_safe_name(name)
-        and isinstance(facts, dict)
-        and facts.get("polarity") in _POLARITIES
-        and isinstance(facts.get("levels"), list)
-        and bool(facts["levels"])
-        and all(level is None or _is_number(level) for level in facts["levels"])
-        and (facts.get("level_unit") is None or _are_texts([facts["level_unit"]]))
-        and isinstance(facts.get("draws"), int)
-        and not isinstance(facts["draws"], bool)
-        and 1 <= facts["draws"] <= _MOST_DRAWS
-        for name, facts in value.items()
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
@@ -326,7 +306,7 @@ _KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "notes": (_are_texts, "a list of texts"),
     "muted": (_are_texts, "a list of clips"),
     "survey": (lambda value: isinstance(value, dict), "a mapping"),
-    "conditions": (_are_facts, "facts about each condition"),
+    "conditions": (are_facts, "facts about each condition"),
 }
 
 

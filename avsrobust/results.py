@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from avsrobust.condition_facts import are_facts
 from avsrobust.errors import AvsRobustError, MetricInputError, ResultsError
 from avsrobust.files import read_regular, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME
@@ -51,11 +52,13 @@ RUN_NAME = "run.json"
 PARTS_NAME = "parts"
 NEXT_NAME = "next"
 EVALUATION_KEY = "avsrobust.evaluation"
+_TRAIN_SOURCES_KEY = "avsrobust.train_sources"
+_CONDITIONS_KEY = "avsrobust.conditions"
 _CHECKSUM_KEY = "avsrobust.content_sha256"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
 COUNT_COLUMNS = ("pixels", "target_pixels", "tp_050", "fp_050", "tp_040", "fp_040")
 HISTOGRAM_COLUMNS = ("inside", "outside")
-SORT_COLUMNS = ["split", "clip_id", "condition", "level", "frame"]
+SORT_COLUMNS = ["split", "clip_id", "condition", "level", "draw", "frame"]
 
 INDEX_FIELDS = (
     pa.field("split", pa.string(), nullable=False),
@@ -80,7 +83,9 @@ CLASSES_FIELD = pa.field(
     pa.list_(pa.struct([pa.field("class_id", pa.int32()), *(pa.field(name, pa.int64()) for name in CLASS_COUNTS)])),
     nullable=False,
 )
-INDEX_COLUMNS = [entry.name for entry in INDEX_FIELDS]
+# Written only where a condition was drawn more than once; without it every row is draw 0.
+DRAW_FIELD = pa.field("draw", pa.int16(), nullable=False)
+INDEX_COLUMNS = [*(entry.name for entry in INDEX_FIELDS), DRAW_FIELD.name]
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,10 @@ class ScoreInfo:
 
     `recipe` is the name of the build's recipe, `release` the form of its data, `muted` the ids of its clips whose own recording
     is silent (`manifest.ManifestInfo`). `notes` are sentences that belong beside every table of these results
-    (`avsrobust.caveats`). `evaluation` is the checksum of model and manifest (empty: not known).
+    (`avsrobust.caveats`). `evaluation` is the checksum of model and manifest (empty: not known). `conditions`: facts about
+    conditions beyond the first four, as the manifest has them (`manifest.ManifestInfo.conditions`).
+    `train_sources` are the ids of clips of other splits whose YouTube source also gave a clip of train; None where the build has
+    no clip of train.
     """
 
     model: str
@@ -110,14 +118,16 @@ class ScoreInfo:
     muted: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     evaluation: str = ""
+    train_sources: tuple[str, ...] | None = None
+    conditions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
 class Scores:
     """Statistics of N scored frames.
 
-    `index` is a data frame of N rows with the columns `INDEX_COLUMNS`; row i belongs to entry i of `statistics`, and to
-    frame i of `classes`, which is None where the model returned no classes or the data set has none.
+    `index` is a data frame of N rows with the columns `INDEX_COLUMNS` (`draw` may be missing: all 0); row i belongs to entry i
+    of `statistics`, and to frame i of `classes`, which is None where the model returned no classes or the data set has none.
     `source` is the file they were read from, for messages.
     """
 
@@ -157,7 +167,7 @@ class Run:
 
 def write_scores(path: Path | str, scores: Scores) -> None:
     """Write `scores` to the parquet file `path`, sorted, atomically; equal scores give equal bytes."""
-    index = scores.index.reset_index(drop=True)
+    index = with_draws(scores.index.reset_index(drop=True))
     order = index.sort_values(SORT_COLUMNS, kind="stable", na_position="first").index.to_numpy()
     columns: dict[str, pa.Array] = {
         entry.name: pa.array(
@@ -166,16 +176,19 @@ def write_scores(path: Path | str, scores: Scores) -> None:
         )
         for entry in INDEX_FIELDS
     }
+    schema = SCHEMA
+    if index[DRAW_FIELD.name].any():
+        columns[DRAW_FIELD.name] = pa.array(index[DRAW_FIELD.name].iloc[order].to_numpy(), type=DRAW_FIELD.type)
+        schema = schema.insert(len(INDEX_FIELDS), DRAW_FIELD)
     statistics = scores.statistics
     for name in COUNT_COLUMNS:
         columns[name] = pa.array(getattr(statistics, name)[order], type=pa.int64())
     for name in HISTOGRAM_COLUMNS:
         flat = pa.array(getattr(statistics, name)[order].astype(np.int32).ravel(), type=pa.int32())
         columns[name] = pa.FixedSizeListArray.from_arrays(flat, NUM_THRESHOLDS)
-    schema = SCHEMA
     if scores.classes is not None:
         columns[CLASSES_FIELD.name] = _class_lists(take_classes(scores.classes, order))
-        schema = SCHEMA.append(CLASSES_FIELD)
+        schema = schema.append(CLASSES_FIELD)
     table = pa.table(columns, schema=schema)
     metadata = _metadata(scores.info)
     metadata[_CHECKSUM_KEY] = content_sha256(metadata, table)
@@ -200,13 +213,15 @@ def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
             f"{path}: is not of the run that {RUN_NAME} beside it describes ({run.model}); evaluate again"
         )
     has_classes = CLASSES_FIELD.name in table.column_names
-    schema = SCHEMA.append(CLASSES_FIELD) if has_classes else SCHEMA
+    has_draws = DRAW_FIELD.name in table.column_names
+    schema = SCHEMA.insert(len(INDEX_FIELDS), DRAW_FIELD) if has_draws else SCHEMA
+    schema = schema.append(CLASSES_FIELD) if has_classes else schema
     _KIND.require_types(path, table.schema, schema)
     require_filled(path, table, schema)
     table = table.select(schema.names).cast(schema).combine_chunks()
     counts = {name: table.column(name).to_numpy().astype(np.int64) for name in COUNT_COLUMNS}
     histograms = {name: _histogram(table.column(name), table.num_rows) for name in HISTOGRAM_COLUMNS}
-    index = table.select(INDEX_COLUMNS).to_pandas()
+    index = with_draws(table.select([name for name in INDEX_COLUMNS if name in schema.names]).to_pandas())
     statistics = FrameStatistics(**counts, **histograms)
     check_values(path, index, statistics)
     classes = _classes(path, table.column(CLASSES_FIELD.name)) if has_classes else None
@@ -215,6 +230,13 @@ def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
     if metadata.get(_CHECKSUM_KEY) != content_sha256(_without_checksum(metadata), table):
         raise ResultsError(f"{path}: is damaged: its content is not what was written; restore it, or evaluate again")
     return Scores(info, index, statistics, path, classes)
+
+
+def with_draws(index: pd.DataFrame) -> pd.DataFrame:
+    """Return an index of frames with the column `draw`, which is 0 everywhere where it was not there."""
+    if DRAW_FIELD.name in index.columns:
+        return index
+    return index.assign(**{DRAW_FIELD.name: np.zeros(len(index), dtype=np.int16)})
 
 
 def write_run(path: Path | str, run: Run) -> None:
@@ -329,7 +351,9 @@ def _metadata(info: ScoreInfo) -> dict[str, str]:
     # A path in an error may hold bytes that are no UTF-8.
     errors = [entry.error.encode("utf-8", "replace").decode() for entry in info.failed]
     failed = [[entry.split, entry.clip_id, text] for entry, text in zip(info.failed, errors, strict=True)]
+    sources = {} if info.train_sources is None else {_TRAIN_SOURCES_KEY: json.dumps(info.train_sources)}
     return {
+        **sources,
         "avsrobust.scores_format": str(SCORES_FORMAT),
         "avsrobust.model": info.model,
         "avsrobust.dataset": info.dataset,
@@ -340,6 +364,7 @@ def _metadata(info: ScoreInfo) -> dict[str, str]:
         "avsrobust.muted": json.dumps(list(info.muted), ensure_ascii=False),
         "avsrobust.notes": json.dumps(list(info.notes), ensure_ascii=False),
         EVALUATION_KEY: info.evaluation,
+        **({_CONDITIONS_KEY: json.dumps(dict(info.conditions), sort_keys=True)} if info.conditions else {}),
     }
 
 
@@ -373,9 +398,18 @@ def _info(path: Path, texts: Mapping[str, str]) -> ScoreInfo:
             muted=tuple(_strings(_list(texts["avsrobust.muted"]))),
             notes=tuple(_strings(_list(texts["avsrobust.notes"]))),
             evaluation=texts[EVALUATION_KEY],
+            train_sources=tuple(_strings(_list(texts[_TRAIN_SOURCES_KEY]))) if _TRAIN_SOURCES_KEY in texts else None,
+            conditions=_facts(texts.get(_CONDITIONS_KEY, "{}")),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise ResultsError(f"{path}: has damaged metadata ({error}); evaluate again") from error
+
+
+def _facts(text: str) -> dict[str, Any]:
+    value = parse_json(text)
+    if not are_facts(value):
+        raise ValueError("expected facts about each condition")
+    return dict(value)
 
 
 def _list(text: str) -> list[Any]:

@@ -1,8 +1,9 @@
 """The key of a row, by which the files of one results folder and a manifest refer to the same masks.
 
 Conventions
-    A row is one clip under one condition at one level. Its key is (split, clip_id, condition, level); the level is compared
-    as files hold it, in float32, and is minus infinity where the condition has none, so that keys can be sorted.
+    A row is one draw of one clip under one condition at one level. Its key is (split, clip_id, condition, level, draw); the
+    level is compared as files hold it, in float32, and is minus infinity where the condition has none, so that keys can be
+    sorted. Files without a column `draw` hold draw 0.
 """
 
 from __future__ import annotations
@@ -11,35 +12,39 @@ import math
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from avsrobust.manifest import Row
-from avsrobust.results import Scores
+from avsrobust.results import DRAW_FIELD, Scores, with_draws
 
-RowKey = tuple[str, str, str, float]
+RowKey = tuple[str, str, str, float, int]
 ClipKey = tuple[str, str]
-KEY_COLUMNS = ["split", "clip_id", "condition", "level"]
+KEY_COLUMNS = ["split", "clip_id", "condition", "level", "draw"]
 
 
-def row_key(split: str, clip_id: str, condition: str, level: float | None) -> RowKey:
+def row_key(split: str, clip_id: str, condition: str, level: float | None, draw: int = 0) -> RowKey:
     """Return a row's key.
 
     Args:
         split: Split of the clip.
         clip_id: Id of the clip, unique in its split.
         condition: Name of the condition.
-        level: Level in dB; None or NaN where the condition has none.
+        level: Level in the condition's unit; None or NaN where it has none.
+        draw: Number of the draw, from 0.
 
     >>> row_key("test", "dog/a", "mixture", -5.0)
-    ('test', 'dog/a', 'mixture', -5.0)
+    ('test', 'dog/a', 'mixture', -5.0, 0)
     >>> row_key("test", "dog/a", "clean", None)
-    ('test', 'dog/a', 'clean', -inf)
+    ('test', 'dog/a', 'clean', -inf, 0)
     """
-    return (split, clip_id, condition, -math.inf if level is None or math.isnan(level) else float(np.float32(level)))
+    rounded = -math.inf if level is None or math.isnan(level) else float(np.float32(level))
+    return (split, clip_id, condition, rounded, draw)
 
 
 def key_of(row: Row) -> RowKey:
     """Return the key of a manifest's row."""
-    return row_key(row.split, row.clip_id, row.condition, row.level)
+    return row_key(row.split, row.clip_id, row.condition, row.level, row.draw)
 
 
 def clip_of(key: RowKey) -> ClipKey:
@@ -58,6 +63,28 @@ def rows_with_overlap(scores: Scores) -> set[RowKey]:
 
 
 def _keys(index: pd.DataFrame) -> set[RowKey]:
-    keys = index[KEY_COLUMNS].drop_duplicates()
+    keys = with_draws(index)[KEY_COLUMNS].drop_duplicates()
     levels = keys["level"].astype(np.float32).astype(np.float64).fillna(-np.inf)
     return set(keys.assign(level=levels).itertuples(index=False, name=None))
+
+
+def row_keys_of(table: pa.Table) -> list[RowKey]:
+    """Return the key of each entry of a table with the columns of a key, of which `draw` may be missing."""
+    names = [name for name in KEY_COLUMNS if name in table.column_names]
+    return [row_key(*entry) for entry in zip(*(table.column(name).to_pylist() for name in names), strict=True)]
+
+
+def add_draws(table: pa.Table) -> pa.Table:
+    """Return a table with the column `draw`, behind `level`: 0 everywhere where it was not there."""
+    if DRAW_FIELD.name in table.column_names:
+        return table
+    zeros = pa.array(np.zeros(table.num_rows, dtype=np.int16))
+    after = table.column_names.index("level") + 1 if "level" in table.column_names else 0
+    return table.add_column(after, DRAW_FIELD, zeros)
+
+
+def drop_draws(table: pa.Table) -> pa.Table:
+    """Return a table without the column `draw` where it is 0 everywhere: files of conditions drawn once do not have it."""
+    if DRAW_FIELD.name not in table.column_names or pc.any(pc.not_equal(table[DRAW_FIELD.name], 0)).as_py():
+        return table
+    return table.drop_columns([DRAW_FIELD.name])

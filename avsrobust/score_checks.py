@@ -20,7 +20,7 @@ from avsrobust.errors import ResultsError
 from avsrobust.files import is_safe_relative
 from avsrobust.metrics.binary.counts import FIELDS, FrameStatistics
 
-_KEY = ["split", "clip_id", "condition", "level", "frame"]
+_KEY = ["split", "clip_id", "condition", "level", "draw", "frame"]
 _POLARITIES = ("positive", "negative")
 
 
@@ -77,6 +77,8 @@ def _impossible_rows(index: pd.DataFrame, counts: FrameStatistics) -> Iterator[s
         yield "a level that is no number"
     if (index["frame"] < 0).any():
         yield "a negative frame"
+    if (index["draw"] < 0).any():
+        yield "a negative draw"
     if not index["polarity"].isin(_POLARITIES).all():
         yield f"a polarity other than {' and '.join(_POLARITIES)}"
     for name in ("split", "clip_id", "condition"):

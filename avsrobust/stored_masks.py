@@ -26,9 +26,9 @@ from avsrobust.files import atomic_path
 from avsrobust.limits import ARRAY_BYTES, Limit
 from avsrobust.manifest import Row
 from avsrobust.parquet import Kind, open_writer
-from avsrobust.results import EVALUATION_KEY, require_vouched
+from avsrobust.results import DRAW_FIELD, EVALUATION_KEY, require_vouched
 from avsrobust.rle import Mask, decode_entry, decode_mask, encode_masks
-from avsrobust.row_keys import ClipKey, RowKey, row_key
+from avsrobust.row_keys import ClipKey, RowKey, add_draws, row_keys_of
 
 __all__ = ["StoredMasks", "decode_mask", "encode_masks", "masks_table", "merge_masks", "write_masks"]
 
@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
         pa.field("counts", pa.string(), nullable=False),
     ]
 )
+WITH_DRAWS = SCHEMA.insert(4, DRAW_FIELD)
 REQUIRED_COLUMNS = ("clip_id", "condition", "frame", "size", "counts")
 
 _KIND = Kind(AdapterError, "COCO run-length masks, as 'avsrobust evaluate --save-masks' writes them", "write it")
@@ -63,26 +64,29 @@ def masks_table(row: Row, masks: Mask) -> pa.Table:
             "clip_id": [row.clip_id] * num_frames,
             "condition": [row.condition] * num_frames,
             "level": [row.level] * num_frames,
+            "draw": [row.draw] * num_frames,
             "frame": list(range(num_frames)),
             "size": [[height, width]] * num_frames,
             "counts": encode_masks(masks),
         },
-        schema=SCHEMA,
+        schema=WITH_DRAWS,
     )
 
 
-def write_masks(path: Path, tables: Iterable[pa.Table], evaluation: str = "") -> None:
+def write_masks(path: Path, tables: Iterable[pa.Table], evaluation: str = "", *, draws: bool = False) -> None:
     """Write tables to a parquet file, atomically.
 
     Args:
         path: The file.
         tables: Tables that `masks_table` returned; each becomes a row group.
         evaluation: Checksum of model and manifest, which the files of one results folder share.
+        draws: Some condition was drawn more than once: the file gets a column `draw`.
     """
-    schema = SCHEMA.with_metadata({EVALUATION_KEY: evaluation}) if evaluation else SCHEMA
+    plain = WITH_DRAWS if draws else SCHEMA
+    schema = plain.with_metadata({EVALUATION_KEY: evaluation}) if evaluation else plain
     with atomic_path(path) as temporary, open_writer(temporary, schema) as writer:
         for table in tables:
-            writer.write_table(table.cast(SCHEMA), row_group_size=max(table.num_rows, 1))
+            writer.write_table(table.select(plain.names).cast(plain), row_group_size=max(table.num_rows, 1))
 
 
 def merge_masks(path: Path, sources: Sequence[Path], clips: Sequence[ClipKey], evaluation: str = "") -> None:
@@ -99,7 +103,8 @@ def merge_masks(path: Path, sources: Sequence[Path], clips: Sequence[ClipKey], e
     """
     stores = [StoredMasks(source) for source in sources]
     groups = (clips[start : start + CLIPS_PER_GROUP] for start in range(0, len(clips), CLIPS_PER_GROUP))
-    write_masks(path, (pa.concat_tables(_clip_table(stores, key) for key in group) for group in groups), evaluation)
+    tables = (pa.concat_tables(_clip_table(stores, key) for key in group) for group in groups)
+    write_masks(path, tables, evaluation, draws=any(store.has_draws for store in stores))
 
 
 def rows_of_masks(path: Path) -> set[RowKey]:
@@ -114,8 +119,7 @@ def rows_of_masks(path: Path) -> set[RowKey]:
 
 def _rows(table: pa.Table) -> list[RowKey]:
     """Return the key of each of a table's masks."""
-    columns = [table.column(name).to_pylist() for name in ("split", "clip_id", "condition", "level")]
-    return [row_key(*entry) for entry in zip(*columns, strict=True)]
+    return row_keys_of(table)
 
 
 def _clip_table(stores: Iterable[StoredMasks], key: ClipKey) -> pa.Table:
@@ -123,13 +127,13 @@ def _clip_table(stores: Iterable[StoredMasks], key: ClipKey) -> pa.Table:
     seen: set[RowKey] = set()
     for store in stores:
         if key in store.clips:
-            table = store.clip_table(key).select(SCHEMA.names).cast(SCHEMA)
+            table = add_draws(store.clip_table(key)).select(WITH_DRAWS.names).cast(WITH_DRAWS)
             rows = _rows(table)
             tables.append(table.filter(pa.array([row not in seen for row in rows], pa.bool_())))
             seen.update(rows)
     if not tables:
         raise KeyError(key)
-    order = [("condition", "ascending"), ("level", "ascending"), ("frame", "ascending")]
+    order = [("condition", "ascending"), ("level", "ascending"), ("draw", "ascending"), ("frame", "ascending")]
     return pa.concat_tables(tables).sort_by(order)
 
 
@@ -196,6 +200,11 @@ class StoredMasks:
             raise AdapterError(f"{self.path}: found frame {self.smallest_frame}; expected frames that count from 0")
         return clips
 
+    @property
+    def has_draws(self) -> bool:
+        """Whether the file has a column `draw`."""
+        return DRAW_FIELD.name in self._file.schema_arrow.names
+
     def clip_table(self, key: ClipKey) -> pa.Table:
         """Return all rows of one clip.
 
@@ -204,14 +213,15 @@ class StoredMasks:
         """
         return pa.concat_tables(self._group(group).slice(start, length) for group, start, length in self.clips[key])
 
-    def read(self, split: str, clip_id: str, condition: str, level: float | None) -> dict[int, Mask]:
+    def read(self, split: str, clip_id: str, condition: str, level: float | None, draw: int = 0) -> dict[int, Mask]:
         """Return the masks of one row by frame number; empty where the file has none for it.
 
         Args:
             split: Split of the clip.
             clip_id: Id of the clip.
             condition: Name of the condition.
-            level: Level in dB, or None.
+            level: Level in the condition's unit, or None.
+            draw: Number of the draw.
 
         Raises:
             ValueError: A mask cannot be decoded, or a frame is there twice.
@@ -219,7 +229,7 @@ class StoredMasks:
         masks: dict[int, Mask] = {}
         for key in ((split, clip_id), ("", clip_id)):
             if key in self.clips:
-                table = self._row_table(key, condition, level)
+                table = self._row_table(key, condition, level, draw)
                 frames = table.column("frame").to_pylist()
                 twice = [frame for frame in set(frames) if frame in masks or frames.count(frame) > 1] if frames else []
                 if twice:
@@ -230,7 +240,7 @@ class StoredMasks:
                     masks[frame] = _decode(frame, size, counts)
         return masks
 
-    def _row_table(self, key: ClipKey, condition: str, level: float | None) -> pa.Table:
+    def _row_table(self, key: ClipKey, condition: str, level: float | None, draw: int) -> pa.Table:
         """Return the rows of a clip under one condition. Raises `ValueError` for more than a clip can have frames."""
         table = self.clip_table(key)
         chosen = pc.equal(table.column("condition").cast(pa.string()), condition)
@@ -239,6 +249,10 @@ class StoredMasks:
             same = pc.is_null(levels) if level is None else pc.equal(levels, pa.scalar(np.float32(level), pa.float32()))
             chosen = pc.and_(chosen, same)
         elif level is not None:
+            chosen = pc.and_(chosen, False)
+        if DRAW_FIELD.name in table.column_names:
+            chosen = pc.and_(chosen, pc.equal(table.column(DRAW_FIELD.name).cast(pa.int64()), draw))
+        elif draw:
             chosen = pc.and_(chosen, False)
         table = table.filter(pc.fill_null(chosen, False))
         if table.num_rows > _MOST_FRAMES:
@@ -278,6 +292,7 @@ def _check_schema(path: Path, found: pa.Schema) -> None:
         ("clip_id", "text", _is_text),
         ("condition", "text", _is_text),
         ("level", "numbers", _is_number),
+        (DRAW_FIELD.name, "integers", pa.types.is_integer),
         ("frame", "integers", pa.types.is_integer),
         ("size", "lists of two integers", _is_integer_list),
         (

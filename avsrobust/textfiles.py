@@ -1,7 +1,7 @@
 """YAML and JSON from files, read without trusting them.
 
 Conventions
-    Only regular files of bounded size are opened. What is returned are mappings with keys that are texts, lists, texts, true
+    Only regular files of bounded size are opened. Values are mappings with keys that are texts, lists, texts, true
     and false, null, whole numbers of at most 64 bits and finite numbers, at most `MOST_LEVELS` within each other. The
     exception is JSON that avsrobust wrote itself, in which options and scores may be NaN or infinite (`finite=False`).
     YAML is YAML's safe subset without anchors and aliases (a few lines of them make billions of values), and no key twice.
@@ -29,12 +29,30 @@ _LOWEST, _HIGHEST = -(2**63), 2**64 - 1
 
 
 def read_yaml(path: Path, error: type[AvsRobustError], limit: Limit = YAML_BYTES) -> Any:
-    """Return the content of a YAML file. Raises `OSError`, `ValueError`, or `error` (see the module's conventions)."""
+    """Read a YAML file.
+
+    Args:
+        path: The file.
+        error: Class of the error for a file above the limit.
+        limit: The largest size in bytes.
+
+    Returns:
+        A value as in the module's conventions.
+
+    Raises:
+        OSError: The file is missing, cannot be read or is no regular file.
+        ValueError: The content is refused; the text says why.
+        AvsRobustError: `error`, where the file is above the limit.
+    """
     return parse_yaml(read_regular(path, limit, error).decode("utf-8"))
 
 
 def parse_yaml(text: str) -> Any:
-    """Return the value that a YAML text describes. Raises `ValueError`."""
+    """Return the value that a YAML text describes.
+
+    Raises:
+        ValueError: The text is no YAML, or describes something that the module's conventions do not name.
+    """
     try:
         content = yaml.load(text, _Strict)  # noqa: S506 (a SafeLoader)
     # Its constructors raise what comes to them on odd numbers and dates.
@@ -45,7 +63,13 @@ def parse_yaml(text: str) -> Any:
 
 
 def read_json(path: Path, error: type[AvsRobustError], limit: Limit = TEXT_BYTES) -> Any:
-    """Return the content of a JSON file. Raises `OSError`, `ValueError`, or `error` (see the module's conventions)."""
+    """Read a JSON file, as `read_yaml` reads YAML.
+
+    Raises:
+        OSError: As for `read_yaml`.
+        ValueError: The content is refused; the text says why.
+        AvsRobustError: `error`, where the file is above the limit.
+    """
     return parse_json(read_regular(path, limit, error))
 
 

@@ -42,4 +42,4 @@ NUM_CLASSES = 71
 BACKGROUND = 0
 
 # Adapters that are no models, but reference points with known scores.
-BASELINES = ("oracle", "visual_prior", "empty")
+BASELINES = ("oracle", "visual_prior", "empty", "presence", "match_gate")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from avsrobust.audio.io import check_sound, fit_length, read_samples, read_waveform, stored_sound, write_wav
+from avsrobust.audio.io import check_sound, fit_length, read_samples, read_waveform, stored_sound, wav_bytes, write_wav
 from avsrobust.audio.resample import resample
 from avsrobust.clips import SoundHeader
 from avsrobust.errors import AudioError
@@ -287,3 +289,16 @@ def test_a_recording_of_less_than_one_sample_is_refused(tmp_path: Path) -> None:
         AudioError, match=r"sound\.wav: found 2 samples at 44100 Hz, which is less than one at 16000 Hz"
     ):
         read_waveform(path, 16000, 16000)
+
+
+@pytest.mark.parametrize(("length", "rate"), [(0, 8000), (1, 16000), (7, 44100), (5000, 384000)])
+def test_a_wav_has_the_canonical_header_of_44_bytes(length: int, rate: int) -> None:
+    """libsndfile writes what Python's own `wave` does: no further chunks, so that the bytes follow from the samples alone."""
+    samples = np.random.default_rng(0).integers(-32768, 32768, length).astype(np.int16)
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as writer:
+        writer.setparams((1, 2, rate, 0, "NONE", ""))
+        writer.writeframes(samples.astype("<i2").tobytes())
+    content = wav_bytes(Path("a.wav"), samples, rate)
+    assert content == stream.getvalue()
+    assert len(content) == 44 + 2 * length

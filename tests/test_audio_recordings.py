@@ -200,6 +200,14 @@ def test_a_truncated_wav_is_refused(tmp_path: Path) -> None:
         read_recording(tmp_path / "a.wav")
 
 
+def test_a_truncated_flac_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 30000), RATE)
+    content = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(content[: len(content) // 2])
+    with pytest.raises(AudioError, match=r"a\.flac: found a damaged or truncated file; expected a whole recording"):
+        read_recording(tmp_path / "a.flac")
+
+
 @pytest.mark.parametrize(
     ("value", "message"), [(np.nan, "NaN or infinite samples"), (np.inf, "NaN or inf"), (3e4, r"samples up to 30000")]
 )

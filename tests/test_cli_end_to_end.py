@@ -65,7 +65,7 @@ def test_the_three_commands_chain_without_options(data: Path, tmp_path: Path) ->
     assert table.loc[1, ["mIoU", "G_mIoU", "G_F"]].tolist() == [1.0, 0.0, 0.0]
     header = (
         "model,dataset,split,protocol,clips,mIoU,F,silence_mIoU,silence_F,silence_FPR,noise_mIoU,noise_F,noise_FPR,"
-        "offscreen_mIoU,offscreen_F,offscreen_FPR,G_mIoU,G_F,G_FPR,seed,recipe,release"
+        "offscreen_mIoU,offscreen_F,offscreen_FPR,G_mIoU,G_F,G_FPR,seed,recipe,release,signature"
     )
     assert ",".join(table.columns) == header
 

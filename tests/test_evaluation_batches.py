@@ -16,9 +16,9 @@ from avsrobust.evaluation.clip_data import clips_of
 def test_clips_of_one_size_go_together(make_build) -> None:
     build = make_build(clips=5, sizes=[(24, 32), (20, 20), (24, 32), (20, 20), (24, 32)])
     clips = clips_of(build.rows)
-    planned = plan_batches(clips, build.data_root(), 2)
+    planned = plan_batches(clips, build, build.data_root(), 2)
     assert [[clip[0].clip_id[-1] for clip in batch] for batch in planned] == [["0", "2"], ["1", "3"], ["4"]]
-    assert [len(batch) for batch in plan_batches(clips, build.data_root(), 1)] == [1] * 5
+    assert [len(batch) for batch in plan_batches(clips, build, build.data_root(), 1)] == [1] * 5
 
 
 @given(sizes=st.lists(st.sampled_from("abc"), max_size=30), batch_size=st.integers(1, 7))
@@ -28,7 +28,7 @@ def test_every_clip_is_in_one_batch_of_its_kind(tiny_build, sizes: list[str], ba
     kinds = iter(sizes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "picture_sizes", lambda *_: next(kinds))
-        planned = plan_batches(clips, tiny_build.data_root(), batch_size)
+        planned = plan_batches(clips, tiny_build, tiny_build.data_root(), batch_size)
     assert sum(len(batch) for batch in planned) == len(sizes)
     assert all(1 <= len(batch) <= batch_size for batch in planned)
     incomplete = [batch for batch in planned if len(batch) < batch_size]

@@ -78,7 +78,7 @@ def test_classes_are_the_models_against_the_mask_files(avss: Manifest, tmp_path:
     found = classes_of(scores)
     features, model = np.load(avss.folder / "features.npy"), Classes()
     for clip in clips_of(avss.rows):
-        sample = load_clip(clip, avss.data_root())
+        sample = load_clip(clip, avss, avss.data_root())
         assert sample.classes is not None
         for row in clip:
             audio = torch.from_numpy(features[row.log_mel_row])[None]
@@ -210,7 +210,7 @@ def test_baselines_in_classes_need_classes(tiny_build: Manifest, tmp_path: Path)
 def test_predictions_of_class_ids_repeat_the_model_that_made_them(avss: Manifest, tmp_path: Path) -> None:
     features, model = np.load(avss.folder / "features.npy"), Ids()
     for clip in clips_of(avss.rows):
-        sample = load_clip(clip, avss.data_root())
+        sample = load_clip(clip, avss, avss.data_root())
         for row in clip:
             audio = torch.from_numpy(features[row.log_mel_row])[None]
             ids = model.segment(model.encode_frames(sample.frames[None]), audio)[0].to(torch.uint8)
@@ -221,7 +221,7 @@ def test_predictions_of_class_ids_repeat_the_model_that_made_them(avss: Manifest
     stored = Predictions.load(None, CPU, masks=str(tmp_path / "masks"), task="semantic")
     found = classes_of(read_scores(run(avss, stored, tmp_path / "stored", batch_size=2).scores))
     assert set(found.class_id.tolist()) == {0, 21, 70}
-    sample = load_clip(clips_of(avss.rows)[0], avss.data_root())
+    sample = load_clip(clips_of(avss.rows)[0], avss, avss.data_root())
     picture = torch.from_numpy(np.asarray(Image.open(tmp_path / "masks/clean/group/clip0/0.png")).copy())
     expected = resize_classes(picture[None], *sample.target.shape[-2:])[0].numpy()
     assert sample.classes is not None

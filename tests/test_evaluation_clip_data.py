@@ -22,7 +22,7 @@ def test_clips_are_sorted_with_clean_first(tiny_build: Manifest) -> None:
 def test_a_clip_is_its_files(tiny_build: Manifest) -> None:
     root = tiny_build.data_root()
     clip = clips_of(tiny_build.rows)[0]
-    sample = load_clip(clip, root)
+    sample = load_clip(clip, tiny_build, root)
     assert sample.frames.shape == (5, 3, 24, 32)
     assert sample.frames.dtype == torch.uint8
     stored = np.asarray(Image.open(root / clip[0].frames[3]))
@@ -34,7 +34,7 @@ def test_a_clip_is_its_files(tiny_build: Manifest) -> None:
 
 def test_classes_of_avss_are_foreground(make_build) -> None:
     build = make_build(clips=1, dataset="avss")
-    sample = load_clip(clips_of(build.rows)[0], build.data_root())
+    sample = load_clip(clips_of(build.rows)[0], build, build.data_root())
     stored = np.asarray(Image.open(build.data_root() / build.rows[0].masks[0]))
     assert set(np.unique(stored)) == {0, 21}
     assert np.array_equal(sample.target[0].numpy(), stored == 21)
@@ -42,13 +42,13 @@ def test_classes_of_avss_are_foreground(make_build) -> None:
 
 def test_frames_without_a_mask_are_known(make_build) -> None:
     build = make_build(clips=1, masked=(0,))
-    sample = load_clip(clips_of(build.rows)[0], build.data_root())
+    sample = load_clip(clips_of(build.rows)[0], build, build.data_root())
     assert sample.has_mask.tolist() == [True, False, False, False, False]
     assert not sample.target[1:].any()
 
 
 def test_a_row_view_is_the_receivers_own(tiny_build: Manifest) -> None:
-    sample = load_clip(clips_of(tiny_build.rows)[0], tiny_build.data_root())
+    sample = load_clip(clips_of(tiny_build.rows)[0], tiny_build, tiny_build.data_root())
     view = sample.view(sample.rows[1])
     assert (view.condition, view.polarity, view.seed) == ("noise", "negative", sample.rows[1].seed)
     view.target.fill_(False)
@@ -60,7 +60,7 @@ def test_masks_may_have_another_size_than_frames(make_build) -> None:
     row = build.rows[0]
     for mask in row.masks:
         Image.fromarray(np.full((12, 16), 255, np.uint8)).save(build.data_root() / mask)
-    assert load_clip((row,), build.data_root()).target.shape == (5, 12, 16)
+    assert load_clip((row,), build, build.data_root()).target.shape == (5, 12, 16)
     assert picture_sizes(row, build.data_root()) == ((32, 24), (16, 12))
 
 
@@ -70,7 +70,7 @@ def test_pictures_of_one_clip_share_a_size(make_build, kind: str) -> None:
     row = build.rows[0]
     Image.fromarray(np.zeros((5, 7), np.uint8)).save(build.data_root() / getattr(row, kind)[3])
     with pytest.raises(DataSetError, match=rf"test/group/clip0: found {kind} of the sizes 32x24, 7x5"):
-        load_clip((row,), build.data_root())
+        load_clip((row,), build, build.data_root())
 
 
 def test_a_broken_picture_is_an_error_only_when_read(make_build) -> None:
@@ -79,13 +79,13 @@ def test_a_broken_picture_is_an_error_only_when_read(make_build) -> None:
     (build.data_root() / row.frames[0]).write_bytes(b"")
     assert picture_sizes(row, build.data_root()) == (None, (32, 24))
     with pytest.raises(DataSetError, match=r"0\.png: found an empty file"):
-        load_clip((row,), build.data_root())
+        load_clip((row,), build, build.data_root())
 
 
 def test_paths_cannot_leave_the_data_root(tiny_build: Manifest) -> None:
     row = replace(tiny_build.rows[0], frames=("../x.png",) * 5)
     with pytest.raises(AvsRobustError, match="not a path inside"):
-        load_clip((row,), tiny_build.data_root())
+        load_clip((row,), tiny_build, tiny_build.data_root())
 
 
 def test_data_are_checked_for_whole_manifests_and_selections(make_build) -> None:

@@ -155,7 +155,7 @@ def test_a_selection_of_a_manifest_is_the_same_build(build: Manifest, whole: dic
 def test_clips_that_failed_are_listed_until_they_are_scored(build: Manifest, tmp_path: Path) -> None:
     from avsrobust.evaluation.clip_data import clips_of, load_clip
 
-    sample = load_clip(clips_of(build.select(["val"]).rows)[1], build.data_root())
+    sample = load_clip(clips_of(build.select(["val"]).rows)[1], build, build.data_root())
     Picky.bad = None
     run(build, tmp_path / "whole", Picky())
     Picky.bad = float(Model().encode_frames(sample.frames[None])[0, 0, 0, 0])

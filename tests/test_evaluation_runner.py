@@ -82,7 +82,7 @@ def test_scores_are_the_models_masks_against_the_mask_files(tiny_build: Manifest
     features = np.load(tiny_build.folder / "features.npy")
     model = Model()
     for clip in clips_of(tiny_build.rows):
-        sample = load_clip(clip, tiny_build.data_root())
+        sample = load_clip(clip, tiny_build, tiny_build.data_root())
         clean = None
         for row in clip:
             audio = torch.from_numpy(features[row.log_mel_row])[None]
@@ -287,7 +287,7 @@ def test_a_bad_clip_takes_no_other_of_its_batch_with_it(tiny_build: Manifest, tm
                 raise ValueError("not this one")
             return super().segment(encoded, audio)
 
-    sample = load_clip(clips_of(tiny_build.rows)[2], tiny_build.data_root())
+    sample = load_clip(clips_of(tiny_build.rows)[2], tiny_build, tiny_build.data_root())
     model = Picky()
     model.bad = float(model.encode_frames(sample.frames[None])[0, 0, 0, 0])
     report = run(tiny_build, model, tmp_path / "out", batch_size=4)

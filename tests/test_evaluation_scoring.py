@@ -54,9 +54,9 @@ class FailsOn(Logits):
 def score(build: Manifest, adapter: Adapter, batch_size: int = 1, **choices: Any) -> list[ScoredClip | FailedClip]:
     root = build.data_root()
     sounds = SoundReader(build, root, AudioInput.log_mel())
-    batches = plan_batches(clips_of(build.rows), root, batch_size)
+    batches = plan_batches(clips_of(build.rows), build, root, batch_size)
     caller = AdapterCaller(adapter, "model", torch.device("cpu"))
-    return list(score_clips(caller, batches, lambda batch: load_batch(batch, root, sounds), **choices))
+    return list(score_clips(caller, batches, lambda batch: load_batch(batch, build, root, sounds), **choices))
 
 
 def numbers(outcomes: Sequence[ScoredClip | FailedClip]) -> list[list[Any]]:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsrobust.errors import MetricInputError
@@ -34,12 +34,14 @@ def constant_frames(values: dict[str, list[float]], target: np.ndarray) -> Score
 TARGET = np.array([[True, True], [False, False]])
 
 
+@settings(deadline=None)
 @given(areas, areas)
 def test_auroc_equals_the_count_over_all_pairs(clean: list[float], negative: list[float]) -> None:
     pairs = [(c > n) + 0.5 * (c == n) for c in clean for n in negative]
     assert auroc(np.array(clean), np.array(negative)) == pytest.approx(sum(pairs) / len(pairs))
 
 
+@settings(deadline=None)
 @given(areas, areas)
 def test_auroc_of_the_two_sides_adds_to_one(clean: list[float], negative: list[float]) -> None:
     forward, backward = auroc(np.array(clean), np.array(negative)), auroc(np.array(negative), np.array(clean))

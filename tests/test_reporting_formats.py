@@ -64,7 +64,7 @@ def text(table: Table, name: str) -> str:
 def test_csv_reads_back_to_the_same_numbers(table: Table) -> None:
     content = text(table, "csv")
     further = ("mixture@-3_mIoU", "mixture@-3_F", "mixture@-3_FPR")
-    assert content.split("\n")[0] == ",".join([*CSV_COLUMNS, *further])
+    assert content.split("\n")[0] == ",".join([*CSV_COLUMNS, *further, "signature"])
     assert "\r" not in content
     rows = list(csv.DictReader(io.StringIO(content)))
     assert len(rows) == len(table.lines)
@@ -86,7 +86,7 @@ def test_csv_of_an_undefined_score_is_an_empty_cell(make_scores: Make) -> None:
 def test_csv_by_category_has_the_column_after_the_protocol(results: list[Scores]) -> None:
     content = text(build_table(results[:1], ["avsbench"], by="category"), "csv")
     frame = pd.read_csv(io.StringIO(content))
-    assert list(frame.columns) == [*CSV_COLUMNS[:4], "category", *CSV_COLUMNS[4:]]
+    assert list(frame.columns) == [*CSV_COLUMNS[:4], "category", *CSV_COLUMNS[4:], "signature"]
     assert frame["category"].tolist() == ["all", "cat", "dog"]
     assert frame["clips"].tolist() == [6, 3, 3]
 
@@ -96,7 +96,7 @@ def test_json_holds_everything_and_no_nan(table: Table) -> None:
         raise AssertionError(constant)
 
     content = json.loads(text(table, "json"), parse_constant=refuse)
-    assert content["columns"] == [*CSV_COLUMNS, "mixture@-3_mIoU", "mixture@-3_F", "mixture@-3_FPR"]
+    assert content["columns"] == [*CSV_COLUMNS, "mixture@-3_mIoU", "mixture@-3_F", "mixture@-3_FPR", "signature"]
     assert set(content["protocols"]) == {"avsbench", "strict"}
     assert content["metrics"]["G_FPR"] == {"label": "G-FPR", "higher_is_better": False, "bounds": [0.0, 1.0]}
     for entry, line in zip(content["lines"], table.lines, strict=True):
@@ -117,7 +117,7 @@ def test_parquet_holds_the_csv_trivial_scores_and_diagnostics(table: Table, tmp_
     frame = pd.read_parquet(tmp_path / "t.parquet")
     assert list(frame.columns[: len(CSV_COLUMNS)]) == list(CSV_COLUMNS)
     for (_, row), line in zip(frame.iterrows(), table.lines, strict=True):
-        assert {name: row[name] for name in CSV_COLUMNS} == line.cells()
+        assert {name: row[name] for name in (*CSV_COLUMNS, "signature")} == line.cells()
         assert row["trivial_G_mIoU"] == line.trivial.g_miou
         assert row["beta2"] == 0.3
     assert frame["failed_clips"].tolist().count(1) == 2

@@ -73,7 +73,7 @@ def test_csv_lines_of_several_builds_differ_in_their_keys(builds: list[Scores]) 
         ("net (2)", "s4", "test", "strict", "1", "standard", "semantic"),
         ("net", "avss", "test", "strict", "1", "standard", ""),
     ]
-    assert list(rows[0])[-3:] == ["seed", "recipe", "release"]
+    assert list(rows[0])[-4:] == ["seed", "recipe", "release", "signature"]
 
 
 def test_parquet_and_json_say_the_build_and_the_file(builds: list[Scores]) -> None:
@@ -151,12 +151,12 @@ def test_conditions_beyond_g_have_columns(make_scores: Make) -> None:
         for name in ("mixture@-3", "mixture@0.5", "mixture@3", "unseen")
         for measure in ("mIoU", "F", "FPR")
     ]
-    assert list(rows[0]) == [*CSV_COLUMNS, *further]
+    assert list(rows[0]) == [*CSV_COLUMNS, *further, "signature"]
     net, empty = rows
     assert [empty[name] for name in further] == [""] * 12
     assert [net[name] for name in further[:3]] == ["1.0", "1.0", net["mixture@-3_FPR"]]
     assert (net["unseen_mIoU"], net["offscreen_mIoU"], net["G_mIoU"]) == ("0.0", "", "")
-    assert list(rows_of([make_scores("empty")])[0]) == list(CSV_COLUMNS)
+    assert list(rows_of([make_scores("empty")])[0]) == [*CSV_COLUMNS, "signature"]
     by = rows_of([extended], by="category")
     assert [row["mixture@3_mIoU"] for row in by] == ["1.0"] * 3
 

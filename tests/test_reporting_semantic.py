@@ -16,9 +16,11 @@ import pytest
 import torch
 
 from avsrobust.adapters.baselines import Empty, Oracle, VisualPrior
+from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import OptionError, ResultsError
 from avsrobust.evaluation.runner import evaluate
-from avsrobust.metrics import SEMANTIC_PROTOCOLS, class_statistics, semantic_scores
+from avsrobust.metrics import SEMANTIC_PROTOCOLS, class_statistics, semantic_scores, take_classes
+from avsrobust.reporting.breakdowns import AVS_V3_UNSEEN
 from avsrobust.reporting.columns import CSV_COLUMNS, METRICS
 from avsrobust.reporting.compare import compare, comparison_json, render_comparison
 from avsrobust.reporting.formats import find_format, format_names
@@ -103,7 +105,7 @@ def test_csv_keeps_its_columns_and_marks_lines_that_are_not_by_class(
     oracle: Scores, binary: Scores, make_scores: Make
 ) -> None:
     rows = rows_of([oracle, binary, make_scores("oracle")], ["strict"])
-    assert list(rows[0]) == list(CSV_COLUMNS)
+    assert list(rows[0]) == [*CSV_COLUMNS, "signature"]
     assert [(row["dataset"], row["model"], row["protocol"]) for row in rows] == [
         ("s4", "oracle", "strict"),
         ("avss", "oracle", "strict"),
@@ -330,3 +332,38 @@ def test_the_released_habits_on_the_toy(toy_scores: dict[str, Scores]) -> None:
     padded = {row["model"]: row for row in rows_of(list(toy_scores.values()), ["avsbench_padded"])}
     assert padded["oracle"]["mIoU"] == found["oracle"]["mIoU"]
     assert float(padded["empty"]["mIoU"]) > float(found["empty"]["mIoU"])
+
+
+def test_the_zero_shot_split_is_a_mean_over_its_classes(oracle: Scores, make_scores: Make) -> None:
+    net = with_classes(
+        make_scores("oracle", dataset="avss", model="net"), lambda condition: condition == "clean", wrong=33
+    )
+    unseen_classes = [name for name in np.array(AVSS_CLASSES)[list(CLASS_OF)] if name in AVS_V3_UNSEEN]
+    assert unseen_classes == []
+    table = build_table([oracle, net], ["strict"], by="avs_v3")
+    found = {(line.subject.model, line.category): line.score for line in table.lines}
+    assert list(dict.fromkeys(category for _, category in found)) == ["all", "seen", "unseen"]
+    assert (found["oracle", "seen"].miou, found["oracle", "seen"].clips) == (1, 6)
+    # No class of the targets is unseen, and the net's wrong class is seen.
+    assert (found["oracle", "unseen"].miou, found["oracle", "unseen"].clips) == (None, 0)
+    assert found["net", "seen"].miou == 0
+    for name in ("md", "html"):
+        text = str(find_format(name)(table))
+        assert "By AVS-V3 zero-shot split" in text
+        assert "By class" in text
+
+
+@pytest.mark.parametrize("protocol", SEMANTIC_PROTOCOLS)
+def test_a_breakdown_of_clips_scores_all_classes_on_them(protocol: str, oracle: Scores, deaf: Scores) -> None:
+    known = [
+        replace(scores, info=replace(scores.info, train_sources=("clip000", "clip003"))) for scores in (oracle, deaf)
+    ]
+    for scores, line in zip(known, build_table(known, [protocol], by="train_source").lines[2:4][::-1], strict=True):
+        entry = split_result(scores, "test")
+        assert entry.classes is not None
+        chosen = np.isin(entry.frames.clip, (0, 3))
+        expected = semantic_scores(
+            take_classes(entry.classes, chosen), entry.frames.select(chosen), SEMANTIC_PROTOCOLS[protocol]
+        )
+        assert line.category == "source in train"
+        assert line.score == expected.headline

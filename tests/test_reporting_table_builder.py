@@ -282,7 +282,9 @@ def test_what_cannot_be_shown_is_refused(make_scores: Make) -> None:
         build_table([scores], ["strikt"])
     with pytest.raises(OptionError, match="--protocol: found none"):
         build_table([scores], [])
-    with pytest.raises(OptionError, match="--by: found 'categry'; expected category; did you mean 'category'"):
+    with pytest.raises(
+        OptionError, match="--by: found 'categry'; expected category, train_source, avs_v3; did you mean 'category'"
+    ):
         build_table([scores], ["strict"], by="categry")
     with pytest.raises(ResultsError, match="found no scored frame and no failed clip"):
         build_table([make_scores("oracle", clips=())], ["strict"])

@@ -181,7 +181,7 @@ def test_what_is_damaged_is_not_replaced_by_less(build: Manifest, copy: Path, na
     content[len(content) // 2] ^= 16
     (copy / name).write_bytes(content)
     before = {path.name: sha256_of_file(path) for path in copy.iterdir() if path.is_file()}
-    with pytest.raises(ResultsError, match=rf"{name}: is damaged or missing, and held --split test; ask for these too"):
+    with pytest.raises(ResultsError, match=rf"{name}: is damaged or missing, and held --split test; request these too"):
         run(build, copy, splits=["val"])
     assert {path.name: sha256_of_file(path) for path in copy.iterdir() if path.is_file()} == before
 

@@ -106,11 +106,15 @@ class RowView:
         clip_id: Id of the clip, unique in its split.
         condition: Name of the condition.
         polarity: "positive" or "negative".
-        level: Level in dB, or None.
+        level: Level in the condition's unit, or None.
         seed: Seed of the row.
-        target: Foreground of the clip, bool [T, H, W]; False on frames without a mask.
+        target: Foreground that sounds, bool [T, H, W]; False on frames without a mask.
         has_mask: bool [T], whether a frame has a mask.
         classes: Class ids, uint8 [T, H, W] in 0..70, where the data set has classes (avss); else None.
+        draw: Number of the draw, from 0.
+        annotated: Foreground of everything annotated in the picture, bool [T, H, W], where some of it does not sound
+            (distractors, silent seconds); None where that is `target`.
+        annotated_classes: The same as class ids, or None.
     """
 
     dataset: str
@@ -123,6 +127,9 @@ class RowView:
     target: Tensor
     has_mask: Tensor
     classes: Tensor | None = None
+    draw: int = 0
+    annotated: Tensor | None = None
+    annotated_classes: Tensor | None = None
 
 
 class Adapter:

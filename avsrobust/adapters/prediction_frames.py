@@ -63,5 +63,6 @@ def _listed(numbers: Collection[int]) -> str:
 
 def describe(row: RowView) -> str:
     """Return the text by which messages name a row."""
-    level = "" if row.level is None else f" at {row.level:g} dB"
-    return f"clip {row.clip_id} under {row.condition}{level}"
+    level = "" if row.level is None else f" at level {row.level:g}"
+    draw = f", draw {row.draw}" if row.draw else ""
+    return f"clip {row.clip_id} under {row.condition}{level}{draw}"

@@ -13,6 +13,7 @@ Conventions
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ SCHEMA = (
     'a list of {"clip_id", "condition", "frame", "size": [h, w], "counts": string or list} '
     "or {condition: {clip_id: [entry per frame]}}"
 )
-_Key = tuple[str, str, float | None]
+_Key = tuple[str, str, float | None, int]
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ class JsonMasks:
         level = None if row.level is None else float(np.float32(row.level))
         name = row.clip_id.rpartition("/")[2]
         keys = (
-            (f"{row.split}\0{row.clip_id}", row.condition, level),
-            *((clip, row.condition, level) for clip in (row.clip_id, name)),
+            (f"{row.split}\0{row.clip_id}", row.condition, level, row.draw),
+            *((clip, row.condition, level, row.draw) for clip in (row.clip_id, name)),
         )
         found = [self._rows[key] for key in dict.fromkeys(keys) if key in self._rows]
         if not found:
@@ -125,8 +126,11 @@ class JsonMasks:
             level = record.get("level")
             if level is not None and (isinstance(level, bool) or not isinstance(level, int | float)):
                 raise ValueError(f"entry {number} has a level that is no number")
+            draw = record.get("draw", 0)
+            if type(draw) is not int or draw < 0:
+                raise ValueError(f"entry {number} has a draw that is no whole number")
             key = clip_id if split is None else f"{split}\0{clip_id}"
-            self._add((key, condition, _level(level)), frame, record)
+            self._add((key, condition, _level(level), draw), frame, record)
             smallest = frame if smallest is None else min(smallest, frame)
         return smallest
 
@@ -135,12 +139,12 @@ class JsonMasks:
             raise ValueError("holds neither a list nor an object")
         smallest: int | None = None
         for name, clips in content.items():
-            condition, _, level = name.partition("/")
+            condition, level, draw = _parts(name)
             if not isinstance(clips, dict):
                 raise ValueError(f"holds no object of clips under '{name[:40]}'")
             for clip_id, frames in clips.items():
                 for frame, entry in _frames(frames):
-                    self._add((clip_id, condition, _level(level or None)), frame, entry)
+                    self._add((clip_id, condition, _level(level or None), draw), frame, entry)
                     first = 0 if isinstance(frames, list) else frame
                     smallest = first if smallest is None else min(smallest, first)
         return smallest
@@ -150,6 +154,16 @@ class JsonMasks:
         if frame in frames:
             raise ValueError(f"holds frame {frame} of clip {key[0].rpartition(chr(0))[2]} under {key[1]} twice")
         frames[frame] = entry
+
+
+def _parts(name: str) -> tuple[str, str, int]:
+    """Return condition, level ("" for none) and draw of ``condition[/level][/drawK]``."""
+    condition, *rest = name.split("/")
+    draw = 0
+    if rest and (found := re.fullmatch(r"draw(\d{1,6})", rest[-1])):
+        draw = int(found[1])
+        rest = rest[:-1]
+    return condition, "/".join(rest), draw
 
 
 def _level(value: object) -> float | None:

@@ -109,7 +109,7 @@ class PredictionFolder:
             ClipError: They are missing, or there twice.
         """
         level = "" if row.level is None else f"/{row.level:g}"
-        tree = row.condition + level
+        tree = row.condition + level + (f"/draw{row.draw}" if row.draw else "")
         expected = self._resolve(f"{tree}/{row.clip_id}")
         if row.condition == CLEAN and not level and CLEAN not in self._folders:
             tree = ""

@@ -124,7 +124,7 @@ class MaskTable:
             ClipError: A prediction is missing or damaged.
         """
         try:
-            masks = self._masks.read(row.split, row.clip_id, row.condition, row.level)
+            masks = self._masks.read(row.split, row.clip_id, row.condition, row.level, row.draw)
         except ValueError as error:
             raise ClipError(f"{self._path}: {describe(row)}: {error}; write it again") from error
         return _assemble(self._path, row, masks, self._first, _binary)

@@ -173,13 +173,34 @@ def read_waveform(path: Path | str, sample_rate: int, num_samples: int) -> NDArr
     Raises:
         AudioError: As for `check_sound`; or the sound is shorter than one sample at `sample_rate`.
     """
+    samples, source_rate = read_samples(Path(path), longest_s=num_samples / sample_rate + _MARGIN_S)
+    return to_waveform(samples, source_rate, sample_rate, num_samples, of=str(path))
+
+
+def to_waveform(
+    samples: NDArray[np.float64], source_rate: int, sample_rate: int, num_samples: int, *, of: str
+) -> NDArray[np.float32]:
+    """Return samples as the input of a model on waveforms, as `read_waveform` does with those of a file.
+
+    Args:
+        samples: Float64 [S] or [S, channels].
+        source_rate: Their rate in Hz.
+        sample_rate: Rate of the result in Hz.
+        num_samples: Length of the result.
+        of: Name of the sound, for messages.
+
+    Returns:
+        Float32 [num_samples], mono.
+
+    Raises:
+        AudioError: The sound is shorter than one sample at `sample_rate`.
+    """
     from avsrobust.audio.resample import resample
 
-    samples, source_rate = read_samples(Path(path), longest_s=num_samples / sample_rate + _MARGIN_S)
-    waveform = resample(samples.mean(axis=1), source_rate, sample_rate)
+    waveform = resample(samples.mean(axis=1) if samples.ndim == 2 else samples, source_rate, sample_rate)
     if waveform.size == 0:
         raise AudioError(
-            f"{path}: found {len(samples)} samples at {source_rate} Hz, which is less than one at {sample_rate} Hz; "
+            f"{of}: found {len(samples)} samples at {source_rate} Hz, which is less than one at {sample_rate} Hz; "
             f"expected a recording; {_REPLACE}"
         )
     return fit_length(waveform, sample_rate, num_samples).astype(np.float32)

@@ -5,6 +5,7 @@ Conventions
     wav, flac, ogg, aiff, au and caf are decoded by soundfile (libsndfile), everything else (mp3, m4a, video), and what
     soundfile cannot decode in those containers, by pydub, which calls ffmpeg. The content decides, not the file's name.
     Samples are float64 [S, channels], nominally in [-1, 1], as decoded: any rate of 4000..384000 Hz, any number of channels.
+    Truncated wav and flac files are refused; other containers do not say how long they should be.
     Lossless formats give the same samples everywhere. Lossy ones may differ in their last bits between versions of a decoder.
     Nothing that a file declares is trusted: only regular files are opened, sizes are bounded before and while memory is
     taken (`limits.SOUND_BYTES`, as 16-bit samples), and playlists, which name further files, are refused.
@@ -28,41 +29,20 @@ from avsrobust.files import open_regular
 from avsrobust.limits import SOUND_BYTES
 
 # Names of files that are taken for recordings where a folder of them is given.
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("wav", "flac", "ogg", "oga", "opus", "aif", "aiff", "au", "caf"),
-        *("mp3", "mp2", "m4a", "aac", "ac3", "amr", "wma", "mka", "weba"),
-        *("mp4", "m4v", "mov", "mkv", "webm", "avi", "flv", "wmv", "mpg", "mpeg", "ts", "3gp", "ogv"),
-    )
-)
+SUFFIXES = frozenset((
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf",
+    ".mp3", ".mp2", ".m4a", ".aac", ".ac3", ".amr", ".wma", ".mka", ".weba",
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".wmv", ".mpg", ".mpeg", ".ts", ".3gp", ".ogv",
+))  # fmt: skip
 
 _FFMPEG = ("ffmpeg", "ffprobe")
 # First bytes of the containers that soundfile is given.
 _SOUNDFILE_MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"caff")
 # ffmpeg's names of containers that hold their own sound; playlists (hls, concat, dash, sdp) name other files and addresses.
-_CONTAINERS = frozenset(
-    (
-        *(
-            "aac",
-            "ac3",
-            "aiff",
-            "amr",
-            "asf",
-            "au",
-            "avi",
-            "caf",
-            "eac3",
-            "flac",
-            "flv",
-            "matroska",
-            "mov",
-            "mp3",
-            "mpeg",
-        ),
-        *("mpegts", "ogg", "wav"),
-    )
-)
+_CONTAINERS = frozenset((
+    "aac", "ac3", "aiff", "amr", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "matroska", "mov", "mp3", "mpeg",
+    "mpegts", "ogg", "wav",
+))  # fmt: skip
 _MOST_CHANNELS = 64
 _BLOCK = 1 << 16
 # Seconds that ffmpeg decodes beyond what is wanted, to notice a longer recording.
@@ -119,18 +99,25 @@ def _by_soundfile(path: Path, longest_s: float | None) -> tuple[NDArray[np.float
     import soundfile
 
     try:
-        with soundfile.SoundFile(path) as sound:
-            wanted = _wanted(path, sound.samplerate, sound.channels, longest_s)
-            blocks: list[NDArray[np.float64]] = []
+        sound = soundfile.SoundFile(path)
+    except soundfile.LibsndfileError:
+        return None
+    with sound:
+        rate, channels = sound.samplerate, sound.channels
+        wanted = _wanted(path, rate, channels, longest_s)
+        blocks: list[NDArray[np.float64]] = []
+        try:
             # In blocks, until there are no more: the number of samples that a header declares may be made up.
             while wanted > 0 and len(block := sound.read(min(_BLOCK, wanted), dtype="float64", always_2d=True)):
                 blocks.append(block)
                 wanted -= len(block)
-            if longest_s is None and wanted == 0 and len(sound.read(1)):
-                raise _too_long(path)
-            rate, channels = sound.samplerate, sound.channels
-    except soundfile.LibsndfileError:
-        return None
+            is_longer = wanted == 0 and len(sound.read(1)) > 0
+        except soundfile.LibsndfileError as error:
+            raise AudioError(
+                f"{path}: found a damaged or truncated file; expected a whole recording; copy or extract it again"
+            ) from error
+    if longest_s is None and is_longer:
+        raise _too_long(path)
     return np.concatenate([np.zeros((0, channels)), *blocks]), rate
 
 

@@ -54,6 +54,7 @@ from avsrobust.building.render import (
 from avsrobust.callbacks import ProgressCallback
 from avsrobust.caveats import SOURCES
 from avsrobust.checksums import FileSum, read_checksums, write_checksums
+from avsrobust.condition_facts import BASIC_FACTS
 from avsrobust.conditions.recipe import Recipe
 from avsrobust.conditions.reference import ReleasedListing
 from avsrobust.conditions.seeds import check_seed
@@ -64,7 +65,6 @@ from avsrobust.errors import DataSetError, ManifestError, OptionError, did_you_m
 from avsrobust.files import flush_folders, remove_temporaries
 from avsrobust.folders import hold_output_dir
 from avsrobust.manifest import (
-    BASIC_FACTS,
     BUILD_FORMAT,
     DATA_PREFIX,
     MADE_PREFIX,

@@ -36,11 +36,11 @@ from avsrobust.checksums import (
     remedy_for,
     sum_of_file,
 )
+from avsrobust.condition_facts import BASIC_FACTS
 from avsrobust.conditions.base import RELEASED
 from avsrobust.conditions.seeds import row_seed
 from avsrobust.errors import AvsRobustError, ManifestError
 from avsrobust.manifest import (
-    BASIC_FACTS,
     MADE_PREFIX,
     MANIFEST_NAME,
     Manifest,

@@ -11,7 +11,8 @@ from avsrobust.cli.options import complete_protocol
 from avsrobust.cli.progress import print_result, warn
 from avsrobust.vocabulary import TASKS
 
-BY = ("category",)
+# As `reporting.breakdowns.GROUPINGS`, which is not imported here for the sake of --help's speed.
+BY = ("category", "train_source", "avs_v3")
 
 
 @click.command()
@@ -34,7 +35,19 @@ BY = ("category",)
     shell_complete=complete_protocol,
     help="A registered protocol, or one of your own. Repeatable.",
 )
-@click.option("--by", type=click.Choice(BY), help="A line per category (or class) as well.")
+@click.option("--by", type=click.Choice(BY), help="A line per category (or class), or per part, as well.")
+@click.option(
+    "--negatives",
+    multiple=True,
+    metavar="NAME[,NAME...]",
+    help="Negative conditions that the G scores average over [default: silence,noise,offscreen].",
+)
+@click.option(
+    "--scores",
+    multiple=True,
+    metavar="levels|iiou|activation|overlap|threshold|natural|all",
+    help="Extra scores from the stored statistics. Repeatable, or separated by commas.",
+)
 @click.option(
     "--task",
     type=click.Choice(TASKS),
@@ -47,6 +60,8 @@ def report(
     format_name: str,
     protocols: tuple[str, ...],
     by: str | None,
+    negatives: tuple[str, ...],
+    scores: tuple[str, ...],
     task: str | None,
     output: Path | None,
 ) -> int:
@@ -55,7 +70,7 @@ def report(
     from avsrobust.reporting.report import load_results
     from avsrobust.reporting.report import report as render_report
 
-    rendered = render_report(load_results(results or None), protocols, by, format_name, task)
+    rendered = render_report(load_results(results or None), protocols, by, format_name, task, negatives or None, scores)
     for message in rendered.warnings:
         warn(message)
     content = rendered.content.encode() if isinstance(rendered.content, str) else rendered.content

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from avsrobust.checksums import Checksums
 from avsrobust.errors import AvsRobustError
-from avsrobust.evaluation.clip_data import ClipRows, ClipSample, load_clip, picture_sizes
+from avsrobust.evaluation.clip_data import ClipRows, ClipSample, load_clip, picture_order, picture_sizes
 from avsrobust.evaluation.sound import SoundReader
+from avsrobust.manifest import Manifest
 from avsrobust.results import FailedClip
 
 Batch = tuple[ClipRows, ...]
@@ -40,11 +41,12 @@ class LoadedClip:
     sounds: tuple[Tensor, ...]
 
 
-def plan_batches(clips: Sequence[ClipRows], data_root: Path, batch_size: int) -> list[Batch]:
+def plan_batches(clips: Sequence[ClipRows], build: Manifest, data_root: Path, batch_size: int) -> list[Batch]:
     """Group clips into batches, each clip in exactly one.
 
     Args:
         clips: Clips, in order.
+        build: The manifest they are of.
         data_root: Folder of the data set, where pictures' headers are read.
         batch_size: Most clips in a batch.
     """
@@ -53,8 +55,8 @@ def plan_batches(clips: Sequence[ClipRows], data_root: Path, batch_size: int) ->
     open_batches: dict[object, list[ClipRows]] = {}
     batches: list[Batch] = []
     for clip in clips:
-        conditions = tuple((row.condition, row.level) for row in clip)
-        key = (clip[0].num_frames, conditions, picture_sizes(clip[0], data_root))
+        conditions = tuple((row.condition, row.level, row.draw) for row in clip)
+        key = (clip[0].num_frames, conditions, picture_order(clip), picture_sizes(clip, build, data_root))
         waiting = open_batches.setdefault(key, [])
         waiting.append(clip)
         if len(waiting) == batch_size:
@@ -63,12 +65,13 @@ def plan_batches(clips: Sequence[ClipRows], data_root: Path, batch_size: int) ->
 
 
 def load_batch(
-    batch: Batch, data_root: Path, sounds: SoundReader, checksums: Checksums | None = None
+    batch: Batch, build: Manifest, data_root: Path, sounds: SoundReader, checksums: Checksums | None = None
 ) -> list[LoadedClip | FailedClip]:
     """Read the clips of a batch.
 
     Args:
         batch: The clips.
+        build: The manifest they are of.
         data_root: Folder of the data set.
         sounds: Reader of the rows' audio.
         checksums: Checksums that the files are compared with as they are read; None: none.
@@ -76,7 +79,7 @@ def load_batch(
     Returns:
         A `FailedClip` for each clip that cannot be read, is not the one that was built, or has no mask.
     """
-    return [_load(clip, data_root, sounds, checksums) for clip in batch]
+    return [_load(clip, build, data_root, sounds, checksums) for clip in batch]
 
 
 def read_ahead(
@@ -104,12 +107,14 @@ def of_one_shape(clips: Sequence[LoadedClip]) -> list[list[LoadedClip]]:
 
 
 def _shapes(clip: LoadedClip) -> tuple[tuple[int, ...], ...]:
-    return (tuple(clip.sample.frames.shape), tuple(clip.sample.target.shape))
+    return clip.sample.shapes
 
 
-def _load(clip: ClipRows, data_root: Path, sounds: SoundReader, checksums: Checksums | None) -> LoadedClip | FailedClip:
+def _load(
+    clip: ClipRows, build: Manifest, data_root: Path, sounds: SoundReader, checksums: Checksums | None
+) -> LoadedClip | FailedClip:
     try:
-        sample = load_clip(clip, data_root, checksums)
+        sample = load_clip(clip, build, data_root, checksums)
         if not sample.has_mask.any():
             return FailedClip(clip[0].split, clip[0].clip_id, "no frame has a mask: there is nothing to score")
         return LoadedClip(sample, tuple(sounds.read(row) for row in clip))

@@ -1,6 +1,8 @@
 """One clip in memory: its frames and masks as tensors, read once whatever the number of conditions.
 
 Conventions
+    Most rows of a clip have its own frames and masks; those of some conditions have composed ones, or masks that are empty in
+    silent seconds. Every different picture is read once.
     frames: uint8 [T, 3, H, W], RGB, at the size on disk. target: bool [T, h, w] at the mask files' own size, True where
     any sounding object of the clip is: by the row's rule `foreground` (s4, ms3), any class but background (avss).
     classes: uint8 [T, h, w], the class ids 0..70 of avss; other data sets have none.
@@ -10,7 +12,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -23,8 +25,7 @@ from torch import Tensor
 from avsrobust.adapters.base import RowView
 from avsrobust.checksums import Checksums
 from avsrobust.errors import DataSetError, ManifestError
-from avsrobust.files import resolve_inside
-from avsrobust.manifest import DATA_PREFIX, Manifest, Row, check_fingerprints, load_manifest
+from avsrobust.manifest import Manifest, Row, check_fingerprints, load_manifest, picture_entry
 from avsrobust.seal import require_sealed
 from avsrobust.vocabulary import CLASS_DATASET, CLEAN
 
@@ -33,25 +34,75 @@ ClipRows = tuple[Row, ...]
 
 
 @dataclass(frozen=True)
-class ClipSample:
-    """One clip's pictures.
+class Target:
+    """The masks of one picture in memory.
 
     Attributes:
-        rows: The clip's rows, one per condition and level.
-        frames: uint8 [T, 3, H, W].
-        target: Foreground, bool [T, h, w].
+        target: Foreground that sounds, bool [T, h, w].
         has_mask: bool [T], whether a frame has a mask.
         classes: Class ids, uint8 [T, h, w], or None.
+        annotated: Foreground of everything annotated, bool [T, h, w]; None where that is `target`.
+        annotated_classes: The same as class ids, or None.
     """
 
-    rows: ClipRows
-    frames: Tensor
     target: Tensor
     has_mask: Tensor
     classes: Tensor | None = None
+    annotated: Tensor | None = None
+    annotated_classes: Tensor | None = None
 
-    def view(self, row: Row) -> RowView:
-        """Return the view of `row` for an adapter with `needs_rows`; its tensors are copies."""
+
+@dataclass(frozen=True)
+class ClipSample:
+    """One clip's pictures: one, and where rows have other frames or masks than the clip's own, those too.
+
+    Attributes:
+        rows: The clip's rows, one per condition, level and draw.
+        pictures: The different frames, each uint8 [T, 3, H, W]; row i has ``pictures[picture_of[i]]``.
+        targets: The different masks; row i has ``targets[target_of[i]]``.
+        picture_of: Position of each row's frames.
+        target_of: Position of each row's masks.
+    """
+
+    rows: ClipRows
+    pictures: tuple[Tensor, ...]
+    targets: tuple[Target, ...]
+    picture_of: tuple[int, ...]
+    target_of: tuple[int, ...]
+
+    @property
+    def frames(self) -> Tensor:
+        """Frames of the first row."""
+        return self.pictures[self.picture_of[0]]
+
+    @property
+    def target(self) -> Tensor:
+        """Foreground of the first row."""
+        return self.of_row(0).target
+
+    @property
+    def has_mask(self) -> Tensor:
+        """Annotated frames of the first row."""
+        return self.of_row(0).has_mask
+
+    @property
+    def classes(self) -> Tensor | None:
+        """Class ids of the first row, or None."""
+        return self.of_row(0).classes
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of all pictures and masks: clips that agree in them can be stacked."""
+        tensors = (*self.pictures, *(target.target for target in self.targets))
+        return (self.picture_of, self.target_of, *(tuple(tensor.shape) for tensor in tensors))
+
+    def of_row(self, position: int) -> Target:
+        """Return the masks of the row at `position`."""
+        return self.targets[self.target_of[position]]
+
+    def view(self, position: int) -> RowView:
+        """Return the view of the row at `position` for an adapter with `needs_rows`; its tensors are copies."""
+        row, masks = self.rows[position], self.of_row(position)
         return RowView(
             dataset=row.dataset,
             split=row.split,
@@ -59,11 +110,18 @@ class ClipSample:
             condition=row.condition,
             polarity=row.polarity,
             level=row.level,
+            draw=row.draw,
             seed=row.seed,
-            target=self.target.clone(),
-            has_mask=self.has_mask.clone(),
-            classes=None if self.classes is None else self.classes.clone(),
+            target=masks.target.clone(),
+            has_mask=masks.has_mask.clone(),
+            classes=_copy(masks.classes),
+            annotated=_copy(masks.annotated),
+            annotated_classes=_copy(masks.annotated_classes),
         )
+
+
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.clone()
 
 
 def clips_of(rows: Iterable[Row]) -> list[ClipRows]:
@@ -72,11 +130,17 @@ def clips_of(rows: Iterable[Row]) -> list[ClipRows]:
     return [tuple(group) for _, group in groupby(ordered, key=lambda row: (row.split, row.clip_id))]
 
 
-def load_clip(rows: ClipRows, data_root: Path, checksums: Checksums | None = None) -> ClipSample:
-    """Read the frames and masks of one clip.
+def picture_order(rows: ClipRows) -> tuple[int, ...]:
+    """Return for each row the position of its frames among the different frames of the clip, in the order of the rows."""
+    return _positions([row.frames for row in rows])
+
+
+def load_clip(rows: ClipRows, build: Manifest, data_root: Path, checksums: Checksums | None = None) -> ClipSample:
+    """Read the frames and masks of one clip, each picture once.
 
     Args:
         rows: The clip's rows.
+        build: The manifest they are of.
         data_root: Folder of the data set.
         checksums: Checksums that the files are compared with as they are read; None: none.
 
@@ -84,65 +148,84 @@ def load_clip(rows: ClipRows, data_root: Path, checksums: Checksums | None = Non
         DataSetError: A picture is damaged, or the pictures do not fit together.
         ManifestError: A picture is not the one that was built.
     """
-    frames = load_frames(rows[0], data_root, checksums)
-    masks, has_mask = _load_masks(rows[0], data_root, (frames.shape[-2], frames.shape[-1]), checksums)
-    classes = masks if rows[0].dataset == CLASS_DATASET else None
-    return ClipSample(rows, frames, masks != 0, has_mask, classes)
+    reader = _PictureReader(build, data_root, checksums)
+    picture_of = picture_order(rows)
+    target_of = _positions([(row.frames, row.masks, row.annotated) for row in rows])
+    pictures = [reader.frames(rows[picture_of.index(number)]) for number in range(max(picture_of) + 1)]
+    targets = []
+    for number in range(max(target_of) + 1):
+        first = target_of.index(number)
+        targets.append(reader.target(rows[first], pictures[picture_of[first]].shape[-2:]))
+    return ClipSample(rows, tuple(pictures), tuple(targets), picture_of, target_of)
 
 
-def load_frames(row: Row, data_root: Path, checksums: Checksums | None = None) -> Tensor:
-    """Return the frames of a row's clip, uint8 [T, 3, H, W].
-
-    Args:
-        row: A row of the clip.
-        data_root: Folder of the data set.
-        checksums: As for `load_clip`.
-
-    Raises:
-        DataSetError: A frame is damaged, or the frames differ in size.
-        ManifestError: A frame is not the one that was built.
-    """
-    from avsrobust.datasets.masks import read_frame
-
-    pictures = [
-        read_frame(_locate(data_root, row, relative), _check_of(relative, checksums)) for relative in row.frames
-    ]
-    _require_one_size(row, "frames", [picture.shape for picture in pictures])
-    return torch.from_numpy(np.stack(pictures))
+def _positions(values: Sequence[Hashable]) -> tuple[int, ...]:
+    """Return for each value its position among the different ones, in order of first appearance."""
+    known: dict[Hashable, int] = {}
+    return tuple(known.setdefault(value, len(known)) for value in values)
 
 
-def _load_masks(
-    row: Row, data_root: Path, frame_size: tuple[int, int], checksums: Checksums | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return the masks as they are stored, uint8 [T, h, w] (class ids, or 0 and 1), and which frames have one."""
-    from avsrobust.datasets.masks import read_mask
+@dataclass(frozen=True)
+class _PictureReader:
+    """Reads the pictures of a manifest's rows."""
 
-    masks = {
-        frame: read_mask(
-            _locate(data_root, row, relative),
-            row.dataset,
-            row.labels,
-            row.foreground,
-            _check_of(relative, checksums),
+    build: Manifest
+    data_root: Path
+    checksums: Checksums | None
+
+    def frames(self, row: Row) -> Tensor:
+        """Return a row's frames, uint8 [T, 3, H, W]."""
+        from avsrobust.datasets.masks import read_frame
+
+        pictures = [read_frame(self._locate(name), self._check_of(name)) for name in row.frames]
+        _require_one_size(row, "frames", [picture.shape for picture in pictures])
+        return torch.from_numpy(np.stack(pictures))
+
+    def target(self, row: Row, frame_size: Sequence[int]) -> Target:
+        """Return a row's masks; `frame_size` (height, width) is that of masks which are all missing."""
+        masks, has_mask = self._masks(row, row.masks, frame_size)
+        is_classes = row.dataset == CLASS_DATASET
+        everything = None if row.annotated is None else self._masks(row, row.annotated, frame_size)[0]
+        return Target(
+            target=masks != 0,
+            has_mask=has_mask,
+            classes=masks if is_classes else None,
+            annotated=None if everything is None else everything != 0,
+            annotated_classes=everything if is_classes else None,
         )
-        for frame, relative in enumerate(row.masks)
-        if relative is not None
-    }
-    _require_one_size(row, "masks", [mask.shape for mask in masks.values()])
-    size = next(iter(masks.values())).shape if masks else frame_size
-    stored = np.zeros((row.num_frames, *size), np.uint8)
-    for frame, mask in masks.items():
-        stored[frame] = mask
-    return torch.from_numpy(stored), torch.tensor([relative is not None for relative in row.masks])
+
+    def _masks(self, row: Row, names: Sequence[str | None], frame_size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the masks as they are stored, uint8 [T, h, w] (class ids, or 0 and 1), and which frames have one."""
+        from avsrobust.datasets.masks import read_mask
+
+        masks = {
+            frame: read_mask(self._locate(name), row.dataset, row.labels, row.foreground, self._check_of(name))
+            for frame, name in enumerate(names)
+            if name is not None
+        }
+        _require_one_size(row, "masks", [mask.shape for mask in masks.values()])
+        size = next(iter(masks.values())).shape if masks else tuple(frame_size)
+        stored = np.zeros((row.num_frames, *size), np.uint8)
+        for frame, mask in masks.items():
+            stored[frame] = mask
+        return torch.from_numpy(stored), torch.tensor([name is not None for name in names])
+
+    def _locate(self, name: str) -> Path:
+        return self.build.picture_path(name, self.data_root)
+
+    def _check_of(self, name: str) -> Callable[[Path, bytes], None] | None:
+        """Return the check of a picture that `avsrobust.datasets.pictures` calls with its bytes."""
+        return None if self.checksums is None else partial(self.checksums.check, picture_entry(name))
 
 
-def picture_sizes(row: Row, data_root: Path) -> tuple[tuple[int, int] | None, ...]:
+def picture_sizes(rows: ClipRows, build: Manifest, data_root: Path) -> tuple[tuple[int, int] | None, ...]:
     """Return (width, height) of the first frame and of the first mask from their headers, None where that fails.
 
-    For grouping clips only: errors are left to the reader of the pictures.
+    For grouping clips only: errors are left to the reader of the pictures. Composed pictures follow from the clip's own.
     """
+    row = rows[0]
     first_mask = next((mask for mask in row.masks if mask is not None), None)
-    return tuple(_header_size(data_root, row, relative) for relative in (row.frames[0], first_mask))
+    return tuple(_header_size(build, data_root, name) for name in (row.frames[0], first_mask))
 
 
 def check_data(manifest: Manifest, data_root: Path, splits: Sequence[str]) -> None:
@@ -167,22 +250,13 @@ def check_data(manifest: Manifest, data_root: Path, splits: Sequence[str]) -> No
         check_fingerprints(whole, data_root, splits)
 
 
-def _check_of(relative: str, checksums: Checksums | None) -> Callable[[Path, bytes], None] | None:
-    """Return the check of a data set's file that `avsrobust.datasets.pictures` calls with its bytes."""
-    return None if checksums is None else partial(checksums.check, DATA_PREFIX + relative)
-
-
-def _locate(data_root: Path, row: Row, relative: str) -> Path:
-    return resolve_inside(data_root, relative, named_by=f"the manifest's clip {row.clip_id}")
-
-
-def _header_size(data_root: Path, row: Row, relative: str | None) -> tuple[int, int] | None:
+def _header_size(build: Manifest, data_root: Path, name: str | None) -> tuple[int, int] | None:
     from avsrobust.datasets.pictures import read_header
 
-    if relative is None:
+    if name is None:
         return None
     try:
-        header = read_header(_locate(data_root, row, relative))
+        header = read_header(build.picture_path(name, data_root))
     except DataSetError:
         return None
     return header.width, header.height

@@ -107,8 +107,8 @@ def check_consistency(
     """
     first = list(clips[:MOST_CLIPS])
     batches: list[list[LoadedClip]] = []
-    for planned in plan_batches(first, data_root, min(batch_size, MOST_CLIPS)):
-        loaded = load_batch(planned, data_root, sounds)
+    for planned in plan_batches(first, sounds.build, data_root, min(batch_size, MOST_CLIPS)):
+        loaded = load_batch(planned, sounds.build, data_root, sounds)
         batches += of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)])
     with _generators_kept():
         _Comparison(caller).run(batches)

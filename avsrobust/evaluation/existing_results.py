@@ -155,7 +155,7 @@ def require_covered(
     ]
     if lost:
         raise ResultsError(
-            f"{output / name}: is damaged or missing, and held {' and '.join(lost)}; ask for these too, so that they are "
+            f"{output / name}: is damaged or missing, and held {' and '.join(lost)}; request these too, so that they are "
             "evaluated again, restore the file, or give them up with --replace"
         )
 
@@ -222,10 +222,17 @@ def _failed(entry: Mapping[str, Any]) -> tuple[tuple[str, str], tuple[str, froze
     rows = entry.get("rows")
     keys = None
     if isinstance(rows, list):
-        pairs = [pair for pair in rows if isinstance(pair, list) and len(pair) == 2]
+        named = [(*row, 0) for row in rows if isinstance(row, list) and len(row) == 2]
+        named += [tuple(row) for row in rows if isinstance(row, list) and len(row) == 3]
         keys = frozenset(
-            row_key(split, clip_id, str(condition), level if isinstance(level, int | float) else None)
-            for condition, level in pairs
+            row_key(
+                split,
+                clip_id,
+                str(condition),
+                level if isinstance(level, int | float) else None,
+                draw if isinstance(draw, int) else 0,
+            )
+            for condition, level, draw in named
         )
     return (split, clip_id), (str(entry.get("error")), keys)
 

@@ -1,8 +1,8 @@
 """Further values that an adapter returns with its masks (`Adapter.extras`), stored in ``extras.parquet``.
 
 Conventions
-    A row per (clip, condition, level, frame, name), sorted by these; frames count from 0 and are all of the clip's, with a mask
-    or without. Values are float64 and finite. Results of adapters without such values have no such file.
+    A row per (clip, condition, level, draw, frame, name), sorted by these; frames count from 0 and are all of the clip's, with
+    a mask or without. Values are float64 and finite. Results of adapters without such values have no such file.
     Equal values give equal bytes.
 """
 
@@ -19,12 +19,12 @@ from avsrobust.adapters.outputs import ExtraValues
 from avsrobust.errors import ResultsError
 from avsrobust.manifest import Row
 from avsrobust.parquet import Kind, write_parquet
-from avsrobust.results import EVALUATION_KEY, require_vouched
-from avsrobust.row_keys import RowKey, row_key
+from avsrobust.results import DRAW_FIELD, EVALUATION_KEY, require_vouched
+from avsrobust.row_keys import RowKey, add_draws, drop_draws, row_keys_of
 from avsrobust.score_checks import require_filled
 
 _KIND = Kind(ResultsError, "further values, as 'avsrobust evaluate' writes them", "evaluate")
-_ORDER = ("split", "clip_id", "condition", "level", "frame", "name")
+_ORDER = ("split", "clip_id", "condition", "level", "draw", "frame", "name")
 _SCHEMA = pa.schema(
     [
         pa.field("split", pa.string(), nullable=False),
@@ -36,6 +36,7 @@ _SCHEMA = pa.schema(
         pa.field("value", pa.float64(), nullable=False),
     ]
 )
+_WITH_DRAWS = _SCHEMA.insert(4, DRAW_FIELD)
 
 
 def extras_entries(row: Row, values: ExtraValues) -> list[dict[str, Any]]:
@@ -51,6 +52,7 @@ def extras_entries(row: Row, values: ExtraValues) -> list[dict[str, Any]]:
             "clip_id": row.clip_id,
             "condition": row.condition,
             "level": row.level,
+            "draw": row.draw,
             "frame": frame,
             "name": name,
             "value": float(value),
@@ -68,7 +70,7 @@ def write_extras(path: Path, entries: Sequence[Mapping[str, Any]], evaluation: s
         entries: Rows that `extras_entries` returned.
         evaluation: Checksum of model and manifest (`evaluation.model_key.evaluation_sha256`).
     """
-    _write(path, pa.Table.from_pylist(list(entries), schema=_SCHEMA), evaluation)
+    _write(path, pa.Table.from_pylist(list(entries), schema=_WITH_DRAWS), evaluation)
 
 
 def merge_extras(path: Path, sources: Iterable[Path], rows: Collection[RowKey], evaluation: str = "") -> list[str]:
@@ -93,7 +95,7 @@ def merge_extras(path: Path, sources: Iterable[Path], rows: Collection[RowKey], 
         keys = _keys(table)
         tables.append(table.filter(pa.array([key in wanted for key in keys], pa.bool_())))
         wanted -= set(keys)
-    whole = pa.concat_tables(tables) if tables else _SCHEMA.empty_table()
+    whole = pa.concat_tables(tables) if tables else _WITH_DRAWS.empty_table()
     if whole.num_rows:
         _write(path, whole, evaluation)
     return sorted(pc.unique(whole["name"]).to_pylist())
@@ -109,8 +111,7 @@ def rows_of_extras(path: Path) -> set[RowKey]:
 
 
 def _keys(table: pa.Table) -> list[RowKey]:
-    columns = (table[name].to_pylist() for name in ("split", "clip_id", "condition", "level"))
-    return [row_key(*entry) for entry in zip(*columns, strict=True)]
+    return row_keys_of(table)
 
 
 def _read(path: Path) -> pa.Table:
@@ -118,12 +119,12 @@ def _read(path: Path) -> pa.Table:
     table = _KIND.read(path)
     _KIND.require_types(path, table.schema, _SCHEMA)
     require_filled(path, table, _SCHEMA)
-    table = table.select(_SCHEMA.names).cast(_SCHEMA)
+    table = add_draws(table).select(_WITH_DRAWS.names).cast(_WITH_DRAWS)
     if not pc.all(pc.is_finite(table["value"])).as_py() and table.num_rows:
         raise ResultsError(f"{path}: has values that are not finite; expected numbers; evaluate again")
     return table
 
 
 def _write(path: Path, table: pa.Table, evaluation: str) -> None:
-    ordered = table.sort_by([(name, "ascending") for name in _ORDER])
+    ordered = drop_draws(table.sort_by([(name, "ascending") for name in _ORDER]))
     write_parquet(path, ordered.replace_schema_metadata({EVALUATION_KEY: evaluation} if evaluation else None))

@@ -74,8 +74,9 @@ class PartStore:
         place = self._folder / f"{number:06d}"
         evaluation = self._info.evaluation
         if self.keep_masks:
-            tables = (table for clip in self._pending for table in clip.masks)
-            write_masks(place.with_name(place.name + _MASKS_SUFFIX), tables, evaluation)
+            tables = [table for clip in self._pending for table in clip.masks]
+            draws = any(entry["draw"] for clip in self._pending for entry in clip.index)
+            write_masks(place.with_name(place.name + _MASKS_SUFFIX), tables, evaluation, draws=draws)
         if extras := [entry for clip in self._pending for entry in clip.extras]:
             write_extras(place.with_name(place.name + _EXTRAS_SUFFIX), extras, evaluation)
         index = pd.DataFrame([entry for clip in self._pending for entry in clip.index], columns=INDEX_COLUMNS)

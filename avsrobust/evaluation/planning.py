@@ -138,8 +138,10 @@ def _rows_to_run(
     clean = {clip_of(key): key for key in (*scored, *wanted) if key[2] == CLEAN}
     touched = {clip_of(key) for key in wanted}
     stale = {
-        key for key in scored - compared if key[2] != CLEAN and clip_of(key) in clean and clip_of(key) in touched
-    } & by_key.keys()
+        key
+        for key in (scored - compared) & by_key.keys()
+        if key[2] != CLEAN and by_key[key].tiles is None and clip_of(key) in clean and clip_of(key) in touched
+    }
     due = ((set(wanted) - scored) | (set(again) & set(wanted)) | stale) & by_key.keys()
     helpers = {clean[clip_of(key)] for key in due if key[2] != CLEAN and clip_of(key) in clean} & by_key.keys()
     return clips_of(by_key[key] for key in due | helpers), due

@@ -127,4 +127,7 @@ def run_details(
 
 
 def _pairs(rows: frozenset[RowKey]) -> list[list[Any]]:
-    return [[condition, None if math.isinf(level) else level] for _, _, condition, level in sorted(rows)]
+    return [
+        [condition, None if math.isinf(level) else level, *([draw] if draw else [])]
+        for _, _, condition, level, draw in sorted(rows)
+    ]

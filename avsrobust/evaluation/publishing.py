@@ -36,6 +36,7 @@ from avsrobust.results import (
     Scores,
     file_entry,
     read_run,
+    with_draws,
     write_scores,
 )
 from avsrobust.row_keys import KEY_COLUMNS, RowKey, clip_of
@@ -137,7 +138,7 @@ def merge_scores(sources: Sequence[Scores], info: ScoreInfo) -> Scores:
         sources: The scores; which of several equal rows counts, the module's conventions say.
         info: Metadata of the result.
     """
-    index = pd.concat([source.index for source in sources], ignore_index=True)
+    index = pd.concat([with_draws(source.index) for source in sources], ignore_index=True)
     origin = np.repeat(np.arange(len(sources)), [len(source.index) for source in sources])
     chosen = _first_of_each_row(index, origin)
     statistics = concatenate([source.statistics for source in sources])

@@ -43,7 +43,7 @@ class ClipItem:
         frames: uint8 [T, 3, H, W].
         mask: Objects of the clip, bool [T, h, w].
         has_mask: bool [T], whether a frame has a mask.
-        audio: Audio by condition (``mixture@-5`` where the condition has a level, in dB).
+        audio: Audio by condition (``mixture@-5`` where the condition has a level, ``offscreen#1`` for a further draw).
     """
 
     split: str
@@ -127,7 +127,7 @@ class RobustDataset(Dataset[Item]):
             raise IndexError(f"row {index} of {len(self)}")
         index %= len(self)
         row = self._sound_row(index)
-        sample = load_clip((row,), self._source.data_root)
+        sample = load_clip((row,), self._source.manifest, self._source.data_root)
         target = torch.zeros_like(sample.target) if row.polarity == NEGATIVE else sample.target.clone()
         frames, mask = sample.frames, sample.target
         if self._image_size is not None:
@@ -178,7 +178,7 @@ def iterate_clips(
 
 
 def _clip_item(clip: ClipRows, source: _Source) -> ClipItem:
-    sample = load_clip(clip, source.data_root)
+    sample = load_clip(clip, source.manifest, source.data_root)
     first = clip[0]
     return ClipItem(
         split=first.split,
@@ -192,7 +192,8 @@ def _clip_item(clip: ClipRows, source: _Source) -> ClipItem:
 
 
 def _condition_key(row: Row) -> str:
-    return row.condition if row.level is None else f"{row.condition}@{row.level:g}"
+    level = "" if row.level is None else f"@{row.level:g}"
+    return f"{row.condition}{level}{f'#{row.draw}' if row.draw else ''}"
 
 
 @dataclass(frozen=True)

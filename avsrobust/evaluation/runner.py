@@ -207,7 +207,7 @@ class _Evaluation:
         store.keep_masks |= stored.masks is not None or bool(store.mask_files())
         self._require_covered(stored, keep_masks=store.keep_masks)
         plan = plan_evaluation(self.manifest, self._rows(), stored, store, save_masks=self.save_masks)
-        notes = [*(f"{line}; made again as far as asked for" for line in stored.damaged), *discarded]
+        notes = [*(f"{line}; made again as far as requested" for line in stored.damaged), *discarded]
         if not (plan.clips or plan.unfinished) and (stored.run is not None or stored.scores is None):
             remove_parts(self.output)
             return self._report(plan, {}, (*notes, "already evaluated; nothing was run again"))
@@ -288,6 +288,7 @@ class _Evaluation:
             muted=info.muted,
             notes=caveats(info),
             evaluation=evaluation,
+            conditions=info.conditions,
         )
 
     def _sounds(self) -> SoundReader:
@@ -301,7 +302,7 @@ class _Evaluation:
     def _run_all(self, plan: EvaluationPlan, store: PartStore) -> dict[ClipKey, str]:
         """Score the clips of `work`; return the errors of those that failed, sorted."""
         sounds = self._sounds()
-        batches = plan_batches(plan.clips, self.data_root, self.batch_size)
+        batches = plan_batches(plan.clips, sounds.build, self.data_root, self.batch_size)
         checksums = load_checksums(self.manifest)
         caller = AdapterCaller(self.adapter, self.name, self.device, returns_classes=plan.classes)
         if self.check:
@@ -312,7 +313,7 @@ class _Evaluation:
         outcomes = score_clips(
             caller,
             batches,
-            lambda batch: load_batch(batch, self.data_root, sounds, checksums),
+            lambda batch: load_batch(batch, sounds.build, self.data_root, sounds, checksums),
             keep_masks=store.keep_masks,
             any_scored=succeeded > 0,
         )

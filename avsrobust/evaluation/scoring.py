@@ -1,7 +1,7 @@
 """Scoring: from loaded clips, through the adapter, to the statistics of every frame; the loop of evaluation and of validation.
 
 Conventions
-    Clips of one shape form a batch: `encode_frames` is called once per batch, `segment` once per condition, clean first.
+    Clips of one shape form a batch: `encode_frames` is called once per batch and picture, `segment` once per row, clean first.
     Masks are scored at the size of the clip's mask files. Classes are scored where the clip has class ids; the foreground,
     any class but background, is scored everywhere. A mask is the pixels with a probability above `MASK_THRESHOLD`.
     `score_clips` is the only loop over clips; its results do not depend on the batches in which the clips come.
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from avsrobust.adapters.calling import AdapterCaller, CheckedOutput, message_of
 from avsrobust.adapters.outputs import ExtraValues, resize_classes, resize_probability
 from avsrobust.errors import AvsRobustError, ClipError, DataSetError
 from avsrobust.evaluation.batches import Batch, LoadedClip, of_one_shape, read_ahead
-from avsrobust.evaluation.clip_data import ClipSample
+from avsrobust.evaluation.clip_data import ClipSample, Target
 from avsrobust.evaluation.extras import extras_entries
 from avsrobust.manifest import Row
 from avsrobust.metrics.binary.counts import FrameStatistics, concatenate, frame_statistics
@@ -125,16 +126,20 @@ def segment_batch(
     Raises:
         AdapterError: The adapter fails, or its output is malformed.
     """
-    frames = torch.stack([clip.sample.frames for clip in batch])
     num_classes = None if as_foreground or batch[0].sample.classes is None else NUM_CLASSES
-    with caller.encoded(frames, compare_contents=compare_contents) as encoded:
-        for position in positions:
-            audio = torch.stack([clip.sounds[position] for clip in batch])
-            take(position, encoded.segment(audio, partial(_views, batch, position), num_classes=num_classes))
+    picture_of = batch[0].sample.picture_of
+    # Rows with the same frames one after the other: every picture is encoded once.
+    ordered = sorted(positions, key=lambda position: picture_of[position])
+    for picture, group in groupby(ordered, key=lambda position: picture_of[position]):
+        frames = torch.stack([clip.sample.pictures[picture] for clip in batch])
+        with caller.encoded(frames, compare_contents=compare_contents) as encoded:
+            for position in group:
+                audio = torch.stack([clip.sounds[position] for clip in batch])
+                take(position, encoded.segment(audio, partial(_views, batch, position), num_classes=num_classes))
 
 
 def _views(batch: Sequence[LoadedClip], position: int) -> list[RowView]:
-    return [clip.sample.view(clip.sample.rows[position]) for clip in batch]
+    return [clip.sample.view(position) for clip in batch]
 
 
 def _score_together(
@@ -183,9 +188,8 @@ class _Collector:
     def __init__(self, sample: ClipSample, keep_masks: bool) -> None:
         self._sample = sample
         self._keep_masks = keep_masks
-        self._has_mask = sample.has_mask.numpy()
-        self._target = sample.target.numpy()[self._has_mask]
         self._clean: npt.NDArray[np.bool_] | None = None
+        self._clean_picture = -1
         self._index: list[dict[str, Any]] = []
         self._statistics: list[FrameStatistics] = []
         self._masks: list[pa.Table] = []
@@ -194,44 +198,34 @@ class _Collector:
 
     def add(self, position: int, output: Tensor, extras: ExtraValues, *, classes: bool) -> None:
         """Count a checked output, [T, h, w] or [T, C, h, w], and keep further values [T], of the row at `position`."""
-        row = self._sample.rows[position]
+        row, target = self._sample.rows[position], self._sample.of_row(position)
+        has_mask = target.has_mask.numpy()
         self._extras += extras_entries(row, extras)
-        height, width = self._sample.target.shape[-2:]
+        height, width = target.target.shape[-2:]
         if classes:
             ids, probability = resize_classes(output, height, width)
-            self._count_classes(ids)
+            self._count_classes(ids, target)
         else:
             probability = resize_probability(output, height, width)
         resized = probability.cpu().numpy()
         masks = resized > MASK_THRESHOLD
         if row.condition == CLEAN:
-            self._clean = masks
-        self._index.extend(self._entries(row, masks))
-        self._statistics.append(frame_statistics(np.ascontiguousarray(resized[self._has_mask]), self._target))
+            self._clean, self._clean_picture = masks, self._sample.picture_of[position]
+        # Under another picture the mask under clean audio is the answer to another question.
+        compared = (
+            self._clean if row.condition != CLEAN and self._sample.picture_of[position] == self._clean_picture else None
+        )
+        self._index.extend(_entries(row, masks, compared, has_mask))
+        self._statistics.append(
+            frame_statistics(np.ascontiguousarray(resized[has_mask]), target.target.numpy()[has_mask])
+        )
         if self._keep_masks:
             self._masks.append(masks_table(row, masks))
 
-    def _count_classes(self, ids: Tensor) -> None:
-        if self._sample.classes is not None:
-            target = self._sample.classes.numpy()[self._has_mask]
-            self._classes.append(class_statistics(ids.cpu().numpy()[self._has_mask], target))
-
-    def _entries(self, row: Row, masks: npt.NDArray[np.bool_]) -> list[dict[str, Any]]:
-        compared = None if row.condition == CLEAN else self._clean
-        return [
-            {
-                "split": row.split,
-                "clip_id": row.clip_id,
-                "labels": list(row.labels),
-                "condition": row.condition,
-                "polarity": row.polarity,
-                "level": row.level,
-                "frame": int(frame),
-                "clean_intersection": None if compared is None else int((masks[frame] & compared[frame]).sum()),
-                "clean_union": None if compared is None else int((masks[frame] | compared[frame]).sum()),
-            }
-            for frame in np.flatnonzero(self._has_mask)
-        ]
+    def _count_classes(self, ids: Tensor, target: Target) -> None:
+        if target.classes is not None:
+            has_mask = target.has_mask.numpy()
+            self._classes.append(class_statistics(ids.cpu().numpy()[has_mask], target.classes.numpy()[has_mask]))
 
     def result(self) -> ScoredClip:
         """Return the gathered statistics."""
@@ -246,3 +240,24 @@ class _Collector:
             tuple(self._extras),
             concatenate_classes(self._classes) if self._classes else None,
         )
+
+
+def _entries(
+    row: Row, masks: npt.NDArray[np.bool_], compared: npt.NDArray[np.bool_] | None, has_mask: npt.NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Return the index columns of each annotated frame; `compared` is the mask under clean audio, [T, h, w]."""
+    return [
+        {
+            "split": row.split,
+            "clip_id": row.clip_id,
+            "labels": list(row.labels),
+            "condition": row.condition,
+            "polarity": row.polarity,
+            "level": row.level,
+            "draw": row.draw,
+            "frame": int(frame),
+            "clean_intersection": None if compared is None else int((masks[frame] & compared[frame]).sum()),
+            "clean_union": None if compared is None else int((masks[frame] | compared[frame]).sum()),
+        }
+        for frame in np.flatnonzero(has_mask)
+    ]

@@ -4,6 +4,7 @@ Conventions
     waveform: float32 [S], mono, S = T seconds at the model's rate. log_mel: float32 [T, 1, 96, 64]. embedding: float32
     [T, 128], VGGish's output for that log-mel, with weights from the file of ``--option vggish=FILE``.
     Every tensor is the caller's own: changing it changes nothing elsewhere.
+    A row without a sound file is made by its definition, from recordings that are checked first.
     A sound file's checksum is compared with the manifest's when it is first read, a log-mel array's with the build's checksums
     when it is first opened: an array whose bytes have changed would otherwise give other numbers without notice.
 """
@@ -22,10 +23,12 @@ from torch import Tensor
 from avsrobust.adapters.base import VGGISH_OPTION, AudioInput
 from avsrobust.arrays import map_npy
 from avsrobust.audio.front_ends import BANDS, STEPS
+from avsrobust.audio.io import FULL_SCALE
+from avsrobust.audio.made import FileReader, log_mel_of_row, render_row
 from avsrobust.checksums import Checksums, load_checksums
 from avsrobust.errors import AdapterError, ManifestError
 from avsrobust.files import sha256_of_file
-from avsrobust.manifest import Manifest, Row
+from avsrobust.manifest import MADE_PREFIX, Manifest, Row
 
 _NO_WEIGHTS = (
     f"the model takes VGGish embeddings, but their weights are not named; expected --option {VGGISH_OPTION}=FILE "
@@ -64,14 +67,20 @@ class SoundReader:
         self._device = device or torch.device("cpu")
         self._arrays: dict[Path, npt.NDArray[Any]] = {}
         self._checked: set[Path] = set()
-        self._array_sums: Checksums | None = None
+        self._file_sums: Checksums | None = None
+        self._files = FileReader(self._locate)
         self._embed: Callable[[Tensor], Tensor] | None = None
         if vggish is not None and audio.kind == "embedding":
             self._embed = _load_embedding(vggish, self._device)
 
     def __getstate__(self) -> dict[str, Any]:
         # A memory map would be pickled with all its contents.
-        return {**self.__dict__, "_arrays": {}, "_checked": set(), "_array_sums": None, "_embed": None}
+        return {**self.__dict__, "_arrays": {}, "_checked": set(), "_file_sums": None, "_embed": None}
+
+    @property
+    def build(self) -> Manifest:
+        """The manifest."""
+        return self._manifest
 
     def read(self, row: Row) -> Tensor:
         """Return the audio of a row (see the module's conventions).
@@ -96,14 +105,31 @@ class SoundReader:
             return self._embed(log_mel[None].to(self._device))[0].cpu()
 
     def _waveform(self, row: Row) -> Tensor:
-        from avsrobust.audio.io import read_waveform
+        from avsrobust.audio.io import read_waveform, to_waveform
 
+        rate = self._audio.sample_rate or row.sample_rate
+        if row.audio.startswith(MADE_PREFIX):
+            rendered, source_rate = render_row(row, self._files)
+            samples = rendered.samples / FULL_SCALE
+            return torch.from_numpy(to_waveform(samples, source_rate, rate, row.num_frames * rate, of=row.audio))
         path = self._manifest.audio_path(row, self._data_root)
         if path not in self._checked:
             self._check(path, row)
             self._checked.add(path)
-        rate = self._audio.sample_rate or row.sample_rate
         return torch.from_numpy(read_waveform(path, rate, row.num_frames * rate))
+
+    def _locate(self, name: str) -> Path:
+        """Return a recording that sounds are made from, once its bytes are those that were built from."""
+        path = self._manifest.file(name, self._data_root)
+        if path not in self._checked:
+            self._sums().check_file(name, path)
+            self._checked.add(path)
+        return path
+
+    def _sums(self) -> Checksums:
+        if self._file_sums is None:
+            self._file_sums = load_checksums(self._manifest) or Checksums({}, self._manifest.path)
+        return self._file_sums
 
     def _check(self, path: Path, row: Row) -> None:
         try:
@@ -117,13 +143,12 @@ class SoundReader:
             )
 
     def _check_array(self, row: Row, path: Path) -> None:
-        if self._array_sums is None:
-            arrays = {entry.log_mel for entry in self._manifest.rows}
-            self._array_sums = load_checksums(self._manifest, arrays) or Checksums({}, self._manifest.path)
         if self._manifest.info.checksums_sha256:
-            self._array_sums.check_file(row.log_mel, path)
+            self._sums().check_file(row.log_mel, path)
 
     def _log_mel(self, row: Row) -> Tensor:
+        if row.log_mel.startswith(MADE_PREFIX):
+            return torch.from_numpy(log_mel_of_row(row, self._files))
         path = self._manifest.log_mel_path(row)
         if path not in self._arrays:
             self._check_array(row, path)

@@ -8,17 +8,28 @@ Conventions
     `binary/` and `semantic/` hold the two tasks; what both use stands next to them.
 """
 
+from avsrobust.metrics.activation import ActivationScores, activation_scores
 from avsrobust.metrics.binary.bootstrap import paired_bootstrap, paired_bootstraps
 from avsrobust.metrics.binary.clip_scores import ClipScores, activated_area, clip_scores
 from avsrobust.metrics.binary.counts import FrameStatistics, concatenate, empty_prediction, frame_statistics, take
-from avsrobust.metrics.binary.dataset import dataset_score, summarise, trivial_frames, trivial_score
+from avsrobust.metrics.binary.dataset import (
+    ceiling_score,
+    dataset_score,
+    perfect_frames,
+    summarise,
+    trivial_frames,
+    trivial_score,
+)
+from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.binary.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol, get_protocol
 from avsrobust.metrics.binary.scores import f_measure, false_positive_rate, mask_iou
 from avsrobust.metrics.bootstrap import PairedDifference
 from avsrobust.metrics.dataset_score import HIGHER_IS_BETTER, ConditionKey, ConditionScore, DatasetScore
 from avsrobust.metrics.g_score import g_score
+from avsrobust.metrics.iiou import InteractiveIou, interactive_iou
+from avsrobust.metrics.levels import LevelCurve, level_curves
+from avsrobust.metrics.natural import NaturalNegatives, natural_negatives
 from avsrobust.metrics.protocols import NamedProtocol, find_protocol, protocol_names
-from avsrobust.metrics.rows import ScoredFrames
 from avsrobust.metrics.semantic.bootstrap import SemanticSums, paired_semantic_bootstraps, semantic_sums
 from avsrobust.metrics.semantic.counts import (
     ClassStatistics,
@@ -31,8 +42,7 @@ from avsrobust.metrics.semantic.protocols import SEMANTIC_PROTOCOLS, SemanticPro
 from avsrobust.metrics.semantic.scores import (
     ClassScores,
     SemanticScores,
-    foreground_iou,
-    frame_miou,
+    semantic_ceiling_scores,
     semantic_scores,
     semantic_trivial_scores,
 )
@@ -44,6 +54,7 @@ from avsrobust.metrics.separation import (
     mask_overlap,
     threshold_curve,
 )
+from avsrobust.metrics.signature import signature
 from avsrobust.vocabulary import BACKGROUND, CLEAN, NEGATIVES, NUM_CLASSES
 
 __all__ = [
@@ -55,6 +66,7 @@ __all__ = [
     "NUM_CLASSES",
     "PROTOCOLS",
     "SEMANTIC_PROTOCOLS",
+    "ActivationScores",
     "ClassScores",
     "ClassStatistics",
     "ClipScores",
@@ -62,8 +74,11 @@ __all__ = [
     "ConditionScore",
     "DatasetScore",
     "FrameStatistics",
+    "InteractiveIou",
+    "LevelCurve",
     "MaskOverlap",
     "NamedProtocol",
+    "NaturalNegatives",
     "PairedDifference",
     "Protocol",
     "ScoredFrames",
@@ -72,9 +87,11 @@ __all__ = [
     "SemanticSums",
     "ThresholdCurve",
     "activated_area",
+    "activation_scores",
     "area_auroc",
     "auroc",
     "background_prediction",
+    "ceiling_score",
     "class_statistics",
     "clip_scores",
     "concatenate",
@@ -84,20 +101,24 @@ __all__ = [
     "f_measure",
     "false_positive_rate",
     "find_protocol",
-    "foreground_iou",
-    "frame_miou",
     "frame_statistics",
     "g_score",
     "get_protocol",
+    "interactive_iou",
+    "level_curves",
     "mask_iou",
     "mask_overlap",
+    "natural_negatives",
     "paired_bootstrap",
     "paired_bootstraps",
     "paired_semantic_bootstraps",
+    "perfect_frames",
     "protocol_names",
+    "semantic_ceiling_scores",
     "semantic_scores",
     "semantic_sums",
     "semantic_trivial_scores",
+    "signature",
     "summarise",
     "take",
     "take_classes",

@@ -18,11 +18,9 @@ from types import MappingProxyType
 import numpy as np
 
 from avsrobust.errors import MetricInputError, OptionError, did_you_mean
-from avsrobust.metrics.binary.protocols import Protocol
-from avsrobust.metrics.dataset_score import MEASURES, ConditionKey
+from avsrobust.metrics.dataset_score import MEASURES, ConditionKey, ScoringProtocol
 from avsrobust.metrics.g_score import g_scores
-from avsrobust.metrics.rows import Flags, Floats, Ints, Strings
-from avsrobust.metrics.semantic.protocols import SemanticProtocol
+from avsrobust.metrics.rows import Floats, Ints
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 # Conditions by the prefix of their statistics.
@@ -96,7 +94,7 @@ class ClipNumbers(typing.Protocol):
     """Numbers of rows (clip, condition, level) of one model under one protocol."""
 
     @property
-    def protocol(self) -> Protocol | SemanticProtocol:
+    def protocol(self) -> ScoringProtocol:
         """The protocol."""
 
     @property
@@ -141,13 +139,6 @@ def common_clips(a: ClipNumbers, b: ClipNumbers) -> Ints:
             f"a, b: found protocols {a.protocol.name} and {b.protocol.name}; expected one protocol for both models"
         )
     return np.intersect1d(a.clip, b.clip)
-
-
-def rows_under(condition: Strings, level: Floats, key: ConditionKey) -> Flags:
-    """Return bool [R]: the rows of one condition and level, of `condition` [R] and `level` [R] (NaN: none)."""
-    name, value = key
-    under: Flags = (condition == name) & (np.isnan(level) if value is None else level == value)
-    return under
 
 
 def resampled_differences(

@@ -4,7 +4,8 @@ Conventions
     Scores are fractions in [0, 1]; None is undefined, never 0 or -1. `miou` and `f` are those under clean audio; ``_negative``
     is the mean over the negative conditions of G; G-mIoU = g_score(mIoU, mIoU-), G-F = g_score(F, F-), G-FPR = FPR-.
     A condition that was evaluated on fewer clips than clean is scored on the clips it has, and says how many these are.
-    Other conditions, and conditions with levels, have scores of their own and enter no G score.
+    Other conditions have scores of their own and enter no G score. A negative of G is named by its condition, or by
+    ``condition@level`` where it has levels; the default ones are `vocabulary.NEGATIVES`.
     Both tasks, binary and semantic, end in these types.
 """
 
@@ -18,10 +19,8 @@ from typing import Protocol as Interface
 
 import numpy as np
 
-from avsrobust.metrics.binary.protocols import Protocol
 from avsrobust.metrics.g_score import g_score
 from avsrobust.metrics.rows import Flags, Floats, Strings
-from avsrobust.metrics.semantic.protocols import SemanticProtocol
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 MEASURES = ("miou", "f", "fpr")
@@ -39,6 +38,18 @@ HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
         "G_FPR": False,
     }
 )
+
+
+class ScoringProtocol(Interface):
+    """A protocol of either task: `metrics.Protocol` or `metrics.SemanticProtocol`."""
+
+    @property
+    def name(self) -> str:
+        """Name on the command line and in results."""
+
+    @property
+    def beta2(self) -> float:
+        """Weight of recall in F."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,7 @@ class DatasetScore:
         negatives: The negative conditions that G averages over.
     """
 
-    protocol: Protocol | SemanticProtocol
+    protocol: ScoringProtocol
     conditions: tuple[ConditionScore, ...]
     miou: float | None
     f: float | None
@@ -119,18 +130,31 @@ class DatasetScore:
         return next(found, None)
 
     def columns(self) -> dict[str, float | None]:
-        """Return the report's score columns by name, in the order of `HIGHER_IS_BETTER` (for the default negatives)."""
+        """Return the report's score columns by name, in the order of `HIGHER_IS_BETTER`; other negatives of G before G."""
         columns: dict[str, float | None] = {"mIoU": self.miou, "F": self.f}
-        for name in self.negatives:
-            score = self.condition(name)
+        for name in dict.fromkeys((*NEGATIVES, *self.negatives)):
+            score = self.condition(*negative_key(name))
             columns[f"{name}_mIoU"] = score.miou if score else None
             columns[f"{name}_F"] = score.f if score else None
             columns[f"{name}_FPR"] = score.fpr if score else None
         return {**columns, "G_mIoU": self.g_miou, "G_F": self.g_f, "G_FPR": self.g_fpr}
 
 
+def negative_key(name: str) -> ConditionKey:
+    """Return the condition and level of a negative of G.
+
+    >>> negative_key("silence"), negative_key("offscreen@-6")
+    (('silence', None), ('offscreen', -6.0))
+    """
+    condition, separator, level = name.rpartition("@")
+    try:
+        return (condition, float(np.float32(level))) if separator else (name, None)
+    except ValueError:
+        return (name, None)
+
+
 def assemble(
-    protocol: Protocol | SemanticProtocol,
+    protocol: ScoringProtocol,
     conditions: tuple[ConditionScore, ...],
     clips: int,
     clips_skipped: int,
@@ -147,9 +171,9 @@ def assemble(
         empty_frames: Frames with an empty target.
         negatives: The negative conditions that G averages over.
     """
-    plain = {score.condition: score for score in conditions if score.level is None}
-    clean = plain.get(CLEAN)
-    of_negatives = [plain.get(name) for name in negatives]
+    found = {score.key: score for score in conditions}
+    clean = found.get((CLEAN, None))
+    of_negatives = [found.get(negative_key(name)) for name in negatives]
     miou, f = (clean.miou, clean.f) if clean else (None, None)
     miou_negative, f_negative, fpr_negative = (
         _mean([None if score is None else getattr(score, measure) for score in of_negatives]) for measure in MEASURES
@@ -168,7 +192,7 @@ def assemble(
         clips=clips,
         clips_skipped=clips_skipped,
         empty_frames=empty_frames,
-        missing=tuple(name for name in (CLEAN, *negatives) if name not in plain),
+        missing=tuple(name for name in (CLEAN, *negatives) if negative_key(name) not in found),
         negatives=tuple(negatives),
     )
 
@@ -191,7 +215,8 @@ def conditions_of(
     """Yield each condition, its level, and bool [R] of its rows: clean, `negatives`, then the others by name and level."""
     level = np.where(np.isnan(rows.level), -np.inf, rows.level)
     found = sorted({(str(name), float(value)) for name, value in zip(rows.condition, level, strict=True)})
-    known = (CLEAN, *negatives)
+    # A condition with levels follows the one of its name without.
+    known = (CLEAN, *(negative_key(name)[0] for name in negatives))
     found.sort(key=lambda key: known.index(key[0]) if key[0] in known else len(known))
     for name, value in found:
         yield name, None if math.isinf(value) else value, (rows.condition == name) & (level == value)

@@ -1,4 +1,4 @@
-"""The formulas, on counts of pixels: every function and protocol computes its ratios here.
+"""The formulas, on counts of pixels: every function and protocol computes its ratios here, and curves their areas.
 
 Conventions
     Arguments are counts, arrays of any common shape. `tp`: activated pixels of the target, `fp`: activated pixels outside
@@ -27,7 +27,9 @@ def iou(tp: Counts, fp: Counts, target: Counts, pixels: Counts) -> Ratios:
     return intersection / union
 
 
-def f_terms(tp: Counts, activated: Counts, target: Counts, beta2: float) -> tuple[Ratios, Ratios]:
+def f_terms(
+    tp: Counts | Ratios, activated: Counts | Ratios, target: Counts | Ratios, beta2: float
+) -> tuple[Ratios, Ratios]:
     """Return numerator and denominator of the F-measure; a protocol that pools sums both before it divides.
 
     F = (1 + beta2) P R / (beta2 P + R) with P = tp / activated and R = tp / target is
@@ -47,3 +49,13 @@ def f_measure(tp: Counts, activated: Counts, target: Counts, beta2: float) -> Ra
     # A denominator below 1 means that nothing is activated: then the numerator is 0, whatever it is divided by.
     ratio: Ratios = numerator / np.maximum(denominator, 1.0)
     return ratio
+
+
+def area_under(x: Ratios, y: Ratios | npt.NDArray[np.bool_]) -> Ratios:
+    """Return the area under `y` [..., n] over `x` [n], rising, by the trapezoid rule, divided by the range of `x`.
+
+    >>> float(area_under(np.array([0.0, 10.0, 20.0]), np.array([0.0, 1.0, 1.0])))
+    0.75
+    """
+    middle = (y[..., 1:].astype(np.float64) + y[..., :-1]) / 2
+    return np.asarray((np.diff(x) * middle).sum(axis=-1) / (x[-1] - x[0]), dtype=np.float64)

@@ -1,9 +1,9 @@
-"""Scored frames: statistics with the clip and condition of each frame, and their grouping into rows.
+"""Rows: scored frames grouped by the audio that the model was given with a clip.
 
 Conventions
-    N frames in any order. `clip` numbers the clips (any integers, one per clip); `condition`, `level` and `negative` describe
-    the audio that the model was given. Frames that agree in clip, condition and level form a row; R rows, sorted by
-    condition, level (none first) and clip.
+    N frames in any order. Frames that agree in clip, condition, level and draw form a row; R rows, sorted by condition, level
+    (none first), draw and clip. A condition may draw its audio several times for each clip: the C clip rows, one per condition,
+    level and clip, sorted likewise, average the draws of a clip before anything else. Without such draws the two are the same.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from avsrobust.errors import MetricInputError
-from avsrobust.metrics.binary.counts import FrameStatistics, take
-
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -25,6 +22,30 @@ Strings = npt.NDArray[np.str_]
 
 # Enough frames for numpy to be quick, few enough for their histograms (2 kB each) to stay in the cache.
 _BLOCK_FRAMES = 1024
+
+
+@dataclass(frozen=True)
+class ClipRows:
+    """C clips under a condition and level each, whatever the number of draws.
+
+    Attributes:
+        clip: Clip of each, int64 [C].
+        condition: Condition of each, str [C].
+        level: Level of each, float64 [C]; NaN where it has none.
+        negative: Whether none of the picture's objects makes the sound, bool [C].
+    """
+
+    clip: Ints
+    condition: Strings
+    level: Floats
+    negative: Flags
+
+    def __len__(self) -> int:
+        return len(self.clip)
+
+    def under(self, key: tuple[str, float | None]) -> Flags:
+        """Return bool [C]: those under one condition at one level (None: without a level)."""
+        return rows_under(self.condition, self.level, key)
 
 
 @dataclass(frozen=True)
@@ -38,6 +59,7 @@ class Rows:
         condition: Condition of each row, str [R].
         level: Level of each row in dB, float64 [R]; NaN where it has none.
         negative: Whether none of the picture's objects makes the sound, bool [R].
+        draw: Number of each row's draw, int64 [R]; 0 where a condition draws once.
     """
 
     order: Ints
@@ -46,9 +68,43 @@ class Rows:
     condition: Strings
     level: Floats
     negative: Flags
+    draw: Ints
 
     def __len__(self) -> int:
         return len(self.start)
+
+    def under(self, key: tuple[str, float | None]) -> Flags:
+        """Return bool [R]: the rows under one condition at one level (None: without a level)."""
+        return rows_under(self.condition, self.level, key)
+
+    @cached_property
+    def clip_row(self) -> Ints:
+        """The clip row of each row, int64 [R]."""
+        if not self.draw.any():
+            return np.arange(len(self))
+        level = np.where(np.isnan(self.level), -np.inf, self.level)
+        keys = np.rec.fromarrays([self.condition, level, self.clip])
+        return np.unique(keys, return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def clips(self) -> ClipRows:
+        """The clip rows."""
+        first = np.unique(self.clip_row, return_index=True)[1]
+        return ClipRows(self.clip[first], self.condition[first], self.level[first], self.negative[first])
+
+    @cached_property
+    def weight(self) -> Floats:
+        """One over the number of draws of each row's clip row, float64 [R]."""
+        weight: Floats = 1.0 / np.bincount(self.clip_row)[self.clip_row]
+        return weight
+
+    def over_draws(self, values: Floats) -> Floats:
+        """Return the mean of `values` [R, ...] over the draws of each clip row: float64 [C, ...]."""
+        if not self.draw.any():
+            return values
+        means = np.zeros((len(self.clips), *values.shape[1:]))
+        np.add.at(means, self.clip_row, values * self.weight.reshape(-1, *[1] * (values.ndim - 1)))
+        return means
 
     @cached_property
     def stop(self) -> Ints:
@@ -73,13 +129,25 @@ class Rows:
 
     def blocks(self, size: int = _BLOCK_FRAMES) -> Iterator[tuple[slice, Ints, Ints]]:
         """Yield groups of whole rows, about `size` frames each: their slice, their frames, and where each row starts in these."""
-        stop = self.stop
-        first = 0
-        while first < len(self):
-            last = max(int(np.searchsorted(stop, self.start[first] + size, side="right")), first + 1)
-            begin = self.start[first]
-            yield slice(first, last), self.order[begin : stop[last - 1]], self.start[first:last] - begin
-            first = last
+        return blocks_of(self.order, self.start, size)
+
+
+def rows_under(condition: Strings, level: Floats, key: tuple[str, float | None]) -> Flags:
+    """Return bool [R]: the rows of one condition and level, of `condition` [R] and `level` [R] (NaN: none)."""
+    name, value = key
+    under: Flags = (condition == name) & (np.isnan(level) if value is None else level == value)
+    return under
+
+
+def blocks_of(order: Ints, start: Ints, size: int = _BLOCK_FRAMES) -> Iterator[tuple[slice, Ints, Ints]]:
+    """Yield groups of whole runs of `order` that begin at `start`, as `Rows.blocks` does."""
+    stop = np.append(start[1:], len(order))
+    first = 0
+    while first < len(start):
+        last = max(int(np.searchsorted(stop, start[first] + size, side="right")), first + 1)
+        begin = start[first]
+        yield slice(first, last), order[begin : stop[last - 1]], start[first:last] - begin
+        first = last
 
 
 def sums_from(values: npt.NDArray[np.generic], start: Ints) -> Floats:
@@ -87,80 +155,3 @@ def sums_from(values: npt.NDArray[np.generic], start: Ints) -> Floats:
     if len(start) == 0:
         return np.zeros((0, *values.shape[1:]))
     return np.add.reduceat(values, start, axis=0, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class ScoredFrames:
-    """Statistics of N frames and, for each, its clip, condition, polarity and mixing level.
-
-    Attributes:
-        statistics: Statistics of the frames.
-        clip: Clip of each frame, int [N].
-        condition: Condition of each frame, str [N] (numpy strings, not objects).
-        negative: Whether none of the picture's objects makes the sound, bool [N].
-        level: Level in dB, float [N]; NaN (or the whole array None) where there is none.
-
-    Raises:
-        MetricInputError: An array has another shape or type.
-    """
-
-    statistics: FrameStatistics
-    clip: npt.NDArray[np.integer]
-    condition: Strings
-    negative: Flags
-    level: npt.NDArray[np.floating] | None = None
-
-    def __post_init__(self) -> None:
-        expected = {"clip": "iu", "condition": "U", "negative": "b", "level": "f"}
-        for name, kinds in expected.items():
-            array = getattr(self, name)
-            if array is None and name == "level":
-                continue
-            if array.shape != (len(self.statistics),):
-                raise MetricInputError(
-                    f"{name}: found shape {array.shape}; expected ({len(self.statistics)},), one entry per frame"
-                )
-            if array.dtype.kind not in kinds:
-                raise MetricInputError(
-                    f"{name}: found dtype {array.dtype}; expected one of kind '{kinds}' (see ScoredFrames)"
-                )
-
-    def __len__(self) -> int:
-        return len(self.statistics)
-
-    def select(self, index: npt.NDArray[np.integer] | Flags) -> ScoredFrames:
-        """Return some of the frames, by integers or bool [N], for example those of one category."""
-        return ScoredFrames(
-            take(self.statistics, index),
-            self.clip[index],
-            self.condition[index],
-            self.negative[index],
-            None if self.level is None else self.level[index],
-        )
-
-    @cached_property
-    def rows(self) -> Rows:
-        """The frames grouped by condition, level and clip.
-
-        Raises:
-            MetricInputError: Frames of one row disagree about their polarity.
-        """
-        level = np.full(len(self), np.nan) if self.level is None else self.level.astype(np.float64)
-        _, condition_code = np.unique(self.condition, return_inverse=True)
-        # No level sorts first, as in the manifest.
-        level_key = np.where(np.isnan(level), -np.inf, level)
-        keys = (condition_code, level_key, self.clip)
-        order = np.lexsort(keys[::-1])
-        is_first = np.ones(len(order), dtype=np.bool_)
-        is_first[1:] = False
-        for key in keys:
-            ordered = key[order]
-            is_first[1:] |= ordered[1:] != ordered[:-1]
-        start = np.flatnonzero(is_first)
-        head = order[start]
-        rows = Rows(
-            order, start, self.clip[head].astype(np.int64), self.condition[head], level[head], self.negative[head]
-        )
-        if (np.repeat(rows.negative, rows.frames) != self.negative[order]).any():
-            raise MetricInputError("negative: frames of one clip and condition disagree; expected one polarity per row")
-        return rows

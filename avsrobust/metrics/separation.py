@@ -16,9 +16,12 @@ import numpy.typing as npt
 from avsrobust.errors import MetricInputError
 from avsrobust.metrics import ratios
 from avsrobust.metrics.binary.clip_scores import activated_area
+from avsrobust.metrics.binary.frames import ScoredFrames
+from avsrobust.metrics.binary.protocols import PROTOCOLS
 from avsrobust.metrics.binary.thresholds import NUM_THRESHOLDS, at_least, thresholds
+from avsrobust.metrics.dataset_score import negative_key
 from avsrobust.metrics.g_score import g_scores
-from avsrobust.metrics.rows import Flags, Floats, Ints, ScoredFrames, sums_from
+from avsrobust.metrics.rows import Flags, Floats, Ints, sums_from
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 
@@ -55,9 +58,11 @@ def auroc(clean_area: npt.NDArray[np.floating], negative_area: npt.NDArray[np.fl
 
 def area_auroc(frames: ScoredFrames, negatives: Sequence[str] = NEGATIVES) -> float | None:
     """Return `auroc` of the clips' activated area, clean against `negatives` taken together; None where one is missing."""
-    area = activated_area(frames)
-    condition = frames.rows.condition
-    return auroc(area[condition == CLEAN], area[np.isin(condition, list(negatives))])
+    area, rows = activated_area(frames), frames.rows.clips
+    of_negatives = np.zeros(len(rows), dtype=np.bool_)
+    for name in negatives:
+        of_negatives |= rows.under(negative_key(name))
+    return auroc(area[rows.under((CLEAN, None))], area[of_negatives])
 
 
 @dataclass(frozen=True)
@@ -114,19 +119,27 @@ def mask_overlap(
 
 @dataclass(frozen=True)
 class ThresholdCurve:
-    """Scores over the 255 thresholds; all arrays are float64 [255].
+    """Scores over the 255 thresholds, counted as protocol `strict` does; all arrays are float64 [255].
 
     Attributes:
         threshold: The thresholds; a pixel is activated where ``p >= threshold``.
         miou: mIoU under clean audio.
         miou_negative: Mean of mIoU over the negatives of G.
         g_miou: G-mIoU.
+        f: F under clean audio.
+        f_negative: Mean of F over the negatives of G.
+        g_f: G-F.
+        fpr_negative: Mean of FPR over the negatives of G: G-FPR.
     """
 
     threshold: Floats
     miou: Floats
     miou_negative: Floats
     g_miou: Floats
+    f: Floats
+    f_negative: Floats
+    g_f: Floats
+    fpr_negative: Floats
 
     @property
     def best_index(self) -> int:
@@ -150,20 +163,29 @@ def threshold_curve(frames: ScoredFrames, negatives: Sequence[str] = NEGATIVES) 
         The curve, or None where clean or one of `negatives` has no clip that counts.
     """
     rows = frames.rows
-    names = (CLEAN, *negatives)
-    chosen = [(rows.condition == name) & np.isnan(rows.level) for name in names]
-    sums = np.zeros((len(names), NUM_THRESHOLDS))
+    keys = [(CLEAN, None), *map(negative_key, negatives)]
+    chosen = [rows.under(key) for key in keys]
+    sums = np.zeros((len(keys), 3, NUM_THRESHOLDS))
     counted = _rows_with_target(frames)
     for block, index, start in rows.blocks():
-        miou = _strict_miou(frames, index, start)
+        scores = _strict_scores(frames, index, start) * rows.weight[block, None, None]
         for position, flags in enumerate(chosen):
-            sums[position] += miou[flags[block] & counted[block]].sum(axis=0)
-    clips = np.array([np.count_nonzero(flags & counted) for flags in chosen])
+            sums[position] += scores[flags[block] & counted[block]].sum(axis=0)
+    clips = np.array([rows.weight[flags & counted].sum() for flags in chosen])
     if (clips == 0).any():
         return None
-    means = sums / clips[:, None]
-    negative = means[1:].mean(axis=0)
-    return ThresholdCurve(thresholds().astype(np.float64), means[0], negative, g_scores(means[0], negative))
+    means = sums / clips[:, None, None]
+    (miou, f, _), (miou_negative, f_negative, fpr_negative) = means[0], means[1:].mean(axis=0)
+    return ThresholdCurve(
+        threshold=thresholds().astype(np.float64),
+        miou=miou,
+        miou_negative=miou_negative,
+        g_miou=g_scores(miou, miou_negative),
+        f=f,
+        f_negative=f_negative,
+        g_f=g_scores(f, f_negative),
+        fpr_negative=fpr_negative,
+    )
 
 
 def _rows_with_target(frames: ScoredFrames) -> Flags:
@@ -172,16 +194,18 @@ def _rows_with_target(frames: ScoredFrames) -> Flags:
     return frames.rows.sum(has_target) > 0
 
 
-def _strict_miou(frames: ScoredFrames, index: Ints, start: Ints) -> Floats:
-    """Mean IoU [rows, 255] of the rows whose frames are `index` and begin at `start`; frames count as in `strict`."""
+def _strict_scores(frames: ScoredFrames, index: Ints, start: Ints) -> Floats:
+    """Mean IoU, F and FPR [rows, 3, 255] of the rows whose frames are `index` and begin at `start`, as in `strict`."""
     statistics = frames.statistics
-    target = statistics.target_pixels[index, None]
-    iou = ratios.iou(
-        at_least(statistics.inside[index]),
-        at_least(statistics.outside[index]),
-        target,
-        statistics.pixels[index, None],
+    target, pixels = statistics.target_pixels[index, None], statistics.pixels[index, None]
+    tp, fp = at_least(statistics.inside[index]), at_least(statistics.outside[index])
+    has_target = target > 0
+    scored = has_target | ~frames.negative[index, None]
+    beta2 = PROTOCOLS["strict"].beta2
+    values = (
+        (ratios.iou(tp, fp, target, pixels), scored),
+        (ratios.f_measure(tp, tp + fp, target, beta2), has_target),
+        ((tp + fp) / pixels, np.ones_like(scored)),
     )
-    scored = (target > 0) | ~frames.negative[index, None]
-    ratio: Floats = sums_from(iou * scored, start) / np.maximum(sums_from(scored, start), 1.0)
-    return ratio
+    means = [sums_from(value * of, start) / np.maximum(sums_from(of, start), 1.0) for value, of in values]
+    return np.stack(means, axis=1)

@@ -20,9 +20,9 @@ from torch import Tensor
 from avsrobust.errors import MetricInputError, OptionError
 from avsrobust.metrics.binary.counts import NUM_THRESHOLDS, FrameStatistics, frame_statistics
 from avsrobust.metrics.binary.dataset import dataset_score
+from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.binary.protocols import DEFAULT_PROTOCOL, Protocol
 from avsrobust.metrics.protocols import find_protocol
-from avsrobust.metrics.rows import ScoredFrames
 from avsrobust.vocabulary import CLEAN, NEGATIVE, NEGATIVES, POSITIVE
 
 try:

@@ -25,6 +25,8 @@ ALL_CATEGORIES = "all"
 # The build of a line: lines of one model, data set and split differ in it.
 BUILD_COLUMNS = ("seed", "recipe", "release")
 TRIVIAL_PREFIX = "trivial_"
+CEILING_PREFIX = "ceiling_"
+SIGNATURE_COLUMN = "signature"
 # Means over classes, in json and parquet: with and without background.
 HEADLINES = ("with background", "without background")
 MEAN_SCORES = ("mIoU", "F", "G_mIoU", "G_F")
@@ -116,16 +118,29 @@ def condition_columns(conditions: Iterable[ConditionKey]) -> dict[ConditionKey, 
         {key for key in conditions if is_extended(key)},
         key=lambda key: (key[0], -np.inf if key[1] is None else key[1]),
     )
-    taken = {column.rpartition("_")[0] for name in CSV_COLUMNS for column in (name, f"{TRIVIAL_PREFIX}{name}")}
+    taken = {
+        column.rpartition("_")[0]
+        for name in CSV_COLUMNS
+        for column in (name, f"{TRIVIAL_PREFIX}{name}", f"{CEILING_PREFIX}{name}")
+    }
     names: dict[ConditionKey, str] = {}
     for condition, level in keys:
-        plain = condition if level is None else f"{condition}@{level_text(level)}"
+        plain = condition_name(condition, level)
         name, number = plain, 2
         while name in taken:
             name, number = f"{plain}#{number}", number + 1
         taken.add(name)
         names[condition, level] = name
     return names
+
+
+def condition_name(condition: str, level: float | None) -> str:
+    """Return the name of a condition at a level in columns and options.
+
+    >>> condition_name("silence", None), condition_name("noisy", 10.0)
+    ('silence', 'noisy@10')
+    """
+    return condition if level is None else f"{condition}@{level_text(level)}"
 
 
 def extended_cells(scores: Iterable[ConditionScore], columns: Mapping[ConditionKey, str]) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ Conventions
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from avsrobust.metrics import (
     mask_overlap,
     threshold_curve,
 )
+from avsrobust.metrics.dataset_score import ConditionKey, negative_key
 from avsrobust.reporting.split_results import SplitResult
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
@@ -96,10 +98,15 @@ class Diagnostics:
         return None if self.curve is None else float(self.curve.g_miou[self.curve.best_index])
 
 
-def diagnose(result: SplitResult) -> Diagnostics:
-    """Return the diagnostics of a result; a result without frames has zeros and None."""
+def diagnose(result: SplitResult, negatives: Sequence[str] = NEGATIVES) -> Diagnostics:
+    """Return the diagnostics of a result; a result without frames has zeros and None.
+
+    Args:
+        result: The result.
+        negatives: The negative conditions that G averages over.
+    """
     frames = result.frames
-    rows = frames.rows
+    rows = frames.rows.clips
     area = activated_area(frames)
     clean_area = area[rows.condition == CLEAN]
     clips = np.unique(rows.clip)
@@ -116,12 +123,13 @@ def diagnose(result: SplitResult) -> Diagnostics:
                 auroc=auroc(clean_area, area[of_rows]) if negative else None,
             )
         )
-    is_negative = np.isin(rows.condition, NEGATIVES)
+    keys = [negative_key(name) for name in negatives]
+    is_negative = _any_of(rows.condition, rows.level, keys)
     num_frames, empty_frames = _frames(result)
     return Diagnostics(
-        overlap=_overlap(result, np.isin(frames.condition, NEGATIVES)),
+        overlap=_overlap(result, _any_of(frames.condition, _level(result), keys)),
         auroc=auroc(clean_area, area[is_negative]),
-        curve=threshold_curve(frames),
+        curve=threshold_curve(frames, negatives),
         conditions=tuple(conditions),
         clips=len(clips),
         frames=num_frames,
@@ -139,7 +147,7 @@ def _is_binary(statistics: FrameStatistics) -> bool:
 
 def _conditions(result: SplitResult) -> list[tuple[str, float | None]]:
     """The conditions other than clean, the three negatives first, then the others by name and level."""
-    rows = result.frames.rows
+    rows = result.frames.rows.clips
     found = {
         (str(name), None if np.isnan(level) else float(level))
         for name, level in zip(rows.condition, rows.level, strict=True)
@@ -163,6 +171,14 @@ def _matches(
     at_level: Flags = np.isnan(levels) if level is None else levels == level
     matched: Flags = at_level & (conditions == name)
     return matched
+
+
+def _any_of(conditions: npt.NDArray[np.str_], levels: npt.NDArray[np.floating], keys: Sequence[ConditionKey]) -> Flags:
+    """Those under any of some conditions."""
+    found = np.zeros(len(conditions), dtype=np.bool_)
+    for key in keys:
+        found |= _matches(conditions, levels, *key)
+    return found
 
 
 def _overlap(result: SplitResult, chosen: Flags) -> MaskOverlap:

@@ -1,7 +1,7 @@
 r"""Text from results made inert in every format: nothing in a name can move a cursor, end a cell, run or be a formula.
 
 Conventions
-    Names of models, data sets, splits, conditions and categories, messages and paths come from files and are nobody's friends.
+    Names of models, data sets, splits, conditions and categories, messages and paths come from files and are not trusted.
     Characters that cannot be seen (control characters, other directions of writing, no width, halves of a surrogate pair) are
     shown as Python writes them (``\x1b``, ``\u202e``), so that two names that differ look different. JSON alone keeps them, as
     its own escapes. Ends of lines and tabs become one blank where a format has lines.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from avsrobust.metrics import DatasetScore, Protocol, SemanticProtocol, SemanticScores
+from avsrobust.metrics import DatasetScore, Protocol, SemanticProtocol, SemanticScores, signature
 from avsrobust.metrics.dataset_score import ConditionKey
 from avsrobust.reporting.columns import (
     ALL_CATEGORIES,
@@ -22,14 +22,16 @@ from avsrobust.reporting.columns import (
     MEAN_COLUMNS,
     MEAN_SCORES,
     MEASURES,
+    SIGNATURE_COLUMN,
     condition_columns,
     extended_cells,
 )
 from avsrobust.reporting.diagnostics import Diagnostics
+from avsrobust.reporting.extra_scores import ExtraScore
 from avsrobust.reporting.selection import AnyProtocol
 from avsrobust.reporting.split_results import SplitKey
 from avsrobust.results import FailedClip
-from avsrobust.vocabulary import BASELINES, BINARY, SEMANTIC
+from avsrobust.vocabulary import BASELINES, BINARY, NEGATIVES, SEMANTIC
 
 RunDetails = Mapping[str, Any]
 Cells = dict[str, str | int | float | None]
@@ -90,7 +92,9 @@ class Line:
         category: Category (semantic task: class) of the line, "all", or None where the table has no categories.
         score: The model's scores.
         trivial: Scores of a model that predicts nothing, on the same targets.
+        ceiling: Scores of a perfect model, on the same targets: the best that the protocol allows.
         semantic: The scores of all classes, in lines over all classes; otherwise None.
+        extra: The extra scores that were requested, in lines over all clips.
     """
 
     subject: Subject
@@ -98,12 +102,19 @@ class Line:
     category: str | None
     score: DatasetScore
     trivial: DatasetScore
+    ceiling: DatasetScore
     semantic: SemanticScores | None = None
+    extra: tuple[ExtraScore, ...] = ()
 
     @property
     def is_overall(self) -> bool:
         """Whether the line is about all clips."""
         return self.category in (None, ALL_CATEGORIES)
+
+    @property
+    def signature(self) -> str:
+        """All that the scores depend on besides the model and the data (`metrics.signature`)."""
+        return signature(self.protocol, self.score.negatives)
 
     def cells(self) -> Cells:
         """Return the line's cells by column, in the order of the csv, without those of extended conditions."""
@@ -119,6 +130,8 @@ class Line:
             "seed": subject.seed,
             "recipe": subject.recipe,
             "release": subject.release,
+            **{entry.column: entry.value for entry in self.extra},
+            SIGNATURE_COLUMN: self.signature,
         }
 
     def mean_columns(self) -> dict[str, float | None]:
@@ -138,11 +151,12 @@ class Table:
         lines: All lines, sorted (see `table_builder`).
         subjects: All results, sorted; one without a scored clip has no line.
         protocols: The binary protocols requested.
-        by: "category", or None.
+        by: The name of a breakdown (`breakdowns.GROUPINGS`), or None.
         notes: Sentences that explain the table.
         warnings: Sentences to act on, or to know before quoting a number.
         semantic_protocols: The semantic protocols requested.
         classes: Lines of single classes, whether or not `lines` holds them too.
+        negatives: The negative conditions that the G scores average over.
     """
 
     lines: tuple[Line, ...]
@@ -153,6 +167,7 @@ class Table:
     warnings: tuple[str, ...]
     semantic_protocols: tuple[SemanticProtocol, ...] = ()
     classes: tuple[Line, ...] = ()
+    negatives: tuple[str, ...] = NEGATIVES
 
     @cached_property
     def extended(self) -> dict[ConditionKey, str]:
@@ -165,11 +180,14 @@ class Table:
         position = CSV_COLUMNS.index("protocol") + 1
         category = () if self.by is None else (CATEGORY_COLUMN,)
         extended = (f"{name}_{measure}" for name in self.extended.values() for measure in MEASURES)
-        return (*CSV_COLUMNS[:position], *category, *CSV_COLUMNS[position:], *extended)
+        extra = (entry.column for line in self.lines for entry in line.extra)
+        columns = (*CSV_COLUMNS[:position], *category, *CSV_COLUMNS[position:], *extended, *extra)
+        return (*dict.fromkeys(columns), SIGNATURE_COLUMN)
 
     def cells(self, line: Line) -> Cells:
         """Return the cells of `columns` of one line, by column; None is undefined."""
-        return {**line.cells(), **extended_cells(line.score.conditions, self.extended)}
+        extra = {entry.column: None for other in self.lines for entry in other.extra}
+        return {**extra, **line.cells(), **extended_cells(line.score.conditions, self.extended)}
 
     def csv_protocol(self, line: Line) -> str:
         """Return the csv's cell `protocol`: marked as binary where the same split has semantic lines too."""

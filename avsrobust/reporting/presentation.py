@@ -1,8 +1,8 @@
 """A table laid out for people: a section per split of a data set, in it a block per task and protocol, best values marked.
 
 Conventions
-    Only lines of one block compare. In a block of models scored on the same targets the trivial scores are one line;
-    otherwise every model has its own.
+    Only lines of one block compare. In a block of models scored on the same targets the trivial scores are one line and the
+    ceilings another; otherwise every model has its own.
     Best values are found among lines of one block and category as they are displayed: values that look equal are equally good.
     Baselines compete only among themselves, where the block has no model. A line alone has no best value.
 """
@@ -14,14 +14,18 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from avsrobust.metrics import ConditionScore, DatasetScore, SemanticProtocol
-from avsrobust.reporting.columns import DECIMALS, HEADLINES, METRICS, is_extended
+from avsrobust.reporting.breakdowns import AVS_V3, CATEGORY, TRAIN_SOURCE
+from avsrobust.reporting.columns import DECIMALS, HEADLINES, METRICS, MISSING, fraction, is_extended, percent
+from avsrobust.reporting.extra_scores import GROUPS, ExtraScore, ScoreGroup
 from avsrobust.reporting.model import Line, Subject, Table
 from avsrobust.reporting.naming import split_order, split_title, task_title
 from avsrobust.reporting.selection import AnyProtocol
 from avsrobust.reporting.split_results import SplitKey
-from avsrobust.vocabulary import BINARY
+from avsrobust.vocabulary import BINARY, NEGATIVES
 
 TRIVIAL_TITLE = "trivial score: nothing predicted"
+CEILING_TITLE = "ceiling: everything right"
+_BREAKDOWN_TITLES = {CATEGORY: "category", TRAIN_SOURCE: "source in train", AVS_V3: "AVS-V3 zero-shot split"}
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,40 @@ class MarkedLine:
 
 
 @dataclass(frozen=True)
-class TrivialLine:
-    """Scores of a model that predicts nothing; `title` names the model whose targets they are of where models differ in these."""
+class BoundLine:
+    """Scores of a model that predicts nothing, or of a perfect one; `title` says on whose targets where these differ."""
 
     title: str
     score: DatasetScore
+
+
+@dataclass(frozen=True)
+class ExtraRow:
+    """A row of extra scores: `title` is the condition, pair or threshold; a cell is None where a model lacks the score."""
+
+    subject: Subject
+    title: str
+    clips: int | None
+    frames: int | None
+    cells: tuple[ExtraScore | None, ...]
+
+
+@dataclass(frozen=True)
+class ExtraTable:
+    """The extra scores of one group in a block; `headings` are those of the rows' cells."""
+
+    group: ScoreGroup
+    headings: tuple[str, ...]
+    rows: tuple[ExtraRow, ...]
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Parts of a block's clips or classes: what they are parts of, whether a clip may be in several, and each part's lines."""
+
+    name: str
+    overlapping: bool
+    parts: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -49,18 +82,20 @@ class Block:
         task: "semantic" or "binary".
         protocol: The protocol.
         lines: Lines over all clips.
-        trivial: Trivial scores over all clips.
+        bounds: Trivial scores and ceilings over all clips.
         categories: Each category and its lines, where the table is by category.
         classes: Each class and its lines in the semantic task, whether or not the table is by category.
+        by: The breakdown of the table, or None.
     """
 
     split_key: SplitKey
     task: str
     protocol: AnyProtocol
     lines: tuple[MarkedLine, ...]
-    trivial: tuple[TrivialLine, ...]
+    bounds: tuple[BoundLine, ...]
     categories: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
     classes: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
+    by: str | None = None
 
     @property
     def title(self) -> str:
@@ -78,14 +113,33 @@ class Block:
         return self.protocol.name if self.task == BINARY else f"{self.protocol.name}-{self.task}"
 
     @property
-    def breakdown(self) -> tuple[tuple[str, tuple[MarkedLine, ...]], ...]:
-        """`classes`, or else `categories`."""
-        return self.classes or self.categories
+    def signature(self) -> str:
+        """All that the block's scores depend on besides the models and the data."""
+        return self.lines[0].line.signature if self.lines else ""
 
     @property
-    def breakdown_title(self) -> str:
-        """Heading of the breakdown."""
-        return "By class" if self.classes else "By category"
+    def other_negatives(self) -> str:
+        """The negative conditions of the G scores, where they are not the default ones; else empty."""
+        negatives = self.lines[0].line.score.negatives if self.lines else NEGATIVES
+        return "" if negatives == NEGATIVES else ", ".join(negatives)
+
+    @property
+    def extra(self) -> tuple[ExtraTable, ...]:
+        """A table for each group of extra scores that a line has."""
+        groups = dict.fromkeys(score.group for entry in self.lines for score in entry.line.extra)
+        return tuple(_extra_table(GROUPS[name], [entry.line for entry in self.lines]) for name in groups)
+
+    @property
+    def breakdowns(self) -> tuple[Breakdown, ...]:
+        """The parts of the table's breakdown, and the classes in the semantic task."""
+        found = []
+        if self.categories and not (self.classes and self.by == CATEGORY):
+            found.append(
+                Breakdown(_BREAKDOWN_TITLES.get(self.by or "", CATEGORY), self.by == CATEGORY, self.categories)
+            )
+        if self.classes:
+            found.append(Breakdown("class", False, self.classes))
+        return tuple(found)
 
     @property
     def headline(self) -> str:
@@ -188,9 +242,10 @@ def _blocks(table: Table) -> Iterator[Block]:
             task=key[1],
             protocol=members[0].protocol,
             lines=_marked(overall),
-            trivial=_trivial_lines(overall),
+            bounds=_bound_lines(overall),
             categories=_by_category(line for line in members if not line.is_overall),
             classes=_by_category(classes.get(key, [])),
+            by=table.by,
         )
 
 
@@ -205,8 +260,43 @@ def _marked(lines: Sequence[Line]) -> tuple[MarkedLine, ...]:
     return tuple(MarkedLine(line, best) for line, best in zip(lines, best_columns(lines), strict=True))
 
 
-def _trivial_lines(lines: Sequence[Line]) -> tuple[TrivialLine, ...]:
-    """One line where all models share their targets, else one for each."""
-    if all(line.trivial == lines[0].trivial for line in lines):
-        return (TrivialLine(TRIVIAL_TITLE, lines[0].trivial),)
-    return tuple(TrivialLine(f"{TRIVIAL_TITLE} ({line.subject.name})", line.trivial) for line in lines)
+def _bound_lines(lines: Sequence[Line]) -> tuple[BoundLine, ...]:
+    """A trivial score and a ceiling where all models share their targets, else one of each for every model."""
+    shared = all((line.trivial, line.ceiling) == (lines[0].trivial, lines[0].ceiling) for line in lines)
+    of = [("", lines[0])] if shared else [(f" ({line.subject.name})", line) for line in lines]
+    return (
+        *(BoundLine(f"{TRIVIAL_TITLE}{whose}", line.trivial) for whose, line in of),
+        *(BoundLine(f"{CEILING_TITLE}{whose}", line.ceiling) for whose, line in of),
+    )
+
+
+def _extra_table(group: ScoreGroup, lines: Sequence[Line]) -> ExtraTable:
+    """The table of one group: the rows of each condition, pair or threshold together, a row per model."""
+    of_group = [(line, [score for score in line.extra if score.group == group.name]) for line in lines]
+    everything = [score for _, scores in of_group for score in scores]
+    measures = list(dict.fromkeys(score.measure for score in everything))
+    rows = []
+    for title in dict.fromkeys(score.row for score in everything):
+        for line, scores in of_group:
+            cells = {score.measure: score for score in scores if score.row == title}
+            if cells:
+                clips, frames = (
+                    next((value for score in cells.values() if (value := getattr(score, name)) is not None), None)
+                    for name in ("clips", "frames")
+                )
+                rows.append(ExtraRow(line.subject, title, clips, frames, tuple(cells.get(name) for name in measures)))
+    return ExtraTable(group, tuple(_extra_heading(name, everything) for name in measures), tuple(rows))
+
+
+def _extra_heading(measure: str, scores: Sequence[ExtraScore]) -> str:
+    """The heading of a measure, with an arrow where its scores that have a better direction agree on it."""
+    of_measure = [score for score in scores if score.measure == measure and score.higher_is_better is not None]
+    headings = {score.heading for score in of_measure}
+    return headings.pop() if len(headings) == 1 else measure
+
+
+def extra_cell(score: ExtraScore | None) -> str:
+    """Return an extra score for people: a fraction with three decimals, or percent with two."""
+    if score is None:
+        return MISSING
+    return fraction(score.value) if score.is_fraction else percent(score.value)

@@ -36,22 +36,26 @@ def report(
     by: str | None = None,
     format: str = "md",  # noqa: A002 - the option's name
     task: str | None = None,
+    negatives: Sequence[str] | None = None,
+    scores: Sequence[str] = (),
 ) -> Rendered:
     """Render `results` as one table.
 
     Args:
         results: Stored results (`load_results`).
         protocols: Protocols, each a name, ``package.module:OBJECT`` or ``file.py:OBJECT`` (`metrics.find_protocol`).
-        by: "category" for a line per category (semantic task: class) as well, or None.
+        by: A breakdown for a line per part as well (`breakdowns.GROUPINGS`), or None.
         format: A format: a name, ``package.module:OBJECT`` or ``file.py:OBJECT`` (`formats.find_format`).
         task: "semantic" for the results that hold classes, "binary" for all as foreground and background, or None: semantic
             where available.
+        negatives: The negative conditions that G averages over; None: silence, noise and offscreen.
+        scores: Groups of extra scores (`extra_scores.GROUPS`), or "all".
 
     Raises:
-        OptionError: A protocol, grouping, task or format is unknown, or a plug-in fails.
+        OptionError: A protocol, breakdown, task, negative, group of scores or format is unknown, or a plug-in fails.
         ResultsError: The results cannot be true, or none can be shown.
     """
     chosen = find_format(format)
     runs, damaged = load_runs(results)
-    table = build_table(results, protocols, by, runs, task)
+    table = build_table(results, protocols, by, runs, task, negatives, scores)
     return Rendered(chosen(table), tuple(one_line(text) for text in (*damaged, *table.warnings)), chosen.suffix)

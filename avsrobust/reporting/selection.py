@@ -1,4 +1,4 @@
-"""The tasks and protocols of a report or a comparison.
+"""The tasks, protocols and negatives of a report or a comparison.
 
 Conventions
     semantic: IoU and F per class (`metrics.semantic`), where a model returned classes on a data set that has them (avss).
@@ -14,8 +14,10 @@ from collections.abc import Sequence
 
 from avsrobust.errors import OptionError, ResultsError, did_you_mean
 from avsrobust.metrics import NamedProtocol, Protocol, SemanticProtocol, find_protocol, protocol_names
+from avsrobust.metrics.dataset_score import ConditionKey, conditions_of, negative_key
+from avsrobust.reporting.columns import condition_name
 from avsrobust.reporting.split_results import SplitResult
-from avsrobust.vocabulary import BINARY, CLASS_DATASET, SEMANTIC, TASKS
+from avsrobust.vocabulary import BINARY, CLASS_DATASET, NEGATIVES, SEMANTIC, TASKS
 
 AnyProtocol = Protocol | SemanticProtocol
 
@@ -43,6 +45,35 @@ def requested_protocols(specs: Sequence[str]) -> tuple[NamedProtocol, ...]:
                 "names; rename one of the two"
             )
     return tuple(found[name] for name in sorted(found))
+
+
+def requested_negatives(texts: Sequence[str] | None, results: Sequence[SplitResult]) -> tuple[str, ...]:
+    """Return the negative conditions that G averages over, the default ones first and the others by name.
+
+    Args:
+        texts: Conditions (``condition@level`` where they have levels), separated by commas too; None: the default ones.
+        results: The results, each of which may hold other conditions.
+
+    Raises:
+        OptionError: There is no condition, or one that is nowhere negative in the results.
+    """
+    if texts is None:
+        return NEGATIVES
+    names = list(dict.fromkeys(part.strip() for text in texts for part in text.split(",")))
+    polarity: dict[ConditionKey, bool] = {}
+    for result in results:
+        rows = result.frames.rows.clips
+        polarity.update((key[:2], bool(rows.negative[key[2]].any())) for key in conditions_of(rows))
+    known = [condition_name(*key) for key, negative in polarity.items() if negative]
+    for name in names:
+        if not polarity.get(negative_key(name), False):
+            reason = "is positive" if negative_key(name) in polarity else "is in no result"
+            there = ", ".join(known) or "of which there are none"
+            raise OptionError(
+                f"--negatives: '{name}' {reason}; expected negative conditions of the results, {there}{did_you_mean(name, known)}"
+            )
+    others = sorted(name for name in names if name not in NEGATIVES)
+    return (*(name for name in NEGATIVES if name in names), *others)
 
 
 def protocol_for(spec: str, task: str) -> AnyProtocol:

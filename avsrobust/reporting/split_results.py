@@ -45,6 +45,7 @@ class SplitResult:
         release: Release of the data; empty where the results do not say.
         muted: Ids of clips whose own recording is silent.
         notes: Sentences that belong next to every table of these results.
+        train_sources: Ids of clips whose source also gave a clip of train; None where the results do not say.
     """
 
     model: str
@@ -63,6 +64,12 @@ class SplitResult:
     release: str = ""
     muted: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    train_sources: frozenset[str] | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str, int, str]:
+        """Model, data set, release, seed and recipe: the same for all splits of one model on one build."""
+        return (self.model, self.dataset, self.release, self.seed, self.recipe)
 
     @property
     def split_key(self) -> SplitKey:
@@ -84,6 +91,12 @@ class SplitResult:
         """Those of `scored_clips` whose own recording is silent."""
         muted = frozenset(self.muted)
         return tuple(clip_id for clip_id in self.scored_clips if clip_id in muted)
+
+    @property
+    def is_unlabelled(self) -> npt.NDArray[np.bool_]:
+        """Whether the clip of each frame has no on-screen label, bool [N]; nowhere where no clip has a label at all."""
+        without = np.array([not labels for labels in self.labels], dtype=np.bool_)
+        return np.asarray(without[self.frames.clip] & ~without.all(), dtype=np.bool_)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -124,6 +137,8 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
         index["condition"].to_numpy(dtype=np.str_),
         (index["polarity"] == NEGATIVE).to_numpy(dtype=np.bool_),
         _floats(index["level"]),
+        _draws(index),
+        index["frame"].to_numpy(dtype=np.int64),
     )
     return SplitResult(
         model=scores.info.model,
@@ -142,11 +157,19 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
         release=scores.info.release,
         muted=scores.info.muted,
         notes=scores.info.notes,
+        train_sources=None if scores.info.train_sources is None else frozenset(scores.info.train_sources),
     )
 
 
 def _floats(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _draws(index: pd.DataFrame) -> npt.NDArray[np.int64] | None:
+    """The draw of each frame, 0 where a condition draws once; None where results say nothing of draws."""
+    if "draw" not in index.columns:
+        return None
+    return np.asarray(pd.to_numeric(index["draw"]).fillna(0).to_numpy(dtype=np.int64))
 
 
 def _labels(index: pd.DataFrame, clip: npt.NDArray[np.int64], num_clips: int) -> tuple[tuple[str, ...], ...]:

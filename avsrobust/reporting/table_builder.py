@@ -1,17 +1,16 @@
 """From results to one table: pure, no files, no formats.
 
 Conventions
-    One line per (model, dataset, release, split, protocol), by category also one per label of the clips; a clip with several
-    labels counts in each of them. Lines are sorted by dataset, release, split, task (semantic first), protocol, category (all
-    first) and model; baselines come last.
-    In the semantic task a category is a class, and its line the class's own scores over all clips.
+    One line per (model, dataset, release, split, protocol), and one per part of a breakdown (`breakdowns`). Lines are sorted by
+    dataset, release, split, task (semantic first), protocol, category (all first) and model; baselines come last.
+    By category, in the semantic task, a part is a class, and its line the class's own scores over all clips.
     Results of one model, data set and split from several files are lines of their own, never averaged, and never named alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -22,27 +21,44 @@ from avsrobust.errors import OptionError, ResultsError, did_you_mean
 from avsrobust.metrics import (
     ClassStatistics,
     ClipScores,
+    DatasetScore,
     Protocol,
     ScoredFrames,
     SemanticProtocol,
+    SemanticScores,
     clip_scores,
+    perfect_frames,
+    semantic_ceiling_scores,
     semantic_scores,
     semantic_trivial_scores,
     summarise,
+    take_classes,
     trivial_frames,
 )
-from avsrobust.reporting.columns import ALL_CATEGORIES, CATEGORY_COLUMN
-from avsrobust.reporting.diagnostics import diagnose
+from avsrobust.reporting.breakdowns import CATEGORY, GROUPINGS, class_parts, clip_parts
+from avsrobust.reporting.columns import ALL_CATEGORIES
+from avsrobust.reporting.diagnostics import Diagnostics, diagnose
+from avsrobust.reporting.extra_scores import OVERLAP, Evidence, ExtraScore, extra_scores, requested_groups
 from avsrobust.reporting.model import Line, RunDetails, Subject, Table
 from avsrobust.reporting.naming import Label, labels, split_order
+from avsrobust.reporting.operating_points import OperatingPoint, operating_points
+from avsrobust.reporting.pair_overlaps import pair_overlaps
 from avsrobust.reporting.plausibility import check_scores
-from avsrobust.reporting.selection import check_task, requested_protocols, scored_task, with_task
+from avsrobust.reporting.selection import (
+    AnyProtocol,
+    check_task,
+    requested_negatives,
+    requested_protocols,
+    scored_task,
+    with_task,
+)
 from avsrobust.reporting.split_results import SplitResult, split_result, splits_of
 from avsrobust.reporting.warnings import find_notes, find_warnings
 from avsrobust.results import Run, Scores
 from avsrobust.vocabulary import BASELINES, BINARY, TASKS
 
-GROUPINGS = (CATEGORY_COLUMN,)
+# Probability above which a pixel of class scores is any class but background.
+_CLASS_THRESHOLD = 0.5
 
 
 def build_table(
@@ -51,19 +67,23 @@ def build_table(
     by: str | None = None,
     runs: Sequence[Run | None] | None = None,
     task: str | None = None,
+    negatives: Sequence[str] | None = None,
+    scores: Sequence[str] = (),
 ) -> Table:
     """Return the table of `results` under these protocols.
 
     Args:
         results: Stored results, in any order.
         protocols: Protocols, each named as in `metrics.find_protocol`.
-        by: "category" for a line per category (semantic task: class) as well, or None.
+        by: A breakdown (`breakdowns.GROUPINGS`) for a line per part as well, or None.
         runs: The content of ``run.json`` of each of `results`, where there is one.
         task: "semantic" for the results that hold classes, "binary" for all as foreground and background, or None: semantic
             where available.
+        negatives: The negative conditions that G averages over (`selection.requested_negatives`); None: the default ones.
+        scores: Groups of extra scores (`extra_scores.requested_groups`).
 
     Raises:
-        OptionError: A protocol, grouping or task is unknown.
+        OptionError: A protocol, breakdown, task, negative or group of scores is unknown.
         ResultsError: The results cannot be true, or none can be shown.
     """
     check_task(task)
@@ -72,24 +92,29 @@ def build_table(
     found = requested_protocols(protocols)
     binary = tuple(entry.binary for entry in found if entry.binary is not None)
     semantic = tuple(entry.semantic for entry in found if entry.semantic is not None)
-    for scores in results:
-        check_scores(scores)
+    groups = requested_groups(scores)
+    for entry in results:
+        check_scores(entry)
     split_results = _split_results(results, runs, task)
     if not split_results:
         raise ResultsError("results: found no scored frame and no failed clip in them; evaluate again")
+    sources = [result for _, result, _ in split_results]
+    of_g = requested_negatives(negatives, sources)
+    diagnostics = [diagnose(result, of_g) for result in sources]
     subjects: list[Subject] = []
     lines: list[Line] = []
     classes: list[Line] = []
-    for label, result, run in split_results:
-        subject = _subject(label, result, run, task)
+    for position, ((label, result, run), diagnosis) in enumerate(zip(split_results, diagnostics, strict=True)):
+        subject = _subject(label, result, run, task, diagnosis)
         subjects.append(subject)
+        request = _Request(by, of_g, groups, operating_points(position, sources, diagnostics) if groups else ())
         if subject.task == BINARY and len(result.frames):
-            lines += _lines(subject, result, binary, by)
+            lines += _lines(subject, result, binary, request)
         elif result.classes is not None and len(result.frames):
-            for overall, of_classes in _semantic_lines(subject, result.classes, result.frames, semantic, by):
-                lines.append(overall)
+            for of_clips, of_classes in _semantic_lines(subject, result, result.classes, semantic, request):
+                lines += of_clips
                 classes += of_classes
-    lines += classes if by is not None else []
+    lines += classes if by == CATEGORY else []
     table = Table(
         lines=tuple(sorted(lines, key=_line_order)),
         subjects=tuple(subjects),
@@ -99,8 +124,8 @@ def build_table(
         warnings=(),
         semantic_protocols=semantic,
         classes=tuple(sorted(classes, key=_line_order)),
+        negatives=of_g,
     )
-    sources = [result for _, result, _ in split_results]
     return replace(table, notes=find_notes(table, sources), warnings=find_warnings(table, sources))
 
 
@@ -140,7 +165,7 @@ def _result_order(result: SplitResult) -> tuple[tuple[tuple[int, str], str, str]
     return (split_order(result.split_key), is_baseline, result.model, result.seed, result.recipe, result.source or "")
 
 
-def _subject(label: Label, result: SplitResult, run: RunDetails, task: str | None) -> Subject:
+def _subject(label: Label, result: SplitResult, run: RunDetails, task: str | None, diagnostics: Diagnostics) -> Subject:
     return Subject(
         name=label.name,
         csv_model=label.model,
@@ -151,43 +176,106 @@ def _subject(label: Label, result: SplitResult, run: RunDetails, task: str | Non
         recipe=result.recipe,
         release=result.release,
         source=result.source,
-        diagnostics=diagnose(result),
+        diagnostics=diagnostics,
         failed=result.failed,
         run=MappingProxyType(dict(run)),
         task=scored_task(result, task),
     )
 
 
-def _lines(subject: Subject, result: SplitResult, protocols: Sequence[Protocol], by: str | None) -> Iterator[Line]:
-    frames = result.frames
-    empty = trivial_frames(frames)
+def _lines(subject: Subject, result: SplitResult, protocols: Sequence[Protocol], request: _Request) -> Iterator[Line]:
+    """The binary lines of a result: over all clips, and over those of each part."""
+    of_frames = (result.frames, trivial_frames(result.frames), perfect_frames(result.frames))
+    parts = {} if request.by is None else clip_parts(result, request.by)
     for protocol in protocols:
-        scores, trivial = clip_scores(frames, protocol), clip_scores(empty, protocol)
-        overall = None if by is None else ALL_CATEGORIES
-        yield Line(subject, protocol, overall, summarise(scores), summarise(trivial))
-        for category in result.categories if by is not None else ():
-            clips = result.clips_of(category)
-            yield Line(subject, protocol, category, summarise(_of(scores, clips)), summarise(_of(trivial, clips)))
+        rows = [clip_scores(frames, protocol) for frames in of_frames]
+        bounds = [summarise(scores, request.negatives) for scores in rows]
+        extra = request.extra_scores(result, protocol.threshold, bounds)
+        yield _line(subject, protocol, request.overall, bounds, extra=extra)
+        for title, clips in parts.items():
+            yield _line(subject, protocol, title, [summarise(_of(scores, clips), request.negatives) for scores in rows])
+
+
+def _line(
+    subject: Subject,
+    protocol: AnyProtocol,
+    category: str | None,
+    scores: Sequence[DatasetScore],
+    semantic: SemanticScores | None = None,
+    extra: tuple[ExtraScore, ...] = (),
+) -> Line:
+    """A line; `scores` are the model's, those of a model that predicts nothing, and those of a perfect one."""
+    score, trivial, ceiling = scores
+    return Line(subject, protocol, category, score, trivial, ceiling, semantic, extra)
 
 
 def _semantic_lines(
     subject: Subject,
+    result: SplitResult,
     classes: ClassStatistics,
-    frames: ScoredFrames,
     protocols: Sequence[SemanticProtocol],
-    by: str | None,
-) -> Iterator[tuple[Line, list[Line]]]:
-    """Yield, for each protocol, the line over all classes and those of the single ones."""
+    request: _Request,
+) -> Iterator[tuple[list[Line], list[Line]]]:
+    """Yield, for each protocol, the lines over all clips and over parts of them, and those of the single classes."""
+    of_classes = None if request.by is None else class_parts(request.by)
+    of_clips = {} if request.by in (None, CATEGORY) or of_classes is not None else clip_parts(result, request.by or "")
     for protocol in protocols:
-        scores, trivial = semantic_scores(classes, frames, protocol), semantic_trivial_scores(classes, frames, protocol)
-        overall = None if by is None else ALL_CATEGORIES
+        scores = _semantic_bounds(classes, result.frames, protocol, request.negatives)
+        bounds = [entry.headline for entry in scores]
+        extra = request.extra_scores(result, _CLASS_THRESHOLD, bounds)
+        overall = [_line(subject, protocol, request.overall, bounds, semantic=scores[0], extra=extra)]
+        for title, ids in (of_classes or {}).items():
+            overall.append(_line(subject, protocol, title, [entry.means_over(ids) for entry in scores]))
+        for title, clips in of_clips.items():
+            chosen = np.isin(result.frames.clip, clips)
+            part = _semantic_bounds(
+                take_classes(classes, chosen), result.frames.select(chosen), protocol, request.negatives
+            )
+            overall.append(_line(subject, protocol, title, [entry.headline for entry in part]))
         yield (
-            Line(subject, protocol, overall, scores.headline, trivial.headline, scores),
+            overall,
             [
-                Line(subject, protocol, AVSS_CLASSES[class_id], scores.of_class(class_id), trivial.of_class(class_id))
-                for class_id in scores.occurring_classes()
+                _line(subject, protocol, AVSS_CLASSES[class_id], [entry.of_class(class_id) for entry in scores])
+                for class_id in scores[0].occurring_classes()
             ],
         )
+
+
+def _semantic_bounds(
+    classes: ClassStatistics, frames: ScoredFrames, protocol: SemanticProtocol, negatives: Sequence[str]
+) -> tuple[SemanticScores, SemanticScores, SemanticScores]:
+    """The semantic scores of a model, of one that predicts background alone, and of a perfect one."""
+    return (
+        semantic_scores(classes, frames, protocol, negatives),
+        semantic_trivial_scores(classes, frames, protocol, negatives),
+        semantic_ceiling_scores(classes, frames, protocol, negatives),
+    )
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What a table is to hold of one result besides its protocols."""
+
+    by: str | None
+    negatives: tuple[str, ...]
+    groups: tuple[str, ...]
+    points: tuple[OperatingPoint, ...]
+
+    @property
+    def overall(self) -> str | None:
+        """The category of lines over all clips."""
+        return None if self.by is None else ALL_CATEGORIES
+
+    def extra_scores(
+        self, result: SplitResult, threshold: float, bounds: Sequence[DatasetScore]
+    ) -> tuple[ExtraScore, ...]:
+        """The extra scores of a line; `bounds` are its score, its trivial score and its ceiling."""
+        if not self.groups:
+            return ()
+        score, trivial, ceiling = bounds
+        pairs = pair_overlaps(result) if OVERLAP in self.groups else {}
+        evidence = Evidence(result.frames, score, threshold, result.is_unlabelled, pairs, self.points)
+        return extra_scores(self.groups, evidence, trivial, ceiling)
 
 
 def _of(scores: ClipScores, clips: npt.NDArray[np.int64]) -> ClipScores:

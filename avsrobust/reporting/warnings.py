@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from avsrobust.metrics.dataset_score import negative_key
+from avsrobust.reporting.breakdowns import CATEGORY, GROUPINGS
 from avsrobust.reporting.columns import ALL_CATEGORIES, condition_title
 from avsrobust.reporting.model import Line, Subject, Table
 from avsrobust.reporting.naming import build_title, split_name
 from avsrobust.reporting.split_results import SplitResult
-from avsrobust.vocabulary import BINARY, CLASS_DATASET, CLEAN, NEGATIVES, SEMANTIC
+from avsrobust.vocabulary import BINARY, CLASS_DATASET, CLEAN, SEMANTIC
 
 _CHECKSUM_SHOWN = 12
 # Options that name folders of data, which differ from one data set to another.
@@ -28,7 +30,7 @@ _FOLDER_OPTIONS = {"predictions": ("masks",)}
 
 def find_warnings(table: Table, results: Sequence[SplitResult]) -> tuple[str, ...]:
     """Return the warnings of `table`, which was made from `results`."""
-    per_subject = (warning for subject in table.subjects for warning in _of_subject(subject))
+    per_subject = (warning for subject in table.subjects for warning in _of_subject(subject, table.negatives))
     return (
         *_same_model(results),
         *_unlike_models(table.subjects),
@@ -54,9 +56,11 @@ def find_notes(table: Table, results: Sequence[SplitResult]) -> tuple[str, ...]:
         notes.append(
             f"{CLASS_DATASET}, binary segmentation: any class but background is foreground; nothing is said about classes"
         )
-    if table.by is not None and BINARY in tasks:
+    if table.by == CATEGORY and BINARY in tasks:
         notes.append(f"by category: a clip with several labels counts in each; '{ALL_CATEGORIES}' has every clip once")
-    if table.by is not None and SEMANTIC in tasks:
+    elif table.by is not None and table.by != CATEGORY:
+        notes.append(f"by {table.by}: {GROUPINGS[table.by]}; '{ALL_CATEGORIES}' has every clip")
+    if table.by == CATEGORY and SEMANTIC in tasks:
         notes.append("by class: the class's own scores over all clips; FPR is the share of pixels given the class")
     notes += dict.fromkeys(note for line in table.lines if line.is_overall and (note := _skipped(line)))
     notes += [note for result in results for note in result.notes]
@@ -131,7 +135,7 @@ def _title(subject: Subject) -> str:
     return f"{subject.name} on {split_name(subject.split_key)}"
 
 
-def _of_subject(subject: Subject) -> Iterator[str]:
+def _of_subject(subject: Subject, negatives: Sequence[str]) -> Iterator[str]:
     """Clips, conditions and rows that one subject lacks."""
     diagnostics = subject.diagnostics
     if diagnostics.clips == 0:
@@ -143,9 +147,9 @@ def _of_subject(subject: Subject) -> Iterator[str]:
         )
     if diagnostics.clips == 0:
         return
-    present = {entry.condition for entry in diagnostics.conditions if entry.level is None}
+    present = {(entry.condition, entry.level) for entry in diagnostics.conditions}
     absent = [CLEAN] if diagnostics.missing_clean == diagnostics.clips else []
-    absent += [name for name in NEGATIVES if name not in present]
+    absent += [name for name in negatives if negative_key(name) not in present]
     if absent:
         yield f"{_title(subject)}: not evaluated under {', '.join(absent)}; G scores need all of them and are left empty"
     if 0 < diagnostics.missing_clean < diagnostics.clips:

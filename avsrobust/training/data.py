@@ -25,7 +25,6 @@ from avsrobust.datasets.masks import read_frame, read_mask
 from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY
 from avsrobust.evaluation.clip_data import ClipRows, clips_of
 from avsrobust.evaluation.sound import SoundReader
-from avsrobust.files import resolve_inside
 from avsrobust.manifest import Manifest, Row
 from avsrobust.training.model import Batch
 from avsrobust.training.negatives import Negatives
@@ -277,4 +276,4 @@ def _audio_labels(row: Row, positive: bool, target: Tensor, scored: Tensor) -> T
 
 
 def _locate(build: TrainingBuild, relative: str) -> Path:
-    return resolve_inside(build.data_root, relative, named_by=build.manifest.path)
+    return build.manifest.picture_path(relative, build.data_root)

@@ -97,8 +97,8 @@ def _score(
     sounds = SoundReader(build.manifest, build.data_root, AudioInput.of(adapter.audio), vggish, device)
     outcomes = score_clips(
         AdapterCaller(adapter, "validation", device),
-        plan_batches(clips, build.data_root, _BATCH),
-        lambda batch: load_batch(batch, build.data_root, sounds),
+        plan_batches(clips, build.manifest, build.data_root, _BATCH),
+        lambda batch: load_batch(batch, build.manifest, build.data_root, sounds),
         as_foreground=True,
         keep_going=False,
     )

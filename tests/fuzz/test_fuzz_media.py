@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from avsrobust.audio.io import check_sound, read_stored
+from avsrobust.audio.recordings import read_recording
 from avsrobust.datasets.masks import read_binary_mask, read_class_mask, read_frame
 from avsrobust.datasets.pictures import check_structure, read_content, read_header
 
 READERS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "sound header": ("sounds", "a.wav", check_sound),
     "samples": ("sounds", "a.wav", read_stored),
+    "recording": ("sounds", "a.wav", read_recording),
     "picture header": ("frames", "a.png", read_header),
     "structure": ("frames", "a.png", lambda path: check_structure(path, read_content(path))),
     "frame": ("frames", "a.png", read_frame),

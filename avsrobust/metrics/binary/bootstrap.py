@@ -18,10 +18,9 @@ from avsrobust.metrics.bootstrap import (
     PairedDifference,
     common_clips,
     resampled_differences,
-    rows_under,
 )
 from avsrobust.metrics.dataset_score import MEASURES
-from avsrobust.metrics.rows import Flags, Floats, Ints
+from avsrobust.metrics.rows import Flags, Floats, Ints, rows_under
 
 
 def paired_bootstrap(

@@ -1,9 +1,11 @@
 """Binary scores of rows (clip, condition, level) under one protocol, ready to be averaged or resampled.
 
 Conventions
-    R rows, in the order of `ScoredFrames.rows`. The columns of all score arrays are `MEASURES`: IoU, F, FPR.
+    R clip rows, in the order of `ScoredFrames.rows.clips`: the draws of a clip are averaged before anything else. The columns
+    of all score arrays are `MEASURES`: IoU, F, FPR.
     A data set's score is the sum of numerators over the sum of denominators. Where clips are averaged, a row's numerator is
-    its score and its denominator 1; where pixels are pooled, both are counts; a row that does not count has 0 / 0.
+    its score and its denominator 1; where pixels are pooled, both are counts; a row that does not count has 0 / 0. Where
+    the protocol scores batches, each row of a batch of b clips has the batch's F and counts 1 / b: every batch counts once.
     Scores are fractions in [0, 1]. Under a negative condition IoU and F are taken against the clip's original mask.
 """
 
@@ -15,10 +17,11 @@ import numpy as np
 
 from avsrobust.metrics import ratios
 from avsrobust.metrics.binary.counts import activated_at
+from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.binary.protocols import Protocol
 from avsrobust.metrics.binary.thresholds import at_least
 from avsrobust.metrics.dataset_score import MEASURES
-from avsrobust.metrics.rows import Flags, Floats, Ints, ScoredFrames, Strings, sums_from
+from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, Strings, blocks_of, sums_from
 
 
 @dataclass(frozen=True)
@@ -79,27 +82,30 @@ def clip_scores(frames: ScoredFrames, protocol: Protocol) -> ClipScores:
     if protocol.average == "pixels":
         numerator, denominator = _pooled(frames, protocol)
     else:
-        numerator = np.where(skipped[:, None], 0.0, _averaged(frames, protocol, frames_with_target))
-        denominator = np.repeat(~skipped[:, None], len(MEASURES), axis=1).astype(np.float64)
+        weight = np.where(skipped, 0.0, 1.0 / _batch_sizes(rows, protocol))[:, None]
+        numerator = weight * _averaged(frames, protocol, frames_with_target)
+        denominator = np.repeat(weight, len(MEASURES), axis=1)
+    clips = rows.clips
+    first = np.unique(rows.clip_row, return_index=True)[1]
     return ClipScores(
         protocol=protocol,
-        clip=rows.clip,
-        condition=rows.condition,
-        level=rows.level,
-        negative=rows.negative,
-        frames=rows.frames,
-        empty_frames=rows.frames - frames_with_target.astype(np.int64),
-        skipped=skipped,
-        numerator=numerator,
-        denominator=denominator,
+        clip=clips.clip,
+        condition=clips.condition,
+        level=clips.level,
+        negative=clips.negative,
+        frames=rows.frames[first],
+        empty_frames=(rows.frames - frames_with_target.astype(np.int64))[first],
+        skipped=skipped[first],
+        numerator=rows.over_draws(numerator),
+        denominator=rows.over_draws(denominator),
     )
 
 
 def activated_area(frames: ScoredFrames) -> Floats:
-    """Return the activated share (``p > 0.5``) of every row of `frames`, averaged over its frames: float64 [R] in [0, 1]."""
+    """Return the activated share (``p > 0.5``) of every clip row, averaged over its frames and draws: float64 [C] in [0, 1]."""
     rows, statistics = frames.rows, frames.statistics
     share = (statistics.tp_050 + statistics.fp_050) / statistics.pixels
-    return rows.sum(share[rows.order]) / rows.frames
+    return rows.over_draws(rows.sum(share[rows.order]) / rows.frames)
 
 
 def _ordered_counts(frames: ScoredFrames, protocol: Protocol) -> tuple[Ints, Ints, Ints, Ints]:
@@ -121,22 +127,46 @@ def _averaged(frames: ScoredFrames, protocol: Protocol, frames_with_target: Floa
     else:
         miou = rows.sum(iou) / rows.frames
     if protocol.f_at == "best_of_255":
-        f = _best_f(frames, protocol.beta2, at_least_one)
+        f = _best_f(frames, protocol, frames_with_target)
     else:
         f = rows.sum(ratios.f_measure(tp, tp + fp, target, protocol.beta2)) / at_least_one
     return np.stack([miou, f, rows.sum((tp + fp) / pixels) / rows.frames], axis=1)
 
 
-def _best_f(frames: ScoredFrames, beta2: float, frames_with_target: Floats) -> Floats:
-    """Largest over the 255 thresholds of the mean F over the frames whose target is not empty (those add 0), [R]."""
-    statistics = frames.statistics
-    best = np.empty(len(frames.rows))
-    for block, index, start in frames.rows.blocks():
+def _best_f(frames: ScoredFrames, protocol: Protocol, frames_with_target: Floats) -> Floats:
+    """Largest over the 255 thresholds of the mean F over the frames of a batch whose target is not empty, of each row, [R]."""
+    statistics, rows = frames.statistics, frames.rows
+    batches = _batch_starts(rows, protocol)
+    best = np.empty(len(batches))
+    for block, index, start in blocks_of(rows.order, rows.start[batches]):
         tp = at_least(statistics.inside[index])
         activated = tp + at_least(statistics.outside[index])
-        f = ratios.f_measure(tp, activated, statistics.target_pixels[index, None], beta2)
+        # Frames with an empty target add 0.
+        f = ratios.f_measure(tp, activated, statistics.target_pixels[index, None], protocol.beta2)
         best[block] = sums_from(f, start).max(axis=1)
-    return best / frames_with_target
+    best /= np.maximum(sums_from(frames_with_target, batches), 1.0)
+    return np.repeat(best, np.diff(np.append(batches, len(rows))))
+
+
+def _batch_starts(rows: Rows, protocol: Protocol) -> Ints:
+    """First row of each batch: consecutive clips under one condition, level and draw."""
+    position = np.arange(len(rows))
+    if max(protocol.batch_under(negative=False), protocol.batch_under(negative=True)) == 1:
+        return position
+    level = np.where(np.isnan(rows.level), -np.inf, rows.level)
+    is_first = np.ones(len(rows), dtype=np.bool_)
+    is_first[1:] = False
+    for key in (rows.condition, level, rows.draw):
+        is_first[1:] |= key[1:] != key[:-1]
+    begin = np.maximum.accumulate(np.where(is_first, position, 0))
+    sizes = (protocol.batch_under(negative=False), protocol.batch_under(negative=True))
+    return np.flatnonzero((position - begin) % np.where(rows.negative, sizes[1], sizes[0]) == 0)
+
+
+def _batch_sizes(rows: Rows, protocol: Protocol) -> Ints:
+    """Number of clips in the batch of each row, int64 [R]."""
+    sizes = np.diff(np.append(_batch_starts(rows, protocol), len(rows)))
+    return np.repeat(sizes, sizes)
 
 
 def _pooled(frames: ScoredFrames, protocol: Protocol) -> tuple[Floats, Floats]:

@@ -31,6 +31,7 @@ __all__ = [
     "concatenate",
     "empty_prediction",
     "frame_statistics",
+    "perfect_prediction",
     "take",
 ]
 # Thresholds at which activated pixels are counted apart, since the papers' code compares with ``>`` there.
@@ -171,3 +172,14 @@ def empty_prediction(statistics: FrameStatistics) -> FrameStatistics:
     inside[:, 0] = statistics.target_pixels
     outside[:, 0] = statistics.pixels - statistics.target_pixels
     return FrameStatistics(statistics.pixels, statistics.target_pixels, none, none, none, none, inside, outside)
+
+
+def perfect_prediction(statistics: FrameStatistics, shown: Mask) -> FrameStatistics:
+    """Return the statistics of a model that gives probability 1 to the target of the frames `shown`, bool [N], 0 to all else."""
+    empty = empty_prediction(statistics)
+    found = np.where(shown, statistics.target_pixels, 0)
+    inside = empty.inside.copy()
+    inside[:, 0] -= found
+    inside[:, -1] += found
+    none = np.zeros_like(found)
+    return FrameStatistics(statistics.pixels, statistics.target_pixels, found, none, found, none, inside, empty.outside)

@@ -13,10 +13,11 @@ from dataclasses import replace
 import numpy as np
 
 from avsrobust.metrics.binary.clip_scores import ClipScores, clip_scores
-from avsrobust.metrics.binary.counts import empty_prediction
+from avsrobust.metrics.binary.counts import empty_prediction, perfect_prediction
+from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.binary.protocols import Protocol
 from avsrobust.metrics.dataset_score import ConditionScore, DatasetScore, assemble, conditions_of
-from avsrobust.metrics.rows import Flags, ScoredFrames
+from avsrobust.metrics.rows import Flags
 from avsrobust.vocabulary import NEGATIVES
 
 
@@ -39,6 +40,16 @@ def trivial_score(frames: ScoredFrames, protocol: Protocol, negatives: Sequence[
 def trivial_frames(frames: ScoredFrames) -> ScoredFrames:
     """Return the scored frames of a model that never activates a pixel, on the same targets."""
     return replace(frames, statistics=empty_prediction(frames.statistics))
+
+
+def ceiling_score(frames: ScoredFrames, protocol: Protocol, negatives: Sequence[str] = NEGATIVES) -> DatasetScore:
+    """Return the `dataset_score` of a perfect model on the same targets: the best that the protocol lets any model reach."""
+    return dataset_score(perfect_frames(frames), protocol, negatives)
+
+
+def perfect_frames(frames: ScoredFrames) -> ScoredFrames:
+    """Return the scored frames of a perfect model: the target under positive conditions, nothing under negative ones."""
+    return replace(frames, statistics=perfect_prediction(frames.statistics, ~frames.negative))
 
 
 def summarise(scores: ClipScores, negatives: Sequence[str] = NEGATIVES) -> DatasetScore:

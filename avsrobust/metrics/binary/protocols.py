@@ -33,6 +33,10 @@ class Protocol:
         average: Over the clips' scores, or "pixels": sums over the whole split, then one ratio.
         description: One line for tables.
         source: Paper, repository or file that the choices come from.
+        batch: Clips whose frames are scored together, as the released test does with the clips of one batch: F is the largest
+            over the thresholds of the mean over the batch's frames, and the data set's score the mean over batches. Batches
+            hold consecutive clips, by their numbers. 1: every clip by itself.
+        negative_batch: The same under negative conditions; None: as `batch`.
 
     Raises:
         OptionError: A threshold that the stored counts do not answer, or a value that is none of the above.
@@ -46,13 +50,31 @@ class Protocol:
     average: Literal["clips", "pixels"]
     description: str
     source: str
+    batch: int = 1
+    negative_batch: int | None = None
 
     def __post_init__(self) -> None:
         check_choices(self)
+        self._check_batches()
         try:
             check_threshold(self.threshold)
         except OptionError as error:
             raise OptionError(f"protocol {self.name}: {error}") from error
+
+    def batch_under(self, *, negative: bool) -> int:
+        """Return the number of clips that are scored together under a positive or a negative condition."""
+        return self.batch if self.negative_batch is None or not negative else self.negative_batch
+
+    def _check_batches(self) -> None:
+        for name, value in (("batch", self.batch), ("negative_batch", self.negative_batch)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise OptionError(f"protocol {self.name}: found {name} {value}; expected a number of clips, at least 1")
+        largest = max(self.batch, self.negative_batch or 1)
+        if largest > 1 and (self.f_at, self.average) != ("best_of_255", "clips"):
+            raise OptionError(
+                f"protocol {self.name}: found a batch of {largest} clips, which changes nothing unless F is the best of 255 "
+                "thresholds and clips are averaged; expected batch 1"
+            )
 
 
 def check_choices(protocol: Any) -> None:

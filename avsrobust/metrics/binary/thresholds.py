@@ -38,7 +38,15 @@ def thresholds(num: int = NUM_THRESHOLDS) -> Probabilities:
 
     torch multiplies a float32 step from both ends towards the middle, with one rounding per value; float64 holds the
     products exactly, so the conversion is that one rounding. numpy's linspace differs in the last bit of some.
-    Raises `MetricInputError` unless 2 <= num <= 65535.
+
+    Args:
+        num: Number of thresholds, 2 to 65535.
+
+    Returns:
+        float32 [num], rising from 0 to 1; read-only.
+
+    Raises:
+        MetricInputError: `num` is outside this range.
 
     >>> float(thresholds()[127]), float(thresholds()[254])
     (0.5, 1.0)
@@ -55,7 +63,15 @@ def thresholds(num: int = NUM_THRESHOLDS) -> Probabilities:
 def bin_index(pred: Probabilities, table: Probabilities) -> Indices:
     """Return for every probability the index i of its bin, table[i] <= p < table[i + 1].
 
-    `table` is a result of `thresholds`; `pred` is float32 in [0, 1] of any shape; the result is uint8 or uint16.
+    Args:
+        pred: Probabilities in [0, 1], float32 of any shape.
+        table: A result of `thresholds`.
+
+    Returns:
+        uint8 or uint16 of the same shape.
+
+    >>> bin_index(np.array([0.0, 0.5, 1.0], dtype=np.float32), thresholds()).tolist()
+    [0, 127, 254]
     """
     last = len(table) - 1
     # The product errs upwards only, by less than one bin: a single comparison with the table makes the index exact.
@@ -65,10 +81,17 @@ def bin_index(pred: Probabilities, table: Probabilities) -> Indices:
 
 
 def histograms(pred: Probabilities, target: Mask, table: Probabilities) -> tuple[Counts, Counts]:
-    """Return how many pixels inside and outside the target fall in each bin, each int64 [N, len(table)].
+    """Return how many pixels inside and outside the target fall in each bin.
 
-    `pred` is float32 [N, H, W] in [0, 1], `target` bool [N, H, W]. Works frame by frame: a frame fits the cache.
+    Args:
+        pred: Probabilities in [0, 1], float32 [N, H, W].
+        target: bool [N, H, W].
+        table: A result of `thresholds`.
+
+    Returns:
+        The counts inside the target and those outside it, each int64 [N, len(table)].
     """
+    # Frame by frame, since a frame fits the cache.
     num = len(table)
     size = _LANES * 2 * num
     key_type = np.uint16 if size <= 1 << 16 else np.uint32
@@ -84,7 +107,7 @@ def histograms(pred: Probabilities, target: Mask, table: Probabilities) -> tuple
 
 
 def at_least(histogram: Counts) -> Counts:
-    """Turn a histogram [..., n] into the number of pixels with ``p >= t_i`` [..., n].
+    """Return the number of pixels with ``p >= t_i``, int64 [..., n], of a histogram [..., n].
 
     >>> import numpy as np
     >>> at_least(np.array([5, 0, 2])).tolist()

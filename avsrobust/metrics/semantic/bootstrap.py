@@ -18,16 +18,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from avsrobust.metrics import ratios
+from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.bootstrap import (
     G_CONDITIONS,
     Conditions,
     PairedDifference,
     common_clips,
     resampled_differences,
-    rows_under,
 )
 from avsrobust.metrics.dataset_score import ConditionKey
-from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, ScoredFrames, Strings
+from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, Strings, rows_under
 from avsrobust.metrics.semantic.counts import ClassStatistics
 from avsrobust.metrics.semantic.protocols import SemanticProtocol
 from avsrobust.metrics.semantic.scores import rows_of
@@ -80,7 +80,8 @@ def semantic_sums(classes: ClassStatistics, frames: ScoredFrames, protocol: Sema
         ],
         axis=1,
     )
-    return SemanticSums(protocol, rows.clip, rows.condition, rows.level, rows.negative, terms)
+    clips = rows.clips
+    return SemanticSums(protocol, clips.clip, clips.condition, clips.level, clips.negative, rows.over_draws(terms))
 
 
 def paired_semantic_bootstraps(
@@ -198,8 +199,7 @@ def _averaged_scores(sums: Floats, negative: Flags, protocol: SemanticProtocol) 
 
 def _pooled_scores(sums: Floats, negative: Flags, protocol: SemanticProtocol) -> tuple[Floats, Floats]:
     """IoU and F per class, ratios of sums."""
-    # Sums of counts are whole numbers in float64 too.
-    both, predicted, target = (sums[..., position, :].astype(np.int64) for position in range(_PER_CLASS))
+    both, predicted, target = (sums[..., position, :] for position in range(_PER_CLASS))
     union = predicted + target - both
     # As in `semantic.scores`: under a negative condition a class counts only where it is true.
     present = np.where(negative[:, None], target > 0, union > 0)

@@ -150,6 +150,24 @@ def background_prediction(statistics: ClassStatistics) -> ClassStatistics:
     return ClassStatistics(statistics.num_frames, **{name: values[order] for name, values in columns.items()})
 
 
+def perfect_prediction(statistics: ClassStatistics, shown: Flags) -> ClassStatistics:
+    """Return the statistics of a model that shows the true classes of the frames `shown`, bool [N], and else background."""
+    is_true = statistics.target > 0
+    true = ClassStatistics(
+        statistics.num_frames,
+        statistics.frame[is_true],
+        statistics.class_id[is_true],
+        *[statistics.target[is_true]] * 3,
+    )
+    background = background_prediction(statistics)
+    kept = [(true, shown[true.frame]), (background, ~shown[background.frame])]
+    columns = {
+        name: np.concatenate([getattr(part, name)[of] for part, of in kept]) for name in ("frame", "class_id", *COUNTS)
+    }
+    order = np.lexsort((columns["class_id"], columns["frame"]))
+    return ClassStatistics(statistics.num_frames, **{name: values[order] for name, values in columns.items()})
+
+
 def _counts(prediction: Ints, truth: Ints) -> Ints:
     """Counts of one frame, int64 [3, 71], in the order of `COUNTS`."""
     agreed = prediction[prediction == truth]

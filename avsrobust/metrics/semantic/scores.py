@@ -18,15 +18,16 @@ Agreement with the released AVSS test
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from avsrobust.errors import MetricInputError
 from avsrobust.metrics import ratios
+from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.dataset_score import ConditionScore, DatasetScore, assemble, conditions_of
-from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, ScoredFrames
-from avsrobust.metrics.semantic.counts import ClassStatistics, background_prediction
+from avsrobust.metrics.rows import Flags, Floats, Ints, Rows
+from avsrobust.metrics.semantic.counts import ClassStatistics, background_prediction, perfect_prediction
 from avsrobust.metrics.semantic.protocols import SemanticProtocol
 from avsrobust.vocabulary import BACKGROUND, NEGATIVES, NUM_CLASSES
 
@@ -72,7 +73,7 @@ class SemanticScores:
         protocol: The protocol.
         conditions: Scores of every class under each condition: clean, the negatives of G, then the others by name and level.
         clips: Clips scored under any condition.
-        class_clips: Clips that have each class in a target, int64 [71].
+        clip_has_class: Whether each clip has each class in a target, bool [clips, 71].
         empty_frames: Frames that have nothing but background in the target, each counted once.
         negatives: The negative conditions that G averages over.
     """
@@ -80,9 +81,14 @@ class SemanticScores:
     protocol: SemanticProtocol
     conditions: tuple[ClassScores, ...]
     clips: int
-    class_clips: Ints
+    clip_has_class: Flags
     empty_frames: int
     negatives: tuple[str, ...] = NEGATIVES
+
+    @property
+    def class_clips(self) -> Ints:
+        """Clips that have each class in a target, int64 [71]."""
+        return np.asarray(np.count_nonzero(self.clip_has_class, axis=0), dtype=np.int64)
 
     @property
     def headline(self) -> DatasetScore:
@@ -126,6 +132,12 @@ class SemanticScores:
         for entry in self.conditions:
             occurs |= (entry.frames > 0) & (not entry.negative)
         return tuple(int(class_id) for class_id in np.flatnonzero(occurs))
+
+    def means_over(self, classes: Iterable[int]) -> DatasetScore:
+        """Means over some classes, for example those of a zero-shot split; `clips` are those with one of them in a target."""
+        chosen = list(classes)
+        clips = int(np.count_nonzero(self.clip_has_class[:, chosen].any(axis=1)))
+        return replace(self._means(chosen), clips=clips)
 
     def _means(self, classes: Iterable[int]) -> DatasetScore:
         chosen = np.fromiter(classes, dtype=np.int64)
@@ -172,7 +184,7 @@ def semantic_scores(
         protocol,
         conditions,
         clips=len(np.unique(frames.clip)),
-        class_clips=_clips_per_class(classes, frames.clip.astype(np.int64), np.ones(len(frames), dtype=np.bool_)),
+        clip_has_class=_clip_has_class(classes, frames.clip.astype(np.int64)),
         empty_frames=_most_per_clip(rows, rows.sum(empty[rows.order])),
         negatives=tuple(negatives),
     )
@@ -197,28 +209,14 @@ def semantic_trivial_scores(
     return semantic_scores(background_prediction(classes), frames, protocol, negatives)
 
 
-def frame_miou(classes: ClassStatistics) -> Floats:
-    """Return the mean IoU of each frame over the classes whose IoU is not 0, float64 [N]; NaN where there is none.
-
-    Source: AVSBench, avs_scripts/avss/utils/compute_color_metrics.py, `_batch_miou_fscore` (vid_miou_list).
-    """
-    iou = classes.intersection / classes.union
-    sums = np.bincount(classes.frame, weights=iou, minlength=classes.num_frames)
-    counts = np.bincount(classes.frame[iou > 0], minlength=classes.num_frames)
-    return _ratio(sums, counts.astype(np.float64))
-
-
-def foreground_iou(classes: ClassStatistics, background: int = NUM_CLASSES - 1) -> Floats:
-    """Return the IoU of everything but `background` of each frame, float64 [N].
-
-    Where nothing but background is true: the share of pixels that is rightly background. The default background is the
-    released code's, the last class. Source: AVSBench, avs_scripts/avss/utils/compute_color_metrics.py, `calc_binary_miou`.
-    """
-    both, predicted, true = (classes.of_class(name, background) for name in ("intersection", "predicted", "target"))
-    target = classes.pixels - true
-    activated = classes.pixels - predicted
-    tp = classes.pixels - predicted - true + both
-    return ratios.iou(tp, activated - tp, target, classes.pixels)
+def semantic_ceiling_scores(
+    classes: ClassStatistics,
+    frames: ScoredFrames,
+    protocol: SemanticProtocol,
+    negatives: Sequence[str] = NEGATIVES,
+) -> SemanticScores:
+    """Return the `semantic_scores` of a perfect model: the true classes under positive conditions, else background."""
+    return semantic_scores(perfect_prediction(classes, ~frames.negative), frames, protocol, negatives)
 
 
 def _class_scores(
@@ -232,14 +230,16 @@ def _class_scores(
     only_true = protocol.classes == "present" and negative
     counted = entries & (classes.target > 0) if only_true else entries
     padded = 0
+    weight = rows.weight[row_of_frame]
     if protocol.padded_to is not None:
-        padded = int(np.maximum(protocol.padded_to - rows.frames[chosen], 0).sum())
+        missing = np.maximum(protocol.padded_to - rows.frames[chosen], 0)
+        padded = round(float((missing * rows.weight[chosen]).sum()))
     if protocol.average == "pixels":
-        iou, f, frames = _pooled(classes, entries, protocol, only_true=only_true)
+        iou, f, frames = _pooled(classes, entries, weight, protocol, only_true=only_true)
     else:
-        iou, f, frames = _averaged(classes, counted, protocol, padded)
+        iou, f, frames = _averaged(classes, counted, weight, protocol, padded)
     is_true = entries & (classes.target > 0) & (classes.class_id != BACKGROUND)
-    num_frames = int(np.count_nonzero(of_frames))
+    num_frames = _whole(weight[of_frames])
     level = float(rows.level[first])
     return ClassScores(
         condition=str(rows.condition[first]),
@@ -250,43 +250,45 @@ def _class_scores(
         frames=frames,
         share=_share(classes, rows, row_of_frame, chosen, entries, protocol),
         clips=_clips_per_class(classes, rows.clip[row_of_frame], of_frames),
-        num_clips=int(np.count_nonzero(chosen)),
+        num_clips=_whole(rows.weight[chosen]),
         num_frames=num_frames,
-        empty_frames=num_frames - len(np.unique(classes.frame[is_true])),
+        empty_frames=num_frames - _whole(weight[np.unique(classes.frame[is_true])]),
         padded=padded,
     )
 
 
 def _averaged(
-    classes: ClassStatistics, counted: Flags, protocol: SemanticProtocol, padded: int
+    classes: ClassStatistics, counted: Flags, weight: Floats, protocol: SemanticProtocol, padded: int
 ) -> tuple[Floats, Floats, Ints]:
-    """Mean of IoU and F per class over its frames, and their number."""
-    class_id = classes.class_id[counted]
+    """Mean of IoU and F per class over its frames, and their number; `weight` [N] averages the draws of a clip."""
+    class_id, share = classes.class_id[counted], weight[classes.frame[counted]]
     intersection, predicted, target = (
         getattr(classes, name)[counted] for name in ("intersection", "predicted", "target")
     )
-    frames = np.bincount(class_id, minlength=NUM_CLASSES).astype(np.int64)
-    iou = np.bincount(class_id, weights=intersection / classes.union[counted], minlength=NUM_CLASSES)
+    frames = np.bincount(class_id, weights=share, minlength=NUM_CLASSES)
+    iou = np.bincount(class_id, weights=share * (intersection / classes.union[counted]), minlength=NUM_CLASSES)
     frame_f = ratios.f_measure(intersection, predicted, target, protocol.beta2)
-    f = np.bincount(class_id, weights=frame_f, minlength=NUM_CLASSES)
+    f = np.bincount(class_id, weights=share * frame_f, minlength=NUM_CLASSES)
     for sums in (frames, iou, f):
         sums[BACKGROUND] += padded
-    return _ratio(iou, frames), _ratio(f, frames), frames
+    return _ratio(iou, frames), _ratio(f, frames), np.rint(frames).astype(np.int64)
 
 
 def _pooled(
-    classes: ClassStatistics, entries: Flags, protocol: SemanticProtocol, *, only_true: bool
+    classes: ClassStatistics, entries: Flags, weight: Floats, protocol: SemanticProtocol, *, only_true: bool
 ) -> tuple[Floats, Floats, Ints]:
     """Ratio of sums per class, and the number of frames it occurs in; NaN for classes that do not count."""
-    class_id = classes.class_id[entries]
-    sums = [np.bincount(class_id, weights=getattr(classes, name)[entries], minlength=NUM_CLASSES) for name in
-            ("intersection", "predicted", "target")]  # fmt: skip
-    intersection, predicted, target = (values.astype(np.int64) for values in sums)
+    class_id, share = classes.class_id[entries], weight[classes.frame[entries]]
+    intersection, predicted, target = (
+        np.bincount(class_id, weights=share * getattr(classes, name)[entries], minlength=NUM_CLASSES)
+        for name in ("intersection", "predicted", "target")
+    )
     union = predicted + target - intersection
     absent = target == 0 if only_true else union == 0
-    iou = _ratio(intersection, np.where(absent, 0, union))
-    f = np.where(absent, np.nan, ratios.f_measure(intersection, predicted, target, protocol.beta2))
-    return iou, f, np.bincount(class_id, minlength=NUM_CLASSES).astype(np.int64)
+    above, below = ratios.f_terms(intersection, predicted, target, protocol.beta2)
+    frames = np.bincount(class_id, weights=share, minlength=NUM_CLASSES)
+    iou, f = (_ratio(over, np.where(absent, 0, under)) for over, under in ((intersection, union), (above, below)))
+    return iou, f, np.rint(frames).astype(np.int64)
 
 
 def _share(
@@ -299,11 +301,12 @@ def _share(
 ) -> Floats:
     """Share of the pixels that are given each class, float64 [71]: over clips' frames, or over all pixels."""
     frame, class_id = classes.frame[entries], classes.class_id[entries]
-    predicted = classes.predicted[entries].astype(np.float64)
+    row = row_of_frame[frame]
+    predicted = classes.predicted[entries] * rows.weight[row]
     if protocol.average == "pixels":
         weight = np.full(len(frame), 1.0 / predicted.sum())
     else:
-        weight = 1.0 / (classes.pixels[frame] * rows.frames[row_of_frame[frame]] * np.count_nonzero(chosen))
+        weight = 1.0 / (classes.pixels[frame] * rows.frames[row] * _whole(rows.weight[chosen]))
     share = np.asarray(np.bincount(class_id, weights=weight * predicted, minlength=NUM_CLASSES), dtype=np.float64)
     # Sums of rounded shares may end above 1.
     return np.minimum(share, 1.0)
@@ -316,12 +319,26 @@ def _clips_per_class(classes: ClassStatistics, clip: Ints, of_frames: Flags) -> 
     return np.bincount(pairs[0], minlength=NUM_CLASSES).astype(np.int64)
 
 
+def _clip_has_class(classes: ClassStatistics, clip: Ints) -> Flags:
+    """Whether each clip has each class in a target, bool [clips, 71]; `clip` [N] is each frame's."""
+    clips, index = np.unique(clip, return_inverse=True)
+    has_class = np.zeros((len(clips), NUM_CLASSES), dtype=np.bool_)
+    is_true = classes.target > 0
+    has_class[index[classes.frame[is_true]], classes.class_id[is_true]] = True
+    return has_class
+
+
 def _most_per_clip(rows: Rows, counts: Floats) -> int:
     """Sum over clips of the largest count [R] among a clip's rows, which share their targets."""
     clips, index = np.unique(rows.clip, return_inverse=True)
     most = np.zeros(len(clips))
     np.maximum.at(most, index, counts)
     return int(most.sum())
+
+
+def _whole(weights: Floats) -> int:
+    """Number of clips or frames, each with all its draws counted once: a sum of weights that is a whole number."""
+    return round(float(weights.sum()))
 
 
 def _mean(scores: Floats, protocol: SemanticProtocol) -> float | None:

@@ -2,8 +2,9 @@
 
 Conventions
     Fractions at full precision; undefined is null. Lines have the csv's columns and `task`, "semantic" or "binary"; `trivial`
-    are the scores of a model that predicts nothing, `conditions` those under each condition. `protocols` and
-    `semantic_protocols` hold the constants of each.
+    are the scores of a model that predicts nothing, `ceiling` those of a perfect one, `conditions` those under each condition,
+    `extra` the extra scores requested. `negatives` are the conditions of G. `protocols` and `semantic_protocols` hold the
+    constants of each.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def render_json(table: Table) -> str:
         "avsrobust": __version__,
         "report_version": REPORT_VERSION,
         "columns": list(table.columns),
+        "negatives": list(table.negatives),
         "metrics": {name: _metric(name) for name in METRICS},
         "protocols": {protocol.name: asdict(protocol) for protocol in table.protocols},
         "semantic_protocols": {protocol.name: asdict(protocol) for protocol in table.semantic_protocols},
@@ -64,6 +66,8 @@ def _line(table: Table, line: Line) -> dict[str, Any]:
         "empty_frames": score.empty_frames,
         "missing": list(score.missing),
         "trivial": line.trivial.columns(),
+        "ceiling": line.ceiling.columns(),
+        "extra": [asdict(entry) for entry in line.extra],
         "conditions": _conditions(score),
     }
 

@@ -16,7 +16,7 @@ from avsrobust.reporting.escape import latex_row
 from avsrobust.reporting.formats import Format
 from avsrobust.reporting.model import Subject, Table
 from avsrobust.reporting.naming import split_title
-from avsrobust.reporting.presentation import Block, MarkedLine, TrivialLine, sections
+from avsrobust.reporting.presentation import Block, BoundLine, ExtraTable, MarkedLine, extra_cell, sections
 from avsrobust.vocabulary import NEGATIVE, POSITIVE
 
 _ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
@@ -28,6 +28,7 @@ def render_latex(table: Table) -> str:
     for section in sections(table):
         for block in section.blocks:
             parts += [_scores(block), _extended(block)] if block.extended else [_scores(block)]
+            parts += [_extra(block, extra) for extra in block.extra]
     remarks = [*(f"warning: {text}" for text in table.warnings), *table.notes]
     comments = "".join(f"% {escape(remark)}\n" for remark in remarks)
     return "% \\usepackage{booktabs}\n" + comments + "\n".join(parts)
@@ -39,13 +40,14 @@ def _scores(block: Block) -> str:
     keys = ["Category", "Model"] if by_category else ["Model"]
     head = [
         f"% {escape(f'{split_title(block.split_key)}, protocol {block.title}')}",
+        f"% {escape(block.signature)}",
         rf"\begin{{tabular}}{{{'l' * len(keys)}r*{{{len(METRICS)}}}{{r}}}}",
         r"\toprule",
         *_header(keys, escape(split_title(block.split_key))),
         r"\midrule",
     ]
     body = list(_rows(block.lines, ["all"] if by_category else []))
-    body += [_trivial(line, by_category) for line in block.trivial]
+    body += [_bound(line, by_category) for line in block.bounds]
     for category, entries in block.categories:
         body += [r"\midrule", *_rows(entries, [escape(category)])]
     return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", ""])
@@ -73,6 +75,35 @@ def _extended(block: Block) -> str:
         for entry, score in block.extended
     ]
     return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _extra(block: Block, table: ExtraTable) -> str:
+    """The tabular of one group of extra scores."""
+    title = f"{split_title(block.split_key)}, protocol {block.title}: {table.group.title}. {table.group.caption}"
+    head = [
+        f"% {escape(title)}",
+        rf"\begin{{tabular}}{{ll*{{{len(table.headings)}}}{{r}}}}",
+        r"\toprule",
+        latex_row(["Model", "Of", *(_extra_heading(heading) for heading in table.headings)]),
+        r"\midrule",
+    ]
+    body = [
+        latex_row(
+            [
+                _name(row.subject),
+                escape(row.title),
+                *("--" if (text := extra_cell(cell)) == MISSING else text for cell in row.cells),
+            ]
+        )
+        for row in table.rows
+    ]
+    return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _extra_heading(heading: str) -> str:
+    """Heading of an extra score, its arrow and sign in mathematics."""
+    text = escape(heading)
+    return text.replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$").replace("≤", r"$\leq$")
 
 
 def _header(keys: Sequence[str], title: str) -> Iterator[str]:
@@ -104,8 +135,8 @@ def _rows(entries: Sequence[MarkedLine], before: Sequence[str]) -> Iterator[str]
         yield latex_row([*before, _name(entry.line.subject), str(entry.line.score.clips), *cells])
 
 
-def _trivial(line: TrivialLine, by_category: bool) -> str:
-    """The row of a trivial score."""
+def _bound(line: BoundLine, by_category: bool) -> str:
+    """The row of a trivial score or of a ceiling."""
     columns = line.score.columns()
     before = ["all"] if by_category else []
     title = rf"\textit{{{escape(line.title)}}}"

@@ -8,7 +8,7 @@ from avsrobust.reporting.columns import HEADLINE, UNDER_NEGATIVES, Metric, condi
 from avsrobust.reporting.escape import markdown, markdown_line, text_table
 from avsrobust.reporting.formats import Format
 from avsrobust.reporting.model import Subject, Table
-from avsrobust.reporting.presentation import Block, MarkedLine, Section, sections
+from avsrobust.reporting.presentation import Block, Breakdown, ExtraTable, MarkedLine, Section, extra_cell, sections
 from avsrobust.vocabulary import NEGATIVE, POSITIVE, SEMANTIC
 
 
@@ -26,6 +26,8 @@ def _section(section: Section) -> Iterator[str]:
         yield f"## {markdown(block.heading)}"
         if block.headline:
             yield f"mIoU and F are means over classes {block.headline}; FPR is the share of pixels given any but class 0"
+        if block.other_negatives:
+            yield f"G scores are over {markdown(block.other_negatives)}"
         yield _headline(block)
         if block.secondary_means:
             yield f"Means over classes {block.secondary_headline} ({block.protocol.name})"
@@ -35,9 +37,13 @@ def _section(section: Section) -> Iterator[str]:
         if block.extended:
             yield f"Under further conditions ({block.protocol.name})"
             yield _extended(block)
-        if block.breakdown:
-            yield f"{block.breakdown_title} ({block.protocol.name})"
-            yield _breakdown(block)
+        for extra in block.extra:
+            yield f"{extra.group.title} ({block.protocol.name}). {extra.group.caption}"
+            yield _extra(extra)
+        for breakdown in block.breakdowns:
+            yield f"By {breakdown.name} ({block.protocol.name})"
+            yield _breakdown(breakdown)
+        yield f"Signature: {markdown(block.signature)}"
     if section.subjects:
         yield f"## {markdown(section.title)}: does the sound change the mask?"
         yield _diagnostics(section.subjects)
@@ -51,11 +57,11 @@ def _headline(block: Block) -> str:
     rows = [[_name(entry), str(entry.line.score.clips), *_values(entry, HEADLINE)] for entry in block.lines]
     rows += [
         [
-            _italic(markdown(trivial.title)),
-            str(trivial.score.clips),
-            *(percent(trivial.score.columns()[m.name]) for m in HEADLINE),
+            _italic(markdown(bound.title)),
+            str(bound.score.clips),
+            *(percent(bound.score.columns()[m.name]) for m in HEADLINE),
         ]
-        for trivial in block.trivial
+        for bound in block.bounds
     ]
     return text_table(header, rows)
 
@@ -65,8 +71,8 @@ def _scores(block: Block, metrics: Sequence[Metric]) -> str:
     header = ["model", *(metric.heading for metric in metrics)]
     rows = [[_name(entry), *_values(entry, metrics)] for entry in block.lines]
     rows += [
-        [_italic(markdown(trivial.title)), *(percent(trivial.score.columns()[metric.name]) for metric in metrics)]
-        for trivial in block.trivial
+        [_italic(markdown(bound.title)), *(percent(bound.score.columns()[metric.name]) for metric in metrics)]
+        for bound in block.bounds
     ]
     return text_table(header, rows)
 
@@ -88,6 +94,21 @@ def _extended(block: Block) -> str:
     return text_table(["model", "condition", "polarity", "clips", "mIoU", "F", "FPR"], rows, numeric_from=3)
 
 
+def _extra(table: ExtraTable) -> str:
+    """The extra scores of one group."""
+    rows = [
+        [
+            _subject_name(row.subject),
+            markdown(row.title),
+            "" if row.clips is None else str(row.clips),
+            "" if row.frames is None else str(row.frames),
+            *(extra_cell(cell) for cell in row.cells),
+        ]
+        for row in table.rows
+    ]
+    return text_table(["model", "of", "clips", "frames", *table.headings], rows, numeric_from=2)
+
+
 def _secondary_means(block: Block) -> str:
     """The other means over classes."""
     metrics = [metric for metric in HEADLINE if metric.measure != "FPR"]
@@ -99,12 +120,12 @@ def _secondary_means(block: Block) -> str:
     return text_table(header, rows)
 
 
-def _breakdown(block: Block) -> str:
+def _breakdown(breakdown: Breakdown) -> str:
     """Scores per category or class."""
-    header = [block.breakdown_title.removeprefix("By "), "model", "clips", *(metric.heading for metric in HEADLINE)]
+    header = [breakdown.name, "model", "clips", *(metric.heading for metric in HEADLINE)]
     rows = [
         [markdown(category), _name(entry), str(entry.line.score.clips), *_values(entry, HEADLINE)]
-        for category, entries in block.breakdown
+        for category, entries in breakdown.parts
         for entry in entries
     ]
     return text_table(header, rows, numeric_from=2)

@@ -1,4 +1,4 @@
-"""Format parquet: the csv's columns, trivial scores (``trivial_`` and the column) and diagnostics, for programs.
+"""Format parquet: the csv's columns, trivial scores (``trivial_`` and the column), ceilings (``ceiling_``) and diagnostics.
 
 Conventions
     A row per line. Fractions are float64; undefined is null. `task` is "semantic" or "binary". Texts are as they are, but for
@@ -17,13 +17,25 @@ import pyarrow.parquet as pq
 
 from avsrobust import __version__
 from avsrobust.metrics import Protocol
-from avsrobust.reporting.columns import MEAN_COLUMNS, METRICS, TRIVIAL_PREFIX
+from avsrobust.reporting.columns import CEILING_PREFIX, MEAN_COLUMNS, METRICS, SIGNATURE_COLUMN, TRIVIAL_PREFIX
 from avsrobust.reporting.escape import unicode_text
 from avsrobust.reporting.formats import REPORT_VERSION, Format
 from avsrobust.reporting.model import Line, Table
 
 _INTEGERS = ("clips", "clips_skipped", "empty_frames", "failed_clips", "muted_clips")
-_TEXTS = ("model", "name", "dataset", "split", "task", "protocol", "category", "recipe", "release", "source")
+_TEXTS = (
+    "model",
+    "name",
+    "dataset",
+    "split",
+    "task",
+    "protocol",
+    "category",
+    "recipe",
+    "release",
+    "source",
+    SIGNATURE_COLUMN,
+)
 
 
 def render_parquet(table: Table) -> bytes:
@@ -36,6 +48,7 @@ def render_parquet(table: Table) -> bytes:
         "avsrobust.version": __version__,
         "avsrobust.protocols": json.dumps({entry.name: asdict(entry) for entry in table.protocols}),
         "avsrobust.semantic_protocols": json.dumps({entry.name: asdict(entry) for entry in table.semantic_protocols}),
+        "avsrobust.negatives": json.dumps(table.negatives),
         "avsrobust.notes": json.dumps(table.notes),
         "avsrobust.warnings": json.dumps(table.warnings),
     }
@@ -51,6 +64,7 @@ def _row(table: Table, line: Line) -> dict[str, Any]:
     return {
         **table.cells(line),
         **{f"{TRIVIAL_PREFIX}{name}": value for name, value in line.trivial.columns().items()},
+        **{f"{CEILING_PREFIX}{name}": value for name, value in line.ceiling.columns().items()},
         "mIoU_negative": line.score.miou_negative,
         "F_negative": line.score.f_negative,
         "clips_skipped": line.score.clips_skipped,
@@ -80,6 +94,7 @@ def _names(table: Table) -> tuple[str, ...]:
         *("overlap", "auroc", "best_threshold", "best_threshold_G_mIoU", "task"),
         *MEAN_COLUMNS,
         *("name", "source"),
+        *(f"{CEILING_PREFIX}{name}" for name in METRICS),
     )
 
 

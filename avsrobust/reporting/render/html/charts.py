@@ -28,7 +28,7 @@ _CURVE_LEFT, _CURVE_RIGHT, _CURVE_TOP, _CURVE_BOTTOM = 34.0, 322.0, 10.0, 176.0
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis."""
+    """A mark on an axis: its position in the chart's units, and its text."""
 
     position: float
     text: str
@@ -36,7 +36,16 @@ class Tick:
 
 @dataclass(frozen=True)
 class Bar:
-    """mIoU of one model under one condition; `trivial` is the position of the score of an empty prediction."""
+    """mIoU of one model under one condition.
+
+    Attributes:
+        title: The condition, for people.
+        text: mIoU in percent.
+        negative: Whether none of the picture's objects makes the sound.
+        y: Top of the bar.
+        width: Width of the bar; 0 where mIoU is undefined.
+        trivial: Position of the score of an empty prediction, or None.
+    """
 
     title: str
     text: str
@@ -48,7 +57,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class BarChart:
-    """mIoU of one model per condition."""
+    """mIoU of one model per condition; lengths are in the chart's units, `description` is for screen readers."""
 
     name: str
     width: float
@@ -149,10 +158,12 @@ def _bars(score: DatasetScore, trivial: DatasetScore) -> Iterator[Bar]:
 
 
 def _bar_x(value: float) -> float:
+    """Position of a score on the x axis of the bars."""
     return round(_BAR_LEFT + value * (_BAR_RIGHT - _BAR_LEFT), 1)
 
 
 def _curves(curve: ThresholdCurve) -> tuple[Curve, ...]:
+    """The three lines of a threshold curve."""
     return (
         Curve("positive", "mIoU, clean", _path(curve.threshold, curve.miou)),
         Curve("negative", "mIoU, negatives", _path(curve.threshold, curve.miou_negative)),
@@ -161,13 +172,16 @@ def _curves(curve: ThresholdCurve) -> tuple[Curve, ...]:
 
 
 def _path(threshold: Floats, score: Floats) -> str:
+    """The path's ``d`` of a line through the scores over the thresholds."""
     points = [f"{_curve_x(float(x)):g} {_curve_y(float(y)):g}" for x, y in zip(threshold, score, strict=True)]
     return "M" + "L".join(points)
 
 
 def _curve_x(value: float) -> float:
+    """Position of a threshold on the x axis of the curves."""
     return round(_CURVE_LEFT + value * (_CURVE_RIGHT - _CURVE_LEFT), 1)
 
 
 def _curve_y(value: float) -> float:
+    """Position of a score on the y axis of the curves."""
     return round(_CURVE_BOTTOM - value * (_CURVE_BOTTOM - _CURVE_TOP), 1)

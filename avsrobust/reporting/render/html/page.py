@@ -18,7 +18,7 @@ from avsrobust import __version__
 from avsrobust.inert import reveal
 from avsrobust.reporting.columns import HEADLINE, UNDER_NEGATIVES, condition_title, fraction, percent
 from avsrobust.reporting.model import Subject, Table
-from avsrobust.reporting.presentation import Block, Section, sections
+from avsrobust.reporting.presentation import Block, Section, extra_cell, sections
 from avsrobust.reporting.render.html.charts import BarChart, CurveChart, bar_chart, curve_chart
 from avsrobust.vocabulary import NEGATIVES
 
@@ -70,7 +70,7 @@ def render_html(table: Table) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(percent=percent, fraction=fraction)
+    environment.filters.update(percent=percent, fraction=fraction, extra_cell=extra_cell)
     environment.globals.update(condition_title=condition_title, negatives=NEGATIVES, headline_metrics=_MEANS)
     return environment.get_template("page.html.j2").render(
         version=__version__,
@@ -90,20 +90,29 @@ def _visible(value: Any) -> Any:
 def _views(found: Sequence[Section]) -> list[SectionView]:
     anchors = ["", "reading"]
     for section in found:
-        anchor = re.sub(r"[^A-Za-z0-9]+", "-", " ".join(part for part in section.split_key if part)).strip("-")
+        anchor = _anchor(" ".join(part for part in section.split_key if part)).strip("-")
         # Names that differ in other characters only would share an anchor.
         anchors.append(f"{anchor}--{len(anchors)}" if anchor in anchors else anchor)
     return [_view(section, anchor) for section, anchor in zip(found, anchors[2:], strict=True)]
 
 
+def _anchor(text: str) -> str:
+    """Text with a hyphen for every run of characters that anchors do not have."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text)
+
+
 def _view(section: Section, anchor: str) -> SectionView:
     curves = (curve_chart(subject) for subject in section.subjects)
+    keys: list[str] = []
+    for block in section.blocks:
+        key = _anchor(block.key)
+        keys.append(f"{key}--{len(keys)}" if key in keys else key)
     return SectionView(
         anchor=anchor,
         section=section,
         blocks=tuple(
-            BlockView(f"{anchor}.{block.key}", block, tuple(bar_chart(entry.line) for entry in block.lines))
-            for block in section.blocks
+            BlockView(f"{anchor}.{key}", block, tuple(bar_chart(entry.line) for entry in block.lines))
+            for key, block in zip(keys, section.blocks, strict=True)
         ),
         curves=tuple(curve for curve in curves if curve is not None),
         provenance=tuple((subject, _provenance(subject)) for subject in section.subjects),
