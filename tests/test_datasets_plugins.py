@@ -33,6 +33,15 @@ AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
 EXAMPLE = Path(__file__).parents[1] / "examples/my_dataset.py"
 ROOMS = f"{EXAMPLE}:Rooms"
 CLIPS = 24
+WIDE = """
+name: wide
+kind: build
+description: Off-screen sounds of all splits.
+front_end: vggish
+conditions:
+  clean: {}
+  offscreen: {draws: 5, pool: release}
+"""
 SOUNDS = ("piano", "voice", "dog", "phone")
 
 
@@ -109,9 +118,7 @@ def test_a_data_set_from_outside_goes_through_every_command(
 
 def test_source_clips_come_from_its_other_splits_too(data: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "wide.yaml"
-    recipe.write_text(
-        "name: wide\nkind: build\ndescription: wide\nfront_end: vggish\nconditions:\n  clean:\n  offscreen: {draws: 5, pool: release}\n"
-    )
+    recipe.write_text(WIDE)
     built = ar.build(ROOMS, data_root=data, recipe=recipe, splits=["test"], output=tmp_path / "wide", workers=2)
     rows = load_manifest(built.manifest).rows
     own = {row.clip_id for row in rows}
@@ -127,6 +134,7 @@ def test_the_released_generator_does_not_know_it(data: Path, tmp_path: Path) -> 
 def test_a_file_of_the_users_is_all_it_takes(data: Path) -> None:
     lines = [line for line in EXAMPLE.read_text().splitlines() if line.strip()]
     assert len(lines) <= 45
+    assert EXAMPLE.read_text().rstrip() in (EXAMPLE.parents[1] / "docs/data_sets.md").read_text()
     read = ar.read_dataset(ROOMS, data)
     assert (read.name, len(read.clips), read.findings, read.release) == ("rooms", CLIPS, (), "")
     assert read.clips[0].broad in {("music",), ("human",), ("animal",), ("device",)}

@@ -58,6 +58,11 @@ def complete_dataset(_context: click.Context, _parameter: click.Parameter, incom
     return _matching(names, incomplete) or [CompletionItem(incomplete, type="file")]
 
 
+def complete_toy(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the data sets whose layouts the toy has."""
+    return _matching(DATASETS, incomplete)
+
+
 def complete_adapter(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the names of adapters, and files for ``file.py:Class``."""
     from avsrobust.adapters.catalogue import known_adapters

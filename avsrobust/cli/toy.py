@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import complete_dataset, wait_option
+from avsrobust.cli.options import complete_toy, wait_option
 from avsrobust.cli.progress import print_result, progress_bar
 
 
@@ -15,7 +15,7 @@ from avsrobust.cli.progress import print_result, progress_bar
 @click.option(
     "--dataset",
     required=True,
-    shell_complete=complete_dataset,
+    shell_complete=complete_toy,
     metavar="s4|ms3|avss",
     help="The data set whose layout is written.",
 )
