@@ -30,6 +30,7 @@ from avsrobust.datasets.pictures import check_structure, decode_content, read_co
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import AvsRobustError
 from avsrobust.manifest import DATA_PREFIX
+from avsrobust.vocabulary import CLASS_DATASET
 
 # Below this the log-mel of VGGish, which adds 0.01 to every magnitude, hardly differs from that of silence; it is three steps of
 # 16-bit samples, where dither and the decoders of lossy formats leave their noise.
@@ -119,7 +120,7 @@ class _Look:
     def _values(self, path: Path, content: bytes) -> MaskValues:
         check_structure(path, content)
         picture = decode_content(path, content)
-        if self._clip.dataset == "avss":
+        if self._clip.dataset == CLASS_DATASET:
             return MaskValues(level_set(class_mask(path, picture, self._clip.labels)), False, picture.mode)
         values = measure(picture)
         if path.parent.name == RGB_MASKS:
@@ -201,7 +202,7 @@ def _strange_classes(clip: Clip, masks: list[tuple[str, MaskValues]]) -> list[Fi
 
     A clip without labels (nothing on screen sounds) says nothing about its masks.
     """
-    if clip.dataset != "avss" or not clip.labels:
+    if clip.dataset != CLASS_DATASET or not clip.labels:
         return []
     allowed = {0, *(AVSS_CLASSES.index(label) for label in clip.labels if label in AVSS_CLASSES)}
     strange = {path: set(level_list(values.levels)) - allowed for path, values in masks}

@@ -24,7 +24,8 @@ from avsrobust.datasets.mask_values import HIGHEST, foreground
 from avsrobust.datasets.pictures import ContentCheck, decode
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import DataSetError, OptionError
-from avsrobust.vocabulary import NON_ZERO
+from avsrobust.manifest_checks import is_dataset_name
+from avsrobust.vocabulary import CLASS_DATASET, NON_ZERO
 
 ORDERS = ("rgb", "bgr")
 EITHER_ORDER = "either"
@@ -59,11 +60,11 @@ def read_mask(
     Raises `DataSetError` for a picture that cannot be decoded or whose values are impossible, `OptionError` for an
     unknown data set.
     """
-    if dataset in ("s4", "ms3"):
-        return read_binary_mask(Path(path), rule, check)
-    if dataset == "avss":
+    if dataset == CLASS_DATASET:
         return read_class_mask(Path(path), labels, check)
-    raise OptionError(f"dataset: found '{dataset}'; expected s4, ms3 or avss")
+    if is_dataset_name(dataset):
+        return read_binary_mask(Path(path), rule, check)
+    raise OptionError(f"dataset: found '{dataset}'; expected s4, ms3 or avss, or the name of a plug-in's data set")
 
 
 def read_binary_mask(path: Path, rule: str = NON_ZERO, check: ContentCheck | None = None) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from avsrobust.datasets.avss import COLUMNS
 from avsrobust.datasets.slips import Reading, read_labels, reading_notes
 from avsrobust.datasets.tables import Table, read_table
-from avsrobust.datasets.trees import SEMANTIC, Survey
+from avsrobust.datasets.trees import SEMANTIC, FoundTrees
 
 SUBSET = "v1m"
 NAMES_SHOWN = 5
@@ -83,7 +83,7 @@ class Ms3Labels:
         return tuple(notes)
 
 
-def find_labels(found: Survey, clips: Iterable[tuple[str, str]]) -> Ms3Labels:
+def find_labels(found: FoundTrees, clips: Iterable[tuple[str, str]]) -> Ms3Labels:
     """Look up the labels of MS3 clips, given as (name, split).
 
     Raises `DataSetError` where metadata.csv is there but cannot be read, lacks a column, or is there twice.
