@@ -137,7 +137,7 @@ def split_labels(a_obj: str) -> tuple[str, ...]:
 
 
 def check_classes(root: Path, folder: str) -> tuple[Finding, ...]:
-    """Compare label2idx.json, where it is there, with `taxonomy.AVSS_CLASSES`; return where they differ.
+    """Compare label2idx.json, where it is there, with `taxonomy.AVSS_CLASSES`; return a finding for each difference.
 
     A mask's class ids mean what label2idx.json says. Class names of results come from `AVSS_CLASSES`, so a file that says
     otherwise is a finding, not a choice.
