@@ -32,6 +32,7 @@ from avsrobust.cli import main as cli
 from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.datasets.taxonomy import AVSS_SUPERCATEGORY, S4_SUPERCATEGORY, SUPERCATEGORIES
 from avsrobust.evaluation.runner import evaluate
+from avsrobust.mask_overlaps import OVERLAPS_FIELD
 from avsrobust.metrics import PROTOCOLS, SEMANTIC_PROTOCOLS
 from avsrobust.pretransform.write import CLASSES_FORMAT
 from avsrobust.reporting.columns import CSV_COLUMNS, METRICS
@@ -307,7 +308,7 @@ def type_text(entry: pa.Field) -> str:
     ("title", "schema"),
     [
         ("manifest.parquet", manifest.SCHEMA),
-        ("scores.parquet", results.SCHEMA.append(results.CLASSES_FIELD)),
+        ("scores.parquet", results.SCHEMA.append(OVERLAPS_FIELD).append(results.CLASSES_FIELD)),
     ],
 )
 def test_every_column_is_documented_with_its_type(title: str, schema: pa.Schema) -> None:

@@ -21,6 +21,7 @@ from avsrobust.evaluation.extras import write_extras
 from avsrobust.evaluation.scoring import ScoredClip
 from avsrobust.files import read_regular, write_text
 from avsrobust.limits import TEXT_BYTES
+from avsrobust.mask_overlaps import overlaps_array
 from avsrobust.metrics.binary.counts import concatenate
 from avsrobust.metrics.semantic.counts import concatenate_classes
 from avsrobust.results import INDEX_COLUMNS, PARTS_NAME, ScoreInfo, Scores, read_scores, write_scores
@@ -82,7 +83,13 @@ class PartStore:
         index = pd.DataFrame([entry for clip in self._pending for entry in clip.index], columns=INDEX_COLUMNS)
         statistics = concatenate([clip.statistics for clip in self._pending])
         classes = [clip.classes for clip in self._pending if clip.classes is not None]
-        scores = Scores(self._info, index, statistics, classes=concatenate_classes(classes) if classes else None)
+        scores = Scores(
+            self._info,
+            index,
+            statistics,
+            classes=concatenate_classes(classes) if classes else None,
+            overlaps=overlaps_array([frame for clip in self._pending for frame in clip.overlaps]),
+        )
         write_scores(place.with_name(place.name + _SCORES_SUFFIX), scores)
         self._pending.clear()
 

@@ -180,6 +180,7 @@ def _subject(label: Label, result: SplitResult, run: RunDetails, task: str | Non
         failed=result.failed,
         run=MappingProxyType(dict(run)),
         task=scored_task(result, task),
+        units=result.units,
     )
 
 
@@ -274,7 +275,9 @@ class _Request:
             return ()
         score, trivial, ceiling = bounds
         pairs = pair_overlaps(result) if OVERLAP in self.groups else {}
-        evidence = Evidence(result.frames, score, threshold, result.is_unlabelled, pairs, self.points)
+        evidence = Evidence(
+            result.frames, score, threshold, result.is_unlabelled, pairs, self.points, result.condition_title
+        )
         return extra_scores(self.groups, evidence, trivial, ceiling)
 
 
