@@ -127,15 +127,6 @@ def declare_subsets(
     )
 
 
-def split_labels(a_obj: str) -> tuple[str, ...]:
-    """Return the labels of an a_obj cell, each once, in their order (`slips.read_labels`).
-
-    >>> split_labels("man_emergency-car_man")
-    ('man', 'emergency-car')
-    """
-    return read_labels(a_obj).labels
-
-
 def check_classes(root: Path, folder: str) -> tuple[Finding, ...]:
     """Compare label2idx.json, where it is there, with `taxonomy.AVSS_CLASSES`; return a finding for each difference.
 
@@ -155,8 +146,8 @@ def check_classes(root: Path, folder: str) -> tuple[Finding, ...]:
             ),
         )
     if not isinstance(found, dict) or len(found) > _MOST_CLASSES:
-        what = f"{len(found):,} names" if isinstance(found, dict) else f"a {type(found).__name__}"
-        return (Finding(path, what, "71 category names with their index"),)
+        found_noun = f"{len(found):,} names" if isinstance(found, dict) else f"a {type(found).__name__}"
+        return (Finding(path, found_noun, "71 category names with their index"),)
     names = dict.fromkeys([*expected, *found])
     return tuple(
         Finding(
