@@ -12,9 +12,7 @@ Conventions
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from torch import Tensor, nn
 from avsrobust.adapters.calling import AdapterCaller, CheckedOutput
 from avsrobust.adapters.encodings import EncodingChangedError
 from avsrobust.adapters.outputs import ExtraValues
+from avsrobust.adapters.randomness import DropoutWatch, generators_kept, seed_generators
 from avsrobust.errors import AdapterError, ClipError
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches
 from avsrobust.evaluation.clip_data import ClipRows
@@ -110,7 +109,7 @@ def check_consistency(
     for planned in plan_batches(first, sounds.build, data_root, min(batch_size, MOST_CLIPS)):
         loaded = load_batch(planned, sounds.build, data_root, sounds)
         batches += of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)])
-    with _generators_kept():
+    with generators_kept():
         _Comparison(caller).run(batches)
 
 
@@ -198,7 +197,7 @@ class _Comparison:
         # The first one follows calls on other rows.
         for _ in range(3):
             if seeded:
-                _seed()
+                seed_generators(_SEED)
             answer: dict[_Key, _Answer] = {}
             segment_batch(self._caller, batch, [position], _keep(answer, 0))
             answers += answer.values()
@@ -265,26 +264,3 @@ def _keep(answers: dict[_Key, _Answer], number: int) -> OutputCallback:
 def _sample(values: Tensor) -> Tensor:
     flat = values.reshape(-1)
     return flat[:: max(1, -(-flat.numel() // _MOST_VALUES))].cpu().clone()
-
-
-def _seed() -> None:
-    torch.manual_seed(_SEED)
-    # Research code draws from numpy's and Python's global generators.
-    np.random.seed(_SEED)  # noqa: NPY002
-    random.seed(_SEED)
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Put the states of the global generators back at the end."""
-    cpu, legacy, python = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = torch.cuda.get_rng_state_all() if on_gpu else []
-    try:
-        yield
-    finally:
-        torch.set_rng_state(cpu)
-        np.random.set_state(legacy)  # noqa: NPY002
-        random.setstate(python)
-        if devices:
-            torch.cuda.set_rng_state_all(devices)
