@@ -97,7 +97,9 @@ def draws(clips: list[Clip], target: Clip, seeds: int) -> list[Clip]:
     """The partners of `target` under so many seeds of the build."""
     choose = Offscreen().prepare(PlannedDataset(target.dataset, tuple(clips), 0))
     rows = (row_seed(seed, target.dataset, target.clip_id, "offscreen", None) for seed in range(seeds))
-    return [choose(Request("offscreen", target, None, 0, lambda draw, seed=seed: seed, seed)).source for seed in rows]
+    return [
+        choose(Request("offscreen", target, None, 0, seed, lambda level, draw, seed=seed: seed)).source for seed in rows
+    ]
 
 
 @pytest.mark.parametrize("category", ["playing_piano", "male_speech", "cat_meowing", "helicopter"])
