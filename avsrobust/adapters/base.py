@@ -154,8 +154,8 @@ class ClipView:
     """One clip under one condition, without the answer: for adapters with `needs_clips`. No labels, no targets.
 
     Inputs that are looked up per clip (first-stage masks, captions, features made elsewhere) depend on the sound, so they
-    are looked up per condition: `avsrobust.adapters.clip_files.ClipFiles`. The view that `encode_frames` gets is of the picture alone:
-    condition "", no level, draw 0, no sound.
+    are looked up per condition: `avsrobust.adapters.clip_files.ClipFiles`. The view that `encode_frames` gets is of the
+    picture alone: condition "", no level, draw 0, no sound.
 
     Attributes:
         dataset: Data set of the clip.
@@ -244,6 +244,15 @@ class RowView:
     annotated_classes: Tensor | None = None
 
 
+def sees_targets(adapter: object) -> bool:
+    """Return whether an adapter receives the targets, so that reports mark it as a baseline.
+
+    The adapter `predictions` takes rows for the size of their masks alone, and is not one.
+    """
+    reads_size_alone = type(adapter).__module__ == "avsrobust.adapters.predictions"
+    return bool(getattr(adapter, "needs_rows", False)) and not reads_size_alone
+
+
 class Adapter:
     """One AVS model behind the benchmark's interface. Subclass it, or write a class with the same members.
 
@@ -313,7 +322,7 @@ class Adapter:
         """
         return {}
 
-    def segment_rows(self, encoded: Any, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
+    def segment_rows(self, encoded: Any, audio: Any, rows: Sequence[RowView]) -> Tensor | Segmentation:
         """Segment the clips under one condition, as `segment` does; called instead of it for adapters with `needs_rows`.
 
         Args:

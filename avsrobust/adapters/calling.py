@@ -161,7 +161,7 @@ class AdapterCaller:
             return self._call(
                 "segment_rows",
                 lambda: self.adapter.segment_rows(encoding, audio, targets),
-                views,  # type: ignore[arg-type]
+                views,
             )
         more = (views,) if self.needs_clips else ()
         return self._call("segment", lambda: self.adapter.segment(encoding, audio, *more), views)
@@ -183,7 +183,7 @@ class AdapterCaller:
 
         def checked(value: object) -> CheckedOutput:
             # A worker's module has a class of its own.
-            answer = value if isinstance(value, Segmentation) else Segmentation(value)  # type: ignore[arg-type]
+            answer = value if isinstance(value, Segmentation) else Segmentation(value)
             masks = self.check(answer.probabilities, batch=batch, num_frames=num_frames, num_classes=num_classes)
             if answer.mask is None:
                 return CheckedOutput(masks, {})

@@ -20,18 +20,15 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 _LARGEST_NUMPY_SEED = 1 << 32
-# Position of the rate and of `training` among the arguments of each function, and their defaults.
-_DROPOUTS: Mapping[object, tuple[int, int, float]] = {
-    function: (1, 2, 0.5)
-    for function in (
-        functional.dropout,
-        functional.dropout1d,
-        functional.dropout2d,
-        functional.dropout3d,
-        functional.alpha_dropout,
-        functional.feature_alpha_dropout,
-    )
-}
+# Functions (input, p=0.5, training=..).
+_DROPOUTS = (
+    functional.dropout,
+    functional.dropout1d,
+    functional.dropout2d,
+    functional.dropout3d,
+    functional.alpha_dropout,
+    functional.feature_alpha_dropout,
+)
 
 
 @contextmanager
@@ -90,9 +87,8 @@ class DropoutWatch(TorchFunctionMode):
         """Call `func`, and remember it where it drops values."""
         named = kwargs or {}
         if func in _DROPOUTS:
-            at, training_at, default = _DROPOUTS[func]
-            rate = named.get("p", args[at] if len(args) > at else default)
-            if rate > 0 and named.get("training", args[training_at] if len(args) > training_at else _trains(func)):
+            rate = named.get("p", args[1] if len(args) > 1 else 0.5)
+            if rate > 0 and named.get("training", args[2] if len(args) > 2 else _trains(func)):
                 self._remember(func, rate)
         elif func is torch.dropout and len(args) > 2 and args[1] > 0 and args[2]:
             self._remember(func, args[1])

@@ -7,13 +7,16 @@ Conventions
     in place, state that is kept from call to call, layers in training mode, random numbers.
     Probabilities may differ by `TOLERANCE` and class ids in that share of the pixels: kernels that are chosen anew (cuDNN's
     autotuner, TF32) differ by less than a thousandth; dropout, state and in-place changes by far more.
+    An adapter with `needs_seed` repeats its masks even where dropout is left on, since its generators are seeded: layers in
+    training mode and calls of dropout functions are refused for it whatever the masks are.
     States of torch's, numpy's and Python's generators are put back, so that the evaluation does not depend on the check.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,17 +51,26 @@ class _Answer:
         probability: Probability of the foreground, float32, flat; every n-th value of large outputs.
         ids: Class ids of the same pixels, or None.
         extras: Further values by name, float64 [B, T].
+        parts: Masks of its own, and the same of readouts, by name.
     """
 
     probability: Tensor
     ids: Tensor | None
     extras: ExtraValues
+    parts: Mapping[str, _Answer] = field(default_factory=dict)
 
     @classmethod
     def of(cls, answer: CheckedOutput) -> _Answer:
-        """Reduce a checked output, [B, T, h, w] or [B, T, C, h, w]."""
-        output, extras = answer.masks, answer.extras
-        if not answer.is_classes:
+        """Reduce a checked output."""
+        parts = {name: cls.of(readout) for name, readout in answer.readouts.items()}
+        if answer.mask is not None:
+            parts["mask "] = cls._of_tensor(answer.mask.to(torch.uint8), True, {})
+        return replace(cls._of_tensor(answer.masks, answer.is_classes, answer.extras), parts=parts)
+
+    @classmethod
+    def _of_tensor(cls, output: Tensor, is_classes: bool, extras: ExtraValues) -> _Answer:
+        """Reduce masks, [B, T, h, w] or [B, T, C, h, w]."""
+        if not is_classes:
             return cls(_sample(output), None, extras)
         if output.ndim == 4:
             return cls(_sample(output != BACKGROUND).to(torch.float32), _sample(output), extras)
@@ -71,7 +83,7 @@ class _Answer:
         """Return the largest difference to another answer, infinity for other shapes or kinds."""
         if self.probability.shape != other.probability.shape or self.extras.keys() != other.extras.keys():
             return float("inf")
-        if (self.ids is None) != (other.ids is None):
+        if (self.ids is None) != (other.ids is None) or self.parts.keys() != other.parts.keys():
             return float("inf")
         if self.ids is not None and other.ids is not None:
             found = float((self.ids != other.ids).to(torch.float32).mean())
@@ -80,7 +92,7 @@ class _Answer:
         for name, values in self.extras.items():
             scale = max(1.0, float(np.abs(values).max(initial=0.0)))
             found = max(found, float(np.abs(values - other.extras[name]).max(initial=0.0)) / scale)
-        return found
+        return max([found, *(part.difference(other.parts[name]) for name, part in self.parts.items())])
 
 
 def check_consistency(
@@ -124,19 +136,23 @@ class _Comparison:
     def run(self, batches: Sequence[Sequence[LoadedClip]]) -> None:
         """Raise `AdapterError` where the second run does not repeat the first."""
         statistics = _running_statistics(self._adapter)
+        watch = DropoutWatch() if self._caller.needs_seed else None
         first: dict[_Key, _Answer] = {}
         for number, batch in enumerate(batches):
             answers: dict[_Key, _Answer] = {}
             try:
                 # The contents too: changes that bypass the count of changes are found here or nowhere.
-                segment_batch(
-                    self._caller, batch, range(len(batch[0].sample.rows)), _keep(answers, number), compare_contents=True
-                )
+                with watch or nullcontext():
+                    segment_batch(
+                        self._caller, batch, range(len(batch[0].sample.rows)), _keep(answers, number), compare_contents=True
+                    )
             except EncodingChangedError:
                 raise
             except AdapterError:
                 continue
             first |= answers
+        if watch is not None and (cause := dropout_left_on(self._adapter, watch)):
+            raise AdapterError(f"{self._name}: {cause}; {_SKIP}")
         for number in reversed(range(len(batches))):
             segmented = [position for key, position in reversed(first) if key == number]
             self._compare(batches[number], number, segmented, first)
@@ -202,6 +218,20 @@ class _Comparison:
             segment_batch(self._caller, batch, [position], _keep(answer, 0))
             answers += answer.values()
         return answers[1].difference(answers[2])
+
+
+def dropout_left_on(adapter: object, watch: DropoutWatch) -> str:
+    """Return how an adapter drops values while it segments, and the remedy; "" where it does not.
+
+    Args:
+        adapter: The adapter.
+        watch: Has watched its calls.
+    """
+    if layer := training_layer(adapter):
+        return f"{layer} is in training mode; call .eval() in load"
+    if watch.found:
+        return f"it calls {watch.found} while it segments; pass training=False, or call .eval() in load"
+    return ""
 
 
 def training_layer(adapter: object) -> str:
