@@ -157,6 +157,7 @@ def evaluate(
     check: bool = True,
     replace: bool = False,
     wait: bool = False,
+    score_size: str | int | None = None,
     progress: ProgressCallback | None = None,
 ) -> list[EvaluationReport]:
     """Run a model over builds, and add the statistics per frame to its results.
@@ -178,6 +179,8 @@ def evaluate(
         check: First run a few clips twice, to find models that keep state.
         replace: Let results of another model in the same folder give way to these.
         wait: Wait until another process gives the folder up, instead of refusing.
+        score_size: Size at which masks are scored: 224, "384:bilinear" (how the annotated masks get there; default: nearest),
+            or "frame" (default: the mask files' own size). Results at different sizes do not mix.
         progress: Called with (clips done, clips in total) of each build.
 
     Returns:
@@ -221,6 +224,7 @@ def evaluate(
             check=check,
             replace=replace,
             wait=wait,
+            score_size=score_size,
             progress=progress,
         )
         for manifest, folder in zip(chosen, folders, strict=True)
