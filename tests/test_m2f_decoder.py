@@ -95,7 +95,8 @@ def test_a_query_with_an_empty_mask_attends_to_everything() -> None:
     encoded = network.encode(frames)
     # A constant of -1 in every position: all masks are empty.
     encoded = encoded._replace(
-        mask_features=torch.ones_like(encoded.mask_features), shrunk=tuple(torch.ones_like(part) for part in encoded.shrunk)
+        mask_features=torch.ones_like(encoded.mask_features),
+        shrunk=tuple(torch.ones_like(part) for part in encoded.shrunk),
     )
     embedder.get_submodule("2.0").bias.fill_(-1 / CONFIG.hidden_dim)
     found = network.decode(encoded, prompts()[0])

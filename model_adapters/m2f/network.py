@@ -170,7 +170,9 @@ class M2FNetwork(nn.Module):
             contrast: The biased branch.
         """
         branches = self.branches(audio, gate, contrast)
-        return self.decode_prompts(encoded, [branch.prompt for branch in branches]), [branch.gate for branch in branches]
+        return self.decode_prompts(encoded, [branch.prompt for branch in branches]), [
+            branch.gate for branch in branches
+        ]
 
     def branches(self, audio: Tensor, gate: Tensor | None, contrast: Contrast | None) -> list[Branch]:
         """Return the clean branch, and the biased one where there is a contrast; arguments as in `decode_queries`."""
