@@ -107,7 +107,12 @@ def _lending_clips(dataset: DataSet, pool: str, workers: int) -> tuple[tuple[Cli
     for name in names:
         release = dataset.release if name != CLASS_DATASET else None
         try:
-            others = read_dataset(name, dataset.root, release=release or None, workers=workers)
+            others = read_dataset(
+                dataset.spec if dataset.spec and name == dataset.name else name,
+                dataset.root,
+                release=release or None,
+                workers=workers,
+            )
         except DataSetError as error:
             notes.append(f"source clips: {name} lends none ({error})")
             continue

@@ -18,7 +18,7 @@ from avsrobust.conditions.base import Choice, PlannedDataset, RecordingPool, Req
 from avsrobust.conditions.pictures import Picture
 from avsrobust.conditions.recipe import Recipe, RecipeEntry
 from avsrobust.conditions.reference import ReleasedListing
-from avsrobust.conditions.seeds import check_seed, row_seed
+from avsrobust.conditions.seeds import check_seed, row_seed, row_seeds
 from avsrobust.conditions.sounds import Sound, unstored
 from avsrobust.errors import RecipeError
 from avsrobust.manifest import Skipped
@@ -142,43 +142,45 @@ def _plan_condition(
         choose = condition.prepare(planned)
     keep_none = not store_audio and entry.front_end in FRONT_ENDS.built_in
     fallbacks: list[str] = []
+    names = (planned.seed, planned.dataset, entry.name)
+    drawn = [
+        (level, draw, row_seeds(*names, level, draw)) for level in condition.levels for draw in range(condition.draws)
+    ]
     for clip in planned.clips:
-        for level in condition.levels:
-            names = (planned.seed, clip.dataset, clip.clip_id, entry.name)
-            for draw in range(condition.draws):
-                request = Request(
-                    entry.name, clip, level, draw, partial(_seed_of, names, level), row_seed(*names, None)
+        seed_of = partial(_seed_of, names, clip.clip_id)
+        for level, draw, seeds in drawn:
+            seed = seeds(clip.clip_id)
+            with one_line(f"{said}, clip {clip.clip_id}: choosing", RecipeError):
+                chosen = choose(Request(entry.name, clip, level, draw, seed, seed_of))
+            if not isinstance(chosen, Choice | Unavailable):
+                raise RecipeError(
+                    f"{said}, clip {clip.clip_id}: found {type(chosen).__name__}; expected a Choice or Unavailable"
                 )
-                with one_line(f"{said}, clip {clip.clip_id}: choosing", RecipeError):
-                    chosen = choose(request)
-                if not isinstance(chosen, Choice | Unavailable):
-                    raise RecipeError(
-                        f"{said}, clip {clip.clip_id}: found {type(chosen).__name__}; expected a Choice or Unavailable"
-                    )
-                if isinstance(chosen, Unavailable):
-                    skipped.append(Skipped(clip.clip_id, entry.name, chosen.reason))
-                    continue
-                rows.append(
-                    PlannedRow(
-                        clip=clip,
-                        condition=entry.name,
-                        polarity=condition.polarity,
-                        level=level,
-                        draw=draw,
-                        seed=request.seed,
-                        sound=unstored(chosen.sound) if keep_none else chosen.sound,
-                        source=chosen.source,
-                        front_end=entry.front_end,
-                        picture=chosen.picture,
-                    )
+            if isinstance(chosen, Unavailable):
+                skipped.append(Skipped(clip.clip_id, entry.name, chosen.reason))
+                continue
+            rows.append(
+                PlannedRow(
+                    clip=clip,
+                    condition=entry.name,
+                    polarity=condition.polarity,
+                    level=level,
+                    draw=draw,
+                    seed=seed,
+                    sound=unstored(chosen.sound) if keep_none else chosen.sound,
+                    source=chosen.source,
+                    front_end=entry.front_end,
+                    picture=chosen.picture,
                 )
-                if chosen.fallback:
-                    fallbacks.append(clip.clip_id)
+            )
+            if chosen.fallback:
+                fallbacks.append(clip.clip_id)
     return fallbacks
 
 
-def _seed_of(names: tuple[int, str, str, str], level: float | None, draw: int) -> int:
-    return row_seed(*names, level, draw)
+def _seed_of(names: tuple[int, str, str], clip_id: str, level: float | None, draw: int) -> int:
+    seed, dataset, condition = names
+    return row_seed(seed, dataset, clip_id, condition, level, draw)
 
 
 def _fallback_note(condition: str, pool: str, clip_ids: Iterable[str]) -> str:

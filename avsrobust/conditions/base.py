@@ -138,21 +138,26 @@ class Request:
         clip: The clip.
         level: In the condition's unit; None where it has none.
         draw: Number of the draw, from 0.
-        seed_of: The seed of a draw of this clip at this level.
-        clip_seed: A seed that all levels of the clip under this condition share.
+        seed: The row's own seed, 0 .. 2**64 - 1.
+        seed_of: Returns the seed of a draw of this clip at a level.
     """
 
     condition: str
     clip: Clip
     level: float | None
     draw: int
-    seed_of: Callable[[int], int]
-    clip_seed: int
+    seed: int
+    seed_of: Callable[[float | None, int], int]
 
     @property
-    def seed(self) -> int:
-        """The row's own seed, 0 .. 2**64 - 1."""
-        return self.seed_of(self.draw)
+    def clip_seed(self) -> int:
+        """A seed that all levels and draws of the clip under this condition share."""
+        return self.seed_of(None, 0)
+
+    @property
+    def draw_seeds(self) -> list[int]:
+        """The seeds of all draws up to the row's own."""
+        return [*(self.seed_of(self.level, draw) for draw in range(self.draw)), self.seed]
 
 
 Chooser = Callable[[Request], Choice | Unavailable]

@@ -8,7 +8,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ from avsrobust.reporting.columns import (
     MEASURES,
     SIGNATURE_COLUMN,
     condition_columns,
+    condition_title,
     extended_cells,
 )
 from avsrobust.reporting.diagnostics import Diagnostics
@@ -55,6 +56,7 @@ class Subject:
         failed: Clips that could not be scored.
         run: The content of ``run.json``; empty where there is none.
         task: "semantic" or "binary".
+        units: Unit of the levels of conditions, where the results say it.
     """
 
     name: str
@@ -70,11 +72,22 @@ class Subject:
     failed: tuple[FailedClip, ...]
     run: RunDetails
     task: str = BINARY
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def condition_title(self, condition: str, level: float | None) -> str:
+        """Return a condition's name for people, with its level in its unit."""
+        return condition_title(condition, level, self.units.get(condition))
 
     @property
     def is_baseline(self) -> bool:
-        """Whether this is a baseline: a reference point with known scores, not a model."""
-        return self.model in BASELINES
+        """Whether this is a baseline: a reference point with known scores, or any other adapter that sees the targets."""
+        return self.model in BASELINES or self.run.get("sees_targets") is True
+
+    @property
+    def score_size(self) -> str:
+        """Size of the scored masks, such as "224:nearest"; empty: that of the mask files."""
+        size = self.run.get("score_size")
+        return size if isinstance(size, str) else ""
 
     @property
     def split_key(self) -> SplitKey:
@@ -114,7 +127,7 @@ class Line:
     @property
     def signature(self) -> str:
         """All that the scores depend on besides the model and the data (`metrics.signature`)."""
-        return signature(self.protocol, self.score.negatives)
+        return signature(self.protocol, self.score.negatives, self.subject.score_size)
 
     def cells(self) -> Cells:
         """Return the line's cells by column, in the order of the csv, without those of extended conditions."""

@@ -129,13 +129,14 @@ def build_table(
     return replace(table, notes=find_notes(table, sources), warnings=find_warnings(table, sources))
 
 
-def _line_order(line: Line) -> tuple[tuple[tuple[int, str], str, str], int, str, bool, str, bool, str]:
+def _line_order(line: Line) -> tuple[tuple[tuple[int, str], str, str], int, str, str, bool, str, bool, str]:
     subject = line.subject
     category = line.category or ""
     return (
         split_order(subject.split_key),
         TASKS.index(subject.task),
         line.protocol.name,
+        subject.score_size,
         not line.is_overall,
         category,
         subject.is_baseline,
@@ -155,13 +156,15 @@ def _split_results(
     ]
     wanted = with_task([entry for entry, _ in pairs], task)
     pairs = [pair for pair in pairs if any(pair[0] is entry for entry in wanted)]
-    pairs.sort(key=lambda pair: _result_order(pair[0]))
+    pairs.sort(key=lambda pair: _result_order(*pair))
     named = labels([entry for entry, _ in pairs])
     return [(label, entry, run) for label, (entry, run) in zip(named, pairs, strict=True)]
 
 
-def _result_order(result: SplitResult) -> tuple[tuple[tuple[int, str], str, str], bool, str, int, str, str]:
-    is_baseline = result.model in BASELINES
+def _result_order(
+    result: SplitResult, run: RunDetails
+) -> tuple[tuple[tuple[int, str], str, str], bool, str, int, str, str]:
+    is_baseline = result.model in BASELINES or run.get("sees_targets") is True
     return (split_order(result.split_key), is_baseline, result.model, result.seed, result.recipe, result.source or "")
 
 
@@ -180,20 +183,29 @@ def _subject(label: Label, result: SplitResult, run: RunDetails, task: str | Non
         failed=result.failed,
         run=MappingProxyType(dict(run)),
         task=scored_task(result, task),
+        units=result.units,
     )
 
 
 def _lines(subject: Subject, result: SplitResult, protocols: Sequence[Protocol], request: _Request) -> Iterator[Line]:
     """The binary lines of a result: over all clips, and over those of each part."""
-    of_frames = (result.frames, trivial_frames(result.frames), perfect_frames(result.frames))
     parts = {} if request.by is None else clip_parts(result, request.by)
-    for protocol in protocols:
-        rows = [clip_scores(frames, protocol) for frames in of_frames]
+    # One after the other: the histograms of many frames are large.
+    per_model = [
+        [clip_scores(frames, protocol) for protocol in protocols]
+        for frames in (make(result.frames) for make in (_itself, trivial_frames, perfect_frames))
+    ]
+    for protocol, *rows in zip(protocols, *per_model, strict=True):
         bounds = [summarise(scores, request.negatives) for scores in rows]
         extra = request.extra_scores(result, protocol.threshold, bounds)
         yield _line(subject, protocol, request.overall, bounds, extra=extra)
         for title, clips in parts.items():
             yield _line(subject, protocol, title, [summarise(_of(scores, clips), request.negatives) for scores in rows])
+
+
+def _itself(frames: ScoredFrames) -> ScoredFrames:
+    """The model's own frames."""
+    return frames
 
 
 def _line(
@@ -274,7 +286,9 @@ class _Request:
             return ()
         score, trivial, ceiling = bounds
         pairs = pair_overlaps(result) if OVERLAP in self.groups else {}
-        evidence = Evidence(result.frames, score, threshold, result.is_unlabelled, pairs, self.points)
+        evidence = Evidence(
+            result.frames, score, threshold, result.is_unlabelled, pairs, self.points, result.condition_title
+        )
         return extra_scores(self.groups, evidence, trivial, ceiling)
 
 
