@@ -144,7 +144,11 @@ class _Comparison:
                 # The contents too: changes that bypass the count of changes are found here or nowhere.
                 with watch or nullcontext():
                     segment_batch(
-                        self._caller, batch, range(len(batch[0].sample.rows)), _keep(answers, number), compare_contents=True
+                        self._caller,
+                        batch,
+                        range(len(batch[0].sample.rows)),
+                        _keep(answers, number),
+                        compare_contents=True,
                     )
             except EncodingChangedError:
                 raise
