@@ -16,6 +16,8 @@ Conventions
     Where a model that returns classes was scored on class masks (avss), the column `classes` lists for each frame the pixels of
     every class that is predicted or true in it (`avsrobust.metrics.semantic.counts`); otherwise there is no such column. All
     other columns are then those of anything but background.
+    The column `negative_overlaps` compares the masks of a clip's negatives with one another (`avsrobust.mask_overlaps`); results
+    of older evaluations lack it.
 """
 
 from __future__ import annotations
@@ -37,11 +39,12 @@ from avsrobust.errors import AvsRobustError, MetricInputError, ResultsError
 from avsrobust.files import read_regular, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME
 from avsrobust.limits import METADATA_BYTES
+from avsrobust.mask_overlaps import OVERLAPS_FIELD
 from avsrobust.metrics.binary.counts import NUM_THRESHOLDS, FrameStatistics
 from avsrobust.metrics.semantic.counts import COUNTS as CLASS_COUNTS
 from avsrobust.metrics.semantic.counts import ClassStatistics, take_classes
 from avsrobust.parquet import Kind, write_parquet
-from avsrobust.score_checks import check_values, content_sha256, require_filled
+from avsrobust.score_checks import check_overlaps, check_values, content_sha256, require_filled
 from avsrobust.textfiles import parse_json
 
 # The format of results: as `manifest.BUILD_FORMAT`.
@@ -140,6 +143,7 @@ class Scores:
 
     `index` is a data frame of N rows with the columns `INDEX_COLUMNS` (`draw` may be missing: all 0); row i belongs to entry i
     of `statistics`, and to frame i of `classes`, which is None where the model returned no classes or the data set has none.
+    `overlaps` are those of the masks of negatives with one another, N lists, or None where none are stored.
     `source` is the file they were read from, for messages.
     """
 
@@ -148,6 +152,7 @@ class Scores:
     statistics: FrameStatistics
     source: Path | None = None
     classes: ClassStatistics | None = None
+    overlaps: pa.ListArray | None = None
 
     def __repr__(self) -> str:
         splits = ", ".join(sorted(set(self.index["split"]))) or "no split"
@@ -222,6 +227,9 @@ def write_scores(path: Path | str, scores: Scores) -> None:
     for name in HISTOGRAM_COLUMNS:
         flat = pa.array(getattr(statistics, name)[order].astype(np.int32).ravel(), type=pa.int32())
         columns[name] = pa.FixedSizeListArray.from_arrays(flat, NUM_THRESHOLDS)
+    if scores.overlaps is not None and scores.overlaps.null_count < len(scores.overlaps):
+        columns[OVERLAPS_FIELD.name] = scores.overlaps.take(pa.array(order))
+        schema = schema.append(OVERLAPS_FIELD)
     if scores.classes is not None:
         columns[CLASSES_FIELD.name] = _class_lists(take_classes(scores.classes, order))
         schema = schema.append(CLASSES_FIELD)
@@ -252,6 +260,8 @@ def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
     has_classes = CLASSES_FIELD.name in table.column_names
     has_draws = DRAW_FIELD.name in table.column_names
     schema = SCHEMA.insert(len(INDEX_FIELDS), DRAW_FIELD) if has_draws else SCHEMA
+    has_overlaps = OVERLAPS_FIELD.name in table.column_names
+    schema = schema.append(OVERLAPS_FIELD) if has_overlaps else schema
     schema = schema.append(CLASSES_FIELD) if has_classes else schema
     _KIND.require_types(path, table.schema, schema)
     require_filled(path, table, schema)
@@ -261,12 +271,15 @@ def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
     index = with_draws(table.select([name for name in INDEX_COLUMNS if name in schema.names]).to_pandas())
     statistics = FrameStatistics(**counts, **histograms)
     check_values(path, index, statistics)
+    overlaps = table.column(OVERLAPS_FIELD.name).combine_chunks() if has_overlaps else None
+    if overlaps is not None:
+        check_overlaps(path, overlaps, statistics)
     classes = _classes(path, table.column(CLASSES_FIELD.name)) if has_classes else None
     if classes is not None and not np.array_equal(classes.pixels, counts["pixels"]):
         raise ResultsError(f"{path}: the pixels of its classes are not those of its frames; evaluate again")
     if metadata.get(_CHECKSUM_KEY) != content_sha256(_without_checksum(metadata), table):
         raise ResultsError(f"{path}: is damaged: its content is not what was written; restore it, or evaluate again")
-    return Scores(info, index, statistics, path, classes)
+    return Scores(info, index, statistics, path, classes, overlaps)
 
 
 def with_draws(index: pd.DataFrame) -> pd.DataFrame:

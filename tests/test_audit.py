@@ -70,8 +70,10 @@ def build(folder: Path, sounds: dict[str, Path], negatives: FrontEnd, *, clean: 
     for clip in range(CLIPS):
         name, donor = f"c{clip:02d}", f"c{(clip * 5 + 3) % CLIPS:02d}"
         own = Row(
-            "s4", "test", name, ("dog",), ("animal",), "clean", "positive", None, None, None, clip, "data:a.wav", "0" * 64,
-            "log_mel/0.npy", place(name, vggish), ("f.png",) * SECONDS, (None,) * SECONDS, SECONDS, RATE, float(SECONDS),
+            dataset="s4", split="test", clip_id=name, labels=("dog",), broad=("animal",), condition="clean",
+            polarity="positive", level=None, source_clip_id=None, source_labels=None, seed=clip, audio="data:a.wav",
+            audio_sha256="0" * 64, log_mel="log_mel/0.npy", log_mel_row=place(name, vggish), frames=("f.png",) * SECONDS,
+            masks=(None,) * SECONDS, num_frames=SECONDS, sample_rate=RATE, duration_s=float(SECONDS),
         )  # fmt: skip
         negative = replace(own, polarity="negative")
         rows += [own] if clean else []

@@ -17,7 +17,13 @@ from avsrobust.conditions.offscreen import Offscreen
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.seeds import row_seed
 from avsrobust.conditions.source_clips import is_eligible
-from avsrobust.datasets.taxonomy import AVSS_KINDS, LEAST_SUITABLE, S4_KINDS, broad_kinds
+from avsrobust.datasets.taxonomy import (
+    AVSS_CATEGORIES,
+    AVSS_SUPERCATEGORY,
+    LEAST_SUITABLE,
+    S4_CATEGORIES,
+    S4_SUPERCATEGORY,
+)
 from avsrobust.manifest import Skipped
 
 HEADER = SoundHeader(44100, 220500, 1, "PCM_16")
@@ -26,7 +32,7 @@ STANDARD = load_recipe("standard")
 
 def make_clip(name: str, *labels: str, dataset: str = "s4", split: str = "test") -> Clip:
     clip_id = f"{labels[0]}/{name}" if dataset == "s4" else name
-    kinds = broad_kinds(dataset, labels)
+    kinds = (S4_CATEGORIES if dataset == "s4" else AVSS_CATEGORIES).supercategories(labels)
     return Clip(dataset, split, clip_id, labels, kinds, ("f",) * 5, (None,) * 5, f"a/{clip_id}.wav", HEADER)
 
 
@@ -38,7 +44,7 @@ def s4_table(per_category: int, splits=("test",)) -> list[Clip]:
     return [
         make_clip(f"x{number}", category, split=split)
         for split in splits
-        for category in sorted(S4_KINDS)
+        for category in sorted(S4_SUPERCATEGORY)
         for number in range(per_category)
     ]
 
@@ -46,7 +52,7 @@ def s4_table(per_category: int, splits=("test",)) -> list[Clip]:
 @st.composite
 def tables(draw, dataset: str) -> list[Clip]:
     """A table of clips of one data set, in any order."""
-    names = sorted(S4_KINDS if dataset == "s4" else AVSS_KINDS)
+    names = sorted(S4_SUPERCATEGORY if dataset == "s4" else AVSS_SUPERCATEGORY)
     count = 1 if dataset == "s4" else 3
     labels = st.lists(st.sampled_from(names), min_size=1, max_size=count, unique=True)
     rows = draw(st.lists(st.tuples(st.sampled_from(["train", "test"]), labels), min_size=1, max_size=24))

@@ -30,8 +30,9 @@ from avsrobust.adapters.catalogue import BUILT_IN
 from avsrobust.adapters.lookup import load_adapter
 from avsrobust.cli import main as cli
 from avsrobust.conditions.registry import CONDITIONS
-from avsrobust.datasets.taxonomy import AVSS_KINDS, BROAD_KINDS, S4_KINDS
+from avsrobust.datasets.taxonomy import AVSS_SUPERCATEGORY, S4_SUPERCATEGORY, SUPERCATEGORIES
 from avsrobust.evaluation.runner import evaluate
+from avsrobust.mask_overlaps import OVERLAPS_FIELD
 from avsrobust.metrics import PROTOCOLS, SEMANTIC_PROTOCOLS
 from avsrobust.pretransform.write import CLASSES_FORMAT
 from avsrobust.reporting.columns import CSV_COLUMNS, METRICS
@@ -307,7 +308,7 @@ def type_text(entry: pa.Field) -> str:
     ("title", "schema"),
     [
         ("manifest.parquet", manifest.SCHEMA),
-        ("scores.parquet", results.SCHEMA.append(results.CLASSES_FIELD)),
+        ("scores.parquet", results.SCHEMA.append(OVERLAPS_FIELD).append(results.CLASSES_FIELD)),
     ],
 )
 def test_every_column_is_documented_with_its_type(title: str, schema: pa.Schema) -> None:
@@ -399,8 +400,8 @@ def test_the_csv_header_is_documented() -> None:
 def test_every_category_is_documented_under_its_supercategory() -> None:
     page = (DOCS / "data_sets.md").read_text(encoding="utf-8")
     rows = {row[0]: row[1:] for row in rows_of(section_of(page, "Categories and supercategories"))}
-    for column, kinds in enumerate((S4_KINDS, AVSS_KINDS)):
-        for kind in BROAD_KINDS:
+    for column, kinds in enumerate((S4_SUPERCATEGORY, AVSS_SUPERCATEGORY)):
+        for kind in SUPERCATEGORIES:
             assert rows[kind][column].split(", ") == sorted(name for name in kinds if kinds[name] == kind)
 
 

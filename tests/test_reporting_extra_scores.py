@@ -89,6 +89,9 @@ def test_every_format_has_every_extra_score(table: Table) -> None:
         text = str(find_format(name)(table))
         for group in {entry.group for line in table.lines for entry in line.extra}:
             assert GROUPS[group].title in text, (name, group)
+    page = str(find_format("html")(table))
+    assert page.count(".levels-") == 2 * len(table.lines)
+    assert "visual_prior: mIoU in percent under mixture: -3 dB 100.00, 3 dB 100.00, 9 dB 100.00." in page
 
 
 def test_nothing_is_extra_unless_it_is_requested(make_scores: Make) -> None:

@@ -51,6 +51,7 @@ from avsrobust.building.render import (
     make_tasks,
     picture_tasks,
 )
+from avsrobust.building.trial import try_plugins
 from avsrobust.callbacks import ProgressCallback
 from avsrobust.caveats import SOURCES
 from avsrobust.checksums import FileSum, read_checksums, write_checksums
@@ -143,7 +144,7 @@ def build(
         export,
         read_lenders(dataset, recipe, workers),
     )
-    job.plan_without(())
+    try_plugins(job.plan_without(()), recipe, roots)
     identity = Identity.of(dataset, recipe, seed)
     with (
         hold_output_dir(output, BUILD_KIND, BUILD_FORMAT, "avsrobust build", wait=wait),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from avsrobust.building.layout import lay_out
 from avsrobust.building.plan import EVERY_CLIP, Plan
 from avsrobust.datasets.dataset import DataSet
-from avsrobust.datasets.survey import Survey, survey_lines
+from avsrobust.datasets.survey import ContentSurvey, survey_lines
 from avsrobust.vocabulary import SPLITS
 
 _WAV_HEADER = 44
@@ -62,7 +62,7 @@ class Summary:
         ]
 
 
-def describe(dataset: DataSet, plan: Plan, survey: Survey | None = None) -> Summary:
+def describe(dataset: DataSet, plan: Plan, survey: ContentSurvey | None = None) -> Summary:
     """Return what `plan` of `dataset` would make, and what the `survey` of its contents found."""
     layout = lay_out(plan)
     sounds = sum(_WAV_HEADER + 2 * sound.num_samples for sound in layout.sounds)

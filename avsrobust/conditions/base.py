@@ -10,6 +10,7 @@ Conventions
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
@@ -208,11 +209,16 @@ class Condition:
     @property
     def conflict(self) -> str | None:
         """Return why these options do not go together, or None."""
-        levels = self.levels
-        return "levels: found one twice; expected every level once" if len(set(levels)) < len(levels) else None
+        # As the manifest stores them: levels that differ by less are rows that nobody can tell apart.
+        stored = {level if level is None else struct.pack("<f", level + 0.0) for level in self.levels}
+        return "levels: found one twice; expected every level once" if len(stored) < len(self.levels) else None
 
     def obstacle(self, planned: PlannedDataset) -> str | None:
         """Return why this condition cannot be made for any clip of the data set, or None."""
+        return None
+
+    def recording_obstacle(self, dataset: str, name: str) -> str | None:
+        """Return why a user's recording of this name is not used for any clip of a data set, or None."""
         return None
 
     def prepare(self, planned: PlannedDataset) -> Chooser:

@@ -22,6 +22,7 @@ from avsrobust.evaluation.extras import write_extras
 from avsrobust.evaluation.scoring import ScoredClip
 from avsrobust.files import read_regular, write_text
 from avsrobust.limits import TEXT_BYTES
+from avsrobust.mask_overlaps import overlaps_array
 from avsrobust.metrics.binary.counts import concatenate
 from avsrobust.metrics.semantic.counts import concatenate_classes
 from avsrobust.results import (
@@ -177,7 +178,13 @@ def _scores_of(clips: Sequence[ScoredClip], info: ScoreInfo) -> Scores:
     index = pd.DataFrame([entry for clip in clips for entry in clip.index], columns=INDEX_COLUMNS)
     statistics = concatenate([clip.statistics for clip in clips])
     classes = [clip.classes for clip in clips if clip.classes is not None]
-    return Scores(info, index, statistics, classes=concatenate_classes(classes) if classes else None)
+    return Scores(
+        info,
+        index,
+        statistics,
+        classes=concatenate_classes(classes) if classes else None,
+        overlaps=overlaps_array([frame for clip in clips for frame in clip.overlaps]),
+    )
 
 
 def _beside(scores: Path, suffix: str) -> Path:

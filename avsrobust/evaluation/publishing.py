@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from avsrobust.errors import ResultsError
 from avsrobust.evaluation.existing_results import ExistingResults
 from avsrobust.evaluation.extras import merge_extras
 from avsrobust.evaluation.parts import PartStore
 from avsrobust.files import flush_files
+from avsrobust.mask_overlaps import concatenate_overlaps, pair_counts
 from avsrobust.metrics.binary.counts import concatenate, take
 from avsrobust.metrics.semantic.counts import concatenate_classes, take_classes
 from avsrobust.results import (
@@ -165,7 +167,8 @@ def merge_scores(sources: Sequence[Scores], info: ScoreInfo) -> Scores:
     """
     index = pd.concat([with_draws(source.index) for source in sources], ignore_index=True)
     origin = np.repeat(np.arange(len(sources)), [len(source.index) for source in sources])
-    chosen = _first_of_each_row(index, origin)
+    overlaps = concatenate_overlaps([(len(source.index), source.overlaps) for source in sources])
+    chosen = _first_of_each_row(index, origin, pair_counts(overlaps, len(index)))
     statistics = concatenate([source.statistics for source in sources])
     classes = [source.classes for source in sources if source.classes is not None]
     whole = concatenate_classes(classes) if classes else None
@@ -174,13 +177,17 @@ def merge_scores(sources: Sequence[Scores], info: ScoreInfo) -> Scores:
         index[chosen].reset_index(drop=True),
         take(statistics, chosen),
         classes=None if whole is None else take_classes(whole, chosen),
+        overlaps=None if overlaps is None else overlaps.filter(pa.array(chosen)),
     )
 
 
-def _first_of_each_row(index: pd.DataFrame, origin: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Return which frames stay: those of each row's first source, of the ones with an overlap where any has it."""
-    later = ((index["condition"] != CLEAN) & index["clean_union"].isna()).to_numpy() * (origin.max(initial=0) + 1)
-    rank = pd.Series(origin + later, index=index.index)
+def _first_of_each_row(
+    index: pd.DataFrame, origin: npt.NDArray[np.intp], pairs: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Return which frames stay: those of each row's first source, of the ones with the most overlaps, clean and `pairs` [N]."""
+    lacks_clean = ((index["condition"] != CLEAN) & index["clean_union"].isna()).to_numpy()
+    sources, most = origin.max(initial=0) + 1, pairs.max(initial=0) + 2
+    rank = pd.Series(origin + sources * (most - 2 - pairs) + sources * most * lacks_clean, index=index.index)
     keys = index[KEY_COLUMNS].assign(level=index["level"].astype(np.float64).fillna(-np.inf), rank=rank)
     first = keys.groupby(KEY_COLUMNS, sort=False)["rank"].transform("min")
     return np.asarray((rank == first).to_numpy(), dtype=np.bool_)

@@ -23,7 +23,7 @@ import torch
 
 from avsrobust.adapters.base import VGGISH_OPTION, Adapter, AudioInput
 from avsrobust.adapters.calling import AdapterCaller
-from avsrobust.caveats import caveats
+from avsrobust.caveats import caveats, train_sources
 from avsrobust.checksums import load_checksums
 from avsrobust.errors import AdapterError, OptionError, did_you_mean
 from avsrobust.evaluation.batches import load_batch, plan_batches
@@ -298,6 +298,7 @@ class _Evaluation:
             muted=info.muted,
             notes=caveats(info),
             evaluation=evaluation,
+            train_sources=train_sources(self.manifest),
             conditions=info.conditions,
             score_size="" if self.score_size is None else str(self.score_size),
         )

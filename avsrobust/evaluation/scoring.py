@@ -31,11 +31,13 @@ from avsrobust.evaluation.batches import Batch, LoadedClip, of_one_shape, read_a
 from avsrobust.evaluation.clip_data import ClipSample, Target
 from avsrobust.evaluation.extras import extras_entries
 from avsrobust.manifest import Row
+from avsrobust.mask_overlaps import FrameOverlaps, other_name
 from avsrobust.metrics.binary.counts import FrameStatistics, concatenate, frame_statistics
 from avsrobust.metrics.semantic.counts import ClassStatistics, class_statistics, concatenate_classes
 from avsrobust.results import FailedClip
+from avsrobust.row_keys import RowKey, key_of
 from avsrobust.stored_masks import masks_table
-from avsrobust.vocabulary import BACKGROUND, CLEAN, NUM_CLASSES
+from avsrobust.vocabulary import BACKGROUND, CLEAN, NEGATIVE, NUM_CLASSES
 
 MASK_THRESHOLD = 0.5
 # Called with the position of a row in its clip, and the output of the batch under that row's condition.
@@ -54,6 +56,7 @@ class ScoredClip:
         masks: The stored masks of each row, where they are kept.
         extras: The rows of ``extras.parquet`` (`avsrobust.evaluation.extras`).
         classes: Counts of pixels per frame and class, where both adapter and clip have classes.
+        overlaps: Overlaps of the frame's mask with those under other negatives (`avsrobust.mask_overlaps`), of each of `index`.
         readouts: The same of the adapter's further readouts, by name, without masks and further values.
     """
 
@@ -64,6 +67,7 @@ class ScoredClip:
     masks: tuple[pa.Table, ...]
     extras: tuple[dict[str, Any], ...] = ()
     classes: ClassStatistics | None = None
+    overlaps: tuple[FrameOverlaps, ...] = ()
     readouts: Mapping[str, ScoredClip] = field(default_factory=dict)
 
 
@@ -261,6 +265,7 @@ class _Collector:
         self._masks: list[pa.Table] = []
         self._extras: list[dict[str, Any]] = []
         self._classes: list[ClassStatistics] = []
+        self._negatives: list[_NegativeMasks] = []
 
     def add(self, position: int, output: _ClipOutput, extras: ExtraValues) -> None:
         """Count the output, and keep further values [T], of the row at `position`."""
@@ -277,6 +282,9 @@ class _Collector:
         compared = (
             self._clean if row.condition != CLEAN and self._sample.picture_of[position] == self._clean_picture else None
         )
+        if row.polarity == NEGATIVE:
+            picture = self._sample.picture_of[position]
+            self._negatives.append(_NegativeMasks(key_of(row), picture, len(self._index), masks[has_mask]))
         self._index.extend(_entries(row, masks, compared, has_mask))
         statistics = frame_statistics(np.ascontiguousarray(resized[has_mask]), target.target.numpy()[has_mask])
         if output.mask is not None:
@@ -302,7 +310,35 @@ class _Collector:
             tuple(self._masks),
             tuple(self._extras),
             concatenate_classes(self._classes) if self._classes else None,
+            tuple(_overlaps(self._negatives, len(self._index))),
         )
+
+
+@dataclass(frozen=True)
+class _NegativeMasks:
+    """Masks of one negative row, bool [n, h, w], whose first frame is `start` among the clip's frames."""
+
+    key: RowKey
+    picture: int
+    start: int
+    masks: npt.NDArray[np.bool_]
+
+
+def _overlaps(negatives: Sequence[_NegativeMasks], frames: int) -> list[FrameOverlaps]:
+    """Return the overlaps of each of a clip's frames with the masks of earlier negatives of the same picture."""
+    found: list[FrameOverlaps] = [None] * frames
+    ordered = sorted(negatives, key=lambda row: (row.picture, row.masks.shape, row.key))
+    for _, group in groupby(ordered, key=lambda row: (row.picture, row.masks.shape)):
+        rows = list(group)
+        names = [other_name(*row.key[2:]) for row in rows]
+        for frame in range(len(rows[0].masks)):
+            flat = np.stack([row.masks[frame].ravel() for row in rows])
+            flat = flat.astype(np.float32 if flat.shape[1] <= 1 << 24 else np.float64)
+            # Sums of ones in float32 are exact up to 2^24.
+            both = np.rint(flat @ flat.T).astype(np.int64)
+            for position, row in enumerate(rows):
+                found[row.start + frame] = [(names[other], int(both[position, other])) for other in range(position)]
+    return found
 
 
 def _counted_by(

@@ -8,7 +8,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ from avsrobust.reporting.columns import (
     MEASURES,
     SIGNATURE_COLUMN,
     condition_columns,
+    condition_title,
     extended_cells,
 )
 from avsrobust.reporting.diagnostics import Diagnostics
@@ -55,6 +56,7 @@ class Subject:
         failed: Clips that could not be scored.
         run: The content of ``run.json``; empty where there is none.
         task: "semantic" or "binary".
+        units: Unit of the levels of conditions, where the results say it.
     """
 
     name: str
@@ -70,6 +72,11 @@ class Subject:
     failed: tuple[FailedClip, ...]
     run: RunDetails
     task: str = BINARY
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def condition_title(self, condition: str, level: float | None) -> str:
+        """Return a condition's name for people, with its level in its unit."""
+        return condition_title(condition, level, self.units.get(condition))
 
     @property
     def is_baseline(self) -> bool:

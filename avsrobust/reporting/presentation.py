@@ -278,7 +278,9 @@ def _bound_lines(lines: Sequence[Line]) -> tuple[BoundLine, ...]:
 
 def _extra_table(group: ScoreGroup, lines: Sequence[Line]) -> ExtraTable:
     """The table of one group: the rows of each condition, pair or threshold together, a row per model."""
-    of_group = [(line, [score for score in line.extra if score.group == group.name]) for line in lines]
+    of_group = [
+        (line, [score for score in line.extra if score.group == group.name and not score.is_detail]) for line in lines
+    ]
     everything = [score for _, scores in of_group for score in scores]
     measures = list(dict.fromkeys(score.measure for score in everything))
     rows = []

@@ -6,15 +6,17 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from avsrobust.metrics import ClassStatistics, ScoredFrames, take, take_classes
+from avsrobust.reporting.columns import condition_title
 from avsrobust.reporting.escape import one_line
 from avsrobust.results import FailedClip, Scores
 from avsrobust.vocabulary import NEGATIVE
@@ -46,6 +48,9 @@ class SplitResult:
         muted: Ids of clips whose own recording is silent.
         notes: Sentences that belong next to every table of these results.
         train_sources: Ids of clips whose source also gave a clip of train; None where the results do not say.
+        units: Unit of the levels of conditions, where the results say it.
+        overlaps: Overlaps of the masks of negatives with one another, N lists (`avsrobust.mask_overlaps`); None where the results
+            store none.
     """
 
     model: str
@@ -65,6 +70,12 @@ class SplitResult:
     muted: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     train_sources: frozenset[str] | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
+    overlaps: pa.ListArray | None = None
+
+    def condition_title(self, condition: str, level: float | None) -> str:
+        """Return a condition's name for people, with its level in its unit."""
+        return condition_title(condition, level, self.units.get(condition))
 
     @property
     def key(self) -> tuple[str, str, str, int, str]:
@@ -158,6 +169,12 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
         muted=scores.info.muted,
         notes=scores.info.notes,
         train_sources=None if scores.info.train_sources is None else frozenset(scores.info.train_sources),
+        units={
+            name: facts["level_unit"]
+            for name, facts in scores.info.conditions.items()
+            if facts.get("level_unit") is not None
+        },
+        overlaps=None if scores.overlaps is None else scores.overlaps.take(pa.array(chosen)),
     )
 
 

@@ -183,20 +183,29 @@ def _subject(label: Label, result: SplitResult, run: RunDetails, task: str | Non
         failed=result.failed,
         run=MappingProxyType(dict(run)),
         task=scored_task(result, task),
+        units=result.units,
     )
 
 
 def _lines(subject: Subject, result: SplitResult, protocols: Sequence[Protocol], request: _Request) -> Iterator[Line]:
     """The binary lines of a result: over all clips, and over those of each part."""
-    of_frames = (result.frames, trivial_frames(result.frames), perfect_frames(result.frames))
     parts = {} if request.by is None else clip_parts(result, request.by)
-    for protocol in protocols:
-        rows = [clip_scores(frames, protocol) for frames in of_frames]
+    # One after the other: the histograms of many frames are large.
+    per_model = [
+        [clip_scores(frames, protocol) for protocol in protocols]
+        for frames in (make(result.frames) for make in (_itself, trivial_frames, perfect_frames))
+    ]
+    for protocol, *rows in zip(protocols, *per_model, strict=True):
         bounds = [summarise(scores, request.negatives) for scores in rows]
         extra = request.extra_scores(result, protocol.threshold, bounds)
         yield _line(subject, protocol, request.overall, bounds, extra=extra)
         for title, clips in parts.items():
             yield _line(subject, protocol, title, [summarise(_of(scores, clips), request.negatives) for scores in rows])
+
+
+def _itself(frames: ScoredFrames) -> ScoredFrames:
+    """The model's own frames."""
+    return frames
 
 
 def _line(
@@ -277,7 +286,9 @@ class _Request:
             return ()
         score, trivial, ceiling = bounds
         pairs = pair_overlaps(result) if OVERLAP in self.groups else {}
-        evidence = Evidence(result.frames, score, threshold, result.is_unlabelled, pairs, self.points)
+        evidence = Evidence(
+            result.frames, score, threshold, result.is_unlabelled, pairs, self.points, result.condition_title
+        )
         return extra_scores(self.groups, evidence, trivial, ceiling)
 
 

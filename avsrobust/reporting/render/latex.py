@@ -66,7 +66,7 @@ def _extended(block: Block) -> str:
         latex_row(
             [
                 _name(entry.line.subject),
-                escape(condition_title(score.condition, score.level)),
+                escape(entry.line.subject.condition_title(score.condition, score.level)),
                 NEGATIVE if score.negative else POSITIVE,
                 str(score.clips),
                 *(_cell(value) for value in (score.miou, score.f, score.fpr)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from avsrobust.reporting.columns import HEADLINE, UNDER_NEGATIVES, Metric, condition_title, fraction, percent
+from avsrobust.reporting.columns import HEADLINE, UNDER_NEGATIVES, Metric, fraction, percent
 from avsrobust.reporting.escape import markdown, markdown_line, text_table
 from avsrobust.reporting.formats import Format
 from avsrobust.reporting.model import Subject, Table
@@ -82,7 +82,7 @@ def _extended(block: Block) -> str:
     rows = [
         [
             _name(entry),
-            markdown(condition_title(score.condition, score.level)),
+            markdown(entry.line.subject.condition_title(score.condition, score.level)),
             NEGATIVE if score.negative else POSITIVE,
             str(score.clips),
             percent(score.miou),

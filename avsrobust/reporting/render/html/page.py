@@ -19,7 +19,14 @@ from avsrobust.inert import reveal
 from avsrobust.reporting.columns import HEADLINE, UNDER_NEGATIVES, condition_title, fraction, percent
 from avsrobust.reporting.model import Subject, Table
 from avsrobust.reporting.presentation import Block, Section, extra_cell, sections
-from avsrobust.reporting.render.html.charts import BarChart, CurveChart, bar_chart, curve_chart
+from avsrobust.reporting.render.html.charts import (
+    BarChart,
+    CurveChart,
+    LevelChart,
+    bar_chart,
+    curve_chart,
+    level_charts,
+)
 from avsrobust.vocabulary import NEGATIVES
 
 _CHECKSUM_SHOWN = 12
@@ -44,6 +51,7 @@ class BlockView:
     anchor: str
     block: Block
     charts: tuple[BarChart, ...]
+    levels: tuple[LevelChart, ...]
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,12 @@ def _view(section: Section, anchor: str) -> SectionView:
         anchor=anchor,
         section=section,
         blocks=tuple(
-            BlockView(f"{anchor}.{key}", block, tuple(bar_chart(entry.line) for entry in block.lines))
+            BlockView(
+                f"{anchor}.{key}",
+                block,
+                tuple(bar_chart(entry.line) for entry in block.lines),
+                tuple(chart for entry in block.lines for chart in level_charts(entry.line)),
+            )
             for key, block in zip(keys, section.blocks, strict=True)
         ),
         curves=tuple(curve for curve in curves if curve is not None),
