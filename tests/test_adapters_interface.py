@@ -120,7 +120,8 @@ def test_masks_apart_and_readouts_are_lines_of_one_run(tiny_build: Manifest, tmp
     # F comes of the probabilities, IoU of the mask.
     assert np.array_equal(scores.statistics.inside, third.statistics.inside)
     masks = [entry.statistics.tp_050 + entry.statistics.fp_050 for entry in (scores, third)]
-    assert (masks[0] < masks[1]).any() and (masks[0] <= masks[1]).all()
+    assert (masks[0] < masks[1]).any()
+    assert (masks[0] <= masks[1]).all()
     above = scores.statistics.inside[:, 127:].sum(1) + scores.statistics.outside[:, 127:].sum(1)
     assert (masks[0] != above).any()
     assert np.array_equal(scores.statistics.tp_050, scores.statistics.tp_040)
@@ -308,7 +309,8 @@ def test_a_size_of_scores_is_part_of_the_model_and_of_the_signature(tiny_build: 
     table = build_table(results, ["strict"], runs=load_runs(results)[0])
     assert [line.signature.split(";")[-2] for line in table.lines] == ["size:16/bilinear", "size:8/nearest"]
     text = str(report(results, ["strict"], None, "md").content)
-    assert "masks at 8 (nearest)" in text and "masks at 16 (bilinear)" in text
+    assert "masks at 8 (nearest)" in text
+    assert "masks at 16 (bilinear)" in text
 
 
 @pytest.mark.parametrize("value", ["0", "224:cubic", "big", "99999", "-5"])
@@ -333,7 +335,9 @@ def test_whoever_sees_targets_is_marked_as_a_baseline(tiny_build: Manifest, tmp_
     results = load_results([tmp_path / name for name in ("cheating", "looking", "stored")])
     table = build_table(results, ["strict"], runs=load_runs(results)[0])
     marked = {subject.model: subject.is_baseline for subject in table.subjects}
-    assert marked["cheating"] and not marked["looking"] and not marked["stored"]
+    assert marked["cheating"]
+    assert not marked["looking"]
+    assert not marked["stored"]
     assert [line.subject.model for line in table.lines][-1] == "cheating"
 
 
@@ -348,8 +352,10 @@ def test_waveforms_of_every_form(tiny_build: Manifest, resampler: Any, mono: boo
     if mono:
         assert 1e-6 < float((sound - plain).abs().max()) < 0.5
     else:
-        assert torch.equal(sound[0], plain) and torch.equal(sound[1], plain)
-    assert isinstance(native, NativeSound) and native.samples.shape[1] == 1
+        assert torch.equal(sound[0], plain)
+        assert torch.equal(sound[1], plain)
+    assert isinstance(native, NativeSound)
+    assert native.samples.shape[1] == 1
     with pytest.raises(AdapterError, match="audio: found the resampler 'sox'"):
         AudioInput.of(AudioInput.waveform(16_000, "sox"))  # type: ignore[arg-type]
 
@@ -360,5 +366,6 @@ def test_sound_without_a_file_gets_a_temporary_one() -> None:
         import soundfile
 
         stored, rate = soundfile.read(path, always_2d=True)
-        assert rate == 8000 and np.abs(stored - samples.numpy()).max() <= 2 / 32768
+        assert rate == 8000
+        assert np.abs(stored - samples.numpy()).max() <= 2 / 32768
     assert not path.exists()

@@ -87,7 +87,7 @@ def _native_sound(sound: SimpleNamespace) -> NativeSound:
     return NativeSound(torch.from_numpy(sound.samples), sound.sample_rate, path)
 
 
-def _answer(answer: Any) -> Any:
+def _answer(answer: Any) -> Array | avsrobust_worker.Segmentation:
     if not isinstance(answer, Segmentation):
         return _array(answer)
     mask = None if answer.mask is None else _array(answer.mask)
