@@ -247,10 +247,10 @@ class RowView:
 def sees_targets(adapter: object) -> bool:
     """Return whether an adapter receives the targets, so that reports mark it as a baseline.
 
-    The adapter `predictions` takes rows for the size of their masks alone, and is not one.
+    Ours that take rows for the size of their masks (`predictions`), or for seed and condition alone (`m2f`), are none.
     """
-    reads_size_alone = type(adapter).__module__ == "avsrobust.adapters.predictions"
-    return bool(getattr(adapter, "needs_rows", False)) and not reads_size_alone
+    is_known = type(adapter).__module__ in ("avsrobust.adapters.predictions", "model_adapters.m2f.adapter")
+    return bool(getattr(adapter, "needs_rows", False)) and not is_known
 
 
 class Adapter:

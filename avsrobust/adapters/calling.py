@@ -181,8 +181,7 @@ class AdapterCaller:
             AdapterOutputError: A part has a wrong type, shape, device or range.
         """
 
-        def checked(value: object) -> CheckedOutput:
-            # A worker's module has a class of its own.
+        def checked(value: Any) -> CheckedOutput:
             answer = value if isinstance(value, Segmentation) else Segmentation(value)
             masks = self.check(answer.probabilities, batch=batch, num_frames=num_frames, num_classes=num_classes)
             if answer.mask is None:
