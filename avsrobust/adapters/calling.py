@@ -4,7 +4,8 @@ Conventions
     `avsrobust evaluate`, validation in training, the contract test (`avsrobust.testing`) and `adapters.serve` all call here.
     Every call runs under `torch.no_grad` and in the adapter's own surroundings (`adapters.surroundings`): prints go to stderr.
     Whatever the adapter raises, `quit()` included, becomes an `AdapterError` of one line that begins with the adapter's name.
-    `AdapterCaller.encoded` encodes B clips once and hands out an `EncodedClips`, whose `segment` is called once per condition.
+    `AdapterCaller.encoded` encodes B clips once and hands out an `EncodedClips`, whose `segment` is called once per condition;
+    `segment_many` takes several conditions at once where the adapter has such a method, and calls `segment` where it has none.
     Each call gets tensors of its own, and outputs are copied at once: an adapter that works in place or returns a view of its
     own buffer harms no other call, except by changing its own encoding or the frames, which is refused.
     Shapes are those of `adapters.base`; checks of outputs are those of `adapters.outputs`.
@@ -36,6 +37,7 @@ _NEEDS_GRADIENTS = (
     "computes gradients outside",
 )
 _LONGEST_MESSAGE = 400
+_MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,34 @@ class AdapterCaller:
         views = list(rows())
         return self._call("segment_rows", lambda: self.adapter.segment_rows(encoding, audio, views))
 
+    @property
+    def segments_many(self) -> bool:
+        """Whether the adapter's `segment_many` answers as its `segment` does: it is defined in the same class, or below it."""
+        own = getattr(self.adapter, "__dict__", {})
+        for members in (own, *(vars(defining) for defining in type(self.adapter).__mro__)):
+            if "segment_many" in members:
+                return True
+            if members.keys() & {"segment", "segment_rows"}:
+                return False
+        return False
+
+    def iterate_many(self, encoding: Any, audio: Tensor, rows: Sequence[RowViews]) -> Iterator[Any]:
+        """Yield the adapter's own answers of `segment_many`, one per condition; no number of them is checked.
+
+        Args:
+            encoding: What `encode` returned for B clips.
+            audio: Audio of the clips under K conditions, [K, B, ...], on the adapter's device.
+            rows: Make the views of each condition's B rows.
+
+        Raises:
+            AdapterError: `segment_many` fails.
+        """
+        adapter: Any = self.adapter
+        views = [list(row()) for row in rows] if getattr(adapter, "needs_rows", False) else []
+        answers = self._call("segment_many", lambda: iter(adapter.segment_many(encoding, audio, views)))
+        while (answer := self._call("segment_many", lambda: next(answers, _MISSING))) is not _MISSING:
+            yield answer
+
     def check(self, masks: object, *, batch: int, num_frames: int, num_classes: int | None = None) -> Tensor:
         """Return masks as `adapters.outputs.check_output` does.
 
@@ -185,8 +215,42 @@ class EncodedClips:
             EncodingChangedError: `segment` changes its encoding or the frames.
             AdapterOutputError: The output is malformed, or of another kind than earlier ones.
         """
+        return self._checked(
+            self._caller.segment_unchecked(self._encoding, audio.to(self._caller.device), rows), num_classes
+        )
+
+    def segment_many(
+        self, audio: Sequence[Tensor], rows: Sequence[RowViews], *, num_classes: int | None = None
+    ) -> Iterator[CheckedOutput]:
+        """Yield the outputs under several conditions, in order: by one call of `segment_many`, or by one of `segment` each.
+
+        Args:
+            audio: Audio of the clips under each condition, [B, ...]; moved to the device.
+            rows: Make the views of each condition's B rows, for adapters with `needs_rows`.
+            num_classes: As in `segment`.
+
+        Raises:
+            AdapterError: As `segment` does; or `segment_many` returns another number of outputs.
+        """
+        caller = self._caller
+        if len(audio) == 1 or not caller.segments_many:
+            for sound, views in zip(audio, rows, strict=True):
+                yield self.segment(sound, views, num_classes=num_classes)
+            return
+        count = 0
+        for returned in caller.iterate_many(self._encoding, torch.stack(list(audio)).to(caller.device), rows):
+            count += 1
+            if count > len(audio):
+                break
+            yield self._checked(returned, num_classes)
+        if count != len(audio):
+            found = f"more than {len(audio)}" if count > len(audio) else str(count)
+            raise AdapterOutputError(
+                f"{caller.name}: segment_many returned {found} outputs for {len(audio)} conditions; expected one of each, in order"
+            )
+
+    def _checked(self, returned: Any, num_classes: int | None) -> CheckedOutput:
         caller, (batch, num_frames) = self._caller, self._frames.shape[:2]
-        returned = caller.segment_unchecked(self._encoding, audio.to(caller.device), rows)
         self._guard.check()
         if not torch.equal(self._frames, self._untouched):
             raise changed_in_place(caller.name)

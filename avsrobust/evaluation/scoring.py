@@ -36,6 +36,8 @@ from avsrobust.stored_masks import masks_table
 from avsrobust.vocabulary import BACKGROUND, CLEAN, NUM_CLASSES
 
 MASK_THRESHOLD = 0.5
+# Conditions of one picture that an adapter is asked for at once.
+_MOST_TOGETHER = 8
 # Called with the position of a row in its clip, and the output of the batch under that row's condition.
 OutputCallback = Callable[[int, CheckedOutput], None]
 
@@ -113,7 +115,7 @@ def segment_batch(
     compare_contents: bool = False,
     as_foreground: bool = False,
 ) -> None:
-    """Encode clips of one shape and segment them under some of their conditions.
+    """Encode clips of one shape and segment them under some of their conditions, several at once where the adapter can.
 
     Args:
         caller: Caller of the adapter.
@@ -133,9 +135,14 @@ def segment_batch(
     for picture, group in groupby(ordered, key=lambda position: picture_of[position]):
         frames = torch.stack([clip.sample.pictures[picture] for clip in batch])
         with caller.encoded(frames, compare_contents=compare_contents) as encoded:
-            for position in group:
-                audio = torch.stack([clip.sounds[position] for clip in batch])
-                take(position, encoded.segment(audio, partial(_views, batch, position), num_classes=num_classes))
+            waiting = list(group)
+            for start in range(0, len(waiting), _MOST_TOGETHER):
+                together = waiting[start : start + _MOST_TOGETHER]
+                audio = [torch.stack([clip.sounds[position] for clip in batch]) for position in together]
+                views = [partial(_views, batch, position) for position in together]
+                outputs = encoded.segment_many(audio, views, num_classes=num_classes)
+                for position, output in zip(together, outputs, strict=True):
+                    take(position, output)
 
 
 def _views(batch: Sequence[LoadedClip], position: int) -> list[RowView]:
