@@ -10,6 +10,8 @@ Conventions
     vouch for is not read.
     `clean_intersection` and `clean_union` compare the mask at 0.5 with the same model's mask of the same frame under clean
     sound (null under clean, and where the clip was not evaluated under clean sound).
+    ``readout-<name>.parquet`` holds the scores of a further readout of the model (`adapters.base.Segmentation`) in the same form,
+    under the model's name with the readout's behind it.
     `frame` counts from 0. Only frames that have a mask are scored.
     Where a model that returns classes was scored on class masks (avss), the column `classes` lists for each frame the pixels of
     every class that is predicted or true in it (`avsrobust.metrics.semantic.counts`); otherwise there is no such column. All
@@ -24,7 +26,7 @@ import hashlib
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +53,15 @@ RESULTS_KIND = "results"
 SCORES_NAME = "scores.parquet"
 MASKS_NAME = "masks.parquet"
 EXTRAS_NAME = "extras.parquet"
+READOUT_PREFIX = "readout-"
 RUN_NAME = "run.json"
 PARTS_NAME = "parts"
 NEXT_NAME = "next"
 EVALUATION_KEY = "avsrobust.evaluation"
 _TRAIN_SOURCES_KEY = "avsrobust.train_sources"
 _CONDITIONS_KEY = "avsrobust.conditions"
+_READOUT_KEY = "avsrobust.readout"
+_SCORE_SIZE_KEY = "avsrobust.score_size"
 _CHECKSUM_KEY = "avsrobust.content_sha256"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
 COUNT_COLUMNS = ("pixels", "target_pixels", "tp_050", "fp_050", "tp_040", "fp_040")
@@ -109,7 +114,8 @@ class ScoreInfo:
     (`avsrobust.caveats`). `evaluation` is the checksum of model and manifest (empty: not known). `conditions`: facts about
     conditions beyond the first four, as the manifest has them (`manifest.ManifestInfo.conditions`).
     `train_sources` are the ids of clips of other splits whose YouTube source also gave a clip of train; None where the build has
-    no clip of train.
+    no clip of train. `readout` is the name of the readout that was scored (empty: the model's own masks); `score_size` is the
+    size of the scored masks and how the annotated ones came to it ("224:nearest"; empty: that of the mask files).
     """
 
     model: str
@@ -123,6 +129,12 @@ class ScoreInfo:
     evaluation: str = ""
     train_sources: tuple[str, ...] | None = None
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    readout: str = ""
+    score_size: str = ""
+
+    def of_readout(self, name: str) -> ScoreInfo:
+        """Return the metadata of a readout's scores; `model` is then the model's name with the readout's behind it."""
+        return replace(self, model=readout_model(self.model, name), readout=name)
 
 
 @dataclass(frozen=True, repr=False)
@@ -170,6 +182,30 @@ class Run:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+def readout_file(name: str) -> str:
+    """Return the name of the file of a readout's scores.
+
+    >>> readout_file("queries")
+    'readout-queries.parquet'
+    """
+    return f"{READOUT_PREFIX}{name}.parquet"
+
+
+def readout_of(file_name: str) -> str | None:
+    """Return the readout whose scores a file of this name holds, None for other files.
+
+    >>> readout_of("readout-queries.parquet"), readout_of("scores.parquet")
+    ('queries', None)
+    """
+    name = file_name.removeprefix(READOUT_PREFIX).removesuffix(".parquet")
+    return name if name and file_name == readout_file(name) else None
+
+
+def readout_model(model: str, readout: str) -> str:
+    """Return the name of a model's readout in tables, "" for none being the model itself."""
+    return f"{model} [{readout}]" if readout else model
+
+
 def write_scores(path: Path | str, scores: Scores) -> None:
     """Write `scores` to the parquet file `path`, sorted, atomically; equal scores give equal bytes."""
     index = with_draws(scores.index.reset_index(drop=True))
@@ -212,11 +248,12 @@ def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
     path = Path(path)
     if path.is_dir():
         path = path / SCORES_NAME
-    run = require_vouched(path, ResultsError) if vouched and path.name == SCORES_NAME else None
+    is_published = path.name == SCORES_NAME or readout_of(path.name) is not None
+    run = require_vouched(path, ResultsError) if vouched and is_published else None
     table = _KIND.read(path)
     metadata = _texts(path, table.schema.metadata or {})
     info = _info(path, metadata)
-    if run is not None and (run.model, run.dataset) != (info.model, info.dataset):
+    if run is not None and (readout_model(run.model, info.readout), run.dataset) != (info.model, info.dataset):
         raise ResultsError(
             f"{path}: is not of the run that {RUN_NAME} beside it describes ({run.model}); evaluate again"
         )
@@ -377,6 +414,8 @@ def _metadata(info: ScoreInfo) -> dict[str, str]:
         "avsrobust.muted": json.dumps(list(info.muted), ensure_ascii=False),
         "avsrobust.notes": json.dumps(list(info.notes), ensure_ascii=False),
         EVALUATION_KEY: info.evaluation,
+        **({_READOUT_KEY: info.readout} if info.readout else {}),
+        **({_SCORE_SIZE_KEY: info.score_size} if info.score_size else {}),
         **({_CONDITIONS_KEY: json.dumps(dict(info.conditions), sort_keys=True)} if info.conditions else {}),
     }
 
@@ -413,6 +452,8 @@ def _info(path: Path, texts: Mapping[str, str]) -> ScoreInfo:
             evaluation=texts[EVALUATION_KEY],
             train_sources=tuple(_strings(_list(texts[_TRAIN_SOURCES_KEY]))) if _TRAIN_SOURCES_KEY in texts else None,
             conditions=_facts(texts.get(_CONDITIONS_KEY, "{}")),
+            readout=texts.get(_READOUT_KEY, ""),
+            score_size=texts.get(_SCORE_SIZE_KEY, ""),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise ResultsError(f"{path}: has damaged metadata ({error}); evaluate again") from error

@@ -21,7 +21,7 @@ from model_adapters.m2f.auxiliary import (
     roles,
     visual_queries,
 )
-from model_adapters.m2f.network import EncodedFrames
+from model_adapters.m2f.decoder import EncodedFrames
 from model_adapters.m2f.readout import QueryLogits
 
 DOG, CAT, MAN = 5, 7, 9
@@ -122,7 +122,7 @@ def test_visual_queries_of_no_known_category() -> None:
 def test_a_batch_that_teaches_no_pixel_reaches_every_weight_all_the_same() -> None:
     head, features = nn.Linear(3, 71), torch.randn(2, 3, 2, 2, requires_grad=True)
     nothing = Teachable(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2, 2))
-    loss = pixel_classes(head, EncodedFrames((features,), features), nothing)
+    loss = pixel_classes(head, EncodedFrames(features), nothing)
     assert float(loss.detach()) == 0
     gradients = torch.autograd.grad(loss, [*head.parameters(), features])
     assert all(float(gradient.abs().max()) == 0 for gradient in gradients)

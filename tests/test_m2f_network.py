@@ -109,7 +109,7 @@ def test_backbone_and_pixel_decoder_run_once_for_many_sounds() -> None:
 
     core = network.mask2former.model
     core.pixel_level_module.register_forward_pre_hook(count("pixels"))
-    core.transformer_module.register_forward_pre_hook(count("decoder"))
+    core.transformer_module.decoder.layers[0].fc1.register_forward_pre_hook(count("decoder"))
     pictures, heard = inputs(TINY)
     encoded = network.encode(pictures)
     for loudness in range(4):

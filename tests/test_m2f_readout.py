@@ -113,7 +113,6 @@ def test_resize_of_maps_and_of_stacks_agree() -> None:
     torch.testing.assert_close(resize(maps, (6, 8)), resize(maps.unsqueeze(1), (6, 8)).squeeze(1))
 
 
-def test_parts_of_a_batch() -> None:
+def test_masks_of_another_size() -> None:
     answer = random_queries(8)
-    assert torch.equal(answer.part(1, 2).masks, answer.masks[1:])
     assert answer.upsampled((6, 10)).masks.shape == (2, 4, 6, 10)

@@ -26,7 +26,8 @@ from model_adapters.m2f.auxiliary import (
     teachable,
 )
 from model_adapters.m2f.checkpoint import load_bundle
-from model_adapters.m2f.network import EncodedFrames, M2FNetwork
+from model_adapters.m2f.decoder import EncodedFrames
+from model_adapters.m2f.network import M2FNetwork
 from model_adapters.m2f.training import M2FTraining
 
 TINY: dict[str, Any] = {
@@ -154,10 +155,9 @@ def test_only_frames_with_one_known_category_teach_it() -> None:
 
 
 def test_pixel_classes_are_learned_from_the_mask_alone() -> None:
-    levels = (torch.zeros(2, 3, 1, 1),)
     features = torch.randn(2, 3, 2, 2, requires_grad=True)
     frames = Teachable(torch.tensor([1]), torch.tensor([4]), torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]))
-    loss = pixel_classes(torch.nn.Linear(3, 71), EncodedFrames(levels, features), frames)
+    loss = pixel_classes(torch.nn.Linear(3, 71), EncodedFrames(features), frames)
     (gradient,) = torch.autograd.grad(loss, features)
     assert (gradient != 0).any(dim=1).nonzero().tolist() == [[1, 0, 0]]
 

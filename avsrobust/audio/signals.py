@@ -100,12 +100,12 @@ def lowpass(samples: NDArray[np.float64], sample_rate: int, cutoff_hz: float) ->
         return samples.copy()
     from scipy.signal import butter, sosfiltfilt
 
-    sections = butter(LOWPASS_ORDER, cutoff_hz, fs=sample_rate, output="sos")
     # Both ends are continued by their mirror image for ten periods, so that the filter has settled where the sound begins.
-    around = min(len(samples) - 1, math.ceil(10 * sample_rate / cutoff_hz))
+    around = int(min(len(samples) - 1, np.ceil(10 * sample_rate / cutoff_hz)))
     try:
+        sections = butter(LOWPASS_ORDER, cutoff_hz, fs=sample_rate, output="sos")
         filtered: NDArray[np.float64] = sosfiltfilt(sections, samples, axis=0, padlen=around)
-    except np.linalg.LinAlgError as error:
+    except (ValueError, np.linalg.LinAlgError) as error:
         raise AudioError(
             f"found a cut-off frequency of {cutoff_hz:g} Hz at a rate of {sample_rate} Hz; expected a higher one, for which "
             "the filter can be computed"

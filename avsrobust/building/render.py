@@ -26,7 +26,7 @@ from avsrobust.clips import Clip
 from avsrobust.conditions.noise import ReleasedNoiseSound, with_states
 from avsrobust.conditions.pictures import MadePicture
 from avsrobust.conditions.sounds import MadeSound
-from avsrobust.datasets.contents import ClipContents, look_at, look_at_sound
+from avsrobust.datasets.contents import ClipContents, read_contents, read_sound_contents
 from avsrobust.errors import RecipeError
 from avsrobust.files import atomic_path, put_bytes, resolve_inside
 from avsrobust.manifest import DATA_PREFIX
@@ -125,7 +125,7 @@ def picture_tasks(roots: Roots, pictures: Sequence[MadePicture]) -> list[Picture
 
 def look_at_clips(task: LookTask) -> list[ClipContents]:
     """Look at the files of clips."""
-    look = look_at_sound if task.sounds_only else look_at
+    look = read_sound_contents if task.sounds_only else read_contents
     return [look(task.data, clip) for clip in task.clips]
 
 

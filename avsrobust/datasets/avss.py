@@ -127,17 +127,8 @@ def declare_subsets(
     )
 
 
-def split_labels(a_obj: str) -> tuple[str, ...]:
-    """Return the labels of an a_obj cell, each once, in their order (`slips.read_labels`).
-
-    >>> split_labels("man_emergency-car_man")
-    ('man', 'emergency-car')
-    """
-    return read_labels(a_obj).labels
-
-
 def check_classes(root: Path, folder: str) -> tuple[Finding, ...]:
-    """Compare label2idx.json, where it is there, with `taxonomy.AVSS_CLASSES`; return where they differ.
+    """Compare label2idx.json, where it is there, with `taxonomy.AVSS_CLASSES`; return a finding for each difference.
 
     A mask's class ids mean what label2idx.json says. Class names of results come from `AVSS_CLASSES`, so a file that says
     otherwise is a finding, not a choice.
@@ -155,8 +146,8 @@ def check_classes(root: Path, folder: str) -> tuple[Finding, ...]:
             ),
         )
     if not isinstance(found, dict) or len(found) > _MOST_CLASSES:
-        what = f"{len(found):,} names" if isinstance(found, dict) else f"a {type(found).__name__}"
-        return (Finding(path, what, "71 category names with their index"),)
+        found_noun = f"{len(found):,} names" if isinstance(found, dict) else f"a {type(found).__name__}"
+        return (Finding(path, found_noun, "71 category names with their index"),)
     names = dict.fromkeys([*expected, *found])
     return tuple(
         Finding(

@@ -111,7 +111,7 @@ def _check_pictures(
     clip: DeclaredClip,
     paths: Sequence[str],
     names: frozenset[str] | None,
-    what: str,
+    noun: str,
     findings: list[Finding],
 ) -> dict[str, PictureHeader]:
     """Return the headers of the pictures that are whole; add a finding for each of the others.
@@ -120,11 +120,11 @@ def _check_pictures(
     """
     headers: dict[str, PictureHeader] = {}
     if names is None:
-        findings.append(Finding(_folder(paths), "no folder", f"{len(paths)} {what}s in it", clip.clip_id))
+        findings.append(Finding(_folder(paths), "no folder", f"{len(paths)} {noun}s in it", clip.clip_id))
         return headers
     for number, path in enumerate(paths, start=1):
         if path.rpartition("/")[2] not in names:
-            findings.append(Finding(path, "no file", f"{what} {number} of {len(paths)}", clip.clip_id))
+            findings.append(Finding(path, "no file", f"{noun} {number} of {len(paths)}", clip.clip_id))
             continue
         try:
             headers[path] = read_header(root / path)

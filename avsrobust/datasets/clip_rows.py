@@ -36,7 +36,7 @@ class ClipRow:
         table_row: The row.
         clip_id: Id of the clip, made of `names`.
         split: The cell that names the split.
-        names: The cells that become parts of paths, by what they are ("name", "category").
+        names: The cells that become parts of paths, by their nouns ("name", "category").
         labels: The clip's categories.
         has_no_label: The table says that nothing on screen makes a sound (`avsrobust.datasets.slips`).
     """
@@ -154,11 +154,11 @@ def printable(text: str) -> str:
 
 
 def _name_problems(row: ClipRow) -> Iterable[tuple[str, str]]:
-    for what, name in row.names.items():
+    for noun, name in row.names.items():
         if not name:
-            yield f"an empty {what}", f"the {what} of a clip"
+            yield f"an empty {noun}", f"the {noun} of a clip"
         elif "/" in name or not is_safe_relative(name) or len(name.encode()) > _LONGEST_NAME:
-            yield f"the {what} '{printable(name)[:100]}'", "a name that is part of a file name, without '/' or '..'"
+            yield f"the {noun} '{printable(name)[:100]}'", "a name that is part of a file name, without '/' or '..'"
 
 
 def _split_problems(row: ClipRow) -> Iterable[tuple[str, str]]:

@@ -51,9 +51,13 @@ def source_of_clip(dataset: str, clip_id: str) -> str:
 
 
 def train_overlap(clips: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    """Return, for val and test where they have clips, how many there are and how many share their source with a train clip.
+    """Count the clips of val and test that share their source with a train clip.
 
-    `clips` are (split, source).
+    Args:
+        clips: (split, source) of each clip.
+
+    Returns:
+        For each of val and test that has clips, ``{"clips": their number, "shared": those that share their source}``.
 
     >>> train_overlap([("train", "a"), ("test", "a"), ("test", "b")])
     {'test': {'clips': 2, 'shared': 1}}

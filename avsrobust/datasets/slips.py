@@ -24,7 +24,13 @@ _SPELLINGS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Slip:
-    """A released label that is no category: what it means (None: no on-screen label), and the rows that have it."""
+    """A released label that is no category.
+
+    Attributes:
+        label: The spelling.
+        means: The category it means; None: the clip has no on-screen label.
+        source: The rows that have it.
+    """
 
     label: str
     means: str | None
@@ -46,11 +52,12 @@ _SLIPS = {slip.label: slip for slip in SLIPS}
 
 @dataclass(frozen=True)
 class Reading:
-    """A cell of a_obj, read.
+    """The reading of a cell of a_obj.
 
-    `labels` are the categories, each once, in their order, and whatever is none, as it stands. `no_label` is the label which
-    says that nothing on screen sounds, None in every other case; `labels` is then empty. `corrections` are pairs of a spelling
-    and how it was read.
+    Attributes:
+        labels: The categories, each once, in their order, and texts that are none, as they stand.
+        no_label: The label which says that nothing on screen makes a sound (`labels` is then empty), or None.
+        corrections: Pairs of a spelling and its reading.
     """
 
     labels: tuple[str, ...]
@@ -78,9 +85,11 @@ def read_labels(a_obj: str) -> Reading:
 
 
 def reading_notes(table: str, readings: Iterable[tuple[str, Reading]]) -> tuple[str, ...]:
-    """Return what was read otherwise than it stands in `table`, and which clips have no on-screen label.
+    """Return notes about corrected spellings and about clips without an on-screen label.
 
-    `readings` are pairs of a clip's id, to be shown, and the reading of its cell.
+    Args:
+        table: Path of the table.
+        readings: Pairs of a clip's id, to be shown, and the reading of its cell.
     """
     corrected: dict[tuple[str, str], list[str]] = defaultdict(list)
     without: dict[str, list[str]] = defaultdict(list)

@@ -2,7 +2,7 @@
 
 Conventions
     A tree is a folder with its table and its data next to each other: ``Single-source/`` (s4_meta_data.csv, s4_data/),
-    ``Multi-sources/`` (ms3_meta_data.csv, ms3_data/), and AVSBench-semantic, in a folder of any name (metadata.csv beside one
+    ``Multi-sources/`` (ms3_meta_data.csv, ms3_data/), and AVSBench-semantic, in a folder of any name (metadata.csv next to one
     or more of v1s/, v1m/, v2/). These are the places the READMEs of AVSBench, AVSBench-Robust and bias_in_AVS name.
     Looked at are the data root, its folders, and folders of the usual names one level lower (AVSBench_object/Single-source).
     Folders are given relative to the data root, with forward slashes; the root itself is the empty string.

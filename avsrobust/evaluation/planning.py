@@ -76,6 +76,9 @@ def plan_evaluation(
         again |= keys - stored.masked - masked
     if stored.extras_names:
         again |= keys - stored.described - scored
+    for name in stored.readout_names:
+        # A damaged readout is scored again as far as requested.
+        again |= keys - (rows_in(stored.readouts[name]) if name in stored.readouts else set()) - scored
     sources = [*([stored.scores] if stored.scores else []), *parts]
     clips, due = _rows_to_run(_rows(manifest, keys, kept | scored), keys, sources, again)
     return EvaluationPlan(

@@ -38,6 +38,9 @@ from avsrobust.results import (
     Scores,
     file_entry,
     read_run,
+    read_scores,
+    readout_file,
+    readout_of,
     with_draws,
     write_scores,
 )
@@ -67,7 +70,12 @@ class NextFiles:
 
 
 def write_next_files(
-    output: Path, scores: Scores, rows: set[RowKey], stored: ExistingResults, store: PartStore
+    output: Path,
+    scores: Scores,
+    rows: set[RowKey],
+    stored: ExistingResults,
+    store: PartStore,
+    readouts: Sequence[Scores] = (),
 ) -> NextFiles:
     """Write the scores, the masks and the further values, each put together from earlier results and new parts.
 
@@ -79,10 +87,15 @@ def write_next_files(
         rows: Rows that the scores hold.
         stored: Earlier results.
         store: New parts.
+        readouts: All scores of further readouts, put together.
     """
     folder, evaluation = next_folder(output), scores.info.evaluation
     write_scores(folder / SCORES_NAME, scores)
     files: dict[str, Mapping[str, Any]] = {SCORES_NAME: file_entry(folder / SCORES_NAME)}
+    for readout in readouts:
+        name = readout_file(readout.info.readout)
+        write_scores(folder / name, readout)
+        files[name] = file_entry(folder / name)
     if masks := store.mask_files():
         held = [*([stored.masks] if stored.masks else []), *masks]
         clips = sorted({clip_of(key) for key in stored.masked.union(*map(rows_of_masks, masks))})
@@ -108,7 +121,7 @@ def finish_publishing(output: Path) -> bool:
         return False
     ready = _ready(folder)
     if ready is not None:
-        for name in _FILES:
+        for name in (*_FILES, *_readout_names(folder), *_readout_names(output)):
             if (folder / name).is_file():
                 (folder / name).replace(output / name)
             elif name not in ready:
@@ -117,11 +130,23 @@ def finish_publishing(output: Path) -> bool:
         flush_files([output / SCORES_NAME])
         (folder / RUN_NAME).replace(output / RUN_NAME)
         flush_files([output / RUN_NAME])
-    for name in (*_FILES, RUN_NAME):
+    for name in (*_FILES, *_readout_names(folder), RUN_NAME):
         (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()
     return ready is not None
+
+
+def _readout_names(folder: Path) -> list[str]:
+    """Return the names of the files of readouts in a folder that hold results of ours."""
+    return sorted(path.name for path in folder.glob(readout_file("*")) if _is_ours(path))
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return read_scores(path, vouched=False).info.readout == readout_of(path.name)
+    except (OSError, ResultsError):
+        return False
 
 
 def _ready(folder: Path) -> Mapping[str, object] | None:

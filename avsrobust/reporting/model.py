@@ -80,8 +80,14 @@ class Subject:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether this is a baseline: a reference point with known scores, not a model."""
-        return self.model in BASELINES
+        """Whether this is a baseline: a reference point with known scores, or any other adapter that sees the targets."""
+        return self.model in BASELINES or self.run.get("sees_targets") is True
+
+    @property
+    def score_size(self) -> str:
+        """Size of the scored masks, such as "224:nearest"; empty: that of the mask files."""
+        size = self.run.get("score_size")
+        return size if isinstance(size, str) else ""
 
     @property
     def split_key(self) -> SplitKey:
@@ -121,7 +127,7 @@ class Line:
     @property
     def signature(self) -> str:
         """All that the scores depend on besides the model and the data (`metrics.signature`)."""
-        return signature(self.protocol, self.score.negatives)
+        return signature(self.protocol, self.score.negatives, self.subject.score_size)
 
     def cells(self) -> Cells:
         """Return the line's cells by column, in the order of the csv, without those of extended conditions."""

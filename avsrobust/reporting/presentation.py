@@ -86,6 +86,7 @@ class Block:
         categories: Each category and its lines, where the table is by category.
         classes: Each class and its lines in the semantic task, whether or not the table is by category.
         by: The breakdown of the table, or None.
+        score_size: Size of the scored masks, such as "224:nearest"; empty: that of the mask files.
     """
 
     split_key: SplitKey
@@ -96,11 +97,14 @@ class Block:
     categories: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
     classes: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
     by: str | None = None
+    score_size: str = ""
 
     @property
     def title(self) -> str:
-        """The protocol, and the task on data sets that have both."""
-        return f"{self.protocol.name}{task_title(self.task, self.split_key[0])}"
+        """The protocol, the task on data sets that have both, and the size of the masks where it is not their own."""
+        size, _, mode = self.score_size.partition(":")
+        at = f", masks at {size} ({mode})" if size else ""
+        return f"{self.protocol.name}{task_title(self.task, self.split_key[0])}{at}"
 
     @property
     def heading(self) -> str:
@@ -110,7 +114,8 @@ class Block:
     @property
     def key(self) -> str:
         """A name that no other block of its section has, for anchors."""
-        return self.protocol.name if self.task == BINARY else f"{self.protocol.name}-{self.task}"
+        task = "" if self.task == BINARY else f"-{self.task}"
+        return f"{self.protocol.name}{task}" + (f"-{self.score_size}" if self.score_size else "")
 
     @property
     def signature(self) -> str:
@@ -226,9 +231,9 @@ def _displayed(line: Line, name: str) -> float | None:
     return None if value is None else round(100 * value, DECIMALS)
 
 
-def _block_key(line: Line) -> tuple[SplitKey, str, str]:
+def _block_key(line: Line) -> tuple[SplitKey, str, str, str]:
     """Lines with the same key share a block."""
-    return (line.subject.split_key, line.subject.task, line.protocol.name)
+    return (line.subject.split_key, line.subject.task, line.protocol.name, line.subject.score_size)
 
 
 def _blocks(table: Table) -> Iterator[Block]:
@@ -246,6 +251,7 @@ def _blocks(table: Table) -> Iterator[Block]:
             categories=_by_category(line for line in members if not line.is_overall),
             classes=_by_category(classes.get(key, [])),
             by=table.by,
+            score_size=key[3],
         )
 
 

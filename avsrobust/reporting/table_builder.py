@@ -129,13 +129,14 @@ def build_table(
     return replace(table, notes=find_notes(table, sources), warnings=find_warnings(table, sources))
 
 
-def _line_order(line: Line) -> tuple[tuple[tuple[int, str], str, str], int, str, bool, str, bool, str]:
+def _line_order(line: Line) -> tuple[tuple[tuple[int, str], str, str], int, str, str, bool, str, bool, str]:
     subject = line.subject
     category = line.category or ""
     return (
         split_order(subject.split_key),
         TASKS.index(subject.task),
         line.protocol.name,
+        subject.score_size,
         not line.is_overall,
         category,
         subject.is_baseline,
@@ -155,13 +156,15 @@ def _split_results(
     ]
     wanted = with_task([entry for entry, _ in pairs], task)
     pairs = [pair for pair in pairs if any(pair[0] is entry for entry in wanted)]
-    pairs.sort(key=lambda pair: _result_order(pair[0]))
+    pairs.sort(key=lambda pair: _result_order(*pair))
     named = labels([entry for entry, _ in pairs])
     return [(label, entry, run) for label, (entry, run) in zip(named, pairs, strict=True)]
 
 
-def _result_order(result: SplitResult) -> tuple[tuple[tuple[int, str], str, str], bool, str, int, str, str]:
-    is_baseline = result.model in BASELINES
+def _result_order(
+    result: SplitResult, run: RunDetails
+) -> tuple[tuple[tuple[int, str], str, str], bool, str, int, str, str]:
+    is_baseline = result.model in BASELINES or run.get("sees_targets") is True
     return (split_order(result.split_key), is_baseline, result.model, result.seed, result.recipe, result.source or "")
 
 

@@ -27,7 +27,8 @@ from model_adapters.m2f.settings import Debias, Settings, parse_options, strateg
 
 if TYPE_CHECKING:
     from model_adapters.m2f.checkpoint import LoadedNetwork
-    from model_adapters.m2f.network import EncodedFrames, M2FNetwork
+    from model_adapters.m2f.decoder import EncodedFrames
+    from model_adapters.m2f.network import M2FNetwork
     from model_adapters.m2f.readout import QueryLogits
 
 WEIGHTS = Path(__file__).parent / "weights"

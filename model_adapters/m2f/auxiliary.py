@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avsrobust.training.losses import dice_of_frames
-from model_adapters.m2f.network import EncodedFrames, M2FNetwork
+from model_adapters.m2f.decoder import EncodedFrames
+from model_adapters.m2f.network import M2FNetwork
 from model_adapters.m2f.readout import QueryLogits
 
 ACTIVE_QUERIES = "active_queries"

@@ -13,10 +13,9 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 from model_adapters.m2f.blocks import insert_adapters
 from model_adapters.m2f.config import EMBEDDING_SIZE, M2FConfig
 from model_adapters.m2f.debias import Branch, Contrast, prompt_queries
+from model_adapters.m2f.decoder import EncodedFrames, decode, masks_of, prepare
 from model_adapters.m2f.readout import QueryLogits, read_out
 
 # Of ImageNet, as facebook/mask2former-swin-base-ade-semantic's preprocessor_config.json has them.
@@ -40,25 +40,6 @@ _MEL_BANDS = 64
 _LOG_MEL_MEAN, _LOG_MEL_STD = -1.0, 1.4
 # A hard gate switches on the queries that are more likely active than not.
 _ACTIVE = 0.5
-
-
-class EncodedFrames(NamedTuple):
-    """Features of N frames for the decoder.
-
-    Attributes:
-        levels: Three levels [N, H, h/8.., w/8..], from coarse to fine.
-        mask_features: Mask features [N, H, h, w].
-    """
-
-    levels: tuple[Tensor, ...]
-    mask_features: Tensor
-
-    def repeat(self, times: int) -> EncodedFrames:
-        """Return the frames `times` over, one whole batch after the other."""
-        if times == 1:
-            return self
-        levels = tuple(level.repeat(times, 1, 1, 1) for level in self.levels)
-        return EncodedFrames(levels, self.mask_features.repeat(times, 1, 1, 1))
 
 
 def prepare_frames(frames: Tensor, image_size: int) -> Tensor:
@@ -135,7 +116,8 @@ class M2FNetwork(nn.Module):
     def encode(self, frames: Tensor) -> EncodedFrames:
         """Run backbone and pixel decoder on frames, float32 [N, 3, image_size, image_size]."""
         pixels = self.mask2former.model.pixel_level_module(pixel_values=frames)
-        return EncodedFrames(tuple(pixels.decoder_hidden_states), pixels.decoder_last_hidden_state)
+        module = self.mask2former.model.transformer_module
+        return prepare(module, tuple(pixels.decoder_hidden_states), pixels.decoder_last_hidden_state)
 
     def embed_audio(self, audio: Tensor) -> Tensor:
         """Return the audio projected into the space of the queries, [N, H]; `audio` has the form `config.audio`."""
@@ -155,11 +137,24 @@ class M2FNetwork(nn.Module):
             encoded: Features of N frames.
             prompt: Added to the query features, [N, Q, H]; None: nothing is added.
         """
-        module = self.mask2former.model.transformer_module
-        with _prompted(module.decoder, prompt):
-            out = module(multi_scale_features=list(encoded.levels), mask_features=encoded.mask_features)
-        states = out.intermediate_hidden_states[-1].transpose(0, 1)
-        return QueryLogits(self.mask2former.class_predictor(states), out.masks_queries_logits[-1])
+        return self.decode_prompts(encoded, None if prompt is None else [prompt])[0]
+
+    def decode_prompts(self, encoded: EncodedFrames, prompts: Sequence[Tensor] | None) -> list[QueryLogits]:
+        """Run the masked decoder on several prompts of the same frames at once.
+
+        Args:
+            encoded: Features of N frames.
+            prompts: Prompts [N, Q, H], each added to the query features; None: one query without a prompt.
+        """
+        together = None if prompts is None else torch.stack(list(prompts), dim=1)
+        states, embeddings = decode(self.mask2former.model.transformer_module, encoded, together)
+        return [
+            QueryLogits(
+                self.mask2former.class_predictor(states[:, number]),
+                masks_of(embeddings[:, number], encoded.mask_features),
+            )
+            for number in range(states.shape[1])
+        ]
 
     def decode_queries(
         self, encoded: EncodedFrames, audio: Tensor, gate: Tensor | None = None, contrast: Contrast | None = None
@@ -174,14 +169,16 @@ class M2FNetwork(nn.Module):
             gate: Gate [N, Q] in place of the network's own.
             contrast: The biased branch.
         """
+        branches = self.branches(audio, gate, contrast)
+        return self.decode_prompts(encoded, [branch.prompt for branch in branches]), [
+            branch.gate for branch in branches
+        ]
+
+    def branches(self, audio: Tensor, gate: Tensor | None, contrast: Contrast | None) -> list[Branch]:
+        """Return the clean branch, and the biased one where there is a contrast; arguments as in `decode_queries`."""
         gate = self.gate_of(audio) if gate is None else gate
-        branches = [Branch(prompt_queries(audio, gate), gate)]
         biased = contrast.branch(audio, gate) if contrast is not None else None
-        if biased is not None:
-            branches.append(biased)
-        decoded = self.decode(encoded.repeat(len(branches)), torch.cat([branch.prompt for branch in branches]))
-        queries = [decoded.part(number, len(branches)) for number in range(len(branches))]
-        return queries, [branch.gate for branch in branches]
+        return [Branch(prompt_queries(audio, gate), gate), *([] if biased is None else [biased])]
 
     def segment(
         self, encoded: EncodedFrames, audio: Tensor, gate: Tensor | None = None, contrast: Contrast | None = None
@@ -196,24 +193,6 @@ class M2FNetwork(nn.Module):
         self.mask2former.model.pixel_level_module.encoder.swin.layernorm.requires_grad_(False)
         if not self.config.reads_classes:
             self.mask2former.class_predictor.requires_grad_(False)
-
-
-@contextmanager
-def _prompted(decoder: nn.Module, prompt: Tensor | None) -> Iterator[None]:
-    """While inside, `decoder` adds `prompt` [N, Q, H] to the query features that it is given."""
-
-    def add(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        # The library keeps queries first: [Q, N, H].
-        return args, {**kwargs, "inputs_embeds": kwargs["inputs_embeds"] + cast("Tensor", prompt).transpose(0, 1)}
-
-    if prompt is None:
-        yield
-        return
-    handle = decoder.register_forward_pre_hook(add, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _stock_config(config: M2FConfig) -> Any:

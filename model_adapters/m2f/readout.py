@@ -28,10 +28,6 @@ class QueryLogits(NamedTuple):
     classes: Tensor
     masks: Tensor
 
-    def part(self, number: int, parts: int) -> QueryLogits:
-        """Return part `number` of a batch that consists of `parts` equal parts."""
-        return QueryLogits(self.classes.chunk(parts)[number], self.masks.chunk(parts)[number])
-
     def upsampled(self, size: tuple[int, int]) -> QueryLogits:
         """Return the queries with their masks resized bilinearly."""
         return QueryLogits(self.classes, resize(self.masks, size))

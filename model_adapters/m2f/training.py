@@ -33,7 +33,8 @@ from model_adapters.m2f.adapter import M2F, M2FDebias
 from model_adapters.m2f.checkpoint import LoadedNetwork, LoadReport, fill, load_checkpoint, save_bundle
 from model_adapters.m2f.config import PUBLISHED, M2FConfig, read_config
 from model_adapters.m2f.debias import STEPS, AllQueries, Contrast, NoisyAudio, VisualOnly, alpha_bars
-from model_adapters.m2f.network import EncodedFrames, M2FNetwork, prepare_frames
+from model_adapters.m2f.decoder import EncodedFrames
+from model_adapters.m2f.network import M2FNetwork, prepare_frames
 from model_adapters.m2f.readout import QueryLogits, read_out, resize
 from model_adapters.m2f.settings import Debias, Settings, current_name
 
@@ -175,7 +176,7 @@ class _Step(nn.Module):
         pictures = prepare_frames(batch.frames[scored[: len(batch.frames)]], network.config.image_size)
         index = batch.scored_picture
         own = network.encode(pictures)
-        encoded = _take(own, index)
+        encoded = own if len(index) == len(pictures) else own.take(index)
         labelled = auxiliary.LabelledAudio.of(batch.audio[scored], batch.audio_labels[scored])
         audio = network.embed_audio(labelled.audio)
         contrast = self._contrast(pictures[index], encoded, audio, batch.seed)
@@ -256,10 +257,6 @@ class _Step(nn.Module):
         weight = batch.per_scored_frame(batch.weight)[has_foreground]
         losses = mask_losses(biased[has_foreground], batch.scored_target[has_foreground], LossPart(), weight)
         return torch.stack(list(losses.values())).sum()
-
-
-def _take(encoded: EncodedFrames, index: Tensor) -> EncodedFrames:
-    return EncodedFrames(tuple(level[index] for level in encoded.levels), encoded.mask_features[index])
 
 
 def _config(options: M2FOptions, start: Path | None, where: str) -> M2FConfig:

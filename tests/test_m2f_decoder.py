@@ -1,0 +1,132 @@
+"""The masked decoder against the library's own, which shrinks the masks of every layer and repeats the frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from model_adapters.m2f.config import M2FConfig
+from model_adapters.m2f.decoder import EncodedFrames
+from model_adapters.m2f.network import M2FNetwork
+
+CONFIG = M2FConfig(
+    image_size=96,
+    embed_dim=8,
+    depths=(1, 1, 1, 1),
+    num_heads=(1, 1, 2, 2),
+    window_size=6,
+    hidden_dim=32,
+    encoder_layers=1,
+    encoder_feedforward_dim=32,
+    decoder_layers=6,
+    feedforward_dim=32,
+    attention_heads=2,
+    num_queries=6,
+    num_labels=3,
+    readout="foreground",
+    readout_labels=3,
+)
+FRAMES, BRANCHES = 2, 3
+
+
+def network_and_frames() -> tuple[M2FNetwork, Tensor]:
+    frames = torch.randn(FRAMES, 3, CONFIG.image_size, CONFIG.image_size, generator=torch.Generator().manual_seed(1))
+    return M2FNetwork.seeded(CONFIG, 0).eval(), frames
+
+
+def prompts(branches: int = BRANCHES) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return [torch.randn(FRAMES, CONFIG.num_queries, CONFIG.hidden_dim, generator=generator) for _ in range(branches)]
+
+
+def of_the_library(network: M2FNetwork, frames: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return class and mask logits of stock Mask2Former, with the prompt added to the query features."""
+    core = network.mask2former.model
+
+    def add(_module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        assert prompt is not None
+        return args, {**kwargs, "inputs_embeds": kwargs["inputs_embeds"] + prompt.transpose(0, 1)}
+
+    hook = None
+    if prompt is not None:
+        hook = core.transformer_module.decoder.register_forward_pre_hook(add, with_kwargs=True)
+    pixels = core.pixel_level_module(pixel_values=frames)
+    out = core.transformer_module(
+        multi_scale_features=list(pixels.decoder_hidden_states), mask_features=pixels.decoder_last_hidden_state
+    )
+    if hook is not None:
+        hook.remove()
+    classes = network.mask2former.class_predictor(out.intermediate_hidden_states[-1].transpose(0, 1))
+    return classes, out.masks_queries_logits[-1]
+
+
+@pytest.mark.parametrize("prompted", [False, True])
+@torch.inference_mode()
+def test_class_and_mask_logits_are_the_librarys(prompted: bool) -> None:
+    network, frames = network_and_frames()
+    prompt = prompts()[0] if prompted else None
+    found = network.decode(network.encode(frames), prompt)
+    classes, masks = of_the_library(network, frames, prompt)
+    torch.testing.assert_close(found.classes, classes, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.masks, masks, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_branches_of_the_same_frames_do_not_see_each_other() -> None:
+    network, frames = network_and_frames()
+    encoded = network.encode(frames)
+    together = network.decode_prompts(encoded, prompts())
+    assert len(together) == BRANCHES
+    for found, prompt in zip(together, prompts(), strict=True):
+        alone = network.decode(encoded, prompt)
+        torch.testing.assert_close(found.classes, alone.classes, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found.masks, alone.masks, atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_query_with_an_empty_mask_attends_to_everything() -> None:
+    network, frames = network_and_frames()
+    embedder = network.mask2former.model.transformer_module.decoder.mask_predictor.mask_embedder
+    for parameter in embedder.parameters():
+        parameter.zero_()
+    encoded = network.encode(frames)
+    # A constant of -1 in every position: all masks are empty.
+    encoded = encoded._replace(
+        mask_features=torch.ones_like(encoded.mask_features),
+        shrunk=tuple(torch.ones_like(part) for part in encoded.shrunk),
+    )
+    embedder.get_submodule("2.0").bias.fill_(-1 / CONFIG.hidden_dim)
+    found = network.decode(encoded, prompts()[0])
+    assert float(found.masks.max()) < 0
+    assert torch.isfinite(found.classes).all()
+
+
+def test_gradients_are_the_librarys() -> None:
+    network, frames = network_and_frames()
+    prompt = prompts()[0]
+    parameters = {name: value for name, value in network.mask2former.named_parameters() if value.requires_grad}
+
+    def gradients(classes: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        loss = classes.square().mean() + masks.square().mean()
+        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        return {name: value for name, value in zip(parameters, found, strict=True) if value is not None}
+
+    found = network.decode(network.encode(frames), prompt)
+    ours, theirs = gradients(*found), gradients(*of_the_library(network, frames, prompt))
+    assert set(ours) == set(theirs)
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], atol=1e-4 * float(theirs[name].abs().max()) + 1e-6, rtol=1e-3)
+
+
+@torch.inference_mode()
+def test_frames_that_are_taken_are_decoded_as_before() -> None:
+    network, frames = network_and_frames()
+    encoded = network.encode(frames)
+    index = torch.tensor([1, 0, 1])
+    taken = encoded.take(index)
+    assert isinstance(taken, EncodedFrames)
+    found, whole = network.decode(taken, None), network.decode(encoded, None)
+    torch.testing.assert_close(found.masks, whole.masks[index], atol=1e-5, rtol=1e-4)
