@@ -145,6 +145,12 @@ def avsbench(tmp_path: Path) -> Avsbench:
     return Avsbench(root)
 
 
+@pytest.fixture(scope="session")
+def avsbench_in() -> Callable[[Path], Avsbench]:
+    """A writer of small AVSBench trees in a folder that is given, for fixtures that outlive a test."""
+    return Avsbench
+
+
 @pytest.fixture
 def s4_root(avsbench: Avsbench) -> Avsbench:
     """Four S4 clips, in every split."""

@@ -78,7 +78,7 @@ def test_class_and_mask_logits_are_the_librarys(prompted: bool) -> None:
 def test_branches_of_the_same_frames_do_not_see_each_other() -> None:
     network, frames = network_and_frames()
     encoded = network.encode(frames)
-    together = network.decode_prompts(encoded, prompts())
+    together = list(network.decode_prompts(encoded, prompts()))
     assert len(together) == BRANCHES
     for found, prompt in zip(together, prompts(), strict=True):
         alone = network.decode(encoded, prompt)
