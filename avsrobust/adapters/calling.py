@@ -246,7 +246,7 @@ class EncodedClips:
         if count != len(audio):
             found = f"more than {len(audio)}" if count > len(audio) else str(count)
             raise AdapterOutputError(
-                f"{caller.name}: segment_many returned {found} outputs for {len(audio)} conditions; expected one of each, in order"
+                f"{caller.name}: segment_many returned {found} outputs for {len(audio)} conditions; expected one of each"
             )
 
     def _checked(self, returned: Any, num_classes: int | None) -> CheckedOutput:
