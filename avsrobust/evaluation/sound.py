@@ -164,8 +164,8 @@ class SoundReader:
         expected = (row.num_frames, 1, STEPS, BANDS)
         if not 0 <= row.log_mel_row < len(array) or array.shape[1:] != expected or array.dtype != np.float32:
             raise ManifestError(
-                f"{self._manifest.log_mel_path(row)}: holds {array.dtype} {list(array.shape)}; expected float32 [more than {row.log_mel_row}, "
-                f"{', '.join(map(str, expected))}] for {row.clip_id}/{row.condition}; build again"
+                f"{self._manifest.log_mel_path(row)}: holds {array.dtype} {list(array.shape)}; expected float32 "
+                f"[more than {row.log_mel_row}, {', '.join(map(str, expected))}] for {row.clip_id}/{row.condition}; build again"
             )
         found = array[row.log_mel_row]
         return torch.from_numpy(np.array(found if seconds is None else found[list(seconds)]))
