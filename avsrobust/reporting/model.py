@@ -29,6 +29,7 @@ from avsrobust.reporting.columns import (
 )
 from avsrobust.reporting.diagnostics import Diagnostics
 from avsrobust.reporting.extra_scores import ExtraScore
+from avsrobust.reporting.media import Gallery
 from avsrobust.reporting.selection import AnyProtocol
 from avsrobust.reporting.split_results import SplitKey
 from avsrobust.results import FailedClip
@@ -170,6 +171,7 @@ class Table:
         semantic_protocols: The semantic protocols requested.
         classes: Lines of single classes, whether or not `lines` holds them too.
         negatives: The negative conditions that the G scores average over.
+        gallery: Clips to look at and listen to, which the format html shows; None: none were asked for.
     """
 
     lines: tuple[Line, ...]
@@ -181,6 +183,7 @@ class Table:
     semantic_protocols: tuple[SemanticProtocol, ...] = ()
     classes: tuple[Line, ...] = ()
     negatives: tuple[str, ...] = NEGATIVES
+    gallery: Gallery | None = None
 
     @cached_property
     def extended(self) -> dict[ConditionKey, str]:

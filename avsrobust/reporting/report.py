@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from avsrobust.metrics import DEFAULT_PROTOCOL
 from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.formats import find_format
 from avsrobust.reporting.loading import load_results, load_runs
+from avsrobust.reporting.media import Gallery
 from avsrobust.reporting.table_builder import build_table
 from avsrobust.results import Scores
 
@@ -38,6 +39,7 @@ def report(
     task: str | None = None,
     negatives: Sequence[str] | None = None,
     scores: Sequence[str] = (),
+    gallery: Gallery | None = None,
 ) -> Rendered:
     """Render `results` as one table.
 
@@ -50,6 +52,7 @@ def report(
             where available.
         negatives: The negative conditions that G averages over; None: silence, noise and offscreen.
         scores: Groups of extra scores (`extra_scores.GROUPS`), or "all".
+        gallery: Clips to look at and listen to (`avsrobust.gallery.collect.make_gallery`), for the format html.
 
     Raises:
         OptionError: A protocol, breakdown, task, negative, group of scores or format is unknown, or a plug-in fails.
@@ -58,4 +61,6 @@ def report(
     chosen = find_format(format)
     runs, damaged = load_runs(results)
     table = build_table(results, protocols, by, runs, task, negatives, scores)
-    return Rendered(chosen(table), tuple(one_line(text) for text in (*damaged, *table.warnings)), chosen.suffix)
+    if gallery is not None:
+        table = replace(table, gallery=gallery)
+    return Rendered(chosen(table), tuple(one_line(text) for text in (*damaged, *table.warnings, *(gallery.notes if gallery else ()))), chosen.suffix)
