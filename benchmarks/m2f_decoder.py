@@ -49,10 +49,15 @@ def main() -> int:
     precision = torch.autocast(device.type, dtype=torch.bfloat16) if arguments.bfloat16 else contextlib.nullcontext()
     with torch.inference_mode(), precision:
         pixels = network.mask2former.model.pixel_level_module(pixel_values=frames)
-        ways = {"the library's": lambda: _stock(network, pixels, prompts), "ours": lambda: _ours(network, pixels, prompts)}
+        ways = {
+            "the library's": lambda: _stock(network, pixels, prompts),
+            "ours": lambda: _ours(network, pixels, prompts),
+        }
         seconds = _interleaved(ways, arguments.repeat, device)
         apart, sides = _difference(ways["ours"](), ways["the library's"]())
-    print(f"{'toy' if arguments.toy else 'published'} size, {FRAMES} frames, {CONDITIONS} x {BRANCHES} prompts, {device}")
+    print(
+        f"{'toy' if arguments.toy else 'published'} size, {FRAMES} frames, {CONDITIONS} x {BRANCHES} prompts, {device}"
+    )
     for name, taken in seconds.items():
         print(f"{name:14}{statistics.median(taken):8.3f} s  ({', '.join(f'{one:.3f}' for one in taken)})")
     print(f"largest difference of the masks: {apart:.1e} of their deviation; {sides:.1e} of the pixels change side")
@@ -64,7 +69,7 @@ def main() -> int:
 def _ours(network: M2FNetwork, pixels: Any, prompts: list[list[Tensor]]) -> list[QueryLogits]:
     module = network.mask2former.model.transformer_module
     encoded = prepare(module, tuple(pixels.decoder_hidden_states), pixels.decoder_last_hidden_state)
-    return network.decode_prompts(encoded, [prompt for branches in prompts for prompt in branches])
+    return list(network.decode_prompts(encoded, [prompt for branches in prompts for prompt in branches]))
 
 
 def _stock(network: M2FNetwork, pixels: Any, prompts: list[list[Tensor]]) -> list[QueryLogits]:

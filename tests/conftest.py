@@ -19,7 +19,7 @@ import soundfile
 from PIL import Image
 
 from avsrobust.clips import Clip, SoundHeader
-from avsrobust.datasets.taxonomy import S4_KINDS, broad_kinds
+from avsrobust.datasets.taxonomy import AVSS_CATEGORIES, S4_CATEGORIES, S4_SUPERCATEGORY
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import (
     Manifest,
@@ -143,6 +143,12 @@ def avsbench(tmp_path: Path) -> Avsbench:
     root = tmp_path / "data"
     root.mkdir()
     return Avsbench(root)
+
+
+@pytest.fixture(scope="session")
+def avsbench_in() -> Callable[[Path], Avsbench]:
+    """A writer of small AVSBench trees in a folder that is given, for fixtures that outlive a test."""
+    return Avsbench
 
 
 @pytest.fixture
@@ -432,7 +438,7 @@ def make_planned_clip(
         split,
         clip_id,
         labels,
-        broad_kinds(dataset, labels),
+        (S4_CATEGORIES if dataset == "s4" else AVSS_CATEGORIES).supercategories(labels),
         tuple(f"frames/{dataset}/{clip_id}/{frame}.png" for frame in range(frames)),
         tuple(f"masks/{dataset}/{clip_id}/{frame}.png" if frame in shown else None for frame in range(frames)),
         f"audio/{dataset}/{clip_id}.wav",
@@ -450,7 +456,7 @@ def planned_clip() -> Callable[..., Clip]:
 @pytest.fixture(scope="session")
 def s4_clips() -> list[Clip]:
     """Two clips of every category of S4, all in the test split."""
-    return [make_planned_clip(f"x{number}", name) for name in sorted(S4_KINDS) for number in range(2)]
+    return [make_planned_clip(f"x{number}", name) for name in sorted(S4_SUPERCATEGORY) for number in range(2)]
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ def test_the_level_is_where_6_db_are_gone(extended_builds: Path) -> None:
         own = read_samples(manifest.audio_path(clean[row.clip_id], extended_builds))[0].mean(axis=1)
         spectra = [np.abs(np.fft.rfft(samples)) for samples in (own * 10 ** (made.gain_db / 20), made.samples / 32768)]
         assert gain_db(spectra, rate, 100, row.level / 2) == pytest.approx(0.0, abs=0.05)
-        assert gain_db(spectra, rate, row.level * 0.999, row.level * 1.001) == pytest.approx(-6.0, abs=0.5)
+        assert gain_db(spectra, rate, row.level * 0.999, row.level * 1.001) == pytest.approx(-6.0, abs=1.0)
         if row.level <= 2000:
             # Higher up there is little to remove, and rounding to 16 bits fills it.
             assert gain_db(spectra, rate, row.level * 2, row.level * 2.5) < -30

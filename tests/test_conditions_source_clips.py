@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from avsrobust.clips import Clip
 from avsrobust.conditions.source_clips import Candidates, SourceClips, is_eligible, is_source
-from avsrobust.datasets.taxonomy import AVSS_KINDS
+from avsrobust.datasets.taxonomy import AVSS_SUPERCATEGORY
 
 
 def drawn(candidates: Candidates, count: int = 400) -> set[int]:
@@ -22,7 +22,9 @@ def drawn(candidates: Candidates, count: int = 400) -> set[int]:
 @settings(max_examples=30, deadline=None)
 @given(
     labels=st.lists(
-        st.lists(st.sampled_from(sorted(AVSS_KINDS)[1:]), min_size=1, max_size=3, unique=True), min_size=2, max_size=8
+        st.lists(st.sampled_from(sorted(AVSS_SUPERCATEGORY)[1:]), min_size=1, max_size=3, unique=True),
+        min_size=2,
+        max_size=8,
     )
 )
 def test_candidates_are_those_of_the_definition(labels: list[list[str]], planned_clip: Callable) -> None:

@@ -78,7 +78,7 @@ def test_class_and_mask_logits_are_the_librarys(prompted: bool) -> None:
 def test_branches_of_the_same_frames_do_not_see_each_other() -> None:
     network, frames = network_and_frames()
     encoded = network.encode(frames)
-    together = network.decode_prompts(encoded, prompts())
+    together = list(network.decode_prompts(encoded, prompts()))
     assert len(together) == BRANCHES
     for found, prompt in zip(together, prompts(), strict=True):
         alone = network.decode(encoded, prompt)
@@ -95,7 +95,8 @@ def test_a_query_with_an_empty_mask_attends_to_everything() -> None:
     encoded = network.encode(frames)
     # A constant of -1 in every position: all masks are empty.
     encoded = encoded._replace(
-        mask_features=torch.ones_like(encoded.mask_features), shrunk=tuple(torch.ones_like(part) for part in encoded.shrunk)
+        mask_features=torch.ones_like(encoded.mask_features),
+        shrunk=tuple(torch.ones_like(part) for part in encoded.shrunk),
     )
     embedder.get_submodule("2.0").bias.fill_(-1 / CONFIG.hidden_dim)
     found = network.decode(encoded, prompts()[0])

@@ -45,7 +45,7 @@ _BYTES_PER_SAMPLE = 2
 # Clipping takes loudness away, which another gain gives back, until no more than this is missing.
 _MOST_CORRECTIONS = 40
 _LOUDNESS_TOLERANCE_DB = 0.01
-_FIRST_CORRECTION_DB = 1.0
+_FIRST_CORRECTION_DB, _MOST_CORRECTION_DB = 1.0, 100.0
 
 Rate = Annotated[int, Field(ge=1, le=_HIGHEST_RATE)]
 Length = Annotated[int, Field(ge=1, le=_MOST_SAMPLES)]
@@ -358,7 +358,8 @@ def _clipped_to_loudness(samples: Samples, sample_rate: int) -> tuple[Samples, i
             high_db = gain_db
         else:
             # The upper end is a guess until something was too loud.
-            low_db, high_db = gain_db, high_db if high_db - gain_db > 2 * missing_db else gain_db + 4 * missing_db
+            is_bracketed = high_db - gain_db > 2 * missing_db
+            low_db, high_db = gain_db, high_db if is_bracketed else min(gain_db + 4 * missing_db, _MOST_CORRECTION_DB)
     return clipped, num_clipped
 
 

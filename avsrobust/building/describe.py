@@ -7,12 +7,15 @@ Conventions
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from avsrobust.building.layout import lay_out
 from avsrobust.building.plan import EVERY_CLIP, Plan
+from avsrobust.conditions.sounds import MadeSound
 from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.survey import ContentSurvey, survey_lines
+from avsrobust.manifest import sound_files
 from avsrobust.vocabulary import SPLITS
 
 _WAV_HEADER = 44
@@ -62,17 +65,31 @@ class Summary:
         ]
 
 
-def describe(dataset: DataSet, plan: Plan, survey: ContentSurvey | None = None) -> Summary:
-    """Return what `plan` of `dataset` would make, and what the `survey` of its contents found."""
+def describe(
+    dataset: DataSet,
+    plan: Plan,
+    survey: ContentSurvey | None = None,
+    recordings: Mapping[str, MadeSound] | None = None,
+) -> Summary:
+    """Return what a build would make.
+
+    Args:
+        dataset: The data set.
+        plan: The plan of the build.
+        survey: What its contents hold.
+        recordings: A user's recordings by path, of which the build keeps those that rows use.
+    """
     layout = lay_out(plan)
-    sounds = sum(_WAV_HEADER + 2 * sound.num_samples for sound in layout.sounds)
+    used = {name for row in layout.rows for name in sound_files(row)}
+    made = [*layout.sounds, *(sound for name, sound in (recordings or {}).items() if name in used)]
+    sounds = sum(_WAV_HEADER + 2 * sound.num_samples for sound in made)
     log_mels = sum(_NPY_HEADER + shard.num_bytes for shard in layout.shards)
     conditions = Counter(row.condition for row in plan.rows)
     return Summary(
         layout=dataset.layout,
         clips=dict(Counter(clip.split for clip in dataset.clips)),
         rows={condition: conditions[condition] for condition in sorted(conditions)},
-        num_sounds=len(layout.sounds),
+        num_sounds=len(made),
         num_log_mels=layout.num_log_mels,
         num_pictures=len(layout.pictures),
         num_bytes=sounds + log_mels,

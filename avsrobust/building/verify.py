@@ -384,6 +384,6 @@ def _array_problems(
 
 
 def _name(row: Row) -> str:
-    level = "" if row.level is None else f"/{row.level:g} dB"
+    level = "" if row.level is None else f"/{row.level:g}"
     draw = f"/draw {row.draw}" if row.draw else ""
     return f"{row.split}/{row.clip_id}/{row.condition}{level}{draw}"

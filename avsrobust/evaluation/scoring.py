@@ -40,6 +40,8 @@ from avsrobust.stored_masks import masks_table
 from avsrobust.vocabulary import BACKGROUND, CLEAN, NEGATIVE, NUM_CLASSES
 
 MASK_THRESHOLD = 0.5
+# Conditions of one picture that an adapter is asked for at once.
+_MOST_TOGETHER = 8
 # Called with the position of a row in its clip, and the output of the batch under that row's condition.
 OutputCallback = Callable[[int, CheckedOutput], None]
 
@@ -121,7 +123,7 @@ def segment_batch(
     compare_contents: bool = False,
     as_foreground: bool = False,
 ) -> None:
-    """Encode clips of one shape and segment them under some of their conditions.
+    """Encode clips of one shape and segment them under some of their conditions, several at once where the adapter can.
 
     Args:
         caller: Caller of the adapter.
@@ -143,11 +145,14 @@ def segment_batch(
         positions_of = list(group)
         views = partial(_clip_views, batch, positions_of[0], caller, of_picture=True)
         with caller.encoded(frames, views, compare_contents=compare_contents) as encoded:
-            for position in positions_of:
-                audio = _together([clip.sounds[position] for clip in batch])
-                targets = partial(_views, batch, position)
-                clips = partial(_clip_views, batch, position, caller)
-                take(position, encoded.segment(audio, targets, clips, num_classes=num_classes))
+            for start in range(0, len(positions_of), _MOST_TOGETHER):
+                together = positions_of[start : start + _MOST_TOGETHER]
+                audio = [_together([clip.sounds[position] for clip in batch]) for position in together]
+                targets = [partial(_views, batch, position) for position in together]
+                clips = [partial(_clip_views, batch, position, caller) for position in together]
+                outputs = encoded.segment_many(audio, targets, clips, num_classes=num_classes)
+                for position, output in zip(together, outputs, strict=True):
+                    take(position, output)
 
 
 def _together(sounds: Sequence[Tensor | NativeSound]) -> Audio:

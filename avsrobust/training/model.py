@@ -95,6 +95,8 @@ class Trainable(Protocol):
         audio: Form of the audio that `network` takes.
         image_size: Side S of the square frames that it takes.
         network: Maps a `Batch` to `Predictions`.
+        reads_pictures: Whether it looks at frames and masks; False: at the audio alone, and whether a mask is empty. A model
+            without the attribute looks at them.
         notes: Lines for people on how it was made.
         extra_losses: Names of the losses that the model itself may yield.
     """

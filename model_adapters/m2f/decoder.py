@@ -106,9 +106,7 @@ def _attended(decoder: Any, states: Tensor, shrunk: Tensor) -> Tensor:
     return (inside | ~inside.any(dim=-1, keepdim=True)).unsqueeze(1)
 
 
-def _layer(
-    layer: Any, states: Tensor, position: Tensor, keys: Tensor, values: Tensor, allowed: Tensor
-) -> Tensor:
+def _layer(layer: Any, states: Tensor, position: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
     """Return the states [N, R, Q, H] after a layer: attention to the frame, among the queries, and the feed-forward block."""
     cross, own = layer.cross_attn, layer.self_attn
     queries = _projected(cross, (states + position).flatten(1, 2), 0)

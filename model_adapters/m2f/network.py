@@ -13,7 +13,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Self, cast
 
@@ -137,24 +137,26 @@ class M2FNetwork(nn.Module):
             encoded: Features of N frames.
             prompt: Added to the query features, [N, Q, H]; None: nothing is added.
         """
-        return self.decode_prompts(encoded, None if prompt is None else [prompt])[0]
+        return next(self.decode_prompts(encoded, None if prompt is None else [prompt]))
 
-    def decode_prompts(self, encoded: EncodedFrames, prompts: Sequence[Tensor] | None) -> list[QueryLogits]:
-        """Run the masked decoder on several prompts of the same frames at once.
+    def decode_prompts(self, encoded: EncodedFrames, prompts: Sequence[Tensor] | None) -> Iterator[QueryLogits]:
+        """Run the masked decoder on several prompts of the same frames at once; yield the queries of each prompt.
+
+        The masks, by far the largest part, are computed as they are yielded.
 
         Args:
             encoded: Features of N frames.
-            prompts: Prompts [N, Q, H], each added to the query features; None: one query without a prompt.
+            prompts: Prompts [N, Q, H], each added to the query features; None: one, without a prompt.
         """
         together = None if prompts is None else torch.stack(list(prompts), dim=1)
         states, embeddings = decode(self.mask2former.model.transformer_module, encoded, together)
-        return [
+        return (
             QueryLogits(
                 self.mask2former.class_predictor(states[:, number]),
                 masks_of(embeddings[:, number], encoded.mask_features),
             )
             for number in range(states.shape[1])
-        ]
+        )
 
     def decode_queries(
         self, encoded: EncodedFrames, audio: Tensor, gate: Tensor | None = None, contrast: Contrast | None = None
@@ -170,7 +172,8 @@ class M2FNetwork(nn.Module):
             contrast: The biased branch.
         """
         branches = self.branches(audio, gate, contrast)
-        return self.decode_prompts(encoded, [branch.prompt for branch in branches]), [branch.gate for branch in branches]
+        decoded = self.decode_prompts(encoded, [branch.prompt for branch in branches])
+        return list(decoded), [branch.gate for branch in branches]
 
     def branches(self, audio: Tensor, gate: Tensor | None, contrast: Contrast | None) -> list[Branch]:
         """Return the clean branch, and the biased one where there is a contrast; arguments as in `decode_queries`."""

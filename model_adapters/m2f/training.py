@@ -82,6 +82,7 @@ class M2FTraining:
         config = network.config
         self.audio = AudioInput.log_mel() if config.audio == "log_mel" else AudioInput.embedding()
         self.image_size = config.image_size
+        self.reads_pictures = options.learns != "sounds"
         self.notes = notes
         self._options = options
         self._network = network
