@@ -29,7 +29,10 @@ PAGES = {
         r"\documentclass[twocolumn,10pt]{article}\usepackage[textwidth=16cm,columnsep=0.6cm]{geometry}",
         "column",
     ),
-    "neurips": (r"\documentclass{article}\usepackage[textwidth=5.5in,textheight=9in]{geometry}\usepackage{times}", "neurips"),
+    "neurips": (
+        r"\documentclass{article}\usepackage[textwidth=5.5in,textheight=9in]{geometry}\usepackage{times}",
+        "neurips",
+    ),
 }
 
 
@@ -48,7 +51,9 @@ def model(clean: float, false: float) -> Callable[[np.ndarray, str, int], np.nda
 def results(make_scores_in: Make) -> list[Scores]:
     models = {"m2f_debias": (0.9, 0.2), "avsegformer_robust": (0.8, 0.5), "tpavi": (0.6, 0.9)}
     found = [
-        make_scores_in(model(*shares), model=name, dataset=dataset) for dataset in DATASETS for name, shares in models.items()
+        make_scores_in(model(*shares), model=name, dataset=dataset)
+        for dataset in DATASETS
+        for name, shares in models.items()
     ]
     return found + [make_scores_in("visual_prior", dataset=dataset) for dataset in DATASETS]
 
@@ -91,7 +96,9 @@ def test_equal_looking_values_share_a_mark_and_one_model_has_none(results: list[
     assert not any(row.cells[0][0].mark for row in one(results[:1]).rows)
 
 
-def test_models_of_one_data_set_leave_cells_open_and_seeds_have_rows(make_scores_in: Make, results: list[Scores]) -> None:
+def test_models_of_one_data_set_leave_cells_open_and_seeds_have_rows(
+    make_scores_in: Make, results: list[Scores]
+) -> None:
     again = make_scores_in(model(0.5, 0.5), model="tpavi", seed=7)
     table = one([results[0], results[2], again, results[3]], requested_style(columns=["mIoU"]))
     rows = {row.title: [cells[0].text for cells in row.cells] for row in table.rows if row.kind == MODEL}
@@ -125,7 +132,9 @@ def test_a_preset_has_the_columns_of_its_paper(results: list[Scores], name: str)
         "bias_in_avs": ["mIoU ↑", "F ↑"],
     }[name]
     titles = ["S4", "MS3", "AVSS (binary)"]
-    assert [cell.strip() for cell in header.split("|")[2:-1]] == [f"{title} {text}" for title in titles for text in wanted]
+    assert [cell.strip() for cell in header.split("|")[2:-1]] == [
+        f"{title} {text}" for title in titles for text in wanted
+    ]
     digits = r"\d+\.\d\b" if name == "bias_in_avs" else r"0\.\d{3}\b"
     assert re.search(digits, content)
 
@@ -213,7 +222,10 @@ def compiled(source: str, preamble: str, folder: Path) -> str:
         {"preset": "avsbench_robust"},
         {"preset": "bias_in_avs", "reported": True},
         {"columns": ["mIoU,F,G_mIoU,G_F,G_FPR"], "reported": True},
-        {"columns": ["mIoU,F,silence_mIoU,silence_F,silence_FPR,noise_FPR,offscreen_FPR,G_mIoU,G_F,G_FPR"], "digits": "1"},
+        {
+            "columns": ["mIoU,F,silence_mIoU,silence_F,silence_FPR,noise_FPR,offscreen_FPR,G_mIoU,G_F,G_FPR"],
+            "digits": "1",
+        },
     ],
     ids=["default", "robust", "bias", "headline", "conditions"],
 )
@@ -235,7 +247,14 @@ def test_latex_of_the_default_width_goes_into_every_page_and_holds_three_data_se
     content = report(results, format="latex", **report_options(layout="wide")).content
     assert isinstance(content, str)
     assert content.count(r"\begin{tabular}") == 1
-    for text in (r"\multicolumn{3}{c}{S4}", r"\textbf{", r"\underline{", r"\caption{", r"\label{tab:avsrobust}", r"\toprule"):
+    for text in (
+        r"\multicolumn{3}{c}{S4}",
+        r"\textbf{",
+        r"\underline{",
+        r"\caption{",
+        r"\label{tab:avsrobust}",
+        r"\toprule",
+    ):
         assert text in content
     for number, (preamble, width) in enumerate(PAGES.values()):
         if width != "column":
@@ -245,7 +264,11 @@ def test_latex_of_the_default_width_goes_into_every_page_and_holds_three_data_se
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_long_and_hostile_names_compile_and_fit(make_scores_in: Make, width: str, tmp_path: Path) -> None:
-    names = ["a_very_long_model_name_of_somebody_else/checkpoint-100000-final", r"[x] \input{/etc/passwd} $%&_#^~{}", "W" * 30]
+    names = [
+        "a_very_long_model_name_of_somebody_else/checkpoint-100000-final",
+        r"[x] \input{/etc/passwd} $%&_#^~{}",
+        "W" * 30,
+    ]
     found = [make_scores_in(model(0.9, 0.2), model=name, dataset=dataset) for name in names[:2] for dataset in DATASETS]
     found.append(make_scores_in(model(0.5, 0.2), model=names[2][:6]))
     content = report(found, format="latex", **report_options(layout="wide", width=width)).content
