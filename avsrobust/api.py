@@ -35,7 +35,7 @@ AnyPath = Path | str
 
 
 def build(
-    dataset: str | DataSet,
+    dataset: str | type[DataSetSpec] | DataSet,
     *,
     seed: int = defaults.SEED,
     recipe: str | Path | Recipe = defaults.RECIPE,
@@ -56,8 +56,8 @@ def build(
     """Make the conditions of a recipe for a data set, and their manifest; complete a build that was interrupted.
 
     Args:
-        dataset: "s4", "ms3", "avss", a data set of a plug-in (its name, ``package.module:Class`` or ``file.py:Class``), or a
-            data set from `read_dataset`.
+        dataset: "s4", "ms3", "avss", a data set of a plug-in (its name, ``package.module:Class``, ``file.py:Class`` or its
+            class), or a data set from `read_dataset`.
         seed: Seed of every draw.
         recipe: Name of a recipe that comes with avsrobust, path of a YAML file, or a recipe.
         data_root: Folder that the data sets lie in (default: ``$AVSROBUST_DATA``, else ``data``).
@@ -87,7 +87,7 @@ def build(
 
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
     chosen = chosen.adapted(store_audio=store_audio, recordings=recordings)
-    if isinstance(dataset, str):
+    if isinstance(dataset, str | type):
         dataset = read_dataset(dataset, data_root, splits=splits, release=release, workers=workers)
     folder = (
         Path(output)
@@ -110,7 +110,7 @@ def build(
 
 
 def read_dataset(
-    name: str | DataSetSpec,
+    name: str | type[DataSetSpec],
     data_root: AnyPath | None = None,
     *,
     splits: Sequence[str] | None = None,
@@ -120,8 +120,8 @@ def read_dataset(
     """Read a data set: find its tree, list its clips, check their files.
 
     Args:
-        name: "s4", "ms3", "avss", or a data set of a plug-in: its name, ``package.module:Class``, ``file.py:Class``, or an
-            instance of its class.
+        name: "s4", "ms3", "avss", or a data set of a plug-in: its name, ``package.module:Class``, ``file.py:Class``, or its
+            class.
         data_root: Folder that the data sets lie in (default: ``$AVSROBUST_DATA``, else ``data``).
         splits: Splits to read (default: all).
         release: "object" or "semantic": the form of S4 or MS3 (default: object where it is there).

@@ -69,7 +69,7 @@ def main() -> int:
 def _ours(network: M2FNetwork, pixels: Any, prompts: list[list[Tensor]]) -> list[QueryLogits]:
     module = network.mask2former.model.transformer_module
     encoded = prepare(module, tuple(pixels.decoder_hidden_states), pixels.decoder_last_hidden_state)
-    return network.decode_prompts(encoded, [prompt for branches in prompts for prompt in branches])
+    return list(network.decode_prompts(encoded, [prompt for branches in prompts for prompt in branches]))
 
 
 def _stock(network: M2FNetwork, pixels: Any, prompts: list[list[Tensor]]) -> list[QueryLogits]:

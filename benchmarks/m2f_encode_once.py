@@ -1,8 +1,8 @@
 """Encode once: time of our debiased evaluation of one clip against full forward passes of the same network, in one run.
 
 At the published size (Swin-B, 384 pixels, 100 queries, random weights), five frames, four conditions, clean and biased
-branch: ours runs the backbone and the pixel decoder once and the masked decoder eight times (four batches of two); a
-plain evaluation runs all of the network eight times. Expected: a ratio of at least 3. On the CPU it is CPU time of one thread,
+branch: ours runs the backbone and the pixel decoder once and the masked decoder once on all eight audio queries; a plain
+evaluation runs all of the network eight times. Expected: a ratio of at least 5. On the CPU it is CPU time of one thread,
 which other work on the machine changes least.
 
     python benchmarks/m2f_encode_once.py [--toy] [--device cpu|cuda] [--repeat N] [--bfloat16]
@@ -26,7 +26,7 @@ from model_adapters.m2f.readout import read_out
 
 CONDITIONS = ("clean", "silence", "noise", "offscreen")
 FRAMES = 5
-REQUIRED = 3.0
+REQUIRED = 5.0
 
 
 def main() -> int:
@@ -55,7 +55,7 @@ def main() -> int:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     size = "toy" if arguments.toy else "published"
     print(f"{size} size, {parameters / 1e6:.1f} M parameters, {FRAMES} frames, {device}")
-    print(f"encode once, decode {len(CONDITIONS)} x 2: {once:8.3f} s  (of which encoding {encoding:.3f} s)")
+    print(f"encode once, decode {len(CONDITIONS)} x 2 together: {once:8.3f} s  (of which encoding {encoding:.3f} s)")
     print(f"{2 * len(CONDITIONS)} full forward passes:     {plain:8.3f} s")
     print(f"largest difference of the maps: {apart:.1e}")
     print(f"ratio {plain / once:.2f} (expected: at least {REQUIRED})")
@@ -71,8 +71,11 @@ def _encode_once(
     network: M2FNetwork, frames: Tensor, heard: dict[str, Tensor], contrast: NoisyAudio
 ) -> dict[str, Tensor]:
     encoded = network.encode(frames)
+    branches = [network.branches(network.embed_audio(sound), None, contrast) for sound in heard.values()]
+    decoded = network.decode_prompts(encoded, [branch.prompt for pair in branches for branch in pair])
     return {
-        name: network.segment(encoded, network.embed_audio(sound), None, contrast)[0] for name, sound in heard.items()
+        name: read_out(network.config, [next(decoded) for _ in pair], [branch.gate for branch in pair])
+        for name, pair in zip(heard, branches, strict=True)
     }
 
 

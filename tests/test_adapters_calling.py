@@ -132,3 +132,74 @@ def test_adapters_need_no_extras_and_extras_are_copies() -> None:
     with caller(Reuses()).encoded(FRAMES) as clips:
         first, second = clips.segment(AUDIO, no_rows), clips.segment(AUDIO, no_rows)
     assert (first.extras["values"].max(), second.extras["values"].max()) == (1, 2)
+
+
+# Several conditions at once
+
+
+class Many(Model):
+    calls = 0
+
+    def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+        return super().segment(encoded, audio)
+
+    def segment_many(self, encoded: Any, audio: Tensor, rows: Any) -> Any:
+        assert list(rows) == []
+        self.calls += 1
+        return (self.segment(encoded, one) for one in audio)
+
+
+class OnlyOne(Many):
+    def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+        return 1 - super().segment(encoded, audio)
+
+
+def test_several_conditions_are_what_each_is_alone() -> None:
+    sounds, views = [AUDIO, AUDIO / 2, AUDIO / 4], [no_rows] * 3
+    model = Many()
+    with caller(model).encoded(FRAMES) as clips:
+        alone = [clips.segment(sound, no_rows) for sound in sounds]
+        together = list(clips.segment_many(sounds, views))
+    assert model.calls == 1
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.masks, other.masks)
+        # The further values are those of the output that was yielded last.
+        assert one.extras["level"].tolist() == other.extras["level"].tolist()
+
+
+@pytest.mark.parametrize("adapter", [Model, OnlyOne])
+def test_one_call_each_where_the_adapter_has_nothing_else_or_changes_segment_in_a_subclass(
+    adapter: type[Model],
+) -> None:
+    model = adapter()
+    with caller(model).encoded(FRAMES) as clips:
+        alone = clips.segment(AUDIO / 2, no_rows)
+        together = list(clips.segment_many([AUDIO, AUDIO / 2], [no_rows] * 2))
+    assert torch.equal(together[1].masks, alone.masks)
+    assert getattr(model, "calls", 0) == 0
+
+
+@pytest.mark.parametrize(("count", "found"), [(1, "1"), (3, "more than 2")])
+def test_another_number_of_outputs_is_refused(count: int, found: str) -> None:
+    class Wrong(Many):
+        def segment_many(self, encoded: Any, audio: Tensor, rows: Any) -> Any:
+            return [self.segment(encoded, audio[0])] * count
+
+    with (
+        caller(Wrong()).encoded(FRAMES) as clips,
+        pytest.raises(AdapterOutputError, match=rf"^model: segment_many returned {found} outputs for 2 conditions"),
+    ):
+        list(clips.segment_many([AUDIO, AUDIO / 2], [no_rows] * 2))
+
+
+def test_an_error_while_several_conditions_are_yielded_is_one_line() -> None:
+    class Breaks(Many):
+        def segment_many(self, encoded: Any, audio: Tensor, rows: Any) -> Any:
+            yield self.segment(encoded, audio[0])
+            raise ValueError("two\nlines")
+
+    with (
+        caller(Breaks()).encoded(FRAMES) as clips,
+        pytest.raises(AdapterError, match=r"^model: segment_many raised ValueError: two lines$"),
+    ):
+        list(clips.segment_many([AUDIO, AUDIO / 2], [no_rows] * 2))

@@ -98,11 +98,14 @@ def test_a_data_set_from_outside_goes_through_every_command(
     spec, path = ("rooms", package) if registered else (ROOMS, None)
     out = run(tmp_path, "build", "--dataset", spec, path=path)
     assert out == "robust/rooms-seed42/manifest.parquet\n"
+    modules = [EXAMPLE] if not registered else list(package.glob("*.py"))
     # From here on nobody knows the plug-in.
     shutil.rmtree(package)
     assert "in order" in run(tmp_path, "verify", "robust/rooms-seed42")
     scores = run(tmp_path, "evaluate", "--adapter", "oracle", "--dataset", "rooms")
     assert scores == "results/oracle/rooms-seed42/scores.parquet\n"
+    # Its module was the only file of Python.
+    assert len(modules) == 1
     run(tmp_path, "report", "--format", "csv", "--output", "table.csv")
     line = pd.read_csv(tmp_path / "table.csv").iloc[0]
     assert (line["dataset"], line["split"], line["mIoU"], line["noise_FPR"]) == ("rooms", "test", 1, 0)
@@ -142,7 +145,7 @@ def test_a_file_of_the_users_is_all_it_takes(data: Path) -> None:
         False,
         *[True] * 4,
     ]
-    assert ar.read_dataset(find_dataset(ROOMS), data) == read
+    assert ar.read_dataset(read.spec, data) == read
 
 
 def test_rows_of_its_table_that_are_wrong_are_findings(data: Path) -> None:
@@ -211,6 +214,16 @@ def test_a_name_is_safe_and_shadows_no_other(mine, name: object) -> None:
         OptionError, match=r"its name is .*; expected a name of .* and none of s4, ms3, avss, v1s, v1m, v2"
     ):
         find_dataset(mine("Named", name))
+
+
+def test_a_class_is_checked_as_a_name_is() -> None:
+    assert find_dataset(type(find_dataset("s4"))).name == "s4"
+
+    class Shadow(type(find_dataset(ROOMS))):  # type: ignore[misc]
+        name = "s4"
+
+    with pytest.raises(OptionError, match="its name is 's4'"):
+        find_dataset(Shadow)
 
 
 def test_what_is_no_data_set_is_refused_in_one_line(mine) -> None:

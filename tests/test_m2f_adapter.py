@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import RowView
+from avsrobust.adapters.calling import AdapterCaller
 from avsrobust.errors import AdapterError
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.manifest import Manifest
@@ -278,6 +280,31 @@ def test_configuration_file_overrules_the_shapes(tmp_path: Path) -> None:
         AdapterError, match=r"2 of another shape \(.*queries_embedder\.weight: \[100, 32\] found, \[50, 32\]"
     ):
         M2F.load(FORK, CPU, config=str(config))
+
+
+@pytest.mark.parametrize("at_once", [1, 8])
+def test_scores_are_the_same_bytes_for_conditions_together_and_apart(
+    tmp_path: Path, make_build: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """One call of the decoder for all conditions, or one each as for an adapter without `segment_many`."""
+    build, checkpoint = make_build(clips=2), bundle(tmp_path)
+    together = evaluate(build, M2FDebias.load(checkpoint, CPU), name="m2f", output=tmp_path / "together")
+
+    class Apart(M2FDebias):
+        def segment_rows(self, encoded: Any, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
+            return super().segment_rows(encoded, audio, rows)
+
+    assert AdapterCaller(M2FDebias.load(checkpoint, CPU), "m2f", CPU).segments_many
+    assert not AdapterCaller(Apart.load(checkpoint, CPU), "m2f", CPU).segments_many
+    if at_once == 1:
+        # Memory for one condition at a time.
+        monkeypatch.setattr(adapter_module, "_DECODER_BYTES", 1)
+        apart = evaluate(build, M2FDebias.load(checkpoint, CPU), name="m2f", output=tmp_path / "apart")
+    else:
+        apart = evaluate(build, Apart.load(checkpoint, CPU), name="m2f", output=tmp_path / "apart")
+    assert together.failed == apart.failed == ()
+    first, second = (pd.read_parquet(report.scores) for report in (together, apart))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
 def test_evaluation_is_the_same_again(tmp_path: Path, make_build: Callable[..., Manifest]) -> None:

@@ -4,7 +4,8 @@ Conventions
     `avsrobust evaluate`, validation in training, the contract test (`avsrobust.testing`) and `adapters.serve` all call here.
     Every call runs under `torch.no_grad` and in the adapter's own surroundings (`adapters.surroundings`): prints go to stderr.
     Whatever the adapter raises, `quit()` included, becomes an `AdapterError` of one line that begins with the adapter's name.
-    `AdapterCaller.encoded` encodes B clips once and hands out an `EncodedClips`, whose `segment` is called once per condition.
+    `AdapterCaller.encoded` encodes B clips once and hands out an `EncodedClips`, whose `segment` is called once per condition;
+    `segment_many` takes several conditions at once where the adapter has such a method, and calls `segment` where it has none.
     An adapter with `needs_seed` is called for one clip at a time, with seeded generators (`adapters.randomness`).
     Each call gets tensors of its own, and outputs are copied at once: an adapter that works in place or returns a view of its
     own buffer harms no other call, except by changing its own encoding or the frames, which is refused.
@@ -49,6 +50,7 @@ _NEEDS_GRADIENTS = (
     "computes gradients outside",
 )
 _LONGEST_MESSAGE = 400
+_MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,7 @@ class AdapterCaller:
             AdapterOutputError: A part has a wrong type, shape, device or range.
         """
 
-        def checked(value: object) -> CheckedOutput:
-            # A worker's module has a class of its own.
+        def checked(value: Any) -> CheckedOutput:
             answer = value if isinstance(value, Segmentation) else Segmentation(value)
             masks = self.check(answer.probabilities, batch=batch, num_frames=num_frames, num_classes=num_classes)
             if answer.mask is None:
@@ -197,6 +198,34 @@ class AdapterCaller:
             return output
         readouts = check_readouts(returned.readouts, adapter=self.name)
         return CheckedOutput(output.masks, {}, output.mask, {name: checked(value) for name, value in readouts.items()})
+
+    @property
+    def segments_many(self) -> bool:
+        """Whether the adapter's `segment_many` answers as its `segment` does: it is defined in the same class, or below it."""
+        own = getattr(self.adapter, "__dict__", {})
+        for members in (own, *(vars(defining) for defining in type(self.adapter).__mro__)):
+            if "segment_many" in members:
+                return True
+            if members.keys() & {"segment", "segment_rows"}:
+                return False
+        return False
+
+    def iterate_many(self, encoding: Any, audio: Tensor, rows: Sequence[RowViews]) -> Iterator[Any]:
+        """Yield the adapter's own answers of `segment_many`, one per condition; no number of them is checked.
+
+        Args:
+            encoding: What `encode` returned for B clips.
+            audio: Audio of the clips under K conditions, [K, B, ...], on the adapter's device.
+            rows: Make the views of each condition's B rows.
+
+        Raises:
+            AdapterError: `segment_many` fails.
+        """
+        adapter: Any = self.adapter
+        views = [list(row()) for row in rows] if getattr(adapter, "needs_rows", False) else []
+        answers = self._call("segment_many", lambda: iter(adapter.segment_many(encoding, audio, views)))
+        while (answer := self._call("segment_many", lambda: next(answers, _MISSING))) is not _MISSING:
+            yield answer
 
     def check(self, masks: object, *, batch: int, num_frames: int, num_classes: int | None = None) -> Tensor:
         """Return masks as `adapters.outputs.check_output` does.
@@ -296,9 +325,51 @@ class EncodedClips:
             EncodingChangedError: `segment` changes its encoding or the frames.
             AdapterOutputError: The output is malformed, or of another kind than earlier ones.
         """
-        caller, (batch, num_frames) = self._caller, self._frames.shape[:2]
+        caller = self._caller
         given = audio.to(caller.device) if isinstance(audio, Tensor) else audio
-        returned = caller.segment_unchecked(self._encoding, given, rows, clips)
+        return self._checked(caller.segment_unchecked(self._encoding, given, rows, clips), num_classes)
+
+    def segment_many(
+        self,
+        audio: Sequence[Audio],
+        rows: Sequence[RowViews],
+        clips: Sequence[ClipViews] | None = None,
+        *,
+        num_classes: int | None = None,
+    ) -> Iterator[CheckedOutput]:
+        """Yield the outputs under several conditions, in order: by one call of `segment_many`, or by one of `segment` each.
+
+        Args:
+            audio: Audio of the clips under each condition, as in `segment`.
+            rows: Make the views of each condition's B rows, for adapters with `needs_rows`.
+            clips: Make the views of the B clips under each condition; adapters that need them are called once per condition.
+            num_classes: As in `segment`.
+
+        Raises:
+            AdapterError: As `segment` does; or `segment_many` returns another number of outputs.
+        """
+        caller = self._caller
+        tensors = [sound for sound in audio if isinstance(sound, Tensor)]
+        apart = caller.needs_clips or caller.needs_seed or len(tensors) < len(audio) or len(audio) == 1
+        if apart or not caller.segments_many:
+            makers: Sequence[ClipViews | None] = [None] * len(audio) if clips is None else clips
+            for sound, views, maker in zip(audio, rows, makers, strict=True):
+                yield self.segment(sound, views, maker, num_classes=num_classes)
+            return
+        count = 0
+        for returned in caller.iterate_many(self._encoding, torch.stack(tensors).to(caller.device), rows):
+            count += 1
+            if count > len(audio):
+                break
+            yield self._checked(returned, num_classes)
+        if count != len(audio):
+            found = f"more than {len(audio)}" if count > len(audio) else str(count)
+            raise AdapterOutputError(
+                f"{caller.name}: segment_many returned {found} outputs for {len(audio)} conditions; expected one of each"
+            )
+
+    def _checked(self, returned: Any, num_classes: int | None) -> CheckedOutput:
+        caller, (batch, num_frames) = self._caller, self._frames.shape[:2]
         self._guard.check()
         if not torch.equal(self._frames, self._untouched):
             raise changed_in_place(caller.name)

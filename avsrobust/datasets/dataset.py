@@ -52,7 +52,7 @@ class DataSet:
         release: The form in which the data set was published: "object" or "semantic" of AVSBench, "" where there is one only.
         facts: Structured remarks for the manifest's survey (plain JSON types), for example ``train_overlap``
             (`avsrobust.datasets.overlap`).
-        spec: The data set's specification; None for one that was made otherwise.
+        spec: The class that defines it; None for one that was made otherwise.
     """
 
     name: str
@@ -64,7 +64,7 @@ class DataSet:
     off_screen_obstacle: str | None = None
     release: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    spec: DataSetSpec | None = field(default=None, compare=False)
+    spec: type[DataSetSpec] | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"DataSet({self.name} in {self.root}: {len(self.clips)} clips, {len(self.findings)} findings)"

@@ -25,7 +25,7 @@ _SIZES_SHOWN = 4
 
 
 def read_dataset(
-    name: str | DataSetSpec,
+    name: str | type[DataSetSpec],
     data_root: Path | str,
     *,
     splits: Sequence[str] | None = None,
@@ -36,7 +36,7 @@ def read_dataset(
 
     Args:
         name: "s4", "ms3", "avss", or a data set of a plug-in: its registered name, ``package.module:Class``, ``file.py:Class``,
-            or the `DataSetSpec` itself.
+            or its class.
         data_root: Folder that the data sets lie in.
         splits: Splits to read; None: all.
         release: The form to read, of s4 and ms3 "object" or "semantic"; None: the object release, else the semantic one.
@@ -50,7 +50,7 @@ def read_dataset(
         DataSetError: The root is no folder or holds no such tree, a table cannot be read or lacks a column, a split is unknown or
             has no clips.
     """
-    spec, data_root = name if isinstance(name, DataSetSpec) else find_dataset(name), Path(data_root)
+    spec, data_root = find_dataset(name), Path(data_root)
     _require_known(splits)
     spec.check_release(release)
     declared = _declare(spec, data_root, SPLITS if splits is None else splits, release)
@@ -69,7 +69,7 @@ def read_dataset(
         off_screen_obstacle=declared.off_screen_obstacle,
         release=declared.release,
         facts={OVERLAP: declared.overlap},
-        spec=spec,
+        spec=type(spec),
     )
 
 

@@ -13,7 +13,7 @@ from avsrobust.datasets.taxonomy import Categories
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.files import SAFE_NAME, is_safe_name
 from avsrobust.manifest_checks import is_dataset_name
-from avsrobust.plugins import Registry
+from avsrobust.plugins import Registry, spec_of
 from avsrobust.vocabulary import ALIASES, DATASETS
 
 GROUP = "avsrobust.datasets"
@@ -34,12 +34,14 @@ def canonical_name(name: str) -> str:
     return canonical
 
 
-def find_dataset(spec: str) -> DataSetSpec:
-    """Return the data set of a name, an alias, ``package.module:Class`` or ``file.py:Class``.
+def find_dataset(spec: str | type[DataSetSpec]) -> DataSetSpec:
+    """Return the data set of a name, an alias, ``package.module:Class``, ``file.py:Class``, or of its class.
 
     Raises:
         OptionError: The name is unknown, or the object is no data set.
     """
+    if not isinstance(spec, str):
+        return _check(spec_of(spec), spec)
     built_in = _built_in_name(spec)
     if built_in is not None:
         # Not by the registry's names: a package's data set must not take a built-in one's place.

@@ -40,6 +40,8 @@ from avsrobust.stored_masks import masks_table
 from avsrobust.vocabulary import BACKGROUND, CLEAN, NEGATIVE, NUM_CLASSES
 
 MASK_THRESHOLD = 0.5
+# Conditions of one picture that an adapter is asked for at once.
+_MOST_TOGETHER = 8
 # Called with the position of a row in its clip, and the output of the batch under that row's condition.
 OutputCallback = Callable[[int, CheckedOutput], None]
 
@@ -121,7 +123,7 @@ def segment_batch(
     compare_contents: bool = False,
     as_foreground: bool = False,
 ) -> None:
-    """Encode clips of one shape and segment them under some of their conditions.
+    """Encode clips of one shape and segment them under some of their conditions, several at once where the adapter can.
 
     Args:
         caller: Caller of the adapter.
@@ -143,11 +145,14 @@ def segment_batch(
         positions_of = list(group)
         views = partial(_clip_views, batch, positions_of[0], caller, of_picture=True)
         with caller.encoded(frames, views, compare_contents=compare_contents) as encoded:
-            for position in positions_of:
-                audio = _together([clip.sounds[position] for clip in batch])
-                targets = partial(_views, batch, position)
-                clips = partial(_clip_views, batch, position, caller)
-                take(position, encoded.segment(audio, targets, clips, num_classes=num_classes))
+            for start in range(0, len(positions_of), _MOST_TOGETHER):
+                together = positions_of[start : start + _MOST_TOGETHER]
+                audio = [_together([clip.sounds[position] for clip in batch]) for position in together]
+                targets = [partial(_views, batch, position) for position in together]
+                clips = [partial(_clip_views, batch, position, caller) for position in together]
+                outputs = encoded.segment_many(audio, targets, clips, num_classes=num_classes)
+                for position, output in zip(together, outputs, strict=True):
+                    take(position, output)
 
 
 def _together(sounds: Sequence[Tensor | NativeSound]) -> Audio:
@@ -284,7 +289,7 @@ class _Collector:
         )
         if row.polarity == NEGATIVE:
             picture = self._sample.picture_of[position]
-            self._negatives.append(_NegativeMasks(key_of(row), picture, len(self._index), masks[has_mask]))
+            self._negatives.append(_NegativeMasks.of(key_of(row), picture, len(self._index), masks[has_mask]))
         self._index.extend(_entries(row, masks, compared, has_mask))
         statistics = frame_statistics(np.ascontiguousarray(resized[has_mask]), target.target.numpy()[has_mask])
         if output.mask is not None:
@@ -316,23 +321,29 @@ class _Collector:
 
 @dataclass(frozen=True)
 class _NegativeMasks:
-    """Masks of one negative row, bool [n, h, w], whose first frame is `start` among the clip's frames."""
+    """Masks of one negative row, of `shape` [n, h, w], a bit per pixel; its first frame is `start` among the clip's frames."""
 
     key: RowKey
     picture: int
     start: int
-    masks: npt.NDArray[np.bool_]
+    shape: tuple[int, ...]
+    packed: npt.NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, key: RowKey, picture: int, start: int, masks: npt.NDArray[np.bool_]) -> _NegativeMasks:
+        """Return the masks packed: those of all negatives of a clip are kept until it is finished."""
+        return cls(key, picture, start, masks.shape, np.packbits(masks.reshape(len(masks), -1), axis=1))
 
 
 def _overlaps(negatives: Sequence[_NegativeMasks], frames: int) -> list[FrameOverlaps]:
     """Return the overlaps of each of a clip's frames with the masks of earlier negatives of the same picture."""
     found: list[FrameOverlaps] = [None] * frames
-    ordered = sorted(negatives, key=lambda row: (row.picture, row.masks.shape, row.key))
-    for _, group in groupby(ordered, key=lambda row: (row.picture, row.masks.shape)):
+    ordered = sorted(negatives, key=lambda row: (row.picture, row.shape, row.key))
+    for (_, (annotated, height, width)), group in groupby(ordered, key=lambda row: (row.picture, row.shape)):
         rows = list(group)
         names = [other_name(*row.key[2:]) for row in rows]
-        for frame in range(len(rows[0].masks)):
-            flat = np.stack([row.masks[frame].ravel() for row in rows])
+        for frame in range(annotated):
+            flat = np.stack([np.unpackbits(row.packed[frame], count=height * width) for row in rows])
             flat = flat.astype(np.float32 if flat.shape[1] <= 1 << 24 else np.float64)
             # Sums of ones in float32 are exact up to 2^24.
             both = np.rint(flat @ flat.T).astype(np.int64)

@@ -1,9 +1,10 @@
 """Training samples: annotated frames or whole clips, each paired with the audio drawn for this epoch.
 
 Conventions
-    See `avsrobust.training.model.Batch` for shapes. Pictures are resized to S x S, frames bilinearly with antialiasing, masks
-    to the nearest pixel, once; resized ones stay in memory as far as the cache goes. A sample depends on its `SampleIndex`
-    alone, not on the workers that read it.
+    See `avsrobust.training.model.Batch` for shapes. Pictures are resized to S x S (`avsrobust.training.pictures`) and come from
+    the cache on disk, or are decoded as they are asked for and kept in memory as far as its bound goes: a sample depends on its
+    `SampleIndex` alone, not on the cache or the workers that read it.
+    Models that look at no picture get squares of one black pixel, and masks of one pixel: whether the mask has any foreground.
     Clips of fewer seconds than the longest in a batch are padded with unscored black frames and zero audio.
 """
 
@@ -11,23 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from avsrobust.adapters.base import AudioInput
-from avsrobust.datasets.masks import read_frame, read_mask
+from avsrobust.callbacks import MessageCallback, ProgressCallback
 from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY
 from avsrobust.evaluation.clip_data import ClipRows, clips_of
 from avsrobust.evaluation.sound import SoundReader
+from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest, Row
 from avsrobust.training.model import Batch
 from avsrobust.training.negatives import Negatives
+from avsrobust.training.pictures import Content, Picture, PictureCache, open_cache
 from avsrobust.training.recipe import DataPart, NegativesPart
 from avsrobust.training.sampler import SampleIndex
 from avsrobust.vocabulary import ALIASES, NEGATIVE
@@ -94,6 +96,7 @@ class TrainingSet(Dataset[Sample]):
         audio: AudioInput,
         image_size: int,
         vggish: Path | None = None,
+        sees: bool = True,
     ) -> None:
         """Gather the samples; nothing is decoded yet.
 
@@ -104,6 +107,7 @@ class TrainingSet(Dataset[Sample]):
             audio: The model's audio input.
             image_size: Side S of the squares that pictures are resized to.
             vggish: VGGish's weights, for models that take its embedding.
+            sees: Whether the model looks at pictures.
 
         Raises:
             OptionError: Builds lack clean or negative audio that is needed.
@@ -125,10 +129,58 @@ class TrainingSet(Dataset[Sample]):
         self._excerpts = _excerpts(self._clips, data.excerpt)
         self.datasets = tuple(self._clips[excerpt.clip].dataset for excerpt in self._excerpts)
         self.parts = tuple(_part(self._clips[excerpt.clip]) for excerpt in self._excerpts)
-        self._cache = _Cache(data.cache_mib * _MIB)
+        self._content: Content = "pictures" if sees else "presence"
+        self._split, self._excerpt = data.split, data.excerpt
+        # Pictures are numbered build by build, in the order of the samples.
+        self._numbers: list[dict[tuple[int, int], int]] = [{} for _ in builds]
+        for excerpt in self._excerpts:
+            numbers = self._numbers[self._build_of_clip[excerpt.clip]]
+            for second in excerpt.seconds:
+                numbers[excerpt.clip, second] = len(numbers)
+        self._on_disk: list[PictureCache | None] = [None for _ in builds]
+        self._most_bytes = data.cache_mib * _MIB
+        self._cache = _Cache(self._most_bytes)
 
     def __len__(self) -> int:
         return len(self._excerpts)
+
+    @property
+    def pictures(self) -> int:
+        """Number of pictures of all samples."""
+        return sum(map(len, self._numbers))
+
+    def decode_once(
+        self,
+        root: Path,
+        *,
+        progress: ProgressCallback | None = None,
+        on_message: MessageCallback = lambda _line: None,
+    ) -> None:
+        """Take pictures from the caches below `root`, one per build, which are filled on all cores where they are missing.
+
+        Args:
+            root: Folder of the caches (`open_cache`).
+            progress: Called with (pictures decoded, pictures in total) of each build.
+            on_message: Called with a line before pictures are decoded.
+
+        Raises:
+            OptionError, DataSetError: As `open_cache` does.
+        """
+        left = self._most_bytes
+        for number, build in enumerate(self._builds):
+            key = {
+                "build": sha256_of_file(build.manifest.path),
+                "dataset": build.manifest.info.dataset,
+                "split": self._split,
+                "excerpt": self._excerpt,
+            }
+            pictures = [self._picture_files(*where) for where in self._numbers[number]]
+            cache = open_cache(
+                root, key, self._content, self._size, pictures, left, progress=progress, on_message=on_message
+            )
+            self._on_disk[number] = cache
+            left -= 0 if cache is None else cache.nbytes
+        self._cache = _Cache(left)
 
     def __getitem__(self, index: SampleIndex) -> Sample:
         """Return a sample. Raises `DataSetError`, `AudioError` or `ManifestError` for files that are bad."""
@@ -154,35 +206,43 @@ class TrainingSet(Dataset[Sample]):
         return AudioQuery(self._audio(audio_row, seconds), target, float(positive), 1.0, labels)
 
     def _picture(self, clip: int, second: int) -> tuple[Tensor, Tensor]:
-        """Return a frame, uint8 [3, S, S], and its mask, uint8 [S, S], empty where there is none."""
+        """Return a frame, uint8 [3, S, S], and its mask, uint8 [S, S], empty where there is none; S is 1 where none is seen."""
+        parts = self._read_picture(clip, second)
+        if self._content == "presence":
+            return torch.zeros(3, 1, 1, dtype=torch.uint8), parts[0].reshape(1, 1)
+        return parts[0], parts[1]
+
+    def _read_picture(self, clip: int, second: int) -> tuple[Tensor, ...]:
+        build = self._build_of_clip[clip]
+        cache, number = self._on_disk[build], self._numbers[build][clip, second]
+        if cache is not None and number < cache.count:
+            return cache.read(number)
         found = self._cache.get((clip, second))
         if found is None:
-            found = self._read_picture(clip, second)
+            found = self._picture_files(clip, second).read(self._content, self._size)
             self._cache.put((clip, second), found)
         return found
 
-    def _read_picture(self, clip: int, second: int) -> tuple[Tensor, Tensor]:
-        row = self._clips[clip]
-        build = self._builds[self._build_of_clip[clip]]
-        frame = torch.from_numpy(read_frame(_locate(build, row.frames[second]))).unsqueeze(0)
-        size = (self._size, self._size)
-        frame = F.interpolate(frame, size=size, mode="bilinear", align_corners=False, antialias=True)[0]
-        name = row.masks[second]
-        if name is None:
-            return frame, torch.zeros(size, dtype=torch.uint8)
-        mask = torch.from_numpy(
-            np.asarray(read_mask(_locate(build, name), row.dataset, row.labels, row.foreground)).astype(np.uint8)
+    def _picture_files(self, clip: int, second: int) -> Picture:
+        row, build = self._clips[clip], self._builds[self._build_of_clip[clip]]
+        mask = row.masks[second]
+        return Picture(
+            _locate(build, row.frames[second]),
+            None if mask is None else _locate(build, mask),
+            row.dataset,
+            row.labels,
+            row.foreground,
         )
-        return frame, F.interpolate(mask[None, None], size=size, mode="nearest-exact")[0, 0]
 
     def _audio(self, row: Row, seconds: tuple[int, ...]) -> Tensor:
-        sound = self._sounds[self._build_of_key[row.dataset, row.split, row.clip_id]].read(row)
-        if not self._cuts_audio:
-            return sound
-        if self._is_waveform:
+        reader = self._sounds[self._build_of_key[row.dataset, row.split, row.clip_id]]
+        if self._cuts_audio and not self._is_waveform:
+            return reader.read_seconds(row, seconds)
+        sound = reader.read(row)
+        if self._cuts_audio:
             length = len(sound) // row.num_frames
             return torch.cat([sound[second * length : (second + 1) * length] for second in seconds])
-        return sound[list(seconds)]
+        return sound
 
 
 def collate(samples: Sequence[Sample], seed: int = 0) -> Batch:
@@ -221,12 +281,12 @@ class _Cache:
 
     def __init__(self, capacity: int) -> None:
         self._left = capacity
-        self._kept: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._kept: dict[tuple[int, int], tuple[Tensor, ...]] = {}
 
-    def get(self, key: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
+    def get(self, key: tuple[int, int]) -> tuple[Tensor, ...] | None:
         return self._kept.get(key)
 
-    def put(self, key: tuple[int, int], pictures: tuple[Tensor, Tensor]) -> None:
+    def put(self, key: tuple[int, int], pictures: tuple[Tensor, ...]) -> None:
         size = sum(picture.nbytes for picture in pictures)
         if size <= self._left:
             self._left -= size
@@ -267,12 +327,19 @@ def _audio_labels(row: Row, positive: bool, target: Tensor, scored: Tensor) -> T
     Labels are the clip's. In a second whose mask is empty none of a clean clip's objects sounds.
     """
     audio_labels = torch.zeros(len(target), len(AVSS_CLASSES))
-    labels = row.labels if row.polarity != NEGATIVE else ()
-    names = [_SEMANTIC_NAME.get(label, label) for label in labels]
-    audio_labels[:, [AVSS_CLASSES.index(name) for name in names if name in AVSS_CLASSES]] = 1
-    if positive:
-        audio_labels[scored & ~(target != 0).flatten(1).any(dim=1)] = 0
+    ids = _class_ids(row.labels) if row.polarity != NEGATIVE else []
+    if ids:
+        audio_labels[:, ids] = 1
+        if positive:
+            audio_labels[scored & ~target.flatten(1).any(dim=1).bool()] = 0
     return audio_labels
+
+
+@lru_cache(maxsize=4096)
+def _class_ids(labels: tuple[str, ...]) -> list[int]:
+    """Return the ids of labels in AVSBench-semantic, of those that it has."""
+    names = [_SEMANTIC_NAME.get(label, label) for label in labels]
+    return [AVSS_CLASSES.index(name) for name in names if name in AVSS_CLASSES]
 
 
 def _locate(build: TrainingBuild, relative: str) -> Path:

@@ -37,7 +37,7 @@ from avsrobust.training.checkpoints import (
     restore,
     save_checkpoint,
 )
-from avsrobust.training.data import Sample, TrainingBuild, TrainingSet, collate
+from avsrobust.training.data import TrainingBuild, TrainingSet, collate
 from avsrobust.training.inputs import VALIDATION_SPLIT
 from avsrobust.training.logs import PARAMETERS, RunLog, write_parameters
 from avsrobust.training.losses import Similarity, mask_losses, similarity_loss
@@ -48,6 +48,7 @@ from avsrobust.training.sampler import Sampler, noise_seed, part_of, stages_of
 from avsrobust.training.validation import Validation, validate
 
 BEST, FINAL = "best.safetensors", "final.safetensors"
+PICTURES = "pictures"
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class TrainOptions:
         checkpoint_every: Steps between checkpoints; None: as the recipe says.
         vggish: VGGish's weights, for models that take its embedding.
         wait: Whether to wait while another process holds the folder.
+        pictures: Folder of the resized pictures; None: ``pictures`` in the run's folder.
+        compiled: Whether the model is compiled (torch.compile).
     """
 
     output: Path
@@ -92,9 +95,11 @@ class TrainOptions:
     checkpoint_every: int | None = None
     vggish: Path | None = None
     wait: bool = False
+    pictures: Path | None = None
+    compiled: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("output", "start", "vggish"):
+        for name in ("output", "start", "vggish", "pictures"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
 
@@ -170,6 +175,8 @@ class _Run:
         own_losses = _own_losses(recipe, family, where)
         self.model: Trainable = family.open(recipe.model.options, options.start, recipe.run.seed, where, own_losses)
         _check_similarity(recipe, self.model, where)
+        if options.compiled:
+            _compile(self.model, recipe.model.family)
         self.losses = _Losses(self.model.network, recipe.loss, _similarity(recipe, self.model))
         self.trained = choose_trained(self.model.network, recipe.model.trainable, where)
         groups = parameter_groups(self.losses, recipe.optimizer)
@@ -181,6 +188,7 @@ class _Run:
             audio=self.model.audio,
             image_size=self.model.image_size,
             vggish=options.vggish,
+            sees=getattr(self.model, "reads_pictures", True),
         )
         run = recipe.run
         stages = stages_of(recipe, self.samples.datasets, self.samples.parts)
@@ -208,6 +216,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
         checkpoint = latest_checkpoint(output)
         done = Progress() if checkpoint is None else checkpoint.progress
+        self._decode_once(done)
         module, optimizer = self.accelerator.prepare(self.losses, self.optimizer)
         if checkpoint is not None:
             restore(checkpoint, self.losses, self.optimizer)
@@ -227,6 +236,18 @@ class _Run:
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return TrainReport(output / BEST, output / FINAL, done.step, resumed_from, done.best_step, done.best_score)
+
+    def _decode_once(self, done: Progress) -> None:
+        """Fill the cache of pictures, where the steps to come look at each picture once at least, and open it."""
+        run = self.recipe.run
+        if (run.steps - done.step) * run.batch_size < self.samples.pictures:
+            return
+        root = self.options.pictures or self.options.output / PICTURES
+        if self.accelerator.is_main_process:
+            self.samples.decode_once(root, progress=self.progress, on_message=self.on_message)
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            self.samples.decode_once(root)
 
     def _step(self, module: Any, optimizer: Any, step: int, micro: Sequence[Batch]) -> dict[str, float]:
         """Update the weights once; return the losses, learning rate and gradient norm for the log."""
@@ -291,16 +312,17 @@ class _Run:
             [part_of(self.sampler.batch(step), rank * accumulate + number, self.parts) for number in range(accumulate)]
             for step in range(first, self.recipe.run.steps)
         ]
-        loader: DataLoader[Sample] = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             self.samples,
             batch_sampler=[part for parts in indices for part in parts],
             num_workers=self.options.workers,
-            collate_fn=_as_list,
+            # In the workers: a batch's tensors are then passed on as a few large ones.
+            collate_fn=collate,
         )
-        samples = iter(loader)
+        batches = iter(loader)
         for step in range(first, self.recipe.run.steps):
             seeds = (noise_seed(self.recipe.run.seed, step, rank * accumulate + part) for part in range(accumulate))
-            yield [collate(next(samples), seed) for seed in seeds]
+            yield [next(batches)._replace(seed=seed) for seed in seeds]
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.losses.parameters() if parameter.requires_grad]
@@ -333,6 +355,13 @@ def _accelerator(recipe: TrainRecipe, device: str) -> Accelerator:
     # Accelerate keeps one precision for the whole process; a second run of it may want another.
     AcceleratorState._reset_state()
     return Accelerator(mixed_precision=mixed, cpu=device == "cpu")
+
+
+def _compile(model: Trainable, family: str) -> None:
+    compile_model = getattr(model, "compile", None)
+    if not callable(compile_model):
+        raise OptionError(f"--compile: model family '{family}' cannot be compiled (no method 'compile'); leave it out")
+    compile_model()
 
 
 def _similarity(recipe: TrainRecipe, model: Trainable) -> Similarity | None:
@@ -378,7 +407,3 @@ def _require_finite(losses: Mapping[str, Tensor], step: int) -> None:
                 f"step {step + 1}: loss '{name}' is {value.item()}; expected a finite number; lower optimizer.lr, or train "
                 "in float32; the last checkpoint is in the output folder"
             )
-
-
-def _as_list(samples: list[Sample]) -> list[Sample]:
-    return samples

@@ -95,6 +95,8 @@ class Trainable(Protocol):
         audio: Form of the audio that `network` takes.
         image_size: Side S of the square frames that it takes.
         network: Maps a `Batch` to `Predictions`.
+        reads_pictures: Whether it looks at frames and masks; False: at the audio alone, and whether a mask is empty. A model
+            without the attribute looks at them.
         notes: Lines for people on how it was made.
         extra_losses: Names of the losses that the model itself may yield.
     """
@@ -122,6 +124,8 @@ class Trainable(Protocol):
             RecipeError: An option is unknown or has a wrong value.
             AdapterError: The start cannot be read or does not fit.
         """
+
+    # A model may also have a method `compile()`, for ``--compile``.
 
     @property
     def similarity_widths(self) -> tuple[int, int] | None:

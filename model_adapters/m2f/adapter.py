@@ -11,7 +11,7 @@ Conventions
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 # The published code compares at this size (bias_in_AVS, avs_m2f_base.py).
 _REFERENCE_SIZE = (256, 256)
+# Of the decoder, for conditions that pass it at once, and per query and position of a level: logits, mask and attention weight.
+_DECODER_BYTES = 2 << 30
+_BYTES_PER_POSITION = 12
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,10 @@ class M2F(Adapter):
             _load_visual_only(settings.visual_only, loaded.network, device) if settings.visual_only else None
         )
         _check_fit(settings, self._strategy, loaded.network)
+        if settings.compile == "yes":
+            for network in (self.network, self._visual_only):
+                if network is not None:
+                    network.compile_decoder()
 
     @classmethod
     def load(cls, checkpoint: Path | None, device: torch.device, **options: str) -> Self:
@@ -120,16 +127,47 @@ class M2F(Adapter):
         return self._segment(encoded, audio, rows)
 
     @torch.inference_mode()
+    def segment_many(self, encoded: EncodedClips, audio: Tensor, rows: Sequence[Sequence[RowView]]) -> Iterator[Tensor]:
+        """Yield masks as `segment_rows` returns them for each condition; as many pass the decoder at once as memory allows.
+
+        Args:
+            encoded: The encoded frames.
+            audio: Audio [K, B, T, ...] under K conditions.
+            rows: The B rows of each condition.
+        """
+        at_once = max(1, _DECODER_BYTES // (2 * self._decoder_bytes(encoded)))
+        for start in range(0, len(audio), at_once):
+            yield from self._segment_together(encoded, audio[start : start + at_once], rows[start : start + at_once])
+
     def _segment(self, encoded: EncodedClips, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
-        num_frames = audio.shape[1]
+        return next(self._segment_together(encoded, audio[None], [rows]))
+
+    @torch.inference_mode()
+    def _segment_together(
+        self, encoded: EncodedClips, audio: Tensor, rows: Sequence[Sequence[RowView]]
+    ) -> Iterator[Tensor]:
+        num_frames = audio.shape[2]
+        contrasts = [self._contrast(encoded, num_frames, views) for views in rows]
         with self._precision():
-            projected = self.network.embed_audio(audio.to(self.device).flatten(0, 1))
-            contrast = self._contrast(encoded, num_frames, rows)
-            queries, gates = self.network.decode_queries(
-                encoded.frames, projected, self._gate(num_frames, rows), contrast
-            )
-        masks = self._read_out(queries, gates, contrast, encoded.size)
-        return masks.reshape(encoded.clips, num_frames, *masks.shape[1:])
+            branches = [
+                self.network.branches(
+                    self.network.embed_audio(sound.flatten(0, 1)), self._gate(num_frames, views), contrast
+                )
+                for sound, views, contrast in zip(audio.to(self.device), rows, contrasts, strict=True)
+            ]
+            prompts = [branch.prompt for condition in branches for branch in condition]
+            decoded = self.network.decode_prompts(encoded.frames, prompts)
+        for condition, contrast in zip(branches, contrasts, strict=True):
+            with self._precision():
+                queries = [next(decoded) for _ in condition]
+            masks = self._read_out(queries, [branch.gate for branch in condition], contrast, encoded.size)
+            yield masks.reshape(encoded.clips, num_frames, *masks.shape[1:])
+
+    def _decoder_bytes(self, encoded: EncodedClips) -> int:
+        """Return the memory that one branch of the decoder takes at most: the attention of its largest level."""
+        frames = encoded.frames
+        positions = max(level.shape[-1] for level in frames.shrunk)
+        return len(frames.mask_features) * self.network.config.num_queries * positions * _BYTES_PER_POSITION
 
     def _read_out(
         self, queries: Sequence[QueryLogits], gates: Sequence[Tensor], contrast: Contrast | None, size: tuple[int, int]

@@ -82,6 +82,7 @@ class M2FTraining:
         config = network.config
         self.audio = AudioInput.log_mel() if config.audio == "log_mel" else AudioInput.embedding()
         self.image_size = config.image_size
+        self.reads_pictures = options.learns != "sounds"
         self.notes = notes
         self._options = options
         self._network = network
@@ -128,6 +129,10 @@ class M2FTraining:
             Settings(visual_only=None if self._options.visual_only is None else Path(self._options.visual_only)),
             device,
         )
+
+    def compile(self) -> None:
+        """Compile the masked decoder (`M2FNetwork.compile_decoder`)."""
+        self._network.compile_decoder()
 
     def export(self, path: Path, info: Mapping[str, str]) -> None:
         """Write a bundle in float16."""
