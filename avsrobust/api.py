@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from avsrobust.building.build import BuildReport
     from avsrobust.conditions.recipe import Recipe
     from avsrobust.datasets.dataset import DataSet
+    from avsrobust.datasets.spec import DataSetSpec
     from avsrobust.evaluation.runner import EvaluationReport
     from avsrobust.manifest import Manifest
     from avsrobust.reporting.compare import Comparison
@@ -34,7 +35,7 @@ AnyPath = Path | str
 
 
 def build(
-    dataset: str | DataSet,
+    dataset: str | type[DataSetSpec] | DataSet,
     *,
     seed: int = defaults.SEED,
     recipe: str | Path | Recipe = defaults.RECIPE,
@@ -55,7 +56,8 @@ def build(
     """Make the conditions of a recipe for a data set, and their manifest; complete a build that was interrupted.
 
     Args:
-        dataset: "s4", "ms3" or "avss", or a data set from `read_dataset`.
+        dataset: "s4", "ms3", "avss", a data set of a plug-in (its name, ``package.module:Class``, ``file.py:Class`` or its
+            class), or a data set from `read_dataset`.
         seed: Seed of every draw.
         recipe: Name of a recipe that comes with avsrobust, path of a YAML file, or a recipe.
         data_root: Folder that the data sets lie in (default: ``$AVSROBUST_DATA``, else ``data``).
@@ -85,7 +87,7 @@ def build(
 
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
     chosen = chosen.adapted(store_audio=store_audio, recordings=recordings)
-    if isinstance(dataset, str):
+    if isinstance(dataset, str | type):
         dataset = read_dataset(dataset, data_root, splits=splits, release=release, workers=workers)
     folder = (
         Path(output)
@@ -108,7 +110,7 @@ def build(
 
 
 def read_dataset(
-    name: str,
+    name: str | type[DataSetSpec],
     data_root: AnyPath | None = None,
     *,
     splits: Sequence[str] | None = None,
@@ -118,7 +120,8 @@ def read_dataset(
     """Read a data set: find its tree, list its clips, check their files.
 
     Args:
-        name: "s4", "ms3" or "avss".
+        name: "s4", "ms3", "avss", or a data set of a plug-in: its name, ``package.module:Class``, ``file.py:Class``, or its
+            class.
         data_root: Folder that the data sets lie in (default: ``$AVSROBUST_DATA``, else ``data``).
         splits: Splits to read (default: all).
         release: "object" or "semantic": the form of S4 or MS3 (default: object where it is there).
@@ -154,6 +157,7 @@ def evaluate(
     check: bool = True,
     replace: bool = False,
     wait: bool = False,
+    score_size: str | int | None = None,
     progress: ProgressCallback | None = None,
 ) -> list[EvaluationReport]:
     """Run a model over builds, and add the statistics per frame to its results.
@@ -175,6 +179,8 @@ def evaluate(
         check: First run a few clips twice, to find models that keep state.
         replace: Let results of another model in the same folder give way to these.
         wait: Wait until another process gives the folder up, instead of refusing.
+        score_size: Size at which masks are scored: 224, "384:bilinear" (how the annotated masks get there; default: nearest),
+            or "frame" (default: the mask files' own size). Results at different sizes do not mix.
         progress: Called with (clips done, clips in total) of each build.
 
     Returns:
@@ -218,6 +224,7 @@ def evaluate(
             check=check,
             replace=replace,
             wait=wait,
+            score_size=score_size,
             progress=progress,
         )
         for manifest, folder in zip(chosen, folders, strict=True)
@@ -348,19 +355,31 @@ def select_builds(
         ManifestError: There is no build, or one cannot be read.
         OptionError: No build is of this data set.
     """
-    from avsrobust.datasets.read import canonical_name
     from avsrobust.manifest import MANIFEST_NAME, Manifest, load_manifest
 
     root = defaults.BUILDS_ROOT
-    wanted = canonical_name(dataset) if dataset is not None else None
     named = [manifests] if isinstance(manifests, Manifest | Path | str) else list(manifests or ())
     found = named or sorted(root.glob(f"*/{MANIFEST_NAME}"))
+    unknown: OptionError | None = None
+    wanted = dataset
+    if dataset is not None:
+        from avsrobust.datasets.registry import find_dataset
+
+        try:
+            wanted = find_dataset(dataset).name
+        except OptionError as error:
+            # A build's data set may be one of a plug-in that is not installed here.
+            unknown = error
+    if unknown is not None and not found:
+        raise unknown
     if not found:
         raise ManifestError(
             f"{root}/: found no build; expected {root}/<dataset>-seed<seed>/{MANIFEST_NAME}; "
             "run 'avsrobust build --dataset s4 --seed 42' first, or name one with --manifest"
         )
     builds = [entry if isinstance(entry, Manifest) else load_manifest(entry) for entry in found]
+    if unknown is not None and dataset not in {manifest.info.dataset for manifest in builds}:
+        raise unknown
     chosen = [manifest for manifest in builds if wanted in (None, manifest.info.dataset)]
     if not chosen:
         names = ", ".join(sorted({manifest.info.dataset for manifest in builds}))

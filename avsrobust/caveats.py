@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
+
+from avsrobust.datasets.overlap import HELD_OUT, TRAIN, source_of_clip
 from avsrobust.errors import ManifestError
 from avsrobust.vocabulary import SEMANTIC_RELEASE
 
 if TYPE_CHECKING:
-    from avsrobust.manifest import ManifestInfo
+    from avsrobust.manifest import Manifest, ManifestInfo
 
 OVERLAP = "train_overlap"
 SOURCES = "sources"
@@ -37,6 +40,20 @@ def caveats(info: ManifestInfo) -> tuple[str, ...]:
         ) from error
     sentences = (release_caveat(info.dataset, info.release), shared, muted_caveat(info.dataset, len(info.muted)))
     return tuple(sentence for sentence in sentences if sentence)
+
+
+def train_sources(manifest: Manifest) -> tuple[str, ...] | None:
+    """Return the ids of the clips of val and test whose YouTube source also gave a clip of train, sorted.
+
+    Of the whole build, where `manifest` is a selection of it. None where the build has no clip of train.
+    """
+    table = pq.read_table(manifest.path, columns=["split", "clip_id"])
+    clips = sorted(set(zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True)))
+    train = {source_of_clip(manifest.info.dataset, clip_id) for split, clip_id in clips if split == TRAIN}
+    if not train:
+        return None
+    held_out = (clip_id for split, clip_id in clips if split in HELD_OUT)
+    return tuple(sorted(name for name in held_out if source_of_clip(manifest.info.dataset, name) in train))
 
 
 def release_caveat(dataset: str, release: str) -> str | None:

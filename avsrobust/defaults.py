@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from avsrobust.vocabulary import CLASS_DATASET, SEMANTIC_RELEASE
+from avsrobust.vocabulary import CLASS_DATASET, OBJECT_RELEASE
 
 ENVIRONMENT_DATA_ROOT = "AVSROBUST_DATA"
 DATA_ROOT = Path("data")
@@ -24,13 +24,13 @@ def default_data_root(data_root: Path | str | None = None) -> Path:
 def build_name(dataset: str, seed: int, recipe: str, release: str = "") -> str:
     """Return the name of a build's folder.
 
-    It is ``<dataset>-seed<seed>``, followed by ``-semantic`` for S4 and MS3 in the form of AVSBench-semantic, and by the
-    recipe's name where that is not `RECIPE`.
+    It is ``<dataset>-seed<seed>``, followed by the release where it is another than "object" (``-semantic`` for S4 and MS3 in the
+    form of AVSBench-semantic), and by the recipe's name where that is not `RECIPE`.
 
     >>> build_name("s4", 42, "standard"), build_name("s4", 42, "reference"), build_name("ms3", 1, "standard", "semantic")
     ('s4-seed42', 's4-seed42-reference', 'ms3-seed1-semantic')
     """
-    form = f"-{SEMANTIC_RELEASE}" if release == SEMANTIC_RELEASE and dataset != CLASS_DATASET else ""
+    form = f"-{release}" if release not in ("", OBJECT_RELEASE) and dataset != CLASS_DATASET else ""
     return f"{dataset}-seed{seed}{form}" + ("" if recipe == RECIPE else f"-{recipe}")
 
 

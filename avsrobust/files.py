@@ -21,7 +21,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from avsrobust.errors import AvsRobustError, OptionError
@@ -32,6 +32,8 @@ _FLUSHED_AT_ONCE = 16
 TEMPORARY_SUFFIX = ".avsrobust-tmp"
 SAFE_NAME = "a name of at most 100 letters a-z, A-Z, digits and . _ + -, whose first is a letter, digit or _"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
+# An empty part, "." or "..", a backslash, a control character.
+_UNSAFE_PATH = re.compile(r"(^|/)\.{0,2}(/|\Z)|\\|[\x00-\x1f]")
 # Windows takes these for devices, whatever follows the first dot.
 _DEVICES = frozenset(
     ("con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)))
@@ -233,10 +235,7 @@ def is_safe_relative(path: str) -> bool:
     >>> is_safe_relative("a/b.wav"), is_safe_relative("../b"), is_safe_relative("/b"), is_safe_relative("")
     (True, False, False, False)
     """
-    if not path or "\\" in path or any(ord(character) < 32 for character in path):
-        return False
-    parts = path.split("/")
-    return not PurePosixPath(path).is_absolute() and all(part not in ("", ".", "..") for part in parts)
+    return _UNSAFE_PATH.search(path) is None
 
 
 def resolve_inside(root: Path, relative: str, *, named_by: Path | str) -> Path:

@@ -38,7 +38,7 @@ from avsrobust.manifest_columns import (
 )
 from avsrobust.parquet import Kind
 from avsrobust.textfiles import parse_json
-from avsrobust.vocabulary import DATASETS, FOREGROUND_RULES, NEGATIVE, POSITIVE, RELEASES
+from avsrobust.vocabulary import ALIASES, DATASETS, FOREGROUND_RULES, NEGATIVE, POSITIVE, RELEASES
 
 _POLARITIES = (POSITIVE, NEGATIVE)
 _ROWS_AT_ONCE = 1 << 14
@@ -174,7 +174,7 @@ class Columns:
                 self._fail(name, "a list with an empty place", "lists of names")
 
     def _check_dataset(self, entry: Column) -> None:
-        self._check_words(entry.name, DATASETS.__contains__, f"one of {', '.join(DATASETS)}")
+        self._check_words(entry.name, is_dataset_name, f"{', '.join(DATASETS)}, or {SAFE_NAME}")
 
     def _check_words(self, name: str, accepts: Callable[[str], bool], expected: str) -> None:
         for words in self._words(name):
@@ -214,6 +214,17 @@ class Columns:
             self._fail(entry.name, str(wrong[0]), expected)
 
 
+def is_dataset_name(text: object) -> bool:
+    """Tell whether `text` can be the name of a data set: a built-in one's, or a safe name that resembles none of theirs.
+
+    >>> [is_dataset_name(text) for text in ("s4", "S4", "v1m", "rooms", "../x")]
+    [True, False, False, True, False]
+    """
+    if not isinstance(text, str) or text in DATASETS:
+        return isinstance(text, str)
+    return is_safe_name(text) and text.casefold() not in (*DATASETS, *ALIASES)
+
+
 def read_texts(path: Path, metadata: Mapping[bytes, bytes], prefix: str) -> dict[str, str]:
     """Return the metadata entries whose keys begin with `prefix`, without it.
 
@@ -233,8 +244,10 @@ def parse_entries(texts: Mapping[str, str]) -> dict[str, Any]:
 
     Names are names: data set and recipe become parts of the folders that results go to.
     """
-    _require("dataset", texts["dataset"] in DATASETS, f"one of {', '.join(DATASETS)}")
-    _require("release", texts["release"] in ("", *RELEASES), f"one of {', '.join(RELEASES)}")
+    _require("dataset", is_dataset_name(texts["dataset"]), f"{', '.join(DATASETS)}, or {SAFE_NAME}")
+    release = texts["release"]
+    known = release in RELEASES if texts["dataset"] in DATASETS else is_safe_name(release)
+    _require("release", not release or known, f"one of {', '.join(RELEASES)}")
     _require("version", is_safe_name(texts["version"]), "a version")
     checksum = texts["checksums_sha256"]
     _require("checksums_sha256", re.fullmatch(r"([0-9a-f]{64})?", checksum) is not None, "64 hexadecimal digits")

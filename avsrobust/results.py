@@ -10,10 +10,14 @@ Conventions
     vouch for is not read.
     `clean_intersection` and `clean_union` compare the mask at 0.5 with the same model's mask of the same frame under clean
     sound (null under clean, and where the clip was not evaluated under clean sound).
+    ``readout-<name>.parquet`` holds the scores of a further readout of the model (`adapters.base.Segmentation`) in the same form,
+    under the model's name with the readout's behind it.
     `frame` counts from 0. Only frames that have a mask are scored.
     Where a model that returns classes was scored on class masks (avss), the column `classes` lists for each frame the pixels of
     every class that is predicted or true in it (`avsrobust.metrics.semantic.counts`); otherwise there is no such column. All
     other columns are then those of anything but background.
+    The column `negative_overlaps` compares the masks of a clip's negatives with one another (`avsrobust.mask_overlaps`); results
+    of older evaluations lack it.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import hashlib
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +39,12 @@ from avsrobust.errors import AvsRobustError, MetricInputError, ResultsError
 from avsrobust.files import read_regular, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME
 from avsrobust.limits import METADATA_BYTES
+from avsrobust.mask_overlaps import OVERLAPS_FIELD
 from avsrobust.metrics.binary.counts import NUM_THRESHOLDS, FrameStatistics
 from avsrobust.metrics.semantic.counts import COUNTS as CLASS_COUNTS
 from avsrobust.metrics.semantic.counts import ClassStatistics, take_classes
 from avsrobust.parquet import Kind, write_parquet
-from avsrobust.score_checks import check_values, content_sha256, require_filled
+from avsrobust.score_checks import check_overlaps, check_values, content_sha256, require_filled
 from avsrobust.textfiles import parse_json
 
 # The format of results: as `manifest.BUILD_FORMAT`.
@@ -48,12 +53,15 @@ RESULTS_KIND = "results"
 SCORES_NAME = "scores.parquet"
 MASKS_NAME = "masks.parquet"
 EXTRAS_NAME = "extras.parquet"
+READOUT_PREFIX = "readout-"
 RUN_NAME = "run.json"
 PARTS_NAME = "parts"
 NEXT_NAME = "next"
 EVALUATION_KEY = "avsrobust.evaluation"
 _TRAIN_SOURCES_KEY = "avsrobust.train_sources"
 _CONDITIONS_KEY = "avsrobust.conditions"
+_READOUT_KEY = "avsrobust.readout"
+_SCORE_SIZE_KEY = "avsrobust.score_size"
 _CHECKSUM_KEY = "avsrobust.content_sha256"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
 COUNT_COLUMNS = ("pixels", "target_pixels", "tp_050", "fp_050", "tp_040", "fp_040")
@@ -106,7 +114,8 @@ class ScoreInfo:
     (`avsrobust.caveats`). `evaluation` is the checksum of model and manifest (empty: not known). `conditions`: facts about
     conditions beyond the first four, as the manifest has them (`manifest.ManifestInfo.conditions`).
     `train_sources` are the ids of clips of other splits whose YouTube source also gave a clip of train; None where the build has
-    no clip of train.
+    no clip of train. `readout` is the name of the readout that was scored (empty: the model's own masks); `score_size` is the
+    size of the scored masks and how the annotated ones came to it ("224:nearest"; empty: that of the mask files).
     """
 
     model: str
@@ -120,6 +129,12 @@ class ScoreInfo:
     evaluation: str = ""
     train_sources: tuple[str, ...] | None = None
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    readout: str = ""
+    score_size: str = ""
+
+    def of_readout(self, name: str) -> ScoreInfo:
+        """Return the metadata of a readout's scores; `model` is then the model's name with the readout's behind it."""
+        return replace(self, model=readout_model(self.model, name), readout=name)
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,6 +143,7 @@ class Scores:
 
     `index` is a data frame of N rows with the columns `INDEX_COLUMNS` (`draw` may be missing: all 0); row i belongs to entry i
     of `statistics`, and to frame i of `classes`, which is None where the model returned no classes or the data set has none.
+    `overlaps` are those of the masks of negatives with one another, N lists, or None where none are stored.
     `source` is the file they were read from, for messages.
     """
 
@@ -136,6 +152,7 @@ class Scores:
     statistics: FrameStatistics
     source: Path | None = None
     classes: ClassStatistics | None = None
+    overlaps: pa.ListArray | None = None
 
     def __repr__(self) -> str:
         splits = ", ".join(sorted(set(self.index["split"]))) or "no split"
@@ -165,6 +182,30 @@ class Run:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+def readout_file(name: str) -> str:
+    """Return the name of the file of a readout's scores.
+
+    >>> readout_file("queries")
+    'readout-queries.parquet'
+    """
+    return f"{READOUT_PREFIX}{name}.parquet"
+
+
+def readout_of(file_name: str) -> str | None:
+    """Return the readout whose scores a file of this name holds, None for other files.
+
+    >>> readout_of("readout-queries.parquet"), readout_of("scores.parquet")
+    ('queries', None)
+    """
+    name = file_name.removeprefix(READOUT_PREFIX).removesuffix(".parquet")
+    return name if name and file_name == readout_file(name) else None
+
+
+def readout_model(model: str, readout: str) -> str:
+    """Return the name of a model's readout in tables, "" for none being the model itself."""
+    return f"{model} [{readout}]" if readout else model
+
+
 def write_scores(path: Path | str, scores: Scores) -> None:
     """Write `scores` to the parquet file `path`, sorted, atomically; equal scores give equal bytes."""
     index = with_draws(scores.index.reset_index(drop=True))
@@ -186,6 +227,9 @@ def write_scores(path: Path | str, scores: Scores) -> None:
     for name in HISTOGRAM_COLUMNS:
         flat = pa.array(getattr(statistics, name)[order].astype(np.int32).ravel(), type=pa.int32())
         columns[name] = pa.FixedSizeListArray.from_arrays(flat, NUM_THRESHOLDS)
+    if scores.overlaps is not None and scores.overlaps.null_count < len(scores.overlaps):
+        columns[OVERLAPS_FIELD.name] = scores.overlaps.take(pa.array(order))
+        schema = schema.append(OVERLAPS_FIELD)
     if scores.classes is not None:
         columns[CLASSES_FIELD.name] = _class_lists(take_classes(scores.classes, order))
         schema = schema.append(CLASSES_FIELD)
@@ -204,17 +248,20 @@ def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
     path = Path(path)
     if path.is_dir():
         path = path / SCORES_NAME
-    run = require_vouched(path, ResultsError) if vouched and path.name == SCORES_NAME else None
+    is_published = path.name == SCORES_NAME or readout_of(path.name) is not None
+    run = require_vouched(path, ResultsError) if vouched and is_published else None
     table = _KIND.read(path)
     metadata = _texts(path, table.schema.metadata or {})
     info = _info(path, metadata)
-    if run is not None and (run.model, run.dataset) != (info.model, info.dataset):
+    if run is not None and (readout_model(run.model, info.readout), run.dataset) != (info.model, info.dataset):
         raise ResultsError(
             f"{path}: is not of the run that {RUN_NAME} beside it describes ({run.model}); evaluate again"
         )
     has_classes = CLASSES_FIELD.name in table.column_names
     has_draws = DRAW_FIELD.name in table.column_names
     schema = SCHEMA.insert(len(INDEX_FIELDS), DRAW_FIELD) if has_draws else SCHEMA
+    has_overlaps = OVERLAPS_FIELD.name in table.column_names
+    schema = schema.append(OVERLAPS_FIELD) if has_overlaps else schema
     schema = schema.append(CLASSES_FIELD) if has_classes else schema
     _KIND.require_types(path, table.schema, schema)
     require_filled(path, table, schema)
@@ -224,12 +271,15 @@ def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
     index = with_draws(table.select([name for name in INDEX_COLUMNS if name in schema.names]).to_pandas())
     statistics = FrameStatistics(**counts, **histograms)
     check_values(path, index, statistics)
+    overlaps = table.column(OVERLAPS_FIELD.name).combine_chunks() if has_overlaps else None
+    if overlaps is not None:
+        check_overlaps(path, overlaps, statistics)
     classes = _classes(path, table.column(CLASSES_FIELD.name)) if has_classes else None
     if classes is not None and not np.array_equal(classes.pixels, counts["pixels"]):
         raise ResultsError(f"{path}: the pixels of its classes are not those of its frames; evaluate again")
     if metadata.get(_CHECKSUM_KEY) != content_sha256(_without_checksum(metadata), table):
         raise ResultsError(f"{path}: is damaged: its content is not what was written; restore it, or evaluate again")
-    return Scores(info, index, statistics, path, classes)
+    return Scores(info, index, statistics, path, classes, overlaps)
 
 
 def with_draws(index: pd.DataFrame) -> pd.DataFrame:
@@ -364,6 +414,8 @@ def _metadata(info: ScoreInfo) -> dict[str, str]:
         "avsrobust.muted": json.dumps(list(info.muted), ensure_ascii=False),
         "avsrobust.notes": json.dumps(list(info.notes), ensure_ascii=False),
         EVALUATION_KEY: info.evaluation,
+        **({_READOUT_KEY: info.readout} if info.readout else {}),
+        **({_SCORE_SIZE_KEY: info.score_size} if info.score_size else {}),
         **({_CONDITIONS_KEY: json.dumps(dict(info.conditions), sort_keys=True)} if info.conditions else {}),
     }
 
@@ -400,6 +452,8 @@ def _info(path: Path, texts: Mapping[str, str]) -> ScoreInfo:
             evaluation=texts[EVALUATION_KEY],
             train_sources=tuple(_strings(_list(texts[_TRAIN_SOURCES_KEY]))) if _TRAIN_SOURCES_KEY in texts else None,
             conditions=_facts(texts.get(_CONDITIONS_KEY, "{}")),
+            readout=texts.get(_READOUT_KEY, ""),
+            score_size=texts.get(_SCORE_SIZE_KEY, ""),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise ResultsError(f"{path}: has damaged metadata ({error}); evaluate again") from error

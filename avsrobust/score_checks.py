@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from avsrobust.errors import ResultsError
 from avsrobust.files import is_safe_relative
+from avsrobust.mask_overlaps import stored_pairs
 from avsrobust.metrics.binary.counts import FIELDS, FrameStatistics
 
 _KEY = ["split", "clip_id", "condition", "level", "draw", "frame"]
@@ -52,6 +53,14 @@ def check_values(path: Path, index: pd.DataFrame, statistics: FrameStatistics) -
     """Refuse counts that no mask can have, and frames that are there twice."""
     for found in (*_impossible_counts(statistics), *_impossible_rows(index, statistics)):
         raise ResultsError(f"{path}: has {found}; do not use results from a source you do not trust; evaluate again")
+
+
+def check_overlaps(path: Path, overlaps: pa.ListArray, statistics: FrameStatistics) -> None:
+    """Refuse intersections with other masks that the frame's own mask cannot have."""
+    frame, _, both = stored_pairs(overlaps)
+    activated = (statistics.tp_050 + statistics.fp_050)[frame]
+    if (both < 0).any() or (both > activated).any():
+        raise ResultsError(f"{path}: has an overlap of negatives that no two masks have; evaluate again")
 
 
 def _impossible_counts(counts: FrameStatistics) -> Iterator[str]:
@@ -97,7 +106,7 @@ def _plain_bytes(column: pa.Array) -> Iterator[bytes]:
         entries = column.flatten()
         yield _numbers(column.value_lengths())
         for position in range(entries.type.num_fields):
-            yield _numbers(entries.field(position))
+            yield from _plain_bytes(entries.field(position))
     elif pa.types.is_integer(kind) and column.null_count == 0:
         yield _numbers(column)
     else:

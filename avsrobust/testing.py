@@ -4,6 +4,8 @@ Conventions
     The adapter is run on random frames and audio, of several lengths and sizes as AVSBench has them. Outputs that should be
     equal may differ by `TOLERANCE`, because kernels round differently for other batch sizes: probabilities and the softmax of
     class logits anywhere by so much, class ids in that share of the pixels.
+    Adapters with `needs_clips` get views of random clips, whose frames and sounds lie in a temporary folder; ones that look
+    up further files per clip need a build (`build`), whose first clip is then the one that they are asked about.
     Nothing is raised for an adapter that fails a check: the report names the check and the reason;
     `AdapterCheck.raise_if_failed` raises. Where a check fails that all others need (loading, a first mask), the rest is not run.
 
@@ -14,25 +16,35 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.base import Adapter, AudioInput, RowView
-from avsrobust.adapters.calling import AdapterCaller
+from avsrobust.adapters.base import Adapter, AudioInput, ClipView, NativeSound, RowView, Segmentation
+from avsrobust.adapters.calling import AdapterCaller, Audio, CheckedOutput
+from avsrobust.adapters.clip_files import OpenedFiles, without_condition
 from avsrobust.adapters.lookup import load_adapter
+from avsrobust.adapters.randomness import DropoutWatch
 from avsrobust.audio.front_ends import BANDS, STEPS
 from avsrobust.audio.vggish import EMBEDDING_SIZE
-from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
+from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError, ManifestError
+from avsrobust.vocabulary import CLEAN, NEGATIVE, POSITIVE
+
+if TYPE_CHECKING:
+    from avsrobust.manifest import Manifest, Row
 
 TOLERANCE = 1e-4
 # S4's and MS3's frames are square; AVSS frames vary from clip to clip.
 SIZES = ((224, 224), (180, 320), (97, 131))
 LENGTHS = (5, 10)
+# In Hz, of the sounds of random clips.
+_NATIVE_RATE = 16_000
 FIRST_CHECK = "it returns probabilities or class ids [B, T, h, w], or class logits [B, T, C, h, w]"
 
 
@@ -43,7 +55,7 @@ class CheckResult:
     Attributes:
         name: The promise.
         passed: Whether the adapter keeps it.
-        message: The reason why not.
+        message: The reason why not; of a check that passed, a warning.
     """
 
     name: str
@@ -51,7 +63,8 @@ class CheckResult:
     message: str = ""
 
     def __str__(self) -> str:
-        return f"{'passed' if self.passed else 'FAILED'}  {self.name}" + (f": {self.message}" if self.message else "")
+        state = "FAILED" if not self.passed else "WARNING" if self.message else "passed"
+        return f"{state}  {self.name}" + (f": {self.message}" if self.message else "")
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,11 @@ class AdapterCheck:
         """The checks that failed."""
         return tuple(result for result in self.results if not result.passed)
 
+    @property
+    def warnings(self) -> tuple[CheckResult, ...]:
+        """The checks that passed with a warning."""
+        return tuple(result for result in self.results if result.passed and result.message)
+
     def raise_if_failed(self) -> None:
         """Raise an error where a check failed.
 
@@ -94,6 +112,7 @@ def check_adapter(
     *,
     checkpoint: Path | str | None = None,
     device: str | torch.device = "cpu",
+    build: Manifest | Path | str | None = None,
     **options: str,
 ) -> AdapterCheck:
     """Run every check on an adapter.
@@ -102,6 +121,7 @@ def check_adapter(
         adapter: An instance, a class, or the text one types after ``--adapter``. An instance is taken as it is.
         checkpoint: File of weights, handed to `load`.
         device: Device, handed to `load`.
+        build: A build, or its folder, whose clips adapters with `needs_clips` are asked about; None: random clips.
         **options: Options, handed to `load`.
     """
     name = adapter if isinstance(adapter, str) else (adapter if isinstance(adapter, type) else type(adapter)).__name__
@@ -112,31 +132,80 @@ def check_adapter(
         else:
             loaded = adapter
         audio = AudioInput.of(getattr(loaded, "audio", None))
+        real = None if build is None else _RealClip.of(build)
     except AvsRobustError as error:
         return AdapterCheck(name, (CheckResult("it loads", False, str(error)),))
-    subject = _Subject(loaded, name, on, audio)
-    results = [CheckResult("it loads", True), _run(FIRST_CHECK, subject.check_first)]
-    if results[-1].passed:
-        results += [_run(check_name, check) for check_name, check in subject.checks()]
+    with tempfile.TemporaryDirectory(prefix="avsrobust-") as folder:
+        subject = _Subject(loaded, name, on, audio, Path(folder), real)
+        results = [CheckResult("it loads", True), _run(FIRST_CHECK, subject.check_first)]
+        if results[-1].passed:
+            results += [_run(check_name, check) for check_name, check in subject.checks()]
     return AdapterCheck(name, tuple(results))
 
 
 @dataclass(frozen=True)
+class _RealClip:
+    """A clip of a build under clean sound and under a negative.
+
+    Attributes:
+        clean: View of the row of clean sound.
+        negative: View of the row of a negative.
+    """
+
+    clean: ClipView
+    negative: ClipView
+
+    @classmethod
+    def of(cls, build: Manifest | Path | str) -> _RealClip:
+        """Return the first clip of a build that has both rows. Raises `ManifestError`."""
+        from avsrobust.evaluation.clip_views import ClipViewer
+        from avsrobust.manifest import Manifest, load_manifest
+
+        manifest = build if isinstance(build, Manifest) else load_manifest(build)
+        viewer = ClipViewer(manifest, manifest.data_root())
+        clean: dict[tuple[str, str], Row] = {}
+        for row in sorted(manifest.rows, key=lambda row: (row.split != "test", row.condition != CLEAN)):
+            if row.condition == CLEAN:
+                clean[row.split, row.clip_id] = row
+            elif row.polarity == NEGATIVE and (row.split, row.clip_id) in clean:
+                return cls(viewer.of_row(clean[row.split, row.clip_id]), viewer.of_row(row))
+        raise ManifestError(f"{manifest.path}: has no clip under both {CLEAN} and a negative; name a build that has")
+
+
+@dataclass(frozen=True)
 class _Input:
-    """Frames, audio and rows of B random clips."""
+    """Frames, audio, rows and views of B random clips."""
 
     frames: Tensor
-    audio: Tensor
+    audio: Audio
     rows: tuple[RowView, ...]
+    clips: tuple[ClipView, ...]
 
     def clip(self, index: int) -> _Input:
-        return _Input(self.frames[index, None], self.audio[index, None], (self.rows[index],))
+        return _Input(
+            self.frames[index, None], self.audio[index : index + 1], (self.rows[index],), (self.clips[index],)
+        )
 
     def copy(self) -> _Input:
-        return _Input(self.frames.clone(), self.audio.clone(), self.rows)
+        return replace(self, frames=self.frames.clone(), audio=_copy(self.audio))
 
     def with_sound_of(self, other: _Input) -> _Input:
-        return _Input(self.frames, other.audio, self.rows)
+        clips = zip(self.clips, other.clips, strict=True)
+        return replace(self, audio=other.audio, clips=tuple(replace(clip, sound=of.sound) for clip, of in clips))
+
+    def pictures(self) -> list[ClipView]:
+        """Return the views that `encode_frames` gets."""
+        return [replace(clip, condition="", level=None, draw=0, sound=None) for clip in self.clips]
+
+
+def _copy(audio: Audio) -> Audio:
+    if isinstance(audio, Tensor):
+        return audio.clone()
+    return [replace(sound, samples=sound.samples.clone()) for sound in audio]
+
+
+def _samples(audio: Audio) -> list[Tensor]:
+    return [audio] if isinstance(audio, Tensor) else [sound.samples for sound in audio]
 
 
 class _ContractError(Exception):
@@ -146,10 +215,21 @@ class _ContractError(Exception):
 class _Subject:
     """An adapter under test."""
 
-    def __init__(self, adapter: Adapter, name: str, device: torch.device, audio: AudioInput) -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        name: str,
+        device: torch.device,
+        audio: AudioInput,
+        folder: Path,
+        real: _RealClip | None,
+    ) -> None:
         self._caller = AdapterCaller(adapter, name, device)
         self._device = device
         self._audio = audio
+        self._folder = folder
+        self._real = real
+        self._made = 0
 
     def checks(self) -> list[tuple[str, Callable[[], object]]]:
         """Return the checks that need an adapter whose first output was right."""
@@ -159,12 +239,22 @@ class _Subject:
                 (f"it takes frames of {height}x{width}", self._check_size((height, width)))
                 for height, width in SIZES[1:]
             ),
-            ("two clips in a batch give what each gives alone", self._check_batch),
+            *(
+                []
+                if self._caller.needs_seed
+                else [("two clips in a batch give what each gives alone", self._check_batch)]
+            ),
             ("the same input gives the same output", self._check_repeatable),
             ("segment keeps nothing from one sound to the next", self._check_sound_state),
             ("encode_frames keeps nothing from one clip to the next", self._check_frame_state),
             ("inputs stay as they are", self._check_inputs),
             ("a returned tensor is not overwritten by a later call", self._check_outputs),
+            *([("no dropout is left on", self._check_dropout)] if self._caller.needs_seed else []),
+            *(
+                [("files looked up per clip are looked up per condition", self._check_lookups)]
+                if self._caller.needs_clips
+                else []
+            ),
         ]
 
     def check_first(self) -> None:
@@ -191,7 +281,7 @@ class _Subject:
         both = self._make(4, batch=2)
         together = self._answer(both)
         for index in range(2):
-            _require_equal(together[index, None], self._answer(both.clip(index)), "the batch changes a clip's mask")
+            _require_equal(together, self._answer(both.clip(index)), "the batch changes a clip's mask", clip=index)
 
     def _check_repeatable(self) -> None:
         given = self._make(5)
@@ -224,7 +314,7 @@ class _Subject:
         self._segment(encoded, given)
         for noun, changed in (
             ("frames", not torch.equal(given.frames, kept.frames)),
-            ("audio", not torch.equal(given.audio, kept.audio)),
+            ("audio", not all(map(torch.equal, _samples(given.audio), _samples(kept.audio)))),
         ):
             if changed:
                 raise _ContractError(
@@ -234,26 +324,52 @@ class _Subject:
     def _check_outputs(self) -> None:
         first, second = self._make(11), self._make(12)
         encoded = self._encode(first.copy())
-        returned = self._call_segment(encoded, first.copy())
-        kept = returned.clone()
+        returned = list(_returned(self._call_segment(encoded, first.copy())))
+        kept = [tensor.clone() for tensor in returned]
         self._call_segment(encoded, first.with_sound_of(second).copy())
-        if not torch.equal(returned, kept):
+        if not all(map(torch.equal, returned, kept)):
             raise _ContractError("segment returns a view of a buffer that it uses again; return a copy")
 
-    def _answer(self, given: _Input) -> Tensor:
+    def _check_dropout(self) -> None:
+        from avsrobust.evaluation.consistency import dropout_left_on
+
+        with DropoutWatch() as watch:
+            self._answer(self._make(13))
+        if cause := dropout_left_on(self._caller.adapter, watch):
+            raise _ContractError(cause)
+
+    def _check_lookups(self) -> str:
+        """Return a warning where a file is looked up by the clip alone under a negative."""
+        given = self._make(14)
+        negative = self._real.negative if self._real else replace(given.clips[0], condition="silence", seed=15)
+        given = replace(given, clips=(negative,))
+        with OpenedFiles() as encoding:
+            encoded = self._encode(given.copy())
+        with OpenedFiles() as segmenting:
+            self._segment(encoded, given.copy())
+        for opened, clip in ((encoding, given.pictures()[0]), (segmenting, negative)):
+            if found := without_condition(opened.paths, clip):
+                return (
+                    f"{found[0]} is read under '{negative.condition}', and is the same under clean sound: where it was made "
+                    "with the clean sound, it gives the answer away; look it up per condition "
+                    "(avsrobust.adapters.clip_files.ClipFiles)"
+                )
+        return ""
+
+    def _answer(self, given: _Input) -> CheckedOutput:
         own = given.copy()
         return self._segment(self._encode(own), own)
 
     def _encode(self, given: _Input) -> Any:
-        return self._caller.encode(given.frames)
+        return self._caller.encode(given.frames, given.pictures)
 
-    def _segment(self, encoded: Any, given: _Input) -> Tensor:
+    def _segment(self, encoded: Any, given: _Input) -> CheckedOutput:
         batch, num_frames = given.frames.shape[:2]
         output = self._call_segment(encoded, given)
-        return self._caller.check(output, batch=batch, num_frames=num_frames)
+        return self._caller.check_answer(output, batch=batch, num_frames=num_frames)
 
     def _call_segment(self, encoded: Any, given: _Input) -> Any:
-        return self._caller.segment_unchecked(encoded, given.audio, lambda: given.rows)
+        return self._caller.segment_unchecked(encoded, given.audio, lambda: given.rows, lambda: given.clips)
 
     def _make(
         self, seed: int, *, batch: int = 1, num_frames: int = LENGTHS[0], size: tuple[int, int] | None = None
@@ -261,15 +377,54 @@ class _Subject:
         size = size or SIZES[0]
         generator = torch.Generator().manual_seed(seed)
         frames = torch.randint(0, 256, (batch, num_frames, 3, *size), dtype=torch.uint8, generator=generator)
-        audio = self._make_sound(batch, num_frames, generator)
+        sounds = [self._make_native(num_frames, generator) for _ in range(batch)] if self._needs_sounds() else []
+        audio: Audio = sounds if self._audio.kind == "native" else self._make_sound(batch, num_frames, generator)
         target = torch.rand((batch, num_frames, *size), generator=generator) > 0.5
         rows = tuple(_row(index, seed, clip_target) for index, clip_target in enumerate(target))
-        return _Input(frames.to(self._device), audio.to(self._device), rows)
+        clips = tuple(
+            self._make_clip(index, seed, frames[index], sounds[index] if sounds else None) for index in range(batch)
+        )
+        given = audio.to(self._device) if isinstance(audio, Tensor) else audio
+        return _Input(frames.to(self._device), given, rows, clips)
+
+    def _needs_sounds(self) -> bool:
+        return self._audio.kind == "native" or self._caller.needs_clips
+
+    def _make_native(self, num_frames: int, generator: torch.Generator) -> NativeSound:
+        """Return a random stereo sound that lies in a file."""
+        import soundfile
+
+        samples = torch.randint(-9000, 9000, (num_frames * _NATIVE_RATE, 2), dtype=torch.int16, generator=generator)
+        path = self._folder / f"{self._made}.wav"
+        self._made += 1
+        soundfile.write(path, samples.numpy(), _NATIVE_RATE, subtype="PCM_16")
+        return NativeSound(samples.to(torch.float32) / 32768, _NATIVE_RATE, path)
+
+    def _make_clip(self, index: int, seed: int, frames: Tensor, sound: NativeSound | None) -> ClipView:
+        """Return the view of a random clip, whose files are there if the adapter looks at clips."""
+        if self._real is not None and index == 0:
+            return replace(self._real.clean, seed=seed)
+        paths = self._write_frames(frames) if self._caller.needs_clips else ()
+        path = None if sound is None else sound.path
+        return ClipView(
+            "avss", "test", f"clip{index}", CLEAN, None, 0, seed + index, paths, path, len(frames), _NATIVE_RATE
+        )
+
+    def _write_frames(self, frames: Tensor) -> tuple[Path, ...]:
+        from PIL import Image
+
+        paths = []
+        for frame in frames:
+            paths.append(self._folder / f"{self._made}.png")
+            self._made += 1
+            Image.fromarray(np.ascontiguousarray(frame.permute(1, 2, 0).numpy())).save(paths[-1], compress_level=1)
+        return tuple(paths)
 
     def _make_sound(self, batch: int, num_frames: int, generator: torch.Generator) -> Tensor:
         if self._audio.kind == "waveform":
             samples = num_frames * (self._audio.sample_rate or 0)
-            return torch.rand((batch, samples), generator=generator) * 2 - 1
+            shape = (batch, samples) if self._audio.mono else (batch, 2, samples)
+            return torch.rand(shape, generator=generator) * 2 - 1
         if self._audio.kind == "embedding":
             # VGGish's embeddings come after a ReLU.
             return torch.randn((batch, num_frames, EMBEDDING_SIZE), generator=generator).clamp(min=0)
@@ -281,8 +436,8 @@ def _row(index: int, seed: int, target: Tensor) -> RowView:
         dataset="avss",
         split="test",
         clip_id=f"clip{index}",
-        condition="clean",
-        polarity="positive",
+        condition=CLEAN,
+        polarity=POSITIVE,
         level=None,
         seed=seed,
         target=target,
@@ -294,13 +449,35 @@ def _row(index: int, seed: int, target: Tensor) -> RowView:
 
 def _run(name: str, check: Callable[[], object]) -> CheckResult:
     try:
-        check()
+        warning = check()
     except (_ContractError, AvsRobustError) as error:
         return CheckResult(name, False, str(error))
-    return CheckResult(name, True)
+    return CheckResult(name, True, warning if isinstance(warning, str) else "")
 
 
-def _require_equal(left: Tensor, right: Tensor, reason: str) -> None:
+def _returned(answer: Any) -> Iterator[Tensor]:
+    """Yield the tensors of an unchecked answer."""
+    if not isinstance(answer, Segmentation):
+        yield answer
+        return
+    yield answer.probabilities
+    if answer.mask is not None:
+        yield answer.mask
+    for readout in answer.readouts.values():
+        yield from _returned(readout)
+
+
+def _require_equal(left: CheckedOutput, right: CheckedOutput, reason: str, *, clip: int | None = None) -> None:
+    """Compare two outputs part by part; `clip` is the clip of the left one that the right one is about."""
+    parts: Sequence[tuple[str, Tensor]] = list(left.tensors())
+    others = dict(right.tensors())
+    if [name for name, _ in parts] != list(others):
+        raise _ContractError(f"masks and readouts {[name for name, _ in parts]} and {list(others)}: {reason}")
+    for name, tensor in parts:
+        _require_same(tensor if clip is None else tensor[clip, None], others[name], reason)
+
+
+def _require_same(left: Tensor, right: Tensor, reason: str) -> None:
     if left.shape != right.shape:
         raise _ContractError(f"masks of shape {list(left.shape)} and {list(right.shape)}: {reason}")
     if left.is_floating_point() != right.is_floating_point():

@@ -1,8 +1,10 @@
 """What a model behind a pipe costs: evaluating through `worker` against the same model in process, as ratios of one run.
 
-    python benchmarks/worker_overhead.py [--clips 12] [--model-ms 50] [--rounds 7]
+    python benchmarks/worker_overhead.py [--clips 12] [--model-ms 50] [--rounds 7] [--plain]
 
-The model waits, as for a GPU, 10 ms for pictures and 10 ms for each of the 4 sounds, and answers with masks of full size. Two
+The model waits, as for a GPU, 10 ms for pictures and 10 ms for each of the 4 sounds, and answers with masks of full size. It
+takes views of the clips and native sound, and returns a mask apart and two readouts; with ``--plain`` it takes log-mels and
+returns probabilities alone. Two
 ratios: whole evaluations on the toy (reading and scoring included), and the calls of the model alone, where all that the pipe
 costs is seen. On a busy machine a time says little, so times are compared in pairs: both ways one right after the other, which
 goes first alternating, after a pair that is not counted. The ratio is the median over the pairs, its range is that of the middle
@@ -25,7 +27,9 @@ from pathlib import Path
 import torch
 
 from avsrobust import load_manifest
+from avsrobust.adapters.base import ClipView, NativeSound
 from avsrobust.adapters.lookup import load_adapter
+from avsrobust.evaluation.clip_views import ClipViewer
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.toy.write import write_toy
 
@@ -55,6 +59,32 @@ class Model:
         return encoded * torch.sigmoid(audio.mean((2, 3, 4)))[..., None, None]
 """
 
+RICH = """
+import time
+import torch
+from avsrobust.adapters.base import AudioInput, Segmentation
+
+class Model:
+    audio = AudioInput.native()
+    needs_clips = True
+
+    @classmethod
+    def load(cls, checkpoint, device, wait="0.01"):
+        model = cls()
+        model.wait = float(wait)
+        return model
+
+    def encode_frames(self, frames, clips):
+        time.sleep(self.wait)
+        return frames[:, :, 0].float() / 255
+
+    def segment(self, encoded, audio, clips):
+        time.sleep(self.wait)
+        loud = torch.stack([sound.samples.mean().sigmoid() for sound in audio])[:, None, None, None]
+        p = encoded * loud
+        return Segmentation(p, p > 0.4, {"second": 1 - p, "third": Segmentation(p, p > 0.3)})
+"""
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -72,6 +102,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=12, help="clips of the test split, about")
     parser.add_argument("--model-ms", type=float, default=50, help="what the model itself takes per clip")
     parser.add_argument("--rounds", type=int, default=7, help="pairs of evaluations; of calls, so many for each clip")
+    parser.add_argument("--plain", action="store_true", help="log-mels in, probabilities out, as protocol 1 sends them")
     choices = parser.parse_args()
     if choices.rounds < 2 or choices.clips < 1:
         parser.error("--rounds must be 2 or more, --clips 1 or more")
@@ -80,12 +111,12 @@ def main() -> None:
         write_toy(folder / "data", "s4", clips=round(choices.clips / TEST_SHARE), seed=0)
         command = [AVSROBUST, "build", "--dataset", "s4", "--split", "test"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
-        (folder / "model.py").write_text(MODEL)
-        measure(folder, choices.model_ms / 1000 / (1 + SOUNDS), choices.rounds)
+        (folder / "model.py").write_text(MODEL if choices.plain else RICH)
+        measure(folder, choices.model_ms / 1000 / (1 + SOUNDS), choices.rounds, rich=not choices.plain)
 
 
-def measure(folder: Path, wait: float, rounds: int) -> None:
-    """Print the ratios for a model that waits `wait` seconds per call."""
+def measure(folder: Path, wait: float, rounds: int, *, rich: bool) -> None:
+    """Print the ratios for a model that waits `wait` seconds per call; a rich one takes clips and native sounds."""
     spec, options = f"{folder / 'model.py'}:Model", {"wait": str(wait)}
     serve = {"command": f"'{sys.executable}' -m avsrobust.adapters.serve '{spec}'", **options}
     adapters = {
@@ -95,7 +126,12 @@ def measure(folder: Path, wait: float, rounds: int) -> None:
     build = load_manifest(folder / "robust/s4-seed42")
     clips = len({row.clip_id for row in build.rows})
     frames = torch.randint(0, 256, (1, 5, 3, 224, 224), dtype=torch.uint8)
-    sound = torch.randn(1, 5, 1, 96, 64)
+    sound: object = torch.randn(1, 5, 1, 96, 64)
+    more: tuple[list[ClipView], ...] = ()
+    if rich:
+        viewer = ClipViewer(build, build.data_root())
+        more = ([viewer.of_row(build.rows[0])],)
+        sound = [NativeSound(torch.randn(5 * 44_100, 2), 44_100)]
     numbers = iter(range(10**6))
 
     def evaluation(name: str) -> Callable[[], object]:
@@ -103,9 +139,9 @@ def measure(folder: Path, wait: float, rounds: int) -> None:
 
     def calls(name: str) -> Callable[[], object]:
         def one_clip() -> None:
-            encoded = adapters[name].encode_frames(frames)
+            encoded = adapters[name].encode_frames(frames, *more)
             for _ in range(SOUNDS):
-                adapters[name].segment(encoded, sound)
+                adapters[name].segment(encoded, sound, *more)
 
         return one_clip
 

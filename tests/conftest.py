@@ -10,7 +10,7 @@ import wave
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,8 @@ import pytest
 import soundfile
 from PIL import Image
 
+from avsrobust.clips import Clip, SoundHeader
+from avsrobust.datasets.taxonomy import AVSS_CATEGORIES, S4_CATEGORIES, S4_SUPERCATEGORY
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import (
     Manifest,
@@ -31,6 +33,9 @@ from avsrobust.manifest import (
 )
 from avsrobust.metrics import concatenate, frame_statistics
 from avsrobust.results import INDEX_COLUMNS, FailedClip, ScoreInfo, Scores
+
+if TYPE_CHECKING:
+    from avsrobust.building.plan import Plan
 
 SIZE = (16, 12)
 
@@ -138,6 +143,12 @@ def avsbench(tmp_path: Path) -> Avsbench:
     root = tmp_path / "data"
     root.mkdir()
     return Avsbench(root)
+
+
+@pytest.fixture(scope="session")
+def avsbench_in() -> Callable[[Path], Avsbench]:
+    """A writer of small AVSBench trees in a folder that is given, for fixtures that outlive a test."""
+    return Avsbench
 
 
 @pytest.fixture
@@ -401,3 +412,87 @@ def tiny_recipe(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+# Plans without media, for tests of conditions.
+PlanOf = Callable[..., "Plan"]
+
+
+def make_planned_clip(
+    name: str,
+    *labels: str,
+    dataset: str = "s4",
+    split: str = "test",
+    frames: int = 5,
+    rate: int = 16000,
+    seconds: float = 5.0,
+    masked: Sequence[int] | None = None,
+    **more: Any,
+) -> Clip:
+    """A clip that no file belongs to; `masked` are the frames that have a mask (None: all)."""
+    clip_id = f"{labels[0]}/{name}" if dataset == "s4" else name
+    shown = range(frames) if masked is None else masked
+    header = SoundHeader(rate, round(rate * seconds), 1, "PCM_16")
+    return Clip(
+        dataset,
+        split,
+        clip_id,
+        labels,
+        (S4_CATEGORIES if dataset == "s4" else AVSS_CATEGORIES).supercategories(labels),
+        tuple(f"frames/{dataset}/{clip_id}/{frame}.png" for frame in range(frames)),
+        tuple(f"masks/{dataset}/{clip_id}/{frame}.png" if frame in shown else None for frame in range(frames)),
+        f"audio/{dataset}/{clip_id}.wav",
+        header,
+        **{"picture_size": (224, 224), **more},
+    )
+
+
+@pytest.fixture(scope="session")
+def planned_clip() -> Callable[..., Clip]:
+    """`make_planned_clip`."""
+    return make_planned_clip
+
+
+@pytest.fixture(scope="session")
+def s4_clips() -> list[Clip]:
+    """Two clips of every category of S4, all in the test split."""
+    return [make_planned_clip(f"x{number}", name) for name in sorted(S4_SUPERCATEGORY) for number in range(2)]
+
+
+@pytest.fixture(scope="session")
+def plan_of() -> PlanOf:
+    """Plans the conditions of a recipe, given as in YAML, for clips."""
+    from avsrobust.building.plan import plan
+    from avsrobust.conditions.recipe import parse_recipe
+
+    def made(
+        clips: Sequence[Clip], conditions: dict[str, Any], *, seed: int = 42, store_audio: bool = False, **more: Any
+    ) -> Plan:
+        content = {"kind": "build", "name": "x", "description": "x", "conditions": conditions}
+        recipe = parse_recipe({**content, "store_audio": store_audio}, "test")
+        return plan(clips, recipe, seed, **more)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def extended_builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with toy clips of all three data sets and builds of `extended` below ``extended``; not to be changed.
+
+    ``recordings`` holds sounds for the condition `unseen`.
+    """
+    from avsrobust.building.build import build
+    from avsrobust.conditions.recipe import load_recipe
+    from avsrobust.datasets.read import read_dataset
+    from avsrobust.toy.write import write_toy
+
+    root = tmp_path_factory.mktemp("extended")
+    (root / "recordings").mkdir()
+    for number, name in enumerate(("thunder", "frogs", "ocean")):
+        generator = np.random.default_rng(number)
+        soundfile.write(root / f"recordings/{name}.wav", generator.uniform(-0.5, 0.5, 100_000), 11025)
+    for dataset, clips in (("s4", 12), ("ms3", 8), ("avss", 12)):
+        write_toy(root, dataset, clips=clips, seed=5)
+        recipe = load_recipe("extended").adapted(recordings=root / "recordings")
+        build(read_dataset(dataset, root), recipe, 42, root / "extended" / dataset, on_error="skip")
+    return root

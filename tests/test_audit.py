@@ -70,8 +70,10 @@ def build(folder: Path, sounds: dict[str, Path], negatives: FrontEnd, *, clean: 
     for clip in range(CLIPS):
         name, donor = f"c{clip:02d}", f"c{(clip * 5 + 3) % CLIPS:02d}"
         own = Row(
-            "s4", "test", name, ("dog",), ("animal",), "clean", "positive", None, None, None, clip, "data:a.wav", "0" * 64,
-            "log_mel/0.npy", place(name, vggish), ("f.png",) * SECONDS, (None,) * SECONDS, SECONDS, RATE, float(SECONDS),
+            dataset="s4", split="test", clip_id=name, labels=("dog",), broad=("animal",), condition="clean",
+            polarity="positive", level=None, source_clip_id=None, source_labels=None, seed=clip, audio="data:a.wav",
+            audio_sha256="0" * 64, log_mel="log_mel/0.npy", log_mel_row=place(name, vggish), frames=("f.png",) * SECONDS,
+            masks=(None,) * SECONDS, num_frames=SECONDS, sample_rate=RATE, duration_s=float(SECONDS),
         )  # fmt: skip
         negative = replace(own, polarity="negative")
         rows += [own] if clean else []
@@ -305,3 +307,50 @@ def test_a_fold_whose_rest_holds_one_group_is_left_out() -> None:
     negative = np.array([True, False, False, False])
     _, valid = linear_scores(np.eye(4), negative, np.array([0, 1, 1, 2]))
     assert valid.tolist() == [False, True, True, True]
+
+
+# Loudness, and sounds that have no file
+
+
+def test_matched_conditions_are_as_loud_as_the_clips_and_noise_is_not(extended_builds: Path) -> None:
+    manifest = load_manifest(extended_builds / "extended/s4")
+    report = audit(manifest)
+    assert not report.failed, report.findings
+    found = {entry.condition: entry.loudness for entry in report.separations}
+    for condition in ("matched_noise", "matched_offscreen"):
+        estimated = found[condition]
+        assert estimated is not None
+        assert estimated.low <= 0.5 <= estimated.high
+        assert abs(estimated.auroc - 0.5) < 0.05
+    noise, silence = found["noise"], found["silence"]
+    assert noise is not None
+    assert silence is not None
+    assert noise.low > 0.9
+    assert silence.high < 0.1
+    assert " 0.50 [" in render_audit(report)
+    described = {entry.condition for entry in report.summaries}
+    assert {"clean", "gaussian", "unseen", "distractor"} <= described
+    assert not {"mixture", "noisy", "lowpass"} & described
+
+
+def test_a_matched_condition_of_another_level_fails(extended_builds: Path) -> None:
+    manifest = load_manifest(extended_builds / "extended/s4")
+    gaussian = {row.clip_id: row for row in manifest.rows if row.condition == "noise"}
+    louder = tuple(
+        replace(gaussian[row.clip_id], condition="matched_noise") if row.condition == "matched_noise" else row
+        for row in manifest.rows
+        if row.condition in ("clean", "matched_noise")
+    )
+    report = audit(replace(manifest, rows=louder))
+    assert any(
+        "matched_noise can be told from clean by loudness alone (AUROC 1.00)" in line for line in report.findings
+    )
+
+
+def test_without_the_data_set_stored_builds_are_audited_and_others_are_refused(
+    extended_builds: Path, tmp_path: Path, sounds: dict[str, Path]
+) -> None:
+    report = audit(build(tmp_path, sounds, vggish))
+    assert {entry.loudness for entry in report.separations} == {None}
+    with pytest.raises(ManifestError, match="--data-root: found no folder"):
+        audit(load_manifest(extended_builds / "extended/s4"), tmp_path / "nowhere")

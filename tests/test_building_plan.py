@@ -16,7 +16,7 @@ from avsrobust.clips import Clip, SoundHeader
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.seeds import row_seed
 from avsrobust.datasets.dataset import DataSet, Finding
-from avsrobust.datasets.taxonomy import AVSS_KINDS, broad_kinds
+from avsrobust.datasets.taxonomy import AVSS_CATEGORIES, AVSS_SUPERCATEGORY
 from avsrobust.errors import OptionError
 
 STANDARD = load_recipe("standard")
@@ -33,7 +33,7 @@ def make_clip(index: int, split: str = "test", num_frames: int = 5, seconds: flo
         split,
         clip_id,
         (label,),
-        broad_kinds("avss", [label]),
+        AVSS_CATEGORIES.supercategories([label]),
         frames,
         (None, *frames[1:]),
         f"{index}.wav",
@@ -162,4 +162,4 @@ def test_planning_needs_neither_torch_nor_click():
 
 
 def test_labels_of_the_table_are_categories():
-    assert set(LABELS) <= set(AVSS_KINDS)
+    assert set(LABELS) <= set(AVSS_SUPERCATEGORY)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from avsrobust.caveats import caveats
+from avsrobust.caveats import caveats, train_sources
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import ManifestInfo
 
@@ -44,3 +51,24 @@ def test_a_damaged_survey_is_named(overlap: object) -> None:
         caveats(_info(train_overlap=overlap))
     with pytest.raises(ManifestError, match="damaged train_overlap"):
         caveats(ManifestInfo("ms3", 42, {}, {}, survey=[overlap]))  # type: ignore[arg-type]
+
+
+def test_clips_that_share_their_source_with_train_are_named(tmp_path: Path) -> None:
+    clips = {
+        "train": ["aaaaaaaaaaa_0", "bbbbbbbbbbb_1"],
+        "val": ["aaaaaaaaaaa_1"],
+        "test": ["bbbbbbbbbbb_0", "ccccccccccc_0"],
+    }
+    rows = [(split, name) for split, names in clips.items() for name in names]
+
+    def build(dataset: str, splits: Sequence[str], rename: Callable[[str], str] = str) -> Any:
+        path = tmp_path / f"{dataset}.parquet"
+        chosen = [(split, rename(name)) for split, name in rows if split in splits]
+        columns = dict(zip(("split", "clip_id"), map(list, zip(*chosen, strict=True)), strict=True))
+        pq.write_table(pa.table(columns), path)
+        return SimpleNamespace(path=path, info=SimpleNamespace(dataset=dataset))
+
+    assert train_sources(build("ms3", ("train", "val", "test"))) == ("aaaaaaaaaaa_1", "bbbbbbbbbbb_0")
+    assert train_sources(build("ms3", ("val", "test"))) is None
+    cut = train_sources(build("s4", ("train", "test"), lambda name: f"dog/{name[:11]}_{name[-1]}000_9000"))
+    assert cut == ("dog/bbbbbbbbbbb_0000_9000",)

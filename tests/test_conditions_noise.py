@@ -23,7 +23,7 @@ def clip_with(rate: int, num_samples: int, clip_id: str = "dog_barking/x", split
 
 def sound_of(condition, clip: Clip, seed: int = 7):
     choice = condition.prepare(PlannedDataset("s4", (clip,), 42))(
-        Request(condition.name, clip, None, 0, lambda draw: seed, seed)
+        Request(condition.name, clip, None, 0, seed, lambda level, draw: seed)
     )
     assert isinstance(choice, Choice)
     assert choice.source is None

@@ -17,7 +17,14 @@ from avsrobust.conditions.offscreen import Offscreen
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.seeds import row_seed
 from avsrobust.conditions.source_clips import is_eligible
-from avsrobust.datasets.taxonomy import AVSS_KINDS, LEAST_SUITABLE, S4_KINDS, broad_kinds
+from avsrobust.datasets.taxonomy import (
+    AVSS_CATEGORIES,
+    AVSS_SUPERCATEGORY,
+    LEAST_SUITABLE,
+    S4_CATEGORIES,
+    S4_SUPERCATEGORY,
+)
+from avsrobust.errors import RecipeError
 from avsrobust.manifest import Skipped
 
 HEADER = SoundHeader(44100, 220500, 1, "PCM_16")
@@ -26,7 +33,7 @@ STANDARD = load_recipe("standard")
 
 def make_clip(name: str, *labels: str, dataset: str = "s4", split: str = "test") -> Clip:
     clip_id = f"{labels[0]}/{name}" if dataset == "s4" else name
-    kinds = broad_kinds(dataset, labels)
+    kinds = (S4_CATEGORIES if dataset == "s4" else AVSS_CATEGORIES).supercategories(labels)
     return Clip(dataset, split, clip_id, labels, kinds, ("f",) * 5, (None,) * 5, f"a/{clip_id}.wav", HEADER)
 
 
@@ -38,7 +45,7 @@ def s4_table(per_category: int, splits=("test",)) -> list[Clip]:
     return [
         make_clip(f"x{number}", category, split=split)
         for split in splits
-        for category in sorted(S4_KINDS)
+        for category in sorted(S4_SUPERCATEGORY)
         for number in range(per_category)
     ]
 
@@ -46,7 +53,7 @@ def s4_table(per_category: int, splits=("test",)) -> list[Clip]:
 @st.composite
 def tables(draw, dataset: str) -> list[Clip]:
     """A table of clips of one data set, in any order."""
-    names = sorted(S4_KINDS if dataset == "s4" else AVSS_KINDS)
+    names = sorted(S4_SUPERCATEGORY if dataset == "s4" else AVSS_SUPERCATEGORY)
     count = 1 if dataset == "s4" else 3
     labels = st.lists(st.sampled_from(names), min_size=1, max_size=count, unique=True)
     rows = draw(st.lists(st.tuples(st.sampled_from(["train", "test"]), labels), min_size=1, max_size=24))
@@ -97,7 +104,9 @@ def draws(clips: list[Clip], target: Clip, seeds: int) -> list[Clip]:
     """The partners of `target` under so many seeds of the build."""
     choose = Offscreen().prepare(PlannedDataset(target.dataset, tuple(clips), 0))
     rows = (row_seed(seed, target.dataset, target.clip_id, "offscreen", None) for seed in range(seeds))
-    return [choose(Request("offscreen", target, None, 0, lambda draw, seed=seed: seed, seed)).source for seed in rows]
+    return [
+        choose(Request("offscreen", target, None, 0, seed, lambda level, draw, seed=seed: seed)).source for seed in rows
+    ]
 
 
 @pytest.mark.parametrize("category", ["playing_piano", "male_speech", "cat_meowing", "helicopter"])
@@ -269,3 +278,69 @@ def test_the_released_rule_is_as_released_and_a_note_says_how_many_of_its_source
     assert f"offscreen: rows with the sound of {expected}, as the recipe's rule draws it: 1" in planned.notes
     note = next(note for note in planned.notes if note.startswith("1 clip is muted"))
     assert note.endswith("none is a source clip") == (sources["dog"] != "car")
+
+
+# Draws and pools
+
+
+def test_draws_have_different_sources_and_the_first_is_that_of_a_single_draw(s4_clips, plan_of):
+    single = {row.clip.clip_id: row.source for row in plan_of(s4_clips, {"offscreen": {}}).rows}
+    rows = plan_of(s4_clips, {"offscreen": {"draws": 4}}).rows
+    drawn: dict[str, list[Clip]] = {}
+    for row in rows:
+        assert is_eligible(row.clip, row.source)
+        assert row.seed == row_seed(42, "s4", row.clip.clip_id, "offscreen", None, row.draw)
+        drawn.setdefault(row.clip.clip_id, []).append(row.source)
+    assert all(len({source.clip_id for source in sources}) == 4 for sources in drawn.values())
+    assert {clip_id: sources[0] for clip_id, sources in drawn.items()} == single
+
+
+def test_more_draws_than_sources_are_skipped_and_said(planned_clip, plan_of):
+    clips = [planned_clip("a", "helicopter"), planned_clip("b", "playing_piano"), planned_clip("c", "dog_barking")]
+    planned = plan_of(clips, {"offscreen": {"draws": 3}})
+    assert {row.draw for row in planned.rows if row.clip.clip_id == "helicopter/a"} == {0, 1}
+    assert "fewer than 3 clips can lend it a sound" in {entry.reason for entry in planned.skipped}
+
+
+@pytest.mark.parametrize(("pool", "datasets"), [("split", {"s4"}), ("dataset", {"s4"}), ("release", {"s4", "ms3"})])
+def test_a_pool_is_as_wide_as_it_says(pool, datasets, s4_clips, planned_clip, plan_of):
+    train = [
+        planned_clip(f"t{number}", name, split="train")
+        for number, name in enumerate(sorted({clip.labels[0] for clip in s4_clips}))
+    ]
+    ms3 = [planned_clip(f"m{number}", "piano", dataset="ms3", split="val") for number in range(9)]
+    rows = plan_of(s4_clips, {"offscreen": {"draws": 5, "pool": pool}}, pool=[*train, *ms3]).rows
+    assert {row.source.dataset for row in rows} == datasets
+    splits = {row.source.split for row in rows}
+    assert splits == {"split": {"test"}, "dataset": {"test", "train"}, "release": {"test", "train", "val"}}[pool]
+    for row in rows:
+        assert row.source is not row.clip
+        assert not set(row.source.broad) & set(row.clip.broad)
+
+
+def test_no_recording_of_a_release_serves_more_than_its_share(s4_clips, planned_clip, plan_of):
+    # Two clips of ms3 with categories of their own once served a sixth of all rows: each was a group for itself.
+    ms3 = [planned_clip(f"m{number}", name, dataset="ms3") for number, name in enumerate(("piano", "violin"))]
+    rows = plan_of(s4_clips, {"offscreen": {"draws": 5, "pool": "release"}}, pool=ms3).rows
+    served = Counter((row.source.dataset, row.source.clip_id) for row in rows)
+    assert max(served.values()) < 0.08 * len(rows)
+
+
+@pytest.mark.parametrize("pool", ["split", "dataset", "release"])
+def test_one_more_clip_in_the_pool_leaves_the_draws_that_it_does_not_win(pool, s4_clips, planned_clip, plan_of):
+    new = planned_clip("new", "helicopter", split="test" if pool == "split" else "train")
+    more = {"pool": [new]} if pool != "split" else {}
+    clips = [*s4_clips, new] if pool == "split" else s4_clips
+    options = {"offscreen": {"draws": 3, "pool": pool}}
+    before = {row.key: row for row in plan_of(s4_clips, options).rows}
+    after = {row.key: row for row in plan_of(clips, options, **more).rows if row.clip is not new}
+    won = {row.clip.clip_id for row in after.values() if row.source is new}
+    assert won
+    # A draw that it wins may free another source for a later draw of the same clip; other clips keep theirs.
+    assert all(row.source is before[key].source for key, row in after.items() if row.clip.clip_id not in won)
+
+
+def test_released_draws_have_neither_draws_nor_a_pool(plan_of, s4_clips):
+    for options in ({"draws": 2}, {"pool": "dataset"}):
+        with pytest.raises(RecipeError, match="released makes one draw from the clip's split"):
+            plan_of(s4_clips, {"offscreen": {"generator": "released", **options}})

@@ -172,3 +172,65 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 def test_wrong_keys_are_named(change, message):
     with pytest.raises(RecipeError, match=message):
         parse_recipe({**STANDARD, **change}, "f")
+
+
+GRADED = ("mixture", "noisy", "shifted", "lowpass", "quiet", "loud", "distractor", "distractor_swapped")
+
+
+@pytest.mark.parametrize("condition", GRADED)
+@pytest.mark.parametrize(
+    "levels",
+    [
+        [],
+        ["loud"],
+        [None],
+        [True],
+        [1.0, 1.0],
+        [1.0, 1.00000001],
+        [float("nan")],
+        [float("inf")],
+        1.0,
+        "1",
+        {},
+        [[1.0]],
+        [1e12],
+    ],
+    ids=repr,
+)
+def test_levels_that_are_none_are_one_line(condition, levels):
+    content = {"kind": "build", "name": "x", "description": "x", "conditions": {condition: {"levels": levels}}}
+    with pytest.raises(RecipeError, match=rf"^here: key conditions\.{condition}[.:].*levels") as caught:
+        parse_recipe(content, "here")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("levels", [[0.0, -0.0], [1, 1.0]])
+def test_levels_that_are_the_same_number_are_twice_there(levels):
+    content = {"kind": "build", "name": "x", "description": "x", "conditions": {"mixture": {"levels": levels}}}
+    with pytest.raises(RecipeError, match="found one twice"):
+        parse_recipe(content, "here")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"offscreen": {"draws": 0}}, r"conditions\.offscreen\.draws: found 0"),
+        ({"offscreen": {"draws": 101}}, r"conditions\.offscreen\.draws: found 101"),
+        ({"offscreen": {"draws": 1.5}}, r"conditions\.offscreen\.draws: found 1\.5"),
+        ({"offscreen": {"pool": "world"}}, r"conditions\.offscreen\.pool: found 'world'"),
+        ({"noisy": {"color": "brown"}}, r"conditions\.noisy\.color: found 'brown'"),
+        ({"clean": {"levels": [1.0]}}, r"conditions\.clean\.levels: not known"),
+        ({"mine": {"condition": "noizy"}}, r"key conditions\.mine: condition noizy: unknown.*did you mean 'noisy'"),
+        ({"a b": {"condition": "noisy"}}, "under a key that is"),
+        ({"mine": {"condition": 3}}, "found the condition 3"),
+        ({"mine": {"condition": "nowhere.py:X"}}, "not found|cannot be read"),
+        ({"mine": {"condition": "no_such_package:X"}}, "found no module no_such_package"),
+        ({"mine": {"condition": "math:pi"}}, "expected a class derived from avsrobust's Condition"),
+    ],
+)
+def test_options_of_conditions_are_checked(options, message):
+    content = {"kind": "build", "name": "x", "description": "x", "conditions": options}
+    with pytest.raises(RecipeError, match=message) as caught:
+        parse_recipe(content, "here")
+    assert "\n" not in str(caught.value)

@@ -16,7 +16,7 @@ from avsrobust.clips import Clip, SoundHeader
 from avsrobust.conditions import reference
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.reference import Ms3Listing, Ms3Record, S4Listing
-from avsrobust.datasets.taxonomy import S4_KINDS, broad_kinds
+from avsrobust.datasets.taxonomy import S4_CATEGORIES, S4_SUPERCATEGORY
 from avsrobust.errors import OptionError, RecipeError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "reference_generator.json").read_text())
@@ -48,7 +48,7 @@ def s4_clips(run) -> list[Clip]:
             split,
             f"{category}/{stem}",
             (category,),
-            broad_kinds("s4", [category]),
+            S4_CATEGORIES.supercategories([category]),
             ("f",) * 5,
             (None,) * 5,
             f"Single-source/s4_data/audio_wav/{split}/{category}/{stem}.wav",
@@ -179,7 +179,7 @@ def test_a_category_that_the_release_does_not_map_gets_any_other():
 
 
 def test_a_category_without_sounds_may_be_drawn_in_vain():
-    silent = {category: () for category in S4_KINDS if category.startswith("playing")}
+    silent = {category: () for category in S4_SUPERCATEGORY if category.startswith("playing")}
     listing = S4Listing({"test": {"dog_barking": ("a",), **silent}})
     assert reference.partners(listing, 1)["test"] == {}
 

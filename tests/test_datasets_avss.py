@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from avsrobust.datasets.avss import split_labels
 from avsrobust.datasets.read import read_dataset
+from avsrobust.datasets.slips import read_labels
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import DataSetError
 
@@ -60,8 +60,8 @@ def test_only_frame_0_of_v1s_train_has_a_mask(avss_root: Any) -> None:
 
 
 def test_labels_keep_their_hyphens_and_come_once() -> None:
-    assert split_labels("emergency-car_man_emergency-car") == ("emergency-car", "man")
-    assert split_labels("") == ()
+    assert read_labels("emergency-car_man_emergency-car").labels == ("emergency-car", "man")
+    assert read_labels("").labels == ()
 
 
 def test_columns_are_found_by_name_and_only_the_needed_ones_are(avss_root: Any) -> None:

@@ -24,7 +24,7 @@ from avsrobust.datasets.contents import (
     SILENT,
     STREAMED,
     ClipContents,
-    look_at,
+    read_contents,
 )
 from avsrobust.datasets.mask_values import level_list
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
@@ -77,7 +77,7 @@ def write_clip(
 
 def test_every_file_has_its_size_and_checksum(tmp_path: Path) -> None:
     clip = write_clip(tmp_path)
-    contents = look_at(tmp_path, clip)
+    contents = read_contents(tmp_path, clip)
     expected = []
     for relative in (*clip.frames, *clip.masks, clip.audio):
         content = (tmp_path / str(relative)).read_bytes()
@@ -111,7 +111,7 @@ SOUNDS = {
 @pytest.mark.parametrize("kind", SOUNDS)
 def test_kinds_of_sounds(kind: str, subtype: str, tmp_path: Path) -> None:
     samples, expected = SOUNDS[kind]
-    contents = look_at(tmp_path, write_clip(tmp_path, sound=samples, subtype=subtype))
+    contents = read_contents(tmp_path, write_clip(tmp_path, sound=samples, subtype=subtype))
     assert contents.sound_kinds == expected
     assert contents.is_muted == bool({SILENT, NEARLY_SILENT, CONSTANT} & set(expected))
     assert contents.findings == ()
@@ -120,7 +120,7 @@ def test_kinds_of_sounds(kind: str, subtype: str, tmp_path: Path) -> None:
 def test_a_click_in_silence_can_be_heard(tmp_path: Path) -> None:
     samples = np.zeros((FRAMES * RATE, 1))
     samples[7777:7781] = 0.5
-    assert look_at(tmp_path, write_clip(tmp_path, sound=samples)).sound_kinds == ()
+    assert read_contents(tmp_path, write_clip(tmp_path, sound=samples)).sound_kinds == ()
 
 
 def test_a_made_up_size_is_a_remark(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_made_up_size_is_a_remark(tmp_path: Path) -> None:
     content = bytearray((tmp_path / "a.wav").read_bytes())
     content[40:44] = (0x7FFFF000).to_bytes(4, "little")
     (tmp_path / "a.wav").write_bytes(content)
-    contents = look_at(tmp_path, clip)
+    contents = read_contents(tmp_path, clip)
     assert (contents.sound_kinds, contents.findings) == ((STREAMED,), ())
 
 
@@ -154,7 +154,7 @@ def test_damage_is_a_finding_that_names_the_file(tmp_path: Path, which: int, dam
     clip = write_clip(tmp_path)
     relative = [*clip.frames, *clip.masks, clip.audio][which]
     damage(tmp_path / str(relative))
-    found = look_at(tmp_path, clip)
+    found = read_contents(tmp_path, clip)
     assert finding(found).startswith(f"{relative}: found ")
     assert re.search(message, finding(found))
 
@@ -166,7 +166,7 @@ def class_masks(*ids: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("labels", [("dog",), ("dog", "cat"), ()])
 def test_classes_among_the_labels_are_in_order(tmp_path: Path, labels: tuple[str, ...]) -> None:
     clip = write_clip(tmp_path, dataset="avss", labels=labels, masks=class_masks(0, DOG), folder="v2/a/labels_semantic")
-    contents = look_at(tmp_path, clip)
+    contents = read_contents(tmp_path, clip)
     assert contents.findings == ()
     assert [level_list(values.levels) for _, values in contents.masks] == [[0, DOG]] * FRAMES
 
@@ -186,13 +186,13 @@ def test_classes_among_the_labels_are_in_order(tmp_path: Path, labels: tuple[str
 )
 def test_classes_that_contradict_the_labels_are_findings(tmp_path: Path, ids: tuple[int, ...], message: str) -> None:
     clip = write_clip(tmp_path, dataset="avss", masks=class_masks(*ids), folder="v2/a/labels_semantic")
-    contents = look_at(tmp_path, clip)
+    contents = read_contents(tmp_path, clip)
     assert contents.findings
     assert re.search(message, str(contents.findings[0]))
 
 
 def test_class_masks_read_as_s4_are_not_taken_for_grey(tmp_path: Path) -> None:
     clip = write_clip(tmp_path, masks=class_masks(0, 12, 45), folder="v1s/a/labels_semantic")
-    assert [values.is_soft for _, values in look_at(tmp_path, clip).masks] == [False, False]
+    assert [values.is_soft for _, values in read_contents(tmp_path, clip).masks] == [False, False]
     clip = write_clip(tmp_path, masks=class_masks(0, 12, 255), folder="v1s/a/labels_semantic")
-    assert "found the value 255" in str(look_at(tmp_path, clip).findings[0])
+    assert "found the value 255" in str(read_contents(tmp_path, clip).findings[0])

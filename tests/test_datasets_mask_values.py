@@ -14,12 +14,12 @@ from PIL import Image
 from avsrobust.datasets.mask_values import (
     MaskValues,
     foreground,
+    foreground_rule,
     is_graded,
     level_list,
     level_set,
     may_ignore,
     measure,
-    rule_of,
 )
 from avsrobust.vocabulary import ABOVE_HALF, NON_ZERO
 
@@ -116,7 +116,7 @@ def masks(*levels: tuple[int, ...]) -> list[MaskValues]:
     ],
 )
 def test_the_rule_of_a_clip(folder: list[tuple[int, ...]], clip: list[tuple[int, ...]], rule: str) -> None:
-    assert rule_of(masks(*clip), is_graded(masks(*folder))) == rule
+    assert foreground_rule(masks(*clip), is_graded(masks(*folder))) == rule
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_255_beside_numbers_of_classes_may_mean_ignore(folder: list[tuple[int, .
 @given(values=st.sets(st.integers(0, 255), min_size=1, max_size=6))
 def test_without_grey_values_above_half_nothing_is_lost(values: set[int]) -> None:
     picture = grey(*sorted(values))
-    rule = rule_of([measure(picture)], is_graded([measure(picture)]))
+    rule = foreground_rule([measure(picture)], is_graded([measure(picture)]))
     if rule == NON_ZERO:
         np.testing.assert_array_equal(foreground(picture, rule), np.asarray(picture) != 0)
     else:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from avsrobust.datasets.read import canonical_name, read_dataset
+from avsrobust.datasets.read import read_dataset
+from avsrobust.datasets.registry import canonical_name
 from avsrobust.errors import DataSetError, OptionError
 
 

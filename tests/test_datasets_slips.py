@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.read import read_dataset
-from avsrobust.datasets.slips import NO_LABEL, SLIPS, Reading, read_labels, reading_notes
-from avsrobust.datasets.taxonomy import AVSS_KINDS
+from avsrobust.datasets.slips import SLIPS, Reading, read_labels, reading_notes
+from avsrobust.datasets.taxonomy import AVSS_CATEGORIES, AVSS_SUPERCATEGORY
 
 TABLE = "AVSBench_semantic/metadata.csv"
 # As they stand in the released table: uid, a_obj, split, label.
@@ -153,7 +153,7 @@ def test_the_table_of_slips_names_no_category_and_says_where_each_stands() -> No
     assert {slip.label for slip in SLIPS} == {"h orse", "off-the-screen", "background"}
     for slip in SLIPS:
         assert "metadata.csv" in slip.source
-        assert slip.means is None or slip.means in AVSS_KINDS
+        assert slip.means is None or slip.means in AVSS_SUPERCATEGORY
 
 
 WORDS = st.sampled_from(
@@ -167,7 +167,7 @@ def test_reading_is_stable_and_loses_no_label(a_obj: str) -> None:
     assert len(set(reading.labels)) == len(reading.labels)
     if reading.no_label is not None:
         assert reading.labels == ()
-        assert reading.no_label in NO_LABEL
+        assert reading.no_label in AVSS_CATEGORIES.no_label
     # What was read, written down, reads the same and needs no correction.
     assert read_labels("_".join(reading.labels)) == Reading(reading.labels)
     # Without a correction the labels are the cell.
@@ -181,7 +181,9 @@ def test_notes_are_summed_up_past_a_few() -> None:
     assert note.startswith(
         "t.csv: 12 clips have no on-screen label ('off-the-screen'): c00, c01, c02, c03, c04 and 7 more;"
     )
-    spellings = [(f"c{number}", read_labels(name.upper())) for number, name in enumerate(sorted(AVSS_KINDS)[5:13])]
+    spellings = [
+        (f"c{number}", read_labels(name.upper())) for number, name in enumerate(sorted(AVSS_SUPERCATEGORY)[5:13])
+    ]
     notes = reading_notes("t.csv", spellings)
     assert len(notes) == 6
     assert notes[-1] == "t.csv: 3 other spellings are read as the one thing they can mean, in 3 clips"

@@ -14,11 +14,11 @@ from PIL import Image
 from avsrobust.building.build import build
 from avsrobust.building.dry_run import survey_sample
 from avsrobust.conditions.recipe import load_recipe
-from avsrobust.datasets.contents import look_at
+from avsrobust.datasets.contents import read_contents
 from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.masks import read_mask
 from avsrobust.datasets.read import read_dataset
-from avsrobust.datasets.survey import Survey, conclude, survey_lines
+from avsrobust.datasets.survey import ContentSurvey, survey_contents, survey_lines
 from avsrobust.errors import DataSetError
 from avsrobust.manifest import load_manifest
 from avsrobust.toy.write import write_toy
@@ -34,8 +34,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def survey(dataset: DataSet) -> Survey:
-    return conclude(dataset.clips, [look_at(dataset.root, clip) for clip in dataset.clips])
+def survey(dataset: DataSet) -> ContentSurvey:
+    return survey_contents(dataset.clips, [read_contents(dataset.root, clip) for clip in dataset.clips])
 
 
 def change_masks(root: Path, dataset: DataSet, change, clips: slice = slice(None)) -> None:
@@ -68,12 +68,12 @@ def test_an_ordinary_data_set(root: Path) -> None:
 def test_the_order_of_clips_does_not_matter(root: Path) -> None:
     dataset = read_dataset("s4", root)
     change_masks(root, dataset, soften, slice(3))
-    contents = [look_at(dataset.root, clip) for clip in dataset.clips]
+    contents = [read_contents(dataset.root, clip) for clip in dataset.clips]
     clips = list(dataset.clips)
-    expected = conclude(clips, contents)
+    expected = survey_contents(clips, contents)
     random.Random(0).shuffle(clips)
     random.Random(1).shuffle(contents)
-    assert conclude(clips, contents) == expected
+    assert survey_contents(clips, contents) == expected
 
 
 def test_grey_masks_are_named_and_split_at_half_by_everything_that_reads_the_build(root: Path, tmp_path: Path) -> None:

@@ -28,10 +28,13 @@ import torch
 from avsrobust import limits, manifest, results
 from avsrobust.adapters.catalogue import BUILT_IN
 from avsrobust.adapters.lookup import load_adapter
+from avsrobust.audio import definitions
 from avsrobust.cli import main as cli
+from avsrobust.conditions.recipe import load_recipe
 from avsrobust.conditions.registry import CONDITIONS
-from avsrobust.datasets.taxonomy import AVSS_KINDS, BROAD_KINDS, S4_KINDS
+from avsrobust.datasets.taxonomy import AVSS_SUPERCATEGORY, S4_SUPERCATEGORY, SUPERCATEGORIES
 from avsrobust.evaluation.runner import evaluate
+from avsrobust.mask_overlaps import OVERLAPS_FIELD
 from avsrobust.metrics import PROTOCOLS, SEMANTIC_PROTOCOLS
 from avsrobust.pretransform.write import CLASSES_FORMAT
 from avsrobust.reporting.columns import CSV_COLUMNS, METRICS
@@ -55,6 +58,11 @@ _SNIPPET = re.compile(
 )
 _FENCE = re.compile(r"^```(?P<language>\w*).*?\n(?P<code>.*?)\n```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+DEFINITION_OPERATIONS = {
+    kind.model_fields["op"].default: kind
+    for kind in vars(definitions).values()
+    if isinstance(kind, type) and "op" in getattr(kind, "model_fields", {})
+}
 
 
 @dataclass(frozen=True)
@@ -307,12 +315,16 @@ def type_text(entry: pa.Field) -> str:
     ("title", "schema"),
     [
         ("manifest.parquet", manifest.SCHEMA),
-        ("scores.parquet", results.SCHEMA.append(results.CLASSES_FIELD)),
+        (
+            "Columns that a manifest may lack",
+            pa.schema([entry.arrow_field for entry in manifest.COLUMNS.values() if entry.is_optional]),
+        ),
+        ("scores.parquet", results.SCHEMA.append(OVERLAPS_FIELD).append(results.CLASSES_FIELD)),
     ],
 )
 def test_every_column_is_documented_with_its_type(title: str, schema: pa.Schema) -> None:
     rows = rows_of(section_of((DOCS / "formats.md").read_text(encoding="utf-8"), title))
-    documented = {row[0]: row[1] for row in rows if len(row) == 3}
+    documented = {row[0]: row[1] for row in rows if len(row) in (3, 4)}
     del documented["column"]
     documented = {name: text for name, text in documented.items() if set(name) != {"-"}}
     assert documented == {entry.name: type_text(entry) for entry in schema}
@@ -358,8 +370,29 @@ def test_every_protocol_is_documented_with_its_numbers() -> None:
 
 def test_every_condition_is_documented_with_its_polarity() -> None:
     page = (DOCS / "conditions.md").read_text(encoding="utf-8")
-    rows = {row[0]: row for row in rows_of(section_of(page, "Recipe `standard` (the default)"))}
-    assert {name: rows[name][1] for name in CONDITIONS} == {name: kind.polarity for name, kind in CONDITIONS.items()}
+    standard = {row[0]: row[1] for row in rows_of(section_of(page, "Recipe `standard` (the default)"))}
+    rows = rows_of(section_of(page, "Recipe `extended`"))
+    extended = {name.strip(" `"): row[1] for row in rows if len(row) == 6 for name in row[0].split(",")}
+    polarities = {name: CONDITIONS.find(name).polarity for name in CONDITIONS.built_in}
+    assert {name: extended[name] for name in polarities} == polarities
+    assert {name: standard[name] for name in load_recipe("standard").condition_names}.items() <= polarities.items()
+
+
+def test_the_levels_of_extended_are_those_of_its_recipe() -> None:
+    page = (DOCS / "conditions.md").read_text(encoding="utf-8")
+    rows = [row for row in rows_of(section_of(page, "Recipe `extended`")) if len(row) == 6]
+    documented = {name.strip(" `"): row[2:4] for row in rows for name in row[0].split(",")}
+    for entry in load_recipe("extended").entries:
+        levels, unit = documented[entry.condition.name]
+        assert unit == (entry.condition.level_unit or "")
+        numbers = {float(number) for number in re.findall(r"-?\d+", levels)}
+        assert {level for level in entry.condition.levels if level is not None} <= numbers
+
+
+def test_every_operation_of_sounds_is_documented_with_its_keys() -> None:
+    rows = rows_of(section_of((DOCS / "formats.md").read_text(encoding="utf-8"), "Definitions of sounds"))[2:]
+    expected = {name: [key for key in kind.model_fields if key != "op"] for name, kind in DEFINITION_OPERATIONS.items()}
+    assert {row[0]: row[1].split(", ") for row in rows} == expected
 
 
 def limit_text(limit: limits.Limit) -> str:
@@ -383,7 +416,8 @@ def test_every_limit_is_documented_with_its_reason() -> None:
         ("reports.md", list(format_names())),
         ("reports.md", [*METRICS, "model", "dataset", "split", "protocol", "clips"]),
         ("commands.md", [*PROTOCOLS, *SEMANTIC_PROTOCOLS, *format_names()]),
-        ("conditions.md", ["standard", "reference", *CONDITIONS.names()]),
+        ("conditions.md", ["standard", "reference", "extended", *CONDITIONS.built_in]),
+        ("formats.md", sorted(DEFINITION_OPERATIONS)),
     ],
 )
 def test_every_name_is_documented(page: str, names: list[str]) -> None:
@@ -399,8 +433,8 @@ def test_the_csv_header_is_documented() -> None:
 def test_every_category_is_documented_under_its_supercategory() -> None:
     page = (DOCS / "data_sets.md").read_text(encoding="utf-8")
     rows = {row[0]: row[1:] for row in rows_of(section_of(page, "Categories and supercategories"))}
-    for column, kinds in enumerate((S4_KINDS, AVSS_KINDS)):
-        for kind in BROAD_KINDS:
+    for column, kinds in enumerate((S4_SUPERCATEGORY, AVSS_SUPERCATEGORY)):
+        for kind in SUPERCATEGORIES:
             assert rows[kind][column].split(", ") == sorted(name for name in kinds if kinds[name] == kind)
 
 

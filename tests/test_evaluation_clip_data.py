@@ -49,7 +49,7 @@ def test_frames_without_a_mask_are_known(make_build) -> None:
 
 def test_a_row_view_is_the_receivers_own(tiny_build: Manifest) -> None:
     sample = load_clip(clips_of(tiny_build.rows)[0], tiny_build, tiny_build.data_root())
-    view = sample.view(sample.rows[1])
+    view = sample.view(1)
     assert (view.condition, view.polarity, view.seed) == ("noise", "negative", sample.rows[1].seed)
     view.target.fill_(False)
     assert sample.target.any()
@@ -61,7 +61,7 @@ def test_masks_may_have_another_size_than_frames(make_build) -> None:
     for mask in row.masks:
         Image.fromarray(np.full((12, 16), 255, np.uint8)).save(build.data_root() / mask)
     assert load_clip((row,), build, build.data_root()).target.shape == (5, 12, 16)
-    assert picture_sizes(row, build.data_root()) == ((32, 24), (16, 12))
+    assert picture_sizes((row,), build, build.data_root()) == ((32, 24), (16, 12))
 
 
 @pytest.mark.parametrize("kind", ["frames", "masks"])
@@ -77,7 +77,7 @@ def test_a_broken_picture_is_an_error_only_when_read(make_build) -> None:
     build = make_build(clips=1)
     row = build.rows[0]
     (build.data_root() / row.frames[0]).write_bytes(b"")
-    assert picture_sizes(row, build.data_root()) == (None, (32, 24))
+    assert picture_sizes((row,), build, build.data_root()) == (None, (32, 24))
     with pytest.raises(DataSetError, match=r"0\.png: found an empty file"):
         load_clip((row,), build, build.data_root())
 

@@ -89,6 +89,9 @@ def test_every_format_has_every_extra_score(table: Table) -> None:
         text = str(find_format(name)(table))
         for group in {entry.group for line in table.lines for entry in line.extra}:
             assert GROUPS[group].title in text, (name, group)
+    page = str(find_format("html")(table))
+    assert page.count(".levels-") == 2 * len(table.lines)
+    assert "visual_prior: mIoU in percent under mixture: -3 dB 100.00, 3 dB 100.00, 9 dB 100.00." in page
 
 
 def test_nothing_is_extra_unless_it_is_requested(make_scores: Make) -> None:
@@ -113,6 +116,25 @@ def test_interactive_iou_of_the_pair_of_distractors(make_scores: Make) -> None:
     pair = renamed(replace(made, index=index), silence="distractor", noise="distractor_swapped")
     row = cells(build_table([pair], ["strict"], scores=["iiou"]), "net")
     assert (row["distractor@1_IIoU"], row["distractor@1_IIoU_area"]) == ("1.0", "1.0")
+
+
+def test_clips_without_an_on_screen_label_are_counted_apart(make_scores: Make) -> None:
+    def labels(clip: int) -> tuple[str, ...]:
+        return () if clip < 2 else ("dog",)
+
+    def everywhere(targets: np.ndarray, condition: str, clip: int) -> np.ndarray:
+        return np.full(targets.shape, 0.25 if clip == 1 else 0.75)
+
+    scores = make_scores(everywhere, labels=labels, empty=(0, 1, 2))
+    found = {entry.column: entry for entry in build_table([scores], ["strict"], scores=["natural"]).lines[0].extra}
+    unlabelled, empty = (found[f"natural_{name}_FPR"] for name in ("unlabelled_clips", "empty_frames"))
+    assert (unlabelled.value, unlabelled.clips, unlabelled.frames) == (0.5, 2, 4)
+    assert (empty.value, empty.clips, empty.frames) == (1, 1, 2)
+    # Where no clip has a label, nothing is known of labels.
+    unknown = make_scores(everywhere, labels=lambda clip: (), empty=(0, 1, 2))
+    found = {entry.column: entry for entry in build_table([unknown], ["strict"], scores=["natural"]).lines[0].extra}
+    assert found["natural_unlabelled_clips_FPR"].value is None
+    assert found["natural_empty_frames_FPR"].clips == 3
 
 
 # Negatives of G.

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from avsrobust.datasets.taxonomy import AVSS_CLASSES, AVSS_KINDS, S4_CATEGORY, S4_KINDS
+from avsrobust.datasets.taxonomy import AVSS_CLASSES, AVSS_SUPERCATEGORY, S4_CATEGORY, S4_SUPERCATEGORY
 from avsrobust.toy.looks import LOOKS
 from avsrobust.toy.looks.base import MOTIONS, TEXTURES
 from avsrobust.toy.painting import Pose, Tint, paint, unit_area
@@ -30,14 +30,14 @@ def portrait(name: str, size: int = 64) -> np.ndarray:
 
 
 def test_catalogue_agrees_with_the_taxonomy() -> None:
-    assert set(S4_CATEGORY.values()) == set(S4_KINDS)
+    assert set(S4_CATEGORY.values()) == set(S4_SUPERCATEGORY)
     assert set(SINGLE_OBJECTS) == set(S4_CATEGORY)
     for name, category in S4_CATEGORY.items():
-        assert AVSS_KINDS[name] == S4_KINDS[category]
+        assert AVSS_SUPERCATEGORY[name] == S4_SUPERCATEGORY[category]
     for order in OBJECTS.values():
         assert len(set(order)) == len(order)
         assert set(order) <= set(AVSS_CLASSES[1:])
-        assert {AVSS_KINDS[name] for name in order[:8]} == {"music", "human", "animal", "device"}
+        assert {AVSS_SUPERCATEGORY[name] for name in order[:8]} == {"music", "human", "animal", "device"}
     assert sum("-" in name for name in OPEN_OBJECTS) == 5
     assert set(LOOKS) == set(OPEN_OBJECTS)
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from avsrobust.datasets.masks import palette
 from avsrobust.datasets.read import read_dataset
-from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY, S4_KINDS
+from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY, S4_SUPERCATEGORY
 from avsrobust.errors import OptionError
 from avsrobust.toy.records import RECORD_NAME
 from avsrobust.toy.scenes import plan_scene
@@ -58,7 +58,7 @@ def test_s4_has_the_layout_of_the_object_release(root: Path) -> None:
     assert len(rows) == len({row["name"] for row in rows}) == 18
     for row in rows:
         name, place = row["name"], f"{row['split']}/{row['category']}"
-        assert row["category"] in S4_KINDS
+        assert row["category"] in S4_SUPERCATEGORY
         data = tree / "s4_data"
         frames = [data / "visual_frames" / place / name / f"{name}_{k}.png" for k in range(1, 6)]
         assert sorted(frames[0].parent.iterdir()) == frames

@@ -3,13 +3,15 @@
 Conventions
     B clips of T frames each. `frames` is uint8 [B, T, 3, H, W], RGB, at the size on disk; all clips of a batch share T, H, W.
     Audio arrives in the form that the adapter's `AudioInput` names, on the adapter's device:
-    waveform float32 [B, S], mono, in [-1, 1), S = T seconds at `sample_rate` Hz; log_mel float32 [B, T, 1, 96, 64], VGGish's
-    input; embedding float32 [B, T, 128], VGGish's output.
+    waveform float32 [B, S], mono, in [-1, 1), S = T seconds at `sample_rate` Hz, or [B, 2, S] with ``mono=False``; log_mel
+    float32 [B, T, 1, 96, 64], VGGish's input; embedding float32 [B, T, 128], VGGish's output; native: a list of B
+    `NativeSound`, each whole, at its own rate and length, on the CPU.
     `segment` returns one of three, of any h and w; the tensor's type and number of axes say which:
     probabilities, floating point [B, T, h, w] in [0, 1], that a pixel belongs to a sounding object (resized bilinearly to the
     mask's size);
     class logits, floating point [B, T, C, h, w], class 0 background (resized bilinearly, then the largest of the C); or
     class ids, integers [B, T, h, w], 0..70, 0 background (resized to the nearest).
+    Or it returns a `Segmentation`: such a tensor with a mask that was decided in another way, and further readouts.
     Classes are AVSBench-semantic's 71, in its order (`datasets.taxonomy.AVSS_CLASSES`). They are scored as classes on avss,
     and as binary segmentation everywhere: the foreground is any class but background. A binary mask must not be returned as
     integers.
@@ -21,8 +23,10 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -33,7 +37,8 @@ from avsrobust.errors import AdapterError
 
 # The option that names the file of VGGish's weights, for models that take its embedding; adapters never get it.
 VGGISH_OPTION = "vggish"
-AudioKind = Literal["waveform", "log_mel", "embedding"]
+AudioKind = Literal["waveform", "log_mel", "embedding", "native"]
+Resampler = Literal["resampy", "torchaudio", "soxr"]
 
 
 @dataclass(frozen=True)
@@ -41,21 +46,33 @@ class AudioInput:
     """Form of the audio that a model takes.
 
     Attributes:
-        kind: "waveform", "log_mel" or "embedding"; shapes in the module's conventions.
+        kind: "waveform", "log_mel", "embedding" or "native"; shapes in the module's conventions.
         sample_rate: Rate of a waveform in Hz; None for the other kinds.
+        resampler: Resampler of a waveform (`avsrobust.audio.resample`).
+        mono: Whether a waveform is the mean of its channels.
     """
 
     kind: AudioKind
     sample_rate: int | None = None
+    resampler: Resampler = "resampy"
+    mono: bool = True
 
     @classmethod
-    def waveform(cls, sample_rate: int) -> AudioInput:
-        """Return the form of a mono waveform, float32 [B, S] in [-1, 1).
+    def waveform(cls, sample_rate: int, resampler: Resampler = "resampy", mono: bool = True) -> AudioInput:
+        """Return the form of a waveform, float32 [B, S] in [-1, 1), or [B, 2, S] where it is not mono.
 
         Args:
             sample_rate: Rate in Hz; the audio is resampled to it.
+            resampler: "resampy" (as VGGish's front end), "torchaudio" (its `Resample` with default parameters: what
+                most models' own loaders call) or "soxr".
+            mono: Take the mean of the channels; otherwise there are two, and a mono sound is in both.
         """
-        return cls("waveform", sample_rate)
+        return cls("waveform", sample_rate, resampler, mono)
+
+    @classmethod
+    def native(cls) -> AudioInput:
+        """Return the form of native sound: a `NativeSound` per clip, as the file holds it."""
+        return cls("native")
 
     @classmethod
     def log_mel(cls) -> AudioInput:
@@ -72,18 +89,22 @@ class AudioInput:
         """Return the form that an adapter's attribute `audio` names.
 
         Args:
-            value: An `AudioInput`, or the string "log_mel" or "embedding".
+            value: An `AudioInput`, or the string "log_mel", "embedding" or "native".
 
         Raises:
             AdapterError: It is anything else.
 
-        >>> AudioInput.of("log_mel")
-        AudioInput(kind='log_mel', sample_rate=None)
+        >>> AudioInput.of("log_mel").kind
+        'log_mel'
         """
         if isinstance(value, AudioInput):
             if value.kind == "waveform" and not (isinstance(value.sample_rate, int) and value.sample_rate > 0):
                 raise AdapterError(
                     f"audio: found a waveform at {value.sample_rate} Hz; expected AudioInput.waveform(sample_rate)"
+                )
+            if value.resampler not in get_args(Resampler):
+                raise AdapterError(
+                    f"audio: found the resampler {value.resampler!r}; expected {', '.join(get_args(Resampler))}"
                 )
             if value.kind in get_args(AudioKind):
                 return value
@@ -91,18 +112,109 @@ class AudioInput:
             return cls.log_mel()
         if value == "embedding":
             return cls.embedding()
+        if value == "native":
+            return cls.native()
         hint = "; a waveform needs its rate" if value == "waveform" else ""
         raise AdapterError(
-            f"audio: found {value!r}; expected AudioInput.waveform(sample_rate), AudioInput.log_mel() or "
-            f"AudioInput.embedding(){hint}"
+            f"audio: found {value!r}; expected AudioInput.waveform(sample_rate), AudioInput.native(), AudioInput.log_mel() "
+            f"or AudioInput.embedding(){hint}"
         )
+
+
+@dataclass(frozen=True)
+class NativeSound:
+    """Sound of one clip under one condition as it is stored: every sample, at the file's own rate, with all its channels.
+
+    Conditions that are rendered when they are read (``made:`` rows) have no file; `samples` are then what a wav file of
+    them would hold.
+
+    Attributes:
+        samples: float32 [S, channels]: 16-bit values divided by 32768, or a float file's own values.
+        sample_rate: Rate in Hz.
+        path: The wav file, absolute; None where there is none. A model whose loader wants a path uses `file`.
+    """
+
+    samples: Tensor
+    sample_rate: int
+    path: Path | None = None
+
+    @contextmanager
+    def file(self) -> Iterator[Path]:
+        """Yield the path of a wav file of this sound: the stored one, or a temporary one, deleted when the block ends."""
+        if self.path is not None:
+            yield self.path
+            return
+        import soundfile
+
+        with tempfile.TemporaryDirectory(prefix="avsrobust-") as folder:
+            path = Path(folder) / "sound.wav"
+            stored = (self.samples * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
+            soundfile.write(path, stored, self.sample_rate, subtype="PCM_16")
+            yield path
+
+
+@dataclass(frozen=True)
+class ClipView:
+    """One clip under one condition, without the answer: for adapters with `needs_clips`. No labels, no targets.
+
+    Inputs that are looked up per clip (first-stage masks, captions, features made elsewhere) depend on the sound, so they
+    are looked up per condition: `avsrobust.adapters.clip_files.ClipFiles`. The view that `encode_frames` gets is of the
+    picture alone: condition "", no level, draw 0, no sound.
+
+    Attributes:
+        dataset: Data set of the clip.
+        split: Split of the clip.
+        clip_id: Id of the clip, unique in its split.
+        condition: Name of the condition; "" in `encode_frames`.
+        level: Level in the condition's unit, or None.
+        draw: Number of the draw, from 0.
+        seed: Seed of the row; in `encode_frames` a number that follows from data set, split and clip.
+        frames: Absolute paths of the T frames.
+        sound: Absolute path of the wav file; None where the condition is rendered when it is read, and in `encode_frames`.
+        num_frames: T.
+        sample_rate: Native rate of the sound in Hz.
+    """
+
+    dataset: str
+    split: str
+    clip_id: str
+    condition: str
+    level: float | None
+    draw: int
+    seed: int
+    frames: tuple[Path, ...]
+    sound: Path | None
+    num_frames: int
+    sample_rate: int
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """An answer of `segment` with the mask apart from the probabilities, and with further readouts of the model.
+
+    IoU, FPR and every score at a protocol's threshold come from the mask; the best F of 255 thresholds and all else that
+    sweeps a threshold comes from the probabilities.
+
+    Attributes:
+        probabilities: What `segment` returns otherwise: probabilities or class ids [B, T, h, w], class logits
+            [B, T, C, h, w].
+        mask: The mask, of any size, resized to the nearest: bool [B, T, h, w], foreground; beside classes integers, class
+            ids. None: the probabilities above 0.5, or the largest logits.
+        readouts: Further answers by name (letters, digits, "_", ".", "-"), each a tensor as `probabilities` or a
+            `Segmentation` of its own; each becomes a line of its own in reports. The same names in every call.
+    """
+
+    probabilities: Tensor
+    mask: Tensor | None = None
+    readouts: Mapping[str, Tensor | Segmentation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RowView:
     """One row, with its target, for adapters with `needs_rows`.
 
-    For baselines and stored predictions only: a model that reads the target or the condition is given the answer.
+    For baselines and stored predictions only: a model that reads the target or the condition is given the answer. Reports
+    mark whoever receives it as a baseline; models that must know the clip take a `ClipView`.
 
     Attributes:
         dataset: Data set of the clip.
@@ -136,16 +248,31 @@ class RowView:
     annotated_classes: Tensor | None = None
 
 
+def sees_targets(adapter: object) -> bool:
+    """Return whether an adapter receives the targets, so that reports mark it as a baseline.
+
+    Ours that take rows for the size of their masks (`predictions`), or for seed and condition alone (`m2f`), are none.
+    """
+    is_known = type(adapter).__module__ in ("avsrobust.adapters.predictions", "model_adapters.m2f.adapter")
+    return bool(getattr(adapter, "needs_rows", False)) and not is_known
+
+
 class Adapter:
     """One AVS model behind the benchmark's interface. Subclass it, or write a class with the same members.
 
     Attributes:
         audio: Form of the audio that `segment` takes.
-        needs_rows: `segment_rows` is called instead of `segment`, with a `RowView` per clip.
+        needs_clips: `encode_frames` and `segment` are called with a further argument, a `ClipView` per clip.
+        needs_seed: The model draws random numbers. Each call is about one clip, and torch's, numpy's and Python's global
+            generators are seeded before it with the clip's seed (`ClipView.seed`), and put back after it.
+        needs_rows: `segment_rows` is called instead of `segment`, with a `RowView` per clip; reports mark such adapters as
+            baselines.
         device: Device that the model is on.
     """
 
     audio: ClassVar[AudioInput] = AudioInput.log_mel()
+    needs_clips: ClassVar[bool] = False
+    needs_seed: ClassVar[bool] = False
     needs_rows: ClassVar[bool] = False
     device: torch.device = torch.device("cpu")
 
@@ -177,15 +304,17 @@ class Adapter:
         """
         return frames
 
-    def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+    def segment(self, encoded: Any, audio: Any) -> Tensor | Segmentation:
         """Segment the clips under one condition; called once per condition.
 
         Args:
             encoded: The encoding that `encode_frames` returned; must stay unchanged.
             audio: Audio of the clips; shapes in the module's conventions.
 
+        With `needs_clips` both methods take a sequence of B `ClipView` as their last argument.
+
         Returns:
-            Probabilities or class ids [B, T, h, w], or class logits [B, T, C, h, w].
+            Probabilities or class ids [B, T, h, w], or class logits [B, T, C, h, w]; or a `Segmentation`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define segment(encoded, audio)")
 
@@ -197,7 +326,7 @@ class Adapter:
         """
         return {}
 
-    def segment_rows(self, encoded: Any, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
+    def segment_rows(self, encoded: Any, audio: Any, rows: Sequence[RowView]) -> Tensor | Segmentation:
         """Segment the clips under one condition, as `segment` does; called instead of it for adapters with `needs_rows`.
 
         Args:

@@ -6,6 +6,7 @@ Conventions
     Whatever the adapter raises, `quit()` included, becomes an `AdapterError` of one line that begins with the adapter's name.
     `AdapterCaller.encoded` encodes B clips once and hands out an `EncodedClips`, whose `segment` is called once per condition;
     `segment_many` takes several conditions at once where the adapter has such a method, and calls `segment` where it has none.
+    An adapter with `needs_seed` is called for one clip at a time, with seeded generators (`adapters.randomness`).
     Each call gets tensors of its own, and outputs are copied at once: an adapter that works in place or returns a view of its
     own buffer harms no other call, except by changing its own encoding or the frames, which is refused.
     Shapes are those of `adapters.base`; checks of outputs are those of `adapters.outputs`.
@@ -13,22 +14,34 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.base import Adapter, RowView
+from avsrobust.adapters.base import Adapter, ClipView, NativeSound, RowView, Segmentation
 from avsrobust.adapters.encodings import EncodingGuard, changed_in_place
-from avsrobust.adapters.outputs import ExtraValues, check_extras, check_output, is_classes
+from avsrobust.adapters.outputs import (
+    ExtraValues,
+    check_extras,
+    check_mask,
+    check_output,
+    check_readouts,
+    is_classes,
+)
+from avsrobust.adapters.randomness import seeded
 from avsrobust.adapters.surroundings import surroundings
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
 
 # Makes the views of B rows; called only for an adapter that needs them, since each view copies the clip's target.
 RowViews = Callable[[], Sequence[RowView]]
+# Makes the views of B clips, without targets; called only for an adapter that needs them.
+ClipViews = Callable[[], Sequence[ClipView]]
+# Audio of B clips in the adapter's form: a tensor [B, ...], or the clips' native sounds.
+Audio = Tensor | Sequence[NativeSound]
 # Messages of torch.autograd where a graph is missing.
 _NEEDS_GRADIENTS = (
     "does not require grad",
@@ -48,15 +61,27 @@ class CheckedOutput:
         masks: Probabilities, float32 [B, T, h, w] in [0, 1]; class logits, float32 [B, T, C, h, w]; or class ids, uint8
             [B, T, h, w].
         extras: Further values by name, float64 [B, T].
+        mask: A mask apart from `masks`, bool or, beside classes, uint8 [B, T, h, w]; None: there is none.
+        readouts: Further outputs by name, without values and readouts of their own.
     """
 
     masks: Tensor
     extras: ExtraValues
+    mask: Tensor | None = None
+    readouts: Mapping[str, CheckedOutput] = field(default_factory=dict)
 
     @property
     def is_classes(self) -> bool:
         """Whether the masks are class logits or class ids, and not probabilities."""
         return is_classes(self.masks)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every tensor of masks with a name: "masks", "mask", and those of the readouts behind their names."""
+        yield "masks", self.masks
+        if self.mask is not None:
+            yield "mask", self.mask
+        for name, readout in self.readouts.items():
+            yield from ((f"{name}.{part}", tensor) for part, tensor in readout.tensors())
 
 
 class AdapterCaller:
@@ -67,6 +92,9 @@ class AdapterCaller:
         name: Name of the adapter in messages.
         device: Device that frames and audio are moved to.
         returns_classes: Whether the adapter has returned classes so far; None: it has returned nothing yet.
+        readouts: Names of the readouts that it has returned; None: it has returned nothing yet.
+        needs_clips: Whether it takes views of the clips.
+        needs_seed: Whether it draws random numbers, and so is called for one clip at a time.
     """
 
     def __init__(
@@ -76,46 +104,100 @@ class AdapterCaller:
         self.name = name
         self.device = device
         self.returns_classes = returns_classes
+        self.readouts: tuple[str, ...] | None = None
+        self.needs_clips = bool(getattr(adapter, "needs_clips", False))
+        self.needs_seed = bool(getattr(adapter, "needs_seed", False))
+
+    def batch_size(self, requested: int) -> int:
+        """Return how many clips the adapter may be called for at a time: one where it draws random numbers."""
+        return 1 if self.needs_seed else requested
 
     @contextmanager
-    def encoded(self, frames: Tensor, *, compare_contents: bool = False) -> Iterator[EncodedClips]:
+    def encoded(
+        self, frames: Tensor, clips: ClipViews | None = None, *, compare_contents: bool = False
+    ) -> Iterator[EncodedClips]:
         """Encode the frames of B clips, and watch the encoding until the block ends.
 
         Args:
             frames: uint8 [B, T, 3, H, W]; moved to the device.
+            clips: Makes the views of the B clips' pictures, for adapters with `needs_clips` or `needs_seed`.
             compare_contents: Compare the encoding's contents too, which finds changes that tensors do not count.
 
         Raises:
             AdapterError: `encode_frames` fails.
         """
         frames = frames.to(self.device)
-        encoding = self.encode(frames)
+        encoding = self.encode(frames, clips)
         with EncodingGuard(encoding, self.name, content=compare_contents) as guard:
             yield EncodedClips(self, frames, encoding, guard)
 
-    def encode(self, frames: Tensor) -> Any:
+    def encode(self, frames: Tensor, clips: ClipViews | None = None) -> Any:
         """Return the adapter's encoding of frames, uint8 [B, T, 3, H, W], without watching it.
+
+        Args:
+            frames: The frames, on the device.
+            clips: Makes the views of the B clips' pictures.
 
         Raises:
             AdapterError: `encode_frames` fails.
         """
-        return self._call("encode_frames", lambda: self.adapter.encode_frames(frames))
+        views = self._views(clips, len(frames))
+        more = (views,) if self.needs_clips else ()
+        return self._call("encode_frames", lambda: self.adapter.encode_frames(frames, *more), views)
 
-    def segment_unchecked(self, encoding: Any, audio: Tensor, rows: RowViews) -> Any:
+    def segment_unchecked(self, encoding: Any, audio: Audio, rows: RowViews, clips: ClipViews | None = None) -> Any:
         """Return the adapter's own answer, whatever it is.
 
         Args:
             encoding: What `encode` returned for B clips.
-            audio: Audio of the clips under one condition, [B, ...], on the adapter's device.
+            audio: Audio of the clips under one condition, [B, ...], on the adapter's device, or B native sounds.
             rows: Makes the B rows' views.
+            clips: Makes the views of the B clips.
 
         Raises:
             AdapterError: `segment` (or `segment_rows`) fails.
         """
-        if not getattr(self.adapter, "needs_rows", False):
-            return self._call("segment", lambda: self.adapter.segment(encoding, audio))
-        views = list(rows())
-        return self._call("segment_rows", lambda: self.adapter.segment_rows(encoding, audio, views))
+        views = self._views(clips, len(audio))
+        if getattr(self.adapter, "needs_rows", False):
+            targets = list(rows())
+            return self._call(
+                "segment_rows",
+                lambda: self.adapter.segment_rows(encoding, audio, targets),
+                views,
+            )
+        more = (views,) if self.needs_clips else ()
+        return self._call("segment", lambda: self.adapter.segment(encoding, audio, *more), views)
+
+    def check_answer(
+        self, returned: object, *, batch: int, num_frames: int, num_classes: int | None = None
+    ) -> CheckedOutput:
+        """Check an answer of the adapter: a tensor, or a `Segmentation` with all its parts. Its extras are empty.
+
+        Args:
+            returned: What `segment` returned.
+            batch: Number B of clips.
+            num_frames: Number T of frames.
+            num_classes: Number of classes that logits must have; None: any, from 2.
+
+        Raises:
+            AdapterOutputError: A part has a wrong type, shape, device or range.
+        """
+
+        def checked(value: Any) -> CheckedOutput:
+            answer = value if isinstance(value, Segmentation) else Segmentation(value)
+            masks = self.check(answer.probabilities, batch=batch, num_frames=num_frames, num_classes=num_classes)
+            if answer.mask is None:
+                return CheckedOutput(masks, {})
+            mask = check_mask(
+                answer.mask, adapter=self.name, batch=batch, num_frames=num_frames, has_classes=is_classes(masks)
+            )
+            return CheckedOutput(masks, {}, mask)
+
+        output = checked(returned)
+        if not isinstance(returned, Segmentation):
+            return output
+        readouts = check_readouts(returned.readouts, adapter=self.name)
+        return CheckedOutput(output.masks, {}, output.mask, {name: checked(value) for name, value in readouts.items()})
 
     @property
     def segments_many(self) -> bool:
@@ -179,9 +261,34 @@ class AdapterCaller:
             )
         self.returns_classes = found
 
-    def _call(self, method: str, function: Callable[[], Any]) -> Any:
+    def require_same_readouts(self, names: Sequence[str]) -> None:
+        """Raise `AdapterOutputError` where the names of an answer's readouts are not those of earlier answers."""
+        found = tuple(sorted(names))
+        if self.readouts not in (None, found):
+            before, now = (", ".join(entry) or "none" for entry in (self.readouts or (), found))
+            raise AdapterOutputError(
+                f"{self.name}: returned the readouts {now} after {before}; expected the same for every clip and condition"
+            )
+        self.readouts = found
+
+    def _views(self, clips: ClipViews | None, batch: int) -> list[ClipView]:
+        if not (self.needs_clips or self.needs_seed):
+            return []
+        if clips is None:
+            raise AdapterError(f"{self.name}: needs views of the clips (needs_clips), which nothing here can make")
+        if self.needs_seed and batch != 1:
+            raise AdapterError(
+                f"{self.name}: draws random numbers (needs_seed), so it is called for one clip at a time"
+            )
+        return list(clips())
+
+    def _call(self, method: str, function: Callable[[], Any], views: Sequence[ClipView] = ()) -> Any:
         try:
-            with surroundings(type(self.adapter)), torch.no_grad():
+            with (
+                surroundings(type(self.adapter)),
+                torch.no_grad(),
+                seeded(views[0].seed) if self.needs_seed and views else nullcontext(),
+            ):
                 return function()
         except AvsRobustError:
             raise
@@ -202,12 +309,15 @@ class EncodedClips:
         self._encoding = encoding
         self._guard = guard
 
-    def segment(self, audio: Tensor, rows: RowViews, *, num_classes: int | None = None) -> CheckedOutput:
+    def segment(
+        self, audio: Audio, rows: RowViews, clips: ClipViews | None = None, *, num_classes: int | None = None
+    ) -> CheckedOutput:
         """Segment the clips under one condition.
 
         Args:
-            audio: Audio of the clips, [B, ...]; moved to the device.
+            audio: Audio of the clips, [B, ...], moved to the device; or B native sounds, which are not.
             rows: Makes the B rows' views, for adapters with `needs_rows`.
+            clips: Makes the views of the B clips, for adapters with `needs_clips` or `needs_seed`.
             num_classes: Number of classes that logits must have; None: any, from 2.
 
         Raises:
@@ -215,30 +325,39 @@ class EncodedClips:
             EncodingChangedError: `segment` changes its encoding or the frames.
             AdapterOutputError: The output is malformed, or of another kind than earlier ones.
         """
-        return self._checked(
-            self._caller.segment_unchecked(self._encoding, audio.to(self._caller.device), rows), num_classes
-        )
+        caller = self._caller
+        given = audio.to(caller.device) if isinstance(audio, Tensor) else audio
+        return self._checked(caller.segment_unchecked(self._encoding, given, rows, clips), num_classes)
 
     def segment_many(
-        self, audio: Sequence[Tensor], rows: Sequence[RowViews], *, num_classes: int | None = None
+        self,
+        audio: Sequence[Audio],
+        rows: Sequence[RowViews],
+        clips: Sequence[ClipViews] | None = None,
+        *,
+        num_classes: int | None = None,
     ) -> Iterator[CheckedOutput]:
         """Yield the outputs under several conditions, in order: by one call of `segment_many`, or by one of `segment` each.
 
         Args:
-            audio: Audio of the clips under each condition, [B, ...]; moved to the device.
+            audio: Audio of the clips under each condition, as in `segment`.
             rows: Make the views of each condition's B rows, for adapters with `needs_rows`.
+            clips: Make the views of the B clips under each condition; adapters that need them are called once per condition.
             num_classes: As in `segment`.
 
         Raises:
             AdapterError: As `segment` does; or `segment_many` returns another number of outputs.
         """
         caller = self._caller
-        if len(audio) == 1 or not caller.segments_many:
-            for sound, views in zip(audio, rows, strict=True):
-                yield self.segment(sound, views, num_classes=num_classes)
+        tensors = [sound for sound in audio if isinstance(sound, Tensor)]
+        apart = caller.needs_clips or caller.needs_seed or len(tensors) < len(audio) or len(audio) == 1
+        if apart or not caller.segments_many:
+            makers: Sequence[ClipViews | None] = [None] * len(audio) if clips is None else clips
+            for sound, views, maker in zip(audio, rows, makers, strict=True):
+                yield self.segment(sound, views, maker, num_classes=num_classes)
             return
         count = 0
-        for returned in caller.iterate_many(self._encoding, torch.stack(list(audio)).to(caller.device), rows):
+        for returned in caller.iterate_many(self._encoding, torch.stack(tensors).to(caller.device), rows):
             count += 1
             if count > len(audio):
                 break
@@ -254,10 +373,11 @@ class EncodedClips:
         self._guard.check()
         if not torch.equal(self._frames, self._untouched):
             raise changed_in_place(caller.name)
-        masks = caller.check(returned, batch=batch, num_frames=num_frames, num_classes=num_classes)
-        caller.require_same_kind(masks)
+        output = caller.check_answer(returned, batch=batch, num_frames=num_frames, num_classes=num_classes)
+        caller.require_same_kind(output.masks)
+        caller.require_same_readouts(list(output.readouts))
         extras = check_extras(caller.extras_unchecked(), adapter=caller.name, batch=batch, num_frames=num_frames)
-        return CheckedOutput(masks, extras)
+        return CheckedOutput(output.masks, extras, output.mask, output.readouts)
 
 
 def message_of(error: BaseException) -> str:

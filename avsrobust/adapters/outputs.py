@@ -9,13 +9,17 @@ Conventions
     to [0, 1], of logits the largest is taken (the first of equal ones). Ids are resized to the nearest (pixel centres, as PIL
     does). Class 0 is background, and the probability of the foreground is that of any other class: one minus the
     background's softmax, or 0 and 1 for ids.
+    A mask that comes apart from the probabilities (`adapters.base.Segmentation`) is bool, or class ids beside classes; it is
+    resized to the nearest.
     Adapters that can return either form take the option ``task``: binary (probabilities) or semantic (classes).
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +32,9 @@ from avsrobust.vocabulary import BACKGROUND, BINARY, NUM_CLASSES, TASKS
 ROUNDING = 1e-5
 # Further values of B clips by name, float64 [B, T].
 ExtraValues = Mapping[str, npt.NDArray[np.float64]]
+# Names of readouts become parts of file names.
+_READOUT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,59}")
+_MOST_READOUTS = 16
 _ID_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -90,6 +97,77 @@ def is_classes(output: Tensor) -> bool:
     return output.ndim == 5 or not output.is_floating_point()
 
 
+def check_mask(mask: object, *, adapter: str, batch: int, num_frames: int, has_classes: bool) -> Tensor:
+    """Check a mask that an adapter returned apart from its probabilities.
+
+    Args:
+        mask: The mask.
+        adapter: Name of the adapter in messages.
+        batch: Number B of clips.
+        num_frames: Number T of frames.
+        has_classes: The probabilities beside it are class logits or class ids.
+
+    Returns:
+        bool [B, T, h, w], or class ids, uint8, where there are classes; on the mask's own device, a copy.
+
+    Raises:
+        AdapterOutputError: It has another type, shape or range.
+    """
+    expected = f"{'class ids' if has_classes else 'bool'} [B={batch}, T={num_frames}, h, w]"
+    if not isinstance(mask, Tensor):
+        raise AdapterOutputError(
+            f"{adapter}: returned a mask of {type(mask).__name__}; expected a torch tensor, {expected}"
+        )
+    if mask.ndim != 4 or tuple(mask.shape[:2]) != (batch, num_frames) or 0 in mask.shape:
+        raise AdapterOutputError(f"{adapter}: returned a mask of shape {list(mask.shape)}; expected {expected}")
+    if mask.dtype not in (_ID_TYPES if has_classes else (torch.bool,)):
+        hint = "" if has_classes else "; compare the values first, for example scores[:, :, 1] > scores[:, :, 0]"
+        raise AdapterOutputError(f"{adapter}: returned a mask of dtype {_dtype(mask)}; expected {expected}{hint}")
+    if has_classes:
+        _check_ids(mask, adapter)
+        return mask.detach().to(torch.uint8, copy=True)
+    return mask.detach().clone()
+
+
+def check_readouts(readouts: object, *, adapter: str) -> dict[str, Any]:
+    """Return an adapter's further readouts by name, sorted; their contents are checked as its own answers are.
+
+    Raises:
+        AdapterOutputError: It is no mapping, a name cannot be part of a file's name, or a readout has readouts of its own.
+    """
+    if not isinstance(readouts, Mapping) or len(readouts) > _MOST_READOUTS:
+        found = f"{len(readouts)} readouts" if isinstance(readouts, Mapping) else type(readouts).__name__
+        raise AdapterOutputError(
+            f"{adapter}: returned {found}; expected a dict of at most {_MOST_READOUTS} readouts by name"
+        )
+    for name, value in readouts.items():
+        if not isinstance(name, str) or not _READOUT_NAME.fullmatch(name):
+            raise AdapterOutputError(
+                f"{adapter}: returned a readout of the name {name!r}; expected letters, digits, '_', '.' and '-'"
+            )
+        if getattr(value, "readouts", None):
+            raise AdapterOutputError(f"{adapter}: readout '{name}' has readouts of its own; expected one level of them")
+    return dict(sorted(readouts.items()))
+
+
+def resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
+    """Resize one clip's checked mask to the nearest.
+
+    Args:
+        mask: bool or uint8 [T, h, w].
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
+
+    Returns:
+        [T, height, width] of the same type.
+    """
+    if mask.shape[-2:] == (height, width):
+        return mask
+    # As floating point, which holds 0..70 exactly: not every device resizes integers.
+    stored = mask[:, None].to(torch.float32)
+    return torch.nn.functional.interpolate(stored, size=(height, width), mode="nearest-exact")[:, 0].to(mask.dtype)
+
+
 def resize_probability(probability: Tensor, height: int, width: int) -> Tensor:
     """Resize one clip's probabilities.
 
@@ -121,9 +199,7 @@ def resize_classes(output: Tensor, height: int, width: int) -> tuple[Tensor, Ten
         Class ids, integers [T, height, width], and the probability of the foreground, float32 of that shape.
     """
     if not output.is_floating_point():
-        # As floating point, which holds 0..70 exactly: not every device resizes integers.
-        stored = output[:, None].to(torch.float32)
-        ids = torch.nn.functional.interpolate(stored, size=(height, width), mode="nearest-exact")[:, 0].to(torch.uint8)
+        ids = resize_mask(output, height, width)
         return ids, (ids != BACKGROUND).to(torch.float32)
     # Frame by frame: ten frames of 71 classes at 1280 x 720 would need 2.6 GB.
     frames = [_read_logits(logits, height, width) for logits in output]

@@ -41,6 +41,8 @@ _SHOWN = 120
 _START = 9
 _REMEDY = "expected a program that calls avsrobust_worker.serve(Model)"
 _CHUNK = 1 << 20
+# A worker of protocol 1 reads "version" alone and requires 1; later ones choose the highest of "versions".
+_VERSIONS: Mapping[str, Any] = {"version": 1, "versions": list(protocol.PROTOCOL_VERSIONS)}
 _GRACE_S = 2.0
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -69,7 +71,7 @@ class WorkerProcess:
         self._received = bytearray()
         self._banner = b""
         self._process = self._start()
-        self.ready, _ = self.request("hello", {"version": protocol.PROTOCOL_VERSION, **hello}, starting=True)
+        self.ready, _ = self.request("hello", {**_VERSIONS, **hello}, starting=True)
         if self.ready["type"] != "ready":
             raise self._failure(f"answered '{self.ready['type']}' to the greeting; expected 'ready'", starting=True)
 

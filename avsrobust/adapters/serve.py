@@ -4,15 +4,17 @@ Conventions
     For an environment that has both avsrobust and the model's own needs (a built CUDA extension, another torch), and for several
     GPUs at once: ``--adapter worker --option command="/env/bin/python -m avsrobust.adapters.serve avsegformer"
     --option workers=2``, with the adapter's own options and checkpoint as usual.
-    A worker receives frames and audio alone: adapters that need the rows (`needs_rows`) run in process.
+    Clips without targets (`needs_clips`), native sounds, masks apart and readouts pass the pipe; adapters that need the rows
+    (`needs_rows`) run in process.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,8 +22,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.base import AudioInput
-from avsrobust.adapters.calling import AdapterCaller
+from avsrobust.adapters.base import AudioInput, ClipView, NativeSound, Segmentation
+from avsrobust.adapters.calling import AdapterCaller, Audio
 from avsrobust.adapters.encodings import EncodingGuard
 from avsrobust.adapters.lookup import load_adapter
 from avsrobust.adapters.remote import avsrobust_worker
@@ -39,18 +41,28 @@ class ServedAdapter:
         adapter = load_adapter(spec, checkpoint=path, device=on, options=options)
         self._caller = AdapterCaller(adapter, type(adapter).__name__, on)
         audio = AudioInput.of(adapter.audio)
-        self.audio = audio.kind if audio.sample_rate is None else (audio.kind, audio.sample_rate)
+        form = {"resampler": audio.resampler, "mono": audio.mono}
+        self.audio = audio.kind if audio.sample_rate is None else (audio.kind, audio.sample_rate, form)
+        self.needs_seed = self._caller.needs_seed
+        self.needs_clips = self._caller.needs_clips or self.needs_seed
 
-    def encode_frames(self, frames: Array) -> Any:
+    def encode_frames(self, frames: Array, clips: Sequence[SimpleNamespace] = ()) -> Any:
         """Return the adapter's encoding of frames, uint8 [B, T, 3, H, W]."""
-        return self._caller.encode(self._tensor(frames))
+        return self._caller.encode(self._tensor(frames), lambda: [_clip_view(clip) for clip in clips])
 
-    def segment(self, encoded: Any, audio: Array) -> Array:
-        """Return the adapter's answer: probabilities, class logits or class ids (`adapters.base`)."""
+    def segment(
+        self, encoded: Any, audio: Array | Sequence[SimpleNamespace], clips: Sequence[SimpleNamespace] = ()
+    ) -> Array | avsrobust_worker.Segmentation:
+        """Return the adapter's answer: probabilities, class logits or class ids (`adapters.base`), or a `Segmentation`."""
+        given: Audio = (
+            self._tensor(audio) if isinstance(audio, np.ndarray) else [_native_sound(sound) for sound in audio]
+        )
         with EncodingGuard(encoded, self._caller.name) as guard:
-            masks = self._caller.segment_unchecked(encoded, self._tensor(audio), self._no_rows)
+            answer = self._caller.segment_unchecked(
+                encoded, given, self._no_rows, lambda: [_clip_view(clip) for clip in clips]
+            )
             guard.check()
-        return _array(masks)
+        return _answer(answer)
 
     def extras(self) -> dict[str, Array]:
         """Return the adapter's further values of its last masks, by name."""
@@ -63,6 +75,24 @@ class ServedAdapter:
         raise AdapterError(
             f"{self._caller.name}: needs the rows (needs_rows), which a worker does not receive; run it in process"
         )
+
+
+def _clip_view(clip: SimpleNamespace) -> ClipView:
+    sound = None if clip.sound is None else Path(clip.sound)
+    return ClipView(**{**vars(clip), "frames": tuple(map(Path, clip.frames)), "sound": sound})
+
+
+def _native_sound(sound: SimpleNamespace) -> NativeSound:
+    path = None if sound.path is None else Path(sound.path)
+    return NativeSound(torch.from_numpy(sound.samples), sound.sample_rate, path)
+
+
+def _answer(answer: Any) -> Array | avsrobust_worker.Segmentation:
+    if not isinstance(answer, Segmentation):
+        return _array(answer)
+    mask = None if answer.mask is None else _array(answer.mask)
+    readouts = {str(name): _answer(readout) for name, readout in answer.readouts.items()}
+    return avsrobust_worker.Segmentation(_array(answer.probabilities), mask, readouts)
 
 
 def _array(values: Tensor) -> Array:

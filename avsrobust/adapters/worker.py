@@ -4,22 +4,24 @@ Conventions
     ``--option command=...`` starts one worker process; ``workers`` of them share each batch; ``timeout`` is the limit in
     seconds for one answer, starting included. All other options go to the model. A process that fails is ended, its clip
     is an error, and the next clip starts a new one.
+    Clips, seeds, native sounds, masks apart and readouts pass the pipe as they pass in process; a worker file of protocol 1,
+    which knows none of them, is served as before.
 """
 
 from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.base import Adapter, AudioInput
+from avsrobust.adapters.base import Adapter, AudioInput, ClipView, NativeSound, Resampler, Segmentation
 from avsrobust.adapters.pipes import WorkerProcess
 from avsrobust.errors import AdapterError
 
@@ -74,23 +76,42 @@ class _Worker:
             self._process = WorkerProcess(*self._arguments)
         return self._process.ready
 
-    def encode(self, frames: Tensor) -> tuple[int, int]:
+    def encode(self, frames: Tensor, clips: Sequence[ClipView]) -> tuple[int, int]:
         """Have the model encode uint8 [B, T, 3, H, W]; return (generation, handle)."""
         self.start()
         handle = next(self._handles)
-        self._request("encode", {"handle": handle}, frames)
+        self._request("encode", {"handle": handle, **_clips_field(clips)}, frames)
         return self.generation, handle
 
-    def segment(self, share: _Share, audio: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Have the model segment the clips of a share; return the masks, and further values by name."""
+    def segment(
+        self, share: _Share, audio: Tensor | Sequence[NativeSound], clips: Sequence[ClipView]
+    ) -> tuple[Segmentation, dict[str, Tensor]]:
+        """Have the model segment the clips of a share; return the answer, and further values by name."""
         if share.generation != self.generation or self._process is None or not self._process.alive:
             raise AdapterError(f"worker '{self._arguments[0]}': ended before it had segmented this clip")
-        header, arrays = self._request("segment", {"handle": share.handle}, audio)
+        fields: dict[str, Any] = {"handle": share.handle, **_clips_field(clips)}
+        if isinstance(audio, Tensor):
+            sent = audio
+        else:
+            fields["sounds"] = [
+                {
+                    "sample_rate": sound.sample_rate,
+                    "path": None if sound.path is None else str(sound.path),
+                    "shape": list(sound.samples.shape),
+                }
+                for sound in audio
+            ]
+            sent = torch.cat([sound.samples.flatten() for sound in audio])
+        header, arrays = self._request("segment", fields, sent)
         names = [str(name) for name in header.get("extras", ())]
-        if len(arrays) != 1 + len(names):
-            raise AdapterError(f"worker '{self._arguments[0]}': sent {len(arrays)} arrays; expected {1 + len(names)}")
-        masks, *extras = (torch.from_numpy(array) for array in arrays)
-        return masks, dict(zip(names, extras, strict=True))
+        parts = _parts(header.get("parts", [["", False]]))
+        expected = sum(1 + has_mask for _, has_mask in parts) + len(names)
+        if not parts or parts[0][0] or len(arrays) != expected:
+            raise AdapterError(f"worker '{self._arguments[0]}': sent {len(arrays)} arrays; expected {expected}")
+        tensors = iter([torch.from_numpy(array) for array in arrays])
+        answers = {name: Segmentation(next(tensors), next(tensors) if has_mask else None) for name, has_mask in parts}
+        own = answers.pop("")
+        return Segmentation(own.probabilities, own.mask, answers), dict(zip(names, tensors, strict=True))
 
     def close(self) -> None:
         """End the process."""
@@ -140,13 +161,19 @@ class Worker(Adapter):
         ]
         greetings = [worker.start() for worker in workers]
         adapter = cls(workers, _audio_input(command, greetings[0]))
+        # The other side seeds its own generators, by the clips.
+        adapter.needs_seed = greetings[0].get("needs_seed") is True  # type: ignore[misc]
+        adapter.needs_clips = adapter.needs_seed or greetings[0].get("needs_clips") is True  # type: ignore[misc]
         adapter.device = torch.device("cpu")
         return adapter
 
-    def encode_frames(self, frames: Tensor) -> _Encoded:
-        """Send each worker its share of the clips, uint8 [B, T, 3, H, W]."""
+    def encode_frames(self, frames: Tensor, clips: Sequence[ClipView] = ()) -> _Encoded:
+        """Send each worker its share of the clips, uint8 [B, T, 3, H, W], and of their views."""
         parts = torch.tensor_split(frames, min(len(self._workers), len(frames)))
-        answers = self._together(lambda index, part: self._workers[index].encode(part), range(len(parts)), parts)
+        views = _split(clips, [len(part) for part in parts])
+        answers = self._together(
+            lambda index, part: self._workers[index].encode(part, views[index]), range(len(parts)), parts
+        )
         shares = [
             _Share(index, generation, handle, len(part))
             for index, ((generation, handle), part) in enumerate(zip(answers, parts, strict=True))
@@ -155,21 +182,27 @@ class Worker(Adapter):
         weakref.finalize(encoded, _release, self._workers, encoded.shares)
         return encoded
 
-    def segment(self, encoded: _Encoded, audio: Tensor) -> Tensor:
-        """Collect the workers' masks, in the order of the clips."""
-        parts = torch.split(audio, [share.clips for share in encoded.shares])
+    def segment(
+        self, encoded: _Encoded, audio: Tensor | Sequence[NativeSound], clips: Sequence[ClipView] = ()
+    ) -> Tensor | Segmentation:
+        """Collect the workers' answers, in the order of the clips."""
+        counts = [share.clips for share in encoded.shares]
+        parts = torch.split(audio, counts) if isinstance(audio, Tensor) else _split(audio, counts)
+        views = _split(clips, counts)
+        numbered = list(enumerate(encoded.shares))
         answers = self._together(
-            lambda share, part: self._workers[share.worker].segment(share, part), encoded.shares, parts
+            lambda item, part: self._workers[item[1].worker].segment(item[1], part, views[item[0]]), numbered, parts
         )
-        if len(answers) == 1:
-            masks, self._extras = answers[0]
-            return masks
         names = answers[0][1]
-        self._extras = {name: torch.cat([extras[name] for _, extras in answers]) for name in names}
-        return torch.cat([masks for masks, _ in answers])
+        if len(answers) == 1:
+            self._extras = names
+        else:
+            self._extras = {name: torch.cat([extras[name] for _, extras in answers]) for name in names}
+        answer = _joined([answer for answer, _ in answers])
+        return answer if answer.mask is not None or answer.readouts else answer.probabilities
 
     def _together(
-        self, call: Callable[[_Item, Tensor], _Answer], items: Sequence[_Item], parts: Sequence[Tensor]
+        self, call: Callable[[_Item, Any], _Answer], items: Sequence[_Item], parts: Sequence[Any]
     ) -> list[_Answer]:
         """Call several workers at once, or the only one without the detour through a thread."""
         if len(items) == 1:
@@ -179,6 +212,48 @@ class Worker(Adapter):
     def extras(self) -> dict[str, Tensor]:
         """Return the model's further values of its last masks, [B, T] by name."""
         return self._extras
+
+
+def _split(items: Sequence[_Item], counts: Sequence[int]) -> list[Sequence[_Item]]:
+    """Split a sequence into parts of these lengths; an empty one into empty parts."""
+    ends = list(itertools.accumulate(counts))
+    return [items[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+
+def _joined(answers: Sequence[Segmentation]) -> Segmentation:
+    """Put the answers about the parts of a batch together."""
+    if len(answers) == 1:
+        return answers[0]
+    masks = [answer.mask for answer in answers if answer.mask is not None]
+    readouts = {}
+    for name in answers[0].readouts:
+        of_name = [answer.readouts[name] for answer in answers if name in answer.readouts]
+        if len(of_name) != len(answers):
+            raise AdapterError(f"worker: the readout '{name}' came for some clips of a batch; expected it for all")
+        readouts[name] = _joined([part if isinstance(part, Segmentation) else Segmentation(part) for part in of_name])
+    if len(masks) not in (0, len(answers)):
+        raise AdapterError("worker: a mask came for some clips of a batch; expected it for all or none")
+    probabilities = torch.cat([answer.probabilities for answer in answers])
+    return Segmentation(probabilities, torch.cat(masks) if masks else None, readouts)
+
+
+def _clips_field(clips: Sequence[ClipView]) -> dict[str, Any]:
+    """Return the field of a message's header that holds clips; none for a model that takes none."""
+    if not clips:
+        return {}
+    return {
+        "clips": [
+            {**asdict(clip), "frames": [str(path) for path in clip.frames], "sound": clip.sound and str(clip.sound)}
+            for clip in clips
+        ]
+    }
+
+
+def _parts(value: object) -> list[tuple[str, bool]]:
+    """Return name and presence of a mask of each part of an answer, the model's own first, with the name ""."""
+    if not isinstance(value, list) or not all(isinstance(part, list) and len(part) == 2 for part in value):
+        return []
+    return [(str(name), has_mask is True) for name, has_mask in value]
 
 
 def _close_all(workers: Sequence[_Worker]) -> None:
@@ -208,16 +283,18 @@ def _positive(text: str, option: str, *, whole: bool) -> float:
     return value
 
 
-def _audio_input(command: str, ready: dict[str, Any]) -> AudioInput:
+def _audio_input(command: str, ready: Mapping[str, Any]) -> AudioInput:
     audio = ready.get("audio")
-    kind, rate = audio if isinstance(audio, list) and len(audio) == 2 else (audio, None)
+    whole = [*audio, None, None][:3] if isinstance(audio, list) and len(audio) in (2, 3) else [audio, None, None]
+    kind, rate, form = whole
     if kind == "waveform" and type(rate) is int and 0 < rate <= _HIGHEST_RATE:
-        return AudioInput.waveform(rate)
-    if kind == "log_mel":
-        return AudioInput.log_mel()
-    if kind == "embedding":
-        return AudioInput.embedding()
+        options = form if isinstance(form, dict) else {}
+        resampler, mono = options.get("resampler", "resampy"), options.get("mono", True)
+        if resampler in get_args(Resampler) and isinstance(mono, bool):
+            return AudioInput.waveform(rate, resampler, mono)
+    if kind in ("log_mel", "embedding", "native"):
+        return AudioInput.of(kind)
     raise AdapterError(
         f"worker '{command}': its class has audio = {str(kind if rate is None else audio)[:80]!r}; "
-        "expected 'log_mel', 'embedding' or ('waveform', RATE)"
+        "expected 'log_mel', 'embedding', 'native' or ('waveform', RATE), with {'resampler': .., 'mono': ..} behind it"
     )

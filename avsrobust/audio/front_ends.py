@@ -6,12 +6,14 @@ Conventions
     All conditions of a build come out of one front end unless the recipe says otherwise: features of clean and negative sound
     made by different ones can be told apart without listening.
     Others than the built-in ones are plug-ins (`avsrobust.plugins`): an entry point of the group ``avsrobust.front_ends``, or
-    ``package.module:function`` or ``file.py:function`` in a recipe.
+    ``package.module:function`` or ``file.py:function`` in a recipe. What they make is always stored: reading a build runs no
+    code that the build names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -66,7 +68,7 @@ def log_mel_of(
     Raises:
         RecipeError: There is no such front end, it raises, or it returns anything else than a finite log-mel of that shape.
     """
-    function = FRONT_ENDS.find(front_end)
+    function = _found(front_end)
     with one_line(f"front end {front_end}: {of}", RecipeError):
         made = function(samples, sample_rate, num_frames)
     expected = (num_frames, 1, STEPS, BANDS)
@@ -76,6 +78,12 @@ def log_mel_of(
     if not np.isfinite(made).all():
         raise RecipeError(f"front end {front_end}: {of}: returned NaN or infinity; expected finite values")
     return made
+
+
+@lru_cache(maxsize=16)
+def _found(front_end: str) -> FrontEnd:
+    # A file is imported once per process, not once per sound.
+    return FRONT_ENDS.find(front_end)
 
 
 def log_mel_of_file(front_end: str, path: Path, num_frames: int) -> NDArray[np.float32]:

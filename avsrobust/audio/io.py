@@ -157,7 +157,9 @@ def stored_sound(path: Path, content: bytes) -> tuple[SoundHeader, NDArray[np.in
     return layout.header, _read_stored(path, stream, layout)
 
 
-def read_waveform(path: Path | str, sample_rate: int, num_samples: int) -> NDArray[np.float32]:
+def read_waveform(
+    path: Path | str, sample_rate: int, num_samples: int, *, resampler: str = "resampy", mono: bool = True
+) -> NDArray[np.float32]:
     """Read a wav file as the input of a model on waveforms.
 
     The channels' mean, resampled (`avsrobust.audio.resample`), then cut or extended (`fit_length`).
@@ -166,19 +168,28 @@ def read_waveform(path: Path | str, sample_rate: int, num_samples: int) -> NDArr
         path: The wav file.
         sample_rate: Rate of the result in Hz.
         num_samples: Length of the result.
+        resampler: As for `to_waveform`.
+        mono: As for `to_waveform`.
 
     Returns:
-        Float32 [num_samples], mono.
+        Float32 [num_samples], mono; or [2, num_samples].
 
     Raises:
         AudioError: As for `check_sound`; or the sound is shorter than one sample at `sample_rate`.
     """
     samples, source_rate = read_samples(Path(path), longest_s=num_samples / sample_rate + _MARGIN_S)
-    return to_waveform(samples, source_rate, sample_rate, num_samples, of=str(path))
+    return to_waveform(samples, source_rate, sample_rate, num_samples, of=str(path), resampler=resampler, mono=mono)
 
 
 def to_waveform(
-    samples: NDArray[np.float64], source_rate: int, sample_rate: int, num_samples: int, *, of: str
+    samples: NDArray[np.float64],
+    source_rate: int,
+    sample_rate: int,
+    num_samples: int,
+    *,
+    of: str,
+    resampler: str = "resampy",
+    mono: bool = True,
 ) -> NDArray[np.float32]:
     """Return samples as the input of a model on waveforms, as `read_waveform` does with those of a file.
 
@@ -188,22 +199,32 @@ def to_waveform(
         sample_rate: Rate of the result in Hz.
         num_samples: Length of the result.
         of: Name of the sound, for messages.
-
-    Returns:
-        Float32 [num_samples], mono.
+        resampler: "resampy" or "soxr" (`audio.resample`), or "torchaudio" (`audio.resample_hann`).
+        mono: Return the mean of the channels; otherwise both channels, a mono sound twice.
 
     Raises:
         AudioError: The sound is shorter than one sample at `sample_rate`.
     """
     from avsrobust.audio.resample import resample
+    from avsrobust.audio.resample_hann import resample_hann
 
-    waveform = resample(samples.mean(axis=1) if samples.ndim == 2 else samples, source_rate, sample_rate)
-    if waveform.size == 0:
-        raise AudioError(
-            f"{of}: found {len(samples)} samples at {source_rate} Hz, which is less than one at {sample_rate} Hz; "
-            f"expected a recording; {_REPLACE}"
-        )
-    return fit_length(waveform, sample_rate, num_samples).astype(np.float32)
+    def resampled(channel: NDArray[np.float64]) -> NDArray[np.float32]:
+        if resampler == "torchaudio":
+            waveform = resample_hann(channel, source_rate, sample_rate)
+        else:
+            waveform = resample(channel, source_rate, sample_rate, resampler)
+        if waveform.size == 0:
+            raise AudioError(
+                f"{of}: found {len(samples)} samples at {source_rate} Hz, which is less than one at {sample_rate} Hz; "
+                f"expected a recording; {_REPLACE}"
+            )
+        return fit_length(waveform, sample_rate, num_samples).astype(np.float32)
+
+    if mono:
+        return resampled(samples.mean(axis=1) if samples.ndim == 2 else samples)
+    channels = samples[:, None] if samples.ndim == 1 else samples
+    # Files have one channel or two (`check_sound`).
+    return np.stack([resampled(channels[:, side]) for side in (0, channels.shape[1] - 1)])
 
 
 def fit_length(waveform: NDArray[np.float64], sample_rate: int, num_samples: int) -> NDArray[np.float64]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from avsrobust.audio.definitions import ReadFile, Rendered, parse_definition, rate_and_length, render
-from avsrobust.audio.front_ends import MARGIN_S, log_mel_of
+from avsrobust.audio.definitions import Definition, ReadFile, Rendered, parse_definition, rate_and_length, render
+from avsrobust.audio.front_ends import FRONT_ENDS, MARGIN_S, log_mel_of
 from avsrobust.audio.io import FULL_SCALE, read_samples
+from avsrobust.errors import AudioError
 from avsrobust.manifest import MADE_PREFIX, Row
 
 Locate = Callable[[str], Path]
@@ -28,10 +29,22 @@ def render_row(row: Row, read: ReadFile) -> tuple[Rendered, int]:
         read: Reads the recordings it is made from.
 
     Raises:
-        AudioError: The definition is none, or a recording cannot be read.
+        AudioError: The definition is none, or of another rate or length than the row's, or a recording cannot be read.
     """
-    definition = parse_definition(row.sound or "")
+    definition = row_definition(row)
     return render(definition, read), rate_and_length(definition)[0]
+
+
+def row_definition(row: Row) -> Definition:
+    """Return the definition of the sound of a row without a file. Raises `AudioError` as `render_row`; makes nothing."""
+    definition = parse_definition(row.sound or "")
+    sample_rate, num_samples = rate_and_length(definition)
+    if sample_rate != row.sample_rate or abs(num_samples - row.duration_s * sample_rate) > max(1, num_samples * 1e-6):
+        raise AudioError(
+            f"found a definition of {num_samples} samples at {sample_rate} Hz; expected {row.duration_s:g} s at "
+            f"{row.sample_rate} Hz, as the row says; build again"
+        )
+    return definition
 
 
 def log_mel_of_row(row: Row, read: ReadFile) -> NDArray[np.float32]:
@@ -39,8 +52,18 @@ def log_mel_of_row(row: Row, read: ReadFile) -> NDArray[np.float32]:
 
     It is made of the samples as a wav file would hold them, by the front end that the row names.
     """
-    rendered, sample_rate = render_row(row, read)
+    return log_mel_of_rendered(row, *render_row(row, read))
+
+
+def log_mel_of_rendered(row: Row, rendered: Rendered, sample_rate: int) -> NDArray[np.float32]:
+    """Return the log-mel of a row's sound that was made already (`render_row`); otherwise as `log_mel_of_row`."""
     front_end = row.log_mel.removeprefix(MADE_PREFIX)
+    if front_end not in FRONT_ENDS.built_in:
+        # A build may come from anywhere: it names no code to run.
+        raise AudioError(
+            f"row {row.clip_id}/{row.condition}: found the front end '{front_end:.100}'; "
+            f"expected one of {', '.join(FRONT_ENDS.built_in)}; build again"
+        )
     named = f"{row.clip_id}/{row.condition}"
     return log_mel_of(front_end, rendered.samples / FULL_SCALE, sample_rate, row.num_frames, of=named)
 

@@ -91,7 +91,7 @@ def lowpass(samples: NDArray[np.float64], sample_rate: int, cutoff_hz: float) ->
         Float64 of the same shape.
 
     Raises:
-        AudioError: The frequency is not above 0 or not finite.
+        AudioError: The frequency is not above 0 or not finite, or so low that the filter cannot be computed.
     """
     if not 0 < cutoff_hz < math.inf:
         raise AudioError(f"found a cut-off frequency of {cutoff_hz} Hz; expected one above 0 Hz")
@@ -100,8 +100,14 @@ def lowpass(samples: NDArray[np.float64], sample_rate: int, cutoff_hz: float) ->
         return samples.copy()
     from scipy.signal import butter, sosfiltfilt
 
-    sections = butter(LOWPASS_ORDER, cutoff_hz, fs=sample_rate, output="sos")
     # Both ends are continued by their mirror image for ten periods, so that the filter has settled where the sound begins.
-    around = min(len(samples) - 1, math.ceil(10 * sample_rate / cutoff_hz))
-    filtered: NDArray[np.float64] = sosfiltfilt(sections, samples, axis=0, padlen=around)
+    around = int(min(len(samples) - 1, np.ceil(10 * sample_rate / cutoff_hz)))
+    try:
+        sections = butter(LOWPASS_ORDER, cutoff_hz, fs=sample_rate, output="sos")
+        filtered: NDArray[np.float64] = sosfiltfilt(sections, samples, axis=0, padlen=around)
+    except (ValueError, np.linalg.LinAlgError) as error:
+        raise AudioError(
+            f"found a cut-off frequency of {cutoff_hz:g} Hz at a rate of {sample_rate} Hz; expected a higher one, for which "
+            "the filter can be computed"
+        ) from error
     return filtered

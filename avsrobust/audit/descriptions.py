@@ -8,10 +8,14 @@ Conventions
     A log-mel file is an ``.npy`` array [rows, T, 1, 96, 64]; the manifest's `log_mel_row` counts along its first axis.
     Arrays are mapped into memory, never loaded whole, and never unpickled; only regular files are.
     Clean and negative rows often share one array (an off-screen sound is another clip's own): it is described once.
+    Where a row has no file, its sound is made, and its log-mel from that (`avsrobust.audio.made`). Rows of positive conditions
+    without files are not described: their front end is named, and their sounds are no negatives.
+    Loudness is the integrated loudness of the row's sound in LUFS, at least `QUIETEST_LUFS` (silence has none).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,8 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from avsrobust.arrays import map_npy
+from avsrobust.audio.io import FULL_SCALE
+from avsrobust.audio.loudness import integrated_loudness
+from avsrobust.audio.made import FileReader, log_mel_of_rendered, render_row
 from avsrobust.errors import ManifestError
-from avsrobust.manifest import Manifest, Row
+from avsrobust.manifest import MADE_PREFIX, Manifest, Row
+from avsrobust.vocabulary import CLEAN, NEGATIVE
 
 Floats = npt.NDArray[np.float64]
 Array = npt.NDArray[np.floating]
@@ -42,6 +50,10 @@ STATISTICS = (
 )
 AXES = 5
 MOST_OPEN = 64
+# Below what BS.1770 counts at all.
+QUIETEST_LUFS = -100.0
+_MOST_MADE = 64
+_Key = tuple[str, str, int]
 
 
 def describe(log_mel: npt.NDArray[np.floating]) -> Floats:
@@ -113,41 +125,92 @@ class ConditionSummary:
 
 @dataclass(frozen=True)
 class DescribedRows:
-    """Rows of a manifest with the statistics of their arrays, float64 [N, K], and a summary per condition."""
+    """Rows of a manifest, and what their arrays and sounds are like.
+
+    Attributes:
+        rows: N of them.
+        statistics: Of their arrays, float64 [N, K].
+        loudness: Of their sounds in LUFS, float64 [N], NaN for rows that are neither clean nor negative; None where the data
+            set is not there.
+        summaries: The arrays of each condition.
+    """
 
     rows: tuple[Row, ...]
     statistics: Floats
+    loudness: Floats | None
     summaries: tuple[ConditionSummary, ...]
 
 
-def describe_rows(manifest: Manifest) -> DescribedRows:
-    """Read every row's array once and describe it.
+def describe_rows(manifest: Manifest, data_root: Path | None) -> DescribedRows:
+    """Read every row's array and sound once and describe them.
+
+    Args:
+        manifest: A build.
+        data_root: Where its data set lies; None: sounds are not looked at, which only builds with files for all rows allow.
 
     Raises:
         ManifestError: An array is missing, damaged or not finite.
+        AudioError: A sound cannot be read.
     """
-    reader = _Reader(manifest)
-    known: dict[tuple[str, int], Floats] = {}
+    rows = tuple(row for row in manifest.rows if _is_audited(row) or not row.audio.startswith(MADE_PREFIX))
+    reader = _Reader(manifest, data_root)
+    known: dict[_Key, tuple[Floats, float]] = {}
     seen: dict[str, _Condition] = {}
-    for row in manifest.rows:
-        array = reader.read(row)
-        key = (row.log_mel, row.log_mel_row)
+    keys: list[_Key] = []
+    for row in rows:
+        key = (row.audio, row.log_mel, row.log_mel_row)
+        is_loudness_known = key in known and not math.isnan(known[key][1])
+        wanted = data_root is not None and _is_audited(row) and not is_loudness_known
+        array, loudness = reader.read(row, with_loudness=wanted)
         if key not in known:
-            known[key] = describe(array)
+            known[key] = (describe(array), loudness)
+        elif wanted:
+            known[key] = (known[key][0], loudness)
+        keys.append(key)
         seen.setdefault(row.condition, _Condition(row.condition, row.polarity)).add(array)
-    statistics = np.array([known[row.log_mel, row.log_mel_row] for row in manifest.rows])
-    return DescribedRows(manifest.rows, statistics, tuple(seen[name].summary() for name in sorted(seen)))
+    return DescribedRows(
+        rows,
+        np.array([known[key][0] for key in keys]),
+        None if data_root is None else np.array([known[key][1] for key in keys]),
+        tuple(seen[name].summary() for name in sorted(seen)),
+    )
+
+
+def _is_audited(row: Row) -> bool:
+    return row.condition == CLEAN or row.polarity == NEGATIVE
 
 
 class _Reader:
-    """Hands out the arrays of a manifest's rows."""
+    """Hands out the arrays of a manifest's rows, and the loudness of their sounds."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, data_root: Path | None) -> None:
         self._manifest = manifest
+        self._data_root = data_root
+        self._sounds = FileReader(self._locate)
         # Every map holds a file descriptor, and a large build has hundreds of files.
         self._open = lru_cache(maxsize=MOST_OPEN)(_open)
+        self._made = lru_cache(maxsize=_MOST_MADE)(self._make)
 
-    def read(self, row: Row) -> Array:
+    def read(self, row: Row, *, with_loudness: bool) -> tuple[Array, float]:
+        """Return a row's array, and the loudness of its sound, NaN unless that is wanted."""
+        if row.audio.startswith(MADE_PREFIX):
+            return self._made(row)
+        loudness = math.nan
+        if with_loudness:
+            samples, sample_rate = self._sounds(row.audio, row.num_frames)
+            loudness = _loudness(samples.mean(axis=1)[: row.num_frames * sample_rate], sample_rate)
+        return self._array(row), loudness
+
+    def _locate(self, name: str) -> Path:
+        return self._manifest.file(name, self._data_root or Path())
+
+    def _make(self, row: Row) -> tuple[Array, float]:
+        rendered, sample_rate = render_row(row, self._sounds)
+        samples = rendered.samples / FULL_SCALE
+        array = log_mel_of_rendered(row, rendered, sample_rate)
+        return array, _loudness(samples[: row.num_frames * sample_rate], sample_rate)
+
+    def _array(self, row: Row) -> Array:
         path = self._manifest.log_mel_path(row)
         rows = self._open(path)
         if not 0 <= row.log_mel_row < len(rows):
@@ -158,6 +221,10 @@ class _Reader:
         if not np.isfinite(array).all():
             raise ManifestError(f"{path}: row {row.log_mel_row} holds NaN or infinity; expected numbers; build again")
         return array
+
+
+def _loudness(samples: Floats, sample_rate: int) -> float:
+    return max(QUIETEST_LUFS, integrated_loudness(samples, sample_rate))
 
 
 def _open(path: Path) -> Array:

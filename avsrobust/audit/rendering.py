@@ -44,13 +44,21 @@ def _summary_table(report: AuditReport) -> str:
 
 
 def _separation_table(report: AuditReport) -> str:
-    header = ["condition", "strongest statistic", "its AUROC", "linear, all rows", "linear, same sounds"]
+    header = [
+        "condition",
+        "strongest statistic",
+        "its AUROC",
+        "loudness",
+        "linear, all rows",
+        "linear, same sounds",
+    ]
     return text_table(header, [_separation_row(entry) for entry in report.separations], numeric_from=2)
 
 
 def _separation_row(entry: Separation) -> list[str]:
     name, auroc = entry.strongest
-    return [markdown(entry.condition), name, f"{auroc:.2f}", _interval(entry.plain), _interval(entry.matched)]
+    estimates = (entry.loudness, entry.plain, entry.matched)
+    return [markdown(entry.condition), name, f"{auroc:.2f}", *(_interval(found) for found in estimates)]
 
 
 def _interval(estimate: Estimate | None) -> str:

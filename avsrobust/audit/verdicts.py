@@ -7,6 +7,8 @@ Conventions
     *matched*: every off-screen row against the clean row of the very same sound, where both have as many frames. Sound and
     mix of categories are equal, so any difference comes from the front end; out of one front end the AUROC is 0.5.
     A manifest fails where the front end gives a condition away; being silent or noisy is no fault.
+    *loudness*: the integrated loudness (ITU-R BS.1770) of the sounds alone, of all rows. A condition that is made at the clips'
+    own loudness fails where 0.5 is outside the interval: its level then gives it away.
 """
 
 from __future__ import annotations
@@ -15,17 +17,20 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from avsrobust.audit.descriptions import STATISTICS, ConditionSummary, DescribedRows, Floats, describe_rows
 from avsrobust.audit.separability import Estimate, Flags, Groups, estimate, linear_scores, weighted_auroc
 from avsrobust.errors import ManifestError
-from avsrobust.manifest import Manifest, Row
+from avsrobust.manifest import MADE_PREFIX, Manifest, Row
 from avsrobust.vocabulary import CLEAN, NEGATIVE
 
 # By nature unlike any recording: that they can be separated is no fault.
-SEPARABLE_BY_NATURE = ("silence", "noise")
+SEPARABLE_BY_NATURE = ("silence", "noise", "gaussian", "pink", "matched_noise")
+# Conditions of the clips' own loudness.
+MATCHED = ("matched_noise", "matched_offscreen")
 # The lower end of the interval above which a front end is taken to be another one.
 HIGHEST_AUROC = 0.65
 FEWEST_SOUNDS = 4
@@ -49,6 +54,7 @@ class Separation:
         matched: The same for rows whose sound also occurs clean.
         matched_rows: Number of rows whose sound also occurs clean with as many frames.
         identical_share: Share of these whose statistics are equal there, 0..1; None: there are none.
+        loudness: Estimate of the sounds' loudness alone, all rows; None: too few rows, or the data set is not there.
     """
 
     condition: str
@@ -58,6 +64,7 @@ class Separation:
     matched: Estimate | None
     matched_rows: int
     identical_share: float | None
+    loudness: Estimate | None = None
 
     @property
     def strongest(self) -> tuple[str, float]:
@@ -93,17 +100,19 @@ class AuditReport:
         return bool(self.findings)
 
 
-def audit(manifest: Manifest) -> AuditReport:
+def audit(manifest: Manifest, data_root: Path | str | None = None) -> AuditReport:
     """Describe the log-mel arrays of all rows and judge whether statistics alone separate the conditions.
 
     Args:
         manifest: A build with clean and negative rows.
+        data_root: Folder of the data set (None: that of the build); where it is not there, loudness is not compared.
 
     Returns:
         Summaries, separations and findings.
 
     Raises:
-        ManifestError: There are no clean or no negative rows, or an array is missing or damaged.
+        ManifestError: There are no clean or no negative rows, an array is missing or damaged, or sounds without files have
+            to be made and the data set is not there.
     """
     conditions = {row.condition for row in manifest.rows}
     negative = sorted({row.condition for row in manifest.rows if row.polarity == NEGATIVE})
@@ -113,7 +122,7 @@ def audit(manifest: Manifest) -> AuditReport:
             f"{manifest.path}: found {found}; expected clean and negative rows to set against each other; "
             "audit a build that has both"
         )
-    described = describe_rows(manifest)
+    described = describe_rows(manifest, _data_root(manifest, data_root))
     separations = tuple(_separation(described, condition) for condition in negative)
     findings = [*_front_end_findings(described.summaries), *_separation_findings(separations)]
     return AuditReport(
@@ -125,6 +134,16 @@ def audit(manifest: Manifest) -> AuditReport:
         findings=tuple(findings),
         remarks=(*_muted_remarks(manifest), *(remark for entry in separations if (remark := _remark(entry)))),
     )
+
+
+def _data_root(manifest: Manifest, data_root: Path | str | None) -> Path | None:
+    needed = data_root is not None or any(row.audio.startswith(MADE_PREFIX) for row in manifest.rows)
+    try:
+        return manifest.data_root(data_root)
+    except ManifestError:
+        if needed:
+            raise
+        return None
 
 
 def _muted_remarks(manifest: Manifest) -> Iterator[str]:
@@ -164,12 +183,15 @@ def _separation(described: DescribedRows, condition: str) -> Separation:
         matched=_linear(described, matches, paired, "matched"),
         matched_rows=len(pairs),
         identical_share=float(same.mean()) if pairs else None,
+        loudness=_by_loudness(described, clean, negative),
     )
 
 
 def _sound(row: Row) -> str:
     """Return the clip that a row's sound was recorded in: the row's own, or its source clip."""
-    return f"{row.split}/{row.source_clip_id if row.source_clip_id is not None else row.clip_id}"
+    return (
+        f"{row.source_dataset or row.dataset}:{row.source_clip_id if row.source_clip_id is not None else row.clip_id}"
+    )
 
 
 def _single(described: DescribedRows, clean: list[int], negative: list[int]) -> dict[str, float]:
@@ -190,6 +212,17 @@ def _linear(described: DescribedRows, clean: list[int], negative: list[int], pur
         return None
     generator = np.random.default_rng(_hash(f"audit bootstrap {purpose}"))
     return estimate(scores[valid], is_negative[valid], groups[valid], generator)
+
+
+def _by_loudness(described: DescribedRows, clean: list[int], negative: list[int]) -> Estimate | None:
+    names, sounds = np.unique([_sound(described.rows[index]) for index in clean + negative], return_inverse=True)
+    if described.loudness is None or names.size < FEWEST_SOUNDS:
+        return None
+    # Matched to within the precision of the match; equal ones are ties.
+    scores = np.round(described.loudness[clean + negative], 1)
+    is_negative = np.arange(scores.size) >= len(clean)
+    generator = np.random.default_rng(_hash("audit bootstrap loudness"))
+    return estimate(scores, is_negative, sounds.astype(np.int64), generator)
 
 
 def _stacked(described: DescribedRows, clean: list[int], negative: list[int]) -> tuple[Floats, Flags]:
@@ -225,6 +258,11 @@ def _front_end_findings(summaries: tuple[ConditionSummary, ...]) -> list[str]:
 def _separation_findings(separations: tuple[Separation, ...]) -> list[str]:
     findings = []
     for entry in separations:
+        if entry.condition in MATCHED and entry.loudness is not None and not _holds_chance(entry.loudness):
+            findings.append(
+                f"{entry.condition} can be told from clean by loudness alone (AUROC {entry.loudness.auroc:.2f}), "
+                "which it is made to share"
+            )
         judged = _judged(entry)
         if judged is not None and judged.low > HIGHEST_AUROC:
             findings.append(
@@ -232,6 +270,10 @@ def _separation_findings(separations: tuple[Separation, ...]) -> list[str]:
                 "features of another front end?"
             )
     return findings
+
+
+def _holds_chance(found: Estimate) -> bool:
+    return found.low <= 0.5 <= found.high
 
 
 def _judged(entry: Separation) -> Estimate | None:

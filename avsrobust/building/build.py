@@ -51,6 +51,7 @@ from avsrobust.building.render import (
     make_tasks,
     picture_tasks,
 )
+from avsrobust.building.trial import try_plugins
 from avsrobust.callbacks import ProgressCallback
 from avsrobust.caveats import SOURCES
 from avsrobust.checksums import FileSum, read_checksums, write_checksums
@@ -76,7 +77,6 @@ from avsrobust.manifest import (
     fingerprint,
     made_sha256,
     remember_data_root,
-    sound_files,
     write_manifest,
 )
 
@@ -143,7 +143,7 @@ def build(
         export,
         read_lenders(dataset, recipe, workers),
     )
-    job.plan_without(())
+    try_plugins(job.plan_without(()), recipe, roots)
     identity = Identity.of(dataset, recipe, seed)
     with (
         hold_output_dir(output, BUILD_KIND, BUILD_FORMAT, "avsrobust build", wait=wait),
@@ -335,8 +335,7 @@ def _make(job: _Job, layout: Layout, checked: Checked, engine: Engine, meter: Me
 
 def _with_recordings(layout: Layout, lenders: Lenders) -> list[MadeSound]:
     """Return all sounds to make: those of rows, and the recordings that other sounds are made from."""
-    needed = {path for row in layout.rows for path in sound_files(row)}
-    needed |= {path for sound in layout.sounds for path in sound.files}
+    needed = layout.needed_sounds
     recordings = [sound for path, sound in sorted(lenders.sounds.items()) if path in needed]
     return [*recordings, *layout.sounds]
 

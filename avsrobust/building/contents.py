@@ -15,7 +15,7 @@ from avsrobust.callbacks import ProgressCallback
 from avsrobust.checksums import FileSum, read_checksums
 from avsrobust.clips import Clip
 from avsrobust.datasets.contents import ClipContents
-from avsrobust.datasets.survey import conclude
+from avsrobust.datasets.survey import survey_contents
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import Manifest, ManifestInfo
 from avsrobust.seal import is_intact
@@ -88,7 +88,7 @@ def look_at_files(data: Path, clips: Sequence[Clip], lenders: Lenders, engine: E
     for seen in engine.map(look_at_clips, look_tasks(data, clips)):
         contents += seen
         meter.advance(len(seen))
-    survey = conclude(clips, contents)
+    survey = survey_contents(clips, contents)
     bad: dict[str, list[str]] = {}
     for finding in survey.findings:
         bad.setdefault(finding.clip_id or finding.path, []).append(str(finding))

@@ -10,9 +10,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from avsrobust.building.layout import lay_out
+from avsrobust.building.lenders import Lenders
 from avsrobust.building.plan import EVERY_CLIP, Plan
 from avsrobust.datasets.dataset import DataSet
-from avsrobust.datasets.survey import Survey, survey_lines
+from avsrobust.datasets.survey import ContentSurvey, survey_lines
 from avsrobust.vocabulary import SPLITS
 
 _WAV_HEADER = 44
@@ -62,22 +63,37 @@ class Summary:
         ]
 
 
-def describe(dataset: DataSet, plan: Plan, survey: Survey | None = None) -> Summary:
-    """Return what `plan` of `dataset` would make, and what the `survey` of its contents found."""
+def describe(
+    dataset: DataSet,
+    plan: Plan,
+    survey: ContentSurvey | None = None,
+    lenders: Lenders | None = None,
+) -> Summary:
+    """Return what a build would make.
+
+    Args:
+        dataset: The data set.
+        plan: The plan of the build.
+        survey: What its contents hold.
+        lenders: Sounds from elsewhere; of a user's recordings the build keeps those that rows use.
+    """
+    lenders = lenders or Lenders()
     layout = lay_out(plan)
-    sounds = sum(_WAV_HEADER + 2 * sound.num_samples for sound in layout.sounds)
+    used = layout.needed_sounds
+    made = [*layout.sounds, *(sound for name, sound in lenders.sounds.items() if name in used)]
+    sounds = sum(_WAV_HEADER + 2 * sound.num_samples for sound in made)
     log_mels = sum(_NPY_HEADER + shard.num_bytes for shard in layout.shards)
     conditions = Counter(row.condition for row in plan.rows)
     return Summary(
         layout=dataset.layout,
         clips=dict(Counter(clip.split for clip in dataset.clips)),
         rows={condition: conditions[condition] for condition in sorted(conditions)},
-        num_sounds=len(layout.sounds),
+        num_sounds=len(made),
         num_log_mels=layout.num_log_mels,
         num_pictures=len(layout.pictures),
         num_bytes=sounds + log_mels,
         num_picture_bytes=sum(picture.expected_bytes for picture in layout.pictures),
-        notes=(*dataset.notes, *plan.notes),
+        notes=(*dataset.notes, *lenders.notes, *plan.notes),
         findings=tuple(str(finding) for finding in (*dataset.findings, *(survey.findings if survey else ()))),
         skipped=tuple(
             f"{'every clip' if entry.clip_id == EVERY_CLIP else entry.clip_id}, {entry.condition}: {entry.reason}"

@@ -16,9 +16,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from avsrobust.clips import Clip
-from avsrobust.datasets.contents import ClipContents, look_at
+from avsrobust.datasets.contents import ClipContents, read_contents
 from avsrobust.datasets.dataset import DataSet
-from avsrobust.datasets.survey import Survey, conclude
+from avsrobust.datasets.survey import ContentSurvey, survey_contents
 
 LIMIT_S = 60.0
 
@@ -29,7 +29,7 @@ def survey_sample(
     limit_s: float = LIMIT_S,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Survey:
+) -> ContentSurvey:
     """Look at the files of as many clips as `limit_s` seconds allow, one at least, and sum them up.
 
     `threads`: None for one per processor. `progress` is called with (clips done, clips in all).
@@ -37,7 +37,7 @@ def survey_sample(
     clips = sorted(dataset.clips, key=_order)
     deadline = time.monotonic() + limit_s
     contents = _look_until(deadline, dataset.root.resolve(), clips, threads or os.cpu_count() or 1, progress)
-    return conclude(dataset.clips, contents)
+    return survey_contents(dataset.clips, contents)
 
 
 def _look_until(
@@ -49,7 +49,7 @@ def _look_until(
     with ThreadPoolExecutor(threads) as pool:
         while running or (waiting and (not contents or time.monotonic() < deadline)):
             while waiting and len(running) <= 2 * threads and (not contents or time.monotonic() < deadline):
-                running.append(pool.submit(look_at, root, waiting.popleft()))
+                running.append(pool.submit(read_contents, root, waiting.popleft()))
             contents.append(running.popleft().result())
             if progress is not None:
                 progress(len(contents), len(clips))

@@ -17,10 +17,13 @@ from avsrobust.audio.front_ends import BANDS, STEPS
 from avsrobust.building.plan import Plan, PlannedRow
 from avsrobust.conditions.pictures import MadePicture
 from avsrobust.conditions.sounds import MadeSound, is_unstored
-from avsrobust.manifest import CLIP_COLUMNS, MADE_PREFIX, Row
+from avsrobust.errors import RecipeError
+from avsrobust.files import is_safe_relative
+from avsrobust.manifest import BUILD_PREFIX, CLIP_COLUMNS, DATA_PREFIX, MADE_PREFIX, Row, sound_files
 
 SHARD_SOUNDS = 64
 _FLOAT32 = 4
+_SOUNDS = "audio/"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,12 @@ class Layout:
     rows: tuple[Row, ...]
 
     @property
+    def needed_sounds(self) -> set[str]:
+        """Names of all sound files that rows are, or that their sounds are made from."""
+        named = {name for row in self.rows for name in sound_files(row)}
+        return named | {name for sound in self.sounds for name in sound.files}
+
+    @property
     def num_log_mels(self) -> int:
         """Number of log-mels in all shards."""
         return sum(len(shard.sounds) for shard in self.shards)
@@ -87,6 +96,32 @@ def lay_out(plan: Plan) -> Layout:
         pictures=tuple(pictures[path] for path in sorted(pictures)),
         rows=tuple(rows),
     )
+
+
+def check_paths(rows: Iterable[PlannedRow]) -> None:
+    """Check the files that a plug-in's rows name. Raises `RecipeError` for one that would lie elsewhere than it may."""
+    for row in rows:
+        sound, picture = row.sound, row.picture
+        named = [sound.audio.removeprefix(MADE_PREFIX).removeprefix(DATA_PREFIX)]
+        if isinstance(sound, MadeSound):
+            named = [sound.audio.removeprefix(MADE_PREFIX)]
+        if picture is not None:
+            pictures = (*picture.frames, *picture.masks, *(picture.annotated or ()))
+            named += [name.removeprefix(BUILD_PREFIX) for name in pictures if name is not None]
+        unsafe = [name for name in named if not is_safe_relative(name)]
+        if isinstance(sound, MadeSound) and not named[0].startswith(_SOUNDS):
+            unsafe.append(named[0])
+        if unsafe:
+            raise RecipeError(
+                f"condition {row.condition}, clip {row.clip.clip_id}: names {unsafe[0]!r:.200}; "
+                f"expected a path inside its root, of a made sound one below {_SOUNDS}"
+            )
+        lengths = {len(row.clip.frames)} | ({len(picture.frames), len(picture.masks)} if picture else set())
+        if len(lengths) > 1:
+            raise RecipeError(
+                f"condition {row.condition}, clip {row.clip.clip_id}: found {sorted(lengths)} frames and masks; "
+                f"expected {row.clip.num_frames}, as many as the clip has"
+            )
 
 
 def _shards(rows: Iterable[PlannedRow]) -> Iterable[Shard]:

@@ -21,7 +21,7 @@ from avsrobust.audio.definitions import ReadFile
 from avsrobust.audio.recordings import SUFFIXES, read_recording
 from avsrobust.clips import Clip
 from avsrobust.conditions.base import RELEASE, SPLIT, PlannedRecording, RecordingPool
-from avsrobust.conditions.recipe import Recipe
+from avsrobust.conditions.recipe import Recipe, RecipeEntry
 from avsrobust.conditions.sounds import SHARED, MadeSound
 from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.read import read_dataset
@@ -86,7 +86,7 @@ def read_lenders(dataset: DataSet, recipe: Recipe, workers: int = 1) -> Lenders:
     for entry in recipe.entries:
         folder = entry.condition.recordings_folder
         if folder is not None:
-            pools[entry.name], kept = _read_folder(Path(folder), f"condition {entry.name}")
+            pools[entry.name], kept = _read_folder(Path(folder), entry, dataset.name)
             sounds |= {sound.audio: sound for sound in kept}
             notes += [f"{entry.name}: {name} is not used: {reason}" for name, reason in pools[entry.name].skipped]
     return Lenders(clips, pools, sounds, tuple(notes))
@@ -107,7 +107,12 @@ def _lending_clips(dataset: DataSet, pool: str, workers: int) -> tuple[tuple[Cli
     for name in names:
         release = dataset.release if name != CLASS_DATASET else None
         try:
-            others = read_dataset(name, dataset.root, release=release or None, workers=workers)
+            others = read_dataset(
+                dataset.spec if dataset.spec and name == dataset.name else name,
+                dataset.root,
+                release=release or None,
+                workers=workers,
+            )
         except DataSetError as error:
             notes.append(f"source clips: {name} lends none ({error})")
             continue
@@ -118,7 +123,8 @@ def _lending_clips(dataset: DataSet, pool: str, workers: int) -> tuple[tuple[Cli
     return tuple(found), notes
 
 
-def _read_folder(folder: Path, asked_by: str) -> tuple[RecordingPool, list[KeptRecording]]:
+def _read_folder(folder: Path, entry: RecipeEntry, dataset: str) -> tuple[RecordingPool, list[KeptRecording]]:
+    asked_by = f"condition {entry.name}"
     if not folder.is_dir():
         raise RecipeError(
             f"{asked_by}: found no folder {folder}; expected a folder of recordings; name it with --recordings"
@@ -133,6 +139,10 @@ def _read_folder(folder: Path, asked_by: str) -> tuple[RecordingPool, list[KeptR
     sounds: list[KeptRecording] = []
     skipped: list[tuple[str, str]] = []
     for name in names:
+        obstacle = entry.condition.recording_obstacle(dataset, name)
+        if obstacle is not None:
+            skipped.append((name, obstacle))
+            continue
         try:
             sha256 = sha256_of_file(folder / name)
             samples, sample_rate = _mono(folder / name)

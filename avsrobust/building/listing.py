@@ -22,7 +22,8 @@ from avsrobust.conditions.reference import (
 from avsrobust.datasets.avss import COLUMNS
 from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.tables import read_table
-from avsrobust.datasets.trees import survey
+from avsrobust.datasets.trees import find_trees
+from avsrobust.vocabulary import DATASETS
 
 _SUFFIX = ".wav"
 _IGNORED = ".DS_Store"
@@ -31,7 +32,8 @@ _MS3_LABEL = "v1m"
 
 def read_listing(dataset: DataSet, recipe: Recipe) -> ReleasedListing | None:
     """Return what the released generator finds, or None where the recipe does not ask or the tree has another form."""
-    if not any(entry.condition.needs_listing for entry in recipe.entries):
+    # The generator knows s4 and ms3; avss has no folder of sounds.
+    if dataset.name not in DATASETS or not any(entry.condition.needs_listing for entry in recipe.entries):
         return None
     folder = _sound_folder(dataset)
     if folder is None:
@@ -65,7 +67,7 @@ def _stems(folder: Path) -> tuple[str, ...]:
 
 
 def _metadata(root: Path) -> tuple[Ms3Record, ...]:
-    path = survey(root).semantic_table()
+    path = find_trees(root).semantic_table()
     if path is None:
         return ()
     table = read_table(root, path)

@@ -12,14 +12,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from avsrobust.audio.front_ends import FRONT_ENDS
 from avsrobust.clips import Clip
-from avsrobust.conditions.base import PlannedDataset, RecordingPool, Request, Unavailable
+from avsrobust.conditions.base import Choice, PlannedDataset, RecordingPool, Request, Unavailable
 from avsrobust.conditions.pictures import Picture
 from avsrobust.conditions.recipe import Recipe, RecipeEntry
 from avsrobust.conditions.reference import ReleasedListing
-from avsrobust.conditions.seeds import check_seed, row_seed
+from avsrobust.conditions.seeds import check_seed, row_seed, row_seeds
 from avsrobust.conditions.sounds import Sound, unstored
+from avsrobust.errors import RecipeError
 from avsrobust.manifest import Skipped
+from avsrobust.plugins import one_line
 
 EVERY_CLIP = "*"
 _MOST_NAMED = 20
@@ -107,13 +110,14 @@ def plan(
         if entry.condition.highest_seed is not None:
             check_seed(planned.seed, entry.condition.highest_seed)
         notes += entry.condition.notes
-        obstacle = entry.condition.obstacle(planned)
+        with one_line(f"condition {entry.name}: obstacle()", RecipeError):
+            obstacle = entry.condition.obstacle(planned)
         if obstacle is not None:
             skipped.append(Skipped(EVERY_CLIP, entry.name, obstacle))
             continue
         fallbacks = _plan_condition(entry, planned, rows, skipped, store_audio=recipe.store_audio)
         if fallbacks:
-            notes.append(_fallback_note(entry.name, fallbacks))
+            notes.append(_fallback_note(entry.name, entry.condition.pool, fallbacks))
     notes += _source_notes(ordered, rows)
     notes += source_lines(count_sources(rows))
     # A condition with several levels gives one reason for all of them.
@@ -133,46 +137,56 @@ def _plan_condition(
     condition = entry.condition
     if not planned.clips:
         return []
-    choose = condition.prepare(planned)
+    said = f"condition {entry.name}"
+    with one_line(f"{said}: prepare()", RecipeError):
+        choose = condition.prepare(planned)
+    keep_none = not store_audio and entry.front_end in FRONT_ENDS.built_in
     fallbacks: list[str] = []
+    names = (planned.seed, planned.dataset, entry.name)
+    drawn = [
+        (level, draw, row_seeds(*names, level, draw)) for level in condition.levels for draw in range(condition.draws)
+    ]
     for clip in planned.clips:
-        for level in condition.levels:
-            names = (planned.seed, clip.dataset, clip.clip_id, entry.name)
-            for draw in range(condition.draws):
-                request = Request(
-                    entry.name, clip, level, draw, partial(_seed_of, names, level), row_seed(*names, None)
+        seed_of = partial(_seed_of, names, clip.clip_id)
+        for level, draw, seeds in drawn:
+            seed = seeds(clip.clip_id)
+            with one_line(f"{said}, clip {clip.clip_id}: choosing", RecipeError):
+                chosen = choose(Request(entry.name, clip, level, draw, seed, seed_of))
+            if not isinstance(chosen, Choice | Unavailable):
+                raise RecipeError(
+                    f"{said}, clip {clip.clip_id}: found {type(chosen).__name__}; expected a Choice or Unavailable"
                 )
-                chosen = choose(request)
-                if isinstance(chosen, Unavailable):
-                    skipped.append(Skipped(clip.clip_id, entry.name, chosen.reason))
-                    continue
-                rows.append(
-                    PlannedRow(
-                        clip=clip,
-                        condition=entry.name,
-                        polarity=condition.polarity,
-                        level=level,
-                        draw=draw,
-                        seed=request.seed,
-                        sound=chosen.sound if store_audio else unstored(chosen.sound),
-                        source=chosen.source,
-                        front_end=entry.front_end,
-                        picture=chosen.picture,
-                    )
+            if isinstance(chosen, Unavailable):
+                skipped.append(Skipped(clip.clip_id, entry.name, chosen.reason))
+                continue
+            rows.append(
+                PlannedRow(
+                    clip=clip,
+                    condition=entry.name,
+                    polarity=condition.polarity,
+                    level=level,
+                    draw=draw,
+                    seed=seed,
+                    sound=unstored(chosen.sound) if keep_none else chosen.sound,
+                    source=chosen.source,
+                    front_end=entry.front_end,
+                    picture=chosen.picture,
                 )
-                if chosen.fallback:
-                    fallbacks.append(clip.clip_id)
+            )
+            if chosen.fallback:
+                fallbacks.append(clip.clip_id)
     return fallbacks
 
 
-def _seed_of(names: tuple[int, str, str, str], level: float | None, draw: int) -> int:
-    return row_seed(*names, level, draw)
+def _seed_of(names: tuple[int, str, str], clip_id: str, level: float | None, draw: int) -> int:
+    seed, dataset, condition = names
+    return row_seed(seed, dataset, clip_id, condition, level, draw)
 
 
-def _fallback_note(condition: str, clip_ids: Iterable[str]) -> str:
+def _fallback_note(condition: str, pool: str, clip_ids: Iterable[str]) -> str:
     names = sorted(set(clip_ids))
     return (
-        f"{condition}: for {len(names)} clips no sound of a suitable other kind is in the split; they have one of a clip "
+        f"{condition}: for {len(names)} clips no sound of a suitable other kind is in the {pool}; they have one of a clip "
         f"that shares no category: {_named(names)}"
     )
 

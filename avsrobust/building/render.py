@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from avsrobust.audio.definitions import ReadFile
 from avsrobust.audio.front_ends import MARGIN_S, log_mel_of_file
 from avsrobust.audio.io import read_samples, wav_bytes
 from avsrobust.building.journal import record
@@ -25,9 +26,11 @@ from avsrobust.clips import Clip
 from avsrobust.conditions.noise import ReleasedNoiseSound, with_states
 from avsrobust.conditions.pictures import MadePicture
 from avsrobust.conditions.sounds import MadeSound
-from avsrobust.datasets.contents import ClipContents, look_at, look_at_sound
+from avsrobust.datasets.contents import ClipContents, read_contents, read_sound_contents
+from avsrobust.errors import RecipeError
 from avsrobust.files import atomic_path, put_bytes, resolve_inside
 from avsrobust.manifest import DATA_PREFIX
+from avsrobust.plugins import one_line
 
 T = TypeVar("T")
 
@@ -122,7 +125,7 @@ def picture_tasks(roots: Roots, pictures: Sequence[MadePicture]) -> list[Picture
 
 def look_at_clips(task: LookTask) -> list[ClipContents]:
     """Look at the files of clips."""
-    look = look_at_sound if task.sounds_only else look_at
+    look = read_sound_contents if task.sounds_only else read_contents
     return [look(task.data, clip) for clip in task.clips]
 
 
@@ -136,11 +139,28 @@ def make_sounds(task: MakeTask) -> list[FileSum]:
     made = []
     for sound in task.sounds:
         path = task.roots.sound_path(sound.audio)
-        content = wav_bytes(path, sound.samples(task.roots.read), sound.sample_rate)
+        content = wav_bytes(path, samples_of(sound, task.roots.read), sound.sample_rate)
         put_bytes(path, content)
         made.append(sum_of_content(sound.audio, content))
     record(task.roots.output, made)
     return made
+
+
+def samples_of(sound: MadeSound, read: ReadFile) -> NDArray[np.int16]:
+    """Return the samples of a sound, int16 [num_samples].
+
+    Raises:
+        RecipeError: A plug-in's sound raises, or returns anything else.
+        AvsRobustError: A recording that it is made from cannot be read.
+    """
+    with one_line(f"{sound.audio}: making the sound", RecipeError):
+        made: object = sound.samples(read)
+    if isinstance(made, np.ndarray) and made.shape == (sound.num_samples,) and made.dtype == np.int16:
+        return made
+    found = f"{made.dtype} {list(made.shape)}" if isinstance(made, np.ndarray) else type(made).__name__
+    raise RecipeError(
+        f"{sound.audio}: found samples of {found}; expected int16 [{sound.num_samples}]; mend the plug-in"
+    )
 
 
 def make_pictures(task: PictureTask) -> list[FileSum]:

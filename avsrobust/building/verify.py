@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from avsrobust.arrays import map_npy
-from avsrobust.audio.definitions import Rendered
-from avsrobust.audio.front_ends import BANDS, MARGIN_S, STEPS
-from avsrobust.audio.io import read_samples
-from avsrobust.audio.made import render_row
+from avsrobust.audio.definitions import ReadFile, Rendered
+from avsrobust.audio.front_ends import BANDS, FRONT_ENDS, STEPS
+from avsrobust.audio.made import FileReader, render_row, row_definition
 from avsrobust.building.plan import EVERY_CLIP
 from avsrobust.checksums import (
     CHECKSUMS_NAME,
@@ -140,6 +138,8 @@ def _contradictions(manifest: Manifest, row: Row) -> Iterator[tuple[str, str]]:
         yield f"polarity {row.polarity}", str(facts["polarity"])
     if row.num_frames != len(row.frames) or len(row.masks) != len(row.frames):
         yield f"{len(row.frames)} frames and {len(row.masks)} masks", f"{row.num_frames} of each"
+    if row.log_mel.startswith(MADE_PREFIX) != row.audio.startswith(MADE_PREFIX):
+        yield f"the audio {row.audio} and the log-mel {row.log_mel}", "a file of both or of none"
     if row.source_clip_id == row.clip_id:
         yield "its own clip as source", "another one"
     if row.foreground not in FOREGROUND_RULES:
@@ -311,16 +311,22 @@ class _MadeSounds:
 
     def check_checksums(self) -> Iterator[str]:
         """Yield the rows whose checksum does not follow from their definition and the files it uses."""
-        if self.sums is None:
-            return
-        known = {path: entry.sha256 for path, entry in self.sums.items()}
+        known = {} if self.sums is None else {path: entry.sha256 for path, entry in self.sums.items()}
         for row in self.rows:
+            try:
+                row_definition(row)
+            except AvsRobustError as error:
+                yield f"row {_name(row)}: its sound cannot be made ({error})"
+                continue
+            if row.log_mel.removeprefix(MADE_PREFIX) not in FRONT_ENDS.built_in:
+                known_ones = " or ".join(MADE_PREFIX + name for name in FRONT_ENDS.built_in)
+                yield f"row {_name(row)}: found the log-mel {row.log_mel}; expected {known_ones}; build again"
             try:
                 expected = made_sha256(row, known)
             except KeyError:
                 # A file without a checksum is named by the check of files.
                 continue
-            if row.audio_sha256 != expected:
+            if self.sums is not None and row.audio_sha256 != expected:
                 yield f"row {_name(row)}: found audio_sha256 {row.audio_sha256}; expected {expected}; build again"
 
     def check_samples(self) -> tuple[list[str], list[str]]:
@@ -329,29 +335,35 @@ class _MadeSounds:
         scaled: Counter[str] = Counter()
         clipped: Counter[str] = Counter()
         rows = self.rows
+        silent: Counter[str] = Counter()
+        read = FileReader(lambda name: located(name, self.manifest.folder, self.root))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for row, made in zip(rows, pool.map(self._make, rows), strict=True):
+            for row, made in zip(rows, pool.map(lambda row: _make(row, read), rows), strict=True):
                 if isinstance(made, AvsRobustError):
                     problems.append(f"row {_name(row)}: its sound cannot be made ({made})")
                     continue
                 scaled[row.condition] += made.gain_db < 0
                 clipped[row.condition] += made.num_clipped > 0
+                silent[row.condition] += made.has_silent_part
         totals = Counter(row.condition for row in rows)
         notes = [
             f"{condition}: {counts[condition]} of {totals[condition]} sounds {verb} to stay within full scale"
             for counts, verb in ((scaled, "are scaled down as a whole"), (clipped, "are clipped"))
             for condition in sorted(+counts)
         ]
+        notes += [
+            f"{condition}: {silent[condition]} of {totals[condition]} sounds have a silent part, which has no level to set"
+            for condition in sorted(+silent)
+        ]
         return problems, notes
 
-    def _make(self, row: Row) -> Rendered | AvsRobustError:
-        try:
-            return replace(render_row(row, self._read)[0], samples=np.empty(0, np.int16))
-        except AvsRobustError as error:
-            return error
 
-    def _read(self, name: str, seconds: float) -> tuple[NDArray[np.float64], int]:
-        return read_samples(located(name, self.manifest.folder, self.root), longest_s=seconds + MARGIN_S)
+def _make(row: Row, read: ReadFile) -> Rendered | AvsRobustError:
+    """Make a sound; return what had to be done to it, without its samples, or why it cannot be made."""
+    try:
+        return replace(render_row(row, read)[0], samples=np.empty(0, np.int16))
+    except AvsRobustError as error:
+        return error
 
 
 def _array_problems(
@@ -372,6 +384,6 @@ def _array_problems(
 
 
 def _name(row: Row) -> str:
-    level = "" if row.level is None else f"/{row.level:g} dB"
+    level = "" if row.level is None else f"/{row.level:g}"
     draw = f"/draw {row.draw}" if row.draw else ""
     return f"{row.split}/{row.clip_id}/{row.condition}{level}{draw}"

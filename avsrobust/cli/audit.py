@@ -7,16 +7,18 @@ from pathlib import Path
 import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
+from avsrobust.cli.options import data_root_option
 
 
 @click.command()
 @click.argument("manifest", type=click.Path(path_type=Path))
-def audit(manifest: Path) -> int:
+@data_root_option
+def audit(manifest: Path, data_root: Path | None) -> int:
     """Check whether negatives can be separated from clean audio by feature statistics alone."""
     from avsrobust.audit import audit as audit_manifest
     from avsrobust.audit import render_audit
     from avsrobust.manifest import load_manifest
 
-    report = audit_manifest(load_manifest(manifest))
+    report = audit_manifest(load_manifest(manifest), data_root)
     click.echo(render_audit(report), nl=False)
     return STATUS_INCOMPLETE if report.failed else 0

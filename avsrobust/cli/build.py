@@ -26,8 +26,8 @@ _MOST_SKIPPED = 20
     "dataset_name",
     required=True,
     shell_complete=complete_dataset,
-    metavar="s4|ms3|avss",
-    help="The data set (v1s, v1m, v2 too).",
+    metavar="s4|ms3|avss|MODULE:CLASS|FILE.py:CLASS",
+    help="The data set (v1s, v1m, v2 too), or a plug-in's.",
 )
 @click.option("--seed", default=SEED, show_default=True, type=int, help="Seed of every draw.")
 @data_root_option
@@ -130,7 +130,7 @@ def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
         lenders.clips,
         lenders.recordings,
     )
-    summary = describe(dataset, planned, survey)
+    summary = describe(dataset, planned, survey, lenders)
     for line in summary.lines():
         print_result(line)
     return STATUS_INCOMPLETE if summary.findings else 0

@@ -46,6 +46,11 @@ _MOST_FAILURES = 20
 @click.option("--batch-size", default=1, show_default=True, type=click.IntRange(min=1), help="Clips at a time.")
 @click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Handed to the adapter; repeatable.")
 @click.option("--save-masks", is_flag=True, help="Also keep the masks, as COCO RLE in parquet.")
+@click.option(
+    "--score-size",
+    metavar="N|frame[:MODE]",
+    help="Size of scored masks; MODE nearest or bilinear for the annotated ones [default: their own size].",
+)
 @click.option("--no-check", is_flag=True, help="Do not first run a few clips twice to find models that keep state.")
 @click.option("--name", help="What tables call the model [default: the adapter's name].")
 @click.option(
@@ -68,6 +73,7 @@ def evaluate(
     batch_size: int,
     pairs: tuple[str, ...],
     save_masks: bool,
+    score_size: str | None,
     no_check: bool,
     name: str | None,
     output: Path | None,
@@ -81,7 +87,10 @@ def evaluate(
     from avsrobust import api
     from avsrobust.adapters.lookup import find_adapter, load_adapter
     from avsrobust.evaluation.runner import evaluate as run_evaluation
+    from avsrobust.evaluation.score_size import ScoreSize
 
+    if score_size is not None:
+        ScoreSize.of(score_size)
     options = key_values(pairs)
     if name is not None and len(adapters) > 1:
         raise OptionError(
@@ -117,6 +126,7 @@ def evaluate(
                     check=not no_check,
                     replace=replace,
                     wait=wait,
+                    score_size=score_size,
                     progress=progress,
                 )
             complete &= _print_report(report)

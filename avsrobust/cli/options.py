@@ -48,7 +48,18 @@ def key_values(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def complete_dataset(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the data sets."""
+    """Return the names of data sets, and files for ``file.py:Class``."""
+    from avsrobust.datasets.registry import dataset_names
+
+    try:
+        names = dataset_names()
+    except Exception:
+        names = DATASETS
+    return _matching(names, incomplete) or [CompletionItem(incomplete, type="file")]
+
+
+def complete_toy(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the data sets whose layouts the toy has."""
     return _matching(DATASETS, incomplete)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import complete_dataset, wait_option
+from avsrobust.cli.options import complete_toy, wait_option
 from avsrobust.cli.progress import print_result, progress_bar
 
 
@@ -15,7 +15,7 @@ from avsrobust.cli.progress import print_result, progress_bar
 @click.option(
     "--dataset",
     required=True,
-    shell_complete=complete_dataset,
+    shell_complete=complete_toy,
     metavar="s4|ms3|avss",
     help="The data set whose layout is written.",
 )
@@ -24,7 +24,7 @@ from avsrobust.cli.progress import print_result, progress_bar
 @wait_option
 def toy(out: Path, dataset: str, clips: int, seed: int, wait: bool) -> int:
     """Write a procedural data set to the folder OUT, in AVSBench's own layout."""
-    from avsrobust.datasets.read import canonical_name
+    from avsrobust.datasets.registry import canonical_name
     from avsrobust.toy.write import write_toy
 
     with progress_bar(f"toy {dataset}") as progress:

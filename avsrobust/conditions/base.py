@@ -10,6 +10,7 @@ Conventions
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
@@ -137,21 +138,26 @@ class Request:
         clip: The clip.
         level: In the condition's unit; None where it has none.
         draw: Number of the draw, from 0.
-        seed_of: The seed of a draw of this clip at this level.
-        clip_seed: A seed that all levels of the clip under this condition share.
+        seed: The row's own seed, 0 .. 2**64 - 1.
+        seed_of: Returns the seed of a draw of this clip at a level.
     """
 
     condition: str
     clip: Clip
     level: float | None
     draw: int
-    seed_of: Callable[[int], int]
-    clip_seed: int
+    seed: int
+    seed_of: Callable[[float | None, int], int]
 
     @property
-    def seed(self) -> int:
-        """The row's own seed, 0 .. 2**64 - 1."""
-        return self.seed_of(self.draw)
+    def clip_seed(self) -> int:
+        """A seed that all levels and draws of the clip under this condition share."""
+        return self.seed_of(None, 0)
+
+    @property
+    def draw_seeds(self) -> list[int]:
+        """The seeds of all draws up to the row's own."""
+        return [*(self.seed_of(self.level, draw) for draw in range(self.draw)), self.seed]
 
 
 Chooser = Callable[[Request], Choice | Unavailable]
@@ -203,11 +209,16 @@ class Condition:
     @property
     def conflict(self) -> str | None:
         """Return why these options do not go together, or None."""
-        levels = self.levels
-        return "levels: found one twice; expected every level once" if len(set(levels)) < len(levels) else None
+        # As the manifest stores them: levels that differ by less are rows that nobody can tell apart.
+        stored = {level if level is None else struct.pack("<f", level + 0.0) for level in self.levels}
+        return "levels: found one twice; expected every level once" if len(stored) < len(self.levels) else None
 
     def obstacle(self, planned: PlannedDataset) -> str | None:
         """Return why this condition cannot be made for any clip of the data set, or None."""
+        return None
+
+    def recording_obstacle(self, dataset: str, name: str) -> str | None:
+        """Return why a user's recording of this name is not used for any clip of a data set, or None."""
         return None
 
     def prepare(self, planned: PlannedDataset) -> Chooser:

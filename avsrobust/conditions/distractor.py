@@ -69,7 +69,7 @@ class Distractor(Condition):
             for count in range(1, number + 1):
                 found = lender.lend(request, seeds[:count])
                 if isinstance(found, Unavailable):
-                    return found
+                    return Unavailable(f"{found.reason}: too few clips to put next to it")
                 others.append(found[0])
                 is_fallback |= found[1]
             sounding = others[0] if self.name == SWAPPED else clip

@@ -111,7 +111,7 @@ class Lender:
         sources = self._sources_for(clip)
         if sources is not None:
             if seeds is None:
-                seeds = [request.seed_of(draw) for draw in range(request.draw + 1)]
+                seeds = request.draw_seeds
             # A clip shares kinds and categories with itself, and one without labels lends none: no clip draws itself.
             first = sources.of_any() if clip.has_no_label else sources.of_other_kind(clip)
             found = self._draw(sources, [(first, False), (sources.of_other_category(clip), True)], seeds)
@@ -127,8 +127,8 @@ class Lender:
         if not (clip.labels and clip.broad):
             return Unavailable("it has no on-screen label" if clip.has_no_label else _UNKNOWN)
         sources = self._sources_for(clip)
-        seeds = [request.seed_of(draw) for draw in range(request.draw + 1)]
-        found = None if sources is None else self._draw(sources, [(sources.of_same_kind(clip), False)], seeds)
+        rules = [] if sources is None else [(sources.of_same_kind(clip), False)]
+        found = None if sources is None else self._draw(sources, rules, request.draw_seeds)
         if found is None:
             kinds = ", ".join(sorted(set(clip.broad)))
             return Unavailable(f"too few clips of the same supercategory ({kinds}) have none of its categories")

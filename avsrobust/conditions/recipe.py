@@ -23,6 +23,7 @@ from avsrobust.conditions.base import POOLS, SPLIT, Condition, options_of
 from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.errors import RecipeError, did_you_mean
 from avsrobust.files import SAFE_NAME, is_safe_name, sha256_of_file
+from avsrobust.plugins import one_line
 from avsrobust.schemas import read_schema
 
 KIND = "build"
@@ -30,7 +31,10 @@ DEFAULT_FRONT_END = "vggish"
 _SUFFIXES = (".yaml", ".yml")
 _KEYS = ("kind", "name", "description", "front_end", "store_audio", "conditions")
 UNSEEN = "unseen"
-_ENTRY_KEYS = ("front_end", "condition", "sha256")
+_ENTRY_KEYS = ("front_end", "front_end_sha256", "condition", "sha256")
+_MOST_LEVELS = 100
+_MOST_DRAWS = 100
+_HIGHEST_LEVEL = 1e9
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class RecipeEntry:
         plugin: Where the condition's class is, where the name alone does not say it: the name of another condition,
             ``package.module:Class`` or ``file.py:Class``; empty otherwise.
         plugin_sha256: Checksum of the file of ``file.py:Class``; empty otherwise.
+        front_end_sha256: Checksum of the file of a front end ``file.py:function``; empty otherwise.
     """
 
     name: str
@@ -51,10 +56,15 @@ class RecipeEntry:
     front_end: str
     plugin: str = ""
     plugin_sha256: str = ""
+    front_end_sha256: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry with every default filled in, as plain JSON types."""
-        named = {"condition": self.plugin, "sha256": self.plugin_sha256}
+        named = {
+            "condition": self.plugin,
+            "sha256": self.plugin_sha256,
+            "front_end_sha256": self.front_end_sha256,
+        }
         return {
             "front_end": self.front_end,
             **{key: value for key, value in named.items() if value},
@@ -106,12 +116,15 @@ class Recipe:
 
         Args:
             store_audio: Instead of the recipe's own (None: that stays).
-            recordings: Folder of the user's recordings: for the condition `unseen`, which is added where it is not there.
+            recordings: Folder of the user's recordings: for the condition `unseen`, whose other options stay, and which is
+                added where it is not there.
         """
         entries = self.entries
         if recordings is not None:
-            others = tuple(entry for entry in entries if entry.name != UNSEEN)
-            entry = _entry(UNSEEN, {"folder": str(recordings)}, self.front_end, "--recordings", None)
+            there = next((entry.as_dict() for entry in entries if entry.name == UNSEEN), {})
+            options = {**there, "folder": str(recordings)}
+            entry = _entry(UNSEEN, options, self.front_end, "--recordings", None)
+            others = (entry for entry in entries if entry.name != UNSEEN)
             entries = tuple(sorted((*others, entry), key=lambda entry: entry.name))
         return replace(self, entries=entries, store_audio=self.store_audio if store_audio is None else store_audio)
 
@@ -188,7 +201,7 @@ def parse_recipe(content: Mapping[str, Any], where: str, folder: Path | None = N
     Args:
         content: Keys and values, as YAML or a manifest has them.
         where: Their origin, for messages.
-        folder: Where ``file.py:Class`` and a folder of recordings start from (None: the current folder).
+        folder: Where ``file.py:Class`` starts from (None: the current folder).
 
     Raises:
         RecipeError: A key is unknown or has a wrong value, or a condition cannot be imported.
@@ -203,7 +216,7 @@ def parse_recipe(content: Mapping[str, Any], where: str, folder: Path | None = N
     conditions = content.get("conditions")
     if not isinstance(conditions, dict) or not conditions:
         raise RecipeError(f"{where}: key conditions: found {_type_of(conditions)}; expected a mapping of conditions")
-    front_end = _front_end(content.get("front_end", DEFAULT_FRONT_END), where, "front_end")
+    front_end = _front_end(content.get("front_end", DEFAULT_FRONT_END), where, "front_end", folder)
     store_audio = content.get("store_audio", True)
     if not isinstance(store_audio, bool):
         raise RecipeError(f"{where}: key store_audio: found {store_audio!r}; expected true or false; correct the file")
@@ -240,24 +253,55 @@ def _entry(name: object, given: object, front_end: str, where: str, folder: Path
     if not isinstance(given, dict):
         raise RecipeError(f"{where}: key {key}: found {_type_of(given)}; expected a mapping of options, {{}} for none")
     file = _plugin_file(plugin, folder)
-    spec = plugin if file is None else f"{file}:{plugin.rpartition(':')[2]}"
+    spec = _absolute(plugin, folder)
     try:
         condition = CONDITIONS.find(spec or str(name))
     except RecipeError as error:
         raise RecipeError(f"{where}: key {key}: {error}") from error
-    known = ["front_end", *(entry.name for entry in fields(condition))]
+    known = ["front_end", "front_end_sha256", *(entry.name for entry in fields(condition))]
     _refuse_unknown(given, [*known, *(_ENTRY_KEYS if plugin else ())], where, f"key {key}.")
     options = {option: value for option, value in given.items() if option not in _ENTRY_KEYS}
-    made = read_schema(condition, options, where, RecipeError, prefix=f"{key}.")
-    if made.conflict is not None:
-        raise RecipeError(f"{where}: key {key}: {made.conflict}; correct the file")
+    with one_line(f"{where}: key {key}: making the condition", RecipeError):
+        made = read_schema(condition, options, where, RecipeError, prefix=f"{key}.")
+        problem = _problem_of(made) or made.conflict
+    if problem is not None:
+        raise RecipeError(f"{where}: key {key}: {problem}; correct the file")
+    front_end = _front_end(given.get("front_end", front_end), where, f"{key}.front_end", folder)
     return RecipeEntry(
         name=str(name),
         condition=made,
-        front_end=_front_end(given.get("front_end", front_end), where, f"{key}.front_end"),
+        front_end=front_end,
         plugin=plugin,
-        plugin_sha256="" if file is None else _checksum(file, given.get("sha256"), f"{where}: key {key}"),
+        plugin_sha256=_checksum(file, given.get("sha256"), f"{where}: key {key}.sha256"),
+        front_end_sha256=_checksum(
+            _plugin_file(front_end, folder), given.get("front_end_sha256"), f"{where}: key {key}.front_end_sha256"
+        ),
     )
+
+
+def _problem_of(condition: Condition) -> str | None:
+    """Return what is wrong with the facts that a condition states, those of plug-ins included; None where nothing is."""
+    levels, draws, unit = condition.levels, condition.draws, condition.level_unit
+    if not isinstance(levels, tuple) or not 1 <= len(levels) <= _MOST_LEVELS:
+        return f"levels: found {levels!r:.100}; expected a tuple of 1 to {_MOST_LEVELS} levels"
+    for level in levels:
+        if level is not None and (
+            isinstance(level, bool) or not isinstance(level, int | float) or not abs(level) <= _HIGHEST_LEVEL
+        ):
+            return f"levels: found {level!r:.100}; expected numbers up to {_HIGHEST_LEVEL:g}, or None"
+    if isinstance(draws, bool) or not isinstance(draws, int) or not 1 <= draws <= _MOST_DRAWS:
+        return f"draws: found {draws!r:.100}; expected a whole number from 1 to {_MOST_DRAWS}"
+    if unit is not None and not (isinstance(unit, str) and is_safe_name(unit)):
+        return f"level_unit: found {unit!r:.100}; expected {SAFE_NAME}, or None"
+    if condition.pool not in POOLS:
+        return f"pool: found {condition.pool!r:.100}; expected one of {', '.join(POOLS)}"
+    return None
+
+
+def _absolute(spec: str, folder: Path | None) -> str:
+    """Return a plug-in's spec with the whole path of its file, where it names one."""
+    file = _plugin_file(spec, folder)
+    return spec if file is None else f"{file}:{spec.rpartition(':')[2]}"
 
 
 def _plugin_file(plugin: str, folder: Path | None) -> Path | None:
@@ -269,17 +313,26 @@ def _plugin_file(plugin: str, folder: Path | None) -> Path | None:
     return (beside if beside.exists() else Path(name)).resolve()
 
 
-def _checksum(file: Path, expected: object, where: str) -> str:
+def _checksum(file: Path | None, expected: object, where: str) -> str:
+    """Return the checksum of a plug-in's file, "" where it is in none; `expected` is the one that a recipe names, or None."""
+    if file is None:
+        return ""
     found = sha256_of_file(file)
     if expected is not None and expected != found:
-        raise RecipeError(f"{where}.sha256: found {expected!r:.80}; expected {found}, which {file} has; remove the key")
+        raise RecipeError(f"{where}: found {expected!r:.80}; expected {found}, which {file} has; remove the key")
     return found
 
 
-def _front_end(value: object, where: str, key: str) -> str:
+def _front_end(value: object, where: str, key: str, folder: Path | None) -> str:
     known = FRONT_ENDS.names()
     if isinstance(value, str) and (value in known or ":" in value):
-        return value
+        spec = _absolute(value, folder)
+        if value not in FRONT_ENDS.built_in:
+            try:
+                FRONT_ENDS.find(spec)
+            except RecipeError as error:
+                raise RecipeError(f"{where}: key {key}: {error}") from error
+        return spec
     near = did_you_mean(value, known) if isinstance(value, str) else ""
     raise RecipeError(f"{where}: key {key}: found {value!r}; expected one of {', '.join(known)}{near}")
 

@@ -21,7 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsrobust.clips import Clip
-from avsrobust.datasets.taxonomy import AVSS_KINDS, BACKGROUND, BROAD_KINDS, LEAST_SUITABLE, S4_KINDS
+from avsrobust.datasets.taxonomy import (
+    AVSS_SUPERCATEGORY,
+    BACKGROUND,
+    LEAST_SUITABLE,
+    S4_SUPERCATEGORY,
+    SUPERCATEGORIES,
+)
 from avsrobust.errors import RecipeError
 
 AUDIO_FOLDER = "audio_wav"
@@ -200,9 +206,12 @@ def _sorted(stems: Sequence[str]) -> list[str]:
 
 def _s4_partners(tree: Mapping[str, tuple[str, ...]], generator: random.Random) -> Iterator[tuple[str, str]]:
     categories = sorted(tree)
-    of_kind = {kind: [category for category in categories if S4_KINDS.get(category) == kind] for kind in BROAD_KINDS}
+    of_kind = {
+        kind: [category for category in categories if S4_SUPERCATEGORY.get(category) == kind]
+        for kind in SUPERCATEGORIES
+    }
     for category in categories:
-        kind = S4_KINDS.get(category)
+        kind = S4_SUPERCATEGORY.get(category)
         for stem in _sorted(tree[category]):
             eligible: list[str] = []
             if kind is not None:
@@ -234,4 +243,4 @@ def _ms3_partners(listing: Ms3Listing, split: str, generator: random.Random) -> 
 
 
 def _ms3_kinds(objects: Sequence[str]) -> frozenset[str]:
-    return frozenset(AVSS_KINDS[name] for name in objects if name in MS3_OBJECTS)
+    return frozenset(AVSS_SUPERCATEGORY[name] for name in objects if name in MS3_OBJECTS)

@@ -2,7 +2,7 @@
 
 Conventions
     A level is the shift in seconds; the row's seed decides whether the sound comes later or earlier. What leaves the clip at one
-    end comes in at the other, so that no silence is added.
+    end comes in at the other, so that no silence is added. A clip whose sound is no longer than the shift has no row.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from avsrobust.audio.definitions import Shift
-from avsrobust.conditions.base import Choice, Chooser, Condition, PlannedDataset, PositiveLevels, Request
+from avsrobust.conditions.base import (
+    Choice,
+    Chooser,
+    Condition,
+    PlannedDataset,
+    PositiveLevels,
+    Request,
+    Unavailable,
+)
 from avsrobust.conditions.sounds import DefinedSound, detail_of, own_sound
 from avsrobust.vocabulary import POSITIVE
 
@@ -29,8 +37,10 @@ class Shifted(Condition):
     def prepare(self, planned: PlannedDataset) -> Chooser:
         """Return the function that chooses."""
 
-        def choose(request: Request) -> Choice:
+        def choose(request: Request) -> Choice | Unavailable:
             level = request.level or 0.0
+            if level >= request.clip.sound.duration_s:
+                return Unavailable(f"its sound is no longer than the shift of {level:g} s")
             by_s = level if request.seed % 2 else -level
             definition = Shift(base=own_sound(request.clip), by_s=by_s)
             return Choice(DefinedSound.of(request.clip, request.condition, definition, detail_of(level, 0)))

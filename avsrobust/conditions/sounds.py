@@ -110,10 +110,12 @@ def made_path(clip: Clip, condition: str, detail: str = "") -> str:
 def detail_of(level: float | None, draw: int) -> str:
     """Return the part of a path that tells the rows of one clip and condition apart; empty for one without level and draw.
 
-    >>> detail_of(-3.0, 0), detail_of(None, 2), detail_of(None, 0)
-    ('-3', 'draw2', '')
+    Levels that differ as float32, as the manifest stores them, differ here.
+
+    >>> detail_of(-3.0, 0), detail_of(0.1, 1), detail_of(None, 2), detail_of(None, 0)
+    ('-3', '0.1-draw1', 'draw2', '')
     """
-    return "-".join(part for part in ("" if level is None else f"{level:g}", f"draw{draw}" if draw else "") if part)
+    return "-".join(part for part in ("" if level is None else f"{level:.9g}", f"draw{draw}" if draw else "") if part)
 
 
 def unstored(sound: Sound) -> Sound:

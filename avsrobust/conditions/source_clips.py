@@ -6,7 +6,8 @@ Conventions
     its own. Source: AVSBench-Robust, dataset_generation/audio_processing.py, `get_semantic_category` and
     `least_suitable_contrast`, in the form for MS3.
     Draws are by rendezvous hashing (`avsrobust.conditions.seeds`): a clip's source changes only if that one goes or a new clip
-    wins. On s4 a category is drawn first, then one of its clips, each uniformly; on ms3 and avss a clip.
+    wins. On s4 a category is drawn first, then one of its clips, each uniformly; on ms3 and avss a clip. So it is on s4 where
+    clips of another data set may lend, too: those have several categories, and few clips in many of them.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ class SourceClips:
         self.clips = clips
         names = (clip.clip_id if clip.dataset == dataset else f"{clip.dataset}:{clip.clip_id}" for clip in clips)
         self._hashes = candidate_hashes("clip", names)
-        self._group = np.array([clip.labels[0] if dataset == "s4" else "" for clip in clips])
+        by_category = dataset == "s4" and all(clip.dataset == dataset for clip in clips)
+        self._group = np.array([clip.labels[0] if by_category else "" for clip in clips])
         self._is_own = np.array([clip.dataset == dataset for clip in clips], dtype=bool)
         self._with_label = _flags([clip.labels for clip in clips])
         self._with_kinds = _flags([(frozenset(clip.broad),) for clip in clips])

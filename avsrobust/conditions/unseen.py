@@ -3,8 +3,8 @@
 Conventions
     The row's seed draws a recording, by rendezvous hashing over the files' checksums, and where in it the excerpt begins; a
     recording shorter than the clip is repeated. The excerpt is resampled to the clip's rate and made mono.
-    A recording whose name holds a category of AVSS ("dog", "emergency car") is not used for avss. On s4 and ms3 it is not used
-    for clips that have a label with a word of its name.
+    A recording whose name holds a category of AVSS ("dog", "emergency car") is not used for avss; such recordings are listed. On
+    s4 and ms3 it is not used for clips that have a label with a word of its name.
     `folder` is relative to the current folder; ``--recordings DIR`` of ``avsrobust build`` names it too.
 """
 
@@ -51,6 +51,14 @@ class Unseen(Condition):
         """The user's folder."""
         return self.folder
 
+    def recording_obstacle(self, dataset: str, name: str) -> str | None:
+        """Return the category of AVSS that the recording's name holds, or None."""
+        if dataset != CLASS_DATASET:
+            return None
+        words = _words(name)
+        found = [category for category in AVSS_CLASSES[1:] if _words(category) <= words]
+        return f"its name says '{found[0]}', a category of {dataset}" if found else None
+
     def prepare(self, planned: PlannedDataset) -> Chooser:
         """Return the function that chooses."""
         pools = {name: pool.recordings for name, pool in planned.recordings.items()}
@@ -88,8 +96,6 @@ def _start_s(recording: PlannedRecording, clip: Clip, seed: int) -> float:
 
 def _names_label(recording: PlannedRecording, clip: Clip) -> bool:
     words = _words(recording.name)
-    if clip.dataset == CLASS_DATASET:
-        return any(_words(category) <= words for category in AVSS_CLASSES[1:])
     return any(_words(label) & words for label in clip.labels)
 
 

@@ -10,24 +10,34 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from avsrobust.clips import DeclaredClip
+from avsrobust.datasets.clip_rows import ClipFiles, ClipRow, accept, printable
 from avsrobust.datasets.dataset import Finding
-from avsrobust.datasets.entries import DeclaredDataSet, Draft, accept, printable
 from avsrobust.datasets.overlap import source_of_part, train_overlap
 from avsrobust.datasets.slips import Reading, read_labels, reading_notes
+from avsrobust.datasets.spec import DataSetSpec, DeclaredDataSet
 from avsrobust.datasets.tables import Table, TableRow, read_table
-from avsrobust.datasets.taxonomy import AVSS_CLASSES, broad_kinds
-from avsrobust.datasets.trees import SEMANTIC, Survey, Tree, is_folder, join
-from avsrobust.errors import DataSetError, did_you_mean
+from avsrobust.datasets.taxonomy import AVSS_CATEGORIES, AVSS_CLASSES, Categories
+from avsrobust.datasets.trees import SEMANTIC, Tree, find_trees, is_folder, join
+from avsrobust.errors import DataSetError, OptionError, did_you_mean
 from avsrobust.textfiles import read_json
-from avsrobust.vocabulary import SEMANTIC_RELEASE
+from avsrobust.vocabulary import OBJECT_RELEASE, RELEASES, SEMANTIC_RELEASE
 
 LABEL_INDEX = "label2idx.json"
-FRAMES_OF = {"v1s": 5, "v1m": 5, "v2": 10}
-SUBSETS_OF = {"s4": ("v1s",), "ms3": ("v1m",), "avss": tuple(FRAMES_OF)}
+FILES_OF = {
+    subset: ClipFiles(
+        frames="{clip_id}/frames/{number}.jpg",
+        masks="{clip_id}/{mask_folder}/{number}.png",
+        audio="{clip_id}/audio.wav",
+        num_frames=num_frames,
+        first=0,
+    )
+    for subset, num_frames in {"v1s": 5, "v1m": 5, "v2": 10}.items()
+}
 COLUMNS = ("vid", "uid", "a_obj", "split", "label")
 _MOST_CLASSES = 1000
 SEMANTIC_MASKS, RGB_MASKS = "labels_semantic", "labels_rgb"
@@ -36,53 +46,80 @@ LOOKED_FOR = (
 )
 
 
-def list_clips(found: Survey, splits: Collection[str], release: str | None = None) -> DeclaredDataSet:
-    """Return the AVSS clips of these splits; AVSS has one release only.
+class AVSS(DataSetSpec):
+    """AVSBench-semantic, all of it."""
 
-    Raises `DataSetError` where there are none or a table cannot be read.
-    """
-    tree = found.find(SEMANTIC)
-    if tree is None:
-        raise found.absent("avss", LOOKED_FOR)
-    return list_clips_of(found.root, tree, "avss", splits)
+    name: ClassVar[str] = "avss"
+    categories: ClassVar[Categories] = AVSS_CATEGORIES
+    releases: ClassVar[tuple[str, ...]] = (SEMANTIC_RELEASE,)
+
+    def declare(self, root: Path, splits: Collection[str], release: str | None) -> DeclaredDataSet:
+        """Declare the clips of all subsets; see `DataSetSpec.declare`."""
+        found = find_trees(root)
+        tree = found.find(SEMANTIC)
+        if tree is None:
+            raise found.absent(self.name, LOOKED_FOR)
+        return declare_subsets(self, root, tree, tuple(FILES_OF), splits)
+
+    def check_release(self, release: str | None) -> None:
+        """Check that AVSS can be read in a form; see `DataSetSpec.check_release`."""
+        if release is not None and release not in RELEASES:
+            raise OptionError(
+                f"--release: found '{release}'; expected {' or '.join(RELEASES)}{did_you_mean(release, RELEASES)}"
+            )
+        if release == OBJECT_RELEASE:
+            raise OptionError(
+                f"--release {release}: found the data set {self.name}, which AVSBench-{SEMANTIC_RELEASE} alone has; "
+                "expected s4 or ms3 with it; leave the option out"
+            )
 
 
-def list_clips_of(root: Path, tree: Tree, dataset: str, splits: Collection[str]) -> DeclaredDataSet:
-    """Return the clips of a data set in the semantic release's form: all rows for avss, v1s rows for s4, v1m rows for ms3.
+def declare_subsets(
+    spec: DataSetSpec, root: Path, tree: Tree, subsets: Sequence[str], splits: Collection[str]
+) -> DeclaredDataSet:
+    """Declare the clips of a data set in the semantic release's form.
 
-    Raises `DataSetError` where the table cannot be read, or has no such row.
+    Args:
+        spec: The data set.
+        root: The data root.
+        tree: AVSBench-semantic's tree.
+        subsets: Labels of its rows: all for avss, v1s for s4, v1m for ms3.
+        splits: Requested splits.
+
+    Raises:
+        DataSetError: The table cannot be read, or has no such row.
     """
     table = read_table(root, tree.table)
     column = table.require(*COLUMNS)
-    subsets = SUBSETS_OF[dataset]
     rows = [row for row in table.rows if row.cells[column["label"]] in subsets]
     if not rows:
         raise DataSetError(
-            f"{table.path}: found no row with the label {' or '.join(subsets)}, so nothing of {dataset}; "
+            f"{table.path}: found no row with the label {' or '.join(subsets)}, so nothing of {spec.name}; "
             f"take the {SEMANTIC.table} that comes with {SEMANTIC.title}"
         )
     readings = {row.line: read_labels(row.cells[column["a_obj"]]) for row in rows}
-    drafts = [_draft(row, column, readings[row.line]) for row in rows]
-    good, findings, rows_per_split = accept(table, drafts, splits)
+    clip_rows = [_clip_row(row, column, readings[row.line]) for row in rows]
+    good, findings, rows_per_split = accept(table, clip_rows, splits, AVSS_CATEGORIES)
+    is_whole = len(subsets) == len(FILES_OF)
     whole: tuple[Finding, ...] = ()
-    if dataset == "avss":
+    if is_whole:
         # Only avss reads every row and every class id.
         whole = (*_strays(table, column["label"]), *check_classes(root, tree.folder))
-    unlabelled = [draft for draft in good if not draft.labels and not draft.has_no_label]
+    unlabelled = [row for row in good if not row.labels and not row.has_no_label]
     findings += [
-        Finding(table.where(draft.row), "an empty a_obj", "categories joined by '_'", clip_id=draft.shown_id)
-        for draft in unlabelled
+        Finding(table.where(row.table_row), "an empty a_obj", "categories joined by '_'", clip_id=row.shown_id)
+        for row in unlabelled
     ]
-    labelled = [draft for draft in good if draft not in unlabelled]
-    entries = tuple(_entry(root, tree.folder, dataset, draft) for draft in labelled)
+    labelled = [row for row in good if row not in unlabelled]
+    clips = tuple(_declare(spec, root, tree.folder, row) for row in labelled)
     return DeclaredDataSet(
-        layout=f"AVSBench-semantic, {tree}" + ("" if dataset == "avss" else f", {subsets[0]} rows of {tree.table}"),
-        entries=entries,
+        layout=f"AVSBench-semantic, {tree}" + ("" if is_whole else f", {subsets[0]} rows of {tree.table}"),
+        clips=clips,
         findings=(*table.findings, *whole, *findings),
         notes=(
             f"categories are AVSBench-semantic's, column a_obj of {tree.table}",
-            *reading_notes(tree.table, ((draft.shown_id, readings[draft.row.line]) for draft in labelled)),
-            *_mask_notes(entries),
+            *reading_notes(tree.table, ((row.shown_id, readings[row.table_row.line]) for row in labelled)),
+            *_mask_notes(clips),
         ),
         rows_per_split=rows_per_split,
         release=SEMANTIC_RELEASE,
@@ -90,17 +127,8 @@ def list_clips_of(root: Path, tree: Tree, dataset: str, splits: Collection[str])
     )
 
 
-def split_labels(a_obj: str) -> tuple[str, ...]:
-    """Return the labels of an a_obj cell, each once, in their order (`slips.read_labels`).
-
-    >>> split_labels("man_emergency-car_man")
-    ('man', 'emergency-car')
-    """
-    return read_labels(a_obj).labels
-
-
 def check_classes(root: Path, folder: str) -> tuple[Finding, ...]:
-    """Compare label2idx.json, where it is there, with `taxonomy.AVSS_CLASSES`; return where they differ.
+    """Compare label2idx.json, where it is there, with `taxonomy.AVSS_CLASSES`; return a finding for each difference.
 
     A mask's class ids mean what label2idx.json says. Class names of results come from `AVSS_CLASSES`, so a file that says
     otherwise is a finding, not a choice.
@@ -118,8 +146,8 @@ def check_classes(root: Path, folder: str) -> tuple[Finding, ...]:
             ),
         )
     if not isinstance(found, dict) or len(found) > _MOST_CLASSES:
-        what = f"{len(found):,} names" if isinstance(found, dict) else f"a {type(found).__name__}"
-        return (Finding(path, what, "71 category names with their index"),)
+        found_noun = f"{len(found):,} names" if isinstance(found, dict) else f"a {type(found).__name__}"
+        return (Finding(path, found_noun, "71 category names with their index"),)
     names = dict.fromkeys([*expected, *found])
     return tuple(
         Finding(
@@ -130,10 +158,9 @@ def check_classes(root: Path, folder: str) -> tuple[Finding, ...]:
     )
 
 
-def _draft(row: TableRow, column: Mapping[str, int], reading: Reading) -> Draft:
+def _clip_row(row: TableRow, column: Mapping[str, int], reading: Reading) -> ClipRow:
     label, uid, split = (row.cells[column[name]] for name in ("label", "uid", "split"))
-    # "ms3" and "avss" name the same categories.
-    return Draft(row, f"{label}/{uid}", split, {"uid": uid}, reading.labels, "avss", reading.no_label is not None)
+    return ClipRow(row, f"{label}/{uid}", split, {"uid": uid}, reading.labels, reading.no_label is not None)
 
 
 def _strays(table: Table, label: int) -> tuple[Finding, ...]:
@@ -141,40 +168,32 @@ def _strays(table: Table, label: int) -> tuple[Finding, ...]:
         Finding(
             table.where(row),
             f"the label '{printable(row.cells[label])}'",
-            f"{', '.join(FRAMES_OF)}{did_you_mean(row.cells[label], FRAMES_OF)}",
+            f"{', '.join(FILES_OF)}{did_you_mean(row.cells[label], FILES_OF)}",
             clip_id=f"line {row.line}",
         )
         for row in table.rows
-        if row.cells[label] not in FRAMES_OF
+        if row.cells[label] not in FILES_OF
     )
 
 
-def _entry(root: Path, folder: str, dataset: str, draft: Draft) -> DeclaredClip:
-    place = join(folder, draft.clip_id)
-    subset = draft.clip_id.partition("/")[0]
-    numbers = range(FRAMES_OF[subset])
-    masks = _mask_folder(root, place)
-    only_first = subset == "v1s" and draft.split == "train"
-    return DeclaredClip(
-        dataset=dataset,
-        split=draft.split,
-        clip_id=draft.clip_id,
-        labels=draft.labels,
-        broad=broad_kinds("avss", draft.labels),
-        frames=tuple(f"{place}/frames/{number}.jpg" for number in numbers),
-        masks=tuple(None if only_first and number else f"{masks}/{number}.png" for number in numbers),
-        audio=f"{place}/audio.wav",
-        has_no_label=draft.has_no_label,
+def _declare(spec: DataSetSpec, root: Path, folder: str, row: ClipRow) -> DeclaredClip:
+    subset = row.clip_id.partition("/")[0]
+    return FILES_OF[subset].declare(
+        spec,
+        folder,
+        row,
+        only_first_mask=subset == "v1s" and row.split == "train",
+        mask_folder=_mask_folder(root / folder / row.clip_id),
     )
 
 
-def _mask_folder(root: Path, place: str) -> str:
-    semantic, rgb = f"{place}/{SEMANTIC_MASKS}", f"{place}/{RGB_MASKS}"
-    return rgb if not is_folder(root / semantic) and is_folder(root / rgb) else semantic
+def _mask_folder(clip: Path) -> str:
+    """Return the name of a clip's folder of masks."""
+    return RGB_MASKS if not is_folder(clip / SEMANTIC_MASKS) and is_folder(clip / RGB_MASKS) else SEMANTIC_MASKS
 
 
-def _mask_notes(entries: Iterable[DeclaredClip]) -> tuple[str, ...]:
-    coloured = [entry.clip_id for entry in entries if any(mask and f"/{RGB_MASKS}/" in mask for mask in entry.masks)]
+def _mask_notes(clips: Iterable[DeclaredClip]) -> tuple[str, ...]:
+    coloured = [clip.clip_id for clip in clips if any(mask and f"/{RGB_MASKS}/" in mask for mask in clip.masks)]
     if not coloured:
         return ()
     return (

@@ -1,8 +1,8 @@
-"""Look at every file of a clip once: is it there, is it whole, do the sizes fit?
+"""Checks of a clip's files: each is there, whole, and of a fitting size.
 
 Conventions
     Only headers and ends of files are read (`pictures.read_header`, `avsrobust.audio.io.check_sound`), no pixels.
-    An entry becomes a `Clip`, or one finding per problem; all problems are collected. ``no file``, ``no folder`` and
+    A declared clip becomes a `Clip`, or one finding per problem; all problems are collected. ``no file``, ``no folder`` and
     ``nothing of this clip`` mean missing; everything else means present, but broken or of the wrong kind.
     A sound may be shorter than the frames last: clips cut from the end of their source are.
     Results do not depend on the number of workers.
@@ -24,8 +24,15 @@ from avsrobust.errors import AudioError, AvsRobustError, DataSetError
 
 
 @dataclass(frozen=True)
-class Checked:
-    """The outcome for one entry: its clip, or None and the reasons. `sizes` and `mask_modes` are what was seen."""
+class CheckedClip:
+    """Outcome of the checks of one declared clip.
+
+    Attributes:
+        clip: The clip; None where there are findings.
+        findings: All problems of its files.
+        sizes: Sizes of its frames, as texts.
+        mask_modes: Pillow's modes of its masks.
+    """
 
     clip: Clip | None
     findings: tuple[Finding, ...]
@@ -33,42 +40,51 @@ class Checked:
     mask_modes: frozenset[str] = frozenset()
 
 
-def check_entries(root: Path, entries: Sequence[DeclaredClip], workers: int = 1) -> list[Checked]:
-    """Check the entries' files below `root` with that many threads; the outcomes are in the order of the entries."""
-    check = partial(check_entry, root)
+def check_clips(root: Path, clips: Sequence[DeclaredClip], workers: int = 1) -> list[CheckedClip]:
+    """Check the files of clips.
+
+    Args:
+        root: The data root.
+        clips: The clips, as their table declares them.
+        workers: Threads.
+
+    Returns:
+        An outcome for each clip, in their order.
+    """
+    check = partial(check_clip, root)
     if workers <= 1:
-        return [check(entry) for entry in entries]
+        return [check(clip) for clip in clips]
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(check, entries))
+        return list(pool.map(check, clips))
 
 
-def check_entry(root: Path, entry: DeclaredClip) -> Checked:
-    """Check one entry's files."""
+def check_clip(root: Path, clip: DeclaredClip) -> CheckedClip:
+    """Check the files of one clip below the data root `root`."""
     try:
-        return _check(root, entry)
+        return _check(root, clip)
     except OSError as error:
         found = f"a place that cannot be looked at ({error.strerror or error})"
-        return Checked(None, (Finding(_folder(entry.frames), found, "the clip's files", entry.clip_id),))
+        return CheckedClip(None, (Finding(_folder(clip.frames), found, "the clip's files", clip.clip_id),))
 
 
-def _check(root: Path, entry: DeclaredClip) -> Checked:
-    masks = [mask for mask in entry.masks if mask is not None]
-    in_frames, in_masks = _names_in(root / _folder(entry.frames)), _names_in(root / _folder(masks))
-    if in_frames is None and in_masks is None and not (root / entry.audio).exists():
-        expected = f"{len(entry.frames)} frames, their masks and a sound"
-        finding = Finding(_folder(entry.frames), "nothing of this clip (missing)", expected, entry.clip_id)
-        return Checked(None, (finding,))
+def _check(root: Path, clip: DeclaredClip) -> CheckedClip:
+    masks = [mask for mask in clip.masks if mask is not None]
+    in_frames, in_masks = _names_in(root / _folder(clip.frames)), _names_in(root / _folder(masks))
+    if in_frames is None and in_masks is None and not (root / clip.audio).exists():
+        expected = f"{len(clip.frames)} frames, their masks and a sound"
+        finding = Finding(_folder(clip.frames), "nothing of this clip (missing)", expected, clip.clip_id)
+        return CheckedClip(None, (finding,))
     findings: list[Finding] = []
-    frame_headers = _check_pictures(root, entry, entry.frames, in_frames, "frame", findings)
-    findings += _surplus_frames(entry, in_frames or frozenset())
-    mask_headers = _check_pictures(root, entry, masks, in_masks, "mask", findings)
-    findings += _size_problems(entry, frame_headers, mask_headers)
-    sound = _check_sound(root, entry, findings)
+    frame_headers = _check_pictures(root, clip, clip.frames, in_frames, "frame", findings)
+    findings += _surplus_frames(clip, in_frames or frozenset())
+    mask_headers = _check_pictures(root, clip, masks, in_masks, "mask", findings)
+    findings += _size_problems(clip, frame_headers, mask_headers)
+    sound = _check_sound(root, clip, findings)
     sizes = frozenset(header.size for header in frame_headers.values())
     modes = frozenset(header.mode for header in mask_headers.values())
     if findings or sound is None:
-        return Checked(None, tuple(findings), sizes, modes)
-    return Checked(_clip(entry, sound, frame_headers.values()), (), sizes, modes)
+        return CheckedClip(None, tuple(findings), sizes, modes)
+    return CheckedClip(_clip(clip, sound, frame_headers.values()), (), sizes, modes)
 
 
 def _clip(declared: DeclaredClip, sound: SoundHeader, pictures: Iterable[PictureHeader]) -> Clip:
@@ -92,10 +108,10 @@ def _names_in(folder: Path) -> frozenset[str] | None:
 
 def _check_pictures(
     root: Path,
-    entry: DeclaredClip,
+    clip: DeclaredClip,
     paths: Sequence[str],
     names: frozenset[str] | None,
-    what: str,
+    noun: str,
     findings: list[Finding],
 ) -> dict[str, PictureHeader]:
     """Return the headers of the pictures that are whole; add a finding for each of the others.
@@ -104,54 +120,54 @@ def _check_pictures(
     """
     headers: dict[str, PictureHeader] = {}
     if names is None:
-        findings.append(Finding(_folder(paths), "no folder", f"{len(paths)} {what}s in it", entry.clip_id))
+        findings.append(Finding(_folder(paths), "no folder", f"{len(paths)} {noun}s in it", clip.clip_id))
         return headers
     for number, path in enumerate(paths, start=1):
         if path.rpartition("/")[2] not in names:
-            findings.append(Finding(path, "no file", f"{what} {number} of {len(paths)}", entry.clip_id))
+            findings.append(Finding(path, "no file", f"{noun} {number} of {len(paths)}", clip.clip_id))
             continue
         try:
             headers[path] = read_header(root / path)
         except DataSetError as error:
-            findings.append(as_finding(root, path, error, entry.clip_id))
+            findings.append(as_finding(root, path, error, clip.clip_id))
     return headers
 
 
-def _surplus_frames(entry: DeclaredClip, names: Iterable[str]) -> Iterable[Finding]:
+def _surplus_frames(clip: DeclaredClip, names: Iterable[str]) -> Iterable[Finding]:
     """More frames than expected mean another data set, or another sampling, than the masks belong to."""
-    first = PurePosixPath(entry.frames[0])
+    first = PurePosixPath(clip.frames[0])
     prefix = first.stem.rstrip(string.digits)
     count = sum(
         name.startswith(prefix) and name.endswith(first.suffix) and name[len(prefix) : -len(first.suffix)].isdigit()
         for name in names
     )
-    if count > len(entry.frames):
-        yield Finding(_folder(entry.frames), f"{count} frames", f"{len(entry.frames)}", entry.clip_id)
+    if count > len(clip.frames):
+        yield Finding(_folder(clip.frames), f"{count} frames", f"{len(clip.frames)}", clip.clip_id)
 
 
 def _size_problems(
-    entry: DeclaredClip, frames: dict[str, PictureHeader], masks: dict[str, PictureHeader]
+    clip: DeclaredClip, frames: dict[str, PictureHeader], masks: dict[str, PictureHeader]
 ) -> Iterable[Finding]:
     sizes = list(dict.fromkeys(header.size for header in frames.values()))
     if len(sizes) > 1:
         yield Finding(
-            _folder(entry.frames), f"frames of the sizes {', '.join(sizes)}", "one size in a clip", entry.clip_id
+            _folder(clip.frames), f"frames of the sizes {', '.join(sizes)}", "one size in a clip", clip.clip_id
         )
-    for frame, mask in zip(entry.frames, entry.masks, strict=True):
+    for frame, mask in zip(clip.frames, clip.masks, strict=True):
         if mask in masks and frame in frames and masks[mask].size != frames[frame].size:
             expected = f"its frame's size, {frames[frame].size}"
-            yield Finding(mask, f"a mask of {masks[mask].size} pixels", expected, entry.clip_id)
+            yield Finding(mask, f"a mask of {masks[mask].size} pixels", expected, clip.clip_id)
 
 
-def _check_sound(root: Path, entry: DeclaredClip, findings: list[Finding]) -> SoundHeader | None:
+def _check_sound(root: Path, clip: DeclaredClip, findings: list[Finding]) -> SoundHeader | None:
     from avsrobust.audio.io import check_sound
 
     try:
-        if (root / entry.audio).exists():
-            return check_sound(root / entry.audio)
-        findings.append(Finding(entry.audio, "no file", "the clip's sound, a wav file", entry.clip_id))
+        if (root / clip.audio).exists():
+            return check_sound(root / clip.audio)
+        findings.append(Finding(clip.audio, "no file", "the clip's sound, a wav file", clip.clip_id))
     except AudioError as error:
-        findings.append(as_finding(root, entry.audio, error, entry.clip_id))
+        findings.append(as_finding(root, clip.audio, error, clip.clip_id))
     return None
 
 

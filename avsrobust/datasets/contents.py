@@ -3,7 +3,7 @@
 Conventions
     Every file is read once; checksum, structure and contents come from the same bytes. Frames are not decoded (their structure
     and checksums are checked, `pictures.check_structure`), masks and sounds are.
-    A sound is looked at as far as the clip lasts. It is *muted* where nothing can be heard in it: all samples are zero
+    A sound is read as far as the clip lasts. It is *muted* where it is silent or nearly so: all samples are zero
     ("silent"), all are equal ("constant"), or their deviation from the mean is below `QUIETEST_DB` ("nearly silent").
     All findings are collected; the outcome depends on the files alone.
 """
@@ -30,6 +30,7 @@ from avsrobust.datasets.pictures import check_structure, decode_content, read_co
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import AvsRobustError
 from avsrobust.manifest import DATA_PREFIX
+from avsrobust.vocabulary import CLASS_DATASET
 
 # Below this the log-mel of VGGish, which adds 0.01 to every magnitude, hardly differs from that of silence; it is three steps of
 # 16-bit samples, where dither and the decoders of lossy formats leave their noise.
@@ -53,10 +54,14 @@ _Samples = NDArray[np.int16 | np.float32 | np.float64]
 
 @dataclass(frozen=True)
 class ClipContents:
-    """What was found in the files of one clip.
+    """Contents of the files of one clip.
 
-    `files` are the entries of ``checksums.parquet`` of those that could be read. `masks` are the values of each mask, by path;
-    those of class masks are their ids. `sound_kinds` are those of `SOUND_KINDS` that hold for the sound.
+    Attributes:
+        clip_id: Id of the clip.
+        files: Entries of ``checksums.parquet`` of the files that could be read.
+        masks: (path, values) of each mask; the values of class masks are their ids.
+        sound_kinds: Those of `SOUND_KINDS` that hold for the sound.
+        findings: Faults.
     """
 
     clip_id: str
@@ -67,32 +72,42 @@ class ClipContents:
 
     @property
     def is_muted(self) -> bool:
-        """Whether nothing can be heard in the clip's sound."""
+        """Tell whether the clip's sound is silent or nearly so."""
         return any(kind in MUTED_KINDS for kind in self.sound_kinds)
 
 
-def look_at(root: Path, clip: Clip) -> ClipContents:
-    """Read all files of `clip` below the data root `root`."""
-    look = _Look(root, clip)
+def read_contents(root: Path, clip: Clip) -> ClipContents:
+    """Read all files of a clip.
+
+    Args:
+        root: The data root.
+        clip: The clip.
+    """
+    reader = _Reader(root, clip)
     for frame in clip.frames:
-        look.at_frame(frame)
+        reader.read_frame(frame)
     for mask in clip.masks:
         if mask is not None:
-            look.at_mask(mask)
-    look.at_sound(clip.audio)
-    findings = (*look.findings, *_strange_classes(clip, look.masks))
-    return ClipContents(clip.clip_id, tuple(look.files), tuple(look.masks), look.sound_kinds, findings)
+            reader.read_mask(mask)
+    reader.read_sound(clip.audio)
+    findings = (*reader.findings, *_strange_classes(clip, reader.masks))
+    return ClipContents(clip.clip_id, tuple(reader.files), tuple(reader.masks), reader.sound_kinds, findings)
 
 
-def look_at_sound(root: Path, clip: Clip) -> ClipContents:
-    """Read the sound of `clip` below the data root `root`, and nothing else."""
-    look = _Look(root, clip)
-    look.at_sound(clip.audio)
-    return ClipContents(clip.clip_id, tuple(look.files), (), look.sound_kinds, tuple(look.findings))
+def read_sound_contents(root: Path, clip: Clip) -> ClipContents:
+    """Read the sound of a clip, and nothing else.
+
+    Args:
+        root: The data root.
+        clip: The clip.
+    """
+    reader = _Reader(root, clip)
+    reader.read_sound(clip.audio)
+    return ClipContents(clip.clip_id, tuple(reader.files), (), reader.sound_kinds, tuple(reader.findings))
 
 
-class _Look:
-    """One pass over a clip's files; collects what it finds."""
+class _Reader:
+    """One pass over a clip's files, which collects their contents and findings."""
 
     def __init__(self, root: Path, clip: Clip) -> None:
         self._root = root
@@ -102,12 +117,12 @@ class _Look:
         self.sound_kinds: tuple[str, ...] = ()
         self.findings: list[Finding] = []
 
-    def at_frame(self, relative: str) -> None:
+    def read_frame(self, relative: str) -> None:
         path = self._root / relative
         if (content := self._read(relative, read_content)) is not None:
             self._try(relative, lambda: check_structure(path, content))
 
-    def at_mask(self, relative: str) -> None:
+    def read_mask(self, relative: str) -> None:
         path = self._root / relative
         if (content := self._read(relative, read_content)) is None:
             return
@@ -119,7 +134,7 @@ class _Look:
     def _values(self, path: Path, content: bytes) -> MaskValues:
         check_structure(path, content)
         picture = decode_content(path, content)
-        if self._clip.dataset == "avss":
+        if self._clip.dataset == CLASS_DATASET:
             return MaskValues(level_set(class_mask(path, picture, self._clip.labels)), False, picture.mode)
         values = measure(picture)
         if path.parent.name == RGB_MASKS:
@@ -130,7 +145,7 @@ class _Look:
             return replace(values, is_soft=False)
         return values
 
-    def at_sound(self, relative: str) -> None:
+    def read_sound(self, relative: str) -> None:
         from avsrobust.audio import io
 
         path = self._root / relative
@@ -167,7 +182,7 @@ class _Look:
 
 
 def _muted_kind(samples: _Samples) -> str | None:
-    """Return which of `MUTED_KINDS` samples [S, channels] are, None where something can be heard."""
+    """Return which of `MUTED_KINDS` samples [S, channels] are, None where it is audible."""
     scale = 32768.0 if samples.dtype == np.int16 else 1.0
     # Squares of deviations from the mean, summed up over a part, are no more than those over the whole.
     least = len(samples) * (scale * 10.0 ** (QUIETEST_DB / 20.0)) ** 2
@@ -201,7 +216,7 @@ def _strange_classes(clip: Clip, masks: list[tuple[str, MaskValues]]) -> list[Fi
 
     A clip without labels (nothing on screen sounds) says nothing about its masks.
     """
-    if clip.dataset != "avss" or not clip.labels:
+    if clip.dataset != CLASS_DATASET or not clip.labels:
         return []
     allowed = {0, *(AVSS_CLASSES.index(label) for label in clip.labels if label in AVSS_CLASSES)}
     strange = {path: set(level_list(values.levels)) - allowed for path, values in masks}

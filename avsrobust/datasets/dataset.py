@@ -1,4 +1,4 @@
-"""What every reader returns: the clips of a data set, and what is wrong with it.
+"""The clips of a data set, and findings: the faults of its files.
 
 Conventions
     Clips are sorted by (split, clip_id), never in the order of a directory listing.
@@ -9,16 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avsrobust.clips import Clip
+
+if TYPE_CHECKING:
+    from avsrobust.datasets.spec import DataSetSpec
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with the data set: where, what was found, what was expected.
+    """One fault of the data set.
 
-    `clip_id` is None where the finding concerns no single clip.
+    Attributes:
+        path: File or line of a table.
+        found: The fault, as a noun.
+        expected: The right state.
+        clip_id: The clip it concerns; None where it concerns no single clip.
     """
 
     path: str
@@ -32,14 +39,20 @@ class Finding:
 
 @dataclass(frozen=True, repr=False)
 class DataSet:
-    """The clips of one data set, and everything the reader has to say about it.
+    """The clips of one data set, with findings and notes of the reader.
 
-    `layout` names the tree that was found, for people. `clips` holds only clips without a finding; `findings` are errors,
-    `notes` are facts worth showing (for example where the categories came from).
-    `release` is the form the data set was published in: "object" or "semantic" (`RELEASES`).
-    `facts` are structured remarks for the manifest's survey (plain JSON types), for example ``train_overlap``
-    (`avsrobust.datasets.overlap`).
-    `off_screen_obstacle` says why off-screen sounds cannot be chosen, or is None where they can.
+    Attributes:
+        name: Name of the data set.
+        root: The data root.
+        layout: The tree that was found, for people.
+        clips: Clips without a finding, sorted by (split, clip_id).
+        findings: Errors.
+        notes: Facts worth showing, for example the origin of the categories.
+        off_screen_obstacle: Reason why off-screen sounds cannot be chosen, or None.
+        release: The form in which the data set was published: "object" or "semantic" of AVSBench, "" where there is one only.
+        facts: Structured remarks for the manifest's survey (plain JSON types), for example ``train_overlap``
+            (`avsrobust.datasets.overlap`).
+        spec: The class that defines it; None for one that was made otherwise.
     """
 
     name: str
@@ -51,6 +64,7 @@ class DataSet:
     off_screen_obstacle: str | None = None
     release: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    spec: type[DataSetSpec] | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"DataSet({self.name} in {self.root}: {len(self.clips)} clips, {len(self.findings)} findings)"

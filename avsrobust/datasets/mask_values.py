@@ -24,7 +24,7 @@ from avsrobust.vocabulary import ABOVE_HALF, NON_ZERO
 
 HALF = 127
 HIGHEST = 255
-# Colours of objects; a coloured picture with more is a photograph of a mask, so to speak: resized, or saved as JPEG.
+# Colours of objects. A coloured picture with more was resized, or saved as JPEG.
 _MOST_COLOURS = 64
 _HIGHEST_CLASS = 70
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B")
@@ -32,7 +32,13 @@ _GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B")
 
 @dataclass(frozen=True)
 class MaskValues:
-    """Levels that a mask holds (a set, see the module's conventions), whether it is soft, and its Pillow mode."""
+    """Values of one mask.
+
+    Attributes:
+        levels: The set of its levels, a whole number (see the module's conventions).
+        is_soft: It holds grey values.
+        mode: Pillow's mode.
+    """
 
     levels: int
     is_soft: bool
@@ -40,7 +46,7 @@ class MaskValues:
 
     @property
     def has_alpha(self) -> bool:
-        """Whether the picture has an alpha channel, which is ignored."""
+        """Tell whether the picture has an alpha channel, which is ignored."""
         return self.mode in ("LA", "PA", "RGBA")
 
 
@@ -68,7 +74,12 @@ def measure(picture: Image.Image) -> MaskValues:
 
 
 def foreground(picture: Image.Image, rule: str = NON_ZERO) -> NDArray[np.bool_]:
-    """Return the pixels of a decoded mask that are foreground under `rule`, bool [H, W]."""
+    """Return the foreground of a decoded mask, bool [H, W].
+
+    Args:
+        picture: The mask, of any mode.
+        rule: One of `avsrobust.vocabulary.FOREGROUND_RULES`.
+    """
     levels, _ = _levels(picture)
     above: NDArray[np.bool_] = levels > (HALF if rule == ABOVE_HALF else 0)
     return above
@@ -80,7 +91,7 @@ def is_graded(masks: Iterable[MaskValues]) -> bool:
 
 
 def may_ignore(masks: Iterable[MaskValues]) -> bool:
-    """Tell whether 255 may mean "ignore" in a folder's masks: some hold numbers of classes beside it, none a grey value."""
+    """Tell whether 255 may mean "ignore" in a folder's masks: some hold numbers of classes next to it, none a grey value."""
     union = 0
     for mask in masks:
         union |= mask.levels if mask.is_soft else 0
@@ -88,8 +99,13 @@ def may_ignore(masks: Iterable[MaskValues]) -> bool:
     return bool(values) and values[-1] == HIGHEST and all(value <= _HIGHEST_CLASS for value in values[:-1])
 
 
-def rule_of(masks: Iterable[MaskValues], folder_is_graded: bool) -> str:
-    """Return the rule for a clip with these masks."""
+def foreground_rule(masks: Iterable[MaskValues], folder_is_graded: bool) -> str:
+    """Return the rule by which a clip's masks are read.
+
+    Args:
+        masks: Values of the clip's masks.
+        folder_is_graded: `is_graded` of all masks of their folder.
+    """
     return ABOVE_HALF if folder_is_graded and any(mask.is_soft for mask in masks) else NON_ZERO
 
 
@@ -104,7 +120,7 @@ def _is_grey(levels: int) -> bool:
 def _levels(picture: Image.Image) -> tuple[NDArray[np.uint8], bool]:
     """Return a mask's levels, uint8 [H, W], and whether it has colours."""
     if picture.mode not in _GREY_MODES:
-        # An index says nothing by itself; its colour does.
+        # An index means nothing by itself; its colour does.
         channels = np.asarray(picture.convert("RGB"))
         red, green, blue = (channels[..., index] for index in range(3))
         largest: NDArray[np.uint8] = np.maximum(np.maximum(red, green), blue)

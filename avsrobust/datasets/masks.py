@@ -1,8 +1,8 @@
 """Decode frames and masks.
 
 Conventions
-    Frames are uint8 [3, H, W], RGB. S4 and MS3 masks are bool [H, W]: any pixel that is not black is foreground, in every
-    picture mode (alpha is ignored), but for masks of grey values, which split at half (`mask_values`).
+    Frames are uint8 [3, H, W], RGB. Masks of S4, MS3 and plug-in data sets are bool [H, W]: any pixel that is not black is
+    foreground, in every picture mode (alpha is ignored), but for masks of grey values, which split at half (`mask_values`).
     AVSS masks are class ids, uint8 [H, W], 0..70, 0 is background (`taxonomy.AVSS_CLASSES`). A labels_semantic mask of
     AVSBench-semantic, read as S4 or MS3, is foreground where its id is not 0, by the same rule.
     The palette of labels_rgb: for class j, bits 0, 3, 6 of j are bits 7, 6, 5 of R, bits 1, 4 those of G, bits 2, 5 those of B
@@ -24,7 +24,8 @@ from avsrobust.datasets.mask_values import HIGHEST, foreground
 from avsrobust.datasets.pictures import ContentCheck, decode
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import DataSetError, OptionError
-from avsrobust.vocabulary import NON_ZERO
+from avsrobust.manifest_checks import is_dataset_name
+from avsrobust.vocabulary import CLASS_DATASET, NON_ZERO
 
 ORDERS = ("rgb", "bgr")
 EITHER_ORDER = "either"
@@ -38,9 +39,17 @@ _HINTS = {
 
 
 def read_frame(path: Path, check: ContentCheck | None = None) -> NDArray[np.uint8]:
-    """Return a frame, uint8 [3, H, W], RGB. Raises `DataSetError` for a picture that cannot be decoded.
+    """Read a frame.
 
-    `check` is called with the file's bytes before they are decoded.
+    Args:
+        path: Its file.
+        check: Called with the file's bytes before they are decoded.
+
+    Returns:
+        uint8 [3, H, W], RGB.
+
+    Raises:
+        DataSetError: The picture cannot be decoded.
     """
     return np.ascontiguousarray(np.asarray(decode(path, "RGB", check), dtype=np.uint8).transpose(2, 0, 1))
 
@@ -52,39 +61,65 @@ def read_mask(
     rule: str = NON_ZERO,
     check: ContentCheck | None = None,
 ) -> NDArray[np.uint8] | NDArray[np.bool_]:
-    """Return a mask of a data set: bool [H, W] for s4 and ms3, class ids uint8 [H, W] for avss.
+    """Read a mask.
 
-    `labels` are the clip's categories; only labels_rgb masks of avss need them. `rule` says which pixels of s4 and ms3 are
-    foreground (`avsrobust.vocabulary.FOREGROUND_RULES`). `check` is called with the file's bytes before they are decoded.
-    Raises `DataSetError` for a picture that cannot be decoded or whose values are impossible, `OptionError` for an
-    unknown data set.
+    Args:
+        path: Its file.
+        dataset: Name of the data set: avss has class ids, every other one binary masks.
+        labels: The clip's categories; only labels_rgb masks of avss need them.
+        rule: Rule for the foreground of binary masks (`avsrobust.vocabulary.FOREGROUND_RULES`).
+        check: Called with the file's bytes before they are decoded.
+
+    Returns:
+        Class ids, uint8 [H, W], of avss; bool [H, W] of every other data set.
+
+    Raises:
+        DataSetError: The picture cannot be decoded, or its values are impossible.
+        OptionError: The name cannot be a data set's.
     """
-    if dataset in ("s4", "ms3"):
-        return read_binary_mask(Path(path), rule, check)
-    if dataset == "avss":
+    if dataset == CLASS_DATASET:
         return read_class_mask(Path(path), labels, check)
-    raise OptionError(f"dataset: found '{dataset}'; expected s4, ms3 or avss")
+    if is_dataset_name(dataset):
+        return read_binary_mask(Path(path), rule, check)
+    raise OptionError(f"dataset: found '{dataset}'; expected s4, ms3 or avss, or the name of a plug-in's data set")
 
 
 def read_binary_mask(path: Path, rule: str = NON_ZERO, check: ContentCheck | None = None) -> NDArray[np.bool_]:
-    """Return a mask's foreground, bool [H, W]; arguments as `read_mask`.
+    """Read a mask's foreground.
 
-    Raises `DataSetError` for a picture that cannot be decoded.
+    Args:
+        path: Its file.
+        rule: Rule for the foreground (`avsrobust.vocabulary.FOREGROUND_RULES`).
+        check: Called with the file's bytes before they are decoded.
+
+    Returns:
+        bool [H, W].
+
+    Raises:
+        DataSetError: The picture cannot be decoded.
     """
     return foreground(decode(path, check=check), rule)
 
 
 def read_class_mask(path: Path, labels: Iterable[str] = (), check: ContentCheck | None = None) -> NDArray[np.uint8]:
-    """Return a mask's class ids, uint8 [H, W], from labels_semantic (the pixels) or labels_rgb (the palette).
+    """Read a mask's class ids, from labels_semantic (the pixels) or labels_rgb (the palette).
 
-    `labels` are the clip's categories, needed for labels_rgb. `check` is called with the file's bytes before they are decoded.
-    Raises `DataSetError` for a picture that cannot be decoded, for ids above 70, and for colours that do not fit the labels.
+    Args:
+        path: Its file.
+        labels: The clip's categories, needed for labels_rgb.
+        check: Called with the file's bytes before they are decoded.
+
+    Returns:
+        uint8 [H, W], 0..70.
+
+    Raises:
+        DataSetError: The picture cannot be decoded, has ids above 70, or colours that do not fit the labels.
     """
     return class_mask(path, decode(path, check=check), labels)
 
 
 def class_mask(path: Path, picture: Image.Image, labels: Iterable[str] = ()) -> NDArray[np.uint8]:
-    """Return the class ids of a decoded mask, as `read_class_mask`; `path` says which of the two forms it has."""
+    """Return the class ids of a decoded mask, as `read_class_mask`; the folder of `path` tells which of the two forms it has."""
     if path.parent.name == RGB_MASKS:
         allowed = {AVSS_CLASSES.index(label) for label in labels if label in AVSS_CLASSES}
         try:
@@ -119,12 +154,18 @@ def palette() -> NDArray[np.uint8]:
 
 
 def decode_rgb_mask(rgb: NDArray[np.uint8], allowed_classes: Collection[int]) -> tuple[NDArray[np.uint8], str]:
-    """Return the class ids, uint8 [H, W], of a labels_rgb picture, uint8 [H, W, 3] as read, and its channels' order.
+    """Decode a labels_rgb picture.
 
-    `allowed_classes` are the ids of the clip's categories; background is allowed besides. The order is ``rgb``, ``bgr``
-    (the palette's R is the last channel), or ``either`` where both say the same.
-    Raises `DataSetError` where a colour is not in the palette, where neither order yields allowed classes only, and where
-    both do, but differ.
+    Args:
+        rgb: The picture as read, uint8 [H, W, 3].
+        allowed_classes: Ids of the clip's categories; background is allowed as well.
+
+    Returns:
+        The class ids, uint8 [H, W], and the order of the channels: ``rgb``, ``bgr`` (the palette's R is the last channel), or
+        ``either`` where both orders give the same ids.
+
+    Raises:
+        DataSetError: A colour is not in the palette, neither order yields allowed classes only, or both do, but differ.
     """
     colours, inverse = np.unique(rgb.reshape(-1, 3), axis=0, return_inverse=True)
     readings = {order: _ids_of_colours(colours if order == "rgb" else colours[:, ::-1]) for order in ORDERS}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from avsrobust.datasets.avss import COLUMNS
 from avsrobust.datasets.slips import Reading, read_labels, reading_notes
 from avsrobust.datasets.tables import Table, read_table
-from avsrobust.datasets.trees import SEMANTIC, Survey
+from avsrobust.datasets.trees import SEMANTIC, FoundTrees
 
 SUBSET = "v1m"
 NAMES_SHOWN = 5
@@ -56,9 +56,13 @@ _RULES = (
 
 @dataclass(frozen=True)
 class Ms3Labels:
-    """Readings of a_obj by clip name; clips whose categories are not known are not in it.
+    """Categories of MS3 clips.
 
-    `obstacle` says why there are none at all, or is None.
+    Attributes:
+        table: Path of AVSBench-semantic's table; None where there is none.
+        readings: Readings of a_obj by clip name; clips whose categories are not known are missing.
+        rules: Number of clips that each rule matched, by its title.
+        obstacle: Reason why there are no categories at all, or None.
     """
 
     table: str | None
@@ -67,7 +71,7 @@ class Ms3Labels:
     obstacle: str | None = None
 
     def notes(self, names: Collection[str]) -> tuple[str, ...]:
-        """Return where the categories of these clips came from, and which of them have none."""
+        """Return notes about the origin of the categories of these clips, and about clips without any."""
         if self.table is None or self.obstacle is not None:
             return ()
         rules = "; ".join(f"{count} clips matched by {title}" for title, count in self.rules.items())
@@ -83,10 +87,15 @@ class Ms3Labels:
         return tuple(notes)
 
 
-def find_labels(found: Survey, clips: Iterable[tuple[str, str]]) -> Ms3Labels:
-    """Look up the labels of MS3 clips, given as (name, split).
+def find_labels(found: FoundTrees, clips: Iterable[tuple[str, str]]) -> Ms3Labels:
+    """Look up the categories of MS3 clips.
 
-    Raises `DataSetError` where metadata.csv is there but cannot be read, lacks a column, or is there twice.
+    Args:
+        found: AVSBench's trees below the data root.
+        clips: (name, split) of each clip.
+
+    Raises:
+        DataSetError: metadata.csv is there but cannot be read, lacks a column, or is there twice.
     """
     path = found.semantic_table()
     if path is None:
@@ -134,7 +143,7 @@ def _rows_by_rule(table: Table) -> list[dict[str, list[tuple[str, Reading]]]]:
 
 
 def _one_choice(rows: list[tuple[str, Reading]], split: str) -> Reading | None:
-    """Return what all rows agree on, those of the clip's own split first; None where they contradict or say nothing."""
+    """Return the reading that all rows agree on, those of the clip's own split first; None where they contradict or are empty."""
     own = [reading for row_split, reading in rows if row_split == split] or [reading for _, reading in rows]
     agree = len({(frozenset(reading.labels), reading.no_label is None) for reading in own}) == 1
     return own[0] if agree and (own[0].labels or own[0].no_label is not None) else None

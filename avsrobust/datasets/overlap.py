@@ -38,10 +38,26 @@ def source_of_cut(name: str) -> str:
     return re.sub(r"_\d+_\d+$", "", name, flags=re.ASCII)
 
 
-def train_overlap(clips: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    """Return, for val and test where they have clips, how many there are and how many share their source with a train clip.
+def source_of_clip(dataset: str, clip_id: str) -> str:
+    """Return the YouTube source of a clip of a data set.
 
-    `clips` are (split, source).
+    >>> source_of_clip("ms3", "_fvpYLXtQHQ_0"), source_of_clip("s4", "dog/__GOGlHL23s_4000_9000")
+    ('_fvpYLXtQHQ', '__GOGlHL23s')
+    >>> source_of_clip("avss", "v1m/_fvpYLXtQHQ_0"), source_of_clip("avss", "v2/__GOGlHL23s_0_10000")
+    ('_fvpYLXtQHQ', '__GOGlHL23s')
+    """
+    label, _, name = clip_id.rpartition("/")
+    return source_of_part(name) if dataset == "ms3" or label == "v1m" else source_of_cut(name)
+
+
+def train_overlap(clips: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Count the clips of val and test that share their source with a train clip.
+
+    Args:
+        clips: (split, source) of each clip.
+
+    Returns:
+        For each of val and test that has clips, ``{"clips": their number, "shared": those that share their source}``.
 
     >>> train_overlap([("train", "a"), ("test", "a"), ("test", "b")])
     {'test': {'clips': 2, 'shared': 1}}

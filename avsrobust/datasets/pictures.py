@@ -46,7 +46,13 @@ _REPLACE = "expected a whole PNG or JPEG picture; copy or extract it again"
 
 @dataclass(frozen=True)
 class PictureHeader:
-    """What a picture's header says."""
+    """Facts from a picture's header.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        mode: Pillow's mode.
+    """
 
     width: int
     height: int
@@ -61,9 +67,10 @@ class PictureHeader:
 def read_header(path: Path) -> PictureHeader:
     """Return a picture's header, after checking that the file's end is there. Pixels are not decoded.
 
-    Raises `DataSetError` for a file that is missing, empty, no regular file, no PNG or JPEG, too large or truncated.
+    Raises:
+        DataSetError: The file is missing, empty, no regular file, no PNG or JPEG, too large or truncated.
     """
-    with _complaints(path), open_regular(path) as stream:
+    with _data_set_errors(path), open_regular(path) as stream:
         with _opened(path, stream) as picture:
             header = PictureHeader(*picture.size, picture.mode)
             kind = str(picture.format)
@@ -75,13 +82,25 @@ def read_header(path: Path) -> PictureHeader:
 
 
 def read_content(path: Path) -> bytes:
-    """Return the bytes of a picture's file. Raises `DataSetError` where it is missing, no regular file or too large."""
-    with _complaints(path):
+    """Return the bytes of a picture's file.
+
+    Raises:
+        DataSetError: It is missing, no regular file or too large.
+    """
+    with _data_set_errors(path):
         return read_regular(path, PICTURE_BYTES, DataSetError)
 
 
 def check_structure(path: Path, content: bytes) -> None:
-    """Check that a file's bytes are a whole PNG or JPEG by structure; `path` is for messages. Raises `DataSetError`."""
+    """Check by structure that a file's bytes are a whole PNG or JPEG.
+
+    Args:
+        path: The file, for messages.
+        content: Its bytes.
+
+    Raises:
+        DataSetError: They are not.
+    """
     if not content:
         raise DataSetError(f"{path}: found an empty file (0 bytes); {_REPLACE}")
     if content.startswith(_PNG_SIGNATURE):
@@ -93,10 +112,15 @@ def check_structure(path: Path, content: bytes) -> None:
 
 
 def decode(path: Path, mode: str | None = None, check: ContentCheck | None = None) -> Image.Image:
-    """Return a picture with its pixels, converted to `mode` (None: as it is).
+    """Return a picture with its pixels.
 
-    `check` is called with the file's bytes before they are decoded.
-    Raises `DataSetError` for a file that is missing, empty, no regular file, no PNG or JPEG, too large, truncated or damaged.
+    Args:
+        path: Its file.
+        mode: Pillow's mode to convert it to; None: as it is.
+        check: Called with the file's bytes before they are decoded.
+
+    Raises:
+        DataSetError: The file is missing, empty, no regular file, no PNG or JPEG, too large, truncated or damaged.
     """
     content = read_content(path)
     if check is not None:
@@ -106,7 +130,7 @@ def decode(path: Path, mode: str | None = None, check: ContentCheck | None = Non
 
 def decode_content(path: Path, content: bytes, mode: str | None = None) -> Image.Image:
     """Return the picture that a file's bytes hold, as `decode`; `path` is for messages."""
-    with _complaints(path), _opened(path, io.BytesIO(content)) as picture:
+    with _data_set_errors(path), _opened(path, io.BytesIO(content)) as picture:
         picture.load()
         return picture.convert(mode) if mode else picture.copy()
 
@@ -143,7 +167,7 @@ def _declared_pixels(head: bytes) -> int:
 
 
 @contextmanager
-def _complaints(path: Path) -> Iterator[None]:
+def _data_set_errors(path: Path) -> Iterator[None]:
     """Turn whatever Pillow or the operating system raises in the block into a `DataSetError`."""
     try:
         yield

@@ -1,87 +1,84 @@
 """Read a data set: find its tree below the data root, list its clips, check their files, report everything together.
 
 Conventions
-    What concerns the data set as a whole raises `DataSetError`; what concerns a clip is a finding, and the clip is left out.
-    Whoever calls decides whether findings are fatal (``--on-error``). A finding without a `clip_id` concerns all clips.
+    A fault of the data set as a whole raises `DataSetError`; a fault of a clip is a finding, and the clip is skipped.
+    The caller decides whether findings are fatal (``--on-error``). A finding without a `clip_id` concerns all clips.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from avsrobust.caveats import OVERLAP, overlap_caveat, release_caveat
 from avsrobust.clips import Clip
-from avsrobust.datasets import avss, ms3, s4
-from avsrobust.datasets.checks import Checked, check_entries
+from avsrobust.datasets.checks import CheckedClip, check_clips
 from avsrobust.datasets.dataset import DataSet
-from avsrobust.datasets.entries import DeclaredDataSet
-from avsrobust.datasets.releases import check_release
-from avsrobust.datasets.trees import Survey, survey
-from avsrobust.errors import DataSetError, OptionError, did_you_mean
-from avsrobust.vocabulary import ALIASES, DATASETS, SPLITS
+from avsrobust.datasets.registry import find_dataset
+from avsrobust.datasets.spec import DataSetSpec, DeclaredDataSet, checked_declaration
+from avsrobust.errors import DataSetError, did_you_mean
+from avsrobust.plugins import one_line
+from avsrobust.vocabulary import DATASETS, SPLITS
 
-_READERS: Mapping[str, Callable[[Survey, Collection[str], str | None], DeclaredDataSet]] = {
-    "s4": s4.list_clips,
-    "ms3": ms3.list_clips,
-    "avss": avss.list_clips,
-}
 _SIZES_SHOWN = 4
 
 
-def canonical_name(name: str) -> str:
-    """Return a data set's name in our spelling: s4, ms3 or avss. Raises `OptionError` for an unknown name.
-
-    >>> canonical_name("v1m"), canonical_name("S4")
-    ('ms3', 's4')
-    """
-    folded = name.strip().casefold()
-    canonical = ALIASES.get(folded, folded)
-    if canonical not in DATASETS:
-        known = (*DATASETS, *ALIASES)
-        raise OptionError(
-            f"--dataset: found '{name}'; expected {', '.join(DATASETS)} (or {', '.join(ALIASES)}, their names in "
-            f"AVSBench-semantic){did_you_mean(folded, known)}"
-        )
-    return canonical
-
-
 def read_dataset(
-    name: str,
+    name: str | type[DataSetSpec],
     data_root: Path | str,
     *,
     splits: Sequence[str] | None = None,
     release: str | None = None,
     workers: int = 1,
 ) -> DataSet:
-    """Read the data set `name` below `data_root`: the clips of these splits (None: all) whose files are in order.
+    """Read a data set below a data root.
 
-    `release` is the form of s4 and ms3 to read, "object" or "semantic"; None reads the object release, else the semantic one.
-    `workers` threads check files; the result does not depend on them.
-    Raises `OptionError` for an unknown data set or release, and `DataSetError` for a root that is no folder, a tree of another
-    kind, a table that cannot be read or lacks a column, an unknown split, and a split without clips.
+    Args:
+        name: "s4", "ms3", "avss", or a data set of a plug-in: its registered name, ``package.module:Class``, ``file.py:Class``,
+            or its class.
+        data_root: Folder that the data sets lie in.
+        splits: Splits to read; None: all.
+        release: The form to read, of s4 and ms3 "object" or "semantic"; None: the object release, else the semantic one.
+        workers: Threads that check files. The result does not depend on them.
+
+    Returns:
+        The clips whose files are in order, findings about all others, and notes.
+
+    Raises:
+        OptionError: The data set or the release is unknown.
+        DataSetError: The root is no folder or holds no such tree, a table cannot be read or lacks a column, a split is unknown or
+            has no clips.
     """
-    name, data_root = canonical_name(name), Path(data_root)
+    spec, data_root = find_dataset(name), Path(data_root)
     _require_known(splits)
-    check_release(name, release)
-    listing = _READERS[name](survey(data_root), SPLITS if splits is None else splits, release)
-    _require_clips(listing, data_root, splits)
-    entries = sorted(listing.entries, key=lambda entry: (entry.split, entry.clip_id))
-    outcomes = check_entries(data_root, entries, workers)
+    spec.check_release(release)
+    declared = _declare(spec, data_root, SPLITS if splits is None else splits, release)
+    _require_clips(declared, data_root, splits)
+    ordered = sorted(declared.clips, key=lambda clip: (clip.split, clip.clip_id))
+    outcomes = check_clips(data_root, ordered, workers)
     clips = tuple(outcome.clip for outcome in outcomes if outcome.clip is not None)
-    findings = [*listing.findings, *(finding for outcome in outcomes for finding in outcome.findings)]
+    findings = [*declared.findings, *(finding for outcome in outcomes for finding in outcome.findings)]
     return DataSet(
-        name=name,
+        name=spec.name,
         root=data_root,
-        layout=listing.layout,
+        layout=declared.layout,
         clips=clips,
         findings=tuple(findings),
-        notes=(_counts(clips), *listing.notes, *_caveats(name, listing), *_seen(clips, outcomes)),
-        off_screen_obstacle=listing.off_screen_obstacle,
-        release=listing.release,
-        facts={OVERLAP: listing.overlap},
+        notes=(_counts(clips), *declared.notes, *_caveats(spec.name, declared), *_seen(clips, outcomes)),
+        off_screen_obstacle=declared.off_screen_obstacle,
+        release=declared.release,
+        facts={OVERLAP: declared.overlap},
+        spec=type(spec),
     )
+
+
+def _declare(spec: DataSetSpec, data_root: Path, splits: Collection[str], release: str | None) -> DeclaredDataSet:
+    """Return the declared clips; whatever the code of a plug-in raises becomes one line."""
+    if spec.name in DATASETS:
+        return checked_declaration(spec, spec.declare(data_root, splits, release), splits)
+    with one_line(f"data set {spec.name}: declare()", DataSetError):
+        return checked_declaration(spec, spec.declare(data_root, splits, release), splits)
 
 
 def _require_known(splits: Sequence[str] | None) -> None:
@@ -92,22 +89,22 @@ def _require_known(splits: Sequence[str] | None) -> None:
             )
 
 
-def _require_clips(listing: DeclaredDataSet, data_root: Path, splits: Sequence[str] | None) -> None:
+def _require_clips(declared: DeclaredDataSet, data_root: Path, splits: Sequence[str] | None) -> None:
     if splits is not None and not splits:
         raise DataSetError(f"--split: found no split; expected one or more of {', '.join(SPLITS)}")
     for split in splits or ():
-        if not listing.rows_per_split.get(split):
-            rows = listing.rows_per_split
+        if not declared.count_rows().get(split):
+            rows = declared.count_rows()
             found = ", ".join(f"{rows[known]} in {known}" for known in SPLITS if rows.get(known))
             raise DataSetError(
-                f"--split {split}: found no clip of this split in {data_root} ({listing.layout}; clips: {found or 'none'}); "
+                f"--split {split}: found no clip of this split in {data_root} ({declared.layout}; clips: {found or 'none'}); "
                 "expected one at least; name another split or complete the table"
             )
 
 
-def _caveats(name: str, listing: DeclaredDataSet) -> tuple[str, ...]:
-    """Return what belongs beside every table of results on this data; results take it from the manifest again."""
-    sentences = (release_caveat(name, listing.release), overlap_caveat(name, listing.overlap))
+def _caveats(name: str, declared: DeclaredDataSet) -> tuple[str, ...]:
+    """Return the sentences that belong next to every table of results on this data."""
+    sentences = (release_caveat(name, declared.release), overlap_caveat(name, declared.overlap))
     return tuple(sentence for sentence in sentences if sentence)
 
 
@@ -116,8 +113,8 @@ def _counts(clips: Sequence[Clip]) -> str:
     return "clips in order: " + (", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split]) or "none")
 
 
-def _seen(clips: Sequence[Clip], outcomes: Sequence[Checked]) -> tuple[str, ...]:
-    """Describe what nobody has documented about the released files: picture sizes, mask modes, sounds."""
+def _seen(clips: Sequence[Clip], outcomes: Sequence[CheckedClip]) -> tuple[str, ...]:
+    """Return notes about facts that nobody has documented: picture sizes, mask modes, sounds."""
     if not clips:
         return ()
     sizes = Counter(size for outcome in outcomes for size in outcome.sizes)

@@ -3,11 +3,11 @@
 Conventions
     The released metadata.csv (11,356 rows) holds three spellings that are no category; `SLIPS` says what each of them means and
     where it stands. They are AVSBench itself, not faults of a user's copy, so they are read, each with a note.
-    A row whose only label is ``off-the-screen`` or ``background`` has no on-screen label: nothing in the picture sounds. Beside
-    a category such a label contradicts it, which is a finding (`contradictions`).
+    A row whose only label is ``off-the-screen`` or ``background`` has no on-screen label: nothing in the picture sounds. Next to
+    a category such a label contradicts it, which is a finding (`datasets.clip_rows`).
     Read with a note are also spellings that can mean one category only: blanks around a label, capitals, a label that is there
     twice, nothing between two "_". The released table has none of them; copies that went through a spreadsheet may.
-    Everything else that is no category stays a finding, with a suggestion (`datasets.entries`).
+    Everything else that is no category stays a finding, with a suggestion (`datasets.clip_rows`).
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from avsrobust.datasets.taxonomy import AVSS_KINDS, BACKGROUND
+from avsrobust.datasets.taxonomy import AVSS_CATEGORIES, BACKGROUND, OFF_THE_SCREEN
 
-OFF_THE_SCREEN = "off-the-screen"
 _IDS_SHOWN = 5
 _SPELLINGS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Slip:
-    """A released label that is no category: what it means (None: no on-screen label), and the rows that have it."""
+    """A released label that is no category.
+
+    Attributes:
+        label: The spelling.
+        means: The category it means; None: the clip has no on-screen label.
+        source: The rows that have it.
+    """
 
     label: str
     means: str | None
@@ -43,17 +48,16 @@ SLIPS = (
     ),
 )
 _SLIPS = {slip.label: slip for slip in SLIPS}
-# Labels which say that a clip has none.
-NO_LABEL = frozenset(slip.label for slip in SLIPS if slip.means is None)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A cell of a_obj, read.
+    """The reading of a cell of a_obj.
 
-    `labels` are the categories, each once, in their order, and whatever is none, as it stands. `no_label` is the label which
-    says that nothing on screen sounds, None in every other case; `labels` is then empty. `corrections` are pairs of a spelling
-    and how it was read.
+    Attributes:
+        labels: The categories, each once, in their order, and texts that are none, as they stand.
+        no_label: The label which says that nothing on screen makes a sound (`labels` is then empty), or None.
+        corrections: Pairs of a spelling and its reading.
     """
 
     labels: tuple[str, ...]
@@ -75,24 +79,17 @@ def read_labels(a_obj: str) -> Reading:
     corrections = [(label, category) for label, category in read.items() if label.strip() and label != category]
     if a_obj.strip("_ ") and len(labels) < len(spelt):
         corrections.append((a_obj, "_".join(labels)))
-    if len(labels) == 1 and labels[0] in NO_LABEL:
+    if len(labels) == 1 and labels[0] in AVSS_CATEGORIES.no_label:
         return Reading((), labels[0], tuple(corrections))
     return Reading(labels, None, tuple(corrections))
 
 
-def contradictions(labels: Iterable[str]) -> tuple[str, ...]:
-    """Return which of a clip's labels say that it has none.
-
-    >>> contradictions(("dog", "off-the-screen"))
-    ('off-the-screen',)
-    """
-    return tuple(label for label in labels if label in NO_LABEL)
-
-
 def reading_notes(table: str, readings: Iterable[tuple[str, Reading]]) -> tuple[str, ...]:
-    """Return what was read otherwise than it stands in `table`, and which clips have no on-screen label.
+    """Return notes about corrected spellings and about clips without an on-screen label.
 
-    `readings` are pairs of a clip's id, to be shown, and the reading of its cell.
+    Args:
+        table: Path of the table.
+        readings: Pairs of a clip's id, to be shown, and the reading of its cell.
     """
     corrected: dict[tuple[str, str], list[str]] = defaultdict(list)
     without: dict[str, list[str]] = defaultdict(list)
@@ -123,7 +120,7 @@ def _category(label: str) -> str:
     for spelling in (label, label.strip(), label.strip().casefold()):
         if spelling in _SLIPS:
             return _SLIPS[spelling].means or spelling
-        if spelling in AVSS_KINDS:
+        if spelling in AVSS_CATEGORIES.supercategory:
             return spelling
     return label
 

@@ -27,7 +27,7 @@ from avsrobust.datasets.contents import (
     ClipContents,
 )
 from avsrobust.datasets.dataset import Finding
-from avsrobust.datasets.mask_values import HIGHEST, MaskValues, is_graded, level_list, may_ignore, rule_of
+from avsrobust.datasets.mask_values import HIGHEST, MaskValues, foreground_rule, is_graded, level_list, may_ignore
 from avsrobust.vocabulary import ABOVE_HALF, CLASS_DATASET, NON_ZERO
 
 MOST_NAMED = 20
@@ -36,12 +36,15 @@ _VALUES_IN_LINE = 8
 
 
 @dataclass(frozen=True)
-class Survey:
+class ContentSurvey:
     """Conclusions from the contents of clips.
 
-    `findings` are faults, in the order of the clips. `rules` and `muted` say, by clip id, which rule its binary masks are read
-    by and whether nothing can be heard in its sound. `files` are the entries of ``checksums.parquet``. `summary` is for the
-    manifest and `survey_lines`.
+    Attributes:
+        findings: Faults, in the order of the clips.
+        rules: Rule by which a clip's binary masks are read, by clip id.
+        muted: Ids of clips whose sound is silent or nearly so.
+        files: Entries of ``checksums.parquet``.
+        summary: Counts for the manifest and `survey_lines`, plain JSON types.
     """
 
     findings: tuple[Finding, ...]
@@ -51,28 +54,35 @@ class Survey:
     summary: dict[str, Any]
 
     def applied_to(self, clips: Iterable[Clip]) -> tuple[Clip, ...]:
-        """Return the clips with what the survey found about them."""
+        """Return the clips with `is_muted` and `foreground` set."""
         return tuple(
             replace(clip, is_muted=clip.clip_id in self.muted, foreground=self.rules.get(clip.clip_id, NON_ZERO))
             for clip in clips
         )
 
 
-def conclude(clips: Sequence[Clip], contents: Iterable[ClipContents]) -> Survey:
-    """Sum up the contents of some or all of `clips`."""
+def survey_contents(clips: Sequence[Clip], contents: Iterable[ClipContents]) -> ContentSurvey:
+    """Sum up the contents of clips.
+
+    Args:
+        clips: All clips.
+        contents: Contents of some or all of them.
+    """
     seen = {entry.clip_id: entry for entry in contents}
     looked_at = [clip for clip in sorted(clips, key=lambda clip: (clip.split, clip.clip_id)) if clip.clip_id in seen]
     groups = _groups(looked_at, seen)
     graded = {name: is_graded(values for _, _, values in masks) for name, masks in groups.items()}
     rules = {
-        clip.clip_id: rule_of((values for _, values in seen[clip.clip_id].masks), graded.get(_group_of(clip), False))
+        clip.clip_id: foreground_rule(
+            (values for _, values in seen[clip.clip_id].masks), graded.get(_group_of(clip), False)
+        )
         for clip in looked_at
     }
     ambiguous = defaultdict(list)
     for masks in groups.values():
         for clip_id, finding in _ambiguous(masks):
             ambiguous[clip_id].append(finding)
-    return Survey(
+    return ContentSurvey(
         findings=tuple(
             finding
             for clip in looked_at
@@ -113,7 +123,7 @@ def _groups(clips: Iterable[Clip], seen: Mapping[str, ClipContents]) -> dict[str
 
 
 def _group_of(clip: Clip) -> str:
-    """Return folder and split of a clip's masks, the clip's own folder left out."""
+    """Return folder and split of a clip's masks, without the clip's own folder."""
     first = next((mask for mask in clip.masks if mask is not None), "")
     folder = first.rpartition("/")[0]
     if folder.endswith(f"/{clip.clip_id}"):
@@ -142,7 +152,7 @@ def _ambiguous(masks: _Masks) -> Iterable[tuple[str, Finding]]:
 
 
 def _mask_summary(masks: _Masks, rules: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the masks of one folder hold."""
+    """Return counts about the masks of one folder."""
     union = 0
     for _, _, values in masks:
         union |= values.levels
@@ -167,9 +177,12 @@ def _named(ids: Iterable[str]) -> dict[str, Any]:
 
 
 def survey_lines(summary: Mapping[str, Any], dataset: str, *, brief: bool = False) -> list[str]:
-    """Return a summary (`Survey.summary`, or the manifest's `survey`) as lines for people; none for an empty one.
+    """Return a summary as lines for people; none for an empty one.
 
-    `brief`: without the values of every folder's masks.
+    Args:
+        summary: `ContentSurvey.summary`, or the manifest's `survey`.
+        dataset: Name of the data set.
+        brief: Leave the values of every folder's masks out.
     """
     if "looked_at" not in summary:
         return []

@@ -1,4 +1,4 @@
-"""AVSBench's csv tables: reading them by column name, whatever wrote them.
+"""csv tables, read by column name, whatever wrote them.
 
 Conventions
     Accepted are UTF-8 with or without a byte order mark, any line ending, quoted cells. Cells and headers are stripped of
@@ -27,7 +27,12 @@ _MOST_NAMED, _MOST_SHOWN = 10, 50
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row: its line and as many cells as the table has columns."""
+    """One row of a table.
+
+    Attributes:
+        line: Its line, from 1, the header included.
+        cells: As many texts as the table has columns.
+    """
 
     line: int
     cells: tuple[str, ...]
@@ -35,17 +40,27 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """A csv table; `path` is relative to the data root. `findings` are rows that do not fit the header."""
+    """A csv table.
+
+    Attributes:
+        path: Its file, relative to the data root.
+        columns: Its header.
+        rows: Rows that fit the header.
+        findings: Rows that do not.
+        source: The data set it comes with, for messages.
+    """
 
     path: str
     columns: tuple[str, ...]
     rows: tuple[TableRow, ...]
     findings: tuple[Finding, ...] = ()
+    source: str = "AVSBench"
 
     def column(self, *names: str) -> int | None:
-        """Return the index of the first column that has one of these names, or None.
+        """Return the index of the first column that has one of these names, in lower case, or None.
 
-        Raises `DataSetError` where that name is there twice.
+        Raises:
+            DataSetError: That name is there twice.
         """
         folded = [column.casefold() for column in self.columns]
         for index, name in enumerate(folded):
@@ -56,27 +71,37 @@ class Table:
         return None
 
     def require(self, *names: str) -> Mapping[str, int]:
-        """Return the index of each of these columns. Raises `DataSetError` that names those missing and those found."""
+        """Return the index of each of these columns.
+
+        Raises:
+            DataSetError: Some are missing; it names them and those found.
+        """
         found = {name: self.column(name) for name in names}
         missing = [name for name, index in found.items() if index is None]
         if missing:
             raise DataSetError(
                 f"{self.path}: has no column {', '.join(missing)}; found the columns {_named(self.columns)}; "
-                f"expected {', '.join(names)}; take the table that comes with AVSBench"
+                f"expected {', '.join(names)}; take the table that comes with {self.source}"
             )
         return {name: index for name, index in found.items() if index is not None}
 
     def where(self, row: TableRow) -> str:
-        """Return a row's place, for findings."""
+        """Return the file and line of a row, for findings."""
         return f"{self.path}:{row.line}"
 
 
-def read_table(root: Path, path: str) -> Table:
-    """Read the csv file `path` below `root`.
+def read_table(root: Path, path: str, source: str = "AVSBench") -> Table:
+    """Read a csv table.
 
-    Raises `DataSetError` where it cannot be read, is no UTF-8 or no csv, or has no rows.
+    Args:
+        root: The data root.
+        path: The file, relative to `root`.
+        source: The data set that the table comes with, for messages.
+
+    Raises:
+        DataSetError: It cannot be read, is no UTF-8 or no csv, or has no rows.
     """
-    advice = "expected the csv table that comes with AVSBench"
+    advice = f"expected the csv table that comes with {source}"
     lines: list[TableRow] = []
     try:
         text = read_regular(root / path, TABLE_BYTES, DataSetError).decode("utf-8-sig")
@@ -98,7 +123,7 @@ def read_table(root: Path, path: str) -> Table:
         raise DataSetError(f"{path}: is no well-formed csv, line {reader.line_num} ({error}); {advice}") from error
     if len(lines) < 2:
         raise DataSetError(f"{path}: found {'a header without rows' if lines else 'no header'}; {advice}")
-    return _table(path, lines[0].cells, lines[1:])
+    return _table(path, source, lines[0].cells, lines[1:])
 
 
 def _named(columns: Sequence[str]) -> str:
@@ -106,7 +131,7 @@ def _named(columns: Sequence[str]) -> str:
     return ", ".join(inert_line(column[:_MOST_SHOWN]) for column in columns[:_MOST_NAMED]) + more
 
 
-def _table(path: str, columns: tuple[str, ...], lines: Sequence[TableRow]) -> Table:
+def _table(path: str, source: str, columns: tuple[str, ...], lines: Sequence[TableRow]) -> Table:
     rows: list[TableRow] = []
     findings: list[Finding] = []
     for row in lines:
@@ -118,4 +143,4 @@ def _table(path: str, columns: tuple[str, ...], lines: Sequence[TableRow]) -> Ta
         else:
             found, expected = f"{len(cells)} cells", f"{len(columns)}, as in the header"
             findings.append(Finding(f"{path}:{row.line}", found, expected, clip_id=f"line {row.line}"))
-    return Table(path, columns, tuple(rows), tuple(findings))
+    return Table(path, columns, tuple(rows), tuple(findings), source)

@@ -1,23 +1,24 @@
-"""Categories of AVSBench and their broad kinds: music, human, animal, device.
+"""Categories of AVSBench and their supercategories: music, human, animal, device.
 
 Conventions
-    S4 has its own 23 category names; MS3 and AVSS share AVSBench-semantic's 70 names and ``background``. A *style* says
-    which names are meant: ``s4``, ``ms3`` or ``avss`` (the last two are the same).
+    S4 has its own 23 category names (`S4_CATEGORIES`); MS3 and AVSS share AVSBench-semantic's 70 names and ``background``
+    (`AVSS_CATEGORIES`). Data sets of plug-ins bring `Categories` of their own.
     `AVSS_CLASSES[i]` is the name of class id i, 0..70, as AVSS masks hold it; ``label2idx.json`` counts from 1.
-    The kinds of S4's and MS3's names are those of AVSBench-Robust (dataset_generation/audio_processing.py
+    The supercategories of S4's and MS3's names are those of AVSBench-Robust (dataset_generation/audio_processing.py
     `get_semantic_category`), ``background`` -> device included; the other AVSS names are sorted by the same idea.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from avsrobust.errors import DataSetError, OptionError, did_you_mean
+from avsrobust.errors import DataSetError, did_you_mean
 
-BROAD_KINDS = ("music", "human", "animal", "device")
+SUPERCATEGORIES = ("music", "human", "animal", "device")
 
-# The kind that contrasts least with the key, so that it is no source of off-screen sounds for it (CONTRACT.md section 5;
+# The supercategory that contrasts least with the key, so that it is no source of off-screen sounds for it (CONTRACT.md section 5;
 # AVSBench-Robust, dataset_generation/audio_processing.py `least_suitable_contrast` of MS3).
 LEAST_SUITABLE: Mapping[str, str] = MappingProxyType(
     {"music": "human", "human": "music", "animal": "human", "device": "music"}
@@ -33,14 +34,15 @@ _AVSS_CLASSES = """
 """
 AVSS_CLASSES = tuple(_AVSS_CLASSES.split())
 BACKGROUND = AVSS_CLASSES[0]
+OFF_THE_SCREEN = "off-the-screen"
 
 
 def _by_name(**names: str) -> Mapping[str, str]:
-    """Turn lists of names per kind into a kind per name."""
-    return MappingProxyType({name: kind for kind, listed in names.items() for name in listed.split()})
+    """Turn lists of names per supercategory into a supercategory per name."""
+    return MappingProxyType({name: supercategory for supercategory, listed in names.items() for name in listed.split()})
 
 
-S4_KINDS = _by_name(
+S4_SUPERCATEGORY = _by_name(
     music="""
     playing_acoustic_guitar playing_glockenspiel playing_piano playing_tabla playing_ukulele playing_violin
     """,
@@ -52,7 +54,7 @@ S4_KINDS = _by_name(
     """,
 )
 
-AVSS_KINDS = _by_name(
+AVSS_SUPERCATEGORY = _by_name(
     music="""
     accordion bassoon bell cello clarinet drum erhu flute guitar guzheng handpan harmonica harp marimba piano pipa
     saxophone sitar sorna tabla trombone trumpet tuba ukulele violin
@@ -67,8 +69,54 @@ AVSS_KINDS = _by_name(
     """,
 )
 
-_STYLES: Mapping[str, Mapping[str, str]] = MappingProxyType({"s4": S4_KINDS, "ms3": AVSS_KINDS, "avss": AVSS_KINDS})
 
+@dataclass(frozen=True)
+class Categories:
+    """The category names of a data set.
+
+    Attributes:
+        supercategory: Supercategory of each category: one of `SUPERCATEGORIES`, or another name.
+        title: A noun for messages.
+        no_label: Labels which say that nothing on screen makes a sound. Such a label stands alone.
+    """
+
+    supercategory: Mapping[str, str]
+    title: str = "the data set's categories"
+    no_label: frozenset[str] = frozenset()
+
+    def unknown(self, labels: Iterable[str]) -> tuple[str, ...]:
+        """Return the labels that are no category, in their order.
+
+        >>> AVSS_CATEGORIES.unknown(["dog", "dgo"])
+        ('dgo',)
+        """
+        return tuple(label for label in labels if label not in self.supercategory)
+
+    def supercategories(self, labels: Iterable[str]) -> tuple[str, ...]:
+        """Return the supercategories of a clip's labels, each once: in the order of `SUPERCATEGORIES`, then others sorted.
+
+        Raises:
+            DataSetError: A label is no category.
+
+        >>> AVSS_CATEGORIES.supercategories(["car", "man", "woman"])
+        ('human', 'device')
+        """
+        labels = tuple(labels)
+        for label in self.unknown(labels):
+            hint = did_you_mean(label, self.supercategory)
+            raise DataSetError(f"found the category '{label}'; expected one of {self.title}{hint}")
+        present = {self.supercategory[label] for label in labels}
+        return (
+            *(name for name in SUPERCATEGORIES if name in present),
+            *sorted(present.difference(SUPERCATEGORIES)),
+        )
+
+
+S4_CATEGORIES = Categories(S4_SUPERCATEGORY, "S4's 23 categories")
+# MS3 and AVSS.
+AVSS_CATEGORIES = Categories(
+    AVSS_SUPERCATEGORY, "AVSBench-semantic's 70 categories", no_label=frozenset((OFF_THE_SCREEN, BACKGROUND))
+)
 
 # S4 names sounds, AVSBench-semantic their sources; the pairs are those that the clips both releases share were given.
 S4_CATEGORY: Mapping[str, str] = MappingProxyType(
@@ -98,36 +146,3 @@ S4_CATEGORY: Mapping[str, str] = MappingProxyType(
         "woman": "female_singing",
     }
 )
-
-
-def kinds_of_style(style: str) -> Mapping[str, str]:
-    """Return the broad kind of every category name of a style. Raises `OptionError` for an unknown style."""
-    if style not in _STYLES:
-        raise OptionError(f"style: found '{style}'; expected one of {', '.join(_STYLES)}{did_you_mean(style, _STYLES)}")
-    return _STYLES[style]
-
-
-def unknown_categories(style: str, labels: Iterable[str]) -> tuple[str, ...]:
-    """Return the labels that are no category of the style, in their order.
-
-    >>> unknown_categories("avss", ["dog", "dgo"])
-    ('dgo',)
-    """
-    kinds = kinds_of_style(style)
-    return tuple(label for label in labels if label not in kinds)
-
-
-def broad_kinds(style: str, labels: Iterable[str]) -> tuple[str, ...]:
-    """Return the broad kinds of a clip's labels, each once, in the order of `BROAD_KINDS`.
-
-    Raises `DataSetError` for a label that is no category of the style, `OptionError` for an unknown style.
-
-    >>> broad_kinds("avss", ["car", "man", "woman"])
-    ('human', 'device')
-    """
-    labels = tuple(labels)
-    kinds = kinds_of_style(style)
-    for label in unknown_categories(style, labels):
-        raise DataSetError(f"found the category '{label}'; expected a category of {style}{did_you_mean(label, kinds)}")
-    present = {kinds[label] for label in labels}
-    return tuple(kind for kind in BROAD_KINDS if kind in present)

@@ -1,8 +1,8 @@
 """Find AVSBench's trees below a data root.
 
 Conventions
-    A tree is a folder with its table and its data beside each other: ``Single-source/`` (s4_meta_data.csv, s4_data/),
-    ``Multi-sources/`` (ms3_meta_data.csv, ms3_data/), and AVSBench-semantic, in a folder of any name (metadata.csv beside one
+    A tree is a folder with its table and its data next to each other: ``Single-source/`` (s4_meta_data.csv, s4_data/),
+    ``Multi-sources/`` (ms3_meta_data.csv, ms3_data/), and AVSBench-semantic, in a folder of any name (metadata.csv next to one
     or more of v1s/, v1m/, v2/). These are the places the READMEs of AVSBench, AVSBench-Robust and bias_in_AVS name.
     Looked at are the data root, its folders, and folders of the usual names one level lower (AVSBench_object/Single-source).
     Folders are given relative to the data root, with forward slashes; the root itself is the empty string.
@@ -10,8 +10,8 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from avsrobust.errors import DataSetError
@@ -22,26 +22,50 @@ ENTRIES_SHOWN = 8
 
 @dataclass(frozen=True)
 class TreeKind:
-    """How to tell a kind of tree: its usual folder names, its table, and the data folders (one is enough)."""
+    """A kind of tree, and how to tell it.
+
+    Attributes:
+        title: Name, for messages.
+        usual_names: Usual names of its folder.
+        table: File name of its table.
+        data: Data folders; one of them is enough.
+        serves: The data set that can be read from every tree of the kind.
+        serves_by_folder: Data sets that can be read where a data folder is there.
+    """
 
     title: str
     usual_names: tuple[str, ...]
     table: str
     data: tuple[str, ...]
+    serves: str
+    serves_by_folder: Mapping[str, str] = field(default_factory=dict)
 
 
-SINGLE = TreeKind("AVSBench-object's single-source set", ("Single-source",), "s4_meta_data.csv", ("s4_data",))
-MULTI = TreeKind("AVSBench-object's multi-source set", ("Multi-sources",), "ms3_meta_data.csv", ("ms3_data",))
-SEMANTIC = TreeKind("AVSBench-semantic", ("AVSBench_semantic", "AVSS"), "metadata.csv", ("v1s", "v1m", "v2"))
+SINGLE = TreeKind("AVSBench-object's single-source set", ("Single-source",), "s4_meta_data.csv", ("s4_data",), "s4")
+MULTI = TreeKind("AVSBench-object's multi-source set", ("Multi-sources",), "ms3_meta_data.csv", ("ms3_data",), "ms3")
+SEMANTIC = TreeKind(
+    "AVSBench-semantic",
+    ("AVSBench_semantic", "AVSS"),
+    "metadata.csv",
+    ("v1s", "v1m", "v2"),
+    "avss",
+    {"v1s": "s4", "v1m": "ms3"},
+)
 KINDS = (SINGLE, MULTI, SEMANTIC)
 
-# metadata.csv is a common name: without data beside it, it counts only where the papers' READMEs put it.
+# metadata.csv is a common name: without data next to it, it counts only where the papers' READMEs put it.
 _METADATA_FOLDERS = (*SEMANTIC.usual_names, *MULTI.usual_names)
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree found below a data root: the folder, and which of its kind's data folders are there."""
+    """A tree found below a data root.
+
+    Attributes:
+        kind: Its kind.
+        folder: Its folder, relative to the data root.
+        data: The data folders of its kind that are there.
+    """
 
     kind: TreeKind
     folder: str
@@ -55,12 +79,8 @@ class Tree:
     @property
     def serves(self) -> tuple[str, ...]:
         """The data sets that can be read from it."""
-        if self.kind is SINGLE:
-            return ("s4",)
-        if self.kind is MULTI:
-            return ("ms3",)
-        objects = {"v1s": "s4", "v1m": "ms3"}
-        return ("avss", *(objects[name] for name in self.data if name in objects))
+        by_folder = self.kind.serves_by_folder
+        return (self.kind.serves, *(by_folder[name] for name in self.data if name in by_folder))
 
     def __str__(self) -> str:
         return (
@@ -71,11 +91,15 @@ class Tree:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What lies below a data root.
+class FoundTrees:
+    """The trees of AVSBench below a data root.
 
-    `incomplete` are trees without a table or without data, and what they lack; `metadata` are semantic tables that have no
-    data beside them.
+    Attributes:
+        root: The data root.
+        trees: Trees with a table and data.
+        incomplete: Trees without a table or without data, and what they lack.
+        metadata: Tables of AVSBench-semantic that have no data next to them.
+        entries: Names in the data root, sorted.
     """
 
     root: Path
@@ -85,7 +109,11 @@ class Survey:
     entries: tuple[str, ...]
 
     def find(self, kind: TreeKind) -> Tree | None:
-        """Return the tree of this kind, or None. Raises `DataSetError` where there are two."""
+        """Return the tree of this kind, or None.
+
+        Raises:
+            DataSetError: There are two.
+        """
         found = [tree for tree in self.trees if tree.kind is kind]
         _refuse_two(self.root, kind.title, [str(tree) for tree in found])
         return found[0] if found else None
@@ -95,7 +123,11 @@ class Survey:
         return any(incomplete is kind for incomplete, _ in self.incomplete)
 
     def semantic_table(self) -> str | None:
-        """Return the path of AVSBench-semantic's metadata.csv, or None. Raises `DataSetError` where there are two."""
+        """Return the path of AVSBench-semantic's metadata.csv, or None.
+
+        Raises:
+            DataSetError: There are two.
+        """
         tree = self.find(SEMANTIC)
         if tree is not None:
             return tree.table
@@ -103,7 +135,7 @@ class Survey:
         return self.metadata[0] if self.metadata else None
 
     def absent(self, dataset: str, looked_for: str) -> DataSetError:
-        """Return the error for a data set that no tree here serves: what was looked for, and what was found."""
+        """Return the error for a data set that no tree here serves; it names the requested and the found trees."""
         found = [f"{tree}, which serves {', '.join(tree.serves)}" for tree in self.trees]
         found += [
             *(text for _, text in self.incomplete),
@@ -119,8 +151,12 @@ class Survey:
         )
 
 
-def survey(root: Path) -> Survey:
-    """Look for trees below a data root. Raises `DataSetError` where the root is no folder that can be listed."""
+def find_trees(root: Path) -> FoundTrees:
+    """Look for AVSBench's trees below a data root.
+
+    Raises:
+        DataSetError: The root is no folder that can be listed.
+    """
     entries = _list_root(root)
     trees: list[Tree] = []
     incomplete: list[tuple[TreeKind, str]] = []
@@ -128,10 +164,10 @@ def survey(root: Path) -> Survey:
     seen: set[tuple[str, Path]] = set()
     for kind, folder in _places(root, entries):
         # Two names for one folder (a link) are one tree.
-        identity = (kind.title, (root / folder).resolve())
-        if identity in seen:
+        key = (kind.title, (root / folder).resolve())
+        if key in seen:
             continue
-        seen.add(identity)
+        seen.add(key)
         has_table = _is_file(root / folder / kind.table)
         data = tuple(name for name in kind.data if is_folder(root / folder / name))
         if has_table and data:
@@ -144,7 +180,7 @@ def survey(root: Path) -> Survey:
         elif has_table or data:
             present, missing = (kind.table, f"{kind.data[0]}/") if has_table else (f"{kind.data[0]}/", kind.table)
             incomplete.append((kind, f"{join(folder, present)} without {missing} beside it"))
-    return Survey(root, tuple(trees), tuple(incomplete), tuple(metadata), tuple(entries))
+    return FoundTrees(root, tuple(trees), tuple(incomplete), tuple(metadata), tuple(entries))
 
 
 def join(folder: str, *parts: str) -> str:

@@ -16,9 +16,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from avsrobust.adapters.base import NativeSound
 from avsrobust.checksums import Checksums
 from avsrobust.errors import AvsRobustError
 from avsrobust.evaluation.clip_data import ClipRows, ClipSample, load_clip, picture_order, picture_sizes
+from avsrobust.evaluation.clip_views import ClipViewer
+from avsrobust.evaluation.score_size import ScoreSize
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.manifest import Manifest
 from avsrobust.results import FailedClip
@@ -35,10 +38,12 @@ class LoadedClip:
     Attributes:
         sample: Frames and masks.
         sounds: Audio of each row; ``sounds[i]`` belongs to ``sample.rows[i]``.
+        viewer: Makes views of the rows, for adapters that need them.
     """
 
     sample: ClipSample
-    sounds: tuple[Tensor, ...]
+    sounds: tuple[Tensor | NativeSound, ...]
+    viewer: ClipViewer | None = None
 
 
 def plan_batches(clips: Sequence[ClipRows], build: Manifest, data_root: Path, batch_size: int) -> list[Batch]:
@@ -65,7 +70,12 @@ def plan_batches(clips: Sequence[ClipRows], build: Manifest, data_root: Path, ba
 
 
 def load_batch(
-    batch: Batch, build: Manifest, data_root: Path, sounds: SoundReader, checksums: Checksums | None = None
+    batch: Batch,
+    build: Manifest,
+    data_root: Path,
+    sounds: SoundReader,
+    checksums: Checksums | None = None,
+    score_size: ScoreSize | None = None,
 ) -> list[LoadedClip | FailedClip]:
     """Read the clips of a batch.
 
@@ -75,11 +85,12 @@ def load_batch(
         data_root: Folder of the data set.
         sounds: Reader of the rows' audio.
         checksums: Checksums that the files are compared with as they are read; None: none.
+        score_size: Size of the masks; None: that of their files.
 
     Returns:
         A `FailedClip` for each clip that cannot be read, is not the one that was built, or has no mask.
     """
-    return [_load(clip, build, data_root, sounds, checksums) for clip in batch]
+    return [_load(clip, build, data_root, sounds, checksums, score_size) for clip in batch]
 
 
 def read_ahead(
@@ -111,12 +122,20 @@ def _shapes(clip: LoadedClip) -> tuple[tuple[int, ...], ...]:
 
 
 def _load(
-    clip: ClipRows, build: Manifest, data_root: Path, sounds: SoundReader, checksums: Checksums | None
+    clip: ClipRows,
+    build: Manifest,
+    data_root: Path,
+    sounds: SoundReader,
+    checksums: Checksums | None,
+    score_size: ScoreSize | None,
 ) -> LoadedClip | FailedClip:
     try:
         sample = load_clip(clip, build, data_root, checksums)
         if not sample.has_mask.any():
             return FailedClip(clip[0].split, clip[0].clip_id, "no frame has a mask: there is nothing to score")
-        return LoadedClip(sample, tuple(sounds.read(row) for row in clip))
+        if score_size is not None:
+            sample = score_size.resized(sample)
+        viewer = ClipViewer(build, data_root)
+        return LoadedClip(sample, tuple(sounds.read_sound(row) for row in clip), viewer)
     except AvsRobustError as error:
         return FailedClip(clip[0].split, clip[0].clip_id, " ".join(str(error).split()))

@@ -7,15 +7,16 @@ Conventions
     in place, state that is kept from call to call, layers in training mode, random numbers.
     Probabilities may differ by `TOLERANCE` and class ids in that share of the pixels: kernels that are chosen anew (cuDNN's
     autotuner, TF32) differ by less than a thousandth; dropout, state and in-place changes by far more.
+    An adapter with `needs_seed` repeats its masks even where dropout is left on, since its generators are seeded: layers in
+    training mode and calls of dropout functions are refused for it whatever the masks are.
     States of torch's, numpy's and Python's generators are put back, so that the evaluation does not depend on the check.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from avsrobust.adapters.calling import AdapterCaller, CheckedOutput
 from avsrobust.adapters.encodings import EncodingChangedError
 from avsrobust.adapters.outputs import ExtraValues
+from avsrobust.adapters.randomness import DropoutWatch, generators_kept, seed_generators
 from avsrobust.errors import AdapterError, ClipError
 from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches
 from avsrobust.evaluation.clip_data import ClipRows
@@ -49,17 +51,26 @@ class _Answer:
         probability: Probability of the foreground, float32, flat; every n-th value of large outputs.
         ids: Class ids of the same pixels, or None.
         extras: Further values by name, float64 [B, T].
+        parts: Masks of its own, and the same of readouts, by name.
     """
 
     probability: Tensor
     ids: Tensor | None
     extras: ExtraValues
+    parts: Mapping[str, _Answer] = field(default_factory=dict)
 
     @classmethod
     def of(cls, answer: CheckedOutput) -> _Answer:
-        """Reduce a checked output, [B, T, h, w] or [B, T, C, h, w]."""
-        output, extras = answer.masks, answer.extras
-        if not answer.is_classes:
+        """Reduce a checked output."""
+        parts = {name: cls.of(readout) for name, readout in answer.readouts.items()}
+        if answer.mask is not None:
+            parts["mask "] = cls._of_tensor(answer.mask.to(torch.uint8), True, {})
+        return replace(cls._of_tensor(answer.masks, answer.is_classes, answer.extras), parts=parts)
+
+    @classmethod
+    def _of_tensor(cls, output: Tensor, is_classes: bool, extras: ExtraValues) -> _Answer:
+        """Reduce masks, [B, T, h, w] or [B, T, C, h, w]."""
+        if not is_classes:
             return cls(_sample(output), None, extras)
         if output.ndim == 4:
             return cls(_sample(output != BACKGROUND).to(torch.float32), _sample(output), extras)
@@ -72,7 +83,7 @@ class _Answer:
         """Return the largest difference to another answer, infinity for other shapes or kinds."""
         if self.probability.shape != other.probability.shape or self.extras.keys() != other.extras.keys():
             return float("inf")
-        if (self.ids is None) != (other.ids is None):
+        if (self.ids is None) != (other.ids is None) or self.parts.keys() != other.parts.keys():
             return float("inf")
         if self.ids is not None and other.ids is not None:
             found = float((self.ids != other.ids).to(torch.float32).mean())
@@ -81,7 +92,7 @@ class _Answer:
         for name, values in self.extras.items():
             scale = max(1.0, float(np.abs(values).max(initial=0.0)))
             found = max(found, float(np.abs(values - other.extras[name]).max(initial=0.0)) / scale)
-        return found
+        return max([found, *(part.difference(other.parts[name]) for name, part in self.parts.items())])
 
 
 def check_consistency(
@@ -110,7 +121,7 @@ def check_consistency(
     for planned in plan_batches(first, sounds.build, data_root, min(batch_size, MOST_CLIPS)):
         loaded = load_batch(planned, sounds.build, data_root, sounds)
         batches += of_one_shape([clip for clip in loaded if isinstance(clip, LoadedClip)])
-    with _generators_kept():
+    with generators_kept():
         _Comparison(caller).run(batches)
 
 
@@ -125,19 +136,27 @@ class _Comparison:
     def run(self, batches: Sequence[Sequence[LoadedClip]]) -> None:
         """Raise `AdapterError` where the second run does not repeat the first."""
         statistics = _running_statistics(self._adapter)
+        watch = DropoutWatch() if self._caller.needs_seed else None
         first: dict[_Key, _Answer] = {}
         for number, batch in enumerate(batches):
             answers: dict[_Key, _Answer] = {}
             try:
                 # The contents too: changes that bypass the count of changes are found here or nowhere.
-                segment_batch(
-                    self._caller, batch, range(len(batch[0].sample.rows)), _keep(answers, number), compare_contents=True
-                )
+                with watch or nullcontext():
+                    segment_batch(
+                        self._caller,
+                        batch,
+                        range(len(batch[0].sample.rows)),
+                        _keep(answers, number),
+                        compare_contents=True,
+                    )
             except EncodingChangedError:
                 raise
             except AdapterError:
                 continue
             first |= answers
+        if watch is not None and (cause := dropout_left_on(self._adapter, watch)):
+            raise AdapterError(f"{self._name}: {cause}; {_SKIP}")
         for number in reversed(range(len(batches))):
             segmented = [position for key, position in reversed(first) if key == number]
             self._compare(batches[number], number, segmented, first)
@@ -198,11 +217,25 @@ class _Comparison:
         # The first one follows calls on other rows.
         for _ in range(3):
             if seeded:
-                _seed()
+                seed_generators(_SEED)
             answer: dict[_Key, _Answer] = {}
             segment_batch(self._caller, batch, [position], _keep(answer, 0))
             answers += answer.values()
         return answers[1].difference(answers[2])
+
+
+def dropout_left_on(adapter: object, watch: DropoutWatch) -> str:
+    """Return how an adapter drops values while it segments, and the remedy; "" where it does not.
+
+    Args:
+        adapter: The adapter.
+        watch: Has watched its calls.
+    """
+    if layer := training_layer(adapter):
+        return f"{layer} is in training mode; call .eval() in load"
+    if watch.found:
+        return f"it calls {watch.found} while it segments; pass training=False, or call .eval() in load"
+    return ""
 
 
 def training_layer(adapter: object) -> str:
@@ -265,26 +298,3 @@ def _keep(answers: dict[_Key, _Answer], number: int) -> OutputCallback:
 def _sample(values: Tensor) -> Tensor:
     flat = values.reshape(-1)
     return flat[:: max(1, -(-flat.numel() // _MOST_VALUES))].cpu().clone()
-
-
-def _seed() -> None:
-    torch.manual_seed(_SEED)
-    # Research code draws from numpy's and Python's global generators.
-    np.random.seed(_SEED)  # noqa: NPY002
-    random.seed(_SEED)
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Put the states of the global generators back at the end."""
-    cpu, legacy, python = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = torch.cuda.get_rng_state_all() if on_gpu else []
-    try:
-        yield
-    finally:
-        torch.set_rng_state(cpu)
-        np.random.set_state(legacy)  # noqa: NPY002
-        random.setstate(python)
-        if devices:
-            torch.cuda.set_rng_state_all(devices)

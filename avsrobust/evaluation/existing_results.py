@@ -10,7 +10,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from avsrobust.results import (
     Scores,
     read_run,
     read_scores,
+    readout_file,
+    readout_of,
     vouches_for,
 )
 from avsrobust.row_keys import RowKey, row_key
@@ -48,6 +50,7 @@ class ExistingResults:
         extras: File of further values, where it is there and whole.
         masked: Rows that the file of masks holds.
         described: Rows that the file of further values holds.
+        readouts: Scores of further readouts by name, where they are there and whole.
         damaged: A line per file that is not whole.
     """
 
@@ -58,6 +61,7 @@ class ExistingResults:
     masked: frozenset[RowKey] = frozenset()
     described: frozenset[RowKey] = frozenset()
     damaged: tuple[str, ...] = ()
+    readouts: Mapping[str, Scores] = field(default_factory=dict)
 
     def named(self, name: str) -> bool:
         """Return whether ``run.json`` names a file of this name."""
@@ -74,6 +78,13 @@ class ExistingResults:
         """Names of the adapter's further values."""
         names = self.run.details.get("extras") if self.run is not None else None
         return [str(name) for name in names] if isinstance(names, list) else []
+
+    @property
+    def readout_names(self) -> list[str]:
+        """Names of the adapter's further readouts, damaged ones included."""
+        files = self.run.details.get("files") if self.run is not None else None
+        named = [readout_of(str(name)) for name in files] if isinstance(files, Mapping) else []
+        return sorted({name for name in named if name is not None} | set(self.readouts))
 
     def model_key(self) -> object:
         """Return the model key in ``run.json`` (its entry "identity"), None where there is none."""
@@ -106,7 +117,8 @@ def read_existing(output: Path, *, replace: bool = False) -> ExistingResults:
     scores = _scores(output, run, damaged, replace=replace)
     masks, masked = _optional(output / MASKS_NAME, run, scores, damaged)
     extras, described = _optional(output / EXTRAS_NAME, run, scores, damaged)
-    return ExistingResults(run, scores, masks, extras, masked, described, tuple(damaged))
+    readouts = _readouts(output, run, scores, damaged)
+    return ExistingResults(run, scores, masks, extras, masked, described, tuple(damaged), readouts)
 
 
 def require_same_model(output: Path, stored: ExistingResults, model_key: Mapping[str, Any]) -> None:
@@ -176,6 +188,32 @@ def _scores(output: Path, run: Run | None, damaged: list[str], *, replace: bool)
             ) from error
         damaged.append(str(error))
         return None
+
+
+def _readouts(output: Path, run: Run | None, scores: Scores | None, damaged: list[str]) -> dict[str, Scores]:
+    """Return the scores of readouts that are there, of these results and whole."""
+    files = run.details.get("files") if run is not None else None
+    named = {str(name) for name in files} if isinstance(files, Mapping) else set[str]()
+    there = {path.name for path in output.glob(readout_file("*"))}
+    found: dict[str, Scores] = {}
+    for name in sorted(entry for entry in named | there if readout_of(entry) is not None):
+        path = output / name
+        evaluation = _evaluation_of(path)
+        if name not in named and evaluation is None:
+            raise OptionError(
+                f"{path}: was not written by avsrobust, or is damaged; expected nothing, or scores of a readout; move it "
+                "away, or choose another folder"
+            )
+        try:
+            if run is not None and not vouches_for(run, path):
+                raise ResultsError(f"{path}: is not a file that {RUN_NAME} vouches for")
+            if run is None and (scores is None or evaluation != scores.info.evaluation):
+                raise ResultsError(f"{path}: is of another evaluation")
+            readout = read_scores(path, vouched=False)
+            found[readout.info.readout] = readout
+        except (OSError, ResultsError) as error:
+            damaged.append(str(error))
+    return found
 
 
 def _optional(

@@ -46,6 +46,7 @@ _TITLES = {
     "class": "adapter class",
     "source_sha256": "adapter's source",
     "checkpoint_sha256": "checkpoint",
+    "score_size": "size of the scored masks",
 }
 
 
@@ -58,6 +59,7 @@ def make_model_key(
     options: Mapping[str, str],
     device: torch.device,
     output: Path,
+    score_size: str = "",
 ) -> dict[str, Any]:
     """Return the key of a model on a build.
 
@@ -68,6 +70,7 @@ def make_model_key(
         checkpoint: File or folder of weights, or None.
         options: The adapter's options; files and folders that they name enter the key.
         device: Device that the adapter is on.
+        score_size: Size of the scored masks, where it is not that of the mask files.
         output: The results folder; it is skipped where an option names a folder around it, as are all folders of results.
 
     Raises:
@@ -85,6 +88,8 @@ def make_model_key(
         "options": dict(sorted(options.items())),
         "option_files": {option: _contents(value, output) for option, value in sorted(options.items())},
         _STATES: {device.type: _first_state(adapter)},
+        # Left out by default, so that keys of earlier releases stay the same.
+        **({"score_size": score_size} if score_size else {}),
     }
 
 
@@ -104,9 +109,9 @@ def differences(there: object, here: Mapping[str, Any]) -> list[str]:
     if not isinstance(there, Mapping):
         return ["model key (its own is damaged)"]
     found = [
-        f"{title} ({_short(there.get(key))} there, {_short(here[key])} here)"
+        f"{title} ({_short(there.get(key))} there, {_short(here.get(key))} here)"
         for key, title in _TITLES.items()
-        if there.get(key) != here[key]
+        if there.get(key) != here.get(key)
     ]
     found += _different("option", _mapping(there, "options"), here["options"])
     same_value = {key for key, value in here["options"].items() if _mapping(there, "options").get(key) == value}

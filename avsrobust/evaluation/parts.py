@@ -2,15 +2,16 @@
 
 Conventions
     ``<output>/parts/`` holds ``identity.json`` and, per `CLIPS_PER_PART` finished clips, ``<number>.scores.parquet`` and,
-    where there are any, ``<number>.masks.parquet`` and ``<number>.extras.parquet``, written before the scores, which commit
-    the part. They are removed when the evaluation is finished; nothing else in that folder is touched.
+    where there are any, ``<number>.masks.parquet``, ``<number>.extras.parquet`` and ``<number>.readout-<name>.parquet``, written
+    before the scores, which commit the part. They are removed when the evaluation is finished; nothing else in that folder is
+    touched.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,19 @@ from avsrobust.evaluation.extras import write_extras
 from avsrobust.evaluation.scoring import ScoredClip
 from avsrobust.files import read_regular, write_text
 from avsrobust.limits import TEXT_BYTES
+from avsrobust.mask_overlaps import overlaps_array
 from avsrobust.metrics.binary.counts import concatenate
 from avsrobust.metrics.semantic.counts import concatenate_classes
-from avsrobust.results import INDEX_COLUMNS, PARTS_NAME, ScoreInfo, Scores, read_scores, write_scores
+from avsrobust.results import (
+    INDEX_COLUMNS,
+    PARTS_NAME,
+    ScoreInfo,
+    Scores,
+    read_scores,
+    readout_file,
+    readout_of,
+    write_scores,
+)
 from avsrobust.row_keys import rows_in
 from avsrobust.stored_masks import rows_of_masks, write_masks
 from avsrobust.textfiles import parse_json
@@ -33,7 +44,7 @@ _KEY_NAME = "identity.json"
 _SCORES_SUFFIX = ".scores.parquet"
 _MASKS_SUFFIX = ".masks.parquet"
 _EXTRAS_SUFFIX = ".extras.parquet"
-_PART = re.compile(r"\d{6,}\.(scores|masks|extras)\.parquet")
+_PART = re.compile(r"\d{6,}\.(scores|masks|extras|readout-[A-Za-z0-9_.-]+)\.parquet")
 
 
 class PartStore:
@@ -79,11 +90,11 @@ class PartStore:
             write_masks(place.with_name(place.name + _MASKS_SUFFIX), tables, evaluation, draws=draws)
         if extras := [entry for clip in self._pending for entry in clip.extras]:
             write_extras(place.with_name(place.name + _EXTRAS_SUFFIX), extras, evaluation)
-        index = pd.DataFrame([entry for clip in self._pending for entry in clip.index], columns=INDEX_COLUMNS)
-        statistics = concatenate([clip.statistics for clip in self._pending])
-        classes = [clip.classes for clip in self._pending if clip.classes is not None]
-        scores = Scores(self._info, index, statistics, classes=concatenate_classes(classes) if classes else None)
-        write_scores(place.with_name(place.name + _SCORES_SUFFIX), scores)
+        for name in sorted({name for clip in self._pending for name in clip.readouts}):
+            of_readout = [clip.readouts[name] for clip in self._pending if name in clip.readouts]
+            scores = _scores_of(of_readout, self._info.of_readout(name))
+            write_scores(place.with_name(f"{place.name}.{readout_file(name)}"), scores)
+        write_scores(place.with_name(place.name + _SCORES_SUFFIX), _scores_of(self._pending, self._info))
         self._pending.clear()
 
     def read(self) -> list[Scores]:
@@ -97,11 +108,30 @@ class PartStore:
                     raise ResultsError(f"{path}: is of another evaluation")
                 if masks.exists() and not rows_in(scores) <= rows_of_masks(masks):
                     raise ResultsError(f"{masks}: lacks rows")
+                for readout in self._readout_files(path):
+                    read_scores(readout)
                 found.append(scores)
             except (ResultsError, AdapterError):
+                for readout in self._readout_files(path):
+                    readout.unlink(missing_ok=True)
                 for suffix in (_SCORES_SUFFIX, _MASKS_SUFFIX, _EXTRAS_SUFFIX):
                     _beside(path, suffix).unlink(missing_ok=True)
         return found
+
+    def read_readouts(self) -> dict[str, list[Scores]]:
+        """Return the scores of further readouts that belong to the parts, by name."""
+        found: dict[str, list[Scores]] = {}
+        for path in self._files(_SCORES_SUFFIX):
+            for readout in self._readout_files(path):
+                scores = read_scores(readout)
+                found.setdefault(scores.info.readout, []).append(scores)
+        return found
+
+    def _readout_files(self, scores: Path) -> list[Path]:
+        """Return the files of readouts of the part whose file of scores is given."""
+        number = scores.name.removesuffix(_SCORES_SUFFIX)
+        names = {path: path.name.removeprefix(f"{number}.") for path in self._folder.glob(f"{number}.*.parquet")}
+        return sorted(path for path, name in names.items() if readout_of(name) is not None)
 
     def has_parts(self) -> bool:
         """Return whether any clip is finished, on disk or in memory."""
@@ -141,6 +171,20 @@ def remove_parts(output: Path) -> None:
             path.unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()
+
+
+def _scores_of(clips: Sequence[ScoredClip], info: ScoreInfo) -> Scores:
+    """Return the scores of some clips, put together."""
+    index = pd.DataFrame([entry for clip in clips for entry in clip.index], columns=INDEX_COLUMNS)
+    statistics = concatenate([clip.statistics for clip in clips])
+    classes = [clip.classes for clip in clips if clip.classes is not None]
+    return Scores(
+        info,
+        index,
+        statistics,
+        classes=concatenate_classes(classes) if classes else None,
+        overlaps=overlaps_array([frame for clip in clips for frame in clip.overlaps]),
+    )
 
 
 def _beside(scores: Path, suffix: str) -> Path:

@@ -5,6 +5,9 @@ Conventions
     rows that were not requested and are not kept are no part of it.
     The overlap with the clean mask is defined wherever the clip is scored under clean audio, in whatever order that came about:
     a row without it, whose clip is now evaluated under clean audio too, is evaluated again together with that.
+    The overlaps of a clip's negatives with one another are defined likewise (`avsrobust.mask_overlaps`): with a further negative
+    the clip's other ones are run too, and those whose keys follow it are due. Negatives of older results, which lack these
+    overlaps, are not run for their sake alone.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from avsrobust.manifest import Manifest, Row, load_manifest
 from avsrobust.results import Scores
 from avsrobust.row_keys import ClipKey, RowKey, clip_of, key_of, rows_in, rows_with_overlap
 from avsrobust.stored_masks import rows_of_masks
-from avsrobust.vocabulary import CLASS_DATASET, CLEAN
+from avsrobust.vocabulary import CLASS_DATASET, CLEAN, NEGATIVE
 
 # Error and rows of a clip that failed; None where it is not known which rows.
 Failure = tuple[str, frozenset[RowKey] | None]
@@ -73,6 +76,9 @@ def plan_evaluation(
         again |= keys - stored.masked - masked
     if stored.extras_names:
         again |= keys - stored.described - scored
+    for name in stored.readout_names:
+        # A damaged readout is scored again as far as requested.
+        again |= keys - (rows_in(stored.readouts[name]) if name in stored.readouts else set()) - scored
     sources = [*([stored.scores] if stored.scores else []), *parts]
     clips, due = _rows_to_run(_rows(manifest, keys, kept | scored), keys, sources, again)
     return EvaluationPlan(
@@ -124,7 +130,8 @@ def _rows_to_run(
 ) -> tuple[list[ClipRows], set[RowKey]]:
     """Return the clips to run, each with its rows, and the keys of those rows that results come of.
 
-    A clip that is (or is to be) scored under clean audio is run under it too, first, for the overlap.
+    A clip that is (or is to be) scored under clean audio is run under it too, first, for the overlap; a clip that is run under
+    a negative is run under those that it is scored under.
 
     Args:
         rows: Rows of the manifest.
@@ -142,8 +149,16 @@ def _rows_to_run(
         for key in (scored - compared) & by_key.keys()
         if key[2] != CLEAN and by_key[key].tiles is None and clip_of(key) in clean and clip_of(key) in touched
     }
-    due = ((set(wanted) - scored) | (set(again) & set(wanted)) | stale) & by_key.keys()
+    further = (set(wanted) - scored) & by_key.keys()
+    negatives = {key for key in by_key if by_key[key].polarity == NEGATIVE}
+    first: dict[ClipKey, RowKey] = {}
+    for key in further & negatives:
+        first[clip_of(key)] = min(key, first.get(clip_of(key), key))
+    stale |= {key for key in scored & negatives if clip_of(key) in first and key > first[clip_of(key)]}
+    due = (further | (set(again) & set(wanted)) | stale) & by_key.keys()
     helpers = {clean[clip_of(key)] for key in due if key[2] != CLEAN and clip_of(key) in clean} & by_key.keys()
+    compared_clips = {clip_of(key) for key in due & negatives}
+    helpers |= {key for key in scored & negatives if clip_of(key) in compared_clips}
     return clips_of(by_key[key] for key in due | helpers), due
 
 

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from avsrobust import __version__
+from avsrobust.adapters.base import sees_targets
 from avsrobust.evaluation.adapter_source import source_file
 from avsrobust.manifest import Manifest
-from avsrobust.results import SCORES_NAME, Scores
+from avsrobust.results import SCORES_NAME, Scores, readout_of
 from avsrobust.row_keys import ClipKey, RowKey
 
 
@@ -114,6 +115,9 @@ def run_details(
         "files": {name: dict(entry) for name, entry in sorted(files.items())},
         "scores_sha256": files[SCORES_NAME]["sha256"],
         "extras": list(extras),
+        "readouts": sorted(filter(None, map(readout_of, files))),
+        "score_size": scores.info.score_size,
+        "sees_targets": sees_targets(adapter),
         "classes": scores.classes is not None,
         "clips": len(clips),
         "failed": [

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from avsrobust.errors import ResultsError
 from avsrobust.evaluation.existing_results import ExistingResults
 from avsrobust.evaluation.extras import merge_extras
 from avsrobust.evaluation.parts import PartStore
 from avsrobust.files import flush_files
+from avsrobust.mask_overlaps import concatenate_overlaps, pair_counts
 from avsrobust.metrics.binary.counts import concatenate, take
 from avsrobust.metrics.semantic.counts import concatenate_classes, take_classes
 from avsrobust.results import (
@@ -36,6 +38,9 @@ from avsrobust.results import (
     Scores,
     file_entry,
     read_run,
+    read_scores,
+    readout_file,
+    readout_of,
     with_draws,
     write_scores,
 )
@@ -65,7 +70,12 @@ class NextFiles:
 
 
 def write_next_files(
-    output: Path, scores: Scores, rows: set[RowKey], stored: ExistingResults, store: PartStore
+    output: Path,
+    scores: Scores,
+    rows: set[RowKey],
+    stored: ExistingResults,
+    store: PartStore,
+    readouts: Sequence[Scores] = (),
 ) -> NextFiles:
     """Write the scores, the masks and the further values, each put together from earlier results and new parts.
 
@@ -77,10 +87,15 @@ def write_next_files(
         rows: Rows that the scores hold.
         stored: Earlier results.
         store: New parts.
+        readouts: All scores of further readouts, put together.
     """
     folder, evaluation = next_folder(output), scores.info.evaluation
     write_scores(folder / SCORES_NAME, scores)
     files: dict[str, Mapping[str, Any]] = {SCORES_NAME: file_entry(folder / SCORES_NAME)}
+    for readout in readouts:
+        name = readout_file(readout.info.readout)
+        write_scores(folder / name, readout)
+        files[name] = file_entry(folder / name)
     if masks := store.mask_files():
         held = [*([stored.masks] if stored.masks else []), *masks]
         clips = sorted({clip_of(key) for key in stored.masked.union(*map(rows_of_masks, masks))})
@@ -106,7 +121,7 @@ def finish_publishing(output: Path) -> bool:
         return False
     ready = _ready(folder)
     if ready is not None:
-        for name in _FILES:
+        for name in (*_FILES, *_readout_names(folder), *_readout_names(output)):
             if (folder / name).is_file():
                 (folder / name).replace(output / name)
             elif name not in ready:
@@ -115,11 +130,23 @@ def finish_publishing(output: Path) -> bool:
         flush_files([output / SCORES_NAME])
         (folder / RUN_NAME).replace(output / RUN_NAME)
         flush_files([output / RUN_NAME])
-    for name in (*_FILES, RUN_NAME):
+    for name in (*_FILES, *_readout_names(folder), RUN_NAME):
         (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()
     return ready is not None
+
+
+def _readout_names(folder: Path) -> list[str]:
+    """Return the names of the files of readouts in a folder that hold results of ours."""
+    return sorted(path.name for path in folder.glob(readout_file("*")) if _is_ours(path))
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return read_scores(path, vouched=False).info.readout == readout_of(path.name)
+    except (OSError, ResultsError):
+        return False
 
 
 def _ready(folder: Path) -> Mapping[str, object] | None:
@@ -140,7 +167,8 @@ def merge_scores(sources: Sequence[Scores], info: ScoreInfo) -> Scores:
     """
     index = pd.concat([with_draws(source.index) for source in sources], ignore_index=True)
     origin = np.repeat(np.arange(len(sources)), [len(source.index) for source in sources])
-    chosen = _first_of_each_row(index, origin)
+    overlaps = concatenate_overlaps([(len(source.index), source.overlaps) for source in sources])
+    chosen = _first_of_each_row(index, origin, pair_counts(overlaps, len(index)))
     statistics = concatenate([source.statistics for source in sources])
     classes = [source.classes for source in sources if source.classes is not None]
     whole = concatenate_classes(classes) if classes else None
@@ -149,13 +177,17 @@ def merge_scores(sources: Sequence[Scores], info: ScoreInfo) -> Scores:
         index[chosen].reset_index(drop=True),
         take(statistics, chosen),
         classes=None if whole is None else take_classes(whole, chosen),
+        overlaps=None if overlaps is None else overlaps.filter(pa.array(chosen)),
     )
 
 
-def _first_of_each_row(index: pd.DataFrame, origin: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Return which frames stay: those of each row's first source, of the ones with an overlap where any has it."""
-    later = ((index["condition"] != CLEAN) & index["clean_union"].isna()).to_numpy() * (origin.max(initial=0) + 1)
-    rank = pd.Series(origin + later, index=index.index)
+def _first_of_each_row(
+    index: pd.DataFrame, origin: npt.NDArray[np.intp], pairs: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Return which frames stay: those of each row's first source, of the ones with the most overlaps, clean and `pairs` [N]."""
+    lacks_clean = ((index["condition"] != CLEAN) & index["clean_union"].isna()).to_numpy()
+    sources, most = origin.max(initial=0) + 1, pairs.max(initial=0) + 2
+    rank = pd.Series(origin + sources * (most - 2 - pairs) + sources * most * lacks_clean, index=index.index)
     keys = index[KEY_COLUMNS].assign(level=index["level"].astype(np.float64).fillna(-np.inf), rank=rank)
     first = keys.groupby(KEY_COLUMNS, sort=False)["rank"].transform("min")
     return np.asarray((rank == first).to_numpy(), dtype=np.bool_)

@@ -23,7 +23,7 @@ import torch
 
 from avsrobust.adapters.base import VGGISH_OPTION, Adapter, AudioInput
 from avsrobust.adapters.calling import AdapterCaller
-from avsrobust.caveats import caveats
+from avsrobust.caveats import caveats, train_sources
 from avsrobust.checksums import load_checksums
 from avsrobust.errors import AdapterError, OptionError, did_you_mean
 from avsrobust.evaluation.batches import load_batch, plan_batches
@@ -35,6 +35,7 @@ from avsrobust.evaluation.parts import PartStore, remove_parts, unfinished_key
 from avsrobust.evaluation.planning import EvaluationPlan, failures, plan_evaluation
 from avsrobust.evaluation.provenance import Effort, run_details
 from avsrobust.evaluation.publishing import finish_publishing, merge_scores, next_folder, write_next_files
+from avsrobust.evaluation.score_size import ScoreSize
 from avsrobust.evaluation.scoring import ScoredClip, score_clips
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import remove_temporaries
@@ -51,6 +52,7 @@ from avsrobust.results import (
     Run,
     ScoreInfo,
     Scores,
+    readout_file,
     write_run,
 )
 from avsrobust.row_keys import (
@@ -107,6 +109,7 @@ def evaluate(
     check: bool = True,
     replace: bool = False,
     wait: bool = False,
+    score_size: str | int | ScoreSize | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Run an adapter over the rows of a manifest and add the results to a folder.
@@ -128,6 +131,7 @@ def evaluate(
         check: First run a few clips twice and require the same masks (`avsrobust.evaluation.consistency`).
         replace: Replace results of another model.
         wait: Wait until another process gives the folder up.
+        score_size: Size of the scored masks (`evaluation.score_size`), part of the model key; None: that of the mask files.
         progress: Called with (clips done, clips in all).
 
     Raises:
@@ -151,6 +155,7 @@ def evaluate(
         options=dict(options or {}),
         check=check,
         replace=replace,
+        score_size=None if score_size is None else ScoreSize.of(score_size),
         progress=progress or (lambda _done, _total: None),
     )
     check_data(manifest, evaluation.data_root, splits)
@@ -192,6 +197,7 @@ class _Evaluation:
     options: dict[str, str]
     check: bool
     replace: bool
+    score_size: ScoreSize | None
     progress: Progress
 
     def run(self) -> EvaluationReport:
@@ -212,7 +218,7 @@ class _Evaluation:
             remove_parts(self.output)
             return self._report(plan, {}, (*notes, "already evaluated; nothing was run again"))
         try:
-            failed = self._run_all(plan, store) if plan.clips else {}
+            failed = self._run_all(plan, stored, store) if plan.clips else {}
         finally:
             remember_state(self.adapter, model_key, self.device)
         sources = [*([stored.scores] if stored.scores else []), *store.read()]
@@ -237,6 +243,7 @@ class _Evaluation:
             options=self.options,
             device=self.device,
             output=self.output,
+            score_size="" if self.score_size is None else str(self.score_size),
         )
 
     def _stored(self, model_key: dict[str, Any]) -> tuple[ExistingResults, dict[str, Any], tuple[str, ...]]:
@@ -272,6 +279,9 @@ class _Evaluation:
         ):
             if lost and not self.replace:
                 require_covered(self.output, name, stored, splits, conditions)
+        for readout in stored.readout_names:
+            if readout not in stored.readouts and not self.replace:
+                require_covered(self.output, readout_file(readout), stored, splits, conditions)
 
     def _rows(self) -> list[Row]:
         return [row for clip in self.clips for row in clip]
@@ -288,7 +298,9 @@ class _Evaluation:
             muted=info.muted,
             notes=caveats(info),
             evaluation=evaluation,
+            train_sources=train_sources(self.manifest),
             conditions=info.conditions,
+            score_size="" if self.score_size is None else str(self.score_size),
         )
 
     def _sounds(self) -> SoundReader:
@@ -299,21 +311,24 @@ class _Evaluation:
         weights = None if vggish is None else Path(vggish).absolute()
         return SoundReader(manifest, self.data_root, audio, weights, self.device)
 
-    def _run_all(self, plan: EvaluationPlan, store: PartStore) -> dict[ClipKey, str]:
+    def _run_all(self, plan: EvaluationPlan, stored: ExistingResults, store: PartStore) -> dict[ClipKey, str]:
         """Score the clips of `work`; return the errors of those that failed, sorted."""
         sounds = self._sounds()
-        batches = plan_batches(plan.clips, sounds.build, self.data_root, self.batch_size)
-        checksums = load_checksums(self.manifest)
         caller = AdapterCaller(self.adapter, self.name, self.device, returns_classes=plan.classes)
+        if stored.scores is not None:
+            caller.readouts = tuple(stored.readout_names)
+        batch_size = caller.batch_size(self.batch_size)
+        batches = plan_batches(plan.clips, sounds.build, self.data_root, batch_size)
+        checksums = load_checksums(self.manifest)
         if self.check:
-            check_consistency(caller, plan.clips, self.data_root, sounds, self.batch_size)
+            check_consistency(caller, plan.clips, self.data_root, sounds, batch_size)
         store.begin()
         succeeded, failed = len(self.clips) - len(plan.clips_due), dict[ClipKey, str]()
         self.progress(succeeded, len(self.clips))
         outcomes = score_clips(
             caller,
             batches,
-            lambda batch: load_batch(batch, sounds.build, self.data_root, sounds, checksums),
+            lambda batch: load_batch(batch, sounds.build, self.data_root, sounds, checksums, self.score_size),
             keep_masks=store.keep_masks,
             any_scored=succeeded > 0,
         )
@@ -345,8 +360,12 @@ class _Evaluation:
         rows: set[RowKey] = set().union(*map(rows_in, sources))
         failed_rows = failures(stored, rows, plan, failed)
         of_clips = tuple(FailedClip(*clip, error) for clip, (error, _) in sorted(failed_rows.items()))
-        scores = merge_scores(sources, self._info(of_clips, evaluation_sha256(model_key)))
-        ready = write_next_files(self.output, scores, rows, stored, store)
+        info = self._info(of_clips, evaluation_sha256(model_key))
+        scores = merge_scores(sources, info)
+        readouts = [
+            merge_scores(found, info.of_readout(name)) for name, found in self._readout_sources(stored, store).items()
+        ]
+        ready = write_next_files(self.output, scores, rows, stored, store, readouts)
         earlier = None if stored.run is None else stored.run.details.get("runs")
         details = run_details(
             model_key,
@@ -371,6 +390,13 @@ class _Evaluation:
         )
         write_run(next_folder(self.output) / RUN_NAME, Run(self.name, self.manifest.info.dataset, details))
         finish_publishing(self.output)
+
+    def _readout_sources(self, stored: ExistingResults, store: PartStore) -> dict[str, list[Scores]]:
+        """Return all scores of each further readout: earlier ones, and those of new parts."""
+        found = {name: [scores] for name, scores in stored.readouts.items()}
+        for name, parts in store.read_readouts().items():
+            found.setdefault(name, []).extend(parts)
+        return dict(sorted(found.items()))
 
     def _report(self, plan: EvaluationPlan, failed: Mapping[ClipKey, str], notes: tuple[str, ...]) -> EvaluationReport:
         masks = self.output / MASKS_NAME

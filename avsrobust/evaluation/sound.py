@@ -1,8 +1,9 @@
 """The audio of a row, in the form that a model takes.
 
 Conventions
-    waveform: float32 [S], mono, S = T seconds at the model's rate. log_mel: float32 [T, 1, 96, 64]. embedding: float32
-    [T, 128], VGGish's output for that log-mel, with weights from the file of ``--option vggish=FILE``.
+    waveform: float32 [S], mono, S = T seconds at the model's rate, or [2, S]. log_mel: float32 [T, 1, 96, 64]. embedding:
+    float32 [T, 128], VGGish's output for that log-mel, with weights from the file of ``--option vggish=FILE``. native:
+    a `NativeSound`, the whole sound as it is stored.
     Every tensor is the caller's own: changing it changes nothing elsewhere.
     A row without a sound file is made by its definition, from recordings that are checked first.
     A sound file's checksum is compared with the manifest's when it is first read, a log-mel array's with the build's checksums
@@ -20,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.base import VGGISH_OPTION, AudioInput
+from avsrobust.adapters.base import VGGISH_OPTION, AudioInput, NativeSound
 from avsrobust.arrays import map_npy
 from avsrobust.audio.front_ends import BANDS, STEPS
 from avsrobust.audio.io import FULL_SCALE
@@ -82,13 +83,27 @@ class SoundReader:
         """The manifest."""
         return self._manifest
 
-    def read(self, row: Row) -> Tensor:
-        """Return the audio of a row (see the module's conventions).
+    def read_sound(self, row: Row) -> Tensor | NativeSound:
+        """Return the audio of a row in whatever form was requested (see the module's conventions).
 
         Raises:
             ManifestError: A file is missing or is not the one that was built.
             AudioError: The sound file is damaged.
         """
+        return self._native(row) if self._audio.kind == "native" else self.read(row)
+
+    def read(self, row: Row) -> Tensor:
+        """Return the audio of a row as a tensor (see the module's conventions).
+
+        Raises:
+            ManifestError: A file is missing or is not the one that was built.
+            AudioError: The sound file is damaged.
+            AdapterError: The form is native, whose sounds are no tensors of one shape.
+        """
+        if self._audio.kind == "native":
+            raise AdapterError(
+                "audio: native sound has no tensor of one shape; expected a waveform, log_mel or embedding"
+            )
         if self._audio.kind == "waveform":
             return self._waveform(row)
         log_mel = self._log_mel(row)
@@ -114,15 +129,33 @@ class SoundReader:
         from avsrobust.audio.io import read_waveform, to_waveform
 
         rate = self._audio.sample_rate or row.sample_rate
+        length = row.num_frames * rate
+        form: dict[str, Any] = {"resampler": self._audio.resampler, "mono": self._audio.mono}
         if row.audio.startswith(MADE_PREFIX):
             rendered, source_rate = render_row(row, self._files)
             samples = rendered.samples / FULL_SCALE
-            return torch.from_numpy(to_waveform(samples, source_rate, rate, row.num_frames * rate, of=row.audio))
+            return torch.from_numpy(to_waveform(samples, source_rate, rate, length, of=row.audio, **form))
+        return torch.from_numpy(read_waveform(self._checked_path(row), rate, length, **form))
+
+    def _native(self, row: Row) -> NativeSound:
+        from avsrobust.audio.io import read_stored
+
+        if row.audio.startswith(MADE_PREFIX):
+            rendered, rate = render_row(row, self._files)
+            samples = np.asarray(rendered.samples / FULL_SCALE, dtype=np.float32)
+            return NativeSound(torch.from_numpy(samples.reshape(len(samples), -1)), rate)
+        path = self._checked_path(row)
+        stored, rate = read_stored(path)
+        scale = FULL_SCALE if stored.dtype == np.int16 else 1
+        return NativeSound(torch.from_numpy(np.asarray(stored / scale, dtype=np.float32)), rate, path.absolute())
+
+    def _checked_path(self, row: Row) -> Path:
+        """Return the path of a row's sound file, once its bytes are those that were built."""
         path = self._manifest.audio_path(row, self._data_root)
         if path not in self._checked:
             self._check(path, row)
             self._checked.add(path)
-        return torch.from_numpy(read_waveform(path, rate, row.num_frames * rate))
+        return path
 
     def _locate(self, name: str) -> Path:
         """Return a recording that sounds are made from, once its bytes are those that were built from."""

@@ -167,7 +167,10 @@ def threshold_curve(frames: ScoredFrames, negatives: Sequence[str] = NEGATIVES) 
     chosen = [rows.under(key) for key in keys]
     sums = np.zeros((len(keys), 3, NUM_THRESHOLDS))
     counted = _rows_with_target(frames)
+    needed = np.any(chosen, axis=0) & counted
     for block, index, start in rows.blocks():
+        if not needed[block].any():
+            continue
         scores = _strict_scores(frames, index, start) * rows.weight[block, None, None]
         for position, flags in enumerate(chosen):
             sums[position] += scores[flags[block] & counted[block]].sum(axis=0)

@@ -15,19 +15,21 @@ from avsrobust.metrics.semantic.protocols import SemanticProtocol
 from avsrobust.vocabulary import BINARY, NEGATIVES, SEMANTIC
 
 
-def signature(protocol: Protocol | SemanticProtocol, negatives: Sequence[str] = NEGATIVES) -> str:
+def signature(protocol: Protocol | SemanticProtocol, negatives: Sequence[str] = NEGATIVES, score_size: str = "") -> str:
     """Return the signature of the scores under a protocol.
 
     Args:
         protocol: The protocol.
         negatives: The negative conditions that G averages over.
+        score_size: Size of the scored masks, such as "224:nearest"; empty, and no part of the signature: that of the mask files.
 
     >>> from avsrobust.metrics import PROTOCOLS
     >>> signature(PROTOCOLS["strict"], ["silence"]).rpartition(";")[0]
     'protocol:strict;task:binary;threshold:0.5;beta2:0.3;sweep:none;empty:skipped;average:clips;batch:1;negatives:silence'
     """
     parts = _binary(protocol) if isinstance(protocol, Protocol) else _semantic(protocol)
-    pairs = {"protocol": protocol.name, **parts, "negatives": "+".join(negatives), "version": __version__}
+    size = {"size": score_size.replace(":", "/")} if score_size else {}
+    pairs = {"protocol": protocol.name, **parts, "negatives": "+".join(negatives), **size, "version": __version__}
     return ";".join(f"{key}:{value}" for key, value in pairs.items())
 
 

@@ -27,6 +27,7 @@ BUILD_COLUMNS = ("seed", "recipe", "release")
 TRIVIAL_PREFIX = "trivial_"
 CEILING_PREFIX = "ceiling_"
 SIGNATURE_COLUMN = "signature"
+REPORTED_COLUMN = "reported_by"
 # Means over classes, in json and parquet: with and without background.
 HEADLINES = ("with background", "without background")
 MEAN_SCORES = ("mIoU", "F", "G_mIoU", "G_F")
@@ -89,14 +90,19 @@ HEADLINE = tuple(metric for metric in METRICS.values() if metric.condition in (C
 UNDER_NEGATIVES = tuple(metric for metric in METRICS.values() if metric.condition in NEGATIVES)
 
 
-def condition_title(condition: str, level: float | None = None) -> str:
-    """Return a condition's name for people, with its level in dB where it has one.
+def condition_title(condition: str, level: float | None = None, unit: str | None = None) -> str:
+    """Return a condition's name for people, with its level where it has one.
 
-    >>> condition_title("offscreen"), condition_title("mixture", -3.0)
-    ('off-screen', 'mixture -3 dB')
+    Args:
+        condition: Name of the condition.
+        level: Its level, or None.
+        unit: Unit of its levels; None: dB.
+
+    >>> condition_title("offscreen"), condition_title("mixture", -3.0), condition_title("lowpass", 4000.0, "Hz")
+    ('off-screen', 'mixture -3 dB', 'lowpass 4000 Hz')
     """
     title = _CONDITION_TITLES.get(condition, condition)
-    return title if level is None else f"{title} {level:g} dB"
+    return title if level is None else f"{title} {level:g} {unit or 'dB'}"
 
 
 def is_extended(key: ConditionKey) -> bool:

@@ -34,7 +34,7 @@ from avsrobust.reporting.columns import condition_name, condition_title, level_t
 from avsrobust.reporting.operating_points import OperatingPoint
 
 ALL_GROUPS = "all"
-OVERLAP = "overlap"
+LEVELS, OVERLAP = "levels", "overlap"
 _MEASURES = MappingProxyType({"miou": "mIoU", "f": "F"})
 
 
@@ -55,6 +55,7 @@ class ExtraScore:
         is_fraction: Whether it is shown as a fraction, not in percent.
         trivial: The score of a model that predicts nothing, or None.
         ceiling: The score of a perfect model, or None.
+        is_detail: Whether it is for programs alone: tables for people leave it out.
     """
 
     group: str
@@ -69,6 +70,7 @@ class ExtraScore:
     is_fraction: bool = False
     trivial: float | None = None
     ceiling: float | None = None
+    is_detail: bool = False
 
     @property
     def heading(self) -> str:
@@ -88,6 +90,7 @@ class Evidence:
         is_unlabelled: Whether the clip of each frame has no on-screen label, bool [N].
         overlaps: Overlap of the masks of each stored pair of conditions; empty where there is none to compare.
         points: Scores at one threshold for all conditions, by how it was chosen.
+        title: Returns a condition's name for people, from its name and level.
     """
 
     frames: ScoredFrames
@@ -96,6 +99,7 @@ class Evidence:
     is_unlabelled: Flags
     overlaps: Mapping[tuple[ConditionKey, ConditionKey], tuple[MaskOverlap, MaskOverlap]]
     points: tuple[OperatingPoint, ...]
+    title: Callable[[str, float | None], str] = condition_title
 
 
 @dataclass(frozen=True)
@@ -159,23 +163,25 @@ def _levels(evidence: Evidence) -> Iterator[ExtraScore]:
     for curve in level_curves(evidence.score):
         measure = _MEASURES[curve.measure]
         low, high = level_text(curve.levels[0]), level_text(curve.levels[-1])
+        levels = zip(curve.levels, curve.scores, curve.kept, strict=True)
         points = [
-            (condition_name(curve.condition, level), condition_title(curve.condition, level), value, kept)
-            for level, value, kept in zip(curve.levels, curve.scores, curve.kept, strict=True)
+            (condition_name(curve.condition, level), evidence.title(curve.condition, level), value, kept, True)
+            for level, value, kept in levels
         ]
-        area = f"{condition_title(curve.condition)}, area over {low} to {high}"
-        points.append((f"{curve.condition}_area", area, curve.area, curve.area_kept))
-        for name, row, value, kept in points:
-            yield ExtraScore("levels", f"{name}_{measure}", row, measure, value, not curve.negative, curve.clips)
+        area = f"{evidence.title(curve.condition, None)}, area over {low} to {high}"
+        points.append((f"{curve.condition}_area", area, curve.area, curve.area_kept, False))
+        for name, row, value, kept, detail in points:
+            of = ExtraScore(LEVELS, f"{name}_{measure}", row, measure, value, not curve.negative, curve.clips)
+            yield replace(of, is_detail=detail)
             if not curve.negative:
                 column = f"{name}_{measure}_kept"
-                yield ExtraScore("levels", column, row, f"{measure} kept", kept, True, curve.clips, highest=None)
+                yield replace(of, column=column, measure=f"{measure} kept", value=kept, highest=None, is_detail=detail)
 
 
 def _iiou(evidence: Evidence) -> Iterator[ExtraScore]:
     """Interactive IoU of the pair of distractor conditions."""
     for found in interactive_iou(evidence.frames, evidence.threshold):
-        name, row = condition_name("distractor", found.level), condition_title("distractor", found.level)
+        name, row = condition_name("distractor", found.level), evidence.title("distractor", found.level)
         for column, measure, value in (("IIoU", "IIoU at 0.5", found.at_half), ("IIoU_area", "IIoU area", found.area)):
             yield ExtraScore("iiou", f"{name}_{column}", row, measure, value, True, found.clips, found.pictures)
 
@@ -183,7 +189,7 @@ def _iiou(evidence: Evidence) -> Iterator[ExtraScore]:
 def _activation(evidence: Evidence) -> Iterator[ExtraScore]:
     """Activated shares under each condition."""
     for found in activation_scores(evidence.frames, evidence.threshold):
-        name, row = condition_name(found.condition, found.level), condition_title(found.condition, found.level)
+        name, row = condition_name(found.condition, found.level), evidence.title(found.condition, found.level)
         better = True if found.negative else None
         worse = False if found.negative else None
         yield ExtraScore("activation", f"{name}_AOC", row, "AOC", found.aoc, better, found.clips)
@@ -196,13 +202,13 @@ def _overlap(evidence: Evidence) -> Iterator[ExtraScore]:
     """Overlap of the masks of two conditions of one clip."""
     for (first, second), (defined, with_empty) in evidence.overlaps.items():
         name = f"{condition_name(*first)}_{condition_name(*second)}"
-        row = f"{condition_title(*first)} / {condition_title(*second)}"
+        row = f"{evidence.title(*first)} / {evidence.title(*second)}"
         better = False if CLEAN in (first[0], second[0]) else None
         yield ExtraScore(
             "overlap", f"overlap_{name}", row, "overlap", defined.value, better, defined.clips, defined.frames
         )
         yield ExtraScore(
-            "overlap",
+            OVERLAP,
             f"overlap1_{name}",
             row,
             "overlap, both empty = 1",
@@ -251,7 +257,7 @@ GROUPS: Mapping[str, ScoreGroup] = MappingProxyType(
         group.name: group
         for group in (
             ScoreGroup(
-                "levels",
+                LEVELS,
                 "Over the levels of a condition",
                 "Area: the mean score over the range of levels. Kept: the share of the score under clean audio",
                 _levels,
@@ -270,7 +276,7 @@ GROUPS: Mapping[str, ScoreGroup] = MappingProxyType(
                 _activation,
             ),
             ScoreGroup(
-                "overlap",
+                OVERLAP,
                 "Overlap of the masks under two conditions",
                 "Masks at 0.5 of the same frames; 1: the two sounds give one mask. Both empty: skipped, or 1 as in VSSL-Eval",
                 _overlap,

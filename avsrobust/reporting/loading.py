@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from avsrobust.errors import ResultsError
-from avsrobust.results import NEXT_NAME, PARTS_NAME, RUN_NAME, SCORES_NAME, Run, Scores, read_run, read_scores
+from avsrobust.results import (
+    NEXT_NAME,
+    PARTS_NAME,
+    RUN_NAME,
+    SCORES_NAME,
+    Run,
+    Scores,
+    read_run,
+    read_scores,
+    readout_of,
+)
 
 RESULTS_ROOT = Path("results")
 
 
 def load_results(paths: Sequence[Path | str] | None = None, results_root: Path | str = RESULTS_ROOT) -> list[Scores]:
-    """Read every ``scores.parquet`` at or below some paths, sorted by path, each file once.
+    """Read every ``scores.parquet`` at or below some paths, sorted by path, each file once, and the readouts next to it.
 
     Args:
         paths: Folders, searched through, or files; None: `results_root`.
@@ -23,7 +34,7 @@ def load_results(paths: Sequence[Path | str] | None = None, results_root: Path |
     """
     found: dict[Path, Path] = {}
     for path in [results_root] if paths is None else paths:
-        for scores in _scores_below(Path(path)):
+        for scores in _with_readouts(_scores_below(Path(path))):
             found.setdefault(scores.resolve(), scores)
     return [read_scores(path) for path in sorted(found.values())]
 
@@ -73,6 +84,18 @@ def _scores_below(path: Path) -> list[Path]:
             "run 'avsrobust evaluate --adapter visual_prior' first, or name a results folder"
         )
     return found
+
+
+def _with_readouts(files: Sequence[Path]) -> Iterator[Path]:
+    """Yield files of scores, each followed by those of further readouts that its ``run.json`` names."""
+    for path in files:
+        yield path
+        named: object = None
+        if path.name == SCORES_NAME and path.with_name(RUN_NAME).exists():
+            with contextlib.suppress(ResultsError):
+                named = read_run(path.with_name(RUN_NAME)).details.get("files")
+        if isinstance(named, Mapping):
+            yield from (path.with_name(name) for name in sorted(named) if readout_of(name) is not None)
 
 
 def _is_published(scores: Path) -> bool:

@@ -2,8 +2,9 @@
 
 Conventions
     A split key is (data set, release, split): results with the same key were scored on the same data and share tables. The
-    release is named where a data set has two (s4, ms3). Names say the seed and the recipe of the build as soon as results
-    with one split key differ in them. Results of one model that agree in all of this are numbered in the order of their files.
+    release is named where a data set has several (avss has one). Names say the seed and the recipe of the build as soon as
+    results with one split key differ in them. Results of one model that agree in all of this are numbered in the order of their
+    files.
 """
 
 from __future__ import annotations
@@ -15,9 +16,6 @@ from dataclasses import dataclass
 from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.split_results import SplitKey, SplitResult
 from avsrobust.vocabulary import CLASS_DATASET, DATASETS, SEMANTIC
-
-# AVSBench-object has these, and AVSBench-semantic has them with other masks; AVSS is in the latter alone.
-_OF_TWO_RELEASES = ("s4", "ms3")
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def labels(results: Sequence[SplitResult]) -> list[Label]:
 
 def _release(dataset: str, release: str) -> list[str]:
     """The release in words, where the data set has two."""
-    return [f"{release} release"] if release and dataset in _OF_TWO_RELEASES else []
+    return [f"{release} release"] if release and dataset != CLASS_DATASET else []
 
 
 def _several(pairs: Iterable[tuple[SplitKey, Hashable]]) -> set[SplitKey]:

@@ -19,12 +19,14 @@ from avsrobust.reporting.columns import DECIMALS, HEADLINES, METRICS, MISSING, f
 from avsrobust.reporting.extra_scores import GROUPS, ExtraScore, ScoreGroup
 from avsrobust.reporting.model import Line, Subject, Table
 from avsrobust.reporting.naming import split_order, split_title, task_title
+from avsrobust.reporting.reported import ReportedScore, reported_scores
 from avsrobust.reporting.selection import AnyProtocol
 from avsrobust.reporting.split_results import SplitKey
 from avsrobust.vocabulary import BINARY, NEGATIVES
 
 TRIVIAL_TITLE = "trivial score: nothing predicted"
 CEILING_TITLE = "ceiling: everything right"
+REPORTED_HEADINGS = ("model", "score", "reported", "measured", "difference", "comparable")
 _BREAKDOWN_TITLES = {CATEGORY: "category", TRAIN_SOURCE: "source in train", AVS_V3: "AVS-V3 zero-shot split"}
 
 
@@ -65,6 +67,18 @@ class ExtraTable:
 
 
 @dataclass(frozen=True)
+class ReportedRow:
+    """A published score as text, next to the measured one of the same model and measured minus reported."""
+
+    model: str
+    score: str
+    reported: str
+    measured: str
+    difference: str
+    comparable: str
+
+
+@dataclass(frozen=True)
 class Breakdown:
     """Parts of a block's clips or classes: what they are parts of, whether a clip may be in several, and each part's lines."""
 
@@ -86,6 +100,8 @@ class Block:
         categories: Each category and its lines, where the table is by category.
         classes: Each class and its lines in the semantic task, whether or not the table is by category.
         by: The breakdown of the table, or None.
+        score_size: Size of the scored masks, such as "224:nearest"; empty: that of the mask files.
+        reported: Published scores of the same split, task and protocol, where the report shows them.
     """
 
     split_key: SplitKey
@@ -96,11 +112,15 @@ class Block:
     categories: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
     classes: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
     by: str | None = None
+    score_size: str = ""
+    reported: tuple[ReportedScore, ...] = ()
 
     @property
     def title(self) -> str:
-        """The protocol, and the task on data sets that have both."""
-        return f"{self.protocol.name}{task_title(self.task, self.split_key[0])}"
+        """The protocol, the task on data sets that have both, and the size of the masks where it is not their own."""
+        size, _, mode = self.score_size.partition(":")
+        at = f", masks at {size} ({mode})" if size else ""
+        return f"{self.protocol.name}{task_title(self.task, self.split_key[0])}{at}"
 
     @property
     def heading(self) -> str:
@@ -110,7 +130,8 @@ class Block:
     @property
     def key(self) -> str:
         """A name that no other block of its section has, for anchors."""
-        return self.protocol.name if self.task == BINARY else f"{self.protocol.name}-{self.task}"
+        task = "" if self.task == BINARY else f"-{self.task}"
+        return f"{self.protocol.name}{task}" + (f"-{self.score_size}" if self.score_size else "")
 
     @property
     def signature(self) -> str:
@@ -196,6 +217,19 @@ def sections(table: Table) -> list[Section]:
     ]
 
 
+def reported_rows(block: Block) -> list[ReportedRow]:
+    """Return the rows of a block's published scores for people: one per score, and one per result of the same model."""
+    rows = []
+    for score in block.reported:
+        name, label = score.line.model, METRICS[score.column].heading
+        comparable = "yes" if score.line.comparable else "not strictly"
+        for subject, value in score.measured or ((None, None),):
+            same = "" if subject is None else f" (here: {subject.name})"
+            gap = MISSING if value is None else f"{100 * (value - score.value):+.{DECIMALS}f}"
+            rows.append(ReportedRow(f"{name}{same}", label, percent(score.value), percent(value), gap, comparable))
+    return rows
+
+
 def best_columns(lines: Sequence[Line]) -> list[frozenset[str]]:
     """Return for each of these comparable lines the score columns in which no other is better."""
     models = [line for line in lines if not line.subject.is_baseline]
@@ -226,9 +260,9 @@ def _displayed(line: Line, name: str) -> float | None:
     return None if value is None else round(100 * value, DECIMALS)
 
 
-def _block_key(line: Line) -> tuple[SplitKey, str, str]:
+def _block_key(line: Line) -> tuple[SplitKey, str, str, str]:
     """Lines with the same key share a block."""
-    return (line.subject.split_key, line.subject.task, line.protocol.name)
+    return (line.subject.split_key, line.subject.task, line.protocol.name, line.subject.score_size)
 
 
 def _blocks(table: Table) -> Iterator[Block]:
@@ -246,6 +280,8 @@ def _blocks(table: Table) -> Iterator[Block]:
             categories=_by_category(line for line in members if not line.is_overall),
             classes=_by_category(classes.get(key, [])),
             by=table.by,
+            score_size=key[3],
+            reported=reported_scores(overall, table.reported),
         )
 
 
@@ -272,7 +308,9 @@ def _bound_lines(lines: Sequence[Line]) -> tuple[BoundLine, ...]:
 
 def _extra_table(group: ScoreGroup, lines: Sequence[Line]) -> ExtraTable:
     """The table of one group: the rows of each condition, pair or threshold together, a row per model."""
-    of_group = [(line, [score for score in line.extra if score.group == group.name]) for line in lines]
+    of_group = [
+        (line, [score for score in line.extra if score.group == group.name and not score.is_detail]) for line in lines
+    ]
     everything = [score for _, scores in of_group for score in scores]
     measures = list(dict.fromkeys(score.measure for score in everything))
     rows = []

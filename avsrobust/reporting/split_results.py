@@ -6,15 +6,17 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from avsrobust.metrics import ClassStatistics, ScoredFrames, take, take_classes
+from avsrobust.reporting.columns import condition_title
 from avsrobust.reporting.escape import one_line
 from avsrobust.results import FailedClip, Scores
 from avsrobust.vocabulary import NEGATIVE
@@ -46,6 +48,10 @@ class SplitResult:
         muted: Ids of clips whose own recording is silent.
         notes: Sentences that belong next to every table of these results.
         train_sources: Ids of clips whose source also gave a clip of train; None where the results do not say.
+        units: Unit of the levels of conditions, where the results say it.
+        overlaps: Overlaps of the masks of negatives with one another, N lists (`avsrobust.mask_overlaps`); None where the results
+            store none.
+        renamed_from: The model as its results name it, where a report names it otherwise; else empty.
     """
 
     model: str
@@ -65,6 +71,13 @@ class SplitResult:
     muted: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     train_sources: frozenset[str] | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
+    overlaps: pa.ListArray | None = None
+    renamed_from: str = ""
+
+    def condition_title(self, condition: str, level: float | None) -> str:
+        """Return a condition's name for people, with its level in its unit."""
+        return condition_title(condition, level, self.units.get(condition))
 
     @property
     def key(self) -> tuple[str, str, str, int, str]:
@@ -75,6 +88,11 @@ class SplitResult:
     def split_key(self) -> SplitKey:
         """Data set, release and split: results with the same key were scored on the same data."""
         return (self.dataset, self.release, self.split)
+
+    @property
+    def original_model(self) -> str:
+        """The model as its results name it."""
+        return self.renamed_from or self.model
 
     @property
     def origin(self) -> str:
@@ -158,6 +176,12 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
         muted=scores.info.muted,
         notes=scores.info.notes,
         train_sources=None if scores.info.train_sources is None else frozenset(scores.info.train_sources),
+        units={
+            name: facts["level_unit"]
+            for name, facts in scores.info.conditions.items()
+            if facts.get("level_unit") is not None
+        },
+        overlaps=None if scores.overlaps is None else scores.overlaps.take(pa.array(chosen)),
     )
 
 

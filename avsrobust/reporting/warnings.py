@@ -17,7 +17,8 @@ from typing import Any
 
 from avsrobust.metrics.dataset_score import negative_key
 from avsrobust.reporting.breakdowns import CATEGORY, GROUPINGS
-from avsrobust.reporting.columns import ALL_CATEGORIES, condition_title
+from avsrobust.reporting.columns import ALL_CATEGORIES
+from avsrobust.reporting.extra_scores import OVERLAP
 from avsrobust.reporting.model import Line, Subject, Table
 from avsrobust.reporting.naming import build_title, split_name
 from avsrobust.reporting.split_results import SplitResult
@@ -28,8 +29,8 @@ _CHECKSUM_SHOWN = 12
 _FOLDER_OPTIONS = {"predictions": ("masks",)}
 
 
-def find_warnings(table: Table, results: Sequence[SplitResult]) -> tuple[str, ...]:
-    """Return the warnings of `table`, which was made from `results`."""
+def find_warnings(table: Table, results: Sequence[SplitResult], every_protocol: bool = False) -> tuple[str, ...]:
+    """Return the warnings of `table`, which was made from `results`; with every protocol, none about tasks that lack one."""
     per_subject = (warning for subject in table.subjects for warning in _of_subject(subject, table.negatives))
     return (
         *_same_model(results),
@@ -37,7 +38,7 @@ def find_warnings(table: Table, results: Sequence[SplitResult]) -> tuple[str, ..
         *per_subject,
         *_swept_binary_masks(table, results),
         *_unlike_results(table.subjects, results),
-        *_without_line(table),
+        *(() if every_protocol else _without_line(table)),
         *_unlike_tasks(table.subjects),
     )
 
@@ -66,6 +67,7 @@ def find_notes(table: Table, results: Sequence[SplitResult]) -> tuple[str, ...]:
     notes += [note for result in results for note in result.notes]
     notes += [note for result in results if (note := _muted(result))]
     notes += _class_ids(table)
+    notes += _without_overlaps(table, results)
     return tuple(dict.fromkeys(notes))
 
 
@@ -98,6 +100,19 @@ def _class_ids(table: Table) -> Iterator[str]:
             f"{', '.join(titles)}: class ids carry no probabilities, so that thresholds change nothing and the best threshold "
             "says nothing; return class logits to have both"
         )
+
+
+def _without_overlaps(table: Table, results: Sequence[SplitResult]) -> Iterator[str]:
+    """Results that store no overlaps of their negatives with one another, where these are requested."""
+    if not any(score.group == OVERLAP for line in table.lines for score in line.extra):
+        return
+    for subject, entry in zip(table.subjects, results, strict=True):
+        negatives = {found.condition for found in subject.diagnostics.conditions if found.auroc is not None}
+        if len(negatives) > 1 and entry.overlaps is None:
+            yield (
+                f"{_title(subject)}: overlaps of negatives with one another are not stored in these results; evaluate again with "
+                "--replace to have them"
+            )
 
 
 def _swept_binary_masks(table: Table, results: Sequence[SplitResult]) -> Iterator[str]:
@@ -156,7 +171,7 @@ def _of_subject(subject: Subject, negatives: Sequence[str]) -> Iterator[str]:
         yield _fewer(subject, CLEAN, diagnostics.missing_clean)
     for entry in diagnostics.conditions:
         if entry.missing_clips:
-            yield _fewer(subject, condition_title(entry.condition, entry.level), entry.missing_clips)
+            yield _fewer(subject, subject.condition_title(entry.condition, entry.level), entry.missing_clips)
 
 
 def _fewer(subject: Subject, condition: str, missing: int) -> str:

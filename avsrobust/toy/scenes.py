@@ -21,7 +21,7 @@ from math import exp, hypot, log, pi, sin, sqrt
 
 import numpy as np
 
-from avsrobust.datasets.taxonomy import AVSS_KINDS
+from avsrobust.datasets.taxonomy import AVSS_SUPERCATEGORY
 from avsrobust.toy.looks import LOOKS
 from avsrobust.toy.looks.base import Look
 from avsrobust.toy.painting import Pose, Tint, unit_area
@@ -156,7 +156,7 @@ def _cast(rng: np.random.Generator, part: str, first: str) -> list[str]:
     else:
         count = 1 + int(rng.choice(3, p=(0.2, 0.5, 0.3)))
     others = [name for name in sorted(OBJECTS[part]) if name != first]
-    akin = [name for name in others if AVSS_KINDS[name] == AVSS_KINDS[first]]
+    akin = [name for name in others if AVSS_SUPERCATEGORY[name] == AVSS_SUPERCATEGORY[first]]
     cast = [first]
     for _ in range(count - 1):
         candidates = akin if rng.random() < _AKIN else others

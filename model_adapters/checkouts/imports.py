@@ -4,8 +4,9 @@ Conventions
     A checkout is a folder of somebody else's Python code whose top-level names (model, utils, config, ..) are everybody's.
     `Checkout.active` puts its modules into ``sys.modules`` and takes them out again, so that two checkouts, and the
     user's own modules of these names, never meet. Call its code inside `active` only: it may import when it is called.
-    While active: ``.cuda()`` goes to the checkout's device, whatever that is; prints go to stderr, since stdout is ours;
-    packages that are not installed come from `standins`; nothing is written into the folder (no ``__pycache__``).
+    While active: whatever names a GPU goes to the checkout's device, and nothing is downloaded (`redirects`); prints go to
+    stderr, since stdout is ours; packages that are not installed come from `standins`; nothing is written into the folder
+    (no ``__pycache__``).
     Nothing of this is seen by other threads but ``sys.modules`` itself.
 """
 
@@ -27,9 +28,9 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from avsrobust.errors import AdapterError
+from model_adapters.checkouts.redirects import cuda_means, no_downloads
 from model_adapters.checkouts.standins import StandIns, is_stand_in
 
 _LOG = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Checkout:
 
     Args:
         root: Folder that the checkout's top-level modules lie in.
-        device: Device that ``.cuda()`` moves to while the code runs.
+        device: Device that stands for "cuda" while the code runs.
         borrowed: Files elsewhere, by the full names of modules that the checkout imports but does not hold.
 
     Attributes:
@@ -67,7 +68,8 @@ class Checkout:
         with (
             _RUNNING,
             self._swapped_in(),
-            _cuda_calls_to(self.device),
+            cuda_means(self.device),
+            no_downloads(str(self.root)),
             _no_bytecode(),
             contextlib.redirect_stdout(sys.stderr),
         ):
@@ -184,25 +186,6 @@ def _take_out(wanted: Callable[[str, ModuleType], bool]) -> dict[str, ModuleType
     for name in taken:
         del sys.modules[name]
     return taken
-
-
-@contextmanager
-def _cuda_calls_to(device: torch.device) -> Iterator[None]:
-    """Send this thread's ``tensor.cuda()`` and ``module.cuda()`` to `device`, which need not be a GPU."""
-    original = Tensor.cuda
-    thread = threading.get_ident()
-
-    def cuda(self: Tensor, *arguments: Any, **named: Any) -> Tensor:
-        if threading.get_ident() != thread:
-            return original(self, *arguments, **named)
-        return self.to(device)
-
-    # A module's .cuda() calls that of its tensors. The original is inherited, so that ours only has to be deleted.
-    Tensor.cuda = cuda  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del Tensor.cuda
 
 
 @contextmanager

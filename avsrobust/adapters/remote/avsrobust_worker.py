@@ -5,7 +5,7 @@ Copy this one file next to your model. It needs Python 3.7 or later and numpy, n
     import avsrobust_worker
 
     class MyModel:
-        audio = "log_mel"                      # or ("waveform", 16000), or "embedding"
+        audio = "log_mel"                      # or "embedding", ("waveform", 16000), or "native"; see below
 
         def __init__(self, checkpoint, device, options):
             ...                                # a path or None, "cpu" or "cuda:0", a dict of strings
@@ -15,6 +15,9 @@ Copy this one file next to your model. It needs Python 3.7 or later and numpy, n
 
         def segment(self, encoded, audio):     # float32 [B, T, 1, 96, 64], [B, samples] or [B, T, 128]
             return probabilities               # see below
+
+        needs_clips = True                     # optional: both methods get a further argument, a list of B clips
+        needs_seed = True                      # optional: one clip at a time, generators seeded with its seed before
 
         def extras(self):                      # optional: further values of the last segment,
             return {"similarity": values}      # float [B, T] by name, stored with the scores
@@ -27,6 +30,13 @@ Conventions
     class logits, floating point [B, T, C, h, w], class 0 background, C = 71 on avss; or
     class ids, integers [B, T, h, w] in 0..70, 0 background. A binary mask must not be returned as integers, nor as bool.
     Classes are AVSBench-semantic's 71, in its order. The arrays are numpy's, on the CPU.
+    Or it returns ``Segmentation(probabilities, mask, readouts)``: a mask that was decided in another way (bool [B, T, h, w],
+    integer class ids beside classes), and further answers by name, each an array or a Segmentation.
+    ``audio = ("waveform", 16000, {"resampler": "torchaudio", "mono": False})`` chooses the resampler ("resampy", "torchaudio",
+    "soxr") and both channels, [B, 2, samples]. ``audio = "native"`` gives a list of B sounds with the attributes samples
+    (float32 [S, channels]), sample_rate and path (None where the condition has no file).
+    A clip has the attributes dataset, split, clip_id, condition, level, draw, seed, frames (paths), sound (a path or None),
+    num_frames and sample_rate; in encode_frames condition is "" and sound None. Paths are those of avsrobust's machine.
     A message is 4 bytes ``AVSR``, the length of its header as a little-endian uint32, the header as JSON, then the bytes of its
     arrays one after the other, in C order. The header holds ``type``, fields, and ``arrays``: a list of [dtype, shape].
     Requests come on stdin, answers go to stdout; whatever the model prints once it is served goes to stderr, C code included.
@@ -39,14 +49,18 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import struct
 import sys
 import traceback
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+# Version 2 adds clips, seeds, native sounds, masks apart and readouts; a model that needs none of them is served in either.
+PROTOCOL_VERSIONS = (1, 2)
 MAGIC = b"AVSR"
 MAX_HEADER = 1 << 20
 MAX_MESSAGE = 2 << 30
@@ -54,6 +68,15 @@ MAX_ARRAYS = 64
 MAX_DIMENSIONS = 8
 MAX_LENGTH = 1 << 31
 DTYPES = ("|u1", "|b1", "<f2", "<f4", "<f8", "<i4", "<i8")
+
+
+class Segmentation:
+    """An answer of ``segment`` with its mask apart from the probabilities, and further readouts."""
+
+    def __init__(self, probabilities: Any, mask: Any = None, readouts: Any = None) -> None:
+        self.probabilities = probabilities
+        self.mask = mask
+        self.readouts = dict(readouts or {})
 
 
 class ProtocolError(Exception):
@@ -165,7 +188,7 @@ def _audio_of(model: Any) -> list[Any]:
     audio = model.audio
     if isinstance(audio, str):
         return [audio, None]
-    return [str(audio[0]), int(audio[1])]
+    return [str(audio[0]), int(audio[1])] + [dict(options) for options in audio[2:]]
 
 
 def _answer(
@@ -174,14 +197,53 @@ def _answer(
     kind = header["type"]
     for handle in header.get("release", ()):
         encoded.pop(handle, None)
+    more = ([SimpleNamespace(**clip) for clip in header["clips"]],) if getattr(model, "needs_clips", False) else ()
+    if getattr(model, "needs_seed", False):
+        _seed(int(header["clips"][0]["seed"]))
     if kind == "encode":
-        encoded[header["handle"]] = model.encode_frames(arrays[0])
+        encoded[header["handle"]] = model.encode_frames(arrays[0], *more)
         return "encoded", {}, []
     if kind == "segment":
-        masks = _sendable(np.asarray(model.segment(encoded[header["handle"]], arrays[0])))
+        audio = arrays[0]
+        if "sounds" in header:
+            audio = _sounds(header["sounds"], arrays[0])
+        returned = model.segment(encoded[header["handle"]], audio, *more)
         extras = model.extras() if hasattr(model, "extras") else {}
-        return "segmented", {"extras": list(extras)}, [masks] + [np.asarray(value) for value in extras.values()]
+        values = [np.asarray(value) for value in extras.values()]
+        if not hasattr(returned, "probabilities"):
+            return "segmented", {"extras": list(extras)}, [_sendable(np.asarray(returned)), *values]
+        parts = [("", returned), *getattr(returned, "readouts", {}).items()]
+        has_mask = []
+        masks = []
+        for name, part in parts:
+            mask = getattr(part, "mask", None)
+            has_mask.append([name, mask is not None])
+            masks.append(_sendable(np.asarray(getattr(part, "probabilities", part))))
+            if mask is not None:
+                masks.append(_sendable(np.asarray(mask)))
+        return "segmented", {"extras": list(extras), "parts": has_mask}, [*masks, *values]
     raise ProtocolError(f"unknown request {kind!r}")
+
+
+def _sounds(described: list[dict[str, Any]], flat: Any) -> list[Any]:
+    """Return the native sounds that lie in one array, one after the other."""
+    sounds = []
+    start = 0
+    for sound in described:
+        length, channels = (int(size) for size in sound["shape"])
+        samples = flat[start : start + length * channels].reshape(length, channels)
+        start += length * channels
+        sounds.append(SimpleNamespace(samples=samples, sample_rate=sound["sample_rate"], path=sound["path"]))
+    return sounds
+
+
+def _seed(seed: int) -> None:
+    """Seed the global generators as avsrobust seeds them in process."""
+    random.seed(seed)
+    # Research code draws from the global generators.
+    np.random.seed(seed % (1 << 32))  # noqa: NPY002
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
 
 
 def _sendable(masks: Any) -> Any:
@@ -206,16 +268,20 @@ def serve(model_class: Any) -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     hello, _ = read_message(requests)
-    if hello.get("version") != PROTOCOL_VERSION:
-        write_message(
-            answers,
-            "error",
-            {"message": f"avsrobust_worker.py speaks protocol {PROTOCOL_VERSION}, avsrobust {hello.get('version')!r}"},
-        )
+    # Version 1 sends one number; later ones send, beside it, all that they speak.
+    offered = hello.get("versions") or [hello.get("version")]
+    common = [version for version in PROTOCOL_VERSIONS if version in offered]
+    if not common:
+        message = f"avsrobust_worker.py speaks protocol {PROTOCOL_VERSION}, avsrobust {hello.get('version')!r}"
+        write_message(answers, "error", {"message": message})
         return
     try:
         model = model_class(hello["checkpoint"], hello["device"], hello["options"])
-        ready = {"version": PROTOCOL_VERSION, "audio": _audio_of(model), "python": sys.version.split()[0]}
+        needs = {name: bool(getattr(model, name, False)) for name in ("needs_clips", "needs_seed")}
+        if max(common) < 2 and any(needs.values()):
+            raise ProtocolError("needs clips, which this avsrobust does not send; update it")
+        ready = {"version": max(common), "audio": _audio_of(model), "python": sys.version.split()[0]}
+        ready.update(needs)
     except Exception as error:
         traceback.print_exc()
         write_message(answers, "error", _describe(error))

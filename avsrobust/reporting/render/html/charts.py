@@ -12,12 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from avsrobust.metrics import DatasetScore, ThresholdCurve
+from avsrobust.metrics import LevelCurve, ThresholdCurve, level_curves
 from avsrobust.reporting.columns import condition_title, percent
+from avsrobust.reporting.diagnostics import AREA_BINS, AreaHistogram
+from avsrobust.reporting.extra_scores import LEVELS
 from avsrobust.reporting.model import Line, Subject
+from avsrobust.vocabulary import CLEAN
 
 Floats = npt.NDArray[np.float64]
 
+_AREA_NAMES = ("clean", "negatives")
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _CHART_WIDTH = 330.0
 _BAR_LEFT, _BAR_RIGHT = 88.0, 282.0
@@ -99,9 +103,79 @@ class CurveChart:
     description: str
 
 
+@dataclass(frozen=True)
+class AreaChart:
+    """How many of a model's clips have a mask of which size, under clean audio and under negatives, as steps."""
+
+    name: str
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    curves: tuple[Curve, ...]
+    description: str
+
+
+@dataclass(frozen=True)
+class LevelChart:
+    """mIoU of one model over the levels of a condition, next to its mIoU under clean audio (None: not there)."""
+
+    name: str
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    path: str
+    kind: str
+    clean_y: float | None
+    axis: str
+    description: str
+
+
+def level_charts(line: Line) -> tuple[LevelChart, ...]:
+    """Return a chart for each condition of a line whose mIoU is defined at two levels or more."""
+    if not any(score.group == LEVELS for score in line.extra):
+        return ()
+    curves = [curve for curve in level_curves(line.score, ("miou",)) if curve.area is not None]
+    return tuple(_level_chart(line, curve) for curve in curves)
+
+
+def _level_chart(line: Line, curve: LevelCurve) -> LevelChart:
+    """The chart of one curve."""
+    scores = [score or 0.0 for score in curve.scores]
+    low, high = curve.levels[0], curve.levels[-1]
+    x = [_curve_x((level - low) / (high - low)) for level in curve.levels]
+    unit = line.subject.units.get(curve.condition) or "dB"
+    spoken = ", ".join(f"{level:g} {unit} {percent(score)}" for level, score in zip(curve.levels, scores, strict=True))
+    return LevelChart(
+        name=f"{line.subject.name}, {condition_title(curve.condition)}",
+        width=_CHART_WIDTH,
+        height=_CURVE_HEIGHT,
+        left=_CURVE_LEFT,
+        right=_CURVE_RIGHT,
+        top=_CURVE_TOP,
+        bottom=_CURVE_BOTTOM,
+        x_ticks=(Tick(x[0], f"{low:g}"), Tick(x[-1], f"{high:g}")),
+        y_ticks=tuple(Tick(_curve_y(value), f"{100 * value:.0f}") for value in _TICKS),
+        path="M" + "L".join(f"{at:g} {_curve_y(score):g}" for at, score in zip(x, scores, strict=True)),
+        kind="negative" if curve.negative else "positive",
+        clean_y=None if line.score.miou is None or curve.negative else _curve_y(line.score.miou),
+        axis=f"{unit} (area: {percent(curve.area)})",
+        description=f"{line.subject.name}: mIoU in percent under {condition_title(curve.condition)}: {spoken}.",
+    )
+
+
 def bar_chart(line: Line) -> BarChart:
     """Return the chart of a line's mIoU per condition."""
-    bars = tuple(_bars(line.score, line.trivial))
+    bars = tuple(_bars(line))
     bottom = _BAR_TOP + len(bars) * _BAR_STEP
     spoken = ", ".join(f"{bar.title} {bar.text}" for bar in bars)
     return BarChart(
@@ -143,12 +217,58 @@ def curve_chart(subject: Subject) -> CurveChart | None:
     )
 
 
-def _bars(score: DatasetScore, trivial: DatasetScore) -> Iterator[Bar]:
+def area_chart(subject: Subject) -> AreaChart | None:
+    """Return the chart of a model's activated areas; None where clean audio or the negatives are missing."""
+    clean = [entry for entry in subject.diagnostics.areas if entry.condition == CLEAN]
+    negatives = [entry for entry in subject.diagnostics.areas if entry.negative]
+    if not clean or not negatives:
+        return None
+    shares = [_shares(clean), _shares(negatives)]
+    highest = max(float(share.max()) for share in shares)
+    empty = ", ".join(f"{name} {percent(float(share[0]))}" for name, share in zip(_AREA_NAMES, shares, strict=True))
+    return AreaChart(
+        name=subject.name,
+        width=_CHART_WIDTH,
+        height=_CURVE_HEIGHT,
+        left=_CURVE_LEFT,
+        right=_CURVE_RIGHT,
+        top=_CURVE_TOP,
+        bottom=_CURVE_BOTTOM,
+        x_ticks=tuple(Tick(_curve_x(value), f"{100 * value:.0f}") for value in _TICKS),
+        y_ticks=tuple(Tick(_curve_y(value), f"{100 * value * highest:.0f}") for value in _TICKS),
+        curves=tuple(
+            Curve(kind, name, _steps(share / highest))
+            for kind, name, share in zip(("positive", "negative"), _AREA_NAMES, shares, strict=True)
+        ),
+        description=f"{subject.name}: share of the clips over the marked share of the frame; marked below "
+        f"{100 // AREA_BINS} %: {empty} percent of the clips.",
+    )
+
+
+def _shares(histograms: list[AreaHistogram]) -> Floats:
+    """The share of all clips in each bin of some histograms together."""
+    counts = np.sum([entry.clips for entry in histograms], axis=0).astype(np.float64)
+    shares: Floats = counts / max(counts.sum(), 1.0)
+    return shares
+
+
+def _steps(shares: Floats) -> str:
+    """The path's ``d`` of a histogram's upper edge."""
+    edges = np.linspace(0, 1, len(shares) + 1)
+    points = [
+        f"{_curve_x(float(x)):g} {_curve_y(float(share)):g}"
+        for left, right, share in zip(edges[:-1], edges[1:], shares, strict=True)
+        for x in (left, right)
+    ]
+    return "M" + "L".join(points)
+
+
+def _bars(line: Line) -> Iterator[Bar]:
     """A bar per condition."""
-    for position, entry in enumerate(score.conditions):
-        same = trivial.condition(entry.condition, entry.level)
+    for position, entry in enumerate(line.score.conditions):
+        same = line.trivial.condition(entry.condition, entry.level)
         yield Bar(
-            title=condition_title(entry.condition, entry.level),
+            title=line.subject.condition_title(entry.condition, entry.level),
             text=percent(entry.miou),
             negative=entry.negative,
             y=_BAR_TOP + position * _BAR_STEP,
