@@ -7,7 +7,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +23,23 @@ from avsrobust.metrics import (
     threshold_curve,
 )
 from avsrobust.metrics.dataset_score import ConditionKey, negative_key
+from avsrobust.metrics.rows import ClipRows
 from avsrobust.reporting.split_results import SplitResult
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 Flags = npt.NDArray[np.bool_]
+
+AREA_BINS = 20
+
+
+@dataclass(frozen=True)
+class AreaHistogram:
+    """Clips by their activated share of the frame: `clips` of each of `AREA_BINS` equal parts of [0, 1]."""
+
+    condition: str
+    level: float | None
+    negative: bool
+    clips: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,7 @@ class Diagnostics:
         missing_clean: Clips that were not scored under clean audio.
         muted_clips: Clips whose own recording is silent, so that clean equals silence.
         binary_masks: Whether every probability is 0 or 1 (or less than 1/254 from 0), so that thresholds change nothing.
+        areas: Activated areas under clean audio and under each condition of `conditions`.
     """
 
     overlap: MaskOverlap
@@ -76,6 +90,7 @@ class Diagnostics:
     missing_clean: int
     muted_clips: int
     binary_masks: bool
+    areas: tuple[AreaHistogram, ...] = ()
 
     @property
     def missing_rows(self) -> int:
@@ -137,7 +152,19 @@ def diagnose(result: SplitResult, negatives: Sequence[str] = NEGATIVES) -> Diagn
         missing_clean=len(clips) - len(clean_area),
         muted_clips=len(result.muted_clips),
         binary_masks=_is_binary(frames.statistics),
+        areas=tuple(_areas(area, rows, [(CLEAN, None), *_conditions(result)])),
     )
+
+
+def _areas(
+    area: npt.NDArray[np.float64], rows: ClipRows, conditions: Sequence[ConditionKey]
+) -> Iterator[AreaHistogram]:
+    """Yield the histogram of each condition that has clips."""
+    for name, level in conditions:
+        of_rows = _matches(rows.condition, rows.level, name, level)
+        if of_rows.any():
+            counts, _ = np.histogram(area[of_rows], AREA_BINS, (0.0, 1.0))
+            yield AreaHistogram(name, level, bool(rows.negative[of_rows].any()), tuple(counts.tolist()))
 
 
 def _is_binary(statistics: FrameStatistics) -> bool:

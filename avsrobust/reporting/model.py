@@ -32,6 +32,7 @@ from avsrobust.reporting.columns import (
 )
 from avsrobust.reporting.diagnostics import Diagnostics
 from avsrobust.reporting.extra_scores import ExtraScore
+from avsrobust.reporting.media import Gallery
 from avsrobust.reporting.reported import ReportedLine, difference, reported_value
 from avsrobust.reporting.selection import AnyProtocol
 from avsrobust.reporting.split_results import SplitKey
@@ -177,6 +178,7 @@ class Table:
         classes: Lines of single classes, whether or not `lines` holds them too.
         negatives: The negative conditions that the G scores average over.
         reported: Published scores to show next to the measured ones.
+        gallery: Clips to look at and listen to, which the format html shows; None: none were asked for.
     """
 
     lines: tuple[Line, ...]
@@ -189,6 +191,7 @@ class Table:
     classes: tuple[Line, ...] = ()
     negatives: tuple[str, ...] = NEGATIVES
     reported: tuple[ReportedLine, ...] = ()
+    gallery: Gallery | None = None
 
     @cached_property
     def extended(self) -> dict[ConditionKey, str]:

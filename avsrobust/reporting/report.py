@@ -11,6 +11,7 @@ from avsrobust.metrics import DEFAULT_PROTOCOL
 from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.formats import Format, find_format
 from avsrobust.reporting.loading import load_results, load_runs
+from avsrobust.reporting.media import Gallery
 from avsrobust.reporting.paper.render import FULL, WIDE, check_layout, render_paper
 from avsrobust.reporting.paper.style import Style, requested_style
 from avsrobust.reporting.reported import BUNDLED, ReportedLine, load_reported
@@ -44,6 +45,7 @@ def report(
     task: str | None = None,
     negatives: Sequence[str] | None = None,
     scores: Sequence[str] = (),
+    gallery: Gallery | None = None,
     *,
     layout: str = FULL,
     style: Style | None = None,
@@ -65,6 +67,7 @@ def report(
         style: Choices about the wide layout.
         renames: Names to show, by those of models, and in the wide layout of columns and data sets.
         reported: Published scores to show next to the measured ones (`reported.load_reported`).
+        gallery: Clips to look at and listen to (`avsrobust.gallery.collect.make_gallery`), for the format html.
 
     Raises:
         OptionError: A protocol, breakdown, task, negative, group of scores, format, column or name is unknown, the format has no
@@ -82,9 +85,10 @@ def report(
         protocols = tuple(dict.fromkeys(style.protocols.values())) or protocols
     runs, damaged = load_runs(results)
     table = build_table(results, protocols, by, runs, task, negatives, scores, names)
-    table = replace(table, reported=tuple(reported))
+    table = replace(table, reported=tuple(reported), gallery=gallery)
     content = chosen(table) if layout == FULL or style is None else render_paper(table, style, chosen.name)
-    return Rendered(content, tuple(one_line(text) for text in (*damaged, *table.warnings)), chosen.suffix)
+    remarks = (*damaged, *table.warnings, *(gallery.notes if gallery else ()))
+    return Rendered(content, tuple(one_line(text) for text in remarks), chosen.suffix)
 
 
 class ReportOptions(TypedDict):

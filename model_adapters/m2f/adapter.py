@@ -81,6 +81,10 @@ class M2F(Adapter):
             _load_visual_only(settings.visual_only, loaded.network, device) if settings.visual_only else None
         )
         _check_fit(settings, self._strategy, loaded.network)
+        if settings.compile == "yes":
+            for network in (self.network, self._visual_only):
+                if network is not None:
+                    network.compile_decoder()
 
     @classmethod
     def load(cls, checkpoint: Path | None, device: torch.device, **options: str) -> Self:

@@ -1,4 +1,4 @@
-"""Format html: one page with its style and charts in it, without scripts or outside references."""
+"""Format html: one page with its style, charts and script in it, without outside references."""
 
 from __future__ import annotations
 

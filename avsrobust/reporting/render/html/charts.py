@@ -14,11 +14,14 @@ import numpy.typing as npt
 
 from avsrobust.metrics import LevelCurve, ThresholdCurve, level_curves
 from avsrobust.reporting.columns import condition_title, percent
+from avsrobust.reporting.diagnostics import AREA_BINS, AreaHistogram
 from avsrobust.reporting.extra_scores import LEVELS
 from avsrobust.reporting.model import Line, Subject
+from avsrobust.vocabulary import CLEAN
 
 Floats = npt.NDArray[np.float64]
 
+_AREA_NAMES = ("clean", "negatives")
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _CHART_WIDTH = 330.0
 _BAR_LEFT, _BAR_RIGHT = 88.0, 282.0
@@ -97,6 +100,23 @@ class CurveChart:
     best_x: float
     best_y: float
     best_text: str
+    description: str
+
+
+@dataclass(frozen=True)
+class AreaChart:
+    """How many of a model's clips have a mask of which size, under clean audio and under negatives, as steps."""
+
+    name: str
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    curves: tuple[Curve, ...]
     description: str
 
 
@@ -195,6 +215,52 @@ def curve_chart(subject: Subject) -> CurveChart | None:
         best_text=best_text,
         description=f"{subject.name}: mIoU, mIoU under negatives and G-mIoU over the threshold; {best_text}.",
     )
+
+
+def area_chart(subject: Subject) -> AreaChart | None:
+    """Return the chart of a model's activated areas; None where clean audio or the negatives are missing."""
+    clean = [entry for entry in subject.diagnostics.areas if entry.condition == CLEAN]
+    negatives = [entry for entry in subject.diagnostics.areas if entry.negative]
+    if not clean or not negatives:
+        return None
+    shares = [_shares(clean), _shares(negatives)]
+    highest = max(float(share.max()) for share in shares)
+    empty = ", ".join(f"{name} {percent(float(share[0]))}" for name, share in zip(_AREA_NAMES, shares, strict=True))
+    return AreaChart(
+        name=subject.name,
+        width=_CHART_WIDTH,
+        height=_CURVE_HEIGHT,
+        left=_CURVE_LEFT,
+        right=_CURVE_RIGHT,
+        top=_CURVE_TOP,
+        bottom=_CURVE_BOTTOM,
+        x_ticks=tuple(Tick(_curve_x(value), f"{100 * value:.0f}") for value in _TICKS),
+        y_ticks=tuple(Tick(_curve_y(value), f"{100 * value * highest:.0f}") for value in _TICKS),
+        curves=tuple(
+            Curve(kind, name, _steps(share / highest))
+            for kind, name, share in zip(("positive", "negative"), _AREA_NAMES, shares, strict=True)
+        ),
+        description=f"{subject.name}: share of the clips over the marked share of the frame; marked below "
+        f"{100 // AREA_BINS} %: {empty} percent of the clips.",
+    )
+
+
+def _shares(histograms: list[AreaHistogram]) -> Floats:
+    """The share of all clips in each bin of some histograms together."""
+    counts = np.sum([entry.clips for entry in histograms], axis=0).astype(np.float64)
+    shares: Floats = counts / max(counts.sum(), 1.0)
+    return shares
+
+
+def _steps(shares: Floats) -> str:
+    """The path's ``d`` of a histogram's upper edge."""
+    edges = np.linspace(0, 1, len(shares) + 1)
+    points = [
+        f"{_curve_x(float(x)):g} {_curve_y(float(share)):g}"
+        for left, right, share in zip(edges[:-1], edges[1:], shares, strict=True)
+        for x in (left, right)
+    ]
+    return "M" + "L".join(points)
 
 
 def _bars(line: Line) -> Iterator[Bar]:

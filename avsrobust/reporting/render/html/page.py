@@ -1,18 +1,25 @@
-"""The report as one page: a single HTML file with its style and charts in it, without scripts or outside references.
+"""The report as one page: a single HTML file with its style, its charts and one small script in it, without outside references.
 
 Conventions
     Everything that comes from results (names, categories, messages) is escaped by the template engine, and shown where it could
     not be seen. Anchors are made of ASCII letters, digits, hyphens and, behind those of a section, dots.
+    A Content-Security-Policy in the page lets run no script but its own, by its checksum, and load nothing from anywhere.
+    Without the script the page shows everything; the script sorts, filters and hides.
     The page says nothing of the time or host it was made on: equal results give equal bytes.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from avsrobust import __version__
 from avsrobust.inert import reveal
@@ -20,16 +27,20 @@ from avsrobust.reporting.columns import HEADLINE, UNDER_NEGATIVES, condition_tit
 from avsrobust.reporting.model import Subject, Table
 from avsrobust.reporting.presentation import Block, Section, extra_cell, sections
 from avsrobust.reporting.render.html.charts import (
+    AreaChart,
     BarChart,
     CurveChart,
     LevelChart,
+    area_chart,
     bar_chart,
     curve_chart,
     level_charts,
 )
+from avsrobust.reporting.render.html.gallery_view import GalleryView, gallery_view
 from avsrobust.vocabulary import NEGATIVES
 
 _CHECKSUM_SHOWN = 12
+_DEFAULT_THRESHOLD = 0.5
 # Scores that sum a model up come first: the page is wide, and a reader may not scroll.
 _METRICS = (*HEADLINE, *UNDER_NEGATIVES)
 _MEANS = tuple(metric for metric in HEADLINE if metric.measure != "FPR")
@@ -46,28 +57,44 @@ class ColumnGroup:
 
 @dataclass(frozen=True)
 class BlockView:
-    """A block, its anchor and its charts."""
+    """A block, its anchor and its charts, each with whether it is a baseline's."""
 
     anchor: str
     block: Block
-    charts: tuple[BarChart, ...]
+    charts: tuple[tuple[BarChart, bool], ...]
     levels: tuple[LevelChart, ...]
 
 
 @dataclass(frozen=True)
+class ThresholdView:
+    """Scores over the thresholds: a row per model, of its name and its scores in percent at each threshold, as text.
+
+    `start` is the position of the threshold that is shown first.
+    """
+
+    thresholds: tuple[str, ...]
+    start: int
+    rows: tuple[tuple[Subject, tuple[tuple[str, ...], ...]], ...]
+
+
+@dataclass(frozen=True)
 class SectionView:
-    """A section, its anchor and its charts."""
+    """A section, its anchor, its charts and its gallery."""
 
     anchor: str
     section: Section
     blocks: tuple[BlockView, ...]
-    curves: tuple[CurveChart, ...]
+    curves: tuple[tuple[CurveChart, bool], ...]
+    areas: tuple[tuple[AreaChart, bool], ...]
+    threshold: ThresholdView | None
+    gallery: GalleryView | None
     provenance: tuple[tuple[Subject, tuple[tuple[str, str], ...]], ...]
 
 
 def render_html(table: Table) -> str:
     """Return the page."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("avsrobust.reporting.render.html", ""),
@@ -80,9 +107,12 @@ def render_html(table: Table) -> str:
     )
     environment.filters.update(percent=percent, fraction=fraction, extra_cell=extra_cell)
     environment.globals.update(condition_title=condition_title, negatives=NEGATIVES, headline_metrics=_MEANS)
+    script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         version=__version__,
-        sections=_views(sections(table)),
+        script=Markup(script),  # noqa: S704 - the package's own file
+        script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        sections=_views(table),
         metrics=_METRICS,
         groups=_groups(),
         warnings=table.warnings,
@@ -95,13 +125,14 @@ def _visible(value: Any) -> Any:
     return reveal(value) if type(value) is str else value
 
 
-def _views(found: Sequence[Section]) -> list[SectionView]:
+def _views(table: Table) -> list[SectionView]:
+    found = sections(table)
     anchors = ["", "reading"]
     for section in found:
         anchor = _anchor(" ".join(part for part in section.split_key if part)).strip("-")
         # Names that differ in other characters only would share an anchor.
         anchors.append(f"{anchor}--{len(anchors)}" if anchor in anchors else anchor)
-    return [_view(section, anchor) for section, anchor in zip(found, anchors[2:], strict=True)]
+    return [_view(section, anchor, table) for section, anchor in zip(found, anchors[2:], strict=True)]
 
 
 def _anchor(text: str) -> str:
@@ -109,8 +140,10 @@ def _anchor(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", text)
 
 
-def _view(section: Section, anchor: str) -> SectionView:
-    curves = (curve_chart(subject) for subject in section.subjects)
+def _view(section: Section, anchor: str, table: Table) -> SectionView:
+    curves = ((curve_chart(subject), subject.is_baseline) for subject in section.subjects)
+    areas = ((area_chart(subject), subject.is_baseline) for subject in section.subjects)
+    clips = [] if table.gallery is None else [c for c in table.gallery.clips if c.split_key == section.split_key]
     keys: list[str] = []
     for block in section.blocks:
         key = _anchor(block.key)
@@ -122,13 +155,39 @@ def _view(section: Section, anchor: str) -> SectionView:
             BlockView(
                 f"{anchor}.{key}",
                 block,
-                tuple(bar_chart(entry.line) for entry in block.lines),
+                tuple((bar_chart(entry.line), entry.line.subject.is_baseline) for entry in block.lines),
                 tuple(chart for entry in block.lines for chart in level_charts(entry.line)),
             )
             for key, block in zip(keys, section.blocks, strict=True)
         ),
-        curves=tuple(curve for curve in curves if curve is not None),
+        curves=tuple((chart, baseline) for chart, baseline in curves if chart is not None),
+        areas=tuple((chart, baseline) for chart, baseline in areas if chart is not None),
+        threshold=_threshold_view(section.subjects),
+        gallery=gallery_view(clips, section.subjects, anchor),
         provenance=tuple((subject, _provenance(subject)) for subject in section.subjects),
+    )
+
+
+def _threshold_view(subjects: Sequence[Subject]) -> ThresholdView | None:
+    """The scores of the models that have a curve; None where none has."""
+    curves = [(subject, subject.diagnostics.curve) for subject in subjects]
+    found = [(subject, curve) for subject, curve in curves if curve is not None]
+    if not found:
+        return None
+    thresholds = found[0][1].threshold
+    return ThresholdView(
+        thresholds=tuple(f"{value:.3f}" for value in thresholds),
+        start=int(np.abs(thresholds - _DEFAULT_THRESHOLD).argmin()),
+        rows=tuple(
+            (
+                subject,
+                tuple(
+                    tuple(percent(float(value)) for value in scores)
+                    for scores in (curve.miou, curve.miou_negative, curve.g_miou)
+                ),
+            )
+            for subject, curve in found
+        ),
     )
 
 

@@ -1,0 +1,139 @@
+"""The build that results were scored on: found again by its checksum, its files read with theirs.
+
+Conventions
+    ``run.json`` names the manifest by the path that the evaluation was given. A relative one is looked for in the working folder
+    and in those above the results. The manifest is the right one if its SHA-256 is the run's.
+    frames: uint8 [T, H, W, 3]. masks: bool [T, h, w], the foreground that sounds; frames without a mask have an empty one.
+    sounds: mono float64 [S] in [-1, 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from avsrobust.audio.io import FULL_SCALE, read_samples
+from avsrobust.audio.made import FileReader, render_row
+from avsrobust.checksums import Checksums, load_checksums
+from avsrobust.datasets.masks import read_frame, read_mask
+from avsrobust.errors import ResultsError
+from avsrobust.files import sha256_of_file
+from avsrobust.manifest import MADE_PREFIX, Manifest, Row, load_manifest, picture_entry
+from avsrobust.results import Run
+from avsrobust.row_keys import ClipKey
+from avsrobust.vocabulary import CLEAN
+
+# Longer recordings are cut: a page is no archive.
+LONGEST_S = 30.0
+
+
+class Build:
+    """A build whose clips are shown.
+
+    Args:
+        manifest: Its manifest.
+        data_root: Folder of the data set; None: the one that the build remembers.
+
+    Raises:
+        ManifestError: The data root is not there any more, or the checksums are damaged.
+    """
+
+    def __init__(self, manifest: Manifest, data_root: Path | None = None) -> None:
+        self.manifest = manifest
+        self._root = manifest.data_root(data_root)
+        self._sums: Checksums | None = load_checksums(manifest)
+        self._files = FileReader(self._checked)
+        clips: dict[ClipKey, list[Row]] = {}
+        for row in manifest.rows:
+            clips.setdefault((row.split, row.clip_id), []).append(row)
+        self._clips = {
+            clip: sorted(rows, key=lambda row: (row.condition != CLEAN, row.key)) for clip, rows in clips.items()
+        }
+
+    def rows(self, clip: ClipKey) -> tuple[Row, ...]:
+        """Return the rows of a clip, clean first; none where the build does not have it."""
+        return tuple(self._clips.get(clip, ()))
+
+    def frames(self, row: Row) -> npt.NDArray[np.uint8]:
+        """Return a row's frames. Raises `AvsRobustError` where one cannot be read or is not the one that was built."""
+        pictures = [read_frame(self._picture(name), self._check(name)).transpose(1, 2, 0) for name in row.frames]
+        if len({picture.shape for picture in pictures}) > 1:
+            raise ResultsError(f"{row.clip_id}: found frames of several sizes; expected one")
+        return np.stack(pictures)
+
+    def masks(self, row: Row) -> list[npt.NDArray[np.bool_] | None]:
+        """Return a row's true masks, None for frames without one. Raises `AvsRobustError` as `frames`."""
+        return [
+            None
+            if name is None
+            else read_mask(self._picture(name), row.dataset, row.labels, row.foreground, self._check(name)) != 0
+            for name in row.masks
+        ]
+
+    def sound(self, row: Row) -> tuple[npt.NDArray[np.float64], int]:
+        """Return a row's sound and its rate in Hz, at most `LONGEST_S` of it. Raises `AvsRobustError` as `frames`."""
+        if row.audio.startswith(MADE_PREFIX):
+            rendered, rate = render_row(row, self._files)
+            samples = rendered.samples / FULL_SCALE
+        else:
+            samples, rate = read_samples(self._checked(row.audio), longest_s=LONGEST_S)
+        mono = samples.mean(axis=1) if samples.ndim == 2 else samples
+        return mono[: int(min(LONGEST_S, row.duration_s) * rate)], rate
+
+    def files(self, row: Row) -> Iterator[tuple[str, Path]]:
+        """Yield the names and paths of a row's files: the sound, where it is one, and the first frame and mask."""
+        if not row.audio.startswith(MADE_PREFIX):
+            yield "sound", self.manifest.audio_path(row, self._root)
+        yield "first frame", self._picture(row.frames[0])
+        first = next((name for name in row.masks if name is not None), None)
+        if first is not None:
+            yield "first mask", self._picture(first)
+
+    def _picture(self, name: str) -> Path:
+        return self.manifest.picture_path(name, self._root)
+
+    def _check(self, name: str) -> partial[None] | None:
+        return None if self._sums is None else partial(self._sums.check, picture_entry(name))
+
+    def _checked(self, name: str) -> Path:
+        path = self.manifest.file(name, self._root)
+        if self._sums is not None:
+            self._sums.check_file(name, path)
+        return path
+
+
+def find_manifest(results: Path, run: Run) -> Manifest:
+    """Return the manifest that a run was scored on.
+
+    Args:
+        results: Folder of the results.
+        run: Its ``run.json``.
+
+    Raises:
+        ResultsError: ``run.json`` names none, or it is not there any more.
+    """
+    entry = run.details.get("manifest")
+    path = entry.get("path") if isinstance(entry, Mapping) else None
+    sha256 = entry.get("sha256") if isinstance(entry, Mapping) else None
+    if not (isinstance(path, str) and path and isinstance(sha256, str)):
+        raise ResultsError(f"{results}: its run.json names no manifest; evaluate again")
+    for folder in (Path(), *results.absolute().parents):
+        candidate = folder / path
+        try:
+            if candidate.is_file() and sha256_of_file(candidate) == sha256:
+                return _load(candidate)
+        except (OSError, ValueError):
+            continue
+    raise ResultsError(
+        f"{results}: found no manifest {path} with SHA-256 {sha256[:12]}.., on which these results were scored, in this folder or "
+        "above the results; run again in the folder of the evaluation, or build and evaluate again"
+    )
+
+
+@lru_cache(8)
+def _load(path: Path) -> Manifest:
+    return load_manifest(path)
