@@ -94,6 +94,9 @@ LAYOUTS = ("full", "wide")
     metavar="FILE",
     help="Published numbers of your own, in YAML. Repeatable.",
 )
+@click.option(
+    "--intervals", is_flag=True, help="95 % intervals by a bootstrap over source videos (csv, json, parquet, md)."
+)
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, not to stdout.")
 def report(
     results: tuple[Path, ...],
@@ -113,6 +116,7 @@ def report(
     renames: tuple[str, ...],
     reported: bool,
     reported_files: tuple[Path, ...],
+    intervals: bool,
     output: Path | None,
 ) -> int:
     """Turn RESULTS (default: everything under 'results') into one table."""
@@ -143,6 +147,7 @@ def report(
         task=task,
         negatives=negatives or None,
         scores=scores,
+        intervals=intervals,
         **options,
     )
     for message in rendered.warnings:
