@@ -1,7 +1,7 @@
 """Clips per second of the debiased Mask2Former, in evaluation and in training, and what share of the device that uses.
 
 Random weights, random pictures and sounds in memory: what is measured is the model behind the adapter (`encode_frames` once,
-`segment_rows` for each of four conditions, clean and biased branch, results copied back) and the step of training (losses,
+`segment` for each of four conditions, clean and biased branch, results copied back) and the step of training (losses,
 backward, AdamW). The share is the matrix operations that torch counts in one call (convolutions, products and attention; twice
 their multiplications), per second, over those of a large square product of the same precision, measured in the same run.
 
@@ -113,7 +113,7 @@ def _evaluate(adapter: Adapter, clips: int) -> list[Tensor]:
     shape = (1, 96, 64) if adapter.audio.kind == "log_mel" else (128,)
     sound = torch.randn(clips, SECONDS, *shape, generator=generator)
     encoded = adapter.encode_frames(frames)
-    return [adapter.segment_rows(encoded, sound, _rows(clips, name)).cpu() for name in CONDITIONS]
+    return [adapter.segment(encoded, sound, _rows(clips, name)).cpu() for name in CONDITIONS]
 
 
 def _rows(clips: int, condition: str) -> list[RowView]:
