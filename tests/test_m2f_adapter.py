@@ -53,18 +53,8 @@ def bundle(folder: Path, config: M2FConfig = TINY, seed: int = 0, **info: str) -
     return path
 
 
-def row(seed: int = 1, clip_id: str = "group/clip0", condition: str = "clean", frames: int = 5) -> RowView:
-    return RowView(
-        dataset="s4",
-        split="test",
-        clip_id=clip_id,
-        condition=condition,
-        polarity="positive",
-        level=None,
-        seed=seed,
-        target=torch.zeros(frames, 8, 8, dtype=torch.bool),
-        has_mask=torch.ones(frames, dtype=torch.bool),
-    )
+def row(seed: int = 1, clip_id: str = "group/clip0", condition: str = "clean", frames: int = 5) -> ClipView:
+    return ClipView("s4", "test", clip_id, condition, None, 0, seed, (), None, frames, 16_000)
 
 
 def clips(count: int = 2, frames: int = 5) -> tuple[Tensor, Tensor]:
@@ -105,9 +95,7 @@ def test_debiasing_depends_on_the_rows_seed_and_on_nothing_else_of_it(tmp_path: 
     encoded = adapter.encode_frames(pictures)
     first = adapter.segment(encoded, heard, [row(1)])
     torch.manual_seed(3)
-    other = replace(
-        row(1), clip_id="x", condition="noise", polarity="negative", target=torch.ones(5, 8, 8, dtype=torch.bool)
-    )
+    other = replace(row(1), clip_id="x", condition="noise")
     assert torch.equal(adapter.segment(encoded, heard, [other]), first)
     assert not torch.equal(adapter.segment(encoded, heard, [row(2)]), first)
     plain = M2FDebias.load(bundle(tmp_path), CPU, debias="none")
