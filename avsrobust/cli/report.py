@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import complete_protocol
+from avsrobust.cli.options import complete_protocol, data_root_option
 from avsrobust.cli.progress import print_result, warn
+from avsrobust.errors import OptionError
 from avsrobust.vocabulary import TASKS
 
 # As `reporting.breakdowns.GROUPINGS`, which is not imported here for the sake of --help's speed.
@@ -54,6 +55,13 @@ BY = ("category", "train_source", "avs_v3")
     help="AVSS: 'semantic' keeps models with per-class results; 'binary' scores all as foreground/background "
     "[default: semantic where available].",
 )
+@click.option(
+    "--gallery",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --format html: show the N worst clips of each split, with frames, masks and sounds; needs stored masks.",
+)
+@data_root_option
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, not to stdout.")
 def report(
     results: tuple[Path, ...],
@@ -63,6 +71,8 @@ def report(
     negatives: tuple[str, ...],
     scores: tuple[str, ...],
     task: str | None,
+    gallery: int | None,
+    data_root: Path | None,
     output: Path | None,
 ) -> int:
     """Turn RESULTS (default: everything under 'results') into one table."""
@@ -70,7 +80,19 @@ def report(
     from avsrobust.reporting.report import load_results
     from avsrobust.reporting.report import report as render_report
 
-    rendered = render_report(load_results(results or None), protocols, by, format_name, task, negatives or None, scores)
+    loaded = load_results(results or None)
+    media = None
+    if gallery is not None:
+        if format_name != "html":
+            raise OptionError(
+                f"--gallery: found --format {format_name}; expected --format html, which alone shows a gallery"
+            )
+        from avsrobust.gallery.collect import make_gallery
+
+        media = make_gallery(
+            loaded, gallery, data_root=data_root, relative_to=None if output is None else output.absolute().parent
+        )
+    rendered = render_report(loaded, protocols, by, format_name, task, negatives or None, scores, media)
     for message in rendered.warnings:
         warn(message)
     content = rendered.content.encode() if isinstance(rendered.content, str) else rendered.content

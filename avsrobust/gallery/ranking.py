@@ -61,7 +61,9 @@ def rank_clips(source: str, rows: Mapping[RowKey, RowScores]) -> dict[ClipKey, C
             source,
             max((entry.area for _, entry in found if entry.negative and entry.area is not None), default=None),
             next((entry.iou for key, entry in found if key[2] == CLEAN), None),
-            min((1 - entry.overlap for _, entry in found if entry.negative and entry.overlap is not None), default=None),
+            min(
+                (1 - entry.overlap for _, entry in found if entry.negative and entry.overlap is not None), default=None
+            ),
         )
         for clip, found in clips.items()
     }

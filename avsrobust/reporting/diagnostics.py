@@ -22,8 +22,8 @@ from avsrobust.metrics import (
     mask_overlap,
     threshold_curve,
 )
-from avsrobust.metrics.rows import ClipRows
 from avsrobust.metrics.dataset_score import ConditionKey, negative_key
+from avsrobust.metrics.rows import ClipRows
 from avsrobust.reporting.split_results import SplitResult
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
@@ -156,7 +156,9 @@ def diagnose(result: SplitResult, negatives: Sequence[str] = NEGATIVES) -> Diagn
     )
 
 
-def _areas(area: npt.NDArray[np.float64], rows: ClipRows, conditions: Sequence[ConditionKey]) -> Iterator[AreaHistogram]:
+def _areas(
+    area: npt.NDArray[np.float64], rows: ClipRows, conditions: Sequence[ConditionKey]
+) -> Iterator[AreaHistogram]:
     """Yield the histogram of each condition that has clips."""
     for name, level in conditions:
         of_rows = _matches(rows.condition, rows.level, name, level)

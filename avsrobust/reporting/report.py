@@ -63,4 +63,8 @@ def report(
     table = build_table(results, protocols, by, runs, task, negatives, scores)
     if gallery is not None:
         table = replace(table, gallery=gallery)
-    return Rendered(chosen(table), tuple(one_line(text) for text in (*damaged, *table.warnings, *(gallery.notes if gallery else ()))), chosen.suffix)
+    return Rendered(
+        chosen(table),
+        tuple(one_line(text) for text in (*damaged, *table.warnings, *(gallery.notes if gallery else ()))),
+        chosen.suffix,
+    )
