@@ -251,6 +251,7 @@ def report(
     reported: bool = False,
     reported_files: Sequence[AnyPath] = (),
     intervals: bool = False,
+    aggregate: str | None = None,
 ) -> Rendered:
     """Turn results into one table.
 
@@ -273,6 +274,7 @@ def report(
         reported: Show published scores next to the measured ones.
         reported_files: Files of further published scores.
         intervals: Show 95 % intervals by a bootstrap over the clips, by source video (csv, json, parquet, md).
+        aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone.
 
     Returns:
         The rendered table and its warnings.
@@ -307,6 +309,7 @@ def report(
         negatives=negatives,
         scores=scores,
         intervals=intervals,
+        aggregate=aggregate,
         **options,
     )
 

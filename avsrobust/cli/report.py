@@ -96,6 +96,11 @@ LAYOUTS = ("full", "wide")
     help="Published numbers of your own, in YAML. Repeatable.",
 )
 @click.option(
+    "--aggregate",
+    metavar="seeds",
+    help="One line for a model's results of several seeds, as mean and spread; training seeds too, by --rename.",
+)
+@click.option(
     "--intervals", is_flag=True, help="95 % intervals by a bootstrap over source videos (csv, json, parquet, md)."
 )
 @click.option(
@@ -124,6 +129,7 @@ def report(
     renames: tuple[str, ...],
     reported: bool,
     reported_files: tuple[Path, ...],
+    aggregate: str | None,
     intervals: bool,
     gallery: int | None,
     data_root: Path | None,
@@ -170,6 +176,7 @@ def report(
         negatives=negatives or None,
         scores=scores,
         intervals=intervals,
+        aggregate=aggregate,
         gallery=media,
         **options,
     )
