@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 
-
 from avsrobust.adapters.lookup import load_adapter
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.gallery.collect import make_gallery
@@ -50,7 +49,8 @@ class Browser:
         self._process = subprocess.Popen(
             [sys.executable, "-c", launcher, str(read_commands), str(write_answers), str(BROWSER), *OPTIONS,
              f"--user-data-dir={folder}/profile", "about:blank"],
-            pass_fds=(read_commands, write_answers), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            pass_fds=(read_commands, write_answers),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(read_commands)
         os.close(write_answers)
@@ -224,16 +224,21 @@ def test_every_sound_has_its_duration(browser: Browser) -> None:
 
 
 def test_one_sound_plays_at_a_time(browser: Browser) -> None:
-    browser.js("(async () => { const a = document.querySelectorAll('audio'); await a[0].play(); await a[1].play(); })()")
+    browser.js(
+        "(async () => { const a = document.querySelectorAll('audio'); await a[0].play(); await a[1].play(); })()"
+    )
     assert browser.js("Array.from(document.querySelectorAll('audio')).map(a => a.paused).slice(0, 2)") == [True, False]
 
 
 def test_every_picture_is_there(browser: Browser) -> None:
     browser.js("document.querySelectorAll('details').forEach(part => part.open = true)")
-    assert browser.js(
-        "Promise.all(Array.from(document.querySelectorAll('img')).map(i => i.decode().then(() => i.naturalWidth > 0)))"
-        ".then(all => all.every(Boolean) && all.length)"
-    ) == CLIPS * CONDITIONS
+    assert (
+        browser.js(
+            "Promise.all(Array.from(document.querySelectorAll('img')).map(i => i.decode().then(() => i.naturalWidth > 0)))"
+            ".then(all => all.every(Boolean) && all.length)"
+        )
+        == CLIPS * CONDITIONS
+    )
     sizes = browser.js(
         "Array.from(document.querySelectorAll('.views svg')).filter(s => s.getClientRects().length)"
         ".map(s => [s.getBoundingClientRect().width, s.getBoundingClientRect().height])"
@@ -306,11 +311,15 @@ def test_the_gallery_shows_what_is_chosen(browser: Browser) -> None:
     assert len(set(browser.js(models))) == 2
     choose(browser, "second", "")
     assert len(set(browser.js(models))) == 1
-    options = browser.js("Array.from(document.querySelector(\"[id$='.gallery.first']\").options).map(o => o.textContent)")
+    options = browser.js(
+        "Array.from(document.querySelector(\"[id$='.gallery.first']\").options).map(o => o.textContent)"
+    )
     assert HOSTILE in options
     choose(browser, "first", str(options.index("oracle")))
     assert set(browser.js(models)) == {"oracle"}
-    conditions = "new Set(Array.from(document.querySelectorAll('.row:not([hidden]) .sound b')).map(e => e.textContent)).size"
+    conditions = (
+        "new Set(Array.from(document.querySelectorAll('.row:not([hidden]) .sound b')).map(e => e.textContent)).size"
+    )
     assert browser.js(conditions) == CONDITIONS
     choose(browser, "condition", "1")
     assert browser.js(conditions) == 1

@@ -177,3 +177,16 @@ def test_all_cores_write_the_same(builds: list[TrainingBuild], tmp_path: Path, m
     assert there is not None
     sums = [json.loads((cache.folder / "cache.json").read_text(encoding="utf-8"))["sha256"] for cache in (here, there)]
     assert sums[0] == sums[1]
+
+
+def test_a_full_disk_is_said_before_pictures_are_decoded(
+    builds: list[TrainingBuild], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    monkeypatch.setattr(pictures_module, "read_frame", None)
+    with pytest.raises(OptionError, match=r"cannot be written \(No space left on device\)"):
+        open_cache(tmp_path / "own", {}, "pictures", SIZE, files(builds, 3), 1 << 20)
+    assert not list((tmp_path / "own").glob("*/"))

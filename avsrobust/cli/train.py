@@ -103,7 +103,7 @@ def train(
             chosen, trial = chosen.for_smoke(steps), Path(stack.enter_context(TemporaryDirectory()))
             toys, output, cache = trial / "data", output or trial / "run", trial / "pictures"
         bar = stack.enter_context(progress_bar(f"train {chosen.name}"))
-        make_toy = partial(toy_build, progress=bar, workers=os.cpu_count() or 1, root=toys)
+        make_toy = partial(toy_build, progress=bar, workers=1 if smoke else os.cpu_count() or 1, root=toys)
         builds = open_builds(chosen, manifests, data_root, BUILDS_ROOT, make_toy=make_toy, on_message=on_message)
         options = TrainOptions(
             output=default_output(chosen) if output is None else output,

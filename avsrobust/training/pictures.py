@@ -211,6 +211,7 @@ def _fill(
         paths = [temporary / f"{name}.npy" for name in shapes]
         for path, shape in zip(paths, shapes.values(), strict=True):
             np.lib.format.open_memmap(path, "w+", np.uint8, (count, *shape)).flush()
+            _reserve(path)
         done = 0
         for decoded in _decoded(pictures, paths, content, size):
             done += decoded
@@ -229,6 +230,13 @@ def _fill(
         with suppress(OSError):
             if temporary.is_dir():
                 shutil.rmtree(temporary)
+
+
+def _reserve(path: Path) -> None:
+    """Take the file's space on the disk now: a map of a file that outgrows a full disk would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
 def _decoded(pictures: Sequence[Picture], paths: Sequence[Path], content: Content, size: int) -> Iterator[int]:
