@@ -250,6 +250,7 @@ def report(
     renames: Mapping[str, str] | None = None,
     reported: bool = False,
     reported_files: Sequence[AnyPath] = (),
+    intervals: bool = False,
 ) -> Rendered:
     """Turn results into one table.
 
@@ -271,6 +272,7 @@ def report(
         renames: Names to show, by those of models; wide: of columns and data sets too.
         reported: Show published scores next to the measured ones.
         reported_files: Files of further published scores.
+        intervals: Show 95 % intervals by a bootstrap over the clips, by source video (csv, json, parquet, md).
 
     Returns:
         The rendered table and its warnings.
@@ -297,7 +299,16 @@ def report(
         reported_files=reported_files,
     )
     found = results if isinstance(results, Results) else load_results(results)
-    return render(found.scores, by=by, format=format, task=task, negatives=negatives, scores=scores, **options)
+    return render(
+        found.scores,
+        by=by,
+        format=format,
+        task=task,
+        negatives=negatives,
+        scores=scores,
+        intervals=intervals,
+        **options,
+    )
 
 
 def compare(

@@ -96,6 +96,9 @@ LAYOUTS = ("full", "wide")
     help="Published numbers of your own, in YAML. Repeatable.",
 )
 @click.option(
+    "--intervals", is_flag=True, help="95 % intervals by a bootstrap over source videos (csv, json, parquet, md)."
+)
+@click.option(
     "--gallery",
     type=click.IntRange(min=1),
     metavar="N",
@@ -121,6 +124,7 @@ def report(
     renames: tuple[str, ...],
     reported: bool,
     reported_files: tuple[Path, ...],
+    intervals: bool,
     gallery: int | None,
     data_root: Path | None,
     output: Path | None,
@@ -165,6 +169,7 @@ def report(
         task=task,
         negatives=negatives or None,
         scores=scores,
+        intervals=intervals,
         gallery=media,
         **options,
     )
