@@ -116,7 +116,7 @@ def render_html(table: Table) -> str:
         metrics=_METRICS,
         groups=_groups(),
         warnings=table.warnings,
-        notes=table.notes,
+        notes=(*table.notes, *(() if table.gallery is None else table.gallery.notes)),
     )
 
 
