@@ -49,6 +49,9 @@ bench: setup
 	$(VENV)/bin/python benchmarks/scoring.py
 	$(VENV)/bin/python benchmarks/front_end.py
 	$(VENV)/bin/python benchmarks/cli_start.py
+	$(VENV)/bin/python benchmarks/m2f_decoder.py --repeat 1
+	$(VENV)/bin/python benchmarks/m2f_encode_once.py
+	$(VENV)/bin/python benchmarks/training_reader.py
 
 package:
 	PYTHON=$(PYTHON) .ci/package

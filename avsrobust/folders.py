@@ -26,7 +26,14 @@ _MOST_NAMED = 5
 _MOST_BYTES = 4096
 _LONGEST_NAME = 80
 _OURS = (LOCK_NAME, OWNER_NAME, MARKER_NAME)
-_TITLES = {"build": "a build", "results": "results", "training": "a training run", "classes": "class files", "overlays": "overlays"}
+_TITLES = {
+    "build": "a build",
+    "results": "results",
+    "training": "a training run",
+    "classes": "class files",
+    "pictures": "resized pictures",
+    "overlays": "overlays",
+}
 
 
 def ensure_own(folder: Path, kind: str) -> tuple[str, int] | None:

@@ -246,6 +246,7 @@ class _Subject:
             ),
             ("the same input gives the same output", self._check_repeatable),
             ("segment keeps nothing from one sound to the next", self._check_sound_state),
+            *self._optional_checks(),
             ("encode_frames keeps nothing from one clip to the next", self._check_frame_state),
             ("inputs stay as they are", self._check_inputs),
             ("a returned tensor is not overwritten by a later call", self._check_outputs),
@@ -256,6 +257,13 @@ class _Subject:
                 else []
             ),
         ]
+
+    def _optional_checks(self) -> list[tuple[str, Callable[[], object]]]:
+        # Native sounds and views of clips are for `segment` alone.
+        looks = self._caller.needs_clips or self._caller.needs_seed or self._audio.kind == "native"
+        if looks or not self._caller.segments_many:
+            return []
+        return [("segment_many gives what segment gives for each sound", self._check_many)]
 
     def check_first(self) -> None:
         """Run the adapter once and check its output."""
@@ -298,6 +306,25 @@ class _Subject:
         self._segment(encoded, first.with_sound_of(second).copy())
         after = self._segment(encoded, first.copy())
         _require_equal(before, after, "the encoding or the adapter itself is changed by segment")
+
+    def _check_many(self) -> None:
+        first = self._make(13)
+        sounds = [first, first.with_sound_of(self._make(14)), first.with_sound_of(self._make(15))]
+        encoded = self._encode(first.copy())
+        alone = [self._segment(encoded, given.copy()) for given in sounds]
+        audio = torch.stack([given.audio.clone() for given in sounds if isinstance(given.audio, Tensor)])
+        rows = [lambda: first.rows] * len(sounds)
+        batch, num_frames = first.frames.shape[:2]
+        answers = self._caller.iterate_many(encoded, audio, rows)
+        together = [self._caller.check_answer(answer, batch=batch, num_frames=num_frames) for answer in answers]
+        if len(together) != len(sounds):
+            raise _ContractError(
+                f"segment_many returned {len(together)} masks for {len(sounds)} sounds; return one of each"
+            )
+        for one, other in zip(alone, together, strict=True):
+            _require_equal(
+                one, other, "segment_many returns other masks; expected the same, in the order of the sounds"
+            )
 
     def _check_frame_state(self) -> None:
         first, second = self._make(8), self._make(9)

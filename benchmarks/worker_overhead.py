@@ -2,9 +2,9 @@
 
     python benchmarks/worker_overhead.py [--clips 12] [--model-ms 50] [--rounds 7] [--plain]
 
-The model waits, as for a GPU, 10 ms for pictures and 10 ms for each of the 4 sounds, and answers with masks of full size. It takes
-views of the clips and native sound, and returns a mask apart and two readouts; with ``--plain`` it takes log-mels and returns
-probabilities alone. Two
+The model waits, as for a GPU, 10 ms for pictures and 10 ms for each of the 4 sounds, and answers with masks of full size. It
+takes views of the clips and native sound, and returns a mask apart and two readouts; with ``--plain`` it takes log-mels and
+returns probabilities alone. Two
 ratios: whole evaluations on the toy (reading and scoring included), and the calls of the model alone, where all that the pipe
 costs is seen. On a busy machine a time says little, so times are compared in pairs: both ways one right after the other, which
 goes first alternating, after a pair that is not counted. The ratio is the median over the pairs, its range is that of the middle

@@ -14,7 +14,7 @@ from avsrobust.audio.front_ends import FRONT_ENDS, log_mel_of, log_mel_of_file
 from avsrobust.building.build import build
 from avsrobust.building.verify import verify
 from avsrobust.cli.main import invoke
-from avsrobust.conditions.recipe import load_recipe
+from avsrobust.conditions.recipe import load_recipe, parse_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.errors import RecipeError
 from avsrobust.manifest import load_manifest
@@ -111,3 +111,18 @@ def test_another_front_end_in_the_same_file_is_another_recipe(recipe) -> None:
     first = load_recipe(recipe())
     second = load_recipe(recipe("return np.zeros((num_frames, 1, 96, 64), np.float32)"))
     assert first.as_dict() != second.as_dict()
+
+
+def test_a_package_registers_one(s4_root, tmp_path: Path, monkeypatch) -> None:
+    info = tmp_path / "site/flats-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: flats\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[avsrobust.front_ends]\nflat = flats_of_ours:flat\n")
+    (tmp_path / "site/flats_of_ours.py").write_text(GOOD.replace("BODY", RETURN))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    content = {"kind": "build", "name": "x", "description": "x", "store_audio": False, "front_end": "flat"}
+    recipe = parse_recipe({**content, "conditions": {"clean": {}, "noise": {}}}, "x")
+    build(read_dataset("s4", s4_root.root), recipe, 42, tmp_path / "b")
+    rows = load_manifest(tmp_path / "b").rows
+    assert not any(row.log_mel.startswith("made:") for row in rows)
+    assert verify(tmp_path / "b").problems == ()

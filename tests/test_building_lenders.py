@@ -137,3 +137,15 @@ def test_recordings_of_the_option_keep_the_recipes_other_options(sounds: Path) -
     assert added.condition_names == ("clean", "noise", "offscreen", "silence", "unseen")
     with pytest.raises(RecipeError, match=r"conditions\.unseen"):
         recipe({"unseen": {}})
+
+
+def test_a_dry_run_says_which_recordings_are_not_used_and_what_is_kept(
+    s4_root, sounds: Path, tmp_path: Path, capsys
+) -> None:
+    words = ["build", "--dataset", "s4", "--data-root", s4_root.root, "--recordings", sounds, "--dry-run"]
+    assert invoke([str(word) for word in words]) == 0
+    printed = capsys.readouterr().out
+    assert "note: unseen: silence.wav is not used: the recording is silent" in printed
+    build(read_dataset("s4", s4_root.root), load_recipe("standard").adapted(recordings=sounds), 42, tmp_path / "b")
+    count = len(list((tmp_path / "b").rglob("*.wav")))
+    assert f"would write: {count} sounds" in printed

@@ -88,6 +88,25 @@ def test_every_format_is_written(format_name: str, built: Path, tmp_path: Path) 
     assert b"oracle" in (tmp_path / "table.out").read_bytes()
 
 
+def test_extra_scores_and_other_negatives_are_options_of_report(built: Path, tmp_path: Path) -> None:
+    manifest = str(built / "robust/s4-seed42")
+    run(tmp_path, "evaluate", "--adapter", "oracle", "--manifest", manifest, "--split", "val", "--split", "test")
+    arguments = ("--scores", "activation,threshold", "--scores", "overlap", "--negatives", "noise,silence")
+    text = run(tmp_path, "report", "--format", "csv", "--protocol", "avsbench@batch=2", *arguments)
+    table = pd.read_csv(io.StringIO(text)).set_index("split")
+    assert table.loc["test", ["silence_AOC", "silence_S", "universal_G_mIoU", "overlap_clean_noise"]].tolist() == [
+        1,
+        0,
+        1,
+        0,
+    ]
+    assert set(table["protocol"]) == {"avsbench@batch=2"}
+    assert all(";batch:2;negatives:silence+noise;" in signature for signature in table["signature"])
+    assert run(tmp_path, "report", "--scores", "activaton", status=2) == ""
+    assert run(tmp_path, "report", "--negatives", "clean", status=2) == ""
+    assert run(tmp_path, "report", "--by", "avs_v3", status=2) == ""
+
+
 def test_compare_and_audit(built: Path, tmp_path: Path) -> None:
     manifest = str(built / "robust/s4-seed42/manifest.parquet")
     run(tmp_path, "evaluate", "--adapter", "visual_prior", "--adapter", "oracle", "--manifest", manifest)

@@ -128,3 +128,36 @@ def test_a_recipe_with_a_toy_makes_it_once(
     assert "making 12 toy clips of s4 in data/toy-seed3" in capsys.readouterr().err
     assert invoke(["train", f"--recipe={recipe}", "--steps=1", "--output=two"]) == 0
     assert "making" not in capsys.readouterr().err
+
+
+def test_a_smoke_run_says_in_two_steps_whether_all_fits_and_leaves_nothing(
+    toy_builds: Path,
+    tiny_recipe: WriteRecipe,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe, work = tiny_recipe(run={"steps": 5000, "batch_size": 4, "validate_clips": 0}), tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    given = [line for line in arguments(recipe, toy_builds, work) if not line.startswith("--output")]
+    assert invoke([*given, "--smoke"]) == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "step 2: strict G-mIoU" in told.err
+    assert "smoke run of tiny: 2 steps and a validation done; data, weights and memory fit" in told.err
+    assert list(work.iterdir()) == []
+
+
+def test_a_model_that_cannot_be_compiled_is_refused(
+    toy_builds: Path,
+    tiny_recipe: WriteRecipe,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from model_adapters.m2f.training import M2FTraining
+
+    monkeypatch.delattr(M2FTraining, "compile")
+    assert invoke(arguments(tiny_recipe(), toy_builds, tmp_path / "run", "--compile")) == STATUS_USER
+    assert "--compile: model family 'm2f' cannot be compiled" in capsys.readouterr().err

@@ -153,7 +153,9 @@ def test_results_without_masks_are_said_or_refused(results: Path, toy_builds: Pa
     with pytest.raises(OptionError, match=r"--gallery: found no results with masks; .* --save-masks"):
         make_gallery(load_results([tmp_path / "empty"]), 2)
     gallery = make_gallery(load_results([tmp_path / "empty", results / "oracle"]), 1)
-    assert gallery.notes == ("The gallery lacks empty on s4: its masks were not stored (evaluate --save-masks adds them).",)
+    assert gallery.notes == (
+        "The gallery lacks empty on s4: its masks were not stored (evaluate --save-masks adds them).",
+    )
 
 
 def test_a_build_that_is_gone_is_refused(toy_builds: Path, tmp_path: Path) -> None:

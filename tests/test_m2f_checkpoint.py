@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from avsrobust.errors import AdapterError
-from model_adapters.m2f.checkpoint import fill, load_bundle, load_checkpoint, save_bundle
+from model_adapters.m2f.checkpoint import LoadReport, fill, load_bundle, load_checkpoint, save_bundle, summed_up
 from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.network import M2FNetwork
 
@@ -183,3 +183,13 @@ def test_fill_reports_and_copies(published: dict[str, Tensor]) -> None:
     assert report.mismatched == ("audio_proj.0.bias: [3] found, [512] expected",)
     assert "audio_proj.0.bias" not in report.missing
     assert torch.equal(network.audio_proj[2].bias.detach(), torch.ones(32))
+
+
+def test_names_are_listed_in_full_only_where_they_are_few() -> None:
+    many = [f"core.layers.{layer}.adapter.{part}" for layer in range(60) for part in ("weight", "bias")]
+    assert summed_up(many) == "core.layers.* (120)"
+    assert summed_up(many[:3]) == ", ".join(many[:3])
+    shapes = [f"{name}: [1] found, [2] expected" for name in many]
+    assert summed_up(shapes) == "core.layers.* (120)"
+    assert len(LoadReport(1, missing=tuple(many), unused={"of the audio": many}).lines()) == 2
+    assert max(map(len, LoadReport(1, missing=tuple(many)).lines())) < 80

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,3 +132,17 @@ def test_frames_that_are_taken_are_decoded_as_before() -> None:
     assert isinstance(taken, EncodedFrames)
     found, whole = network.decode(taken, None), network.decode(encoded, None)
     torch.testing.assert_close(found.masks, whole.masks[index], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_it_returns_the_same_and_keeps_its_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    network, frames = network_and_frames()
+    with torch.inference_mode():
+        encoded = network.encode(frames)
+        plain = list(network.decode_prompts(encoded, prompts()))
+        network.compile_decoder()
+        for found, expected in zip(network.decode_prompts(encoded, prompts()), plain, strict=True):
+            torch.testing.assert_close(found.classes, expected.classes, atol=1e-4, rtol=1e-3)
+            torch.testing.assert_close(found.masks, expected.masks, atol=1e-3, rtol=1e-3)
+    assert any(tmp_path.rglob("*.so"))

@@ -242,3 +242,29 @@ def test_files_and_options_are_handed_to_load(tmp_path: Path) -> None:
     )
     assert check_adapter(f"{tmp_path}/model.py:Model", value="0.5").passed
     assert not check_adapter(f"{tmp_path}/model.py:Model", value="1.5").passed
+
+
+def test_several_sounds_at_once_are_compared_with_each_alone() -> None:
+    class Many(Good):
+        def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+            return super().segment(encoded, audio)
+
+        def segment_many(self, encoded: Any, audio: Tensor, rows: Any) -> Any:
+            return [self.segment(encoded, one) for one in audio]
+
+    class Reversed(Many):
+        def segment_many(self, encoded: Any, audio: Tensor, rows: Any) -> Any:
+            return super().segment_many(encoded, audio, rows)[::-1]
+
+    class TooFew(Many):
+        def segment_many(self, encoded: Any, audio: Tensor, rows: Any) -> Any:
+            return super().segment_many(encoded, audio, rows)[1:]
+
+    name = "segment_many gives what segment gives for each sound"
+    passed = check_adapter(Many)
+    assert passed.passed, str(passed)
+    assert name in str(passed)
+    for adapter, message in ((Reversed, "segment_many returns other masks"), (TooFew, "segment_many returned 2 masks")):
+        (failure,) = check_adapter(adapter).failures
+        assert failure.name == name
+        assert message in failure.message

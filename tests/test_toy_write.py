@@ -259,3 +259,12 @@ def test_unusable_arguments_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match=r"cannot be made a folder"):
         write_toy(tmp_path / "file", "s4", clips=1)
+
+
+def test_several_processes_write_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avsrobust.toy.write._MANY", 2)
+    steps: list[tuple[int, int]] = []
+    write_toy(tmp_path / "two", "s4", clips=3, workers=2, progress=lambda *done: steps.append(done))
+    write_toy(tmp_path / "one", "s4", clips=3)
+    assert checksums(tmp_path / "two") == checksums(tmp_path / "one")
+    assert steps[-1] == (3, 3)

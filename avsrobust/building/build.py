@@ -77,7 +77,6 @@ from avsrobust.manifest import (
     fingerprint,
     made_sha256,
     remember_data_root,
-    sound_files,
     write_manifest,
 )
 
@@ -336,8 +335,7 @@ def _make(job: _Job, layout: Layout, checked: Checked, engine: Engine, meter: Me
 
 def _with_recordings(layout: Layout, lenders: Lenders) -> list[MadeSound]:
     """Return all sounds to make: those of rows, and the recordings that other sounds are made from."""
-    needed = {path for row in layout.rows for path in sound_files(row)}
-    needed |= {path for sound in layout.sounds for path in sound.files}
+    needed = layout.needed_sounds
     recordings = [sound for path, sound in sorted(lenders.sounds.items()) if path in needed]
     return [*recordings, *layout.sounds]
 

@@ -7,15 +7,13 @@ Conventions
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from avsrobust.building.layout import lay_out
+from avsrobust.building.lenders import Lenders
 from avsrobust.building.plan import EVERY_CLIP, Plan
-from avsrobust.conditions.sounds import MadeSound
 from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.survey import ContentSurvey, survey_lines
-from avsrobust.manifest import sound_files
 from avsrobust.vocabulary import SPLITS
 
 _WAV_HEADER = 44
@@ -69,7 +67,7 @@ def describe(
     dataset: DataSet,
     plan: Plan,
     survey: ContentSurvey | None = None,
-    recordings: Mapping[str, MadeSound] | None = None,
+    lenders: Lenders | None = None,
 ) -> Summary:
     """Return what a build would make.
 
@@ -77,11 +75,12 @@ def describe(
         dataset: The data set.
         plan: The plan of the build.
         survey: What its contents hold.
-        recordings: A user's recordings by path, of which the build keeps those that rows use.
+        lenders: Sounds from elsewhere; of a user's recordings the build keeps those that rows use.
     """
+    lenders = lenders or Lenders()
     layout = lay_out(plan)
-    used = {name for row in layout.rows for name in sound_files(row)}
-    made = [*layout.sounds, *(sound for name, sound in (recordings or {}).items() if name in used)]
+    used = layout.needed_sounds
+    made = [*layout.sounds, *(sound for name, sound in lenders.sounds.items() if name in used)]
     sounds = sum(_WAV_HEADER + 2 * sound.num_samples for sound in made)
     log_mels = sum(_NPY_HEADER + shard.num_bytes for shard in layout.shards)
     conditions = Counter(row.condition for row in plan.rows)
@@ -94,7 +93,7 @@ def describe(
         num_pictures=len(layout.pictures),
         num_bytes=sounds + log_mels,
         num_picture_bytes=sum(picture.expected_bytes for picture in layout.pictures),
-        notes=(*dataset.notes, *plan.notes),
+        notes=(*dataset.notes, *lenders.notes, *plan.notes),
         findings=tuple(str(finding) for finding in (*dataset.findings, *(survey.findings if survey else ()))),
         skipped=tuple(
             f"{'every clip' if entry.clip_id == EVERY_CLIP else entry.clip_id}, {entry.condition}: {entry.reason}"

@@ -19,7 +19,7 @@ from avsrobust.conditions.pictures import MadePicture
 from avsrobust.conditions.sounds import MadeSound, is_unstored
 from avsrobust.errors import RecipeError
 from avsrobust.files import is_safe_relative
-from avsrobust.manifest import BUILD_PREFIX, CLIP_COLUMNS, DATA_PREFIX, MADE_PREFIX, Row
+from avsrobust.manifest import BUILD_PREFIX, CLIP_COLUMNS, DATA_PREFIX, MADE_PREFIX, Row, sound_files
 
 SHARD_SOUNDS = 64
 _FLOAT32 = 4
@@ -60,6 +60,12 @@ class Layout:
     shards: tuple[Shard, ...]
     pictures: tuple[MadePicture, ...]
     rows: tuple[Row, ...]
+
+    @property
+    def needed_sounds(self) -> set[str]:
+        """Names of all sound files that rows are, or that their sounds are made from."""
+        named = {name for row in self.rows for name in sound_files(row)}
+        return named | {name for sound in self.sounds for name in sound.files}
 
     @property
     def num_log_mels(self) -> int:

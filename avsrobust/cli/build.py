@@ -130,7 +130,7 @@ def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
         lenders.clips,
         lenders.recordings,
     )
-    summary = describe(dataset, planned, survey, lenders.sounds)
+    summary = describe(dataset, planned, survey, lenders)
     for line in summary.lines():
         print_result(line)
     return STATUS_INCOMPLETE if summary.findings else 0

@@ -9,11 +9,12 @@ import click
 
 from avsrobust.cli.options import complete_protocol, data_root_option
 from avsrobust.cli.progress import print_result, warn
-from avsrobust.errors import OptionError
 from avsrobust.vocabulary import TASKS
 
 # As `reporting.breakdowns.GROUPINGS`, which is not imported here for the sake of --help's speed.
 BY = ("category", "train_source", "avs_v3")
+# As `reporting.paper.render.LAYOUTS`.
+LAYOUTS = ("full", "wide")
 
 
 @click.command()
@@ -21,20 +22,16 @@ BY = ("category", "train_source", "avs_v3")
 @click.option(
     "--format",
     "format_name",
-    default="md",
-    show_default=True,
     metavar="csv|md|latex|json|parquet|html|file.py:OBJECT",
-    help="A registered format, or a function of your own.",
+    help="A registered format, or a function of your own [default: that of --output's suffix, else md].",
 )
 @click.option(
     "--protocol",
     "protocols",
     multiple=True,
-    default=("avsbench",),
-    show_default=True,
-    metavar="NAME|file.py:OBJECT",
+    metavar="NAME|all|file.py:OBJECT",
     shell_complete=complete_protocol,
-    help="A registered protocol, or one of your own. Repeatable.",
+    help="A registered protocol, all of them, or one of your own. Repeatable [default: avsbench].",
 )
 @click.option("--by", type=click.Choice(BY), help="A line per category (or class), or per part, as well.")
 @click.option(
@@ -56,6 +53,48 @@ BY = ("category", "train_source", "avs_v3")
     "[default: semantic where available].",
 )
 @click.option(
+    "--layout",
+    type=click.Choice(LAYOUTS),
+    default="full",
+    show_default=True,
+    help="'wide': the table for a paper, data sets side by side (md, latex, html).",
+)
+@click.option(
+    "--preset",
+    metavar="avsbench_robust|bias_in_avs",
+    help="The columns, digits and protocol of a paper; implies --layout wide.",
+)
+@click.option(
+    "--columns",
+    multiple=True,
+    metavar="NAME[,NAME...]",
+    help="Wide: the columns of each data set, in order [default: mIoU,G_mIoU,G_FPR].",
+)
+@click.option("--digits", metavar="N|NAME=N[,...]", help="Wide: decimals, of all columns or of one [default: 2].")
+@click.option(
+    "--width",
+    metavar="page|column|neurips|two-column|POINTS",
+    help="Wide: width that the LaTeX table may have [default: page].",
+)
+@click.option("--caption", metavar="TEXT", help="Wide: caption [default: how to read the table].")
+@click.option("--label", metavar="NAME", help="Wide: LaTeX label [default: tab:avsrobust].")
+@click.option(
+    "--rename",
+    "renames",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="Show a model under another name; wide: a column or data set too. Repeatable.",
+)
+@click.option("--reported", is_flag=True, help="Show published numbers next to the measured ones, marked as reported.")
+@click.option(
+    "--reported-file",
+    "reported_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Published numbers of your own, in YAML. Repeatable.",
+)
+@click.option(
     "--gallery",
     type=click.IntRange(min=1),
     metavar="N",
@@ -65,42 +104,78 @@ BY = ("category", "train_source", "avs_v3")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, not to stdout.")
 def report(
     results: tuple[Path, ...],
-    format_name: str,
+    format_name: str | None,
     protocols: tuple[str, ...],
     by: str | None,
     negatives: tuple[str, ...],
     scores: tuple[str, ...],
     task: str | None,
+    layout: str,
+    preset: str | None,
+    columns: tuple[str, ...],
+    digits: str | None,
+    width: str | None,
+    caption: str | None,
+    label: str | None,
+    renames: tuple[str, ...],
+    reported: bool,
+    reported_files: tuple[Path, ...],
     gallery: int | None,
     data_root: Path | None,
     output: Path | None,
 ) -> int:
     """Turn RESULTS (default: everything under 'results') into one table."""
     from avsrobust.files import write_bytes
-    from avsrobust.reporting.report import load_results
+    from avsrobust.reporting.formats import format_of_file
+    from avsrobust.reporting.report import check_gallery, load_results, report_options
     from avsrobust.reporting.report import report as render_report
 
+    options = report_options(
+        layout=layout,
+        preset=preset,
+        columns=columns,
+        digits=digits,
+        width=width,
+        caption=caption,
+        label=label,
+        renames=renames,
+        reported=reported,
+        reported_files=reported_files,
+        protocols=protocols,
+    )
+    if format_name is None and output is not None:
+        format_name = format_of_file(output)
     loaded = load_results(results or None)
     media = None
     if gallery is not None:
-        if format_name != "html":
-            raise OptionError(
-                f"--gallery: found --format {format_name}; expected --format html, which alone shows a gallery"
-            )
+        check_gallery(format_name or "md", options["layout"])
         from avsrobust.gallery.collect import make_gallery
 
         media = make_gallery(
             loaded, gallery, data_root=data_root, relative_to=None if output is None else output.absolute().parent
         )
-    rendered = render_report(loaded, protocols, by, format_name, task, negatives or None, scores, media)
+    rendered = render_report(
+        loaded,
+        by=by,
+        format=format_name or "md",
+        task=task,
+        negatives=negatives or None,
+        scores=scores,
+        gallery=media,
+        **options,
+    )
     for message in rendered.warnings:
         warn(message)
     content = rendered.content.encode() if isinstance(rendered.content, str) else rendered.content
-    if output is None:
+    if output is not None:
+        write_bytes(output, content)
+        print_result(output)
+    elif format_name is None and sys.stdout.isatty():
+        from avsrobust.cli.tables import print_markdown
+
+        print_markdown(rendered.content)
+    else:
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
-    else:
-        write_bytes(output, content)
-        print_result(output)
     return 0

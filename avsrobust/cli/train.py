@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -47,6 +51,16 @@ from avsrobust.errors import OptionError
 @click.option(
     "--vggish", type=click.Path(path_type=Path), metavar="FILE", help="VGGish's weights, for models that need them."
 )
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of resized pictures, shared by runs; it may be deleted [default: training/.pictures; in --output's folder].",
+)
+@click.option("--compile", "compiled", is_flag=True, help="Compile the model with torch.compile; kept between runs.")
+@click.option(
+    "--smoke", is_flag=True, help="Two steps and one validation clip per data set: do data, weights and memory fit?"
+)
 @wait_option
 def train(
     recipe: str,
@@ -59,6 +73,9 @@ def train(
     checkpoint_every: int | None,
     workers: int,
     vggish: Path | None,
+    cache: Path | None,
+    compiled: bool,
+    smoke: bool,
     wait: bool,
 ) -> int:
     """Train a model; the same command goes on where it was stopped.
@@ -67,7 +84,7 @@ def train(
     On several GPUs: accelerate launch --num_processes 4 -m avsrobust train --recipe NAME
     """
     from avsrobust.toy.build import toy_build
-    from avsrobust.training.inputs import find_start, open_builds
+    from avsrobust.training.inputs import PICTURES_ROOT, find_start, open_builds
     from avsrobust.training.recipe import default_output, load_train_recipe
 
     chosen = load_train_recipe(recipe).with_steps(steps)
@@ -79,19 +96,30 @@ def train(
 
     start = find_start(chosen, init)
     on_message = note if is_main_process() else lambda _line: None
-    builds = open_builds(chosen, manifests, data_root, BUILDS_ROOT, make_toy=toy_build, on_message=on_message)
-    options = TrainOptions(
-        output=default_output(chosen) if output is None else output,
-        start=start,
-        device=device,
-        workers=workers,
-        checkpoint_every=checkpoint_every,
-        vggish=vggish,
-        wait=wait,
-    )
-    with progress_bar(f"train {chosen.name}") as progress:
-        report = run_training(chosen, builds, options, where=recipe, progress=progress, on_message=on_message)
-    if is_main_process():
+    with ExitStack() as stack:
+        toys = Path("data")
+        if smoke:
+            # A trial leaves nothing.
+            chosen, trial = chosen.for_smoke(steps), Path(stack.enter_context(TemporaryDirectory()))
+            toys, output, cache = trial / "data", output or trial / "run", trial / "pictures"
+        bar = stack.enter_context(progress_bar(f"train {chosen.name}"))
+        make_toy = partial(toy_build, progress=bar, workers=1 if smoke else os.cpu_count() or 1, root=toys)
+        builds = open_builds(chosen, manifests, data_root, BUILDS_ROOT, make_toy=make_toy, on_message=on_message)
+        options = TrainOptions(
+            output=default_output(chosen) if output is None else output,
+            start=start,
+            device=device,
+            workers=workers,
+            checkpoint_every=checkpoint_every,
+            vggish=vggish,
+            wait=wait,
+            pictures=PICTURES_ROOT if cache is None and output is None else cache,
+            compiled=compiled,
+        )
+        report = run_training(chosen, builds, options, where=recipe, progress=bar, on_message=on_message)
+    if is_main_process() and smoke:
+        note(f"smoke run of {chosen.name}: {report.steps} steps and a validation done; data, weights and memory fit")
+    elif is_main_process():
         best = "none" if report.best_score is None else f"{report.best_score:.4f} at step {report.best_step}"
         note(f"{report.steps} steps done; best strict G-mIoU on validation clips: {best}")
         print_result(report.best)
@@ -100,6 +128,4 @@ def train(
 
 def is_main_process() -> bool:
     """Return whether this is the main process of those that accelerate has started: the one that prints."""
-    import os
-
     return os.environ.get("RANK", "0") == "0"

@@ -289,7 +289,7 @@ class _Collector:
         )
         if row.polarity == NEGATIVE:
             picture = self._sample.picture_of[position]
-            self._negatives.append(_NegativeMasks(key_of(row), picture, len(self._index), masks[has_mask]))
+            self._negatives.append(_NegativeMasks.of(key_of(row), picture, len(self._index), masks[has_mask]))
         self._index.extend(_entries(row, masks, compared, has_mask))
         statistics = frame_statistics(np.ascontiguousarray(resized[has_mask]), target.target.numpy()[has_mask])
         if output.mask is not None:
@@ -321,23 +321,29 @@ class _Collector:
 
 @dataclass(frozen=True)
 class _NegativeMasks:
-    """Masks of one negative row, bool [n, h, w], whose first frame is `start` among the clip's frames."""
+    """Masks of one negative row, of `shape` [n, h, w], a bit per pixel; its first frame is `start` among the clip's frames."""
 
     key: RowKey
     picture: int
     start: int
-    masks: npt.NDArray[np.bool_]
+    shape: tuple[int, ...]
+    packed: npt.NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, key: RowKey, picture: int, start: int, masks: npt.NDArray[np.bool_]) -> _NegativeMasks:
+        """Return the masks packed: those of all negatives of a clip are kept until it is finished."""
+        return cls(key, picture, start, masks.shape, np.packbits(masks.reshape(len(masks), -1), axis=1))
 
 
 def _overlaps(negatives: Sequence[_NegativeMasks], frames: int) -> list[FrameOverlaps]:
     """Return the overlaps of each of a clip's frames with the masks of earlier negatives of the same picture."""
     found: list[FrameOverlaps] = [None] * frames
-    ordered = sorted(negatives, key=lambda row: (row.picture, row.masks.shape, row.key))
-    for _, group in groupby(ordered, key=lambda row: (row.picture, row.masks.shape)):
+    ordered = sorted(negatives, key=lambda row: (row.picture, row.shape, row.key))
+    for (_, (annotated, height, width)), group in groupby(ordered, key=lambda row: (row.picture, row.shape)):
         rows = list(group)
         names = [other_name(*row.key[2:]) for row in rows]
-        for frame in range(len(rows[0].masks)):
-            flat = np.stack([row.masks[frame].ravel() for row in rows])
+        for frame in range(annotated):
+            flat = np.stack([np.unpackbits(row.packed[frame], count=height * width) for row in rows])
             flat = flat.astype(np.float32 if flat.shape[1] <= 1 << 24 else np.float64)
             # Sums of ones in float32 are exact up to 2^24.
             both = np.rint(flat @ flat.T).astype(np.int64)

@@ -12,7 +12,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class SoundReader:
         self._audio = audio
         self._vggish = vggish
         self._device = device or torch.device("cpu")
-        self._arrays: dict[Path, npt.NDArray[Any]] = {}
+        self._arrays: dict[str, npt.NDArray[Any]] = {}
         self._checked: set[Path] = set()
         self._file_sums: Checksums | None = None
         self._files = FileReader(self._locate)
@@ -110,6 +110,12 @@ class SoundReader:
         if self._audio.kind == "log_mel":
             return log_mel
         return self._embedding(log_mel)
+
+    def read_seconds(self, row: Row, seconds: Sequence[int]) -> Tensor:
+        """Return some seconds of `read`, [len(seconds), ...], of a log-mel or an embedding. Raises as `read` does."""
+        if self._audio.kind == "log_mel":
+            return self._log_mel(row, seconds)
+        return self.read(row)[list(seconds)]
 
     def _embedding(self, log_mel: Tensor) -> Tensor:
         if self._embed is None and self._vggish is not None:
@@ -179,21 +185,23 @@ class SoundReader:
         if self._manifest.info.checksums_sha256:
             self._sums().check_file(row.log_mel, path)
 
-    def _log_mel(self, row: Row) -> Tensor:
+    def _log_mel(self, row: Row, seconds: Sequence[int] | None = None) -> Tensor:
         if row.log_mel.startswith(MADE_PREFIX):
-            return torch.from_numpy(log_mel_of_row(row, self._files))
-        path = self._manifest.log_mel_path(row)
-        if path not in self._arrays:
+            made = torch.from_numpy(log_mel_of_row(row, self._files))
+            return made if seconds is None else made[list(seconds)]
+        array = self._arrays.get(row.log_mel)
+        if array is None:
+            path = self._manifest.log_mel_path(row)
             self._check_array(row, path)
-            self._arrays[path] = _open_array(path)
-        array = self._arrays[path]
+            array = self._arrays[row.log_mel] = _open_array(path)
         expected = (row.num_frames, 1, STEPS, BANDS)
         if not 0 <= row.log_mel_row < len(array) or array.shape[1:] != expected or array.dtype != np.float32:
             raise ManifestError(
-                f"{path}: holds {array.dtype} {list(array.shape)}; expected float32 [more than {row.log_mel_row}, "
-                f"{', '.join(map(str, expected))}] for {row.clip_id}/{row.condition}; build again"
+                f"{self._manifest.log_mel_path(row)}: holds {array.dtype} {list(array.shape)}; expected float32 "
+                f"[more than {row.log_mel_row}, {', '.join(map(str, expected))}] for {row.clip_id}/{row.condition}; build again"
             )
-        return torch.from_numpy(np.array(array[row.log_mel_row]))
+        found = array[row.log_mel_row]
+        return torch.from_numpy(np.array(found if seconds is None else found[list(seconds)]))
 
 
 def _load_embedding(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:

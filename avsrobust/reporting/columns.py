@@ -27,6 +27,7 @@ BUILD_COLUMNS = ("seed", "recipe", "release")
 TRIVIAL_PREFIX = "trivial_"
 CEILING_PREFIX = "ceiling_"
 SIGNATURE_COLUMN = "signature"
+REPORTED_COLUMN = "reported_by"
 # Means over classes, in json and parquet: with and without background.
 HEADLINES = ("with background", "without background")
 MEAN_SCORES = ("mIoU", "F", "G_mIoU", "G_F")

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from avsrobust.errors import OptionError
+from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.plugins import Registry, one_line
 from avsrobust.reporting.model import Table
 
 # The version of json's keys and parquet's columns.
 REPORT_VERSION = 2
 Renderer = Callable[[Table], str | bytes]
+_PLAIN = ("", ".txt", ".markdown")
 _RENDERERS = f"{__package__}.render"
 
 
@@ -65,6 +66,32 @@ def find_format(spec: str) -> Format:
     ('.csv', '.md')
     """
     return _REGISTRY.find(spec)
+
+
+def format_of_file(path: Path) -> str:
+    """Return the name of the format that a file's suffix means; "md" where it has none, or that of a plain text.
+
+    Raises:
+        OptionError: No format has this suffix.
+
+    >>> format_of_file(Path("table.TEX")), format_of_file(Path("table.csv")), format_of_file(Path("table"))
+    ('latex', 'csv', 'md')
+    """
+    suffix = path.suffix.lower()
+    if suffix in _PLAIN:
+        return "md"
+    known: dict[str, str] = {}
+    for name in format_names():
+        try:
+            known.setdefault(find_format(name).suffix, name)
+        except OptionError:  # A plug-in that cannot be imported: the message of --format says so.
+            continue
+    if suffix not in known:
+        raise OptionError(
+            f"--output {path.name}: no format has the suffix '{suffix}'; expected {', '.join(known)}"
+            f"{did_you_mean(suffix, known)}; or name one with --format"
+        )
+    return known[suffix]
 
 
 def format_names() -> tuple[str, ...]:

@@ -19,9 +19,12 @@ from avsrobust.reporting.columns import (
     CATEGORY_COLUMN,
     CSV_COLUMNS,
     HEADLINES,
+    KEY_COLUMNS,
     MEAN_COLUMNS,
     MEAN_SCORES,
     MEASURES,
+    METRICS,
+    REPORTED_COLUMN,
     SIGNATURE_COLUMN,
     condition_columns,
     condition_title,
@@ -30,6 +33,7 @@ from avsrobust.reporting.columns import (
 from avsrobust.reporting.diagnostics import Diagnostics
 from avsrobust.reporting.extra_scores import ExtraScore
 from avsrobust.reporting.media import Gallery
+from avsrobust.reporting.reported import ReportedLine, difference, reported_value
 from avsrobust.reporting.selection import AnyProtocol
 from avsrobust.reporting.split_results import SplitKey
 from avsrobust.results import FailedClip
@@ -46,7 +50,7 @@ class Subject:
     Attributes:
         name: The model, told apart from others of the same name; for people.
         csv_model: The model, with a number where not even seed, recipe and release of the build tell two results apart.
-        model: The model as its results name it.
+        model: The model as its results name it, or as the report renames it.
         dataset: Data set.
         split: Split.
         seed: Seed of the build.
@@ -58,6 +62,7 @@ class Subject:
         run: The content of ``run.json``; empty where there is none.
         task: "semantic" or "binary".
         units: Unit of the levels of conditions, where the results say it.
+        original_model: The model as its results name it.
     """
 
     name: str
@@ -74,6 +79,7 @@ class Subject:
     run: RunDetails
     task: str = BINARY
     units: Mapping[str, str] = field(default_factory=dict)
+    original_model: str = ""
 
     def condition_title(self, condition: str, level: float | None) -> str:
         """Return a condition's name for people, with its level in its unit."""
@@ -82,7 +88,7 @@ class Subject:
     @property
     def is_baseline(self) -> bool:
         """Whether this is a baseline: a reference point with known scores, or any other adapter that sees the targets."""
-        return self.model in BASELINES or self.run.get("sees_targets") is True
+        return (self.original_model or self.model) in BASELINES or self.run.get("sees_targets") is True
 
     @property
     def score_size(self) -> str:
@@ -171,6 +177,7 @@ class Table:
         semantic_protocols: The semantic protocols requested.
         classes: Lines of single classes, whether or not `lines` holds them too.
         negatives: The negative conditions that the G scores average over.
+        reported: Published scores to show next to the measured ones.
         gallery: Clips to look at and listen to, which the format html shows; None: none were asked for.
     """
 
@@ -183,6 +190,7 @@ class Table:
     semantic_protocols: tuple[SemanticProtocol, ...] = ()
     classes: tuple[Line, ...] = ()
     negatives: tuple[str, ...] = NEGATIVES
+    reported: tuple[ReportedLine, ...] = ()
     gallery: Gallery | None = None
 
     @cached_property
@@ -197,13 +205,49 @@ class Table:
         category = () if self.by is None else (CATEGORY_COLUMN,)
         extended = (f"{name}_{measure}" for name in self.extended.values() for measure in MEASURES)
         extra = (entry.column for line in self.lines for entry in line.extra)
-        columns = (*CSV_COLUMNS[:position], *category, *CSV_COLUMNS[position:], *extended, *extra)
+        columns = (
+            *CSV_COLUMNS[:position],
+            *category,
+            *CSV_COLUMNS[position:],
+            *extended,
+            *extra,
+            *self.reported_columns,
+        )
         return (*dict.fromkeys(columns), SIGNATURE_COLUMN)
+
+    @cached_property
+    def reported_columns(self) -> tuple[str, ...]:
+        """Columns of published scores: who reports them; of each score, the reported one and measured minus reported."""
+        matched = [entry for entry in self.reported if any(entry.is_of(line) for line in self.lines)]
+        found = [name for name in METRICS if any(name in entry.values for entry in matched)]
+        pairs = (f"{name}_{part}" for name in found for part in ("reported", "difference"))
+        return (REPORTED_COLUMN, *pairs) if self.reported else ()
 
     def cells(self, line: Line) -> Cells:
         """Return the cells of `columns` of one line, by column; None is undefined."""
-        extra = {entry.column: None for other in self.lines for entry in other.extra}
-        return {**extra, **line.cells(), **extended_cells(line.score.conditions, self.extended)}
+        extra: Cells = {entry.column: None for other in self.lines for entry in other.extra}
+        reported: Cells = dict.fromkeys(self.reported_columns)
+        for name in self.reported_columns[1::2]:
+            column = name.removesuffix("_reported")
+            reported[name] = reported_value(line, column, self.reported)
+            reported[f"{column}_difference"] = difference(line, column, self.reported)
+        return {**extra, **line.cells(), **extended_cells(line.score.conditions, self.extended), **reported}
+
+    @property
+    def reported_rows(self) -> list[Cells]:
+        """Rows of csv and parquet of the published scores that belong to a data set, task and protocol of the table."""
+        keys = {(s.dataset, s.split, s.task, line.protocol.name) for line in self.lines for s in (line.subject,)}
+        return [
+            {
+                **dict.fromkeys(self.columns),
+                **dict(zip(KEY_COLUMNS, (entry.model, entry.dataset, entry.split, entry.protocol), strict=True)),
+                **({} if self.by is None else {CATEGORY_COLUMN: ALL_CATEGORIES}),
+                **entry.values,
+                REPORTED_COLUMN: entry.citation,
+            }
+            for entry in self.reported
+            if entry.key in keys
+        ]
 
     def csv_protocol(self, line: Line) -> str:
         """Return the csv's cell `protocol`: marked as binary where the same split has semantic lines too."""

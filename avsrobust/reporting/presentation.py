@@ -19,12 +19,14 @@ from avsrobust.reporting.columns import DECIMALS, HEADLINES, METRICS, MISSING, f
 from avsrobust.reporting.extra_scores import GROUPS, ExtraScore, ScoreGroup
 from avsrobust.reporting.model import Line, Subject, Table
 from avsrobust.reporting.naming import split_order, split_title, task_title
+from avsrobust.reporting.reported import ReportedScore, reported_scores
 from avsrobust.reporting.selection import AnyProtocol
 from avsrobust.reporting.split_results import SplitKey
 from avsrobust.vocabulary import BINARY, NEGATIVES
 
 TRIVIAL_TITLE = "trivial score: nothing predicted"
 CEILING_TITLE = "ceiling: everything right"
+REPORTED_HEADINGS = ("model", "score", "reported", "measured", "difference", "comparable")
 _BREAKDOWN_TITLES = {CATEGORY: "category", TRAIN_SOURCE: "source in train", AVS_V3: "AVS-V3 zero-shot split"}
 
 
@@ -65,6 +67,18 @@ class ExtraTable:
 
 
 @dataclass(frozen=True)
+class ReportedRow:
+    """A published score as text, next to the measured one of the same model and measured minus reported."""
+
+    model: str
+    score: str
+    reported: str
+    measured: str
+    difference: str
+    comparable: str
+
+
+@dataclass(frozen=True)
 class Breakdown:
     """Parts of a block's clips or classes: what they are parts of, whether a clip may be in several, and each part's lines."""
 
@@ -87,6 +101,7 @@ class Block:
         classes: Each class and its lines in the semantic task, whether or not the table is by category.
         by: The breakdown of the table, or None.
         score_size: Size of the scored masks, such as "224:nearest"; empty: that of the mask files.
+        reported: Published scores of the same split, task and protocol, where the report shows them.
     """
 
     split_key: SplitKey
@@ -98,6 +113,7 @@ class Block:
     classes: tuple[tuple[str, tuple[MarkedLine, ...]], ...]
     by: str | None = None
     score_size: str = ""
+    reported: tuple[ReportedScore, ...] = ()
 
     @property
     def title(self) -> str:
@@ -201,6 +217,19 @@ def sections(table: Table) -> list[Section]:
     ]
 
 
+def reported_rows(block: Block) -> list[ReportedRow]:
+    """Return the rows of a block's published scores for people: one per score, and one per result of the same model."""
+    rows = []
+    for score in block.reported:
+        name, label = score.line.model, METRICS[score.column].heading
+        comparable = "yes" if score.line.comparable else "not strictly"
+        for subject, value in score.measured or ((None, None),):
+            same = "" if subject is None else f" (here: {subject.name})"
+            gap = MISSING if value is None else f"{100 * (value - score.value):+.{DECIMALS}f}"
+            rows.append(ReportedRow(f"{name}{same}", label, percent(score.value), percent(value), gap, comparable))
+    return rows
+
+
 def best_columns(lines: Sequence[Line]) -> list[frozenset[str]]:
     """Return for each of these comparable lines the score columns in which no other is better."""
     models = [line for line in lines if not line.subject.is_baseline]
@@ -252,6 +281,7 @@ def _blocks(table: Table) -> Iterator[Block]:
             classes=_by_category(classes.get(key, [])),
             by=table.by,
             score_size=key[3],
+            reported=reported_scores(overall, table.reported),
         )
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypedDict
 
+from avsrobust.errors import OptionError
 from avsrobust.metrics import DEFAULT_PROTOCOL
 from avsrobust.reporting.escape import one_line
-from avsrobust.reporting.formats import find_format
+from avsrobust.reporting.formats import Format, find_format
 from avsrobust.reporting.loading import load_results, load_runs
 from avsrobust.reporting.media import Gallery
+from avsrobust.reporting.paper.render import FULL, WIDE, check_layout, render_paper
+from avsrobust.reporting.paper.style import Style, requested_style
+from avsrobust.reporting.reported import BUNDLED, ReportedLine, load_reported
+from avsrobust.reporting.selection import requested_renames
 from avsrobust.reporting.table_builder import build_table
 from avsrobust.results import Scores
 
-__all__ = ["Rendered", "load_results", "report"]
+__all__ = ["Rendered", "ReportOptions", "load_results", "report", "report_options"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,16 @@ def report(
     results: Sequence[Scores],
     protocols: Sequence[str] = (DEFAULT_PROTOCOL,),
     by: str | None = None,
-    format: str = "md",  # noqa: A002 - the option's name
+    format: str | Format = "md",  # noqa: A002 - the option's name
     task: str | None = None,
     negatives: Sequence[str] | None = None,
     scores: Sequence[str] = (),
     gallery: Gallery | None = None,
+    *,
+    layout: str = FULL,
+    style: Style | None = None,
+    renames: Mapping[str, str] | None = None,
+    reported: Sequence[ReportedLine] = (),
 ) -> Rendered:
     """Render `results` as one table.
 
@@ -52,19 +64,98 @@ def report(
             where available.
         negatives: The negative conditions that G averages over; None: silence, noise and offscreen.
         scores: Groups of extra scores (`extra_scores.GROUPS`), or "all".
+        layout: "full", or "wide": the table for a paper, data sets side by side, in md, latex or html.
+        style: Choices about the wide layout.
+        renames: Names to show, by those of models, and in the wide layout of columns and data sets.
+        reported: Published scores to show next to the measured ones (`reported.load_reported`).
         gallery: Clips to look at and listen to (`avsrobust.gallery.collect.make_gallery`), for the format html.
 
     Raises:
-        OptionError: A protocol, breakdown, task, negative, group of scores or format is unknown, or a plug-in fails.
+        OptionError: A protocol, breakdown, task, negative, group of scores, format, column or name is unknown, the format has no
+            such layout, or a plug-in fails.
         ResultsError: The results cannot be true, or none can be shown.
     """
-    chosen = find_format(format)
+    chosen = find_format(format) if isinstance(format, str) else format
+    check_layout(layout, chosen.name, style)
+    names = dict(renames or {})
+    if layout == WIDE:
+        style = style or Style()
+        models = {entry.info.model for entry in results}
+        style = replace(style, names={**style.names, **{old: new for old, new in names.items() if old not in models}})
+        names = {old: new for old, new in names.items() if old in models}
+        protocols = tuple(dict.fromkeys(style.protocols.values())) or protocols
     runs, damaged = load_runs(results)
-    table = build_table(results, protocols, by, runs, task, negatives, scores)
-    if gallery is not None:
-        table = replace(table, gallery=gallery)
-    return Rendered(
-        chosen(table),
-        tuple(one_line(text) for text in (*damaged, *table.warnings, *(gallery.notes if gallery else ()))),
-        chosen.suffix,
+    table = build_table(results, protocols, by, runs, task, negatives, scores, names)
+    table = replace(table, reported=tuple(reported), gallery=gallery)
+    content = chosen(table) if layout == FULL or style is None else render_paper(table, style, chosen.name)
+    remarks = (*damaged, *table.warnings, *(gallery.notes if gallery else ()))
+    return Rendered(content, tuple(one_line(text) for text in remarks), chosen.suffix)
+
+
+def check_gallery(format: str, layout: str = FULL) -> None:  # noqa: A002 - the option's name
+    """Raise `OptionError` for a format or a layout that shows no gallery."""
+    if format != "html" or layout != FULL:
+        raise OptionError(
+            f"--gallery: found --format {format}{'' if layout == FULL else f' --layout {layout}'}; expected --format html in the "
+            "full layout, which alone shows a gallery"
+        )
+
+
+class ReportOptions(TypedDict):
+    """Keyword arguments of `report` that options stand for."""
+
+    protocols: Sequence[str]
+    layout: str
+    style: Style | None
+    renames: Mapping[str, str]
+    reported: Sequence[ReportedLine]
+
+
+def report_options(
+    *,
+    protocols: Sequence[str] = (),
+    layout: str = FULL,
+    preset: str | None = None,
+    columns: Sequence[str] = (),
+    digits: str | int | None = None,
+    width: str | float | None = None,
+    caption: str | None = None,
+    label: str | None = None,
+    renames: Sequence[str] | Mapping[str, str] = (),
+    reported: bool = False,
+    reported_files: Sequence[Path | str] = (),
+) -> ReportOptions:
+    """Return the arguments of `report` for options as the command line has them.
+
+    Args:
+        protocols: Protocols; empty: those of the preset, else avsbench.
+        layout: "full" or "wide"; a preset implies "wide".
+        preset: Name of a preset (`paper.style.PRESETS`), or None.
+        columns: Columns of the wide layout, separated by commas too.
+        digits: Decimals, as ``1`` or ``1,G_FPR=3``.
+        width: A name of `paper.style.WIDTHS`, or points.
+        caption: Caption, or None.
+        label: LaTeX label, or None.
+        renames: Names to show: a mapping, or texts ``old=new``.
+        reported: Whether to show the published scores that come with avsrobust.
+        reported_files: Files of further ones.
+
+    Raises:
+        OptionError: A value cannot be used.
+    """
+    chosen = (columns, digits, width, caption, label)
+    style = None
+    if preset is not None or layout == WIDE or any(value not in (None, (), []) for value in chosen):
+        style = requested_style(preset, columns, digits, None, width, caption, label)
+        if preset is not None:
+            layout = WIDE
+            # A protocol named by hand takes the place of the paper's.
+            style = replace(style, protocols={}) if protocols else style
+    files = [*([BUNDLED] if reported else []), *reported_files]
+    return ReportOptions(
+        protocols=tuple(protocols) or (DEFAULT_PROTOCOL,),
+        layout=layout,
+        style=style,
+        renames=renames if isinstance(renames, Mapping) else requested_renames(renames),
+        reported=[line for path in files for line in load_reported(path)],
     )

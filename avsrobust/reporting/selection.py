@@ -1,4 +1,4 @@
-"""The tasks, protocols and negatives of a report or a comparison.
+"""The tasks, protocols, negatives and names of a report or a comparison.
 
 Conventions
     semantic: IoU and F per class (`metrics.semantic`), where a model returned classes on a data set that has them (avss).
@@ -10,15 +10,17 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from avsrobust.errors import OptionError, ResultsError, did_you_mean
 from avsrobust.metrics import NamedProtocol, Protocol, SemanticProtocol, find_protocol, protocol_names
 from avsrobust.metrics.dataset_score import ConditionKey, conditions_of, negative_key
 from avsrobust.reporting.columns import condition_name
 from avsrobust.reporting.split_results import SplitResult
-from avsrobust.vocabulary import BINARY, CLASS_DATASET, NEGATIVES, SEMANTIC, TASKS
+from avsrobust.vocabulary import BASELINES, BINARY, CLASS_DATASET, NEGATIVES, SEMANTIC, TASKS
 
+ALL_PROTOCOLS = "all"
 AnyProtocol = Protocol | SemanticProtocol
 
 
@@ -29,7 +31,7 @@ def check_task(task: str | None) -> None:
 
 
 def requested_protocols(specs: Sequence[str]) -> tuple[NamedProtocol, ...]:
-    """Return the protocols that `specs` name, each once, sorted by name.
+    """Return the protocols that `specs` name, each once, sorted by name; "all" is every registered one.
 
     Raises:
         OptionError: There is no spec, one names no protocol, or two name different protocols of the same name.
@@ -37,7 +39,7 @@ def requested_protocols(specs: Sequence[str]) -> tuple[NamedProtocol, ...]:
     if not specs:
         raise OptionError("--protocol: found none; expected at least one; leave the option out for avsbench")
     found: dict[str, NamedProtocol] = {}
-    for spec in specs:
+    for spec in (name for text in specs for name in (protocol_names() if text == ALL_PROTOCOLS else [text])):
         protocol = find_protocol(spec)
         if found.setdefault(protocol.name, protocol) != protocol:
             raise OptionError(
@@ -74,6 +76,45 @@ def requested_negatives(texts: Sequence[str] | None, results: Sequence[SplitResu
             )
     others = sorted(name for name in names if name not in NEGATIVES)
     return (*(name for name in NEGATIVES if name in names), *others)
+
+
+def requested_renames(texts: Sequence[str]) -> dict[str, str]:
+    """Return the new name by the old one of texts ``old=new``.
+
+    Raises:
+        OptionError: A text is of another form, or an old name comes twice.
+
+    >>> requested_renames(["m2f_debias=Ours"])
+    {'m2f_debias': 'Ours'}
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        old, equals, new = text.partition("=")
+        if not equals or not old.strip() or not new.strip():
+            raise OptionError(f"--rename: found '{text}'; expected OLD=NEW, such as m2f_debias=Ours")
+        if old.strip() in found:
+            raise OptionError(f"--rename: '{old.strip()}' is renamed twice; expected each name once")
+        found[old.strip()] = new.strip()
+    return found
+
+
+def check_renames(renames: Mapping[str, str], models: Sequence[str]) -> None:
+    """Raise `OptionError` unless every name to replace is a model's, and every new one is a model's name and no baseline's."""
+    for old, new in renames.items():
+        if old not in models:
+            known = sorted(set(models))
+            raise OptionError(
+                f"--rename: '{old}' is no model of the results; expected {', '.join(known)}{did_you_mean(old, known)}"
+            )
+        if not new.strip() or new in BASELINES:
+            problem = f"'{new}' is the name of a baseline" if new.strip() else "found an empty name"
+            raise OptionError(f"--rename {old}={new}: {problem}; expected a model's name")
+
+
+def renamed(result: SplitResult, renames: Mapping[str, str]) -> SplitResult:
+    """Return a result under the name that the report gives its model."""
+    new = renames.get(result.model)
+    return result if new is None else replace(result, model=new, renamed_from=result.model)
 
 
 def protocol_for(spec: str, task: str) -> AnyProtocol:

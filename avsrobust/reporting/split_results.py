@@ -51,6 +51,7 @@ class SplitResult:
         units: Unit of the levels of conditions, where the results say it.
         overlaps: Overlaps of the masks of negatives with one another, N lists (`avsrobust.mask_overlaps`); None where the results
             store none.
+        renamed_from: The model as its results name it, where a report names it otherwise; else empty.
     """
 
     model: str
@@ -72,6 +73,7 @@ class SplitResult:
     train_sources: frozenset[str] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
     overlaps: pa.ListArray | None = None
+    renamed_from: str = ""
 
     def condition_title(self, condition: str, level: float | None) -> str:
         """Return a condition's name for people, with its level in its unit."""
@@ -86,6 +88,11 @@ class SplitResult:
     def split_key(self) -> SplitKey:
         """Data set, release and split: results with the same key were scored on the same data."""
         return (self.dataset, self.release, self.split)
+
+    @property
+    def original_model(self) -> str:
+        """The model as its results name it."""
+        return self.renamed_from or self.model
 
     @property
     def origin(self) -> str:

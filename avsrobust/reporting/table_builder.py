@@ -9,7 +9,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 
@@ -45,8 +45,11 @@ from avsrobust.reporting.operating_points import OperatingPoint, operating_point
 from avsrobust.reporting.pair_overlaps import pair_overlaps
 from avsrobust.reporting.plausibility import check_scores
 from avsrobust.reporting.selection import (
+    ALL_PROTOCOLS,
     AnyProtocol,
+    check_renames,
     check_task,
+    renamed,
     requested_negatives,
     requested_protocols,
     scored_task,
@@ -69,6 +72,7 @@ def build_table(
     task: str | None = None,
     negatives: Sequence[str] | None = None,
     scores: Sequence[str] = (),
+    renames: Mapping[str, str] | None = None,
 ) -> Table:
     """Return the table of `results` under these protocols.
 
@@ -81,9 +85,10 @@ def build_table(
             where available.
         negatives: The negative conditions that G averages over (`selection.requested_negatives`); None: the default ones.
         scores: Groups of extra scores (`extra_scores.requested_groups`).
+        renames: Names that the table gives models, by those of their results; None: none.
 
     Raises:
-        OptionError: A protocol, breakdown, task, negative or group of scores is unknown.
+        OptionError: A protocol, breakdown, task, negative, group of scores or model to rename is unknown.
         ResultsError: The results cannot be true, or none can be shown.
     """
     check_task(task)
@@ -95,7 +100,7 @@ def build_table(
     groups = requested_groups(scores)
     for entry in results:
         check_scores(entry)
-    split_results = _split_results(results, runs, task)
+    split_results = _split_results(results, runs, task, renames or {})
     if not split_results:
         raise ResultsError("results: found no scored frame and no failed clip in them; evaluate again")
     sources = [result for _, result, _ in split_results]
@@ -126,7 +131,9 @@ def build_table(
         classes=tuple(sorted(classes, key=_line_order)),
         negatives=of_g,
     )
-    return replace(table, notes=find_notes(table, sources), warnings=find_warnings(table, sources))
+    return replace(
+        table, notes=find_notes(table, sources), warnings=find_warnings(table, sources, ALL_PROTOCOLS in protocols)
+    )
 
 
 def _line_order(line: Line) -> tuple[tuple[tuple[int, str], str, str], int, str, str, bool, str, bool, str]:
@@ -145,12 +152,13 @@ def _line_order(line: Line) -> tuple[tuple[tuple[int, str], str, str], int, str,
 
 
 def _split_results(
-    results: Sequence[Scores], runs: Sequence[Run | None] | None, task: str | None
+    results: Sequence[Scores], runs: Sequence[Run | None] | None, task: str | None, renames: Mapping[str, str]
 ) -> list[tuple[Label, SplitResult, RunDetails]]:
     """Every (label, result, run details) that the task can score, sorted as subjects are."""
     details = [{} if run is None else run.details for run in (runs if runs is not None else [None] * len(results))]
+    check_renames(renames, [scores.info.model for scores in results])
     pairs = [
-        (split_result(scores, split), run)
+        (renamed(split_result(scores, split), renames), run)
         for scores, run in zip(results, details, strict=True)
         for split in splits_of(scores)
     ]
@@ -164,7 +172,7 @@ def _split_results(
 def _result_order(
     result: SplitResult, run: RunDetails
 ) -> tuple[tuple[tuple[int, str], str, str], bool, str, int, str, str]:
-    is_baseline = result.model in BASELINES or run.get("sees_targets") is True
+    is_baseline = result.original_model in BASELINES or run.get("sees_targets") is True
     return (split_order(result.split_key), is_baseline, result.model, result.seed, result.recipe, result.source or "")
 
 
@@ -184,6 +192,7 @@ def _subject(label: Label, result: SplitResult, run: RunDetails, task: str | Non
         run=MappingProxyType(dict(run)),
         task=scored_task(result, task),
         units=result.units,
+        original_model=result.original_model,
     )
 
 

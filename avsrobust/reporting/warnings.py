@@ -29,8 +29,8 @@ _CHECKSUM_SHOWN = 12
 _FOLDER_OPTIONS = {"predictions": ("masks",)}
 
 
-def find_warnings(table: Table, results: Sequence[SplitResult]) -> tuple[str, ...]:
-    """Return the warnings of `table`, which was made from `results`."""
+def find_warnings(table: Table, results: Sequence[SplitResult], every_protocol: bool = False) -> tuple[str, ...]:
+    """Return the warnings of `table`, which was made from `results`; with every protocol, none about tasks that lack one."""
     per_subject = (warning for subject in table.subjects for warning in _of_subject(subject, table.negatives))
     return (
         *_same_model(results),
@@ -38,7 +38,7 @@ def find_warnings(table: Table, results: Sequence[SplitResult]) -> tuple[str, ..
         *per_subject,
         *_swept_binary_masks(table, results),
         *_unlike_results(table.subjects, results),
-        *_without_line(table),
+        *(() if every_protocol else _without_line(table)),
         *_unlike_tasks(table.subjects),
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from avsrobust.building.build import build
-from avsrobust.callbacks import MessageCallback
+from avsrobust.callbacks import MessageCallback, ProgressCallback
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.manifest import MANIFEST_NAME, Manifest, load_manifest
@@ -20,7 +20,14 @@ BUILD_SEED = 42
 
 
 def toy_build(
-    dataset: str, clips: int, seed: int, *, on_message: MessageCallback, root: Path = Path("data")
+    dataset: str,
+    clips: int,
+    seed: int,
+    *,
+    on_message: MessageCallback,
+    progress: ProgressCallback | None = None,
+    workers: int = 1,
+    root: Path = Path("data"),
 ) -> Manifest:
     """Return the build of a toy data set, made below `root` unless it is there already.
 
@@ -29,12 +36,15 @@ def toy_build(
         clips: Number of clips.
         seed: Seed of the toy.
         on_message: Called with a line for people before anything is made.
+        progress: Called with the work done and in total, of the clips and then of their build.
+        workers: Processes that make them.
         root: Folder that the toy's own folder lies in.
     """
     data_root = root / f"toy-seed{seed}"
     output = data_root / "robust" / f"{dataset}-{clips}-seed{BUILD_SEED}"
     if not (output / MANIFEST_NAME).is_file():
         on_message(f"making {clips} toy clips of {dataset} in {data_root}")
-        write_toy(data_root, dataset, clips=clips, seed=seed)
-        build(read_dataset(dataset, data_root), load_recipe("standard"), BUILD_SEED, output)
+        write_toy(data_root, dataset, clips=clips, seed=seed, workers=workers, progress=progress)
+        source = read_dataset(dataset, data_root)
+        build(source, load_recipe("standard"), BUILD_SEED, output, workers=workers, progress=progress)
     return load_manifest(output / MANIFEST_NAME)

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from avsrobust.building.engine import open_engine
 from avsrobust.callbacks import ProgressCallback
 from avsrobust.conditions.seeds import check_seed
 from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY
@@ -34,6 +35,8 @@ from avsrobust.vocabulary import DATASETS
 
 DEFAULT_CLIPS = 60
 DEFAULT_SEED = 0
+# Below this number of clips no worker is worth its start.
+_MANY = 200
 
 # In which part the clips of AVSS lie, over and over: 40 % v1s, 20 % v1m, 40 % v2.
 _AVSS_PARTS = ("open", "single", "multi", "open", "single")
@@ -48,6 +51,7 @@ def write_toy(
     clips: int = DEFAULT_CLIPS,
     seed: int = DEFAULT_SEED,
     wait: bool = False,
+    workers: int = 1,
     progress: ProgressCallback | None = None,
 ) -> Path:
     """Write the toy of a data set. A run that was interrupted is completed by the same call.
@@ -58,6 +62,7 @@ def write_toy(
         clips: Number of clips, at least 1.
         seed: Seed of everything that is drawn.
         wait: Wait until another process is done with `out`; otherwise it is an error.
+        workers: Processes that write clips, where there are many.
         progress: Called with (clips done, clips in total).
 
     Returns:
@@ -74,22 +79,27 @@ def write_toy(
     check_seed(seed)
     out = Path(out)
     with hold_any_dir(out, "avsrobust toy", wait=wait):
-        _write(out, Record(dataset, clips, seed), progress)
+        _write(out, Record(dataset, clips, seed), workers, progress)
     return out
 
 
-def _write(out: Path, wanted: Record, progress: ProgressCallback | None) -> None:
+def _write(out: Path, wanted: Record, workers: int, progress: ProgressCallback | None) -> None:
     dataset = wanted.dataset
     records = acquire_trees(out, wanted)
     remove_temporaries(out / TREES[dataset])
     jobs = list(_jobs(out, dataset, records))
-    for done, (scene, write_clip, folder) in enumerate(jobs):
-        if progress is not None:
-            progress(done, len(jobs))
-        write_clip(folder, render(scene))
+    with open_engine("local", workers if len(jobs) >= _MANY else 1) as engine:
+        for done, _ in enumerate(engine.map(_write_clip, jobs)):
+            if progress is not None:
+                progress(done, len(jobs))
     _write_tables(out, dataset, records)
     if progress is not None:
         progress(len(jobs), len(jobs))
+
+
+def _write_clip(job: Job) -> None:
+    scene, write_clip, folder = job
+    write_clip(folder, render(scene))
 
 
 def semantic_counts(records: Mapping[str, Record]) -> dict[str, int]:

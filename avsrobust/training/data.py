@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -234,13 +235,14 @@ class TrainingSet(Dataset[Sample]):
         )
 
     def _audio(self, row: Row, seconds: tuple[int, ...]) -> Tensor:
-        sound = self._sounds[self._build_of_key[row.dataset, row.split, row.clip_id]].read(row)
-        if not self._cuts_audio:
-            return sound
-        if self._is_waveform:
+        reader = self._sounds[self._build_of_key[row.dataset, row.split, row.clip_id]]
+        if self._cuts_audio and not self._is_waveform:
+            return reader.read_seconds(row, seconds)
+        sound = reader.read(row)
+        if self._cuts_audio:
             length = len(sound) // row.num_frames
             return torch.cat([sound[second * length : (second + 1) * length] for second in seconds])
-        return sound[list(seconds)]
+        return sound
 
 
 def collate(samples: Sequence[Sample], seed: int = 0) -> Batch:
@@ -325,12 +327,19 @@ def _audio_labels(row: Row, positive: bool, target: Tensor, scored: Tensor) -> T
     Labels are the clip's. In a second whose mask is empty none of a clean clip's objects sounds.
     """
     audio_labels = torch.zeros(len(target), len(AVSS_CLASSES))
-    labels = row.labels if row.polarity != NEGATIVE else ()
-    names = [_SEMANTIC_NAME.get(label, label) for label in labels]
-    audio_labels[:, [AVSS_CLASSES.index(name) for name in names if name in AVSS_CLASSES]] = 1
-    if positive:
-        audio_labels[scored & ~(target != 0).flatten(1).any(dim=1)] = 0
+    ids = _class_ids(row.labels) if row.polarity != NEGATIVE else []
+    if ids:
+        audio_labels[:, ids] = 1
+        if positive:
+            audio_labels[scored & ~target.flatten(1).any(dim=1).bool()] = 0
     return audio_labels
+
+
+@lru_cache(maxsize=4096)
+def _class_ids(labels: tuple[str, ...]) -> list[int]:
+    """Return the ids of labels in AVSBench-semantic, of those that it has."""
+    names = [_SEMANTIC_NAME.get(label, label) for label in labels]
+    return [AVSS_CLASSES.index(name) for name in names if name in AVSS_CLASSES]
 
 
 def _locate(build: TrainingBuild, relative: str) -> Path:

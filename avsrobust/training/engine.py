@@ -85,6 +85,7 @@ class TrainOptions:
         vggish: VGGish's weights, for models that take its embedding.
         wait: Whether to wait while another process holds the folder.
         pictures: Folder of the resized pictures; None: ``pictures`` in the run's folder.
+        compiled: Whether the model is compiled (torch.compile).
     """
 
     output: Path
@@ -95,6 +96,7 @@ class TrainOptions:
     vggish: Path | None = None
     wait: bool = False
     pictures: Path | None = None
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         for name in ("output", "start", "vggish", "pictures"):
@@ -173,6 +175,8 @@ class _Run:
         own_losses = _own_losses(recipe, family, where)
         self.model: Trainable = family.open(recipe.model.options, options.start, recipe.run.seed, where, own_losses)
         _check_similarity(recipe, self.model, where)
+        if options.compiled:
+            _compile(self.model, recipe.model.family)
         self.losses = _Losses(self.model.network, recipe.loss, _similarity(recipe, self.model))
         self.trained = choose_trained(self.model.network, recipe.model.trainable, where)
         groups = parameter_groups(self.losses, recipe.optimizer)
@@ -308,7 +312,7 @@ class _Run:
             [part_of(self.sampler.batch(step), rank * accumulate + number, self.parts) for number in range(accumulate)]
             for step in range(first, self.recipe.run.steps)
         ]
-        loader: DataLoader[Batch] = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             self.samples,
             batch_sampler=[part for parts in indices for part in parts],
             num_workers=self.options.workers,
@@ -351,6 +355,13 @@ def _accelerator(recipe: TrainRecipe, device: str) -> Accelerator:
     # Accelerate keeps one precision for the whole process; a second run of it may want another.
     AcceleratorState._reset_state()
     return Accelerator(mixed_precision=mixed, cpu=device == "cpu")
+
+
+def _compile(model: Trainable, family: str) -> None:
+    compile_model = getattr(model, "compile", None)
+    if not callable(compile_model):
+        raise OptionError(f"--compile: model family '{family}' cannot be compiled (no method 'compile'); leave it out")
+    compile_model()
 
 
 def _similarity(recipe: TrainRecipe, model: Trainable) -> Similarity | None:

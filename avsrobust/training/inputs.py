@@ -19,6 +19,8 @@ from avsrobust.training.data import TrainingBuild
 from avsrobust.training.recipe import TrainRecipe
 
 RUNS_ROOT = Path("training")
+# No recipe has a name that begins with a dot.
+PICTURES_ROOT = RUNS_ROOT / ".pictures"
 VALIDATION_SPLIT = "val"
 
 

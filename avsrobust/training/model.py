@@ -125,6 +125,8 @@ class Trainable(Protocol):
             AdapterError: The start cannot be read or does not fit.
         """
 
+    # A model may also have a method `compile()`, for ``--compile``.
+
     @property
     def similarity_widths(self) -> tuple[int, int] | None:
         """Widths A and V of `Predictions.audio` and `.visual`, or None where the model yields neither."""

@@ -1,12 +1,12 @@
 """Resized frames and masks on disk: decoded once per build and size, mapped by every process that reads samples.
 
 Conventions
-    A cache folder of ours (`PICTURES_KIND`) holds a folder per build, split, size and content, named by its key, with ``.npy`` arrays
-    and ``cache.json``: the key in full and each array's SHA-256, which are compared whenever a cache is opened. It appears under its
-    name whole or not at all. Its key covers the manifest's bytes; a build that is made anew gets another cache.
-    content "pictures": frames uint8 [M, 3, S, S] and masks uint8 [M, S, S] of M annotated or unannotated seconds, in the order of the
-    samples. content "presence": uint8 [M], 1 where a mask of size S has any foreground, for models that look at no picture.
-    The number M is bounded by bytes and by the free space of the disk; later pictures are decoded as they are asked for.
+    A folder of ours (`PICTURES_KIND`) holds a cache per build, split, size and content: a folder named by its key, with ``.npy``
+    arrays and ``cache.json``, the key in full and each array's SHA-256, which are compared whenever a cache is opened. It appears
+    under its name whole or not at all. Its key covers the manifest's bytes: a build that is made anew gets another cache.
+    Content "pictures": frames uint8 [M, 3, S, S] and masks uint8 [M, S, S] of M seconds, in the order of the samples. Content
+    "presence": uint8 [M], 1 where a mask resized to S x S has any foreground, for models that look at no picture.
+    M is bounded by bytes and by the free space of the disk; later pictures are decoded as they are asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -161,7 +162,7 @@ def open_cache(
         if count == 0:
             return None
         on_message(
-            f"decodes {count:,} of {len(pictures):,} pictures once, into {folder} ({count * each / 2**20:,.1f} MiB; it may be deleted)"
+            f"decodes {count:,} of {len(pictures):,} pictures once, into {folder} ({count * each / 2**20:,.1f} MiB)"
         )
         _fill(folder, whole, content, size, pictures[:count], progress)
         return PictureCache(folder, content, count)
@@ -210,6 +211,7 @@ def _fill(
         paths = [temporary / f"{name}.npy" for name in shapes]
         for path, shape in zip(paths, shapes.values(), strict=True):
             np.lib.format.open_memmap(path, "w+", np.uint8, (count, *shape)).flush()
+            _reserve(path)
         done = 0
         for decoded in _decoded(pictures, paths, content, size):
             done += decoded
@@ -228,6 +230,13 @@ def _fill(
         with suppress(OSError):
             if temporary.is_dir():
                 shutil.rmtree(temporary)
+
+
+def _reserve(path: Path) -> None:
+    """Take the file's space on the disk now: a map of a file that outgrows a full disk would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
 def _decoded(pictures: Sequence[Picture], paths: Sequence[Path], content: Content, size: int) -> Iterator[int]:

@@ -30,6 +30,8 @@ Dataset = Annotated[str, OneOf(DATASETS)]
 Split = Annotated[str, OneOf(SPLITS)]
 CurriculumPart = Annotated[str, OneOf(tuple(ALIASES))]
 NegativeCondition = Annotated[str, OneOf(NEGATIVES)]
+# A trial's steps, and clips of a toy: as many as hold all of its splits and parts.
+_SMOKE_STEPS, _SMOKE_CLIPS = 2, 60
 _MOST_STEPS, _MOST_SAMPLES, _MOST_TOYS = 10_000_000, 1 << 16, 100_000
 
 
@@ -206,6 +208,15 @@ class TrainRecipe:
     def with_steps(self, steps: int | None) -> TrainRecipe:
         """Return the recipe for another number of steps (None: as it is); intervals stay."""
         return self if steps is None else replace(self, run=replace(self.run, steps=steps))
+
+    def for_smoke(self, steps: int | None = None) -> TrainRecipe:
+        """Return the recipe for a trial: two steps (or `steps`), then one validation clip per data set, and a checkpoint."""
+        steps = steps or _SMOKE_STEPS
+        toy = self.data.toy
+        if toy is not None:
+            toy = replace(toy, clips={name: min(number, _SMOKE_CLIPS) for name, number in toy.clips.items()})
+        run = replace(self.run, steps=steps, validate_every=steps, validate_clips=1, checkpoint_every=steps)
+        return replace(self, run=run, data=replace(self.data, toy=toy))
 
 
 def load_train_recipe(name_or_path: str | Path) -> TrainRecipe:

@@ -10,7 +10,7 @@ Conventions
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -55,11 +55,11 @@ class LoadReport:
     unused: Mapping[str, list[str]] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """Return a line per kind of difference, with every name."""
+        """Return a line per kind of difference, with the number of tensors and their modules."""
         kinds = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.mismatched}
-        lines = [f"{len(names)} {kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
+        lines = [f"{len(names)} {kind}: {summed_up(names)}" for kind, names in kinds.items() if names]
         return lines + [
-            f"{len(names)} not used ({reason}): {', '.join(names)}" for reason, names in self.unused.items()
+            f"{len(names)} not used ({reason}): {summed_up(names)}" for reason, names in self.unused.items()
         ]
 
     def summary(self) -> str:
@@ -246,6 +246,25 @@ def _refuse_differences(path: Path, report: LoadReport, accept_unexpected: bool)
         )
     for line in report.lines():
         _log.warning("%s: %s", path, line)
+
+
+def summed_up(names: Sequence[str]) -> str:
+    """Return a few names in full, or, of more, the modules that they are in, with their number.
+
+    >>> summed_up(["a.b.c.0", "a.b.c.1", "a.b.d", "e.f", "e.g", "h"])
+    'a.b.c.* (2), a.b.d, e.f, e.g, h'
+    """
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names)
+    parts = {name: name.partition(":")[0].split(".") for name in names}
+    for depth in range(max(map(len, parts.values())), 0, -1):
+        modules: dict[str, list[str]] = {}
+        for name, steps in parts.items():
+            modules.setdefault(".".join(steps[:depth]), []).append(name)
+        if len(modules) <= _MOST_NAMES:
+            break
+    shown = [f"{module}.* ({len(inside)})" if len(inside) > 1 else inside[0] for module, inside in modules.items()]
+    return _some(tuple(shown))
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ Conventions
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -82,10 +82,7 @@ def decode(module: Any, encoded: EncodedFrames, prompts: Tensor | None) -> tuple
     """
     decoder, position = module.decoder, module.queries_embedder.weight
     features = module.queries_features.weight
-    if prompts is None:
-        states = features.expand(len(encoded.mask_features), 1, *features.shape)
-    else:
-        states = features + prompts
+    states = features.expand(len(encoded.mask_features), 1, -1, -1) if prompts is None else features + prompts
     for number, layer in enumerate(decoder.layers):
         with torch.no_grad():
             allowed = _attended(decoder, states, encoded.shrunk[number % _LEVELS])
@@ -96,7 +93,7 @@ def decode(module: Any, encoded: EncodedFrames, prompts: Tensor | None) -> tuple
 
 def masks_of(embeddings: Tensor, mask_features: Tensor) -> Tensor:
     """Return mask logits [N, Q, h, w] of mask embeddings [N, Q, H] on mask features [N, H, h, w]."""
-    return torch.bmm(embeddings, mask_features.flatten(2)).unflatten(2, mask_features.shape[-2:])
+    return torch.bmm(embeddings, mask_features.flatten(2)).view(*embeddings.shape[:2], *mask_features.shape[-2:])
 
 
 def _attended(decoder: Any, states: Tensor, shrunk: Tensor) -> Tensor:
@@ -121,7 +118,7 @@ def _layer(layer: Any, states: Tensor, position: Tensor, keys: Tensor, values: T
     )
     flat = layer.self_attn_layer_norm(flat + own.out_proj(_merged(attended)))
     flat = layer.final_layer_norm(flat + layer.fc2(layer.activation_fn(layer.fc1(flat))))
-    return flat.view_as(states)
+    return cast("Tensor", flat.view_as(states))
 
 
 def _projected(attention: Any, x: Tensor, part: int) -> Tensor:
@@ -132,7 +129,7 @@ def _projected(attention: Any, x: Tensor, part: int) -> Tensor:
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.view(*x.shape[:-1], heads, -1).transpose(1, 2)
 
 
 def _merged(x: Tensor) -> Tensor:

@@ -13,8 +13,10 @@ Conventions
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
@@ -38,6 +40,8 @@ _CHANNELS = (1, 16, 32, 64, 128)
 _MEL_BANDS = 64
 # Mean and standard deviation of VGGish log-mels over varied sounds, rounded (golden/logmel.json "pooled").
 _LOG_MEL_MEAN, _LOG_MEL_STD = -1.0, 1.4
+# Kernels that torch.compile has made, unless TORCHINDUCTOR_CACHE_DIR names another folder.
+COMPILE_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "avsrobust" / "torch_compile"
 # A hard gate switches on the queries that are more likely active than not.
 _ACTIVE = 0.5
 
@@ -105,6 +109,12 @@ class M2FNetwork(nn.Module):
         )
         self.query_gate = nn.Linear(config.hidden_dim, config.num_queries) if config.query_gate != "all" else None
         self._freeze_what_no_output_depends_on()
+        self._decode = decode
+
+    def compile_decoder(self) -> None:
+        """Compile the masked decoder with torch.compile, at its first call; kernels are kept in `COMPILE_CACHE` between runs."""
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILE_CACHE))
+        self._decode = torch.compile(decode)
 
     @classmethod
     def seeded(cls, config: M2FConfig, seed: int) -> Self:
@@ -149,7 +159,7 @@ class M2FNetwork(nn.Module):
             prompts: Prompts [N, Q, H], each added to the query features; None: one, without a prompt.
         """
         together = None if prompts is None else torch.stack(list(prompts), dim=1)
-        states, embeddings = decode(self.mask2former.model.transformer_module, encoded, together)
+        states, embeddings = self._decode(self.mask2former.model.transformer_module, encoded, together)
         return (
             QueryLogits(
                 self.mask2former.class_predictor(states[:, number]),

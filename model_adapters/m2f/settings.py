@@ -26,6 +26,7 @@ _CHOICES = {
     "debias": get_args(Debias),
     "precision": ("float32", "bfloat16"),
     "unexpected": ("refuse", "accept"),
+    "compile": ("no", "yes"),
 }
 _FILES = ("config", "visual_only")
 _OLD_NAME, _NEW_NAME = "deaf", "visual_only"
@@ -48,6 +49,7 @@ class Settings:
     precision: str = "float32"
     unexpected: str = "refuse"
     weights: str | None = None
+    compile: str = "no"
 
 
 def parse_options(options: Mapping[str, str]) -> Settings:

@@ -130,6 +130,10 @@ class M2FTraining:
             device,
         )
 
+    def compile(self) -> None:
+        """Compile the masked decoder (`M2FNetwork.compile_decoder`)."""
+        self._network.compile_decoder()
+
     def export(self, path: Path, info: Mapping[str, str]) -> None:
         """Write a bundle in float16."""
         save_bundle(path, self._network, {**info, "debias": self._options.debias})

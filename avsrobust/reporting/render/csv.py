@@ -7,6 +7,7 @@ Conventions
     Where two results of one model agree even in seed, recipe and release, they are numbered: ``<model> (1)``, ``<model> (2)``.
     There is no column for the task: where one split has semantic and binary lines, the protocol of the latter reads
     ``<protocol>-binary``.
+    Published scores are rows of their own at the end, marked by the column `reported_by`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ def render_csv(table: Table) -> str:
     writer.writerow([csv_cell(name) for name in table.columns])
     for line in table.lines:
         cells = {**table.cells(line), "model": line.subject.csv_model, "protocol": table.csv_protocol(line)}
+        writer.writerow([csv_cell(cells[name]) for name in table.columns])
+    for cells in table.reported_rows:
         writer.writerow([csv_cell(cells[name]) for name in table.columns])
     return stream.getvalue()
 

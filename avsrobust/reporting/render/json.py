@@ -23,11 +23,14 @@ from avsrobust.reporting.diagnostics import Diagnostics
 from avsrobust.reporting.escape import json_text
 from avsrobust.reporting.formats import REPORT_VERSION, Format
 from avsrobust.reporting.model import Line, Subject, Table
+from avsrobust.reporting.presentation import sections
+from avsrobust.reporting.reported import ReportedScore
 from avsrobust.vocabulary import NEGATIVE, POSITIVE
 
 
 def render_json(table: Table) -> str:
     """Return the table with trivial scores, conditions, diagnostics, notes and warnings as JSON."""
+    blocks = [block for section in sections(table) for block in section.blocks] if table.reported else []
     content = {
         "avsrobust": __version__,
         "report_version": REPORT_VERSION,
@@ -38,6 +41,7 @@ def render_json(table: Table) -> str:
         "semantic_protocols": {protocol.name: asdict(protocol) for protocol in table.semantic_protocols},
         "lines": [_line(table, line) for line in table.lines],
         "classes": [_class_line(table, line) for line in table.classes],
+        **({"reported": [_reported(score) for block in blocks for score in block.reported]} if table.reported else {}),
         "diagnostics": [_subject(subject) for subject in table.subjects],
         "notes": list(table.notes),
         "warnings": list(table.warnings),
@@ -69,6 +73,28 @@ def _line(table: Table, line: Line) -> dict[str, Any]:
         "ceiling": line.ceiling.columns(),
         "extra": [asdict(entry) for entry in line.extra],
         "conditions": _conditions(score),
+    }
+
+
+def _reported(score: ReportedScore) -> dict[str, Any]:
+    """One published score, and the measured ones of the same model."""
+    line = score.line
+    return {
+        "model": line.model,
+        "dataset": line.dataset,
+        "split": line.split,
+        "task": line.task,
+        "protocol": line.protocol,
+        "column": score.column,
+        "reported": score.value,
+        "source": line.source,
+        "table": line.table,
+        "comparable": line.comparable,
+        "reason": line.reason,
+        "measured": [
+            {"name": subject.name, "value": value, "difference": value - score.value}
+            for subject, value in score.measured
+        ],
     }
 
 

@@ -16,7 +16,16 @@ from avsrobust.reporting.escape import latex_row
 from avsrobust.reporting.formats import Format
 from avsrobust.reporting.model import Subject, Table
 from avsrobust.reporting.naming import split_title
-from avsrobust.reporting.presentation import Block, BoundLine, ExtraTable, MarkedLine, extra_cell, sections
+from avsrobust.reporting.presentation import (
+    REPORTED_HEADINGS,
+    Block,
+    BoundLine,
+    ExtraTable,
+    MarkedLine,
+    extra_cell,
+    reported_rows,
+    sections,
+)
 from avsrobust.vocabulary import NEGATIVE, POSITIVE
 
 _ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
@@ -29,6 +38,7 @@ def render_latex(table: Table) -> str:
         for block in section.blocks:
             parts += [_scores(block), _extended(block)] if block.extended else [_scores(block)]
             parts += [_extra(block, extra) for extra in block.extra]
+            parts += [_reported(block)] if block.reported else []
     remarks = [*(f"warning: {text}" for text in table.warnings), *table.notes]
     comments = "".join(f"% {escape(remark)}\n" for remark in remarks)
     return "% \\usepackage{booktabs}\n" + comments + "\n".join(parts)
@@ -96,6 +106,33 @@ def _extra(block: Block, table: ExtraTable) -> str:
             ]
         )
         for row in table.rows
+    ]
+    return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _reported(block: Block) -> str:
+    """The tabular of published scores, next to the measured ones of the same model."""
+    title = f"{split_title(block.split_key)}, protocol {block.title}: reported by others, not measured here"
+    sources = dict.fromkeys(score.line.citation for score in block.reported)
+    head = [
+        f"% {escape(title)}",
+        *(f"% {escape(source)}" for source in sources),
+        r"\begin{tabular}{llrrrl}",
+        r"\toprule",
+        latex_row([heading.capitalize() for heading in REPORTED_HEADINGS]),
+        r"\midrule",
+    ]
+    body = [
+        latex_row(
+            [
+                escape(row.model),
+                _extra_heading(row.score),
+                *(text.replace(MISSING, "--") for text in (row.reported, row.measured)),
+                row.difference.replace(MISSING, "--"),
+                row.comparable,
+            ]
+        )
+        for row in reported_rows(block)
     ]
     return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", ""])
 

@@ -8,7 +8,18 @@ from avsrobust.reporting.columns import HEADLINE, UNDER_NEGATIVES, Metric, fract
 from avsrobust.reporting.escape import markdown, markdown_line, text_table
 from avsrobust.reporting.formats import Format
 from avsrobust.reporting.model import Subject, Table
-from avsrobust.reporting.presentation import Block, Breakdown, ExtraTable, MarkedLine, Section, extra_cell, sections
+from avsrobust.reporting.presentation import (
+    REPORTED_HEADINGS,
+    Block,
+    Breakdown,
+    ExtraTable,
+    MarkedLine,
+    ReportedRow,
+    Section,
+    extra_cell,
+    reported_rows,
+    sections,
+)
 from avsrobust.vocabulary import NEGATIVE, POSITIVE, SEMANTIC
 
 
@@ -43,6 +54,10 @@ def _section(section: Section) -> Iterator[str]:
         for breakdown in block.breakdowns:
             yield f"By {breakdown.name} ({block.protocol.name})"
             yield _breakdown(breakdown)
+        if block.reported:
+            yield f"Published numbers ({block.protocol.name}): reported by others, not measured here"
+            yield text_table(REPORTED_HEADINGS, [_reported_row(row) for row in reported_rows(block)], numeric_from=2)
+            yield from (markdown_line(text) for text in dict.fromkeys(score.line.citation for score in block.reported))
         yield f"Signature: {markdown(block.signature)}"
     if section.subjects:
         yield f"## {markdown(section.title)}: does the sound change the mask?"
@@ -107,6 +122,11 @@ def _extra(table: ExtraTable) -> str:
         for row in table.rows
     ]
     return text_table(["model", "of", "clips", "frames", *table.headings], rows, numeric_from=2)
+
+
+def _reported_row(row: ReportedRow) -> list[str]:
+    """A published score; the names are inert."""
+    return [markdown(row.model), row.score, row.reported, row.measured, row.difference, markdown(row.comparable)]
 
 
 def _secondary_means(block: Block) -> str:

@@ -17,7 +17,14 @@ import pyarrow.parquet as pq
 
 from avsrobust import __version__
 from avsrobust.metrics import Protocol
-from avsrobust.reporting.columns import CEILING_PREFIX, MEAN_COLUMNS, METRICS, SIGNATURE_COLUMN, TRIVIAL_PREFIX
+from avsrobust.reporting.columns import (
+    CEILING_PREFIX,
+    MEAN_COLUMNS,
+    METRICS,
+    REPORTED_COLUMN,
+    SIGNATURE_COLUMN,
+    TRIVIAL_PREFIX,
+)
 from avsrobust.reporting.escape import unicode_text
 from avsrobust.reporting.formats import REPORT_VERSION, Format
 from avsrobust.reporting.model import Line, Table
@@ -35,13 +42,15 @@ _TEXTS = (
     "release",
     "source",
     SIGNATURE_COLUMN,
+    REPORTED_COLUMN,
 )
 
 
 def render_parquet(table: Table) -> bytes:
     """Return the table as a parquet file."""
-    rows = [_row(table, line) for line in table.lines]
     names = _names(table)
+    rows = [_row(table, line) for line in table.lines]
+    rows += [{**dict.fromkeys(names), **cells, "name": cells["model"]} for cells in table.reported_rows]
     columns = [pa.array([_storable(row[name]) for row in rows], type=_type(name)) for name in names]
     metadata = {
         "avsrobust.report_version": str(REPORT_VERSION),

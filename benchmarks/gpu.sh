@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# All that is measured and trained on a GPU, in one call of at most 8 minutes: throughput, an evaluation, and the toy chain
+# m2f_sound_toy -> m2f_toy -> m2f_debias_toy beside m2f_robust_toy. Leaves weights, logs and a table in the output folder.
+#
+#     benchmarks/gpu.sh OUT                       # one GPU, from a checkout of the project
+#     DEVICE=cpu QUICK=1 benchmarks/gpu.sh OUT    # a rehearsal on the CPU: toy size, a few clips and steps
+#
+# Variables: PYTHON (default .venv/bin/python, else python3), DEVICE (cuda), QUICK (0), BUDGET_S (480, the whole call; more only on a
+# CPU), SLOW (1; 4 on a CPU: times each part's deadline), WHEELS (a folder of unpacked packages that a bare machine lacks, put on
+# PYTHONPATH), DATA (a folder of toys and their builds made before).
+# Each part has a deadline; one that fails or is cut off is named in table.md, and the rest goes on. Status 1 where one was.
+set -uo pipefail
+
+OUT=$(mkdir -p "${1:?usage: benchmarks/gpu.sh OUT}" && cd "$1" && pwd) || exit 2
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+PYTHON=${PYTHON:-$([ -x "$ROOT/.venv/bin/python" ] && echo "$ROOT/.venv/bin/python" || command -v python3)}
+DEVICE=${DEVICE:-cuda}
+QUICK=${QUICK:-0}
+BUDGET_S=${BUDGET_S:-480}
+[ "$DEVICE" = cpu ] || [ "$BUDGET_S" -le 480 ] || BUDGET_S=480
+SLOW=${SLOW:-$([ "$DEVICE" = cpu ] && echo 4 || echo 1)}
+export PYTHONPATH="$ROOT${WHEELS:+:$WHEELS}${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
+# nproc would heed OMP_NUM_THREADS.
+CORES=$(getconf _NPROCESSORS_ONLN)
+BEGAN=$SECONDS
+FAILED=0
+LOGS=$OUT/logs
+mkdir -p "$LOGS"
+cd "$OUT" || exit 2
+# Training looks for its toys under data/, and makes those that are missing.
+[ -n "${DATA:-}" ] && [ ! -e data ] && ln -s "$(cd "$DATA" && pwd)" data
+
+left() { echo $((BUDGET_S - (SECONDS - BEGAN))); }
+
+# part NAME SECONDS COMMAND..: run a command with a deadline, its output in logs/NAME.txt, and a line in the table.
+part() {
+    local name=$1 limit=$(($2 * SLOW)) status began=$SECONDS
+    shift 2
+    [ "$(left)" -lt "$limit" ] && limit=$(left)
+    if [ "$limit" -le 5 ]; then
+        echo "| $name | not begun | |" >>table.md
+        return 1
+    fi
+    timeout -k 5 "$limit" "$@" >"$LOGS/$name.txt" 2>&1
+    status=$?
+    case $status in
+        0) echo "| $name | done | $((SECONDS - began)) |" >>table.md ;;
+        124 | 137) echo "| $name | cut off after $limit s | $((SECONDS - began)) |" >>table.md ;;
+        *) echo "| $name | failed, status $status (logs/$name.txt) | $((SECONDS - began)) |" >>table.md ;;
+    esac
+    return $status
+}
+
+train() {
+    local recipe=$1 limit=$2
+    shift 2
+    part "train_$recipe" "$limit" "$PYTHON" -m avsrobust train --recipe "$recipe" --device "$DEVICE" --workers "$WORKERS" "${STEPS[@]}" "$@"
+}
+
+if [ "$DEVICE" = cuda ]; then
+    BFLOAT=(--bfloat16) REPEAT=10
+    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv >"$LOGS/card.txt" 2>&1 || true
+else
+    BFLOAT=() REPEAT=1
+fi
+WORKERS=${WORKERS:-$([ "$DEVICE" = cuda ] && echo 4 || echo 0)}
+STEPS=() SIZE=() CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT")
+if [ "$QUICK" = 1 ]; then
+    SIZE=(--toy --clips 1 --items 2 --repeat 1) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1)
+fi
+{
+    echo "# One call of benchmarks/gpu.sh"
+    echo
+    echo "$(date -u +%Y-%m-%dT%H:%MZ), device $DEVICE, $CORES cores, quick $QUICK, $("$PYTHON" -c 'import torch; print("torch", torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")')"
+    echo
+    echo "| part | outcome | s |"
+    echo "| --- | --- | --- |"
+} >table.md
+
+# Throughput and the decoder against the library's.
+part throughput 90 "$PYTHON" "$ROOT/benchmarks/m2f_throughput.py" --device "$DEVICE" "${BFLOAT[@]}" "${SIZE[@]}" || FAILED=1
+part decoder 60 "$PYTHON" "$ROOT/benchmarks/m2f_decoder.py" --device "$DEVICE" "${BFLOAT[@]}" "${DECODER[@]}" || FAILED=1
+
+# An evaluation end to end, with the bundled weights.
+evaluation() {
+    "$PYTHON" -m avsrobust toy evaluation/data --dataset s4 --clips "$CLIPS" &&
+        "$PYTHON" -m avsrobust build --dataset s4 --seed 42 --data-root evaluation/data --output evaluation/build --workers "$CORES" &&
+        "$PYTHON" -m avsrobust evaluate --adapter m2f_debias --manifest evaluation/build --device "$DEVICE" --batch-size "$BATCH" \
+            --output evaluation/results &&
+        "$PYTHON" -m avsrobust report evaluation/results --format md
+}
+export -f evaluation
+export PYTHON CLIPS BATCH DEVICE CORES
+part evaluation 90 bash -c evaluation || FAILED=1
+
+# The toy chain; the two last runs start from the same one and share the card.
+chain() {
+    if [ "$QUICK" = 1 ]; then
+        # A trial leaves no weights, so that only the first can be tried, and the others from the bundled ones.
+        STEPS=(--smoke)
+        train m2f_sound_toy 90 || return 1
+        train m2f_toy 90 --init "$ROOT/model_adapters/m2f/weights/m2f.safetensors"
+        return
+    fi
+    train m2f_sound_toy 150 || return 1
+    train m2f_toy 200 || return 1
+    train m2f_debias_toy 300 &
+    local debias=$!
+    train m2f_robust_toy 300
+    local robust=$?
+    wait "$debias" && return "$robust"
+}
+chain || FAILED=1
+
+{
+    echo
+    grep -hE "clips/s|frames/s|product|ratio" "$LOGS"/throughput.txt "$LOGS"/decoder.txt 2>/dev/null | sed 's/^/- /'
+    echo
+    grep -h "^|" "$LOGS"/evaluation.txt 2>/dev/null
+    echo
+    for run in training/*/validation.csv; do
+        [ -f "$run" ] && echo "- $(dirname "$run"): $(tail -n 1 "$run")"
+    done
+    echo
+    echo "Whole call: $((SECONDS - BEGAN)) s of at most $BUDGET_S s."
+} >>table.md
+mkdir -p weights
+for run in training/*/; do
+    [ -f "$run/best.safetensors" ] && cp "$run/best.safetensors" "weights/$(basename "$run").safetensors"
+done
+cat table.md
+exit "$FAILED"
