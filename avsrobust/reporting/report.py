@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
+from avsrobust.errors import OptionError
 from avsrobust.metrics import DEFAULT_PROTOCOL
 from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.formats import Format, find_format
@@ -91,6 +92,15 @@ def report(
     content = chosen(table) if layout == FULL or style is None else render_paper(table, style, chosen.name)
     remarks = (*damaged, *table.warnings, *(gallery.notes if gallery else ()))
     return Rendered(content, tuple(one_line(text) for text in remarks), chosen.suffix)
+
+
+def check_gallery(format: str, layout: str = FULL) -> None:  # noqa: A002 - the option's name
+    """Raise `OptionError` for a format or a layout that shows no gallery."""
+    if format != "html" or layout != FULL:
+        raise OptionError(
+            f"--gallery: found --format {format}{'' if layout == FULL else f' --layout {layout}'}; expected --format html in the "
+            "full layout, which alone shows a gallery"
+        )
 
 
 class ReportOptions(TypedDict):
