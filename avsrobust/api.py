@@ -234,35 +234,81 @@ def evaluate(
 def report(
     results: AnyPath | Sequence[AnyPath] | Results | None = None,
     *,
-    protocols: Sequence[str] = ("avsbench",),
+    protocols: Sequence[str] | None = None,
     by: str | None = None,
     format: str = "md",  # noqa: A002 - the option's name
     task: str | None = None,
     negatives: Sequence[str] | None = None,
     scores: Sequence[str] = (),
+    layout: str = "full",
+    preset: str | None = None,
+    columns: Sequence[str] = (),
+    digits: str | int | None = None,
+    width: str | float | None = None,
+    caption: str | None = None,
+    label: str | None = None,
+    renames: Mapping[str, str] | None = None,
+    reported: bool = False,
+    reported_files: Sequence[AnyPath] = (),
+    intervals: bool = False,
 ) -> Rendered:
     """Turn results into one table.
 
     Args:
         results: Results, or their paths or folders (default: everything under ``results``).
-        protocols: Names of protocols.
+        protocols: Names of protocols, or "all" (default: avsbench, or those of the preset).
         by: None, or a breakdown for a line per part as well: "category", "train_source" or "avs_v3".
         format: Name of a report format.
         task: "semantic", "binary", or None: semantic where available.
         negatives: Negative conditions that the G scores average over (default: silence, noise, offscreen).
         scores: Groups of extra scores: "levels", "iiou", "activation", "overlap", "threshold", "natural", or "all".
+        layout: "full", or "wide": the table for a paper, data sets side by side (md, latex, html).
+        preset: The columns, digits and protocols of a paper, in the wide layout: "avsbench_robust" or "bias_in_avs".
+        columns: Wide: columns of each data set, in order (default: mIoU, G_mIoU, G_FPR).
+        digits: Wide: decimals of all columns, or of some, as "1,G_FPR=3".
+        width: Wide: width of the LaTeX table, "page", "column", "neurips", "two-column", or points.
+        caption: Wide: caption (default: how to read the table).
+        label: Wide: LaTeX label (default: "tab:avsrobust").
+        renames: Names to show, by those of models; wide: of columns and data sets too.
+        reported: Show published scores next to the measured ones.
+        reported_files: Files of further published scores.
+        intervals: Show 95 % intervals by a bootstrap over the clips, by source video (csv, json, parquet, md).
 
     Returns:
         The rendered table and its warnings.
 
     Raises:
-        OptionError: A protocol, breakdown, format, task, negative or group of scores is unknown.
+        OptionError: A protocol, breakdown, format, task, negative, group of scores, column or name is unknown, or another option
+            cannot be used.
         ResultsError: There are no results, or they cannot be read.
     """
     from avsrobust.reporting.report import report as render
+    from avsrobust.reporting.report import report_options
 
+    options = report_options(
+        protocols=protocols or (),
+        layout=layout,
+        preset=preset,
+        columns=columns,
+        digits=digits,
+        width=width,
+        caption=caption,
+        label=label,
+        renames=renames or {},
+        reported=reported,
+        reported_files=reported_files,
+    )
     found = results if isinstance(results, Results) else load_results(results)
-    return render(found.scores, protocols, by, format, task, negatives, scores)
+    return render(
+        found.scores,
+        by=by,
+        format=format,
+        task=task,
+        negatives=negatives,
+        scores=scores,
+        intervals=intervals,
+        **options,
+    )
 
 
 def compare(

@@ -32,6 +32,7 @@ _TITLES = {
     "training": "a training run",
     "classes": "class files",
     "pictures": "resized pictures",
+    "overlays": "overlays",
 }
 
 

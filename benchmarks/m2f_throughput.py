@@ -1,7 +1,7 @@
 """Clips per second of the debiased Mask2Former, in evaluation and in training, and what share of the device that uses.
 
 Random weights, random pictures and sounds in memory: what is measured is the model behind the adapter (`encode_frames` once,
-`segment_rows` for each of four conditions, clean and biased branch, results copied back) and the step of training (losses,
+`segment` for each of four conditions, clean and biased branch, results copied back) and the step of training (losses,
 backward, AdamW). The share is the matrix operations that torch counts in one call (convolutions, products and attention; twice
 their multiplications), per second, over those of a large square product of the same precision, measured in the same run.
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from avsrobust.adapters.base import Adapter, RowView
+from avsrobust.adapters.base import ClipView
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.training.losses import mask_losses
 from avsrobust.training.model import Batch
@@ -107,20 +107,18 @@ def _training(toy: bool, device: torch.device) -> M2FTraining:
     return model
 
 
-def _evaluate(adapter: Adapter, clips: int) -> list[Tensor]:
+def _evaluate(adapter: M2FDebias, clips: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (clips, SECONDS, 3, FRAME_SIDE, FRAME_SIDE), dtype=torch.uint8, generator=generator)
     shape = (1, 96, 64) if adapter.audio.kind == "log_mel" else (128,)
     sound = torch.randn(clips, SECONDS, *shape, generator=generator)
     encoded = adapter.encode_frames(frames)
-    return [adapter.segment_rows(encoded, sound, _rows(clips, name)).cpu() for name in CONDITIONS]
+    return [adapter.segment(encoded, sound, _views(clips, name)).cpu() for name in CONDITIONS]
 
 
-def _rows(clips: int, condition: str) -> list[RowView]:
-    polarity = "positive" if condition == "clean" else "negative"
-    target, has_mask = torch.zeros(SECONDS, 1, 1, dtype=torch.bool), torch.ones(SECONDS, dtype=torch.bool)
+def _views(clips: int, condition: str) -> list[ClipView]:
     return [
-        RowView("s4", "test", str(clip), condition, polarity, None, clip, target, has_mask) for clip in range(clips)
+        ClipView("s4", "test", str(clip), condition, None, 0, clip, (), None, SECONDS, 16_000) for clip in range(clips)
     ]
 
 

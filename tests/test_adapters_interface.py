@@ -31,7 +31,7 @@ from avsrobust.results import read_run, read_scores
 
 CPU = torch.device("cpu")
 PYTHON = f"'{sys.executable}'"
-PROTOCOL_1 = Path(__file__).parent / "golden/avsrobust_worker_protocol_1.py.txt"
+PROTOCOL_1 = Path(__file__).parent / "released/avsrobust_worker_protocol_1.py.txt"
 READOUTS = ("readout-second.parquet", "readout-third.parquet")
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.base import RowView
+from avsrobust.adapters.base import ClipView
 from avsrobust.adapters.calling import AdapterCaller
 from avsrobust.errors import AdapterError
 from avsrobust.evaluation.runner import evaluate
@@ -53,18 +53,8 @@ def bundle(folder: Path, config: M2FConfig = TINY, seed: int = 0, **info: str) -
     return path
 
 
-def row(seed: int = 1, clip_id: str = "group/clip0", condition: str = "clean", frames: int = 5) -> RowView:
-    return RowView(
-        dataset="s4",
-        split="test",
-        clip_id=clip_id,
-        condition=condition,
-        polarity="positive",
-        level=None,
-        seed=seed,
-        target=torch.zeros(frames, 8, 8, dtype=torch.bool),
-        has_mask=torch.ones(frames, dtype=torch.bool),
-    )
+def row(seed: int = 1, clip_id: str = "group/clip0", condition: str = "clean", frames: int = 5) -> ClipView:
+    return ClipView("s4", "test", clip_id, condition, None, 0, seed, (), None, frames, 16_000)
 
 
 def clips(count: int = 2, frames: int = 5) -> tuple[Tensor, Tensor]:
@@ -93,7 +83,7 @@ def test_audio_is_what_the_checkpoint_hears(tmp_path: Path) -> None:
 def test_probabilities_of_the_networks_size(tmp_path: Path) -> None:
     adapter = M2F.load(bundle(tmp_path), CPU)
     pictures, heard = clips()
-    masks = adapter.segment_rows(adapter.encode_frames(pictures), heard, [row(), row(2)])
+    masks = adapter.segment(adapter.encode_frames(pictures), heard, [row(), row(2)])
     assert masks.shape == (2, 5, 64, 64)
     assert 0 <= float(masks.min()) < float(masks.max()) <= 1
     torch.testing.assert_close(adapter.segment(adapter.encode_frames(pictures), heard), masks)
@@ -103,16 +93,14 @@ def test_debiasing_depends_on_the_rows_seed_and_on_nothing_else_of_it(tmp_path: 
     adapter = M2FDebias.load(bundle(tmp_path), CPU)
     pictures, heard = clips(1)
     encoded = adapter.encode_frames(pictures)
-    first = adapter.segment_rows(encoded, heard, [row(1)])
+    first = adapter.segment(encoded, heard, [row(1)])
     torch.manual_seed(3)
-    other = replace(
-        row(1), clip_id="x", condition="noise", polarity="negative", target=torch.ones(5, 8, 8, dtype=torch.bool)
-    )
-    assert torch.equal(adapter.segment_rows(encoded, heard, [other]), first)
-    assert not torch.equal(adapter.segment_rows(encoded, heard, [row(2)]), first)
+    other = replace(row(1), clip_id="x", condition="noise")
+    assert torch.equal(adapter.segment(encoded, heard, [other]), first)
+    assert not torch.equal(adapter.segment(encoded, heard, [row(2)]), first)
     plain = M2FDebias.load(bundle(tmp_path), CPU, debias="none")
-    assert not torch.allclose(plain.segment_rows(encoded, heard, [row(1)]), first, atol=1e-4)
-    with pytest.raises(AdapterError, match="need rows; call segment_rows"):
+    assert not torch.allclose(plain.segment(encoded, heard, [row(1)]), first, atol=1e-4)
+    with pytest.raises(AdapterError, match="need clips; hand them to segment"):
         adapter.segment(encoded, heard)
 
 
@@ -124,7 +112,7 @@ def test_no_noise_is_no_debiasing(tmp_path: Path) -> None:
         M2FDebias.load(path, CPU, **options) for options in ({"debias": "none"}, {"timestep": "0"}, {"timestep": "99"})
     )
     encoded = plain.encode_frames(pictures)
-    masks = [adapter.segment_rows(encoded, heard, [row()]) for adapter in (plain, early, late)]
+    masks = [adapter.segment(encoded, heard, [row()]) for adapter in (plain, early, late)]
     assert (masks[1] - masks[0]).abs().mean() < 0.2 * (masks[2] - masks[0]).abs().mean()
 
 
@@ -135,7 +123,7 @@ def test_bundle_says_how_to_debias_and_only_the_debiased_adapter_listens(tmp_pat
     debiased, plain = M2FDebias.load(path, CPU), M2F.load(path, CPU)
     encoded = plain.encode_frames(pictures)
     gated = plain.segment(encoded, heard)
-    opened = M2F.load(path, CPU, queries="all").segment_rows(encoded, heard, [row()])
+    opened = M2F.load(path, CPU, queries="all").segment(encoded, heard, [row()])
     contrasted = torch.logit(debiased.segment(encoded, heard))
     torch.testing.assert_close(contrasted, 2 * torch.logit(gated) - torch.logit(opened), atol=1e-2, rtol=1e-2)
     assert not torch.allclose(gated, opened, atol=1e-3)
@@ -163,14 +151,14 @@ def test_class_files_gate_the_queries(tmp_path: Path) -> None:
     adapter = M2F.load(path, CPU, classes=str(tmp_path / "classes"))
     pictures, heard = clips(1)
     encoded = adapter.encode_frames(pictures)
-    clean = adapter.segment_rows(encoded, heard, [row()])
-    noise = adapter.segment_rows(encoded, heard, [row(condition="noise")])
+    clean = adapter.segment(encoded, heard, [row()])
+    noise = adapter.segment(encoded, heard, [row(condition="noise")])
     assert not torch.allclose(clean, noise, atol=1e-3)
     with pytest.raises(AdapterError, match="found no class file of clip group/clip0 under silence sound"):
-        adapter.segment_rows(encoded, heard, [row(condition="silence")])
+        adapter.segment(encoded, heard, [row(condition="silence")])
     torch.save([[6]] * 5, tmp_path / "classes" / "noise" / "clip0.pth")
     with pytest.raises(AdapterError, match=r"clip0\.pth: found query index 6; expected 0 to 5"):
-        adapter.segment_rows(encoded, heard, [row(condition="noise")])
+        adapter.segment(encoded, heard, [row(condition="noise")])
 
 
 def test_semantic_scores(tmp_path: Path) -> None:
@@ -202,7 +190,7 @@ def test_reference_behaviour_gives_the_published_maps(tmp_path: Path, monkeypatc
     frames = stored["B_s0_image_u8_64"].repeat_interleave(6, dim=-2).repeat_interleave(6, dim=-1)
     # The published post-processing first takes the maps to the size of the frame on disk, 72 x 128 there.
     encoded = replace(adapter.encode_frames(frames[None]), size=(72, 128))
-    masks = adapter.segment_rows(encoded, stored["B_s0_audio"], [row()])
+    masks = adapter.segment(encoded, stored["B_s0_audio"], [row()])
     assert masks.shape == (1, 5, 256, 256)
     expected = torch.sigmoid(stored["B_s0_debiased_256_every8th"])
     torch.testing.assert_close(masks[0, :, ::8, ::8], expected, atol=1e-3, rtol=0)
@@ -291,8 +279,8 @@ def test_scores_are_the_same_bytes_for_conditions_together_and_apart(
     together = evaluate(build, M2FDebias.load(checkpoint, CPU), name="m2f", output=tmp_path / "together")
 
     class Apart(M2FDebias):
-        def segment_rows(self, encoded: Any, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
-            return super().segment_rows(encoded, audio, rows)
+        def segment(self, encoded: Any, audio: Tensor, clips: Sequence[ClipView] = ()) -> Tensor:
+            return super().segment(encoded, audio, clips)
 
     assert AdapterCaller(M2FDebias.load(checkpoint, CPU), "m2f", CPU).segments_many
     assert not AdapterCaller(Apart.load(checkpoint, CPU), "m2f", CPU).segments_many

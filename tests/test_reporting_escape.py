@@ -240,7 +240,9 @@ def test_the_page_has_the_same_elements_whatever_the_names(table: Table, name: s
     page = Reader(str(find_format("html")(table)))
     known = {"html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "h3", "p", "b", "section", "nav", "ul", "li",
              "a", "main", "div", "table", "caption", "thead", "tbody", "tr", "th", "td", "span", "figure", "figcaption", "svg",
-             "line", "text", "rect", "path", "circle", "details", "summary", "dl", "dt", "dd"}  # fmt: skip
+             "line", "text", "rect", "path", "circle", "details", "summary", "dl", "dt", "dd", "h4", "input", "label", "output",
+             "script"}  # fmt: skip
+    assert [tag for tag, _ in page.tags].count("script") == 1
     assert {tag for tag, _ in page.tags} <= known
     assert not any(attribute.startswith("on") for _, attributes in page.tags for attribute in attributes)
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]

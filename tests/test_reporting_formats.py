@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import io
 import json
 import re
@@ -249,14 +251,23 @@ def test_the_page_stands_alone(page: str) -> None:
     parsed = Page(page)
     assert parsed.open == []
     names = {tag for tag, _ in parsed.tags}
-    assert not names & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
+    assert not names & {"link", "img", "iframe", "object", "embed", "base", "form"}
+    assert [attributes for tag, attributes in parsed.tags if tag == "script"] == [{}]
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = (attributes["content"] for _, attributes in parsed.tags if "http-equiv" in attributes)
+    assert policy == (
+        f"default-src 'none'; script-src 'sha256-{sha256}'; style-src 'unsafe-inline'; img-src data:; media-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    assert not re.search(r"innerHTML|insertAdjacent|document\.write|\beval\b|fetch|XMLHttp|import\(", script)
     for tag, attributes in parsed.tags:
         for name, value in attributes.items():
             assert not name.startswith("on"), (tag, name)
             if name in ("href", "src"):
                 assert value is not None
                 assert value.startswith("#")
-    assert "//" not in page.replace("</", "")
+    assert "//" not in page.replace("</", "").replace(policy, "")
     assert "@import" not in page
     assert "url(" not in page
 

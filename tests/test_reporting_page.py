@@ -41,12 +41,16 @@ class Browser:
     def __init__(self, folder: Path) -> None:
         read_commands, self._commands = os.pipe()
         self._answers, write_answers = os.pipe()
-        launcher = "import os, sys; a, b = map(int, sys.argv[1:3]); a, b = os.dup(a), os.dup(b); os.dup2(a, 3); os.dup2(b, 4); " \
-            "os.execv(sys.argv[3], sys.argv[3:])"  # fmt: skip
+        # The browser reads commands from file 3 and writes answers to file 4.
+        launcher = (
+            "import fcntl, os, sys; a, b = (fcntl.fcntl(int(n), fcntl.F_DUPFD, 10) for n in sys.argv[1:3]); "
+            "os.dup2(a, 3); os.dup2(b, 4); os.execv(sys.argv[3], sys.argv[3:])"
+        )
         self._process = subprocess.Popen(
             [sys.executable, "-c", launcher, str(read_commands), str(write_answers), str(BROWSER), *OPTIONS,
              f"--user-data-dir={folder}/profile", "about:blank"],
-            pass_fds=(read_commands, write_answers), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            pass_fds=(read_commands, write_answers),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(read_commands)
         os.close(write_answers)
@@ -101,8 +105,12 @@ class Browser:
         self("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code)
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        os.write(self._commands, json.dumps({"id": 0, "method": "Browser.close"}).encode() + b"\0")
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         os.close(self._commands)
         os.close(self._answers)
 
@@ -129,12 +137,13 @@ class Browser:
             self.complaints.append(parameters["request"]["url"])
 
 
+CLIPS, CONDITIONS = 3, 4
 HOSTILE = '<img src=x onerror="document.title=1">'
 
 
 @pytest.fixture(scope="module")
 def page(toy_builds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of three models, one with a name that would be markup, with a gallery of four clips."""
+    """The page of three models, one with a name that would be markup, with a gallery."""
     folder = tmp_path_factory.mktemp("page")
     manifest = load_manifest(toy_builds / "robust/s4-seed42")
     for adapter, name in (("visual_prior", HOSTILE), ("oracle", "oracle"), ("visual_prior", "visual_prior")):
@@ -143,7 +152,7 @@ def page(toy_builds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         evaluate(manifest, loaded, name=name, output=output, save_masks=True, check=False)
     results = load_results([folder / "results"])
     rendered = report(
-        results, ["strict", "avsbench"], "category", "html", gallery=make_gallery(results, 4, relative_to=folder)
+        results, ["strict", "avsbench"], "category", "html", gallery=make_gallery(results, CLIPS, relative_to=folder)
     )
     assert isinstance(rendered.content, str)
     (folder / "report.html").write_text(rendered.content, encoding="utf-8")
@@ -210,7 +219,7 @@ def test_every_sound_has_its_duration(browser: Browser) -> None:
         " if (a.readyState) done(a.duration); a.onloadedmetadata = () => done(a.duration);"
         " a.onerror = () => failed(a.error.message); a.load(); })))"
     )
-    assert len(durations) == 4 * 4
+    assert len(durations) == CLIPS * CONDITIONS
     assert durations == pytest.approx([5.0] * len(durations), abs=0.02)
 
 
@@ -228,13 +237,13 @@ def test_every_picture_is_there(browser: Browser) -> None:
             "Promise.all(Array.from(document.querySelectorAll('img')).map(i => i.decode().then(() => i.naturalWidth > 0)))"
             ".then(all => all.every(Boolean) && all.length)"
         )
-        == 4 * 4
+        == CLIPS * CONDITIONS
     )
     sizes = browser.js(
         "Array.from(document.querySelectorAll('.views svg')).filter(s => s.getClientRects().length)"
         ".map(s => [s.getBoundingClientRect().width, s.getBoundingClientRect().height])"
     )
-    assert len(sizes) == 4 * 4 * 2
+    assert len(sizes) == CLIPS * CONDITIONS * 2
     assert all(width > 100 and height > 20 for width, height in sizes)
     targets = browser.js(
         "Array.from(document.querySelectorAll('.views use')).every(u => document.getElementById(u.getAttribute('href').slice(1)))"
@@ -311,13 +320,13 @@ def test_the_gallery_shows_what_is_chosen(browser: Browser) -> None:
     conditions = (
         "new Set(Array.from(document.querySelectorAll('.row:not([hidden]) .sound b')).map(e => e.textContent)).size"
     )
-    assert browser.js(conditions) == 4
+    assert browser.js(conditions) == CONDITIONS
     choose(browser, "condition", "1")
     assert browser.js(conditions) == 1
     clips = "document.querySelectorAll('.clip:not([hidden])').length"
-    assert browser.js(clips) == 4
+    assert browser.js(clips) == CLIPS
     choose(browser, "category", "0")
-    assert 1 <= browser.js(clips) < 4
+    assert 1 <= browser.js(clips) < CLIPS
     assert browser.js("document.querySelector('.gallery output').value").startswith(str(browser.js(clips)))
     choose(browser, "category", "")
     browser.js("document.querySelector(\"[id$='.gallery.truth']\").click()")
@@ -360,7 +369,7 @@ def test_controls_have_names(browser: Browser) -> None:
 
 def test_the_page_is_small_and_the_same_again(page: Path) -> None:
     results = load_results([page.parent / "results"])
-    gallery = make_gallery(results, 4, relative_to=page.parent)
+    gallery = make_gallery(results, CLIPS, relative_to=page.parent)
     again = report(results, ["strict", "avsbench"], "category", "html", gallery=gallery).content
     assert again == page.read_text(encoding="utf-8")
     assert len(again) < 3_000_000

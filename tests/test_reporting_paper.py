@@ -47,22 +47,15 @@ def model(clean: float, false: float) -> Callable[[np.ndarray, str, int], np.nda
     return predict
 
 
-@pytest.fixture(scope="module")
-def results(make_scores_in: Make) -> list[Scores]:
+@pytest.fixture
+def results(make_scores: Make) -> list[Scores]:
     models = {"m2f_debias": (0.9, 0.2), "avsegformer_robust": (0.8, 0.5), "tpavi": (0.6, 0.9)}
     found = [
-        make_scores_in(model(*shares), model=name, dataset=dataset)
+        make_scores(model(*shares), model=name, dataset=dataset)
         for dataset in DATASETS
         for name, shares in models.items()
     ]
-    return found + [make_scores_in("visual_prior", dataset=dataset) for dataset in DATASETS]
-
-
-@pytest.fixture(scope="module")
-def make_scores_in() -> Make:
-    from conftest import make_scores
-
-    return make_scores
+    return found + [make_scores("visual_prior", dataset=dataset) for dataset in DATASETS]
 
 
 def one(results: list[Scores], style: Style | None = None, protocol: str = "strict") -> PaperTable:
@@ -96,24 +89,22 @@ def test_equal_looking_values_share_a_mark_and_one_model_has_none(results: list[
     assert not any(row.cells[0][0].mark for row in one(results[:1]).rows)
 
 
-def test_models_of_one_data_set_leave_cells_open_and_seeds_have_rows(
-    make_scores_in: Make, results: list[Scores]
-) -> None:
-    again = make_scores_in(model(0.5, 0.5), model="tpavi", seed=7)
+def test_models_of_one_data_set_leave_cells_open_and_seeds_have_rows(make_scores: Make, results: list[Scores]) -> None:
+    again = make_scores(model(0.5, 0.5), model="tpavi", seed=7)
     table = one([results[0], results[2], again, results[3]], requested_style(columns=["mIoU"]))
     rows = {row.title: [cells[0].text for cells in row.cells] for row in table.rows if row.kind == MODEL}
     assert list(rows) == ["m2f_debias", "tpavi (seed 7)", "tpavi (seed 42)"]
     assert rows["tpavi (seed 7)"][1] is None
 
 
-def test_incomplete_results_are_marked(make_scores_in: Make) -> None:
-    table = one([make_scores_in("oracle", model="net", failed=("clip900",))])
+def test_incomplete_results_are_marked(make_scores: Make) -> None:
+    table = one([make_scores("oracle", model="net", failed=("clip900",))])
     assert table.rows[0].is_incomplete
     assert "*: incomplete" in table.caption
 
 
-def test_columns_of_levels_and_extra_scores_can_be_chosen(make_scores_in: Make) -> None:
-    found = build_table([make_scores_in("oracle", levels=(-3.0,))], ["strict"], scores=["activation"])
+def test_columns_of_levels_and_extra_scores_can_be_chosen(make_scores: Make) -> None:
+    found = build_table([make_scores("oracle", levels=(-3.0,))], ["strict"], scores=["activation"])
     (table,) = paper_tables(found, requested_style(columns=["mixture@-3_mIoU", "silence_AOC"]))
     assert [(column.condition, column.higher_is_better) for column in table.groups[0].columns] == [
         ("mixture -3 dB", True),
@@ -155,7 +146,7 @@ def test_names_of_models_columns_and_data_sets_are_replaced(results: list[Scores
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layout": "wide", "columns": ["mIuO"]}, "--columns: 'mIuO' is in no result; .*did you mean 'mIoU'"),
+        ({"layout": "wide", "columns": ["G_mIou"]}, "--columns: 'G_mIou' is in no result; .*did you mean 'G_mIoU'"),
         ({"columns": ["mIoU"]}, "only --layout wide has them"),
         ({"layout": "wide", "columns": ["mIoU,mIoU"]}, "--columns: found a name twice"),
         ({"layout": "wide", "digits": "many"}, "--digits: found 'many'; expected 0 to 6"),
@@ -183,9 +174,9 @@ def test_formats_without_the_layout_are_refused(results: list[Scores]) -> None:
         report(results, format="csv", **report_options(layout="wide"))
 
 
-def test_html_is_a_table_with_inert_names(make_scores_in: Make) -> None:
+def test_html_is_a_table_with_inert_names(make_scores: Make) -> None:
     nasty = "<script>alert(1)</script>\x1b"
-    rendered = report([make_scores_in("oracle", model=nasty)], format="html", **report_options(layout="wide"))
+    rendered = report([make_scores("oracle", model=nasty)], format="html", **report_options(layout="wide"))
     assert isinstance(rendered.content, str)
     tags: list[str] = []
     parser = HTMLParser()
@@ -237,6 +228,7 @@ def test_latex_fits_the_page(results: list[Scores], page: str, choices: dict[str
     assert r"\resizebox" not in content
     log = compiled(content, preamble, tmp_path)
     assert "Overfull" not in log
+    assert "too large" not in log
     assert "undefined" not in log.lower()
     assert content.count(r"\begin{tabular}") == content.count(r"\toprule")
 
@@ -263,14 +255,14 @@ def test_latex_of_the_default_width_goes_into_every_page_and_holds_three_data_se
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_long_and_hostile_names_compile_and_fit(make_scores_in: Make, width: str, tmp_path: Path) -> None:
+def test_long_and_hostile_names_compile_and_fit(make_scores: Make, width: str, tmp_path: Path) -> None:
     names = [
         "a_very_long_model_name_of_somebody_else/checkpoint-100000-final",
         r"[x] \input{/etc/passwd} $%&_#^~{}",
         "W" * 30,
     ]
-    found = [make_scores_in(model(0.9, 0.2), model=name, dataset=dataset) for name in names[:2] for dataset in DATASETS]
-    found.append(make_scores_in(model(0.5, 0.2), model=names[2][:6]))
+    found = [make_scores(model(0.9, 0.2), model=name, dataset=dataset) for name in names[:2] for dataset in DATASETS]
+    found.append(make_scores(model(0.5, 0.2), model=names[2][:6]))
     content = report(found, format="latex", **report_options(layout="wide", width=width)).content
     assert isinstance(content, str)
     preamble = rf"\documentclass{{article}}\usepackage[textwidth={WIDTHS[width]:g}pt]{{geometry}}"

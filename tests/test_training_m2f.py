@@ -101,7 +101,7 @@ def test_it_answers_as_the_adapter_does() -> None:
     adapter = model.adapter(torch.device("cpu"))
     with torch.inference_mode():
         trained = model.network(sample).logits
-        evaluated = adapter.segment_rows(adapter.encode_frames(sample.frames), sample.audio, [])
+        evaluated = adapter.segment(adapter.encode_frames(sample.frames), sample.audio, [])
     resized = torch.nn.functional.interpolate(trained[:, None], size=(64, 64), mode="bilinear")[:, 0]
     torch.testing.assert_close(torch.sigmoid(resized), evaluated.flatten(0, 1))
 

@@ -16,8 +16,8 @@ Conventions
     and as binary segmentation everywhere: the foreground is any class but background. A binary mask must not be returned as
     integers.
     An adapter may also have a method `segment_many(encoded, audio, rows)`, which answers several conditions at once: `audio` is
-    [K, B, ...], `rows` the K lists of B views for an adapter with `needs_rows` (else empty), and it returns or yields K outputs
-    as `segment` does, in order, each the same as `segment` would return. Where it yields them one at a time, memory holds one.
+    [K, B, ...], `rows` the K lists of B views for an adapter with `needs_rows` or `needs_clips` (else empty), and it returns
+    or yields K outputs as `segment` does, in order, each the same as `segment` would return. Where it yields them one at a time, memory holds one.
     It is called where it is defined in the same class as `segment` (or `segment_rows`), or in a subclass.
 """
 
@@ -251,10 +251,10 @@ class RowView:
 def sees_targets(adapter: object) -> bool:
     """Return whether an adapter receives the targets, so that reports mark it as a baseline.
 
-    Ours that take rows for the size of their masks (`predictions`), or for seed and condition alone (`m2f`), are none.
+    The adapter `predictions` takes rows for the size of their masks alone, and is not one.
     """
-    is_known = type(adapter).__module__ in ("avsrobust.adapters.predictions", "model_adapters.m2f.adapter")
-    return bool(getattr(adapter, "needs_rows", False)) and not is_known
+    reads_size_alone = type(adapter).__module__ == "avsrobust.adapters.predictions"
+    return bool(getattr(adapter, "needs_rows", False)) and not reads_size_alone
 
 
 class Adapter:

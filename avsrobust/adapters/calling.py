@@ -210,19 +210,26 @@ class AdapterCaller:
                 return False
         return False
 
-    def iterate_many(self, encoding: Any, audio: Tensor, rows: Sequence[RowViews]) -> Iterator[Any]:
+    def iterate_many(
+        self, encoding: Any, audio: Tensor, rows: Sequence[RowViews], clips: Sequence[ClipViews | None]
+    ) -> Iterator[Any]:
         """Yield the adapter's own answers of `segment_many`, one per condition; no number of them is checked.
 
         Args:
             encoding: What `encode` returned for B clips.
             audio: Audio of the clips under K conditions, [K, B, ...], on the adapter's device.
             rows: Make the views of each condition's B rows.
+            clips: Make the views of the B clips under each condition.
 
         Raises:
             AdapterError: `segment_many` fails.
         """
         adapter: Any = self.adapter
-        views = [list(row()) for row in rows] if getattr(adapter, "needs_rows", False) else []
+        views: list[Any] = []
+        if getattr(adapter, "needs_rows", False):
+            views = [list(row()) for row in rows]
+        elif self.needs_clips:
+            views = [self._views(maker, audio.shape[1]) for maker in clips]
         answers = self._call("segment_many", lambda: iter(adapter.segment_many(encoding, audio, views)))
         while (answer := self._call("segment_many", lambda: next(answers, _MISSING))) is not _MISSING:
             yield answer
@@ -342,7 +349,8 @@ class EncodedClips:
         Args:
             audio: Audio of the clips under each condition, as in `segment`.
             rows: Make the views of each condition's B rows, for adapters with `needs_rows`.
-            clips: Make the views of the B clips under each condition; adapters that need them are called once per condition.
+            clips: Make the views of the B clips under each condition, for adapters with `needs_clips` or `needs_seed`; ones that
+                draw random numbers are called once per condition.
             num_classes: As in `segment`.
 
         Raises:
@@ -350,14 +358,14 @@ class EncodedClips:
         """
         caller = self._caller
         tensors = [sound for sound in audio if isinstance(sound, Tensor)]
-        apart = caller.needs_clips or caller.needs_seed or len(tensors) < len(audio) or len(audio) == 1
+        makers: Sequence[ClipViews | None] = [None] * len(audio) if clips is None else clips
+        apart = caller.needs_seed or len(tensors) < len(audio) or len(audio) == 1
         if apart or not caller.segments_many:
-            makers: Sequence[ClipViews | None] = [None] * len(audio) if clips is None else clips
             for sound, views, maker in zip(audio, rows, makers, strict=True):
                 yield self.segment(sound, views, maker, num_classes=num_classes)
             return
         count = 0
-        for returned in caller.iterate_many(self._encoding, torch.stack(tensors).to(caller.device), rows):
+        for returned in caller.iterate_many(self._encoding, torch.stack(tensors).to(caller.device), rows, makers):
             count += 1
             if count > len(audio):
                 break

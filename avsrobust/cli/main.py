@@ -35,6 +35,7 @@ COMMANDS = {
     "evaluate": "avsrobust.cli.evaluate:evaluate",
     "report": "avsrobust.cli.report:report",
     "compare": "avsrobust.cli.compare:compare",
+    "masks": "avsrobust.cli.masks:masks",
     "audit": "avsrobust.cli.audit:audit",
     "pretransform": "avsrobust.cli.pretransform:pretransform",
     "train": "avsrobust.cli.train:train",

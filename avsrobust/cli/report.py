@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import complete_protocol
+from avsrobust.cli.options import complete_protocol, data_root_option
 from avsrobust.cli.progress import print_result, warn
+from avsrobust.errors import OptionError
 from avsrobust.vocabulary import TASKS
 
 # As `reporting.breakdowns.GROUPINGS`, which is not imported here for the sake of --help's speed.
@@ -94,6 +95,16 @@ LAYOUTS = ("full", "wide")
     metavar="FILE",
     help="Published numbers of your own, in YAML. Repeatable.",
 )
+@click.option(
+    "--intervals", is_flag=True, help="95 % intervals by a bootstrap over source videos (csv, json, parquet, md)."
+)
+@click.option(
+    "--gallery",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --format html: show the N worst clips of each split, with frames, masks and sounds; needs stored masks.",
+)
+@data_root_option
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, not to stdout.")
 def report(
     results: tuple[Path, ...],
@@ -113,6 +124,9 @@ def report(
     renames: tuple[str, ...],
     reported: bool,
     reported_files: tuple[Path, ...],
+    intervals: bool,
+    gallery: int | None,
+    data_root: Path | None,
     output: Path | None,
 ) -> int:
     """Turn RESULTS (default: everything under 'results') into one table."""
@@ -136,13 +150,27 @@ def report(
     )
     if format_name is None and output is not None:
         format_name = format_of_file(output)
+    loaded = load_results(results or None)
+    media = None
+    if gallery is not None:
+        if format_name != "html":
+            raise OptionError(
+                f"--gallery: found --format {format_name or 'md'}; expected --format html, which alone shows a gallery"
+            )
+        from avsrobust.gallery.collect import make_gallery
+
+        media = make_gallery(
+            loaded, gallery, data_root=data_root, relative_to=None if output is None else output.absolute().parent
+        )
     rendered = render_report(
-        load_results(results or None),
+        loaded,
         by=by,
         format=format_name or "md",
         task=task,
         negatives=negatives or None,
         scores=scores,
+        intervals=intervals,
+        gallery=media,
         **options,
     )
     for message in rendered.warnings:

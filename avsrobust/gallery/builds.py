@@ -25,7 +25,7 @@ from avsrobust.files import sha256_of_file
 from avsrobust.manifest import MADE_PREFIX, Manifest, Row, load_manifest, picture_entry
 from avsrobust.results import Run
 from avsrobust.row_keys import ClipKey
-from avsrobust.vocabulary import CLEAN
+from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 # Longer recordings are cut: a page is no archive.
 LONGEST_S = 30.0
@@ -50,12 +50,10 @@ class Build:
         clips: dict[ClipKey, list[Row]] = {}
         for row in manifest.rows:
             clips.setdefault((row.split, row.clip_id), []).append(row)
-        self._clips = {
-            clip: sorted(rows, key=lambda row: (row.condition != CLEAN, row.key)) for clip, rows in clips.items()
-        }
+        self._clips = {clip: sorted(rows, key=_order) for clip, rows in clips.items()}
 
     def rows(self, clip: ClipKey) -> tuple[Row, ...]:
-        """Return the rows of a clip, clean first; none where the build does not have it."""
+        """Return the rows of a clip, clean first, then silence, noise and off-screen; none where the build does not have it."""
         return tuple(self._clips.get(clip, ()))
 
     def frames(self, row: Row) -> npt.NDArray[np.uint8]:
@@ -106,6 +104,12 @@ class Build:
         return path
 
 
+def _order(row: Row) -> tuple[int, tuple[object, ...]]:
+    """Clean first, then the negatives of the G scores, then the others."""
+    first = (CLEAN, *NEGATIVES)
+    return (first.index(row.condition) if row.condition in first else len(first), row.key)
+
+
 def find_manifest(results: Path, run: Run) -> Manifest:
     """Return the manifest that a run was scored on.
 
@@ -129,8 +133,8 @@ def find_manifest(results: Path, run: Run) -> Manifest:
         except (OSError, ValueError):
             continue
     raise ResultsError(
-        f"{results}: found no manifest {path} with SHA-256 {sha256[:12]}.., on which these results were scored, in this folder or "
-        "above the results; run again in the folder of the evaluation, or build and evaluate again"
+        f"{results}: found no manifest {path} with SHA-256 {sha256[:12]}.., on which these results were scored, in this "
+        "folder or above the results; run again in the folder of the evaluation, or build and evaluate again"
     )
 
 

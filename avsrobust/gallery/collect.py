@@ -147,7 +147,7 @@ def _clips(
         try:
             made = _clip(build, clip, models, tuple(of[clip] for of in ranks.values() if clip in of), folder)
         except (AvsRobustError, ValueError) as error:
-            notes.append(f"The gallery lacks clip {one_line(clip[1])}: {one_line(error)}.")
+            notes.append(f"The gallery lacks clip {one_line(clip[1])}: {one_line(str(error))}.")
             continue
         used += made.num_bytes
         if used > most_bytes:

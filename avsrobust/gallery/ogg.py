@@ -1,8 +1,8 @@
 """Short sounds as Ogg/Opus, the same bytes for the same samples.
 
 Conventions
-    A stream in an Ogg file has a random serial number (RFC 3533, section 6); here it is 0, and the checksum of each page is that of
-    the page as it is then: CRC-32 with the polynomial 0x04c11db7, without reflection, initial value and final XOR 0.
+    A stream in an Ogg file has a random serial number (RFC 3533, section 6); here it is 0, and the checksum of each page is that
+    of the page as it is then: CRC-32 with the polynomial 0x04c11db7, without reflection, initial value and final XOR 0.
 """
 
 from __future__ import annotations

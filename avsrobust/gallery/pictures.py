@@ -1,13 +1,15 @@
 """Frames and masks as small pictures: mosaics for the page, overlays as files.
 
 Conventions
-    frames: uint8 [T, H, W, 3], RGB. masks: bool [T, h, w] of any size; they are brought to the size of the frames, nearest pixel.
+    frames: uint8 [T, H, W, 3], RGB. masks: T masks, bool [h, w] each, of any size; they are brought to the size of the
+    frames, nearest pixel.
     The true mask is shown by its outline, the predicted one by a tint, so that both can be seen at once.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +28,7 @@ _WEBP_QUALITY = 62
 _OUTLINE = (255, 255, 255)
 _TINT = (255, 64, 129)
 _OPACITY = 150
+_QUIETEST, _LOUDEST = 0.01, 4.0
 # Anchors of the spectrogram's palette, dark to bright (matplotlib's "inferno" at 0, 1/4, .., 1).
 _PALETTE = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 
@@ -60,15 +63,15 @@ class Mosaic:
             picture.paste(Image.fromarray(frame).resize(self.cell, Image.Resampling.BOX), self._corner(number))
         return Medium("image/webp", _webp(picture))
 
-    def target(self, masks: Masks) -> Medium:
+    def target(self, masks: Sequence[Masks]) -> Medium:
         """Return the mosaic of true masks, as outlines."""
         return _transparent(_outline(self._masks(masks)), _OUTLINE, 255)
 
-    def prediction(self, masks: Masks) -> Medium:
+    def prediction(self, masks: Sequence[Masks]) -> Medium:
         """Return the mosaic of predicted masks, as tints."""
         return _transparent(self._masks(masks), _TINT, _OPACITY)
 
-    def _masks(self, masks: Masks) -> Masks:
+    def _masks(self, masks: Sequence[Masks]) -> Masks:
         width, height = self.size
         mosaic = np.zeros((height, width), np.bool_)
         for number, mask in enumerate(masks):
@@ -105,10 +108,10 @@ def overlay(
 def spectrogram_picture(log_mel: npt.NDArray[np.float32]) -> Medium:
     """Return a log-mel, float32 [T, 1, steps, bands], as a picture: time to the right, frequency upwards.
 
-    Its colours run from log(0.01), which is silence to VGGish's front end, to 2.
+    Its colours run from log(0.01), which is silence to VGGish's front end, to 4, which is near full scale.
     """
     bands = log_mel.reshape(-1, log_mel.shape[-1]).T[::-1]
-    share = np.clip((bands - np.log(0.01)) / (2 - np.log(0.01)), 0, 1)
+    share = np.clip((bands - np.log(_QUIETEST)) / (_LOUDEST - np.log(_QUIETEST)), 0, 1)
     anchors = np.linspace(0, 1, len(_PALETTE))
     channels = [np.interp(share, anchors, [colour[channel] for colour in _PALETTE]) for channel in range(3)]
     picture = Image.fromarray(np.stack(channels, axis=-1).round().astype(np.uint8))
@@ -124,7 +127,8 @@ def _webp(picture: Image.Image) -> bytes:
 def _resized(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     if (mask.shape[1], mask.shape[0]) == size:
         return mask
-    return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)) != 0
+    resized: Masks = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)) != 0
+    return resized
 
 
 def _outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

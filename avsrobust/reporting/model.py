@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from avsrobust.metrics import DatasetScore, Protocol, SemanticProtocol, SemanticScores, signature
-from avsrobust.metrics.dataset_score import ConditionKey
+from avsrobust.metrics.dataset_score import ConditionKey, negative_key
+from avsrobust.metrics.intervals import G_KEY, Interval, ScoreIntervals
 from avsrobust.reporting.columns import (
     ALL_CATEGORIES,
     CATEGORY_COLUMN,
@@ -37,7 +38,7 @@ from avsrobust.reporting.reported import ReportedLine, difference, reported_valu
 from avsrobust.reporting.selection import AnyProtocol
 from avsrobust.reporting.split_results import SplitKey
 from avsrobust.results import FailedClip
-from avsrobust.vocabulary import BASELINES, BINARY, NEGATIVES, SEMANTIC
+from avsrobust.vocabulary import BASELINES, BINARY, CLEAN, NEGATIVES, SEMANTIC
 
 RunDetails = Mapping[str, Any]
 Cells = dict[str, str | int | float | None]
@@ -115,6 +116,7 @@ class Line:
         ceiling: Scores of a perfect model, on the same targets: the best that the protocol allows.
         semantic: The scores of all classes, in lines over all classes; otherwise None.
         extra: The extra scores that were requested, in lines over all clips.
+        intervals: 95 % intervals by condition and measure, where they were requested, in lines over all clips.
     """
 
     subject: Subject
@@ -125,6 +127,13 @@ class Line:
     ceiling: DatasetScore
     semantic: SemanticScores | None = None
     extra: tuple[ExtraScore, ...] = ()
+    intervals: ScoreIntervals = field(default_factory=dict)
+
+    def interval(self, column: str) -> Interval | None:
+        """Return the 95 % interval of a score column; None where the score is undefined, or no interval was requested."""
+        condition, _, measure = column.rpartition("_")
+        key = G_KEY if condition == G_KEY[0] else negative_key(condition or CLEAN)
+        return self.intervals.get((key, measure.lower()))
 
     @property
     def is_overall(self) -> bool:
@@ -211,9 +220,30 @@ class Table:
             *CSV_COLUMNS[position:],
             *extended,
             *extra,
+            *self.interval_columns,
             *self.reported_columns,
         )
         return (*dict.fromkeys(columns), SIGNATURE_COLUMN)
+
+    @cached_property
+    def interval_columns(self) -> tuple[str, ...]:
+        """Lower and upper ends of the intervals of all score columns, where the report has any."""
+        if not any(line.intervals for line in self.lines):
+            return ()
+        scores = [name for line in self.lines for name in line.score.columns()]
+        scores += [f"{prefix}_{measure}" for prefix in self.extended.values() for measure in MEASURES]
+        return tuple(f"{name}_{end}" for name in dict.fromkeys(scores) for end in ("low", "high"))
+
+    def _interval_cells(self, line: Line) -> Cells:
+        """The cells of `interval_columns` of one line."""
+        found = {name: line.interval(name) for name in line.score.columns()}
+        for key, prefix in self.extended.items():
+            found |= {f"{prefix}_{measure}": line.intervals.get((key, measure.lower())) for measure in MEASURES}
+        cells: Cells = dict.fromkeys(self.interval_columns)
+        for name, interval in found.items():
+            if interval is not None:
+                cells |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+        return cells
 
     @cached_property
     def reported_columns(self) -> tuple[str, ...]:
@@ -231,7 +261,8 @@ class Table:
             column = name.removesuffix("_reported")
             reported[name] = reported_value(line, column, self.reported)
             reported[f"{column}_difference"] = difference(line, column, self.reported)
-        return {**extra, **line.cells(), **extended_cells(line.score.conditions, self.extended), **reported}
+        extended = extended_cells(line.score.conditions, self.extended)
+        return {**extra, **line.cells(), **extended, **self._interval_cells(line), **reported}
 
     @property
     def reported_rows(self) -> list[Cells]:

@@ -333,6 +333,12 @@ def _extra_heading(measure: str, scores: Sequence[ExtraScore]) -> str:
     return headings.pop() if len(headings) == 1 else measure
 
 
+def interval_text(line: Line, column: str) -> str:
+    """Return the 95 % interval of a score in percent, in brackets behind it; empty where there is none."""
+    found = line.interval(column)
+    return "" if found is None else f" [{percent(found.low)}, {percent(found.high)}]"
+
+
 def extra_cell(score: ExtraScore | None) -> str:
     """Return an extra score for people: a fraction with three decimals, or percent with two."""
     if score is None:

@@ -51,6 +51,7 @@ def report(
     style: Style | None = None,
     renames: Mapping[str, str] | None = None,
     reported: Sequence[ReportedLine] = (),
+    intervals: bool = False,
 ) -> Rendered:
     """Render `results` as one table.
 
@@ -67,6 +68,7 @@ def report(
         style: Choices about the wide layout.
         renames: Names to show, by those of models, and in the wide layout of columns and data sets.
         reported: Published scores to show next to the measured ones (`reported.load_reported`).
+        intervals: Show 95 % intervals by a bootstrap over the clips, in csv, json, parquet and md.
         gallery: Clips to look at and listen to (`avsrobust.gallery.collect.make_gallery`), for the format html.
 
     Raises:
@@ -84,7 +86,7 @@ def report(
         names = {old: new for old, new in names.items() if old in models}
         protocols = tuple(dict.fromkeys(style.protocols.values())) or protocols
     runs, damaged = load_runs(results)
-    table = build_table(results, protocols, by, runs, task, negatives, scores, names)
+    table = build_table(results, protocols, by, runs, task, negatives, scores, names, intervals)
     table = replace(table, reported=tuple(reported), gallery=gallery)
     content = chosen(table) if layout == FULL or style is None else render_paper(table, style, chosen.name)
     remarks = (*damaged, *table.warnings, *(gallery.notes if gallery else ()))

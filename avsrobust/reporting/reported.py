@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class ReportedLine:
     split: str
     task: str
     protocol: str
-    values: Mapping[str, float]
+    values: Mapping[str, float] = field(hash=False)
     source: str
     table: str
     comparable: bool

@@ -16,6 +16,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from avsrobust.datasets.overlap import source_of_clip
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import OptionError, ResultsError, did_you_mean
 from avsrobust.metrics import (
@@ -26,10 +27,13 @@ from avsrobust.metrics import (
     ScoredFrames,
     SemanticProtocol,
     SemanticScores,
+    binary_intervals,
     clip_scores,
     perfect_frames,
     semantic_ceiling_scores,
+    semantic_intervals,
     semantic_scores,
+    semantic_sums,
     semantic_trivial_scores,
     summarise,
     take_classes,
@@ -73,6 +77,7 @@ def build_table(
     negatives: Sequence[str] | None = None,
     scores: Sequence[str] = (),
     renames: Mapping[str, str] | None = None,
+    intervals: bool = False,
 ) -> Table:
     """Return the table of `results` under these protocols.
 
@@ -86,6 +91,7 @@ def build_table(
         negatives: The negative conditions that G averages over (`selection.requested_negatives`); None: the default ones.
         scores: Groups of extra scores (`extra_scores.requested_groups`).
         renames: Names that the table gives models, by those of their results; None: none.
+        intervals: Compute 95 % intervals of the scores over all clips (`metrics.intervals`).
 
     Raises:
         OptionError: A protocol, breakdown, task, negative, group of scores or model to rename is unknown.
@@ -112,7 +118,8 @@ def build_table(
     for position, ((label, result, run), diagnosis) in enumerate(zip(split_results, diagnostics, strict=True)):
         subject = _subject(label, result, run, task, diagnosis)
         subjects.append(subject)
-        request = _Request(by, of_g, groups, operating_points(position, sources, diagnostics) if groups else ())
+        points = operating_points(position, sources, diagnostics) if groups else ()
+        request = _Request(by, of_g, groups, points, intervals)
         if subject.task == BINARY and len(result.frames):
             lines += _lines(subject, result, binary, request)
         elif result.classes is not None and len(result.frames):
@@ -207,9 +214,15 @@ def _lines(subject: Subject, result: SplitResult, protocols: Sequence[Protocol],
     for protocol, *rows in zip(protocols, *per_model, strict=True):
         bounds = [summarise(scores, request.negatives) for scores in rows]
         extra = request.extra_scores(result, protocol.threshold, bounds)
-        yield _line(subject, protocol, request.overall, bounds, extra=extra)
+        found = binary_intervals(rows[0], _sources(result), request.negatives) if request.intervals else {}
+        yield replace(_line(subject, protocol, request.overall, bounds, extra=extra), intervals=found)
         for title, clips in parts.items():
             yield _line(subject, protocol, title, [summarise(_of(scores, clips), request.negatives) for scores in rows])
+
+
+def _sources(result: SplitResult) -> list[str]:
+    """The source video of each clip."""
+    return [source_of_clip(result.dataset, clip_id) for clip_id in result.clip_ids]
 
 
 def _itself(frames: ScoredFrames) -> ScoredFrames:
@@ -245,6 +258,10 @@ def _semantic_lines(
         bounds = [entry.headline for entry in scores]
         extra = request.extra_scores(result, _CLASS_THRESHOLD, bounds)
         overall = [_line(subject, protocol, request.overall, bounds, semantic=scores[0], extra=extra)]
+        if request.intervals:
+            sums = semantic_sums(classes, result.frames, protocol)
+            found = semantic_intervals(sums, _sources(result), request.negatives)
+            overall = [replace(line, intervals=found) for line in overall]
         for title, ids in (of_classes or {}).items():
             overall.append(_line(subject, protocol, title, [entry.means_over(ids) for entry in scores]))
         for title, clips in of_clips.items():
@@ -281,6 +298,7 @@ class _Request:
     negatives: tuple[str, ...]
     groups: tuple[str, ...]
     points: tuple[OperatingPoint, ...]
+    intervals: bool
 
     @property
     def overall(self) -> str | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -169,8 +170,6 @@ def _hub_file(frame: FrameType | None) -> tuple[str, str]:
 
 
 def _hub_cache() -> Path:
-    try:
-        from huggingface_hub.constants import HF_HUB_CACHE
-    except ImportError:
-        return Path("~/.cache/huggingface/hub").expanduser()
-    return Path(HF_HUB_CACHE)
+    """Return the folder of huggingface_hub's cache, which is not imported for it."""
+    loaded = sys.modules.get("huggingface_hub.constants")
+    return Path(getattr(loaded, "HF_HUB_CACHE", None) or Path("~/.cache/huggingface/hub").expanduser())

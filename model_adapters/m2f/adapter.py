@@ -5,7 +5,7 @@ Conventions
     where it has none (published checkpoints; the runner makes it, ``--option vggish=FILE``).
     Binary networks return probabilities [B, T, s, s], s = image_size, resized as logits; networks with 71 classes scores
     [B, T, 71, h, w] at a quarter of the image size. `reference` behaviour takes the published detours in size.
-    Rows are looked at for their seed, clip and condition alone, never for their target.
+    Clips are looked at for their seed, id and condition alone; targets are never given (`needs_clips`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.base import Adapter, AudioInput, RowView
+from avsrobust.adapters.base import Adapter, AudioInput, ClipView
 from avsrobust.errors import AdapterError
 from model_adapters.m2f.debias import AllQueries, Contrast, NoisyAudio, VisualOnly, alpha_bars, row_noise
 from model_adapters.m2f.queries import ClassFiles
@@ -60,7 +60,7 @@ class M2F(Adapter):
     """Mask2Former prompted by the audio, without debiasing."""
 
     audio: ClassVar[AudioInput] = AudioInput.log_mel()
-    needs_rows: ClassVar[bool] = True
+    needs_clips: ClassVar[bool] = True
     bundled: ClassVar[str] = "m2f"
     default_debias: ClassVar[Debias] = "none"
 
@@ -103,8 +103,8 @@ class M2F(Adapter):
         return cls(_load_network(path, device, settings), settings, device)
 
     @torch.inference_mode()
-    def encode_frames(self, frames: Tensor) -> EncodedClips:
-        """Run backbone and pixel decoder on frames, uint8 [B, T, 3, H, W]."""
+    def encode_frames(self, frames: Tensor, views: Sequence[ClipView] = ()) -> EncodedClips:
+        """Run backbone and pixel decoder on frames, uint8 [B, T, 3, H, W]; no use is made of the views."""
         clips, _, _, height, width = frames.shape
         flat = frames.to(self.device).flatten(0, 1)
         with self._precision():
@@ -112,39 +112,44 @@ class M2F(Adapter):
             visual_only = None if self._visual_only is None else self._visual_only_logits(self._visual_only, flat)
         return EncodedClips(encoded, clips, (height, width), visual_only)
 
-    def segment(self, encoded: EncodedClips, audio: Tensor) -> Tensor:
-        """Return masks as `segment_rows` does, for options under which they do not depend on the row.
+    def segment(self, encoded: EncodedClips, audio: Tensor, clips: Sequence[ClipView] = ()) -> Tensor:
+        """Return probabilities [B, T, s, s] or class scores [B, T, 71, h, w].
+
+        Args:
+            encoded: The encoded frames.
+            audio: Audio [B, T, ...].
+            clips: Views of the clips; may be left out where masks do not depend on them.
 
         Raises:
-            AdapterError: debias=noise or queries=classes, which need rows.
+            AdapterError: debias=noise or queries=classes without views.
         """
-        if self._strategy == "noise" or self._files is not None:
-            raise AdapterError(f"{type(self).__name__}: debias=noise and queries=classes need rows; call segment_rows")
-        return self._segment(encoded, audio, ())
-
-    def segment_rows(self, encoded: EncodedClips, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
-        """Return probabilities [B, T, s, s] or class scores [B, T, 71, h, w] for `audio` [B, T, ...] of `rows`."""
-        return self._segment(encoded, audio, rows)
+        if not clips and (self._strategy == "noise" or self._files is not None):
+            raise AdapterError(
+                f"{type(self).__name__}: debias=noise and queries=classes need clips; hand them to segment"
+            )
+        return self._segment(encoded, audio, clips)
 
     @torch.inference_mode()
-    def segment_many(self, encoded: EncodedClips, audio: Tensor, rows: Sequence[Sequence[RowView]]) -> Iterator[Tensor]:
-        """Yield masks as `segment_rows` returns them for each condition; as many pass the decoder at once as memory allows.
+    def segment_many(
+        self, encoded: EncodedClips, audio: Tensor, rows: Sequence[Sequence[ClipView]]
+    ) -> Iterator[Tensor]:
+        """Yield masks as `segment` returns them for each condition; as many pass the decoder at once as memory allows.
 
         Args:
             encoded: The encoded frames.
             audio: Audio [K, B, T, ...] under K conditions.
-            rows: The B rows of each condition.
+            rows: Views of the B clips under each condition.
         """
         at_once = max(1, _DECODER_BYTES // (2 * self._decoder_bytes(encoded)))
         for start in range(0, len(audio), at_once):
             yield from self._segment_together(encoded, audio[start : start + at_once], rows[start : start + at_once])
 
-    def _segment(self, encoded: EncodedClips, audio: Tensor, rows: Sequence[RowView]) -> Tensor:
+    def _segment(self, encoded: EncodedClips, audio: Tensor, rows: Sequence[ClipView]) -> Tensor:
         return next(self._segment_together(encoded, audio[None], [rows]))
 
     @torch.inference_mode()
     def _segment_together(
-        self, encoded: EncodedClips, audio: Tensor, rows: Sequence[Sequence[RowView]]
+        self, encoded: EncodedClips, audio: Tensor, rows: Sequence[Sequence[ClipView]]
     ) -> Iterator[Tensor]:
         num_frames = audio.shape[2]
         contrasts = [self._contrast(encoded, num_frames, views) for views in rows]
@@ -188,7 +193,7 @@ class M2F(Adapter):
         logits = resize(logits, square)
         return torch.sigmoid(resize(resize(logits, size), _REFERENCE_SIZE) if reference else logits)
 
-    def _gate(self, num_frames: int, rows: Sequence[RowView]) -> Tensor | None:
+    def _gate(self, num_frames: int, rows: Sequence[ClipView]) -> Tensor | None:
         queries = self.network.config.num_queries
         if self._files is None:
             # Requested by name, "all" overrules a gate that the network has learned.
@@ -197,7 +202,7 @@ class M2F(Adapter):
         gates = [self._files.gate(row.clip_id, row.condition, row.level, num_frames, queries) for row in rows]
         return torch.cat(gates).to(self.device)
 
-    def _contrast(self, encoded: EncodedClips, num_frames: int, rows: Sequence[RowView]) -> Contrast | None:
+    def _contrast(self, encoded: EncodedClips, num_frames: int, rows: Sequence[ClipView]) -> Contrast | None:
         if self._strategy == "none":
             return None
         if self._strategy == "all_queries":

@@ -34,6 +34,9 @@ _ARROWS = {True: "↑", False: "↓", None: ""}
 _MATHEMATICS = {
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≤": r"$\leq$", "Δ": r"$\Delta$", "†": r"$^{\dagger}$", "–": "--",  # noqa: RUF001
 }  # fmt: skip
+# Heights in points: what the caption leaves of a page of an article, and rules and spaces of a panel.
+_PAGE_HEIGHT = 430.0
+_PANEL_HEIGHT = 50.0
 
 
 def render_latex(tables: Sequence[PaperTable], style: Style) -> str:
@@ -42,31 +45,52 @@ def render_latex(tables: Sequence[PaperTable], style: Style) -> str:
 
 
 def _table(table: PaperTable, style: Style) -> str:
-    """One float."""
+    """One float, or several where its panels need more than a page."""
     table = _split_wide_groups(table, style.width)
-    chosen = fit(
-        [text_width(_title(row)) for row in table.rows],
-        [_headed(table, at) for at in range(len(table.groups))],
-        style.width,
-    )
+    names = [text_width(_title(row)) for row in table.rows]
+    chosen = fit(names, [_headed(table, number) for number in range(len(table.groups))], style.width)
+    comments = [*table.remarks, _fitted(chosen, style)]
+    floats = [_float(table, style, chosen, panels, number) for number, panels in enumerate(_pages(table, chosen))]
+    return "".join(f"% {escape(comment)}\n" for comment in comments) + "\n".join(floats)
+
+
+def _float(table: PaperTable, style: Style, chosen: Fit, panels: Sequence[Sequence[int]], number: int) -> str:
+    """The float of some panels; the first one has the label."""
     # table* spans both columns of two, and is a plain table where there is one.
     environment = "table" if style.width <= 1.2 * WIDTHS["column"] else "table*"
-    panels = [_tabular(table, chosen, panel) for panel in chosen.panels]
     return "\n".join(
         [
-            *(f"% {escape(remark)}" for remark in table.remarks),
-            f"% {_fitted(chosen, style)}",
             rf"\begin{{{environment}}}",
             r"\centering",
-            rf"\caption{{{_text(table.caption)}}}",
-            rf"\label{{{table.label}}}",
+            rf"\caption{{{_text(table.caption)}{'' if number == 0 else ' (Continued.)'}}}",
+            *([rf"\label{{{table.label}}}"] if number == 0 else []),
             rf"\{chosen.size.command}",
             rf"\setlength{{\tabcolsep}}{{{chosen.size.gap:g}pt}}",
-            "\n\\par\\medskip\n".join(panels),
+            r"\vspace{4pt}",
+            "\n\\par\\medskip\n".join(_tabular(table, chosen, panel) for panel in panels),
             rf"\end{{{environment}}}",
             "",
         ]
     )
+
+
+def _pages(table: PaperTable, chosen: Fit) -> list[list[tuple[int, ...]]]:
+    """The panels of each float: no more of them than a page takes."""
+    pages: list[list[tuple[int, ...]]] = []
+    room = 0.0
+    for panel in chosen.panels:
+        height = _PANEL_HEIGHT + chosen.size.line * (len(_rows(table, panel)) + 3)
+        if not pages or height > room:
+            pages.append([])
+            room = _PAGE_HEIGHT
+        pages[-1].append(panel)
+        room -= height
+    return pages
+
+
+def _rows(table: PaperTable, panel: Sequence[int]) -> list[Row]:
+    """The rows that say anything in a panel."""
+    return [row for row in table.rows if any(cell.text for number in panel for cell in row.cells[number])]
 
 
 def _fitted(chosen: Fit, style: Style) -> str:
@@ -81,7 +105,7 @@ def _tabular(table: PaperTable, chosen: Fit, panel: Sequence[int]) -> str:
     groups = [table.groups[number] for number in panel]
     columns = sum(len(group.columns) for group in groups)
     lines = [rf"\begin{{tabular}}{{@{{}}l*{{{columns}}}{{r}}@{{}}}}", r"\toprule", *_header(table, groups), r"\midrule"]
-    kinds = groupby(table.rows, lambda row: row.kind)
+    kinds = groupby(_rows(table, panel), lambda row: row.kind)
     for position, (_, rows) in enumerate(kinds):
         lines += [r"\midrule"] if position else []
         lines += [

@@ -25,18 +25,19 @@ _LEAST_NAME = 62.0
 
 @dataclass(frozen=True)
 class Size:
-    """A font size: its command, its width relative to 10 pt, and the space on each side of a column."""
+    """A font size: its command, its width relative to 10 pt, the space on each side of a column, and the height of a line."""
 
     command: str
     scale: float
     gap: float
+    line: float
 
 
 SIZES = (
-    Size("normalsize", 1.0, 4.0),
-    Size("small", 0.93, 3.5),
-    Size("footnotesize", 0.86, 3.0),
-    Size("scriptsize", 0.825, 2.0),
+    Size("normalsize", 1.0, 4.0, 12.0),
+    Size("small", 0.93, 3.5, 11.0),
+    Size("footnotesize", 0.86, 3.0, 9.5),
+    Size("scriptsize", 0.825, 2.0, 8.0),
 )
 
 

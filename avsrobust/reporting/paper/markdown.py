@@ -38,8 +38,7 @@ def _table(table: PaperTable) -> list[str]:
 
 def _heading(group: Group, column: Column) -> str:
     """The data set, the condition and the measure."""
-    words = " ".join(word for word in (group.title, column.condition, column.heading) if word)
-    return markdown(words) + _ARROWS[column.higher_is_better]
+    return markdown(f"{group.title} {column.label}") + _ARROWS[column.higher_is_better]
 
 
 def _name(row: Row) -> str:

@@ -15,16 +15,19 @@ from dataclasses import dataclass, replace
 
 from avsrobust.errors import OptionError, ResultsError, did_you_mean
 from avsrobust.metrics import DatasetScore
-from avsrobust.reporting.columns import MEASURES, METRICS, extended_cells
+from avsrobust.reporting.columns import MEASURES, METRICS, condition_title, extended_cells
 from avsrobust.reporting.model import Line, Subject, Table
 from avsrobust.reporting.naming import split_name
 from avsrobust.reporting.paper.style import Style
-from avsrobust.reporting.presentation import TRIVIAL_TITLE, Block, sections
+from avsrobust.reporting.presentation import Block, sections
 from avsrobust.reporting.reported import ReportedLine, difference
 from avsrobust.vocabulary import BINARY, CLASS_DATASET, DATASETS, NEGATIVES
 
 MODEL, REPORTED, BASELINE, TRIVIAL = "model", "reported", "baseline", "trivial"
 BEST, SECOND = "best", "second"
+NOTHING_TITLE = "nothing predicted"
+# The condition of the scores over all conditions.
+G = "G"
 DIFFERENCE = "Δ"
 
 
@@ -34,7 +37,7 @@ class Column:
 
     Attributes:
         name: Column of the csv.
-        condition: Heading of its condition; empty: clean sound, or all conditions.
+        condition: Heading of its condition; "G": all conditions; empty: clean sound.
         heading: Heading of the measure, without the arrow.
         higher_is_better: Whether more is better; None where neither is.
         is_difference: Whether it holds the differences of measured scores from reported ones.
@@ -45,6 +48,13 @@ class Column:
     heading: str
     higher_is_better: bool | None
     is_difference: bool = False
+
+    @property
+    def label(self) -> str:
+        """The condition and the measure, where both stand in one heading."""
+        if self.condition == G:
+            return f"{G}-{self.heading}" if not self.is_difference else self.heading
+        return f"{self.condition} {self.heading}".strip()
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,7 @@ class PaperTable:
 
     @property
     def has_conditions(self) -> bool:
-        """Whether any column is of one condition other than clean sound."""
+        """Whether any column is of other conditions than clean sound."""
         return any(column.condition for group in self.groups for column in group.columns)
 
 
@@ -130,9 +140,9 @@ def known_columns(table: Table) -> dict[str, Column]:
     """Return every score column that a paper's table can show, by name."""
     found: dict[str, Column] = {}
     for name, metric in METRICS.items():
-        condition = metric.label.removesuffix(f" {metric.measure}") if metric.condition in NEGATIVES else ""
-        heading = metric.measure if condition else metric.label
-        found[name] = Column(name, condition, heading, metric.higher_is_better)
+        condition = condition_title(metric.condition) if metric.condition in NEGATIVES else ""
+        condition = G if metric.condition == G else condition
+        found[name] = Column(name, condition, metric.measure, metric.higher_is_better)
     for line in table.lines:
         polarity = {score.key: score.negative for score in line.score.conditions}
         for key, prefix in table.extended.items():
@@ -185,7 +195,10 @@ def _with_differences(block: Block, columns: Sequence[Column], reported: Sequenc
 def _named(column: Column, style: Style) -> Column:
     """The column under the name that the style gives it."""
     name = style.names.get(column.name)
-    return column if name is None else replace(column, heading=name)
+    if name is None:
+        return column
+    # The new name is one of the whole G score.
+    return replace(column, heading=name, condition="" if column.condition == G else column.condition)
 
 
 def _rows(
@@ -209,12 +222,12 @@ def _rows(
     rows = [_row(of, tuple(cells[row] for cells in columns)) for row, of in enumerate(lines)]
     yield from (row for row in rows if row.kind == MODEL)
     for title in dict.fromkeys(line.model for of_group in published for line in of_group):
-        yield Row(
-            title, REPORTED, tuple(_reported_cells(style, *both, title) for both in zip(groups, published, strict=True))
-        )
+        cells = tuple(_reported_cells(style, *both, title) for both in zip(groups, published, strict=True))
+        if any(cell.text for of_group in cells for cell in of_group):
+            yield Row(title, REPORTED, cells)
     yield from (row for row in rows if row.kind == BASELINE)
     yield Row(
-        TRIVIAL_TITLE,
+        NOTHING_TITLE,
         TRIVIAL,
         tuple(
             tuple(_cell(style, column, _trivial(table, block, column)) for column in group.columns)
@@ -256,9 +269,9 @@ def _group_cells(
 
 
 def _cell(style: Style, column: Column, value: float | None) -> Cell:
-    """A cell without a mark."""
+    """A cell without a mark; differences are left empty where there is none."""
     if value is None:
-        return Cell(None)
+        return Cell("" if column.is_difference else None)
     text = style.text(column.name, value)
     return Cell(text if not column.is_difference or text.startswith("-") else f"+{text}")
 

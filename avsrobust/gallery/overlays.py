@@ -1,0 +1,108 @@
+"""Stored masks laid over the frames, as PNG files.
+
+Conventions
+    ``DIR/<split>/<clip_id>/<condition>[@<level>][#<draw>]_<frame>.png``, frames counted from 0. The folder is marked as ours; a
+    folder that holds anything else is refused. Equal masks and frames give equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avsrobust.callbacks import ProgressCallback
+from avsrobust.errors import AvsRobustError, OptionError, did_you_mean
+from avsrobust.files import resolve_inside, write_bytes
+from avsrobust.folders import hold_output_dir
+from avsrobust.gallery.builds import Build, find_manifest
+from avsrobust.gallery.pictures import overlay
+from avsrobust.manifest import Row
+from avsrobust.reporting.loading import load_result
+from avsrobust.results import MASKS_NAME, RUN_NAME, read_run
+from avsrobust.row_keys import key_of
+from avsrobust.stored_masks import StoredMasks, rows_of_masks
+
+OVERLAYS_KIND = "overlays"
+OVERLAYS_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class WrittenOverlays:
+    """What was written: the folder, the number of pictures, and a line for each row that was skipped."""
+
+    folder: Path
+    pictures: int
+    skipped: tuple[str, ...]
+
+
+def write_overlays(
+    result: Path,
+    folder: Path,
+    conditions: Sequence[str] = (),
+    clips: Sequence[str] = (),
+    *,
+    data_root: Path | None = None,
+    progress: ProgressCallback | None = None,
+) -> WrittenOverlays:
+    """Write the stored masks of some results over their frames.
+
+    Args:
+        result: Results folder of one evaluation, or its ``scores.parquet`` or ``masks.parquet``.
+        folder: Folder to write to.
+        conditions: Only these conditions (none: all).
+        clips: Only these clips (none: all).
+        data_root: Folder of the data set; None: the one that the build remembers.
+        progress: Called with (rows done, rows in total).
+
+    Raises:
+        OptionError: There are no masks, a condition or clip is not among them, or the folder holds other files.
+        ResultsError: The build is not there any more.
+        ManifestError: The build's data is not there any more.
+    """
+    scores = load_result(result.parent if result.name == MASKS_NAME else result)
+    home = Path(str(scores.source)).parent
+    path = home / MASKS_NAME
+    if not path.is_file():
+        raise OptionError(
+            f"{result}: found no {MASKS_NAME}; expected a results folder with masks; run 'avsrobust evaluate --save-masks' again"
+        )
+    masks = StoredMasks(path)
+    build = Build(find_manifest(home, read_run(home / RUN_NAME)), data_root)
+    stored = rows_of_masks(path)
+    rows = [row for row in build.manifest.rows if key_of(row) in stored]
+    rows = _chosen("--condition", path, rows, conditions, [row.condition for row in rows])
+    rows = _chosen("--clip", path, rows, clips, [row.clip_id for row in rows])
+    pictures, skipped = 0, []
+    with hold_output_dir(folder, OVERLAYS_KIND, OVERLAYS_FORMAT, "masks"):
+        for done, row in enumerate(rows, start=1):
+            try:
+                pictures += _write_row(build, masks, row, folder)
+            except (AvsRobustError, ValueError) as error:
+                skipped.append(f"{row.split}/{row.clip_id} under {row.condition}: {error}")
+            if progress is not None:
+                progress(done, len(rows))
+    return WrittenOverlays(folder, pictures, tuple(skipped))
+
+
+def _chosen(option: str, path: Path, rows: list[Row], wanted: Sequence[str], values: Sequence[str]) -> list[Row]:
+    for name in wanted:
+        if name not in values:
+            raise OptionError(f"{option} {name}: {path} has no masks of it{did_you_mean(name, set(values))}")
+    return [row for row, value in zip(rows, values, strict=True) if not wanted or value in wanted]
+
+
+def _write_row(build: Build, masks: StoredMasks, row: Row, folder: Path) -> int:
+    """Write the frames of one row that have a stored mask; return their number."""
+    frames, true = build.frames(row), build.masks(row)
+    found = masks.read(row.split, row.clip_id, row.condition, row.level, row.draw)
+    level = "" if row.level is None else f"@{row.level:g}"
+    draw = f"#{row.draw}" if row.draw else ""
+    home = resolve_inside(folder, f"{row.split}/{row.clip_id}", named_by=build.manifest.path)
+    for number, mask in sorted(found.items()):
+        if number < len(frames):
+            content = overlay(np.asarray(frames[number]), mask, true[number])
+            write_bytes(home / f"{row.condition}{level}{draw}_{number}.png", content, flush=False)
+    return len(found)
