@@ -252,6 +252,8 @@ def report(
     reported_files: Sequence[AnyPath] = (),
     intervals: bool = False,
     aggregate: str | None = None,
+    gallery: int | None = None,
+    data_root: AnyPath | None = None,
 ) -> Rendered:
     """Turn results into one table.
 
@@ -275,6 +277,8 @@ def report(
         reported_files: Files of further published scores.
         intervals: Show 95 % intervals by a bootstrap over the clips, by source video (csv, json, parquet, md).
         aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone.
+        gallery: Format html: show so many of the worst clips of each split, from stored masks (`evaluate`'s `save_masks`).
+        data_root: Folder that the data set of the gallery lies in now, where it has moved.
 
     Returns:
         The rendered table and its warnings.
@@ -284,8 +288,8 @@ def report(
             cannot be used.
         ResultsError: There are no results, or they cannot be read.
     """
+    from avsrobust.reporting.report import check_gallery, report_options
     from avsrobust.reporting.report import report as render
-    from avsrobust.reporting.report import report_options
 
     options = report_options(
         protocols=protocols or (),
@@ -301,6 +305,12 @@ def report(
         reported_files=reported_files,
     )
     found = results if isinstance(results, Results) else load_results(results)
+    media = None
+    if gallery is not None:
+        from avsrobust.gallery.collect import make_gallery
+
+        check_gallery(format, options["layout"])
+        media = make_gallery(found.scores, gallery, data_root=None if data_root is None else Path(data_root))
     return render(
         found.scores,
         by=by,
@@ -310,6 +320,7 @@ def report(
         scores=scores,
         intervals=intervals,
         aggregate=aggregate,
+        gallery=media,
         **options,
     )
 

@@ -21,6 +21,7 @@ from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.files import write_text
+from avsrobust.gallery.collect import make_gallery
 from avsrobust.manifest import load_manifest
 from avsrobust.reporting.columns import percent
 from avsrobust.reporting.escape import text_table
@@ -34,6 +35,8 @@ TOY_SEED = 0
 TOY_CLIPS = {"s4": 160, "ms3": 160}
 BUNDLED = ("m2f", "m2f_debias", "m2f_robust")
 PROTOCOLS = ("strict", "avsbench")
+# Of each data set: as many as take seconds to prepare.
+GALLERY_CLIPS = 6
 
 SPLIT = "test"
 COLUMNS = ("mIoU", "F", "G_mIoU", "G_F", "G_FPR")
@@ -82,10 +85,12 @@ def run_demo(
             adapter = load_adapter(model, checkpoint=None, device=torch.device("cpu"), options={})
             folder = output / "results" / model / f"{dataset}-seed{SEED}"
             # The demo's own results: those of a model that has changed since give way.
-            outcome = evaluate(manifest, adapter, name=model, output=folder, replace=True)
+            outcome = evaluate(manifest, adapter, name=model, output=folder, replace=True, save_masks=True)
             scores.append(read_scores(outcome.scores))
     page = output / "report.html"
-    write_text(page, str(report(scores, PROTOCOLS, None, "html").content))
+    on_message(f"report: {page}")
+    gallery = make_gallery(scores, GALLERY_CLIPS, relative_to=output)
+    write_text(page, str(report(scores, PROTOCOLS, None, "html", gallery=gallery).content))
     return DemoReport(_summary(scores), page)
 
 

@@ -153,7 +153,9 @@ def test_results_without_masks_are_said_or_refused(results: Path, toy_builds: Pa
     with pytest.raises(OptionError, match=r"--gallery: found no results with masks; .* --save-masks"):
         make_gallery(load_results([tmp_path / "empty"]), 2)
     gallery = make_gallery(load_results([tmp_path / "empty", results / "oracle"]), 1)
-    assert gallery.notes == ("The gallery lacks empty on s4: its masks were not stored (evaluate --save-masks adds them).",)
+    assert gallery.notes == (
+        "The gallery lacks empty on s4: its masks were not stored (evaluate --save-masks adds them).",
+    )
 
 
 def test_a_build_that_is_gone_is_refused(toy_builds: Path, tmp_path: Path) -> None:
@@ -180,7 +182,7 @@ def test_a_changed_file_is_a_note(toy_builds: Path, tmp_path: Path) -> None:
 def test_composed_pictures_and_made_sounds(toy_builds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipe.yaml").write_text(
-        "kind: build\nname: tiles\nstore_audio: false\nconditions:\n  clean: {}\n  silence: {}\n  noise: {}\n  offscreen: {}\n"
+        "kind: build\nname: tiles\ndescription: Tiles.\nfront_end: vggish\nstore_audio: false\nconditions:\n  clean: {}\n  silence: {}\n  noise: {}\n  offscreen: {}\n"
         "  distractor: {levels: [1.0]}\n  mixture: {levels: [0]}\n",
         encoding="utf-8",
     )

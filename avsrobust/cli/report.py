@@ -9,7 +9,6 @@ import click
 
 from avsrobust.cli.options import complete_protocol, data_root_option
 from avsrobust.cli.progress import print_result, warn
-from avsrobust.errors import OptionError
 from avsrobust.vocabulary import TASKS
 
 # As `reporting.breakdowns.GROUPINGS`, which is not imported here for the sake of --help's speed.
@@ -138,7 +137,7 @@ def report(
     """Turn RESULTS (default: everything under 'results') into one table."""
     from avsrobust.files import write_bytes
     from avsrobust.reporting.formats import format_of_file
-    from avsrobust.reporting.report import load_results, report_options
+    from avsrobust.reporting.report import check_gallery, load_results, report_options
     from avsrobust.reporting.report import report as render_report
 
     options = report_options(
@@ -159,10 +158,7 @@ def report(
     loaded = load_results(results or None)
     media = None
     if gallery is not None:
-        if format_name != "html":
-            raise OptionError(
-                f"--gallery: found --format {format_name or 'md'}; expected --format html, which alone shows a gallery"
-            )
+        check_gallery(format_name or "md", options["layout"])
         from avsrobust.gallery.collect import make_gallery
 
         media = make_gallery(

@@ -16,6 +16,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+_LONGEST_WORD = 20
 _MARKS = (
     (re.compile(r"\*\*(.*)\*\*"), "bold green"),
     (re.compile(r"<ins>(.*)</ins>"), "underline"),
@@ -41,12 +42,17 @@ def _line(line: str) -> Text:
 
 
 def _table(lines: list[str]) -> RenderableType:
-    """A table; the columns whose rule ends in a colon are right-aligned."""
+    """A table; the columns whose rule ends in a colon are right-aligned. Names keep their words, as far as they are short."""
     header, rule, *rows = [_cells(line) for line in lines]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     for number, (title, dashes) in enumerate(zip(header, rule, strict=True)):
-        table.add_column(_cell(title), justify="right" if dashes.endswith(":") else "left", overflow="fold", ratio=None)
-        table.columns[number].no_wrap = False
+        longest = max((word for row in rows for word in _cell(row[number]).plain.split()), key=len, default="")
+        table.add_column(
+            _cell(title),
+            justify="right" if dashes.endswith(":") else "left",
+            overflow="fold",
+            min_width=min(len(longest), _LONGEST_WORD),
+        )
     for row in rows:
         table.add_row(*map(_cell, row))
     return table

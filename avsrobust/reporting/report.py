@@ -104,6 +104,15 @@ def report(
     return Rendered(content, tuple(one_line(text) for text in remarks), chosen.suffix)
 
 
+def check_gallery(format: str, layout: str = FULL) -> None:  # noqa: A002 - the option's name
+    """Raise `OptionError` for a format or a layout that shows no gallery."""
+    if format != "html" or layout != FULL:
+        raise OptionError(
+            f"--gallery: found --format {format}{'' if layout == FULL else f' --layout {layout}'}; expected --format html in the "
+            "full layout, which alone shows a gallery"
+        )
+
+
 class ReportOptions(TypedDict):
     """Keyword arguments of `report` that options stand for."""
 

@@ -94,7 +94,6 @@ class SectionView:
 def render_html(table: Table) -> str:
     """Return the page."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("avsrobust.reporting.render.html", ""),
@@ -110,13 +109,13 @@ def render_html(table: Table) -> str:
     script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         version=__version__,
-        script=Markup(script),  # noqa: S704 - the package's own file
+        script=script,
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         sections=_views(table),
         metrics=_METRICS,
         groups=_groups(),
         warnings=table.warnings,
-        notes=table.notes,
+        notes=(*table.notes, *(() if table.gallery is None else table.gallery.notes)),
     )
 
 
