@@ -254,6 +254,18 @@ def test_latex_of_the_default_width_goes_into_every_page_and_holds_three_data_se
             assert "Overfull" not in compiled(content, preamble, tmp_path / str(number))
 
 
+def test_means_with_their_spread_fit_the_page(make_scores: Make, tmp_path: Path) -> None:
+    found = [
+        make_scores(model(0.2 * seed, 0.1), model="avsegformer_robust", dataset=dataset, seed=seed)
+        for dataset in DATASETS
+        for seed in (1, 2, 3)
+    ]
+    content = report(found, format="latex", aggregate="seeds", **report_options(layout="wide")).content
+    assert isinstance(content, str)
+    assert r"$\pm$" in content
+    assert "Overfull" not in compiled(content, r"\documentclass{article}", tmp_path)
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_long_and_hostile_names_compile_and_fit(make_scores: Make, width: str, tmp_path: Path) -> None:
     names = [
