@@ -251,6 +251,7 @@ def report(
     reported: bool = False,
     reported_files: Sequence[AnyPath] = (),
     intervals: bool = False,
+    aggregate: str | None = None,
     gallery: int | None = None,
     data_root: AnyPath | None = None,
 ) -> Rendered:
@@ -275,6 +276,7 @@ def report(
         reported: Show published scores next to the measured ones.
         reported_files: Files of further published scores.
         intervals: Show 95 % intervals by a bootstrap over the clips, by source video (csv, json, parquet, md).
+        aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone.
         gallery: Format html: show so many of the worst clips of each split, from stored masks (`evaluate`'s `save_masks`).
         data_root: Folder that the data set of the gallery lies in now, where it has moved.
 
@@ -317,6 +319,7 @@ def report(
         negatives=negatives,
         scores=scores,
         intervals=intervals,
+        aggregate=aggregate,
         gallery=media,
         **options,
     )

@@ -95,6 +95,11 @@ LAYOUTS = ("full", "wide")
     help="Published numbers of your own, in YAML. Repeatable.",
 )
 @click.option(
+    "--aggregate",
+    metavar="seeds",
+    help="One line for a model's results of several seeds, as mean and spread; training seeds too, by --rename.",
+)
+@click.option(
     "--intervals", is_flag=True, help="95 % intervals by a bootstrap over source videos (csv, json, parquet, md)."
 )
 @click.option(
@@ -123,6 +128,7 @@ def report(
     renames: tuple[str, ...],
     reported: bool,
     reported_files: tuple[Path, ...],
+    aggregate: str | None,
     intervals: bool,
     gallery: int | None,
     data_root: Path | None,
@@ -166,6 +172,7 @@ def report(
         negatives=negatives or None,
         scores=scores,
         intervals=intervals,
+        aggregate=aggregate,
         gallery=media,
         **options,
     )

@@ -26,6 +26,7 @@ from avsrobust.reporting.columns import (
     MEASURES,
     METRICS,
     REPORTED_COLUMN,
+    RUNS_COLUMN,
     SIGNATURE_COLUMN,
     condition_columns,
     condition_title,
@@ -117,6 +118,8 @@ class Line:
         semantic: The scores of all classes, in lines over all classes; otherwise None.
         extra: The extra scores that were requested, in lines over all clips.
         intervals: 95 % intervals by condition and measure, where they were requested, in lines over all clips.
+        runs: Results that the line is the mean of.
+        spread: Sample standard deviation of each score column over `runs` results; empty for one.
     """
 
     subject: Subject
@@ -128,6 +131,8 @@ class Line:
     semantic: SemanticScores | None = None
     extra: tuple[ExtraScore, ...] = ()
     intervals: ScoreIntervals = field(default_factory=dict)
+    runs: int = 1
+    spread: Mapping[str, float] = field(default_factory=dict)
 
     def interval(self, column: str) -> Interval | None:
         """Return the 95 % interval of a score column; None where the score is undefined, or no interval was requested."""
@@ -156,7 +161,7 @@ class Line:
             **({} if self.category is None else {CATEGORY_COLUMN: self.category}),
             "clips": self.score.clips,
             **self.score.columns(),
-            "seed": subject.seed,
+            "seed": subject.seed if self.runs == 1 else None,
             "recipe": subject.recipe,
             "release": subject.release,
             **{entry.column: entry.value for entry in self.extra},
@@ -221,6 +226,7 @@ class Table:
             *extended,
             *extra,
             *self.interval_columns,
+            *self.spread_columns,
             *self.reported_columns,
         )
         return (*dict.fromkeys(columns), SIGNATURE_COLUMN)
@@ -233,6 +239,19 @@ class Table:
         scores = [name for line in self.lines for name in line.score.columns()]
         scores += [f"{prefix}_{measure}" for prefix in self.extended.values() for measure in MEASURES]
         return tuple(f"{name}_{end}" for name in dict.fromkeys(scores) for end in ("low", "high"))
+
+    @cached_property
+    def spread_columns(self) -> tuple[str, ...]:
+        """Number of results of each line, and the spread of all score columns, where any line is a mean of several."""
+        spread = dict.fromkeys(name for line in self.lines for name in line.spread)
+        return (RUNS_COLUMN, *(f"{name}_spread" for name in spread)) if spread else ()
+
+    def _spread_cells(self, line: Line) -> Cells:
+        """The cells of `spread_columns` of one line."""
+        if not self.spread_columns:
+            return {}
+        spread = {f"{name}_spread": value for name, value in line.spread.items()}
+        return {**dict.fromkeys(self.spread_columns), RUNS_COLUMN: line.runs, **spread}
 
     def _interval_cells(self, line: Line) -> Cells:
         """The cells of `interval_columns` of one line."""
@@ -262,7 +281,14 @@ class Table:
             reported[name] = reported_value(line, column, self.reported)
             reported[f"{column}_difference"] = difference(line, column, self.reported)
         extended = extended_cells(line.score.conditions, self.extended)
-        return {**extra, **line.cells(), **extended, **self._interval_cells(line), **reported}
+        return {
+            **extra,
+            **line.cells(),
+            **extended,
+            **self._interval_cells(line),
+            **self._spread_cells(line),
+            **reported,
+        }
 
     @property
     def reported_rows(self) -> list[Cells]:

@@ -333,8 +333,10 @@ def _extra_heading(measure: str, scores: Sequence[ExtraScore]) -> str:
     return headings.pop() if len(headings) == 1 else measure
 
 
-def interval_text(line: Line, column: str) -> str:
-    """Return the 95 % interval of a score in percent, in brackets behind it; empty where there is none."""
+def uncertainty_text(line: Line, column: str) -> str:
+    """Return what stands behind a score in percent: its spread over several runs, or its 95 % interval; empty without one."""
+    if column in line.spread:
+        return f" ± {percent(line.spread[column])}"
     found = line.interval(column)
     return "" if found is None else f" [{percent(found.low)}, {percent(found.high)}]"
 

@@ -39,6 +39,7 @@ from avsrobust.metrics import (
     take_classes,
     trivial_frames,
 )
+from avsrobust.reporting.aggregate import aggregated, check_aggregate
 from avsrobust.reporting.breakdowns import CATEGORY, GROUPINGS, class_parts, clip_parts
 from avsrobust.reporting.columns import ALL_CATEGORIES
 from avsrobust.reporting.diagnostics import Diagnostics, diagnose
@@ -78,6 +79,7 @@ def build_table(
     scores: Sequence[str] = (),
     renames: Mapping[str, str] | None = None,
     intervals: bool = False,
+    aggregate: str | None = None,
 ) -> Table:
     """Return the table of `results` under these protocols.
 
@@ -92,12 +94,14 @@ def build_table(
         scores: Groups of extra scores (`extra_scores.requested_groups`).
         renames: Names that the table gives models, by those of their results; None: none.
         intervals: Compute 95 % intervals of the scores over all clips (`metrics.intervals`).
+        aggregate: "seeds" makes one line of all results of a model that differ in seeds alone (`aggregate`); None: none.
 
     Raises:
         OptionError: A protocol, breakdown, task, negative, group of scores or model to rename is unknown.
         ResultsError: The results cannot be true, or none can be shown.
     """
     check_task(task)
+    check_aggregate(aggregate)
     if by is not None and by not in GROUPINGS:
         raise OptionError(f"--by: found '{by}'; expected {', '.join(GROUPINGS)}{did_you_mean(by, GROUPINGS)}")
     found = requested_protocols(protocols)
@@ -138,9 +142,9 @@ def build_table(
         classes=tuple(sorted(classes, key=_line_order)),
         negatives=of_g,
     )
-    return replace(
-        table, notes=find_notes(table, sources), warnings=find_warnings(table, sources, ALL_PROTOCOLS in protocols)
-    )
+    warnings = find_warnings(table, sources, ALL_PROTOCOLS in protocols, several_seeds=aggregate is not None)
+    table = replace(table, notes=find_notes(table, sources), warnings=warnings)
+    return table if aggregate is None else aggregated(table)
 
 
 def _line_order(line: Line) -> tuple[tuple[tuple[int, str], str, str], int, str, str, bool, str, bool, str]:

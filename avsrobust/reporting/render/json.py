@@ -70,6 +70,7 @@ def _line(table: Table, line: Line) -> dict[str, Any]:
         "empty_frames": score.empty_frames,
         "missing": list(score.missing),
         **({"intervals": _intervals(line)} if line.intervals else {}),
+        **({"runs": line.runs, "spread": dict(line.spread)} if line.runs > 1 else {}),
         "trivial": line.trivial.columns(),
         "ceiling": line.ceiling.columns(),
         "extra": [asdict(entry) for entry in line.extra],
