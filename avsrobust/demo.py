@@ -36,7 +36,7 @@ TOY_CLIPS = {"s4": 160, "ms3": 160}
 BUNDLED = ("m2f", "m2f_debias", "m2f_robust")
 PROTOCOLS = ("strict", "avsbench")
 # Of each data set: as many as take seconds to prepare.
-GALLERY_CLIPS = 6
+GALLERY_CLIPS = 4
 
 SPLIT = "test"
 COLUMNS = ("mIoU", "F", "G_mIoU", "G_F", "G_FPR")

@@ -182,7 +182,8 @@ def test_a_changed_file_is_a_note(toy_builds: Path, tmp_path: Path) -> None:
 def test_composed_pictures_and_made_sounds(toy_builds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipe.yaml").write_text(
-        "kind: build\nname: tiles\ndescription: Tiles.\nfront_end: vggish\nstore_audio: false\nconditions:\n  clean: {}\n  silence: {}\n  noise: {}\n  offscreen: {}\n"
+        "kind: build\nname: tiles\ndescription: Tiles.\nfront_end: vggish\nstore_audio: false\nconditions:\n"
+        "  clean: {}\n  silence: {}\n  noise: {}\n  offscreen: {}\n"
         "  distractor: {levels: [1.0]}\n  mixture: {levels: [0]}\n",
         encoding="utf-8",
     )

@@ -1,4 +1,4 @@
-"""Make ``docs/report.png``: the top of the page that ``avsrobust demo`` writes, as a browser shows it.
+"""Make ``docs/report.png`` and ``docs/gallery.png``: the page that ``avsrobust demo`` writes, as a browser shows it.
 
     avsrobust demo && python docs/_build/make_pictures.py avsrobust-demo/report.html
 
@@ -13,9 +13,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-PICTURE = Path(__file__).resolve().parents[1] / "report.png"
+DOCS = Path(__file__).resolve().parents[1]
+PICTURE = DOCS / "report.png"
+GALLERY = DOCS / "gallery.png"
 # Pixels: one table with its bars and the beginning of the next, at the width of the README.
 WIDTH, HEIGHT = 1280, 1250
+GALLERY_HEIGHT = 880
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # A fresh browser that asks no other host for anything; a container's root has no sandbox.
 OPTIONS = (
@@ -40,14 +43,14 @@ def browser() -> str:
     raise SystemExit(f"make_pictures.py: found none of {', '.join(BROWSERS)}; install Chromium")
 
 
-def photograph(page: Path, picture: Path) -> None:
-    """Write the top of an HTML file as a PNG of `WIDTH` x `HEIGHT` pixels."""
+def photograph(page: Path, picture: Path, width: int = WIDTH, height: int = HEIGHT) -> None:
+    """Write the top of an HTML file as a PNG of `width` x `height` pixels."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             browser(),
             *OPTIONS,
             f"--user-data-dir={folder}/profile",
-            f"--window-size={WIDTH},{HEIGHT}",
+            f"--window-size={width},{height}",
             f"--screenshot={folder}/picture.png",
             page.resolve().as_uri(),
         ]
@@ -55,7 +58,21 @@ def photograph(page: Path, picture: Path) -> None:
         shutil.copyfile(f"{folder}/picture.png", picture)
 
 
+def photograph_gallery(page: Path, picture: Path) -> None:
+    """Write the first clip of a page's gallery as a PNG: of a copy of the page that shows nothing else of it."""
+    text = page.read_text(encoding="utf-8")
+    if '<section class="gallery"' not in text:
+        raise SystemExit(f"make_pictures.py: {page} has no gallery; make it with 'avsrobust demo'")
+    only = "main > section:not(:has(.gallery)), main > section ~ section, main > section > :not(.gallery), header, .findings, " \
+        ".clip ~ .clip { display: none } body { padding: 1rem } .gallery { margin: 0; border: 0 }"  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "gallery.html"
+        copy.write_text(text.replace("</style>", f"{only}</style>", 1), encoding="utf-8")
+        photograph(copy, picture, WIDTH, GALLERY_HEIGHT)
+
+
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit("usage: make_pictures.py REPORT.html")
     photograph(Path(sys.argv[1]), PICTURE)
+    photograph_gallery(Path(sys.argv[1]), GALLERY)
