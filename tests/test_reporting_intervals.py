@@ -59,3 +59,8 @@ def test_the_same_results_give_the_same_intervals_and_undefined_scores_none(make
     assert line.interval("silence_FPR") is not None
     assert line.interval("noise_FPR") is None
     assert line.interval("G_mIoU") is None
+
+
+def test_the_page_says_that_it_shows_none(results: list[Scores]) -> None:
+    (warning,) = report(results, ["strict"], format="html", intervals=True).warnings
+    assert warning == "--intervals: the html page does not show them; use md, csv, json or parquet"
