@@ -250,6 +250,8 @@ def report(
     renames: Mapping[str, str] | None = None,
     reported: bool = False,
     reported_files: Sequence[AnyPath] = (),
+    intervals: bool = False,
+    aggregate: str | None = None,
     gallery: int | None = None,
     data_root: AnyPath | None = None,
 ) -> Rendered:
@@ -273,6 +275,8 @@ def report(
         renames: Names to show, by those of models; wide: of columns and data sets too.
         reported: Show published scores next to the measured ones.
         reported_files: Files of further published scores.
+        intervals: Show 95 % intervals by a bootstrap over the clips, by source video (csv, json, parquet, md).
+        aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone.
         gallery: Format html: show so many of the worst clips of each split, from stored masks (`evaluate`'s `save_masks`).
         data_root: Folder that the data set of the gallery lies in now, where it has moved.
 
@@ -314,6 +318,8 @@ def report(
         task=task,
         negatives=negatives,
         scores=scores,
+        intervals=intervals,
+        aggregate=aggregate,
         gallery=media,
         **options,
     )

@@ -259,9 +259,9 @@ class _Subject:
         ]
 
     def _optional_checks(self) -> list[tuple[str, Callable[[], object]]]:
-        # Native sounds and views of clips are for `segment` alone.
-        looks = self._caller.needs_clips or self._caller.needs_seed or self._audio.kind == "native"
-        if looks or not self._caller.segments_many:
+        # Native sounds and seeds are for `segment` alone.
+        apart = self._caller.needs_seed or self._audio.kind == "native"
+        if apart or not self._caller.segments_many:
             return []
         return [("segment_many gives what segment gives for each sound", self._check_many)]
 
@@ -314,8 +314,9 @@ class _Subject:
         alone = [self._segment(encoded, given.copy()) for given in sounds]
         audio = torch.stack([given.audio.clone() for given in sounds if isinstance(given.audio, Tensor)])
         rows = [lambda: first.rows] * len(sounds)
+        clips = [lambda given=given: given.clips for given in sounds]
         batch, num_frames = first.frames.shape[:2]
-        answers = self._caller.iterate_many(encoded, audio, rows)
+        answers = self._caller.iterate_many(encoded, audio, rows, clips)
         together = [self._caller.check_answer(answer, batch=batch, num_frames=num_frames) for answer in answers]
         if len(together) != len(sounds):
             raise _ContractError(

@@ -94,6 +94,11 @@ def test_a_terminal_shows_aligned_tables_in_colour(make_scores: Make, monkeypatc
 
 
 def test_a_narrow_terminal_loses_nothing(make_scores: Make) -> None:
-    content = report([make_scores("oracle", model="net")]).content
+    content = report([make_scores("oracle", model="net_of_a_long_name")]).content
     assert isinstance(content, str)
-    assert max(map(len, shown(content, width=40).splitlines())) <= 40
+    for width in (40, 60, 80, 120):
+        lines = shown(content, width=width).splitlines()
+        assert max(map(len, lines)) <= width
+        # A panel of each table names the model, and no number is broken.
+        assert sum(line.startswith("net_of_a_long_name") for line in lines) >= 3
+        assert sum(line.count("100.00") for line in lines) >= content.count("100.00") - content.count("`100.00`")

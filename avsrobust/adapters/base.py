@@ -17,8 +17,8 @@ Conventions
     integers.
     An adapter may also have a method `segment_many(encoded, audio, rows)`, which answers several conditions at once: `audio` is
     [K, B, ...], `rows` the K lists of B views for an adapter with `needs_rows` or `needs_clips` (else empty), and it returns
-    or yields K outputs as `segment` does, in order, each the same as `segment` would return. Where it yields them one at a time, memory holds one.
-    It is called where it is defined in the same class as `segment` (or `segment_rows`), or in a subclass.
+    or yields K outputs as `segment` does, in order, each the same as `segment` would return. Where it yields them one at a time,
+    memory holds one. It is called where it is defined in the same class as `segment` (or `segment_rows`), or in a subclass.
 """
 
 from __future__ import annotations

@@ -77,18 +77,6 @@ BUILT_IN = (
         "baseline: segments exactly the sounding objects; every strict G score is 1",
     ),
     AdapterEntry(
-        "presence",
-        "avsrobust.adapters.baselines:Presence",
-        "avsrobust",
-        "baseline: segments all annotated objects whenever anything is audible; right under silence alone",
-    ),
-    AdapterEntry(
-        "match_gate",
-        "avsrobust.adapters.baselines:MatchGate",
-        "avsrobust",
-        "baseline: segments all annotated objects whenever the audio belongs to any part of the picture; IIoU 0",
-    ),
-    AdapterEntry(
         "visual_prior",
         "avsrobust.adapters.baselines:VisualPrior",
         "avsrobust",
@@ -99,6 +87,18 @@ BUILT_IN = (
         "avsrobust.adapters.baselines:Empty",
         "avsrobust",
         "baseline: never segments anything; shows each protocol's trivial scores",
+    ),
+    AdapterEntry(
+        "presence",
+        "avsrobust.adapters.baselines:Presence",
+        "avsrobust",
+        "baseline: segments all annotated objects whenever anything is audible; right under silence alone",
+    ),
+    AdapterEntry(
+        "match_gate",
+        "avsrobust.adapters.baselines:MatchGate",
+        "avsrobust",
+        "baseline: segments all annotated objects whenever the audio belongs to any part of the picture; IIoU 0",
     ),
     AdapterEntry(
         "predictions",

@@ -101,7 +101,8 @@ class _Worker:
                 }
                 for sound in audio
             ]
-            sent = torch.cat([sound.samples.flatten() for sound in audio])
+            flat = [sound.samples.flatten() for sound in audio]
+            sent = flat[0] if len(flat) == 1 else torch.cat(flat)
         header, arrays = self._request("segment", fields, sent)
         names = [str(name) for name in header.get("extras", ())]
         parts = _parts(header.get("parts", [["", False]]))

@@ -95,6 +95,14 @@ LAYOUTS = ("full", "wide")
     help="Published numbers of your own, in YAML. Repeatable.",
 )
 @click.option(
+    "--aggregate",
+    metavar="seeds",
+    help="One line for a model's results of several seeds, as mean and spread; training seeds too, by --rename.",
+)
+@click.option(
+    "--intervals", is_flag=True, help="95 % intervals by a bootstrap over source videos (csv, json, parquet, md)."
+)
+@click.option(
     "--gallery",
     type=click.IntRange(min=1),
     metavar="N",
@@ -120,6 +128,8 @@ def report(
     renames: tuple[str, ...],
     reported: bool,
     reported_files: tuple[Path, ...],
+    aggregate: str | None,
+    intervals: bool,
     gallery: int | None,
     data_root: Path | None,
     output: Path | None,
@@ -161,6 +171,8 @@ def report(
         task=task,
         negatives=negatives or None,
         scores=scores,
+        intervals=intervals,
+        aggregate=aggregate,
         gallery=media,
         **options,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
@@ -16,6 +17,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+# Blanks between columns: padding and the box.
+_GAP = 2
 _MARKS = (
     (re.compile(r"\*\*(.*)\*\*"), "bold green"),
     (re.compile(r"<ins>(.*)</ins>"), "underline"),
@@ -29,7 +32,7 @@ def print_markdown(text: str | bytes, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     for is_table, lines in groupby(content.splitlines(), lambda line: line.startswith("|")):
         found = list(lines)
-        for shown in [_table(found)] if is_table else map(_line, found):
+        for shown in _tables(found, console.width) if is_table else map(_line, found):
             console.print(shown, markup=False, highlight=False)
 
 
@@ -40,16 +43,45 @@ def _line(line: str) -> Text:
     return Text(_plain(line))
 
 
-def _table(lines: list[str]) -> RenderableType:
-    """A table; the columns whose rule ends in a colon are right-aligned."""
-    header, rule, *rows = [_cells(line) for line in lines]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for number, (title, dashes) in enumerate(zip(header, rule, strict=True)):
-        table.add_column(_cell(title), justify="right" if dashes.endswith(":") else "left", overflow="fold", ratio=None)
-        table.columns[number].no_wrap = False
-    for row in rows:
-        table.add_row(*map(_cell, row))
+def _tables(lines: list[str], width: int) -> Iterator[RenderableType]:
+    """A table, or several that share its first column where the terminal is too narrow to keep words whole."""
+    header, rule, *rows = [[_cell(text) for text in _cells(line)] for line in lines]
+    columns = list(zip(header, rule, *rows, strict=True))
+    needed = [max(_longest_word(title), *map(_longest_word, cells), 1) for title, _, *cells in columns]
+    panels: list[list[int]] = []
+    room = 0
+    for number in range(1, len(columns)):
+        if not panels or needed[number] + _GAP > room:
+            panels.append([0])
+            room = width - needed[0]
+        panels[-1].append(number)
+        room -= needed[number] + _GAP
+    for panel in panels or [[0]]:
+        yield _table([columns[number] for number in panel], [needed[number] for number in panel], width)
+
+
+def _table(columns: Sequence[tuple[Text, ...]], needed: Sequence[int], width: int) -> RenderableType:
+    """A table of columns (heading, rule, cells); the columns whose rule ends in a colon are right-aligned."""
+    whole = sum(max(map(len, column)) + _GAP for column in columns) <= width
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    for (title, dashes, *cells), least in zip(columns, needed, strict=True):
+        is_number = dashes.plain.endswith(":")
+        widest = max(map(len, [title, *cells])) if whole else least
+        table.add_column(
+            title,
+            justify="right" if is_number else "left",
+            overflow="fold",
+            min_width=min(widest, width),
+            max_width=widest if is_number else None,
+        )
+    for row in zip(*(cells for _, _, *cells in columns), strict=True):
+        table.add_row(*row)
     return table
+
+
+def _longest_word(text: Text) -> int:
+    """The width of a text's longest word."""
+    return max(map(len, text.plain.split()), default=0)
 
 
 def _cells(line: str) -> list[str]:

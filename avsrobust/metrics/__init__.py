@@ -9,7 +9,7 @@ Conventions
 """
 
 from avsrobust.metrics.activation import ActivationScores, activation_scores
-from avsrobust.metrics.binary.bootstrap import paired_bootstrap, paired_bootstraps
+from avsrobust.metrics.binary.bootstrap import binary_intervals, paired_bootstrap, paired_bootstraps
 from avsrobust.metrics.binary.clip_scores import ClipScores, activated_area, clip_scores
 from avsrobust.metrics.binary.counts import FrameStatistics, concatenate, empty_prediction, frame_statistics, take
 from avsrobust.metrics.binary.dataset import (
@@ -30,7 +30,12 @@ from avsrobust.metrics.iiou import InteractiveIou, interactive_iou
 from avsrobust.metrics.levels import LevelCurve, level_curves
 from avsrobust.metrics.natural import NaturalNegatives, natural_negatives
 from avsrobust.metrics.protocols import NamedProtocol, find_protocol, protocol_names
-from avsrobust.metrics.semantic.bootstrap import SemanticSums, paired_semantic_bootstraps, semantic_sums
+from avsrobust.metrics.semantic.bootstrap import (
+    SemanticSums,
+    paired_semantic_bootstraps,
+    semantic_intervals,
+    semantic_sums,
+)
 from avsrobust.metrics.semantic.counts import (
     ClassStatistics,
     background_prediction,
@@ -91,6 +96,7 @@ __all__ = [
     "area_auroc",
     "auroc",
     "background_prediction",
+    "binary_intervals",
     "ceiling_score",
     "class_statistics",
     "clip_scores",
@@ -115,6 +121,7 @@ __all__ = [
     "perfect_frames",
     "protocol_names",
     "semantic_ceiling_scores",
+    "semantic_intervals",
     "semantic_scores",
     "semantic_sums",
     "semantic_trivial_scores",

@@ -28,6 +28,7 @@ TRIVIAL_PREFIX = "trivial_"
 CEILING_PREFIX = "ceiling_"
 SIGNATURE_COLUMN = "signature"
 REPORTED_COLUMN = "reported_by"
+RUNS_COLUMN = "runs"
 # Means over classes, in json and parquet: with and without background.
 HEADLINES = ("with background", "without background")
 MEAN_SCORES = ("mIoU", "F", "G_mIoU", "G_F")

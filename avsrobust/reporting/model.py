@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from avsrobust.metrics import DatasetScore, Protocol, SemanticProtocol, SemanticScores, signature
-from avsrobust.metrics.dataset_score import ConditionKey
+from avsrobust.metrics.dataset_score import ConditionKey, negative_key
+from avsrobust.metrics.intervals import G_KEY, Interval, ScoreIntervals
 from avsrobust.reporting.columns import (
     ALL_CATEGORIES,
     CATEGORY_COLUMN,
@@ -25,6 +26,7 @@ from avsrobust.reporting.columns import (
     MEASURES,
     METRICS,
     REPORTED_COLUMN,
+    RUNS_COLUMN,
     SIGNATURE_COLUMN,
     condition_columns,
     condition_title,
@@ -37,7 +39,7 @@ from avsrobust.reporting.reported import ReportedLine, difference, reported_valu
 from avsrobust.reporting.selection import AnyProtocol
 from avsrobust.reporting.split_results import SplitKey
 from avsrobust.results import FailedClip
-from avsrobust.vocabulary import BASELINES, BINARY, NEGATIVES, SEMANTIC
+from avsrobust.vocabulary import BASELINES, BINARY, CLEAN, NEGATIVES, SEMANTIC
 
 RunDetails = Mapping[str, Any]
 Cells = dict[str, str | int | float | None]
@@ -115,6 +117,9 @@ class Line:
         ceiling: Scores of a perfect model, on the same targets: the best that the protocol allows.
         semantic: The scores of all classes, in lines over all classes; otherwise None.
         extra: The extra scores that were requested, in lines over all clips.
+        intervals: 95 % intervals by condition and measure, where they were requested, in lines over all clips.
+        runs: Results that the line is the mean of.
+        spread: Sample standard deviation of each score column over `runs` results; empty for one.
     """
 
     subject: Subject
@@ -125,6 +130,15 @@ class Line:
     ceiling: DatasetScore
     semantic: SemanticScores | None = None
     extra: tuple[ExtraScore, ...] = ()
+    intervals: ScoreIntervals = field(default_factory=dict)
+    runs: int = 1
+    spread: Mapping[str, float] = field(default_factory=dict)
+
+    def interval(self, column: str) -> Interval | None:
+        """Return the 95 % interval of a score column; None where the score is undefined, or no interval was requested."""
+        condition, _, measure = column.rpartition("_")
+        key = G_KEY if condition == G_KEY[0] else negative_key(condition or CLEAN)
+        return self.intervals.get((key, measure.lower()))
 
     @property
     def is_overall(self) -> bool:
@@ -147,7 +161,7 @@ class Line:
             **({} if self.category is None else {CATEGORY_COLUMN: self.category}),
             "clips": self.score.clips,
             **self.score.columns(),
-            "seed": subject.seed,
+            "seed": subject.seed if self.runs == 1 else None,
             "recipe": subject.recipe,
             "release": subject.release,
             **{entry.column: entry.value for entry in self.extra},
@@ -211,9 +225,44 @@ class Table:
             *CSV_COLUMNS[position:],
             *extended,
             *extra,
+            *self.interval_columns,
+            *self.spread_columns,
             *self.reported_columns,
         )
         return (*dict.fromkeys(columns), SIGNATURE_COLUMN)
+
+    @cached_property
+    def interval_columns(self) -> tuple[str, ...]:
+        """Lower and upper ends of the intervals of all score columns, where the report has any."""
+        if not any(line.intervals for line in self.lines):
+            return ()
+        scores = [name for line in self.lines for name in line.score.columns()]
+        scores += [f"{prefix}_{measure}" for prefix in self.extended.values() for measure in MEASURES]
+        return tuple(f"{name}_{end}" for name in dict.fromkeys(scores) for end in ("low", "high"))
+
+    @cached_property
+    def spread_columns(self) -> tuple[str, ...]:
+        """Number of results of each line, and the spread of all score columns, where any line is a mean of several."""
+        spread = dict.fromkeys(name for line in self.lines for name in line.spread)
+        return (RUNS_COLUMN, *(f"{name}_spread" for name in spread)) if spread else ()
+
+    def _spread_cells(self, line: Line) -> Cells:
+        """The cells of `spread_columns` of one line."""
+        if not self.spread_columns:
+            return {}
+        spread = {f"{name}_spread": value for name, value in line.spread.items()}
+        return {**dict.fromkeys(self.spread_columns), RUNS_COLUMN: line.runs, **spread}
+
+    def _interval_cells(self, line: Line) -> Cells:
+        """The cells of `interval_columns` of one line."""
+        found = {name: line.interval(name) for name in line.score.columns()}
+        for key, prefix in self.extended.items():
+            found |= {f"{prefix}_{measure}": line.intervals.get((key, measure.lower())) for measure in MEASURES}
+        cells: Cells = dict.fromkeys(self.interval_columns)
+        for name, interval in found.items():
+            if interval is not None:
+                cells |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+        return cells
 
     @cached_property
     def reported_columns(self) -> tuple[str, ...]:
@@ -231,7 +280,15 @@ class Table:
             column = name.removesuffix("_reported")
             reported[name] = reported_value(line, column, self.reported)
             reported[f"{column}_difference"] = difference(line, column, self.reported)
-        return {**extra, **line.cells(), **extended_cells(line.score.conditions, self.extended), **reported}
+        extended = extended_cells(line.score.conditions, self.extended)
+        return {
+            **extra,
+            **line.cells(),
+            **extended,
+            **self._interval_cells(line),
+            **self._spread_cells(line),
+            **reported,
+        }
 
     @property
     def reported_rows(self) -> list[Cells]:

@@ -333,6 +333,14 @@ def _extra_heading(measure: str, scores: Sequence[ExtraScore]) -> str:
     return headings.pop() if len(headings) == 1 else measure
 
 
+def uncertainty_text(line: Line, column: str) -> str:
+    """Return what stands behind a score in percent: its spread over several runs, or its 95 % interval; empty without one."""
+    if column in line.spread:
+        return f" ± {percent(line.spread[column])}"
+    found = line.interval(column)
+    return "" if found is None else f" [{percent(found.low)}, {percent(found.high)}]"
+
+
 def extra_cell(score: ExtraScore | None) -> str:
     """Return an extra score for people: a fraction with three decimals, or percent with two."""
     if score is None:

@@ -52,6 +52,8 @@ def report(
     style: Style | None = None,
     renames: Mapping[str, str] | None = None,
     reported: Sequence[ReportedLine] = (),
+    intervals: bool = False,
+    aggregate: str | None = None,
 ) -> Rendered:
     """Render `results` as one table.
 
@@ -68,6 +70,8 @@ def report(
         style: Choices about the wide layout.
         renames: Names to show, by those of models, and in the wide layout of columns and data sets.
         reported: Published scores to show next to the measured ones (`reported.load_reported`).
+        intervals: Show 95 % intervals by a bootstrap over the clips, in csv, json, parquet and md.
+        aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone; None: none.
         gallery: Clips to look at and listen to (`avsrobust.gallery.collect.make_gallery`), for the format html.
 
     Raises:
@@ -77,6 +81,14 @@ def report(
     """
     chosen = find_format(format) if isinstance(format, str) else format
     check_layout(layout, chosen.name, style)
+    if intervals and (layout == WIDE or chosen.name == "latex"):
+        raise OptionError(
+            "--intervals: csv, json, parquet, md and html of the full layout have them; choose one of these"
+        )
+    if intervals and aggregate is not None:
+        raise OptionError(
+            "--intervals, --aggregate: a mean over seeds has a spread, no interval; leave one of the two out"
+        )
     names = dict(renames or {})
     if layout == WIDE:
         style = style or Style()
@@ -85,7 +97,7 @@ def report(
         names = {old: new for old, new in names.items() if old in models}
         protocols = tuple(dict.fromkeys(style.protocols.values())) or protocols
     runs, damaged = load_runs(results)
-    table = build_table(results, protocols, by, runs, task, negatives, scores, names)
+    table = build_table(results, protocols, by, runs, task, negatives, scores, names, intervals, aggregate)
     table = replace(table, reported=tuple(reported), gallery=gallery)
     content = chosen(table) if layout == FULL or style is None else render_paper(table, style, chosen.name)
     remarks = (*damaged, *table.warnings, *(gallery.notes if gallery else ()))

@@ -16,6 +16,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from avsrobust.datasets.overlap import source_of_clip
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import OptionError, ResultsError, did_you_mean
 from avsrobust.metrics import (
@@ -26,15 +27,19 @@ from avsrobust.metrics import (
     ScoredFrames,
     SemanticProtocol,
     SemanticScores,
+    binary_intervals,
     clip_scores,
     perfect_frames,
     semantic_ceiling_scores,
+    semantic_intervals,
     semantic_scores,
+    semantic_sums,
     semantic_trivial_scores,
     summarise,
     take_classes,
     trivial_frames,
 )
+from avsrobust.reporting.aggregate import aggregated, check_aggregate
 from avsrobust.reporting.breakdowns import CATEGORY, GROUPINGS, class_parts, clip_parts
 from avsrobust.reporting.columns import ALL_CATEGORIES
 from avsrobust.reporting.diagnostics import Diagnostics, diagnose
@@ -73,6 +78,8 @@ def build_table(
     negatives: Sequence[str] | None = None,
     scores: Sequence[str] = (),
     renames: Mapping[str, str] | None = None,
+    intervals: bool = False,
+    aggregate: str | None = None,
 ) -> Table:
     """Return the table of `results` under these protocols.
 
@@ -86,12 +93,15 @@ def build_table(
         negatives: The negative conditions that G averages over (`selection.requested_negatives`); None: the default ones.
         scores: Groups of extra scores (`extra_scores.requested_groups`).
         renames: Names that the table gives models, by those of their results; None: none.
+        intervals: Compute 95 % intervals of the scores over all clips (`metrics.intervals`).
+        aggregate: "seeds" makes one line of all results of a model that differ in seeds alone (`aggregate`); None: none.
 
     Raises:
         OptionError: A protocol, breakdown, task, negative, group of scores or model to rename is unknown.
         ResultsError: The results cannot be true, or none can be shown.
     """
     check_task(task)
+    check_aggregate(aggregate)
     if by is not None and by not in GROUPINGS:
         raise OptionError(f"--by: found '{by}'; expected {', '.join(GROUPINGS)}{did_you_mean(by, GROUPINGS)}")
     found = requested_protocols(protocols)
@@ -112,7 +122,8 @@ def build_table(
     for position, ((label, result, run), diagnosis) in enumerate(zip(split_results, diagnostics, strict=True)):
         subject = _subject(label, result, run, task, diagnosis)
         subjects.append(subject)
-        request = _Request(by, of_g, groups, operating_points(position, sources, diagnostics) if groups else ())
+        points = operating_points(position, sources, diagnostics) if groups else ()
+        request = _Request(by, of_g, groups, points, intervals)
         if subject.task == BINARY and len(result.frames):
             lines += _lines(subject, result, binary, request)
         elif result.classes is not None and len(result.frames):
@@ -131,9 +142,9 @@ def build_table(
         classes=tuple(sorted(classes, key=_line_order)),
         negatives=of_g,
     )
-    return replace(
-        table, notes=find_notes(table, sources), warnings=find_warnings(table, sources, ALL_PROTOCOLS in protocols)
-    )
+    warnings = find_warnings(table, sources, ALL_PROTOCOLS in protocols, several_seeds=aggregate is not None)
+    table = replace(table, notes=find_notes(table, sources), warnings=warnings)
+    return table if aggregate is None else aggregated(table)
 
 
 def _line_order(line: Line) -> tuple[tuple[tuple[int, str], str, str], int, str, str, bool, str, bool, str]:
@@ -207,9 +218,15 @@ def _lines(subject: Subject, result: SplitResult, protocols: Sequence[Protocol],
     for protocol, *rows in zip(protocols, *per_model, strict=True):
         bounds = [summarise(scores, request.negatives) for scores in rows]
         extra = request.extra_scores(result, protocol.threshold, bounds)
-        yield _line(subject, protocol, request.overall, bounds, extra=extra)
+        found = binary_intervals(rows[0], _sources(result), request.negatives) if request.intervals else {}
+        yield replace(_line(subject, protocol, request.overall, bounds, extra=extra), intervals=found)
         for title, clips in parts.items():
             yield _line(subject, protocol, title, [summarise(_of(scores, clips), request.negatives) for scores in rows])
+
+
+def _sources(result: SplitResult) -> list[str]:
+    """The source video of each clip."""
+    return [source_of_clip(result.dataset, clip_id) for clip_id in result.clip_ids]
 
 
 def _itself(frames: ScoredFrames) -> ScoredFrames:
@@ -245,6 +262,10 @@ def _semantic_lines(
         bounds = [entry.headline for entry in scores]
         extra = request.extra_scores(result, _CLASS_THRESHOLD, bounds)
         overall = [_line(subject, protocol, request.overall, bounds, semantic=scores[0], extra=extra)]
+        if request.intervals:
+            sums = semantic_sums(classes, result.frames, protocol)
+            found = semantic_intervals(sums, _sources(result), request.negatives)
+            overall = [replace(line, intervals=found) for line in overall]
         for title, ids in (of_classes or {}).items():
             overall.append(_line(subject, protocol, title, [entry.means_over(ids) for entry in scores]))
         for title, clips in of_clips.items():
@@ -281,6 +302,7 @@ class _Request:
     negatives: tuple[str, ...]
     groups: tuple[str, ...]
     points: tuple[OperatingPoint, ...]
+    intervals: bool
 
     @property
     def overall(self) -> str | None:

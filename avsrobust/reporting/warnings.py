@@ -29,15 +29,24 @@ _CHECKSUM_SHOWN = 12
 _FOLDER_OPTIONS = {"predictions": ("masks",)}
 
 
-def find_warnings(table: Table, results: Sequence[SplitResult], every_protocol: bool = False) -> tuple[str, ...]:
-    """Return the warnings of `table`, which was made from `results`; with every protocol, none about tasks that lack one."""
+def find_warnings(
+    table: Table, results: Sequence[SplitResult], every_protocol: bool = False, several_seeds: bool = False
+) -> tuple[str, ...]:
+    """Return the warnings of a table.
+
+    Args:
+        table: The table.
+        results: The results that it was made from.
+        every_protocol: Whether all protocols were requested: nothing is said about tasks that lack one.
+        several_seeds: Whether several results of a model are meant to be one line: nothing is said about their number, their
+            weights and their builds.
+    """
     per_subject = (warning for subject in table.subjects for warning in _of_subject(subject, table.negatives))
     return (
-        *_same_model(results),
-        *_unlike_models(table.subjects),
+        *(() if several_seeds else (*_same_model(results), *_unlike_models(table.subjects))),
         *per_subject,
         *_swept_binary_masks(table, results),
-        *_unlike_results(table.subjects, results),
+        *_unlike_results(table.subjects, results, several_seeds),
         *(() if every_protocol else _without_line(table)),
         *_unlike_tasks(table.subjects),
     )
@@ -224,7 +233,7 @@ def _unlike_models(subjects: Sequence[Subject]) -> Iterator[str]:
                 yield f"{model}: its results are of different {noun} ({'; '.join(values)}); {remedy}, or give each its own --name"
 
 
-def _unlike_results(subjects: Sequence[Subject], results: Sequence[SplitResult]) -> Iterator[str]:
+def _unlike_results(subjects: Sequence[Subject], results: Sequence[SplitResult], several_seeds: bool) -> Iterator[str]:
     """Models of one split that were not scored on the same clips, or not with the same negatives."""
     both = zip(subjects, results, strict=True)
     for key, group in groupby(both, lambda pair: pair[0].split_key):
@@ -235,7 +244,16 @@ def _unlike_results(subjects: Sequence[Subject], results: Sequence[SplitResult])
                 f"{split_name(key)}: models were scored on different clips ({counts}); use 'avsrobust compare' for common ones"
             )
         manifests = {_entry(subject.run, "manifest", "sha256") for subject, _ in scored} - {None}
-        if len({(subject.seed, subject.recipe) for subject, _ in scored}) > 1 or len(manifests) > 1:
+        seeds = {(subject.seed, subject.recipe) for subject, _ in scored}
+        if several_seeds:
+            # Means compare where every model was scored on the same builds.
+            of_model: dict[str, set[int]] = {}
+            for subject, _ in scored:
+                of_model.setdefault(subject.model, set()).add(subject.seed)
+            differ = len({frozenset(found) for found in of_model.values()}) > 1
+        else:
+            differ = len(seeds) > 1 or len(manifests) > 1
+        if differ:
             yield f"{split_name(key)}: models were scored on different builds; their negatives differ"
 
 

@@ -95,9 +95,10 @@ def _score(
     adapter: Adapter, build: TrainingBuild, clips: Sequence[ClipRows], device: torch.device, vggish: Path | None
 ) -> DatasetScore:
     sounds = SoundReader(build.manifest, build.data_root, AudioInput.of(adapter.audio), vggish, device)
+    caller = AdapterCaller(adapter, "validation", device)
     outcomes = score_clips(
-        AdapterCaller(adapter, "validation", device),
-        plan_batches(clips, build.manifest, build.data_root, _BATCH),
+        caller,
+        plan_batches(clips, build.manifest, build.data_root, caller.batch_size(_BATCH)),
         lambda batch: load_batch(batch, build.manifest, build.data_root, sounds),
         as_foreground=True,
         keep_going=False,

@@ -10,6 +10,7 @@ Conventions
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from model_adapters.m2f.state import StoredState, read_state
 FORMAT = "avsrobust.m2f"
 VERSION = "1"
 _RESERVED = ("format", "version", "config")
-_MOST_NAMES = 5
+_MOST_NAMES, _MOST_MODULES = 5, 10
 _log = logging.getLogger(__name__)
 
 # Stock Swin has a last norm which Mask2Former never uses and the published code does not store.
@@ -249,22 +250,21 @@ def _refuse_differences(path: Path, report: LoadReport, accept_unexpected: bool)
 
 
 def summed_up(names: Sequence[str]) -> str:
-    """Return a few names in full, or, of more, the modules that they are in, with their number.
+    """Return a few names in full, or, of more, the modules that they are in, with their number; layers of a stack count as one.
 
-    >>> summed_up(["a.b.c.0", "a.b.c.1", "a.b.d", "e.f", "e.g", "h"])
-    'a.b.c.* (2), a.b.d, e.f, e.g, h'
+    >>> summed_up(["a.0.b.weight", "a.0.b.bias", "a.1.b.weight", "a.1.b.bias", "c", "d.weight"])
+    'a.*.b.* (4), c, d.weight'
     """
     if len(names) <= _MOST_NAMES:
         return ", ".join(names)
-    parts = {name: name.partition(":")[0].split(".") for name in names}
-    for depth in range(max(map(len, parts.values())), 0, -1):
-        modules: dict[str, list[str]] = {}
-        for name, steps in parts.items():
-            modules.setdefault(".".join(steps[:depth]), []).append(name)
-        if len(modules) <= _MOST_NAMES:
-            break
-    shown = [f"{module}.* ({len(inside)})" if len(inside) > 1 else inside[0] for module, inside in modules.items()]
-    return _some(tuple(shown))
+    modules: dict[str, list[str]] = {}
+    for name in names:
+        parts = [re.sub(r"^\d+$", "*", part) for part in name.partition(":")[0].split(".")]
+        module = ".".join([*parts[:-1], "*"]).replace(".*.*", ".*") if len(parts) > 1 else name
+        modules.setdefault(module, []).append(name)
+    shown = [f"{module} ({len(inside)})" if len(inside) > 1 else inside[0] for module, inside in modules.items()]
+    more = f" and {len(shown) - _MOST_MODULES} more modules" if len(shown) > _MOST_MODULES else ""
+    return ", ".join(shown[:_MOST_MODULES]) + more
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ Conventions
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from avsrobust.metrics.bootstrap import (
     common_clips,
     resampled_differences,
 )
-from avsrobust.metrics.dataset_score import MEASURES
+from avsrobust.metrics.dataset_score import MEASURES, conditions_of
+from avsrobust.metrics.intervals import DEFAULT_RESAMPLES, ScoreIntervals, cluster_numbers, score_intervals
 from avsrobust.metrics.rows import Flags, Floats, Ints, rows_under
 
 
@@ -104,3 +105,21 @@ def _scores(sums: Floats, draws: Floats) -> Floats:
     shape = sums.shape[1:]
     totals = (draws @ sums.reshape(len(sums), math.prod(shape))).reshape(len(draws), *shape)
     return _ratio(np.moveaxis(totals, 1, 0))
+
+
+def binary_intervals(
+    scores: ClipScores, clusters: Sequence[Hashable], negatives: Sequence[str], samples: int = DEFAULT_RESAMPLES
+) -> ScoreIntervals:
+    """Return the 95 % interval of a model's scores under every condition, and of its G scores (`metrics.intervals`).
+
+    Args:
+        scores: The model's scores.
+        clusters: ``clusters[i]`` is the cluster of clip i.
+        negatives: The negative conditions that the G scores average over.
+        samples: Number of resamples.
+    """
+    keys = list(dict.fromkeys(key[:2] for key in conditions_of(scores)))
+    clips = np.unique(scores.clip[~scores.skipped])
+    terms, _ = _table(scores, clips, {str(number): key for number, key in enumerate(keys)})
+    numbers = cluster_numbers([clusters[clip] for clip in clips])
+    return score_intervals(terms, numbers, lambda sums: _ratio(np.moveaxis(sums, 1, 0)), keys, negatives, samples)

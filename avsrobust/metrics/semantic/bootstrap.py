@@ -12,7 +12,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,8 @@ from avsrobust.metrics.bootstrap import (
     common_clips,
     resampled_differences,
 )
-from avsrobust.metrics.dataset_score import ConditionKey
+from avsrobust.metrics.dataset_score import ConditionKey, conditions_of
+from avsrobust.metrics.intervals import DEFAULT_RESAMPLES, ScoreIntervals, cluster_numbers, score_intervals
 from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, Strings, rows_under
 from avsrobust.metrics.semantic.counts import ClassStatistics
 from avsrobust.metrics.semantic.protocols import SemanticProtocol
@@ -221,3 +222,24 @@ def _ratio(above: Floats | Ints, below: Floats | Ints) -> Floats:
     """The ratio; NaN where the denominator is 0."""
     ratio: Floats = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
     return ratio
+
+
+def semantic_intervals(
+    sums: SemanticSums, clusters: Sequence[Hashable], negatives: Sequence[str], samples: int = DEFAULT_RESAMPLES
+) -> ScoreIntervals:
+    """Return the 95 % interval of a model's means over classes under every condition, and of its G scores.
+
+    Args:
+        sums: The model's sums.
+        clusters: ``clusters[i]`` is the cluster of clip i (`metrics.intervals`).
+        negatives: The negative conditions that the G scores average over.
+        samples: Number of resamples.
+    """
+    keys = list(dict.fromkeys(key[:2] for key in conditions_of(sums)))
+    clips = np.unique(sums.clip)
+    terms, _ = _table(sums, clips, {str(number): key for number, key in enumerate(keys)})
+    negative = np.array([_is_negative(sums, key) for key in keys], dtype=np.bool_)
+    numbers = cluster_numbers([clusters[clip] for clip in clips])
+    return score_intervals(
+        terms, numbers, lambda totals: _scores(totals, negative, sums.protocol), keys, negatives, samples
+    )

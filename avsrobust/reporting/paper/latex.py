@@ -32,7 +32,7 @@ from avsrobust.reporting.paper.table import (
 
 _ARROWS = {True: "↑", False: "↓", None: ""}
 _MATHEMATICS = {
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≤": r"$\leq$", "Δ": r"$\Delta$", "†": r"$^{\dagger}$", "–": "--",  # noqa: RUF001
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≤": r"$\leq$", "Δ": r"$\Delta$", "†": r"$^{\dagger}$", "±": r"$\pm$", "–": "--",  # noqa: RUF001
 }  # fmt: skip
 # Heights in points: what the caption leaves of a page of an article, and rules and spaces of a panel.
 _PAGE_HEIGHT = 430.0
@@ -165,7 +165,7 @@ def _cell(row: Row, cell: Cell) -> str:
     """A score with its mark."""
     if cell.text is None:
         return "--"
-    text = cell.text.replace("-", "$-$") if row.kind == MODEL else cell.text
+    text = (cell.text.replace("-", "$-$") if row.kind == MODEL else cell.text).replace(" ± ", r"$\pm$")
     return {BEST: rf"\textbf{{{text}}}", SECOND: rf"\underline{{{text}}}"}.get(cell.mark, text)
 
 

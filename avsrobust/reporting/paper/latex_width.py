@@ -15,7 +15,7 @@ from dataclasses import dataclass
 _WIDTHS = {
     "!',.:;<[]`il ": 2.8, "fj": 3.1, "-": 3.4, "I": 3.7, "()rst": 4.0, "cez": 4.5, ">?": 4.8, '"$*/0123456789\\^_ago{}~': 5.01,
     "J": 5.2, "kqvxy": 5.4, "Sbdhnpu": 5.6, "Z": 6.2, "L": 6.3, "F": 6.6, "EP": 6.9, "B": 7.1, "CTw": 7.3, "R": 7.4,
-    "AHNUVXY": 7.6, "D": 7.7, "&+=@GKOQ": 7.9, "#%m": 8.4, "M": 9.2, "↑↓": 5.1, "–": 5.1, "†": 5.0, "Δ": 8.4,  # noqa: RUF001
+    "AHNUVXY": 7.6, "D": 7.7, "&+=@GKOQ": 7.9, "#%m": 8.4, "M": 9.2, "↑↓": 5.1, "–": 5.1, "†": 5.0, "Δ": 8.4, "±": 7.9,  # noqa: RUF001
 }  # fmt: skip
 _WIDTH_OF = {character: width for characters, width in _WIDTHS.items() for character in characters}
 _EM = 10.4

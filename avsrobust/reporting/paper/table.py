@@ -257,14 +257,17 @@ def _group_cells(
     columns = []
     for column in group.columns:
         values = [_value(table, line, column, reported) for line in lines]
+        spread = [None if line is None or column.is_difference else line.spread.get(column.name) for line in lines]
         competing = [
             None if line is None or line.subject.is_baseline else value
             for line, value in zip(lines, values, strict=True)
         ]
         marks = _marks(style, column, competing, _trivial(table, block, column))
-        columns.append(
-            [replace(_cell(style, column, value), mark=mark) for value, mark in zip(values, marks, strict=True)]
-        )
+        cells = [
+            _with_spread(_cell(style, column, value), style, column, of)
+            for value, of in zip(values, spread, strict=True)
+        ]
+        columns.append([replace(cell, mark=mark) for cell, mark in zip(cells, marks, strict=True)])
     return list(zip(*columns, strict=True))
 
 
@@ -274,6 +277,11 @@ def _cell(style: Style, column: Column, value: float | None) -> Cell:
         return Cell("" if column.is_difference else None)
     text = style.text(column.name, value)
     return Cell(text if not column.is_difference or text.startswith("-") else f"+{text}")
+
+
+def _with_spread(cell: Cell, style: Style, column: Column, spread: float | None) -> Cell:
+    """A cell with the spread over several runs behind its score."""
+    return cell if spread is None else replace(cell, text=f"{cell.text} ± {style.text(column.name, spread)}")
 
 
 def _reported_cells(style: Style, group: Group, reported: Sequence[ReportedLine], model: str) -> tuple[Cell, ...]:
@@ -392,6 +400,8 @@ def _caption(table: Table, style: Style, title: str, groups: Sequence[Group], ro
         sentences.append(f"{DIFFERENCE}: measured minus reported")
     if any(row.kind == BASELINE for row in rows):
         sentences.append("Baselines in italics")
+    if any(" ± " in (cell.text or "") for row in rows for group in row.cells for cell in group):
+        sentences.append("±: sample standard deviation over runs")
     if any(row.is_incomplete for row in rows):
         sentences.append("*: incomplete, clips failed or were not evaluated under all conditions")
     return ". ".join(sentences) + "."

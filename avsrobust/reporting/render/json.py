@@ -69,6 +69,8 @@ def _line(table: Table, line: Line) -> dict[str, Any]:
         "clips_skipped": score.clips_skipped,
         "empty_frames": score.empty_frames,
         "missing": list(score.missing),
+        **({"intervals": _intervals(line)} if line.intervals else {}),
+        **({"runs": line.runs, "spread": dict(line.spread)} if line.runs > 1 else {}),
         "trivial": line.trivial.columns(),
         "ceiling": line.ceiling.columns(),
         "extra": [asdict(entry) for entry in line.extra],
@@ -96,6 +98,12 @@ def _reported(score: ReportedScore) -> dict[str, Any]:
             for subject, value in score.measured
         ],
     }
+
+
+def _intervals(line: Line) -> dict[str, list[float]]:
+    """The 95 % interval of every score column."""
+    found = ((name, line.interval(name)) for name in line.score.columns())
+    return {name: [interval.low, interval.high] for name, interval in found if interval is not None}
 
 
 def _class_line(table: Table, line: Line) -> dict[str, Any]:

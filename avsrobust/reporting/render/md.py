@@ -19,6 +19,7 @@ from avsrobust.reporting.presentation import (
     extra_cell,
     reported_rows,
     sections,
+    uncertainty_text,
 )
 from avsrobust.vocabulary import NEGATIVE, POSITIVE, SEMANTIC
 
@@ -179,7 +180,9 @@ def _values(entry: MarkedLine, metrics: Sequence[Metric]) -> list[str]:
     """Cells of some score columns, the best ones bold."""
     columns = entry.line.score.columns()
     texts = ((metric.name, percent(columns[metric.name])) for metric in metrics)
-    return [f"**{text}**" if name in entry.best else text for name, text in texts]
+    return [
+        (f"**{text}**" if name in entry.best else text) + uncertainty_text(entry.line, name) for name, text in texts
+    ]
 
 
 def _name(entry: MarkedLine) -> str:
