@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from avsrobust import __version__
-
 from avsrobust.cli.main import invoke
 from avsrobust.folders import hold_any_dir, hold_output_dir
 from avsrobust.manifest import Manifest, load_manifest
