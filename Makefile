@@ -33,7 +33,7 @@ lint: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
-# docs/report.png, from the demo's page; it needs Chromium.
+# docs/report.png and docs/gallery.png, from the demo's page; it needs Chromium.
 pictures: demo
 	$(VENV)/bin/python docs/_build/make_pictures.py avsrobust-demo/report.html
 

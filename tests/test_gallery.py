@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +16,20 @@ import soundfile
 import torch
 from PIL import Image
 
+import avsrobust
 from avsrobust.adapters.lookup import load_adapter
 from avsrobust.cli.main import invoke
 from avsrobust.errors import OptionError, ResultsError
 from avsrobust.evaluation.runner import evaluate
-from avsrobust.gallery.collect import make_gallery
+from avsrobust.gallery.collect import _link, make_gallery
 from avsrobust.gallery.ogg import RATE, encode_opus, without_serial
 from avsrobust.gallery.overlays import write_overlays
 from avsrobust.gallery.pictures import COLUMNS, LONGER_SIDE, Mosaic, overlay, spectrogram_picture
 from avsrobust.gallery.ranking import rank_clips, row_scores, worst_clips
 from avsrobust.manifest import load_manifest
 from avsrobust.reporting.loading import load_results
-from avsrobust.reporting.media import ClipRanks
+from avsrobust.reporting.media import ClipRanks, Gallery
+from avsrobust.reporting.report import report
 
 
 @pytest.fixture(scope="module")
@@ -238,3 +242,34 @@ def test_the_option_gallery(results: Path, tmp_path: Path, capfd: pytest.Capture
     link = page.partition('<p class="links"><a href="')[2].partition('"')[0]
     assert (tmp_path / link).is_file()
     assert json.dumps(os.fspath(tmp_path)) not in page
+
+
+def test_the_gallery_from_python(results: Path) -> None:
+    rendered = avsrobust.report(results, format="html", gallery=1)
+    assert str(rendered.content).count("<audio ") == 4
+    for refused in ({"format": "md"}, {"format": "html", "layout": "wide"}):
+        with pytest.raises(
+            OptionError, match=r"--gallery: found --format .*; expected --format html in the full layout"
+        ):
+            avsrobust.report(results, gallery=1, **refused)  # type: ignore[arg-type]
+
+
+def test_names_in_the_gallery_are_text(results: Path, tmp_path: Path) -> None:
+    hostile = '"><script>alert(1)</script><b a=\u202e\x1b[31m'
+    loaded = load_results([results])
+    gallery = make_gallery(loaded, 1, relative_to=tmp_path)
+
+    def named(name: str) -> Gallery:
+        (clip,) = gallery.clips
+        rows = tuple(replace(row, title=name, origin=name, links=((name, "a"),)) for row in clip.rows)
+        return Gallery((replace(clip, clip_id=name, labels=(name,), rows=rows),), (name,))
+
+    pages = [str(report(loaded, format="html", gallery=named(name)).content) for name in ("plain", hostile)]
+    tags = [re.findall(r"<[a-z][a-z0-9]*", page) for page in pages]
+    assert tags[0] == tags[1]
+    assert "\x1b" not in pages[1]
+    assert "\u202e" not in pages[1]
+
+
+def test_links_have_no_scheme(tmp_path: Path) -> None:
+    assert _link(tmp_path / "javascript:alert(1) #?.wav", tmp_path) == "javascript%3Aalert%281%29%20%23%3F.wav"

@@ -18,7 +18,7 @@ PICTURE = DOCS / "report.png"
 GALLERY = DOCS / "gallery.png"
 # Pixels: one table with its bars and the beginning of the next, at the width of the README.
 WIDTH, HEIGHT = 1280, 1250
-GALLERY_HEIGHT = 880
+GALLERY_HEIGHT = 920
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # A fresh browser that asks no other host for anything; a container's root has no sandbox.
 OPTIONS = (
