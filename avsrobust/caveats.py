@@ -2,7 +2,8 @@
 
 Conventions
     They follow from the manifest's metadata: the form of the data (`release`), the clips of other splits that share their
-    source with a train clip (``survey["train_overlap"]``), and the muted clips. Evaluating copies them into the results
+    source with a train clip (``survey["train_overlap"]``), the muted clips, and conditions whose sounds are few
+    (``survey["sources"]``). Evaluating copies them into the results
     (`results.ScoreInfo.notes`), reports print them. The data set's notes hold the same sentences.
     ``train_overlap`` maps a split to ``{"clips": clips of the split, "shared": those of them that share their source}``.
 """
@@ -39,7 +40,10 @@ def caveats(info: ManifestInfo) -> tuple[str, ...]:
             f"manifest of {info.dataset}: its survey has a damaged {OVERLAP} ({error}); build again"
         ) from error
     sentences = (release_caveat(info.dataset, info.release), shared, muted_caveat(info.dataset, len(info.muted)))
-    return tuple(sentence for sentence in sentences if sentence)
+    return (
+        *(sentence for sentence in sentences if sentence),
+        *source_caveats(info.dataset, info.survey.get(SOURCES, {})),
+    )
 
 
 def train_sources(manifest: Manifest) -> tuple[str, ...] | None:
@@ -84,6 +88,37 @@ def overlap_caveat(dataset: str, overlap: Mapping[str, Mapping[str, Any]]) -> st
         if split in overlap and int(overlap[split]["shared"])
     ]
     return f"{dataset}: {' and '.join(shares)} clips share their YouTube source with a train clip" if shares else None
+
+
+def source_caveats(dataset: str, counts: object) -> tuple[str, ...]:
+    """Return on how few recordings the rows of a condition rest, where a recording serves two rows or more on average.
+
+    Args:
+        dataset: Name of the data set.
+        counts: ``survey["sources"]``: by condition and split, the numbers `rows`, `sources` and `largest`.
+
+    Raises:
+        ManifestError: The counts are none.
+
+    >>> source_caveats("ms3", {"offscreen": {"test": {"rows": 64, "sources": 15, "largest": 12}}})
+    ('ms3, test: the 64 rows of offscreen have the sounds of 15 distinct clips; the most used one serves 12 clips',)
+    """
+    try:
+        found = [
+            (condition, split, *(int(entry[name]) for name in ("rows", "sources", "largest")))
+            for condition, splits in dict(counts).items()  # type: ignore[call-overload]
+            for split, entry in dict(splits).items()
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ManifestError(
+            f"manifest of {dataset}: its survey has damaged {SOURCES} ({error}); build again"
+        ) from error
+    return tuple(
+        f"{dataset}, {split}: the {rows} rows of {condition} have the sounds of {sources} distinct clips; the most used one "
+        f"serves {largest} clips"
+        for condition, split, rows, sources, largest in found
+        if split != "train" and 2 * sources <= rows
+    )
 
 
 def muted_caveat(dataset: str, count: int) -> str | None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from avsrobust.caveats import caveats, train_sources
+from avsrobust.caveats import caveats, source_caveats, train_sources
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import ManifestInfo
 
@@ -72,3 +72,15 @@ def test_clips_that_share_their_source_with_train_are_named(tmp_path: Path) -> N
     assert train_sources(build("ms3", ("val", "test"))) is None
     cut = train_sources(build("s4", ("train", "test"), lambda name: f"dog/{name[:11]}_{name[-1]}000_9000"))
     assert cut == ("dog/bbbbbbbbbbb_0000_9000",)
+
+
+def test_few_recordings_are_said_of_val_and_test_alone() -> None:
+    few, many = {"rows": 64, "sources": 15, "largest": 12}, {"rows": 64, "sources": 50, "largest": 3}
+    counts = {"offscreen": {"test": few, "train": few, "val": many}}
+    assert source_caveats("ms3", counts) == (
+        "ms3, test: the 64 rows of offscreen have the sounds of 15 distinct clips; the most used one serves 12 clips",
+    )
+    assert source_caveats("ms3", {}) == ()
+    for damaged in ([1], {"offscreen": 3}, {"offscreen": {"test": {"rows": "x"}}}):
+        with pytest.raises(ManifestError, match="damaged sources"):
+            source_caveats("ms3", damaged)
