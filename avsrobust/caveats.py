@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 OVERLAP = "train_overlap"
 SOURCES = "sources"
+# Of fewer rows nobody expects many sources.
+_MANY_ROWS = 32
 _SEMANTIC_ROWS = {"s4": "v1s", "ms3": "v1m"}
 _SPLITS = ("test", "val")
 
@@ -91,7 +93,7 @@ def overlap_caveat(dataset: str, overlap: Mapping[str, Mapping[str, Any]]) -> st
 
 
 def source_caveats(dataset: str, counts: object) -> tuple[str, ...]:
-    """Return on how few recordings the rows of a condition rest, where a recording serves two rows or more on average.
+    """Return on how few recordings 32 rows or more of a condition rest, where a recording serves two or more on average.
 
     Args:
         dataset: Name of the data set.
@@ -117,7 +119,7 @@ def source_caveats(dataset: str, counts: object) -> tuple[str, ...]:
         f"{dataset}, {split}: the {rows} rows of {condition} have the sounds of {sources} distinct clips; the most used one "
         f"serves {largest} clips"
         for condition, split, rows, sources, largest in found
-        if split != "train" and 2 * sources <= rows
+        if split != "train" and rows >= _MANY_ROWS and 2 * sources <= rows
     )
 
 
