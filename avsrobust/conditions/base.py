@@ -17,10 +17,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from avsrobust.audio.definitions import Definition
 from avsrobust.clips import Clip
 from avsrobust.conditions.pictures import Picture
 from avsrobust.conditions.reference import ReleasedListing
-from avsrobust.conditions.sounds import Sound
+from avsrobust.conditions.sounds import DefinedSound, Sound, detail_of
 
 # Rules of our own, or those of the released AVSBench-Robust generator (`avsrobust.conditions.reference`).
 STANDARD: Literal["standard"] = "standard"
@@ -153,6 +154,10 @@ class Request:
     def clip_seed(self) -> int:
         """A seed that all levels and draws of the clip under this condition share."""
         return self.seed_of(None, 0)
+
+    def sound(self, definition: Definition) -> DefinedSound:
+        """Return the audio of the row that `definition` makes."""
+        return DefinedSound.of(self.clip, self.condition, definition, detail_of(self.level, self.draw))
 
     @property
     def draw_seeds(self) -> list[int]:

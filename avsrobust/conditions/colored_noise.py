@@ -12,7 +12,6 @@ from typing import ClassVar
 
 from avsrobust.audio.definitions import Level, Noise
 from avsrobust.conditions.base import Choice, Chooser, Condition, Decibel, PlannedDataset, Request
-from avsrobust.conditions.sounds import DefinedSound
 from avsrobust.vocabulary import NEGATIVE
 
 
@@ -37,7 +36,7 @@ class Gaussian(Condition):
                 sample_rate=sound.sample_rate,
                 num_samples=sound.num_samples,
             )
-            return Choice(DefinedSound.of(request.clip, request.condition, Level(base=noise, rms_db=self.rms_db)))
+            return Choice(request.sound(Level(base=noise, rms_db=self.rms_db)))
 
         return choose
 

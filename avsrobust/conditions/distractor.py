@@ -17,8 +17,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from avsrobust.clips import Clip
-from avsrobust.conditions.base import Choice, Chooser, Condition, PlannedDataset, Request, Unavailable
-from avsrobust.conditions.offscreen import Lender
+from avsrobust.conditions.base import Choice, Chooser, PlannedDataset, Request, Unavailable
+from avsrobust.conditions.offscreen import Lender, LendingCondition
 from avsrobust.conditions.pictures import ComposedFrame, ComposedMask, Grid, MadePicture, Picture, mask_tile
 from avsrobust.conditions.seeds import row_seed
 from avsrobust.conditions.sounds import sound_of
@@ -32,7 +32,7 @@ Numbers = Annotated[tuple[_Number, ...], Field(min_length=1, max_length=2)]
 
 
 @dataclass(frozen=True)
-class Distractor(Condition):
+class Distractor(LendingCondition):
     """The clip sounds, others beside it do not."""
 
     name: ClassVar[str] = NAME
@@ -47,10 +47,6 @@ class Distractor(Condition):
         if set(self.levels) - {1.0, 3.0}:
             return f"levels: found {list(self.levels)}; expected 1 (2x1) or 3 (2x2), the number of other clips"
         return super().conflict
-
-    def obstacle(self, planned: PlannedDataset) -> str | None:
-        """Return what the data set lacks for off-screen sounds, or None."""
-        return planned.off_screen_obstacle
 
     def prepare(self, planned: PlannedDataset) -> Chooser:
         """Return the function that chooses."""

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from avsrobust.audio.definitions import Gain
 from avsrobust.conditions.base import Choice, Chooser, Condition, Decibels, PlannedDataset, Request
-from avsrobust.conditions.sounds import DefinedSound, detail_of, own_sound
+from avsrobust.conditions.sounds import own_sound
 from avsrobust.vocabulary import POSITIVE
 
 
@@ -31,7 +31,7 @@ class Quiet(Condition):
         def choose(request: Request) -> Choice:
             level = request.level or 0.0
             definition = Gain(base=own_sound(request.clip), gain_db=level)
-            return Choice(DefinedSound.of(request.clip, request.condition, definition, detail_of(level, 0)))
+            return Choice(request.sound(definition))
 
         return choose
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from avsrobust.audio.definitions import Lowpass as LowpassDefinition
 from avsrobust.conditions.base import Choice, Chooser, Condition, PlannedDataset, PositiveLevels, Request
-from avsrobust.conditions.sounds import DefinedSound, detail_of, own_sound
+from avsrobust.conditions.sounds import own_sound
 from avsrobust.vocabulary import POSITIVE
 
 
@@ -32,6 +32,6 @@ class Lowpass(Condition):
         def choose(request: Request) -> Choice:
             level = request.level or 0.0
             definition = LowpassDefinition(base=own_sound(request.clip), cutoff_hz=level)
-            return Choice(DefinedSound.of(request.clip, request.condition, definition, detail_of(level, 0)))
+            return Choice(request.sound(definition))
 
         return choose

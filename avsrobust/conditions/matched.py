@@ -23,8 +23,8 @@ from avsrobust.conditions.base import (
     Request,
     Unavailable,
 )
-from avsrobust.conditions.offscreen import Draws, Lender
-from avsrobust.conditions.sounds import DefinedSound, detail_of, lent_sound, own_sound
+from avsrobust.conditions.offscreen import Draws, Lender, LendingCondition
+from avsrobust.conditions.sounds import lent_sound, own_sound
 from avsrobust.vocabulary import NEGATIVE
 
 
@@ -46,13 +46,13 @@ class MatchedNoise(Condition):
                 return SILENT
             own = own_sound(clip)
             noise = Noise(color=self.color, seed=request.seed, sample_rate=own.sample_rate, num_samples=own.num_samples)
-            return Choice(DefinedSound.of(clip, request.condition, Match(base=noise, reference=own)))
+            return Choice(request.sound(Match(base=noise, reference=own)))
 
         return choose
 
 
 @dataclass(frozen=True)
-class MatchedOffscreen(Condition):
+class MatchedOffscreen(LendingCondition):
     """An off-screen sound at the clip's own loudness."""
 
     name: ClassVar[str] = "matched_offscreen"
@@ -60,10 +60,6 @@ class MatchedOffscreen(Condition):
 
     draws: Draws = 1
     pool: Pool = SPLIT
-
-    def obstacle(self, planned: PlannedDataset) -> str | None:
-        """Return what the data set lacks for off-screen sounds, or None."""
-        return planned.off_screen_obstacle
 
     def prepare(self, planned: PlannedDataset) -> Chooser:
         """Return the function that chooses."""
@@ -78,7 +74,6 @@ class MatchedOffscreen(Condition):
                 return found
             source, is_fallback = found
             definition = Match(base=lent_sound(clip, source), reference=own_sound(clip))
-            detail = detail_of(None, request.draw)
-            return Choice(DefinedSound.of(clip, request.condition, definition, detail), source, is_fallback)
+            return Choice(request.sound(definition), source, is_fallback)
 
         return choose

@@ -17,20 +17,19 @@ from avsrobust.conditions.base import (
     SPLIT,
     Choice,
     Chooser,
-    Condition,
     Decibels,
     PlannedDataset,
     Pool,
     Request,
     Unavailable,
 )
-from avsrobust.conditions.offscreen import Lender
-from avsrobust.conditions.sounds import DefinedSound, detail_of, lent_sound, own_sound
+from avsrobust.conditions.offscreen import Lender, LendingCondition
+from avsrobust.conditions.sounds import lent_sound, own_sound
 from avsrobust.vocabulary import POSITIVE
 
 
 @dataclass(frozen=True)
-class Mixture(Condition):
+class Mixture(LendingCondition):
     """Own sound plus an off-screen one."""
 
     name: ClassVar[str] = "mixture"
@@ -39,10 +38,6 @@ class Mixture(Condition):
 
     levels: Decibels = (-6.0, -3.0, 0.0, 3.0, 6.0)
     pool: Pool = SPLIT
-
-    def obstacle(self, planned: PlannedDataset) -> str | None:
-        """Return what the data set lacks for off-screen sounds, or None."""
-        return planned.off_screen_obstacle
 
     def prepare(self, planned: PlannedDataset) -> Chooser:
         """Return the function that chooses."""
@@ -57,8 +52,6 @@ class Mixture(Condition):
                 return found
             source, is_fallback = found
             definition = Mix(base=own_sound(clip), added=lent_sound(clip, source), ratio_db=level)
-            return Choice(
-                DefinedSound.of(clip, request.condition, definition, detail_of(level, 0)), source, is_fallback
-            )
+            return Choice(request.sound(definition), source, is_fallback)
 
         return choose

@@ -23,7 +23,7 @@ from avsrobust.conditions.base import (
     Request,
     Unavailable,
 )
-from avsrobust.conditions.sounds import DefinedSound, detail_of, own_sound
+from avsrobust.conditions.sounds import own_sound
 from avsrobust.vocabulary import POSITIVE
 
 
@@ -50,6 +50,6 @@ class Noisy(Condition):
                 color=self.color, seed=request.clip_seed, sample_rate=own.sample_rate, num_samples=own.num_samples
             )
             definition = Mix(base=own, added=noise, ratio_db=level)
-            return Choice(DefinedSound.of(clip, request.condition, definition, detail_of(level, 0)))
+            return Choice(request.sound(definition))
 
         return choose

@@ -42,7 +42,16 @@ _UNKNOWN = "its categories are not known, so no sound can be told to be off-scre
 
 
 @dataclass(frozen=True)
-class Offscreen(Condition):
+class LendingCondition(Condition):
+    """Base class of conditions that need a source clip."""
+
+    def obstacle(self, planned: PlannedDataset) -> str | None:
+        """Return what the data set lacks for off-screen sounds, or None."""
+        return planned.off_screen_obstacle
+
+
+@dataclass(frozen=True)
+class Offscreen(LendingCondition):
     """The sound of another clip, of another kind."""
 
     name: ClassVar[str] = "offscreen"
@@ -72,10 +81,6 @@ class Offscreen(Condition):
         if self.generator == RELEASED and (self.draws, self.pool) != (1, SPLIT):
             return "generator: released makes one draw from the clip's split; expected neither draws nor pool with it"
         return None
-
-    def obstacle(self, planned: PlannedDataset) -> str | None:
-        """Return what the data set lacks for off-screen sounds, or None."""
-        return planned.off_screen_obstacle
 
     def prepare(self, planned: PlannedDataset) -> Chooser:
         """Return the function that chooses."""

@@ -14,7 +14,7 @@ from avsrobust.audio.definitions import Keep
 from avsrobust.clips import Clip
 from avsrobust.conditions.base import Choice, Chooser, Condition, PlannedDataset, Request, Unavailable
 from avsrobust.conditions.pictures import EmptyMask, Picture
-from avsrobust.conditions.sounds import DefinedSound, own_sound
+from avsrobust.conditions.sounds import own_sound
 from avsrobust.vocabulary import POSITIVE
 
 
@@ -39,9 +39,7 @@ class Partial(Condition):
             silent = range(num_silent) if starts_silent else range(clip.num_frames - num_silent, clip.num_frames)
             from_s, to_s = (num_silent, clip.num_frames) if starts_silent else (0, clip.num_frames - num_silent)
             definition = Keep(base=own_sound(clip), from_s=float(from_s), to_s=float(to_s))
-            return Choice(
-                DefinedSound.of(clip, request.condition, definition), picture=_picture(clip, clip.picture_size, silent)
-            )
+            return Choice(request.sound(definition), picture=_picture(clip, clip.picture_size, silent))
 
         return choose
 

@@ -14,19 +14,18 @@ from avsrobust.conditions.base import (
     SPLIT,
     Choice,
     Chooser,
-    Condition,
     PlannedDataset,
     Pool,
     Request,
     Unavailable,
 )
-from avsrobust.conditions.offscreen import Draws, Lender
+from avsrobust.conditions.offscreen import Draws, Lender, LendingCondition
 from avsrobust.conditions.sounds import sound_of
 from avsrobust.vocabulary import NEGATIVE
 
 
 @dataclass(frozen=True)
-class SameKind(Condition):
+class SameKind(LendingCondition):
     """The sound of another clip of the same supercategory."""
 
     name: ClassVar[str] = "same_kind"
@@ -34,10 +33,6 @@ class SameKind(Condition):
 
     draws: Draws = 1
     pool: Pool = SPLIT
-
-    def obstacle(self, planned: PlannedDataset) -> str | None:
-        """Return what the data set lacks for off-screen sounds, or None."""
-        return planned.off_screen_obstacle
 
     def prepare(self, planned: PlannedDataset) -> Chooser:
         """Return the function that chooses."""

@@ -20,7 +20,7 @@ from avsrobust.conditions.base import (
     Request,
     Unavailable,
 )
-from avsrobust.conditions.sounds import DefinedSound, detail_of, own_sound
+from avsrobust.conditions.sounds import own_sound
 from avsrobust.vocabulary import POSITIVE
 
 
@@ -43,6 +43,6 @@ class Shifted(Condition):
                 return Unavailable(f"its sound is no longer than the shift of {level:g} s")
             by_s = level if request.seed % 2 else -level
             definition = Shift(base=own_sound(request.clip), by_s=by_s)
-            return Choice(DefinedSound.of(request.clip, request.condition, definition, detail_of(level, 0)))
+            return Choice(request.sound(definition))
 
         return choose

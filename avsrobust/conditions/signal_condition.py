@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from avsrobust.audio import mixing
 from avsrobust.audio.definitions import ReadFile, Recording, render_samples
-from avsrobust.clips import Clip
 from avsrobust.conditions.base import Choice, Chooser, Condition, PlannedDataset, Request
 from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.conditions.sounds import MadeSound, detail_of, made_path, own_sound
@@ -54,8 +53,7 @@ class SignalCondition(Condition):
         """Return the function that chooses."""
 
         def choose(request: Request) -> Choice:
-            row = (request.condition, request.level, request.draw, request.seed)
-            return Choice(ComputedSound.of(request.clip, self, row))
+            return Choice(ComputedSound.of(self, request))
 
         return choose
 
@@ -81,20 +79,20 @@ class ComputedSound(MadeSound):
     asked_by: str
 
     @classmethod
-    def of(cls, clip: Clip, condition: SignalCondition, request: tuple[str, float | None, int, int]) -> ComputedSound:
-        """Return the sound that `condition` makes for a row of `clip`: (condition's name, level, draw, seed)."""
-        name, level, draw, seed = request
+    def of(cls, condition: SignalCondition, request: Request) -> ComputedSound:
+        """Return the sound that `condition` makes for a row."""
+        clip = request.clip
         return cls(
-            audio=made_path(clip, name, detail_of(level, draw)),
+            audio=made_path(clip, request.condition, detail_of(request.level, request.draw)),
             home=clip.split,
             sample_rate=clip.sound.sample_rate,
             num_samples=clip.sound.num_samples,
             condition=spec_of(type(condition)),
             options=tuple(sorted((entry.name, getattr(condition, entry.name)) for entry in fields(condition))),
             own=own_sound(clip),
-            level=level,
-            seed=seed,
-            asked_by=f"{name}, clip {clip.clip_id}",
+            level=request.level,
+            seed=request.seed,
+            asked_by=f"{request.condition}, clip {clip.clip_id}",
         )
 
     @property

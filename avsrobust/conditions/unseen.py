@@ -29,7 +29,6 @@ from avsrobust.conditions.base import (
 )
 from avsrobust.conditions.offscreen import Draws
 from avsrobust.conditions.seeds import candidate_hashes, rendezvous_order
-from avsrobust.conditions.sounds import DefinedSound, detail_of
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.vocabulary import CLASS_DATASET, NEGATIVE
 
@@ -76,7 +75,7 @@ class Unseen(Condition):
                 num_samples=clip.sound.num_samples,
                 start_s=_start_s(recording, clip, request.seed),
             )
-            return Choice(DefinedSound.of(clip, request.condition, definition, detail_of(None, request.draw)))
+            return Choice(request.sound(definition))
 
         return choose
 
