@@ -84,7 +84,7 @@ class M2F(Adapter):
         if settings.compile == "yes":
             for network in (self.network, self._visual_only):
                 if network is not None:
-                    network.compile_decoder()
+                    network.compile_parts()
 
     @classmethod
     def load(cls, checkpoint: Path | None, device: torch.device, **options: str) -> Self:
