@@ -126,7 +126,7 @@ class AdapterCaller:
         Raises:
             AdapterError: `encode_frames` fails.
         """
-        frames = frames.to(self.device)
+        frames = on_device(frames, self.device)
         encoding = self.encode(frames, clips)
         with EncodingGuard(encoding, self.name, content=compare_contents) as guard:
             yield EncodedClips(self, frames, encoding, guard)
@@ -333,7 +333,7 @@ class EncodedClips:
             AdapterOutputError: The output is malformed, or of another kind than earlier ones.
         """
         caller = self._caller
-        given = audio.to(caller.device) if isinstance(audio, Tensor) else audio
+        given = on_device(audio, caller.device) if isinstance(audio, Tensor) else audio
         return self._checked(caller.segment_unchecked(self._encoding, given, rows, clips), num_classes)
 
     def segment_many(
@@ -365,7 +365,7 @@ class EncodedClips:
                 yield self.segment(sound, views, maker, num_classes=num_classes)
             return
         count = 0
-        for returned in caller.iterate_many(self._encoding, torch.stack(tensors).to(caller.device), rows, makers):
+        for returned in caller.iterate_many(self._encoding, _stacked_on(tensors, caller.device), rows, makers):
             count += 1
             if count > len(audio):
                 break
@@ -379,13 +379,32 @@ class EncodedClips:
     def _checked(self, returned: Any, num_classes: int | None) -> CheckedOutput:
         caller, (batch, num_frames) = self._caller, self._frames.shape[:2]
         self._guard.check()
-        if not torch.equal(self._frames, self._untouched):
+        if not same_bytes(self._frames, self._untouched):
             raise changed_in_place(caller.name)
         output = caller.check_answer(returned, batch=batch, num_frames=num_frames, num_classes=num_classes)
         caller.require_same_kind(output.masks)
         caller.require_same_readouts(list(output.readouts))
         extras = check_extras(caller.extras_unchecked(), adapter=caller.name, batch=batch, num_frames=num_frames)
         return CheckedOutput(output.masks, extras, output.mask, output.readouts)
+
+
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; from pinned memory without waiting."""
+    return tensor.to(device, non_blocking=tensor.is_pinned())
+
+
+def _stacked_on(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Return tensors as one on a device: those in pinned memory are stacked there."""
+    if tensors[0].is_pinned():
+        return torch.stack([on_device(tensor, device) for tensor in tensors])
+    return torch.stack(list(tensors)).to(device)
+
+
+def same_bytes(one: Tensor, other: Tensor) -> bool:
+    """Return whether two contiguous tensors of one shape and type hold the same; quicker than `torch.equal` of single bytes."""
+    if one.is_contiguous() and other.is_contiguous() and one.nbytes % 8 == 0:
+        one, other = one.flatten().view(torch.int64), other.flatten().view(torch.int64)
+    return torch.equal(one, other)
 
 
 def message_of(error: BaseException) -> str:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from avsrobust.errors import AdapterError, ResultsError
 from avsrobust.evaluation.extras import write_extras
-from avsrobust.evaluation.scoring import ScoredClip
+from avsrobust.evaluation.scored_clips import ScoredClip
 from avsrobust.files import read_regular, write_text
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.mask_overlaps import overlaps_array
