@@ -79,7 +79,7 @@ class GroupCounter:
         )
         probability, masks, ids = placed.read_out(*sample.of_row(position).target.shape[-2:])
         annotated = self._taken(masks, number)
-        counts = [count_frames(self._taken(probability, number), truth, None if output.mask is None else annotated)]
+        counts = [device_counts(self._taken(probability, number), truth, None if output.mask is None else annotated)]
         compared = self._clean is not None and is_compared(sample, position, self._clean[0])
         if compared and self._clean is not None:
             counts.append(_overlap(annotated, self._taken(self._clean[1], number)))
@@ -156,7 +156,7 @@ class GroupCounter:
         return frames if index is None else frames.index_select(0, index)
 
 
-def count_frames(probability: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+def device_counts(probability: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the counts of N frames that `metrics.binary.counts.frame_statistics` returns, int64 [N, 514].
 
     Args:
@@ -171,7 +171,7 @@ def count_frames(probability: Tensor, target: Tensor, mask: Tensor | None = None
         step = max(1, _MOST_PIXELS // probability[0].numel())
         parts = [None] * -(-len(probability) // step) if mask is None else mask.split(step)
         pieces = zip(probability.split(step), target.split(step), parts, strict=True)
-        return torch.cat([count_frames(*piece) for piece in pieces])
+        return torch.cat([device_counts(*piece) for piece in pieces])
     table = _thresholds(probability.device)
     # As in `metrics.binary.thresholds.bin_index`: the product errs upwards only, by less than a bin.
     index = (probability * float(np.float32((NUM_THRESHOLDS - 1) * UPWARD))).to(torch.int64)

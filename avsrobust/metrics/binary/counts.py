@@ -95,7 +95,11 @@ def frame_statistics(pred: npt.NDArray[np.floating], target: Mask) -> FrameStati
     >>> statistics.tp_050, statistics.fp_050, statistics.tp_040
     (array([1]), array([1]), array([2]))
     """
-    prediction, mask = checked_pair(pred, target)
+    return count_frames(*checked_pair(pred, target))
+
+
+def count_frames(prediction: Probabilities, mask: Mask) -> FrameStatistics:
+    """Return what `frame_statistics` does of arrays that were checked before."""
     if (found := _binary_statistics(prediction, mask)) is not None:
         return found
     inside, outside = histograms(prediction, mask, thresholds(NUM_THRESHOLDS))
@@ -123,7 +127,7 @@ def _binary_statistics(pred: Probabilities, target: Mask) -> FrameStatistics | N
             return None
         marked = pred[frame] == 1
         positive[frame] = np.count_nonzero(marked)
-        if np.count_nonzero(pred[frame]) != positive[frame]:
+        if np.count_nonzero(pred[frame] == 0) + positive[frame] != size:
             return None
         target_pixels[frame] = np.count_nonzero(target[frame])
         marked &= target[frame]
