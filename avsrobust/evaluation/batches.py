@@ -9,6 +9,7 @@ Conventions
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,8 @@ Batch = tuple[ClipRows, ...]
 # Two batches ahead keep a GPU busy; more would only hold memory.
 _AHEAD = 2
 READERS = 2
+# On more, threads wait for one another.
+_MOST_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,11 @@ def load_batch(
         A `FailedClip` for each clip that cannot be read, is not the one that was built, or has no mask.
     """
     return [_load(clip, build, data_root, sounds, checksums, score_size) for clip in batch]
+
+
+def default_readers() -> int:
+    """Return the number of threads that read clips on this machine."""
+    return max(READERS, min(_MOST_READERS, os.cpu_count() or 1))
 
 
 def read_ahead(
