@@ -127,7 +127,7 @@ class AdapterCaller:
         Raises:
             AdapterError: `encode_frames` fails.
         """
-        frames = on_device(frames, self.device)
+        frames = _on_device(frames, self.device)
         encoding = self.encode(frames, clips)
         with EncodingGuard(encoding, self.name, content=compare_contents) as guard:
             yield EncodedClips(self, frames, encoding, guard)
@@ -336,7 +336,7 @@ class EncodedClips:
             AdapterOutputError: The output is malformed, or of another kind than earlier ones.
         """
         caller = self._caller
-        given = on_device(audio, caller.device) if isinstance(audio, Tensor) else audio
+        given = _on_device(audio, caller.device) if isinstance(audio, Tensor) else audio
         return self._checked(caller.segment_unchecked(self._encoding, given, rows, clips), num_classes)
 
     def segment_many(
@@ -391,16 +391,14 @@ class EncodedClips:
         return CheckedOutput(output.masks, extras, output.mask, output.readouts)
 
 
-def on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on a device; from pinned memory without waiting."""
-    return tensor.to(device, non_blocking=tensor.is_pinned())
+def _on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; to a GPU without waiting, where its memory is pinned."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def _stacked_on(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Return tensors as one on a device: those in pinned memory are stacked there."""
-    if tensors[0].is_pinned():
-        return torch.stack([on_device(tensor, device) for tensor in tensors])
-    return torch.stack(list(tensors)).to(device)
+    """Return tensors as one on a device; they are stacked there, so that pinned memory need not be copied."""
+    return torch.stack([_on_device(tensor, device) for tensor in tensors])
 
 
 def _same_frames(one: Tensor, other: Tensor) -> bool:

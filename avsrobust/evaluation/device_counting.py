@@ -146,7 +146,7 @@ class GroupCounter:
             )
             classes = [target.classes for target in targets if target.classes is not None]
             self._truths[number] = (
-                self._taken(held.to(self._device, non_blocking=held.is_pinned()).flatten(0, 1), number),
+                self._taken(held.to(self._device, non_blocking=self._device.type == "cuda").flatten(0, 1), number),
                 self._taken(torch.cat(classes).to(self._device), number) if classes else None,
             )
         return self._truths[number]
