@@ -64,9 +64,9 @@ else
     BFLOAT=() REPEAT=1
 fi
 WORKERS=${WORKERS:-$([ "$DEVICE" = cuda ] && echo 4 || echo 0)}
-STEPS=() SIZE=() CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT")
+STEPS=() SIZE=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT")
 if [ "$QUICK" = 1 ]; then
-    SIZE=(--toy --clips 1 --items 2 --repeat 1) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1)
+    SIZE=(--toy --clips 1 --items 2 --repeat 1) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1) STAGES=(--toy --rounds 1)
 fi
 {
     echo "# One call of benchmarks/gpu.sh"
@@ -93,6 +93,10 @@ export -f evaluation
 export PYTHON CLIPS BATCH DEVICE CORES
 part evaluation 90 bash -c evaluation || FAILED=1
 
+# The evaluation's stages: without a model, and the published size against the model alone.
+part pipeline 70 "$PYTHON" -u "$ROOT/benchmarks/pipeline.py" --device "$DEVICE" "${BFLOAT[@]}" --build evaluation/build "${STAGES[@]}" ||
+    FAILED=1
+
 # The toy chain; the two last runs start from the same one and share the card.
 chain() {
     if [ "$QUICK" = 1 ]; then
@@ -114,7 +118,7 @@ chain || FAILED=1
 
 {
     echo
-    grep -hE "clips/s|frames/s|product|ratio" "$LOGS"/throughput.txt "$LOGS"/decoder.txt 2>/dev/null | sed 's/^/- /'
+    grep -hE "clips/s|frames/s|product|ratio" "$LOGS"/throughput.txt "$LOGS"/decoder.txt "$LOGS"/pipeline.txt 2>/dev/null | sed 's/^/- /'
     echo
     grep -h "^|" "$LOGS"/evaluation.txt 2>/dev/null
     echo

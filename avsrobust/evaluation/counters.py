@@ -20,6 +20,7 @@ import torch
 
 from avsrobust.adapters.calling import CheckedOutput
 from avsrobust.adapters.outputs import ExtraValues
+from avsrobust.errors import AdapterError
 from avsrobust.evaluation.batches import ClipGroup
 from avsrobust.evaluation.counting import ClipCounter, FrameOutput
 from avsrobust.evaluation.device_counting import GroupCounter
@@ -103,11 +104,16 @@ class GroupCounting:
             keep_masks = self._keep_masks and not name
             counter = self._counters[name] = (
                 _OnCpu(self._group, keep_masks, self._as_foreground)
-                if output.masks.device.type == "cpu"
+                if output.masks.device.type != "cuda"
                 else _OnDevice(self._group, output.masks.device, keep_masks, self._as_foreground)
             )
         if not counter.in_thread:
-            counter.add(position, output, extras)
+            try:
+                counter.add(position, output, extras)
+            except torch.cuda.OutOfMemoryError as error:
+                raise AdapterError(
+                    f"no memory is left on {output.masks.device}; take a smaller --batch-size"
+                ) from error
             return
         held = output.masks.nbytes + (0 if output.mask is None else output.mask.nbytes)
         self._budget.take(held)
