@@ -7,7 +7,7 @@
 #
 # Variables: PYTHON (default .venv/bin/python, else python3), DEVICE (cuda), QUICK (0), BUDGET_S (480, the whole call; more only on a
 # CPU), SLOW (1; 4 on a CPU: times each part's deadline), WHEELS (a folder of unpacked packages that a bare machine lacks, put on
-# PYTHONPATH), DATA (a folder of toys and their builds made before), PARTS (which of "throughput decoder evaluation chain"),
+# PYTHONPATH), DATA (a folder of toys and their builds made before), PARTS (which of "throughput decoder evaluation pipeline chain"),
 # SOUND (best.safetensors of a run of m2f_sound_toy made before, from which the chain starts).
 # Each part has a deadline; one that fails or is cut off is named in table.md, and the rest goes on. Status 1 where one was.
 set -uo pipefail
@@ -17,7 +17,7 @@ ROOT=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=${PYTHON:-$([ -x "$ROOT/.venv/bin/python" ] && echo "$ROOT/.venv/bin/python" || command -v python3)}
 DEVICE=${DEVICE:-cuda}
 QUICK=${QUICK:-0}
-PARTS=${PARTS:-throughput decoder evaluation chain}
+PARTS=${PARTS:-throughput decoder evaluation pipeline chain}
 BUDGET_S=${BUDGET_S:-480}
 [ "$DEVICE" = cpu ] || [ "$BUDGET_S" -le 480 ] || BUDGET_S=480
 SLOW=${SLOW:-$([ "$DEVICE" = cpu ] && echo 4 || echo 1)}
@@ -71,9 +71,9 @@ WORKERS=${WORKERS:-$([ "$DEVICE" = cuda ] && echo 4 || echo 0)}
 # A step of the toys is many small kernels: compiled, it waits less for them to be launched.
 COMPILE=()
 [ "$DEVICE" = cuda ] && COMPILE=(--compile)
-STEPS=() SIZE=() CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT")
+STEPS=() SIZE=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT")
 if [ "$QUICK" = 1 ]; then
-    SIZE=(--toy --clips 1 --items 2 --repeat 1) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1)
+    SIZE=(--toy --clips 1 --items 2 --repeat 1) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1) STAGES=(--toy --rounds 1)
 fi
 {
     echo "# One call of benchmarks/gpu.sh"
@@ -126,6 +126,13 @@ evaluation() {
 export -f evaluation
 if wanted evaluation; then part evaluation 90 bash -c evaluation || FAILED=1; fi
 
+# The evaluation's stages: without a model, and the published size against the model alone.
+if wanted pipeline; then
+    PIPELINE=("$PYTHON" -u "$ROOT/benchmarks/pipeline.py" --device "$DEVICE" "${BFLOAT[@]}" --build evaluation/build "${STAGES[@]}")
+    part pipeline 70 "${PIPELINE[@]}" || FAILED=1
+    if [ "$DEVICE" = cuda ]; then part pipeline_compiled 120 "${PIPELINE[@]}" --model-only --compile || FAILED=1; fi
+fi
+
 # The toy chain. What does not start from another runs beside it: m2f_debias_toy starts from the sounds, m2f_robust_toy from m2f_toy.
 chain() {
     if [ "$QUICK" = 1 ]; then
@@ -153,7 +160,7 @@ fi
 
 {
     echo
-    grep -hE "clips/s|frames/s|product|ratio" "$LOGS"/throughput*.txt "$LOGS"/decoder.txt 2>/dev/null | sed 's/^/- /'
+    grep -hE "clips/s|frames/s|product|ratio" "$LOGS"/throughput*.txt "$LOGS"/decoder.txt "$LOGS"/pipeline*.txt 2>/dev/null | sed 's/^/- /'
     echo
     grep -h "^|" "$LOGS"/evaluation.txt 2>/dev/null
     echo
