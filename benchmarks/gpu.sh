@@ -8,7 +8,8 @@
 # Variables: PYTHON (default .venv/bin/python, else python3), DEVICE (cuda), QUICK (0), BUDGET_S (480, the whole call; more only on a
 # CPU), SLOW (1; 4 on a CPU: times each part's deadline), WHEELS (a folder of unpacked packages that a bare machine lacks, put on
 # PYTHONPATH), DATA (a folder of toys and their builds made before), PARTS (which of "throughput decoder evaluation pipeline chain"),
-# SOUND (best.safetensors of a run of m2f_sound_toy made before, from which the chain starts).
+# SOUND (best.safetensors of a run of m2f_sound_toy made before, from which the chain starts), COMPILE (1 on a GPU, else 0: whether
+# the chain trains compiled networks).
 # Each part has a deadline; one that fails or is cut off is named in table.md, and the rest goes on. Status 1 where one was.
 set -uo pipefail
 
@@ -56,9 +57,10 @@ part() {
 wanted() { [[ " $PARTS " == *" $1 "* ]]; }
 
 train() {
-    local recipe=$1 limit=$2
+    local recipe=$1 limit=$2 compile=()
     shift 2
-    part "train_$recipe" "$limit" "$PYTHON" -m avsrobust train --recipe "$recipe" --device "$DEVICE" --workers "$WORKERS" "${COMPILE[@]}" "${STEPS[@]}" "$@"
+    [ "$COMPILE" = 1 ] && compile=(--compile)
+    part "train_$recipe" "$limit" "$PYTHON" -m avsrobust train --recipe "$recipe" --device "$DEVICE" --workers "$WORKERS" "${compile[@]}" "${STEPS[@]}" "$@"
 }
 
 if [ "$DEVICE" = cuda ]; then
@@ -69,8 +71,7 @@ else
 fi
 WORKERS=${WORKERS:-$([ "$DEVICE" = cuda ] && echo 4 || echo 0)}
 # A step of the toys is many small kernels: compiled, it waits less for them to be launched.
-COMPILE=()
-[ "$DEVICE" = cuda ] && COMPILE=(--compile)
+COMPILE=${COMPILE:-$([ "$DEVICE" = cuda ] && echo 1 || echo 0)}
 STEPS=() SIZE=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT")
 if [ "$QUICK" = 1 ]; then
     SIZE=(--toy --clips 1 --items 2 --repeat 1) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1) STAGES=(--toy --rounds 1)
