@@ -134,12 +134,12 @@ def test_frames_that_are_taken_are_decoded_as_before() -> None:
     torch.testing.assert_close(found.masks, whole.masks[index], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_it_returns_and_learns_the_same_and_keeps_its_kernels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+def test_captured_as_graphs_it_returns_and_learns_the_same() -> None:
     network, frames = network_and_frames()
+    with torch.no_grad():
+        # Fresh offsets point at the middle of pixels, where bilinear sampling has no gradient but one to either side.
+        for layer in network.mask2former.model.pixel_level_module.decoder.encoder.layers:
+            layer.self_attn.sampling_offsets.weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(4))
     parameters = [value for value in network.mask2former.parameters() if value.requires_grad]
 
     def decoded() -> list[Tensor]:
@@ -153,7 +153,8 @@ def test_compiled_it_returns_and_learns_the_same_and_keeps_its_kernels(
     with torch.no_grad():
         plain = decoded()
     learned = gradients()
-    network.compile_parts()
+    # All that torch.compile does but making kernels, which takes minutes on a CPU.
+    network.compile_parts(backend="aot_eager")
     with torch.no_grad():
         for found, expected in zip(decoded(), plain, strict=True):
             torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
@@ -161,4 +162,17 @@ def test_compiled_it_returns_and_learns_the_same_and_keeps_its_kernels(
         assert (found is None) == (expected is None)
         if found is not None and expected is not None:
             torch.testing.assert_close(found, expected, atol=1e-3 * float(expected.abs().max()) + 1e-6, rtol=1e-2)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_it_returns_the_same_and_keeps_its_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    network, frames = network_and_frames()
+    with torch.inference_mode():
+        encoded = network.encode(frames)
+        plain = list(network.decode_prompts(encoded, prompts()))
+        network.compile_parts()
+        for found, expected in zip(network.decode_prompts(encoded, prompts()), plain, strict=True):
+            torch.testing.assert_close(found.classes, expected.classes, atol=1e-4, rtol=1e-3)
+            torch.testing.assert_close(found.masks, expected.masks, atol=1e-3, rtol=1e-3)
     assert any(tmp_path.rglob("*.so"))

@@ -33,6 +33,8 @@ from avsrobust.vocabulary import CLEAN, NEGATIVE, NUM_CLASSES
 _COUNTS = 2 * NUM_THRESHOLDS + 2 * len(STORED_THRESHOLDS)
 # Counted at once: the index of a pixel takes eight bytes.
 _MOST_PIXELS = 1 << 24
+# Copies of a frame's bins, and the most bins of all copies.
+_COPIES, _MOST_BINS = 32, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -192,10 +194,14 @@ def count_classes(ids: Tensor, truth: Tensor) -> Tensor:
 
 def _histograms(bins: Tensor, num: int) -> Tensor:
     """Return how often each of `num` values occurs in the rows of `bins`, int64 [N, P] -> int64 [N, num]."""
-    # int32 atomics; torch.bincount would wait for the GPU.
-    counts = torch.zeros((len(bins), num), dtype=torch.int32, device=bins.device)
+    # int32 atomics; torch.bincount would wait for the GPU. Most pixels of a frame fall into one bin, and neighbours would queue up
+    # for it: each of several copies counts every so many pixels.
+    copies = max(1, min(_COPIES, _MOST_BINS // num))
+    lane = torch.arange(bins.shape[1], device=bins.device) % copies * num
+    counts = torch.zeros((len(bins), copies * num), dtype=torch.int32, device=bins.device)
     one = torch.ones((), dtype=torch.int32, device=bins.device).expand_as(bins)
-    return counts.scatter_add_(1, bins, one).to(torch.int64)
+    counts.scatter_add_(1, bins + lane, one)
+    return counts.view(len(bins), copies, num).sum(dim=1, dtype=torch.int64)
 
 
 def _sizes(masks: Tensor) -> Tensor:

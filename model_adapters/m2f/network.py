@@ -115,13 +115,17 @@ class M2FNetwork(nn.Module):
         self._attend = sampled
         self._decode = decode
 
-    def compile_parts(self) -> None:
-        """Compile backbone, pixel decoder and masked decoder, each at its first call; `COMPILE_CACHE` keeps the kernels."""
+    def compile_parts(self, backend: str = "inductor") -> None:
+        """Compile backbone, pixel decoder and masked decoder, each at its first call; `COMPILE_CACHE` keeps the kernels.
+
+        Args:
+            backend: The backend of torch.compile.
+        """
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILE_CACHE))
-        self._backbone = torch.compile(self._features)
-        self._decode_pixels = torch.compile(decode_pixels)
+        self._backbone = torch.compile(self._features, backend=backend)
+        self._decode_pixels = torch.compile(decode_pixels, backend=backend)
         self._attend = gathered
-        self._decode = torch.compile(decode)
+        self._decode = torch.compile(decode, backend=backend)
 
     @classmethod
     def seeded(cls, config: M2FConfig, seed: int) -> Self:
