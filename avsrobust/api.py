@@ -83,19 +83,29 @@ def build(
         RecipeError: The recipe is unknown, malformed, or does not fit the data set.
     """
     from avsrobust.building.build import build as build_dataset
+    from avsrobust.building.build import check_options
     from avsrobust.conditions.recipe import Recipe, load_recipe
+    from avsrobust.datasets.read import ListedDataSet, list_dataset
+    from avsrobust.seal import is_intact
 
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
     chosen = chosen.adapted(store_audio=store_audio, recordings=recordings)
     if isinstance(dataset, str | type):
-        dataset = read_dataset(dataset, data_root, splits=splits, release=release, workers=workers)
+        root = defaults.default_data_root(data_root)
+        found: ListedDataSet | DataSet = list_dataset(dataset, root, splits=splits or None, release=release)
+    else:
+        found = dataset
     folder = (
         Path(output)
         if output is not None
-        else defaults.BUILDS_ROOT / defaults.build_name(dataset.name, seed, chosen.name, dataset.release)
+        else defaults.BUILDS_ROOT / defaults.build_name(found.name, seed, chosen.name, found.release)
     )
+    if isinstance(found, ListedDataSet):
+        check_options(found.name, seed, workers, engine, scheduler, on_error, export)
+        # A finished build knows the contents of the recordings; for another, header and contents come from one reading.
+        found = found.checked(workers, whole_sounds=not is_intact(folder))
     return build_dataset(
-        dataset,
+        found,
         chosen,
         seed,
         folder,
