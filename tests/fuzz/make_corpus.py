@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save
 
 from avsrobust.adapters.remote import avsrobust_worker as protocol
-from avsrobust.conditions.recipe import recipes_folder
+from avsrobust.bundled import recipes_folder
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.manifest import ManifestInfo, Row, Skipped, write_manifest
 from avsrobust.metrics import concatenate, frame_statistics
