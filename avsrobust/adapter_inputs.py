@@ -1,4 +1,4 @@
-"""Inputs for the contract test of adapters: random frames, audio and clips, of several lengths and sizes as AVSBench has them.
+"""Inputs for the contract test of adapters: random frames, audio and clips, or a clip of a build.
 
 Conventions
     Inputs follow from their seed. Adapters with `needs_clips` get views of random clips, whose frames and sounds lie in files of
@@ -25,9 +25,6 @@ from avsrobust.vocabulary import CLEAN, NEGATIVE, POSITIVE
 if TYPE_CHECKING:
     from avsrobust.manifest import Manifest, Row
 
-# S4's and MS3's frames are square; AVSS frames vary from clip to clip.
-SIZES = ((224, 224), (180, 320), (97, 131))
-LENGTHS = (5, 10)
 # In Hz, of the sounds of random clips.
 _NATIVE_RATE = 16_000
 
@@ -129,18 +126,15 @@ class InputMaker:
         self._real = real
         self._made = 0
 
-    def make(
-        self, seed: int, *, batch: int = 1, num_frames: int = LENGTHS[0], size: tuple[int, int] | None = None
-    ) -> Inputs:
+    def make(self, seed: int, *, batch: int, num_frames: int, size: tuple[int, int]) -> Inputs:
         """Return the inputs of a seed.
 
         Args:
             seed: The seed.
             batch: Number of clips.
             num_frames: Frames of each clip.
-            size: Height and width of the frames; None: the first of `SIZES`.
+            size: Height and width of the frames.
         """
-        size = size or SIZES[0]
         generator = torch.Generator().manual_seed(seed)
         frames = torch.randint(0, 256, (batch, num_frames, 3, *size), dtype=torch.uint8, generator=generator)
         sounds = [self._make_native(num_frames, generator) for _ in range(batch)] if self._needs_sounds() else []

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from avsrobust.adapter_inputs import LENGTHS, SIZES, InputMaker, Inputs, RealClip, samples_of
+from avsrobust.adapter_inputs import InputMaker, Inputs, RealClip, samples_of
 from avsrobust.adapters.base import Adapter, AudioInput, Segmentation
 from avsrobust.adapters.calling import AdapterCaller, CheckedOutput
 from avsrobust.adapters.clip_files import OpenedFiles, without_condition
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from avsrobust.manifest import Manifest
 
 TOLERANCE = 1e-4
+# S4's and MS3's frames are square; AVSS frames vary from clip to clip.
+SIZES = ((224, 224), (180, 320), (97, 131))
+LENGTHS = (5, 10)
 FIRST_CHECK = "it returns probabilities or class ids [B, T, h, w], or class logits [B, T, C, h, w]"
 
 
@@ -192,15 +195,15 @@ class _Subject:
 
     def check_first(self) -> None:
         """Run the adapter once and check its output."""
-        self._answer(self._inputs.make(1))
+        self._answer(self._make(1))
 
     def _check_length(self, length: int) -> Callable[[], object]:
-        return lambda: self._answer(self._inputs.make(2, num_frames=length))
+        return lambda: self._answer(self._make(2, num_frames=length))
 
     def _check_size(self, size: tuple[int, int]) -> Callable[[], object]:
         def check() -> None:
             try:
-                self._answer(self._inputs.make(3, size=size))
+                self._answer(self._make(3, size=size))
             except AdapterOutputError:
                 raise
             except AdapterError as error:
@@ -211,13 +214,13 @@ class _Subject:
         return check
 
     def _check_batch(self) -> None:
-        both = self._inputs.make(4, batch=2)
+        both = self._make(4, batch=2)
         together = self._answer(both)
         for index in range(2):
             _require_equal(together, self._answer(both.clip(index)), "the batch changes a clip's mask", clip=index)
 
     def _check_repeatable(self) -> None:
-        given = self._inputs.make(5)
+        given = self._make(5)
         _require_equal(
             self._answer(given),
             self._answer(given),
@@ -225,7 +228,7 @@ class _Subject:
         )
 
     def _check_sound_state(self) -> None:
-        first, second = self._inputs.make(6), self._inputs.make(7)
+        first, second = self._make(6), self._make(7)
         encoded = self._encode(first.copy())
         before = self._segment(encoded, first.copy())
         self._segment(encoded, first.with_sound_of(second).copy())
@@ -233,8 +236,8 @@ class _Subject:
         _require_equal(before, after, "the encoding or the adapter itself is changed by segment")
 
     def _check_many(self) -> None:
-        first = self._inputs.make(13)
-        sounds = [first, first.with_sound_of(self._inputs.make(14)), first.with_sound_of(self._inputs.make(15))]
+        first = self._make(13)
+        sounds = [first, first.with_sound_of(self._make(14)), first.with_sound_of(self._make(15))]
         encoded = self._encode(first.copy())
         alone = [self._segment(encoded, given.copy()) for given in sounds]
         audio = torch.stack([given.audio.clone() for given in sounds if isinstance(given.audio, Tensor)])
@@ -253,7 +256,7 @@ class _Subject:
             )
 
     def _check_frame_state(self) -> None:
-        first, second = self._inputs.make(8), self._inputs.make(9)
+        first, second = self._make(8), self._make(9)
         before = self._answer(first)
         encoded = self._encode(first.copy())
         self._encode(second.copy())
@@ -261,7 +264,7 @@ class _Subject:
         _require_equal(before, after, "encode_frames stores something that segment reads; return it instead")
 
     def _check_inputs(self) -> None:
-        given = self._inputs.make(10)
+        given = self._make(10)
         kept = given.copy()
         encoded = self._encode(given)
         self._segment(encoded, given)
@@ -275,7 +278,7 @@ class _Subject:
                 )
 
     def _check_outputs(self) -> None:
-        first, second = self._inputs.make(11), self._inputs.make(12)
+        first, second = self._make(11), self._make(12)
         encoded = self._encode(first.copy())
         returned = list(_returned(self._call_segment(encoded, first.copy())))
         kept = [tensor.clone() for tensor in returned]
@@ -287,13 +290,13 @@ class _Subject:
         from avsrobust.evaluation.consistency import dropout_left_on
 
         with DropoutWatch() as watch:
-            self._answer(self._inputs.make(13))
+            self._answer(self._make(13))
         if cause := dropout_left_on(self._caller.adapter, watch):
             raise _ContractError(cause)
 
     def _check_lookups(self) -> str:
         """Return a warning where a file is looked up by the clip alone under a negative."""
-        given = self._inputs.make(14)
+        given = self._make(14)
         negative = self._real.negative if self._real else replace(given.clips[0], condition="silence", seed=15)
         given = replace(given, clips=(negative,))
         with OpenedFiles() as encoding:
@@ -308,6 +311,11 @@ class _Subject:
                     "(avsrobust.adapters.clip_files.ClipFiles)"
                 )
         return ""
+
+    def _make(
+        self, seed: int, *, batch: int = 1, num_frames: int = LENGTHS[0], size: tuple[int, int] | None = None
+    ) -> Inputs:
+        return self._inputs.make(seed, batch=batch, num_frames=num_frames, size=size or SIZES[0])
 
     def _answer(self, given: Inputs) -> CheckedOutput:
         own = given.copy()
