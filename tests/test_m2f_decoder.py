@@ -117,7 +117,7 @@ def test_gradients_are_the_librarys() -> None:
         return {name: value for name, value in zip(parameters, found, strict=True) if value is not None}
 
     found = network.decode(network.encode(frames), prompt)
-    ours, theirs = gradients(*found), gradients(*of_the_library(network, frames, prompt))
+    ours, theirs = gradients(found.classes, found.masks), gradients(*of_the_library(network, frames, prompt))
     assert set(ours) == set(theirs)
     for name, value in ours.items():
         torch.testing.assert_close(value, theirs[name], atol=1e-4 * float(theirs[name].abs().max()) + 1e-6, rtol=1e-3)

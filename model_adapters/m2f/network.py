@@ -27,7 +27,7 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 from model_adapters.m2f.blocks import insert_adapters
 from model_adapters.m2f.config import EMBEDDING_SIZE, M2FConfig
 from model_adapters.m2f.debias import Branch, Contrast, prompt_queries
-from model_adapters.m2f.decoder import EncodedFrames, decode, masks_of, prepare
+from model_adapters.m2f.decoder import EncodedFrames, decode, prepare
 from model_adapters.m2f.readout import QueryLogits, read_out
 
 # Of ImageNet, as facebook/mask2former-swin-base-ade-semantic's preprocessor_config.json has them.
@@ -152,8 +152,6 @@ class M2FNetwork(nn.Module):
     def decode_prompts(self, encoded: EncodedFrames, prompts: Sequence[Tensor] | None) -> Iterator[QueryLogits]:
         """Run the masked decoder on several prompts of the same frames at once; yield the queries of each prompt.
 
-        The masks, by far the largest part, are computed as they are yielded.
-
         Args:
             encoded: Features of N frames.
             prompts: Prompts [N, Q, H], each added to the query features; None: one, without a prompt.
@@ -163,7 +161,8 @@ class M2FNetwork(nn.Module):
         return (
             QueryLogits(
                 self.mask2former.class_predictor(states[:, number]),
-                masks_of(embeddings[:, number], encoded.mask_features),
+                embeddings[:, number],
+                encoded.mask_features,
             )
             for number in range(states.shape[1])
         )
