@@ -14,8 +14,9 @@ import pytest
 
 from avsrobust.errors import OptionError
 from avsrobust.reporting.paper.latex_width import text_width
+from avsrobust.reporting.paper.model import BASELINE, BEST, MODEL, SECOND, TRIVIAL, PaperTable
 from avsrobust.reporting.paper.style import PRESETS, WIDTHS, Style, requested_style
-from avsrobust.reporting.paper.table import BASELINE, BEST, MODEL, SECOND, TRIVIAL, PaperTable, paper_tables
+from avsrobust.reporting.paper.table import paper_tables
 from avsrobust.reporting.report import report, report_options
 from avsrobust.reporting.table_builder import build_table
 from avsrobust.results import Scores

@@ -96,10 +96,10 @@ def evaluate(
 
     The same model again adds what is missing (splits, conditions, masks, clips that failed) and keeps the rest.
     """
-    from avsrobust import api
     from avsrobust.adapters.lookup import find_adapter, load_adapter
     from avsrobust.evaluation.runner import evaluate as run_evaluation
     from avsrobust.evaluation.score_size import ScoreSize
+    from avsrobust.evaluation_targets import check_selection, find_device, results_folders, select_builds
 
     if score_size is not None:
         ScoreSize.of(score_size)
@@ -111,11 +111,11 @@ def evaluate(
     specs = list(dict.fromkeys(adapters))
     for spec in specs:
         find_adapter(spec)
-    builds = api.select_builds(manifests, dataset)
-    on = api.find_device(device)
-    api.check_selection(builds, splits, conditions)
+    builds = select_builds(manifests, dataset)
+    on = find_device(device)
+    check_selection(builds, splits, conditions)
     models = {spec: model_name(spec) if name is None else name for spec in specs}
-    folders = api.results_folders(output or RESULTS_ROOT, models, builds)
+    folders = results_folders(output or RESULTS_ROOT, models, builds)
     complete = True
     for spec, model in models.items():
         adapter = load_adapter(spec, checkpoint=checkpoint, device=on, options=options)

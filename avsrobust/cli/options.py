@@ -89,7 +89,7 @@ def complete_recipe(kind: str) -> Completer:
     """Return a completer of the recipes that come with avsrobust and are of one kind, "build" or "train"."""
 
     def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from avsrobust.conditions.recipe import recipes_folder
+        from avsrobust.bundled import recipes_folder
 
         # Read as text: parsing every file would take longer than a reader waits.
         names = [

@@ -8,8 +8,8 @@ from itertools import groupby
 
 from avsrobust.reporting.columns import MISSING
 from avsrobust.reporting.escape import one_line
+from avsrobust.reporting.paper.model import BASELINE, BEST, REPORTED, SECOND, TRIVIAL, Cell, Column, PaperTable, Row
 from avsrobust.reporting.paper.style import Style
-from avsrobust.reporting.paper.table import BASELINE, BEST, REPORTED, SECOND, TRIVIAL, Cell, Column, PaperTable, Row
 
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
 

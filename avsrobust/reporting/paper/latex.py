@@ -15,8 +15,7 @@ from avsrobust.reporting.columns import MISSING
 from avsrobust.reporting.escape import latex as escape
 from avsrobust.reporting.escape import latex_row
 from avsrobust.reporting.paper.latex_width import Fit, Headed, fit, name_width, split, text_width
-from avsrobust.reporting.paper.style import WIDTHS, Style
-from avsrobust.reporting.paper.table import (
+from avsrobust.reporting.paper.model import (
     BASELINE,
     BEST,
     MODEL,
@@ -29,6 +28,7 @@ from avsrobust.reporting.paper.table import (
     PaperTable,
     Row,
 )
+from avsrobust.reporting.paper.style import WIDTHS, Style
 
 _ARROWS = {True: "↑", False: "↓", None: ""}
 _MATHEMATICS = {

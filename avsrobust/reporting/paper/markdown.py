@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from avsrobust.reporting.columns import MISSING
 from avsrobust.reporting.escape import markdown, markdown_line, text_table
-from avsrobust.reporting.paper.style import Style
-from avsrobust.reporting.paper.table import (
+from avsrobust.reporting.paper.model import (
     BASELINE,
     BEST,
     REPORTED,
@@ -19,6 +18,7 @@ from avsrobust.reporting.paper.table import (
     PaperTable,
     Row,
 )
+from avsrobust.reporting.paper.style import Style
 
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
 

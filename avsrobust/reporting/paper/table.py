@@ -11,109 +11,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from avsrobust.errors import OptionError, ResultsError, did_you_mean
 from avsrobust.metrics import DatasetScore
 from avsrobust.reporting.columns import MEASURES, METRICS, condition_title, extended_cells
 from avsrobust.reporting.model import Line, Subject, Table
 from avsrobust.reporting.naming import split_name
+from avsrobust.reporting.paper.model import (
+    BASELINE,
+    BEST,
+    DIFFERENCE,
+    MODEL,
+    NOTHING_TITLE,
+    REPORTED,
+    SECOND,
+    TRIVIAL,
+    Cell,
+    Column,
+    G,
+    Group,
+    PaperTable,
+    Row,
+)
 from avsrobust.reporting.paper.style import Style
 from avsrobust.reporting.presentation import Block, sections
 from avsrobust.reporting.reported import ReportedLine, difference
 from avsrobust.vocabulary import BINARY, CLASS_DATASET, DATASETS, NEGATIVES
-
-MODEL, REPORTED, BASELINE, TRIVIAL = "model", "reported", "baseline", "trivial"
-BEST, SECOND = "best", "second"
-NOTHING_TITLE = "nothing predicted"
-# The condition of the scores over all conditions.
-G = "G"
-DIFFERENCE = "Δ"
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a group.
-
-    Attributes:
-        name: Column of the csv.
-        condition: Heading of its condition; "G": all conditions; empty: clean sound.
-        heading: Heading of the measure, without the arrow.
-        higher_is_better: Whether more is better; None where neither is.
-        is_difference: Whether it holds the differences of measured scores from reported ones.
-    """
-
-    name: str
-    condition: str
-    heading: str
-    higher_is_better: bool | None
-    is_difference: bool = False
-
-    @property
-    def label(self) -> str:
-        """The condition and the measure, where both stand in one heading."""
-        if self.condition == G:
-            return f"{G}-{self.heading}" if not self.is_difference else self.heading
-        return f"{self.condition} {self.heading}".strip()
-
-
-@dataclass(frozen=True)
-class Group:
-    """The columns of one data set; `title` is its heading."""
-
-    title: str
-    columns: tuple[Column, ...]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A score as text, or None where it is undefined; `mark` is `BEST`, `SECOND` or empty."""
-
-    text: str | None
-    mark: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row.
-
-    Attributes:
-        title: Name of the model, or of the trivial score.
-        kind: `MODEL`, `REPORTED`, `BASELINE` or `TRIVIAL`.
-        cells: A tuple of cells for each group.
-        is_incomplete: Whether clips failed or rows are missing in any of its results.
-    """
-
-    title: str
-    kind: str
-    cells: tuple[tuple[Cell, ...], ...]
-    is_incomplete: bool = False
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """One table.
-
-    Attributes:
-        protocol: The protocol's name, or those of the tasks.
-        groups: The data sets' columns.
-        rows: Models, reported numbers, baselines, then the trivial score.
-        caption: Sentences for people.
-        label: LaTeX label.
-        remarks: Signatures, warnings and notes, one line each.
-    """
-
-    protocol: str
-    groups: tuple[Group, ...]
-    rows: tuple[Row, ...]
-    caption: str
-    label: str
-    remarks: tuple[str, ...]
-
-    @property
-    def has_conditions(self) -> bool:
-        """Whether any column is of other conditions than clean sound."""
-        return any(column.condition for group in self.groups for column in group.columns)
 
 
 def paper_tables(table: Table, style: Style) -> list[PaperTable]:
