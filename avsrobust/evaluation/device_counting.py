@@ -194,8 +194,8 @@ def count_classes(ids: Tensor, truth: Tensor) -> Tensor:
 
 def _histograms(bins: Tensor, num: int) -> Tensor:
     """Return how often each of `num` values occurs in the rows of `bins`, int64 [N, P] -> int64 [N, num]."""
-    # int32 atomics; torch.bincount would wait for the GPU. Most pixels of a frame fall into one bin, and neighbours would queue up
-    # for it: each of several copies counts every so many pixels.
+    # int32 atomics; torch.bincount would wait for the GPU. Most pixels of a frame fall into one bin, and would queue up for it:
+    # each of several copies counts every so many pixels.
     copies = max(1, min(_COPIES, _MOST_BINS // num))
     lane = torch.arange(bins.shape[1], device=bins.device) % copies * num
     counts = torch.zeros((len(bins), copies * num), dtype=torch.int32, device=bins.device)
