@@ -33,7 +33,7 @@ from avsrobust.evaluation.consistency import MOST_CLIPS, check_consistency
 from avsrobust.evaluation.existing_results import ExistingResults, read_existing, require_covered, require_same_model
 from avsrobust.evaluation.model_key import differences, evaluation_sha256, make_model_key, remember_state, with_states
 from avsrobust.evaluation.parts import PartStore, remove_parts, unfinished_key
-from avsrobust.evaluation.planning import EvaluationPlan, failures, plan_evaluation
+from avsrobust.evaluation.planning import EvaluationPlan, failures, limited_splits, plan_evaluation
 from avsrobust.evaluation.provenance import Effort, run_details
 from avsrobust.evaluation.publishing import finish_publishing, merge_scores, next_folder, write_next_files
 from avsrobust.evaluation.score_size import ScoreSize
@@ -112,6 +112,7 @@ def evaluate(
     replace: bool = False,
     wait: bool = False,
     score_size: str | int | ScoreSize | None = None,
+    limit: int | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Run an adapter over the rows of a manifest and add the results to a folder.
@@ -136,6 +137,7 @@ def evaluate(
         replace: Replace results of another model.
         wait: Wait until another process gives the folder up.
         score_size: Size of the scored masks (`evaluation.score_size`), part of the model key; None: that of the mask files.
+        limit: Run the first so many clips alone, and mark the results; None: all.
         progress: Called with (clips done, clips in all).
 
     Raises:
@@ -149,7 +151,7 @@ def evaluate(
         adapter=adapter,
         name=name,
         spec=spec or name,
-        clips=tuple(_select(manifest, splits, conditions)),
+        clips=tuple(_select(manifest, splits, conditions)[:limit]),
         data_root=manifest.data_root(None if data_root is None else Path(data_root)),
         output=Path(output),
         device=device or torch.device("cpu"),
@@ -161,6 +163,7 @@ def evaluate(
         check=check,
         replace=replace,
         score_size=None if score_size is None else ScoreSize.of(score_size),
+        limited=() if limit is None else tuple(splits),
         progress=progress or (lambda _done, _total: None),
     )
     check_data(manifest, evaluation.data_root, splits)
@@ -204,6 +207,7 @@ class _Evaluation:
     check: bool
     replace: bool
     score_size: ScoreSize | None
+    limited: tuple[str, ...]
     progress: Progress
 
     def run(self) -> EvaluationReport:
@@ -377,7 +381,8 @@ class _Evaluation:
         rows: set[RowKey] = set().union(*map(rows_in, sources))
         failed_rows = failures(stored, rows, plan, failed)
         of_clips = tuple(FailedClip(*clip, error) for clip, (error, _) in sorted(failed_rows.items()))
-        info = self._info(of_clips, evaluation_sha256(model_key))
+        splits = limited_splits(self.manifest, self.limited, stored, rows, failed_rows)
+        info = dataclasses.replace(self._info(of_clips, evaluation_sha256(model_key)), limited=splits)
         scores = merge_scores(sources, info)
         readouts = [
             merge_scores(found, info.of_readout(name)) for name, found in self._readout_sources(stored, store).items()
