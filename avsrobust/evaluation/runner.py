@@ -229,7 +229,7 @@ class _Evaluation:
             remove_parts(self.output)
             return self._report(plan, {}, (*notes, "already evaluated; nothing was run again"))
         try:
-            failed = {}
+            failed = dict[ClipKey, str]()
             if plan.clips:
                 failed, batch_size, remark = self._run_all(plan, stored, store)
                 notes += remark
