@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -353,7 +354,7 @@ class _Evaluation:
             caller, batches, load, keep_masks=store.keep_masks, any_scored=succeeded > 0, readers=self.readers
         )
         try:
-            with store.writing() as keep:
+            with closing(outcomes), store.writing() as keep:
                 for outcome in outcomes:
                     if isinstance(outcome, ScoredClip):
                         keep(outcome)
