@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="the network's parts through torch.compile")
     parser.add_argument("--toy", action="store_true", help="a small model instead of the published size")
     parser.add_argument("--batch-size", type=int, help="clips at a time [default: what evaluate chooses]")
     parser.add_argument("--readers", type=int)
@@ -124,7 +125,7 @@ def with_model(arguments: argparse.Namespace, build: Path, folder: Path) -> None
 
     manifest = load_manifest(build / "manifest.parquet")
     device = torch.device(arguments.device)
-    adapter = _adapter(arguments.toy, Setting(device, arguments.bfloat16, 1))
+    adapter = _adapter(arguments.toy, Setting(device, arguments.bfloat16, 1, arguments.compile))
     rates = []
     for number in range(arguments.rounds):
         times: list[tuple[int, float]] = []
