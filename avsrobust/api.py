@@ -170,6 +170,7 @@ def evaluate(
     score_size: str | int | None = None,
     progress: ProgressCallback | None = None,
     readers: int | None = None,
+    limit: int | None = None,
 ) -> list[EvaluationReport]:
     """Run a model over builds, and add the statistics per frame to its results.
 
@@ -194,6 +195,7 @@ def evaluate(
             or "frame" (default: the mask files' own size). Results at different sizes do not mix.
         progress: Called with (clips done, clips in total) of each build.
         readers: Threads that read clips (default: by the number of cores); scores do not depend on it.
+        limit: A smoke run: the first so many clips of each build; tables refuse such results.
 
     Returns:
         One report for each build.
@@ -238,6 +240,7 @@ def evaluate(
             replace=replace,
             wait=wait,
             score_size=score_size,
+            limit=limit,
             progress=progress,
         )
         for manifest, folder in zip(chosen, folders, strict=True)
@@ -267,6 +270,7 @@ def report(
     aggregate: str | None = None,
     gallery: int | None = None,
     data_root: AnyPath | None = None,
+    allow_limited: bool = False,
 ) -> Rendered:
     """Turn results into one table.
 
@@ -292,6 +296,7 @@ def report(
         aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone.
         gallery: Format html: show so many of the worst clips of each split, from stored masks (`evaluate`'s `save_masks`).
         data_root: Folder that the data set of the gallery lies in now, where it has moved.
+        allow_limited: Take results of smoke runs (`evaluate`'s `limit`) too.
 
     Returns:
         The rendered table and its warnings.
@@ -301,6 +306,7 @@ def report(
             cannot be used.
         ResultsError: There are no results, or they cannot be read.
     """
+    from avsrobust.reporting.loading import require_complete
     from avsrobust.reporting.report import check_gallery, report_options
     from avsrobust.reporting.report import report as render
 
@@ -318,6 +324,7 @@ def report(
         reported_files=reported_files,
     )
     found = results if isinstance(results, Results) else load_results(results)
+    require_complete(found.scores, allow_limited=allow_limited)
     media = None
     if gallery is not None:
         from avsrobust.gallery.collect import make_gallery
@@ -346,6 +353,7 @@ def compare(
     samples: int = 10_000,
     seed: int = 0,
     task: str | None = None,
+    allow_limited: bool = False,
 ) -> Comparison:
     """Compare two models on the clips both were scored on, by a paired bootstrap over clips.
 
@@ -356,6 +364,7 @@ def compare(
         samples: Number of resamples.
         seed: Seed of the resamples.
         task: "semantic", "binary", or None: the finest that both have.
+        allow_limited: Take results of smoke runs (`evaluate`'s `limit`) too.
 
     Returns:
         The differences a - b with intervals and p, by split.
@@ -365,9 +374,10 @@ def compare(
         ResultsError: The results cannot be read or compared.
     """
     from avsrobust.reporting.compare import compare as compare_scores
-    from avsrobust.reporting.loading import load_result
+    from avsrobust.reporting.loading import load_result, require_complete
 
     one, other = (load_result(side) if isinstance(side, Path | str) else side for side in (a, b))
+    require_complete([one, other], allow_limited=allow_limited)
     return compare_scores(one, other, protocol, samples, seed, task)
 
 

@@ -62,6 +62,7 @@ _TRAIN_SOURCES_KEY = "avsrobust.train_sources"
 _CONDITIONS_KEY = "avsrobust.conditions"
 _READOUT_KEY = "avsrobust.readout"
 _SCORE_SIZE_KEY = "avsrobust.score_size"
+_LIMITED_KEY = "avsrobust.limited"
 _CHECKSUM_KEY = "avsrobust.content_sha256"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
 COUNT_COLUMNS = ("pixels", "target_pixels", "tp_050", "fp_050", "tp_040", "fp_040")
@@ -115,7 +116,8 @@ class ScoreInfo:
     conditions beyond the first four, as the manifest has them (`manifest.ManifestInfo.conditions`).
     `train_sources` are the ids of clips of other splits whose YouTube source also gave a clip of train; None where the build has
     no clip of train. `readout` is the name of the readout that was scored (empty: the model's own masks); `score_size` is the
-    size of the scored masks and how the annotated ones came to it ("224:nearest"; empty: that of the mask files).
+    size of the scored masks and how the annotated ones came to it ("224:nearest"; empty: that of the mask files). `limited` are
+    splits of which a smoke run (``evaluate --limit``) scored a part of the clips.
     """
 
     model: str
@@ -131,6 +133,7 @@ class ScoreInfo:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     readout: str = ""
     score_size: str = ""
+    limited: tuple[str, ...] = ()
 
     def of_readout(self, name: str) -> ScoreInfo:
         """Return the metadata of a readout's scores; `model` is then the model's name with the readout's behind it."""
@@ -416,6 +419,7 @@ def _metadata(info: ScoreInfo) -> dict[str, str]:
         EVALUATION_KEY: info.evaluation,
         **({_READOUT_KEY: info.readout} if info.readout else {}),
         **({_SCORE_SIZE_KEY: info.score_size} if info.score_size else {}),
+        **({_LIMITED_KEY: json.dumps(list(info.limited), ensure_ascii=False)} if info.limited else {}),
         **({_CONDITIONS_KEY: json.dumps(dict(info.conditions), sort_keys=True)} if info.conditions else {}),
     }
 
@@ -454,6 +458,7 @@ def _info(path: Path, texts: Mapping[str, str]) -> ScoreInfo:
             conditions=_facts(texts.get(_CONDITIONS_KEY, "{}")),
             readout=texts.get(_READOUT_KEY, ""),
             score_size=texts.get(_SCORE_SIZE_KEY, ""),
+            limited=tuple(_strings(_list(texts.get(_LIMITED_KEY, "[]")))),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise ResultsError(f"{path}: has damaged metadata ({error}); evaluate again") from error

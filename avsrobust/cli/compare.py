@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import complete_protocol
+from avsrobust.cli.options import allow_limited_option, complete_protocol
 from avsrobust.vocabulary import TASKS
 
 
@@ -29,9 +29,17 @@ from avsrobust.vocabulary import TASKS
 )
 @click.option("--samples", default=10_000, show_default=True, type=click.IntRange(min=100), help="Bootstrap samples.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the bootstrap.")
+@allow_limited_option
 @click.option("--format", "format_name", type=click.Choice(["md", "json"]), default="md", show_default=True)
 def compare(
-    result_a: Path, result_b: Path, protocol: str, task: str | None, samples: int, seed: int, format_name: str
+    result_a: Path,
+    result_b: Path,
+    protocol: str,
+    task: str | None,
+    samples: int,
+    seed: int,
+    allow_limited: bool,
+    format_name: str,
 ) -> int:
     """Paired bootstrap over clips: does a difference between two models exceed sampling error?
 
@@ -41,6 +49,8 @@ def compare(
     from avsrobust import api
     from avsrobust.reporting.compare import comparison_json, render_comparison
 
-    comparison = api.compare(result_a, result_b, protocol=protocol, samples=samples, seed=seed, task=task)
+    comparison = api.compare(
+        result_a, result_b, protocol=protocol, samples=samples, seed=seed, task=task, allow_limited=allow_limited
+    )
     click.echo(comparison_json(comparison) if format_name == "json" else render_comparison(comparison), nl=False)
     return 0

@@ -25,6 +25,10 @@ data_root_option = click.option(
     help="Folder the data sets lie in [default: $AVSROBUST_DATA, else 'data'].",
 )
 
+allow_limited_option = click.option(
+    "--allow-limited", is_flag=True, help="Take results of smoke runs (evaluate --limit) too."
+)
+
 wait_option = click.option(
     "--wait", is_flag=True, help="Where another process works in the same folder, wait until it is done."
 )

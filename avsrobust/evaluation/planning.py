@@ -116,6 +116,32 @@ def failures(
     return left
 
 
+def limited_splits(
+    manifest: Manifest,
+    limited: Sequence[str],
+    stored: ExistingResults,
+    scored: set[RowKey],
+    failed: Mapping[ClipKey, Failure],
+) -> tuple[str, ...]:
+    """Return the splits of which a smoke run scored a part of the clips, sorted: now, or before and not completed since.
+
+    Args:
+        manifest: The build.
+        limited: Splits that this evaluation runs in part.
+        stored: Results that were in the folder.
+        scored: Rows that are scored now.
+        failed: Clips that lack rows because they failed.
+    """
+    before = () if stored.scores is None else stored.scores.info.limited
+    conditions = {(key[0], key[2]) for key in scored}
+    found = set[str]()
+    for split in {*limited, *before}:
+        rows = (row for row in manifest.rows if row.split == split and (split, row.condition) in conditions)
+        if any(key_of(row) not in scored and clip_of(key_of(row)) not in failed for row in rows):
+            found.add(split)
+    return tuple(sorted(found))
+
+
 def _rows(manifest: Manifest, wanted: set[RowKey], scored: set[RowKey]) -> Sequence[Row]:
     """Return the rows of the manifest, whole where it is a selection that lacks rows scored before of the clips wanted."""
     known = {key_of(row) for row in manifest.rows}

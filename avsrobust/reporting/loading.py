@@ -52,6 +52,24 @@ def load_result(path: Path | str) -> Scores:
     return read_scores(found[0])
 
 
+def require_complete(results: Sequence[Scores], *, allow_limited: bool = False) -> None:
+    """Refuse results of smoke runs (``evaluate --limit``), whose scores are those of a few clips.
+
+    Args:
+        results: Stored results.
+        allow_limited: Take them all the same.
+
+    Raises:
+        ResultsError: One of them is limited.
+    """
+    for scores in () if allow_limited else results:
+        if scores.info.limited:
+            raise ResultsError(
+                f"{scores.source or scores.info.model}: is of a smoke run: 'evaluate --limit' scored a part of the clips of "
+                f"{', '.join(scores.info.limited)}; run the same 'evaluate' without --limit, or add --allow-limited"
+            )
+
+
 def load_runs(results: Sequence[Scores]) -> tuple[list[Run | None], list[str]]:
     """Read the ``run.json`` next to each of `results`.
 
