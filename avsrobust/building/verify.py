@@ -179,7 +179,7 @@ def _check_completeness(manifest: Manifest) -> Iterator[str]:
 
 
 def _check_fingerprints(manifest: Manifest, root: Path) -> Iterator[str]:
-    for split in sorted({row.split for row in manifest.rows}):
+    for split in manifest.distinct("split"):
         try:
             check_fingerprints(manifest, root, [split])
         except ManifestError as error:
