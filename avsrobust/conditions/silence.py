@@ -20,7 +20,7 @@ from avsrobust.conditions.sounds import SHARED, MadeSound
 from avsrobust.vocabulary import NEGATIVE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SilentSound(MadeSound):
     """Zeros."""
 
