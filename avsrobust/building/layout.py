@@ -16,7 +16,7 @@ from typing import overload
 
 from avsrobust.audio.definitions import to_text
 from avsrobust.audio.front_ends import BANDS, STEPS
-from avsrobust.building.plan import Plan, PlannedRow
+from avsrobust.building.plan import Plan, PlannedRow, without_cycles
 from avsrobust.conditions.pictures import MadePicture
 from avsrobust.conditions.sounds import MadeSound, is_unstored
 from avsrobust.errors import RecipeError
@@ -131,6 +131,11 @@ def _first_sound(shard: Shard) -> tuple[str, str]:
 
 def lay_out(plan: Plan) -> Layout:
     """Return the files that `plan` needs and where each row finds its own."""
+    with without_cycles():
+        return _lay_out(plan)
+
+
+def _lay_out(plan: Plan) -> Layout:
     made = {
         row.sound.audio: row.sound
         for row in plan.rows

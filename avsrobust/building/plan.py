@@ -7,9 +7,11 @@ Conventions
 
 from __future__ import annotations
 
+import gc
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -85,6 +87,18 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
+@contextmanager
+def without_cycles() -> Iterator[None]:
+    """Make millions of objects that form no cycles, without the search for these, which would look at all of them again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def plan(
     clips: Sequence[Clip],
     recipe: Recipe,
@@ -113,6 +127,11 @@ def plan(
     planned = PlannedDataset(
         dataset, tuple(clips), seed, off_screen_obstacle, listing, tuple(pool), dict(recordings or {})
     )
+    with without_cycles():
+        return _plan(planned, recipe)
+
+
+def _plan(planned: PlannedDataset, recipe: Recipe) -> Plan:
     check_seed(planned.seed)
     ordered = tuple(sorted(planned.clips, key=lambda clip: (clip.split, clip.clip_id)))
     planned = replace(planned, clips=ordered)
@@ -140,7 +159,8 @@ def plan(
 
 def _in_order(rows: Sequence[PlannedRow]) -> tuple[PlannedRow, ...]:
     """Return rows, those of a condition in the order of their clips, sorted by their keys: by numbers, which take less memory."""
-    places = {key: place for place, key in enumerate(sorted({row.key[2:] for row in rows}))}
+    kinds = {(row.condition, row.level, row.draw): row.key[2:] for row in rows}
+    places = {kind: place for place, kind in enumerate(sorted(kinds, key=kinds.__getitem__))}
     clips: dict[int, int] = {}
     ordered = sorted({id(row.clip): row.clip for row in rows}.values(), key=lambda clip: (clip.split, clip.clip_id))
     number, before = -1, None
@@ -149,7 +169,9 @@ def _in_order(rows: Sequence[PlannedRow]) -> tuple[PlannedRow, ...]:
         number += name != before
         clips[id(clip)], before = number, name
     keys = np.fromiter(
-        (clips[id(row.clip)] * len(places) + places[row.key[2:]] for row in rows), dtype=np.int64, count=len(rows)
+        (clips[id(row.clip)] * len(places) + places[row.condition, row.level, row.draw] for row in rows),
+        dtype=np.int64,
+        count=len(rows),
     )
     return tuple(rows[position] for position in np.argsort(keys, kind="stable").tolist())
 

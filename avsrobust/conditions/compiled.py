@@ -19,7 +19,7 @@ _SEEDS_AT_ONCE = 1024
 _FIRST, _SECOND = (np.uint64(factor) for factor in MULTIPLIERS)
 
 
-@numba.njit(nogil=True)  # type: ignore[misc]
+@numba.njit(nogil=True)
 def _fill(seeds: NDArray[np.uint64], candidates: NDArray[np.uint64], found: NDArray[np.uint64]) -> None:
     for position in range(seeds.size):
         seed = seeds[position]

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,8 @@ def _row_texts(seed: int, dataset: str, condition: str, level: float | None, dra
 
 def candidate_hashes(kind: str, names: Iterable[str]) -> NDArray[np.uint64]:
     """Return a hash per candidate, uint64 [N], for `rendezvous`; `kind` keeps clips and categories of one name apart."""
-    return np.array([_hash([_CANDIDATE, kind, name]) for name in names], dtype=np.uint64)
+    head = f'["{_CANDIDATE}",{_quoted(kind)},'
+    return np.array([_hash_text(f"{head}{_quoted(name)}]") for name in names], dtype=np.uint64)
 
 
 def rendezvous(seed: int, candidates: NDArray[np.uint64]) -> int:
@@ -124,10 +125,6 @@ def _unmixed(score: NDArray[np.uint64]) -> NDArray[np.uint64]:
     score ^= (score >> np.uint64(27)) ^ (score >> np.uint64(54))
     score *= inverses[0]
     return np.asarray(score ^ (score >> np.uint64(30)) ^ (score >> np.uint64(60)), dtype=np.uint64)
-
-
-def _hash(parts: Sequence[str]) -> int:
-    return _hash_text(json.dumps(parts, ensure_ascii=True, separators=(",", ":")))
 
 
 def _hash_text(text: str) -> int:
