@@ -9,30 +9,70 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from avsrobust.errors import ResultsError
 from avsrobust.files import is_safe_relative
 from avsrobust.mask_overlaps import stored_pairs
-from avsrobust.metrics.binary.counts import FIELDS, FrameStatistics
+from avsrobust.metrics.binary.counts import FIELDS, HISTOGRAMS, FrameStatistics
 
 _KEY = ["split", "clip_id", "condition", "level", "draw", "frame"]
 _POLARITIES = ("positive", "negative")
 
 
-def content_sha256(metadata: Mapping[str, str], table: pa.Table) -> str:
-    """Return a checksum of `metadata` and of all values of `table`."""
+def content_sha256(
+    metadata: Mapping[str, str],
+    names: Iterable[str],
+    table: pa.Table,
+    histograms: Mapping[str, Iterable[npt.NDArray[np.integer[Any]]]],
+) -> str:
+    """Return a checksum of `metadata` and of all values of the columns `names`, in this order.
+
+    `histograms` are the values of the columns of that name, a part of the rows at a time; `table` has the other columns.
+    """
     digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
-    for name in table.column_names:
+    for name in names:
         digest.update(f"\n{name}\n".encode())
+        if name in histograms:
+            for block in histograms[name]:
+                digest.update(np.ascontiguousarray(block, dtype="<i8").data)
+            continue
         for content in _plain_bytes(table.column(name).combine_chunks()):
             digest.update(content)
     return digest.hexdigest()
+
+
+@dataclass
+class HistogramCheck:
+    """What is wrong with a column of histograms, found while they pass by (`watch`).
+
+    Attributes:
+        negative: A count is below 0.
+        sums: Pixels of each frame that passed, int64 parts.
+    """
+
+    negative: bool = False
+    sums: list[npt.NDArray[np.int64]] = field(default_factory=list)
+
+    def watch(self, parts: Iterable[npt.NDArray[np.int32]]) -> Iterator[npt.NDArray[np.int32]]:
+        """Yield the parts as they come."""
+        for part in parts:
+            self.negative |= bool((part < 0).any())
+            self.sums.append(part.sum(axis=1, dtype=np.int64))
+            yield part
+
+    @property
+    def pixels(self) -> npt.NDArray[np.int64]:
+        """Pixels of each frame, int64 [N]."""
+        return np.concatenate(self.sums) if self.sums else np.zeros(0, dtype=np.int64)
 
 
 def require_filled(path: Path, table: pa.Table, schema: pa.Schema) -> None:
@@ -49,9 +89,11 @@ def require_filled(path: Path, table: pa.Table, schema: pa.Schema) -> None:
             raise ResultsError(f"{path}: column {entry.name} has empty cells; expected none; evaluate again")
 
 
-def check_values(path: Path, index: pd.DataFrame, statistics: FrameStatistics) -> None:
-    """Refuse counts that no mask can have, and frames that are there twice."""
-    for found in (*_impossible_counts(statistics), *_impossible_rows(index, statistics)):
+def check_values(
+    path: Path, index: pd.DataFrame, statistics: FrameStatistics, histograms: Mapping[str, HistogramCheck]
+) -> None:
+    """Refuse counts that no mask can have, and frames that are there twice; `histograms` have passed by already."""
+    for found in (*_impossible_counts(statistics, histograms), *_impossible_rows(index, statistics)):
         raise ResultsError(f"{path}: has {found}; do not use results from a source you do not trust; evaluate again")
 
 
@@ -63,15 +105,18 @@ def check_overlaps(path: Path, overlaps: pa.ListArray, statistics: FrameStatisti
         raise ResultsError(f"{path}: has an overlap of negatives that no two masks have; evaluate again")
 
 
-def _impossible_counts(counts: FrameStatistics) -> Iterator[str]:
+def _impossible_counts(counts: FrameStatistics, histograms: Mapping[str, HistogramCheck]) -> Iterator[str]:
     background = counts.pixels - counts.target_pixels
-    if any((getattr(counts, name) < 0).any() for name in FIELDS):
+    plain = (getattr(counts, name) for name in FIELDS if name not in HISTOGRAMS)
+    if any((values < 0).any() for values in plain) or any(check.negative for check in histograms.values()):
         yield "a negative count of pixels"
     if (counts.tp_050 > counts.target_pixels).any() or (counts.tp_040 > counts.target_pixels).any():
         yield "more true positives than pixels of the target"
     if (counts.fp_050 > background).any() or (counts.fp_040 > background).any():
         yield "more false positives than pixels outside the target"
-    if (counts.inside.sum(axis=1) != counts.target_pixels).any() or (counts.outside.sum(axis=1) != background).any():
+    if (histograms["inside"].pixels != counts.target_pixels).any() or (
+        histograms["outside"].pixels != background
+    ).any():
         yield "histograms that do not count every pixel once"
 
 

@@ -7,12 +7,13 @@ Conventions
     Every tensor is the caller's own: changing it changes nothing elsewhere.
     A row without a sound file is made by its definition, from recordings that are checked first.
     A sound file's checksum is compared with the manifest's when it is first read, a log-mel array's with the build's checksums
-    when it is first opened, and again when it has changed since: an array whose bytes have changed would otherwise give other numbers without notice.
+    when it is first opened, and again when it has changed since: an array whose bytes have changed would otherwise give other
+    numbers without notice.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -83,7 +84,7 @@ class SoundReader:
 
     def __getstate__(self) -> dict[str, Any]:
         # A memory map would be pickled with all its contents.
-        empty = {"_arrays": OrderedDict(), "_whole": {}, "_checked": set(), "_file_sums": None, "_embed": None}
+        empty: dict[str, Any] = {"_arrays": OrderedDict(), "_whole": {}, "_checked": set(), "_file_sums": None, "_embed": None}
         return {name: value for name, value in {**self.__dict__, **empty}.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -196,11 +197,11 @@ class SoundReader:
         """Compare an array with the build's checksums, once: until the file is another one, or written to."""
         if not self._manifest.info.checksums_sha256:
             return
-        try:
-            found = os.stat(path)
+        state: tuple[int, ...] = ()
+        # The check says what is wrong with a file that is not there.
+        with contextlib.suppress(OSError):
+            found = path.stat()
             state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        except OSError:
-            state = ()
         if not state or self._whole.get(row.log_mel) != state:
             self._sums().check_file(row.log_mel, path)
             self._whole[row.log_mel] = state
