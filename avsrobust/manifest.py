@@ -404,6 +404,8 @@ def load_manifest(path: Path | str, *, consistent: bool = True) -> Manifest:
     columns.check()
     if consistent:
         columns.check_together(info.dataset)
+    # What reading and checking took would else stay with the process.
+    pa.default_memory_pool().release_unused()
     return Manifest(path, info, RowTable(columns, _make_rows))
 
 
