@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,8 +138,26 @@ def _impossible_rows(index: pd.DataFrame, counts: FrameStatistics) -> Iterator[s
     for name in ("split", "clip_id", "condition"):
         if not all(is_safe_relative(str(value)) for value in index[name].unique()):
             yield f"a {name} that is no safe path"
-    if index.duplicated(_KEY).any():
+    if has_duplicates(row_numbers(index, _KEY)):
         yield "the same frame twice"
+
+
+def row_numbers(index: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return a number for each row, int64 [N]: equal where the rows agree in the columns `names` (NaN is equal to NaN)."""
+    numbers = np.zeros(len(index), dtype=np.int64)
+    for name in names:
+        column = pd.to_numeric(index[name]) if name == "level" else index[name]
+        codes, values = pd.factorize(column, use_na_sentinel=False)
+        if numbers.max(initial=0) >= 2**62 // max(1, len(values)):
+            numbers = np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+        numbers = numbers * len(values) + codes
+    return numbers
+
+
+def has_duplicates(numbers: npt.NDArray[np.int64]) -> bool:
+    """Tell whether a number is there twice."""
+    ordered = np.sort(numbers)
+    return bool((ordered[1:] == ordered[:-1]).any())
 
 
 def _plain_bytes(column: pa.Array) -> Iterator[bytes]:

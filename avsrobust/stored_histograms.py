@@ -127,7 +127,9 @@ class StoredHistograms(Histograms):
         opened = self._kind.open(self._path)
         first = sum(opened.metadata.row_group(before).num_rows for before in range(group))
         number, waiting, rows = first // _ROWS_AT_ONCE, list[Ints32](), 0
-        for values in read_histograms(self._shown, opened, self._column, self._kind, range(group, opened.num_row_groups)):
+        for values in read_histograms(
+            self._shown, opened, self._column, self._kind, range(group, opened.num_row_groups)
+        ):
             waiting.append(values)
             rows += len(values)
             while rows >= _ROWS_AT_ONCE:

@@ -67,7 +67,9 @@ def _versions() -> str:
 
     from avsrobust import __version__
 
-    return f"Python {platform.python_version()}, numpy {np.__version__}, pyarrow {pa.__version__}, avsrobust {__version__}"
+    return (
+        f"Python {platform.python_version()}, numpy {np.__version__}, pyarrow {pa.__version__}, avsrobust {__version__}"
+    )
 
 
 def _run(step: str, clips: int, folder: str) -> dict[str, float]:

@@ -43,6 +43,8 @@ def highest_scores(seeds: NDArray[np.uint64], candidates: NDArray[np.uint64]) ->
         part = slice(first, first + _SEEDS_AT_ONCE)
         _fill(seeds[part], candidates, found[part])
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
+    with ThreadPoolExecutor(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    ) as pool:
         list(pool.map(fill, range(0, len(seeds), _SEEDS_AT_ONCE)))
     return found
