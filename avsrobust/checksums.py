@@ -82,12 +82,12 @@ def read_checksums(folder: Path, expected_sha256: str | None = None) -> Mapping[
         _require(path, expected_sha256)
     table = _KIND.read(path)
     _KIND.require_types(path, table.schema, SCHEMA)
-    table = table.select(SCHEMA.names).cast(SCHEMA).combine_chunks()
-    if table.num_rows == 0:
-        return {}
-    columns = [table.column(name).chunk(0) for name in SCHEMA.names]
-    paths = columns[0]
-    if not any(column.null_count for column in columns):
+    if not any(table.column(name).null_count for name in SCHEMA.names):
+        table = table.select(SCHEMA.names).cast(SCHEMA).combine_chunks()
+        if table.num_rows == 0:
+            return {}
+        columns = [table.column(name).chunk(0) for name in SCHEMA.names]
+        paths = columns[0]
         if pc.all(pc.less(paths.slice(0, len(paths) - 1), paths.slice(1))).as_py() is not False:
             return _SumTable(*columns)
         if pc.count_distinct(paths).as_py() == len(paths):

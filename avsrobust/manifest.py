@@ -207,7 +207,11 @@ class Manifest:
 
     def select(self, splits: Sequence[str] | None = None, conditions: Sequence[str] | None = None) -> Manifest:
         """Return the manifest with only the rows of these splits and conditions (None: all)."""
-        wanted = {name: frozenset(given) for name, given in (("split", splits), ("condition", conditions)) if given is not None}
+        wanted = {
+            name: frozenset(given)
+            for name, given in (("split", splits), ("condition", conditions))
+            if given is not None
+        }
         if isinstance(self.rows, RowTable):
             return replace(self, rows=self.rows.where(wanted))
         kept = (row for row in self.rows if all(getattr(row, name) in given for name, given in wanted.items()))

@@ -75,6 +75,7 @@ ROW_GROUP = 1 << 16
 IN_MEMORY = 4096
 _BLOCK = 4096
 _LABELS = "labels"
+_TEXTS = ("split", "clip_id", "condition", "polarity")
 SORT_COLUMNS = ["split", "clip_id", "condition", "level", "draw", "frame"]
 
 INDEX_FIELDS = (
@@ -288,7 +289,7 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
         path = path / SCORES_NAME
     is_published = path.name == SCORES_NAME or readout_of(path.name) is not None
     run = require_vouched(path, ResultsError) if vouched and is_published else None
-    opened = _KIND.open(path)
+    opened = _KIND.open(path, _TEXTS)
     found = opened.schema_arrow
     metadata = _texts(path, found.metadata or {})
     info = _info(path, metadata)
@@ -304,7 +305,7 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     others = pa.schema([entry for entry in schema if entry.name not in HISTOGRAMS])
     table = _KIND.read_columns(path, opened, others.names)
     require_filled(path, table, others)
-    table = table.select(others.names).cast(others).combine_chunks()
+    table = _in_columns(table, others)
     checks = {name: HistogramCheck() for name in HISTOGRAMS}
     kept: dict[str, list[Counts]] = {name: [] for name in HISTOGRAMS}
     passing = {
@@ -313,13 +314,16 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     }
     checksum = content_sha256(_without_checksum(metadata), schema.names, table, passing)
     counts = {name: table.column(name).to_numpy().astype(np.int64) for name in COUNT_COLUMNS}
+    del passing
     histograms: dict[str, Any] = {
-        name: _in_memory(parts)
-        if table.num_rows <= in_memory
-        else StoredHistograms(path, name, table.num_rows, _KIND)
+        name: _in_memory(parts) if table.num_rows <= in_memory else StoredHistograms(path, name, table.num_rows, _KIND)
         for name, parts in kept.items()
     }
-    index = with_draws(_index(table, [name for name in INDEX_COLUMNS if name in schema.names]))
+    names = [name for name in INDEX_COLUMNS if name in schema.names]
+    index = with_draws(_index(table, names))
+    table = table.drop_columns([*names, *COUNT_COLUMNS])
+    # What decoding took would else stay with the process.
+    pa.default_memory_pool().release_unused()
     statistics = FrameStatistics(**counts, **histograms)
     check_values(path, index, statistics, checks)
     overlaps = table.column(OVERLAPS_FIELD.name).combine_chunks() if has_overlaps else None
@@ -331,6 +335,17 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     if metadata.get(_CHECKSUM_KEY) != checksum:
         raise ResultsError(f"{path}: is damaged: its content is not what was written; restore it, or evaluate again")
     return Scores(info, index, statistics, path, classes, overlaps)
+
+
+def _in_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the columns of `schema`, each in one piece, texts as numbers of different texts: two million frames have few."""
+    columns = {}
+    for entry in schema:
+        column = table.column(entry.name).cast(entry.type)
+        if entry.name in _TEXTS:
+            column = column.dictionary_encode()
+        columns[entry.name] = column.combine_chunks()
+    return pa.table(columns)
 
 
 def _keep(parts: Iterator[Ints32], kept: list[Counts], are_kept: bool) -> Iterator[Ints32]:
@@ -347,8 +362,14 @@ def _in_memory(parts: Sequence[Counts]) -> Counts:
 
 def _index(table: pa.Table, names: Sequence[str]) -> pd.DataFrame:
     """Return columns as a data frame in which equal texts, and equal lists of labels, are one object."""
-    plain = [name for name in names if name != _LABELS]
+    plain = [name for name in names if name not in (_LABELS, *_TEXTS)]
     index: pd.DataFrame = table.select(plain).to_pandas()
+    for name in _TEXTS:
+        words = [
+            chunk.dictionary.to_numpy(zero_copy_only=False)[chunk.indices.to_numpy()]
+            for chunk in table.column(name).chunks
+        ]
+        index[name] = np.concatenate(words) if words else np.empty(0, dtype=object)
     known: dict[tuple[str, ...], Any] = {}
     labels = np.empty(table.num_rows, dtype=object)
     for part in _parts(table.num_rows, _BLOCK):
@@ -357,8 +378,8 @@ def _index(table: pa.Table, names: Sequence[str]) -> pd.DataFrame:
             if key not in known:
                 known[key] = np.array(entry, dtype=object)
             labels[part.start + position] = known[key]
-    index.insert(names.index(_LABELS), _LABELS, labels)
-    return index
+    index[_LABELS] = labels
+    return index[list(names)]
 
 
 def with_draws(index: pd.DataFrame) -> pd.DataFrame:

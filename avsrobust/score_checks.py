@@ -25,6 +25,7 @@ from avsrobust.mask_overlaps import stored_pairs
 from avsrobust.metrics.binary.counts import FIELDS, HISTOGRAMS, FrameStatistics
 
 _KEY = ["split", "clip_id", "condition", "level", "draw", "frame"]
+_ITEMS_AT_ONCE = 1 << 14
 _POLARITIES = ("positive", "negative")
 
 
@@ -173,7 +174,12 @@ def _plain_bytes(column: pa.Array) -> Iterator[bytes]:
     elif pa.types.is_integer(kind) and column.null_count == 0:
         yield _numbers(column)
     else:
-        yield json.dumps(column.to_pylist()).encode()
+        # The text of one list, a part of its items at a time.
+        yield b"["
+        for first in range(0, len(column), _ITEMS_AT_ONCE):
+            text = json.dumps(column.slice(first, _ITEMS_AT_ONCE).to_pylist())
+            yield (", " if first else "").encode() + text[1:-1].encode()
+        yield b"]"
 
 
 def _numbers(values: pa.Array) -> bytes:

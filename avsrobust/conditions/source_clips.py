@@ -67,7 +67,6 @@ class Candidates:
                 return int(members[left][rendezvous(seed, hashes[left])])
         return None
 
-
     def draw_many(self, seeds: NDArray[np.uint64]) -> NDArray[np.intp]:
         """Return the position that `draw` returns for each of `seeds`, none excluded, [M]; -1 everywhere where there is none."""
         drawn = np.full(len(seeds), -1, dtype=np.intp)

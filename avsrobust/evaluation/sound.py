@@ -84,7 +84,13 @@ class SoundReader:
 
     def __getstate__(self) -> dict[str, Any]:
         # A memory map would be pickled with all its contents.
-        empty: dict[str, Any] = {"_arrays": OrderedDict(), "_whole": {}, "_checked": set(), "_file_sums": None, "_embed": None}
+        empty: dict[str, Any] = {
+            "_arrays": OrderedDict(),
+            "_whole": {},
+            "_checked": set(),
+            "_file_sums": None,
+            "_embed": None,
+        }
         return {name: value for name, value in {**self.__dict__, **empty}.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
