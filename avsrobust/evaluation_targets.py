@@ -66,8 +66,8 @@ def check_selection(builds: Sequence[Manifest], splits: Sequence[str], condition
     """Raise `OptionError` where a build has no row of a split or condition."""
     for manifest in builds:
         for option, requested, there in (
-            ("--split", splits, sorted({row.split for row in manifest.rows})),
-            ("--condition", conditions, sorted({row.condition for row in manifest.rows})),
+            ("--split", splits, manifest.distinct("split")),
+            ("--condition", conditions, manifest.distinct("condition")),
         ):
             for value in requested:
                 if value not in there:

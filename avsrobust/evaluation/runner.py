@@ -174,8 +174,8 @@ def evaluate(
 
 def _select(manifest: Manifest, splits: Sequence[str], conditions: Sequence[str] | None) -> list[ClipRows]:
     for noun, requested, there in (
-        ("split", splits, sorted({row.split for row in manifest.rows})),
-        ("condition", conditions or (), sorted({row.condition for row in manifest.rows})),
+        ("split", splits, manifest.distinct("split")),
+        ("condition", conditions or (), manifest.distinct("condition")),
     ):
         for value in requested:
             if value not in there:

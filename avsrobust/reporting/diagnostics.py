@@ -22,6 +22,7 @@ from avsrobust.metrics import (
     mask_overlap,
     threshold_curve,
 )
+from avsrobust.metrics.binary.histograms import blocks
 from avsrobust.metrics.dataset_score import ConditionKey, negative_key
 from avsrobust.metrics.rows import ClipRows
 from avsrobust.reporting.split_results import SplitResult
@@ -169,7 +170,9 @@ def _areas(
 
 def _is_binary(statistics: FrameStatistics) -> bool:
     """Return whether all pixels lie in the first and the last bin of the histograms; no frame is no mask."""
-    return len(statistics) > 0 and not (statistics.inside[:, 1:-1].any() or statistics.outside[:, 1:-1].any())
+    return len(statistics) > 0 and not any(
+        block[:, 1:-1].any() for histograms in (statistics.inside, statistics.outside) for block in blocks(histograms)
+    )
 
 
 def _conditions(result: SplitResult) -> list[tuple[str, float | None]]:
