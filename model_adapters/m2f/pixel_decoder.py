@@ -46,7 +46,7 @@ def decode_pixels(module: Any, features: tuple[Tensor, ...], attend: Attend) -> 
     for layer in module.encoder.layers:
         states = _layer(layer, states, position, centres, sizes, attend)
     outputs = [
-        part.transpose(1, 2).unflatten(2, size)
+        part.transpose(1, 2).reshape(len(part), -1, *size)
         for part, size in zip(torch.split(states, [h * w for h, w in sizes], dim=1), sizes, strict=True)
     ]
     for number, feature in enumerate(features[: module.num_fpn_levels][::-1]):
