@@ -116,7 +116,7 @@ def shrink(features: Tensor, size: tuple[int, int]) -> Tensor:
 def _position(module: Any, level: int, x: Tensor) -> Tensor:
     """Return the position embedding of a level, [1, h_l w_l, H]: the same for all frames."""
     position = module.position_embedding(torch.Size((1, *x.shape[1:])), x.device, x.dtype)
-    return position.flatten(2).transpose(1, 2) + module.level_embed[level]
+    return cast("Tensor", position.flatten(2).transpose(1, 2) + module.level_embed[level])
 
 
 def _centres(sizes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
