@@ -140,6 +140,14 @@ BUILT_IN = (
         "--option repo=PATH, --checkpoint FILE, --option vggish=FILE",
         more=_PUBLISHED,
     ),
+    AdapterEntry(
+        "cavp",
+        "model_adapters.cavp:Cavp",
+        "avsrobust",
+        "CAVP (cyh-0/CAVP), S4, MS3 and AVSS, from your own checkout",
+        "--option repo=PATH, --checkpoint FILE",
+        more=_PUBLISHED,
+    ),
 )
 
 
