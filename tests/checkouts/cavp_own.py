@@ -1,8 +1,8 @@
 """CAVP's own loaders, front end and forward pass, run in its authors' environment, without any of our code.
 
 Conventions
-    ``python cavp_own.py JOB.json`` makes the network as main_avss_resize.py and test_avs_semantic.py do, with seeded random weights,
-    saves it as their engine does, and saves what the loops of the trainers' `test` and `validation` answer to the first test
+    ``python cavp_own.py JOB.json`` makes the network as test_avss_resize.py and test_avs_semantic.py do, with seeded random
+    weights, saves it as their engine does, and saves what the loops of the trainers' `test` and `validation` answer to the first test
     clips of every tree of the job: class logits, and the waveforms of the loader.
     Needs torch, torchaudio, torchvision, timm, einops, easydict, loguru, pandas. What draws and reports is answered by empty
     modules: cv2, matplotlib, wandb, terminaltables, sklearn. "cuda" means the CPU.
@@ -76,7 +76,9 @@ def main(job: dict) -> None:
             answers[f"waveform|{condition}|{name}"] = waveform.numpy()
     # As engine/engine.py saves it: of the network in nn.DataParallel.
     state = {f"module.{key}": value for key, value in network.state_dict().items()}
-    torch.save({"model": state, "audio_optimizer": {}, "visual_optimizer": {}, "epoch": 3, "iteration": 9}, job["checkpoint"])
+    torch.save(
+        {"model": state, "audio_optimizer": {}, "visual_optimizer": {}, "epoch": 3, "iteration": 9}, job["checkpoint"]
+    )
     np.savez(job["answers"], **answers)
 
 
@@ -90,7 +92,9 @@ def settings(job: dict) -> object:
         from config.config_avss_binary import config
     args = EasyDict(config)
     args.update(setup="avss" if job["dataset"] == "avss" else "avss_binary", local_rank="cpu", resize_flag=True)
-    args.update(avsbench_split="all" if job["dataset"] == "avss" else "v1s", visual_backbone=50, seg_model="DeepLabV3Plus")
+    args.update(
+        avsbench_split="all" if job["dataset"] == "avss" else "v1s", visual_backbone=50, seg_model="DeepLabV3Plus"
+    )
     args.update(use_synthetic=False, num_classes=job["classes"], image_width=224, image_height=224)
     return args
 
@@ -102,7 +106,9 @@ def make_network(args: object, seed: int) -> torch.nn.Module:
     # The files of pretrained weights are not here.
     resnet.load_model = lambda model, *rest: model
     torch.manual_seed(seed)
-    network = CAVP(50, None, num_classes=args.num_classes, audio_backbone_pretrain_path=None, visual_backbone=50, args=args)
+    network = CAVP(
+        50, None, num_classes=args.num_classes, audio_backbone_pretrain_path=None, visual_backbone=50, args=args
+    )
     generator = torch.Generator().manual_seed(0)
     for value in network.parameters():
         if value.ndim == 1:
