@@ -331,7 +331,7 @@ def test_real_masks_are_those_of_its_own_loaders_and_forward_pass(
     adapter = load(root, tmp_path / "weights.pth", **options)
     viewer = ClipViewer(whole, whole.data_root())
     frames = np.stack([read_frame(whole.picture_path(path, whole.data_root())) for path in rows["clean"].frames])
-    pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)[None]
+    pictures = torch.from_numpy(frames)[None]
     with np.load(tmp_path / "answers.npz") as archive:
         own = {key.partition("|")[0]: archive[key] for key in archive}
     assert own.keys() == rows.keys()
