@@ -83,13 +83,13 @@ PUBLISHED = (
         repository="cyh-0/CAVP",
         licence="none stated",
         runs="S4 and MS3 (2 classes), AVSS (71); DeepLabV3+ on ResNet-18, -50, -101",
-        tried="96a6c34 in its own environment (torch 2.0.1, torchaudio 2.0.2): own loaders, front end and forward pass, random "
-        "weights, real media, four conditions: 0 mask pixels differ (71 classes: at most 11 of 501760, ties within 3e-7); waveforms "
-        "within 3e-6, 9e-6 for full-scale noise",
+        tried="96a6c34 in its own environment (torch 2.0.1, torchaudio 2.0.2): own loaders, front end and forward pass, "
+        "random weights, real media, four conditions: 0 mask pixels differ (71 classes: at most 11 of 501760, ties within "
+        "3e-7); waveforms within 3e-6, 9e-6 for full-scale noise",
         options="`repo`, `behaviour`, `loader`, `image_size`",
-        quirks="of a 5 s clip its loaders keep 2.5 to 5.0 s, four times over: kept under behaviour=released, the whole clip under "
-        "behaviour=paper; its test views 10 s as 5 pieces of 2 s, training on MS3 as 10 of 1 s; a named pretrained ResNet file is "
-        "loaded even where none is asked for: not here; joining a data root twice keeps the first",
+        quirks="of a 5 s clip its loaders keep 2.5 to 5.0 s, four times over: kept under behaviour=released, the whole clip "
+        "under behaviour=paper; its test views 10 s as 5 pieces of 2 s, training on MS3 as 10 of 1 s; a named pretrained "
+        "ResNet file is loaded even where none is asked for: not here",
     ),
     PublishedModel(
         adapter="stepping_stones",
@@ -98,11 +98,12 @@ PUBLISHED = (
         repository="GeWu-Lab/Stepping-Stones",
         licence="none stated",
         runs="S4, MS3, and AVSS with first-stage masks, in its own environment",
-        tried="de6a17b with its own transformers 4.35.2 (torch 2.13, tokenizers 0.15.2): own loaders and forward pass, random weights, "
-        "thinner layers, real media, four conditions: 0 mask pixels differ, S4 and AVSS; towhee's VGGish was not to be had",
+        tried="de6a17b with its own transformers 4.35.2 (torch 2.13, tokenizers 0.15.2): own loaders and forward pass, random "
+        "weights, thinner layers, real media, four conditions: 0 mask pixels differ, S4 and AVSS; towhee's VGGish was not to "
+        "be had",
         options="`repo`, `python`, `masks`, `config`, `workers`, `timeout`, `vggish`",
-        quirks="mask by argmax, F from sigmoid(2 b - a): both kept; scores and masks at 224 pixels whatever the frame's size; AVSS "
-        "reads first-stage masks by clip alone: here by condition; embeddings fewer than frames are repeated for v1s only",
+        quirks="mask by argmax, F from sigmoid(2 b - a): both kept; scores and masks at 224 pixels whatever the frame's "
+        "size; AVSS reads first-stage masks by clip alone: here by condition",
     ),
     PublishedModel(
         adapter="worker",
