@@ -113,7 +113,7 @@ class InputMaker:
         device: The device that frames and audio go to.
         folder: A folder for files of frames and sounds.
         looks_up: Whether the adapter looks at the clips' files (`needs_clips`).
-        real: A clip that takes the place of the first one's view; None: all are random.
+        real: A clip whose view takes the place of theirs; None: all are random.
     """
 
     def __init__(
@@ -162,8 +162,8 @@ class InputMaker:
 
     def _make_clip(self, index: int, seed: int, frames: Tensor, sound: NativeSound | None) -> ClipView:
         """Return the view of a random clip, whose files are there if the adapter looks at clips."""
-        if self._real is not None and index == 0:
-            return replace(self._real.clean, seed=seed)
+        if self._real is not None:
+            return replace(self._real.clean, seed=seed + index)
         paths = self._write_frames(frames) if self._looks_up else ()
         path = None if sound is None else sound.path
         return ClipView(

@@ -156,13 +156,19 @@ class _Subject:
     ) -> None:
         self._caller = AdapterCaller(adapter, name, device)
         self._audio = audio
-        self._real = real
-        self._inputs = InputMaker(audio, device, folder, looks_up=self._caller.needs_clips, real=real)
+        # Files are there for this clip and its number of frames alone.
+        self._real = real if self._caller.needs_clips else None
+        self._length = LENGTHS[0] if self._real is None else self._real.clean.num_frames
+        self._inputs = InputMaker(audio, device, folder, looks_up=self._caller.needs_clips, real=self._real)
 
     def checks(self) -> list[tuple[str, Callable[[], object]]]:
         """Return the checks that need an adapter whose first output was right."""
         return [
-            *((f"it takes clips of {length} frames", self._check_length(length)) for length in LENGTHS[1:]),
+            *(
+                (f"it takes clips of {length} frames", self._check_length(length))
+                for length in LENGTHS[1:]
+                if self._real is None
+            ),
             *(
                 (f"it takes frames of {height}x{width}", self._check_size((height, width)))
                 for height, width in SIZES[1:]
@@ -313,9 +319,9 @@ class _Subject:
         return ""
 
     def _make(
-        self, seed: int, *, batch: int = 1, num_frames: int = LENGTHS[0], size: tuple[int, int] | None = None
+        self, seed: int, *, batch: int = 1, num_frames: int | None = None, size: tuple[int, int] | None = None
     ) -> Inputs:
-        return self._inputs.make(seed, batch=batch, num_frames=num_frames, size=size or SIZES[0])
+        return self._inputs.make(seed, batch=batch, num_frames=num_frames or self._length, size=size or SIZES[0])
 
     def _answer(self, given: Inputs) -> CheckedOutput:
         own = given.copy()

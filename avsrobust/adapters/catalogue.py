@@ -140,6 +140,22 @@ BUILT_IN = (
         "--option repo=PATH, --checkpoint FILE, --option vggish=FILE",
         more=_PUBLISHED,
     ),
+    AdapterEntry(
+        "cavp",
+        "model_adapters.cavp:Cavp",
+        "avsrobust",
+        "CAVP (cyh-0/CAVP), S4, MS3 and AVSS, from your own checkout",
+        "--option repo=PATH, --checkpoint FILE",
+        more=_PUBLISHED,
+    ),
+    AdapterEntry(
+        "stepping_stones",
+        "model_adapters.stepping_stones:SteppingStones",
+        "avsrobust",
+        "Stepping-Stones (GeWu-Lab/Stepping-Stones), S4, MS3 and AVSS, from your own checkout in an environment of its own",
+        "--option repo=PATH, --option python=PATH, --checkpoint FILE, --option vggish=FILE; AVSS: --option masks=FILE",
+        more=_PUBLISHED,
+    ),
 )
 
 

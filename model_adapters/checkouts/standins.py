@@ -4,7 +4,9 @@ Conventions
     A real package always wins: `StandIns` is a finder for the end of ``sys.meta_path``, called when no other finds the module.
     Everything here is for evaluation; a helper that matters in training alone raises `NotImplementedError` there.
     timm: DropPath (the identity in evaluation), to_2tuple, trunc_normal_ (torch's own), register_model, _cfg.
-    torchvision: models, without any model in it (the checkouts build theirs from it only to load a backbone's weights).
+    torchvision: models, without any model in it (the checkouts build theirs from it only to load a backbone's weights); its
+    resnet18 can be imported and not called.
+    einops, easydict, loguru: `small_packages`.
     MultiScaleDeformableAttention: the CUDA extension of Deformable DETR, by `ms_deform_attn` in plain torch.
 """
 
@@ -19,6 +21,8 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from model_adapters.checkouts.small_packages import EasyDict, Mlp, Rearrange, logger, rearrange, repeat
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -115,7 +119,16 @@ def ms_deform_attn_backward(*arguments: object) -> NoReturn:
     )
 
 
-_LAYERS = {"DropPath": DropPath, "to_2tuple": to_2tuple, "trunc_normal_": nn.init.trunc_normal_}
+def resnet18(*arguments: object, **named: object) -> NoReturn:
+    """Refuse: checkouts import torchvision's ResNet-18, and what runs here does not call it.
+
+    Raises:
+        NotImplementedError: Always.
+    """
+    raise NotImplementedError("avsrobust has no stand-in for torchvision's resnet18; install torchvision")
+
+
+_LAYERS = {"Mlp": Mlp, "DropPath": DropPath, "to_2tuple": to_2tuple, "trunc_normal_": nn.init.trunc_normal_}
 _CONTENTS: Mapping[str, Mapping[str, object]] = {
     "timm": {},
     "timm.layers": _LAYERS,
@@ -124,7 +137,12 @@ _CONTENTS: Mapping[str, Mapping[str, object]] = {
     "timm.models.registry": {"register_model": register_model},
     "timm.models.vision_transformer": {"_cfg": _cfg},
     "torchvision": {},
-    "torchvision.models": {},
+    "torchvision.models": {"resnet18": resnet18},
+    "einops": {"rearrange": rearrange, "repeat": repeat},
+    "einops.layers": {},
+    "einops.layers.torch": {"Rearrange": Rearrange},
+    "easydict": {"EasyDict": EasyDict},
+    "loguru": {"logger": logger},
     "MultiScaleDeformableAttention": {
         "ms_deform_attn_forward": ms_deform_attn_forward,
         "ms_deform_attn_backward": ms_deform_attn_backward,
