@@ -6,6 +6,9 @@ Conventions
     timm: DropPath (the identity in evaluation), to_2tuple, trunc_normal_ (torch's own), register_model, _cfg.
     torchvision: models, without any model in it (the checkouts build theirs from it only to load a backbone's weights).
     MultiScaleDeformableAttention: the CUDA extension of Deformable DETR, by `ms_deform_attn` in plain torch.
+    cv2: nothing of it; there is code that imports it and uses none.
+    easydict: EasyDict, a dict whose keys are attributes too.
+    mmcv: version 1.7.0 as far as a copy of mmseg needs it to be imported, registries that only register.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Class = TypeVar("_Class", bound=type)
 
 
 class DropPath(nn.Module):
@@ -55,6 +59,45 @@ def register_model(function: _Function) -> _Function:
 
 def _cfg(**settings: object) -> dict[str, object]:
     return settings
+
+
+class EasyDict(dict[str, Any]):
+    """A dict whose keys can be read and set as attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the value of a key.
+
+        Raises:
+            AttributeError: There is none.
+        """
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set the value of a key."""
+        self[name] = value
+
+
+class Registry:
+    """A list of classes that code registers while it is imported; nothing is built from it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def register_module(self, *_arguments: object, **_named: object) -> Callable[[_Class], _Class]:
+        """Return a decorator that leaves a class as it is."""
+        return lambda registered: registered
+
+
+def build_from_cfg(*_arguments: object) -> NoReturn:
+    """Refuse: nothing was registered.
+
+    Raises:
+        NotImplementedError: Always.
+    """
+    raise NotImplementedError("avsrobust's stand-in for mmcv builds nothing; install mmcv 1.7")
 
 
 def ms_deform_attn(value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
@@ -117,6 +160,10 @@ def ms_deform_attn_backward(*arguments: object) -> NoReturn:
 
 _LAYERS = {"DropPath": DropPath, "to_2tuple": to_2tuple, "trunc_normal_": nn.init.trunc_normal_}
 _CONTENTS: Mapping[str, Mapping[str, object]] = {
+    "cv2": {},
+    "easydict": {"EasyDict": EasyDict},
+    "mmcv": {"__version__": "1.7.0"},
+    "mmcv.utils": {"Registry": Registry, "build_from_cfg": build_from_cfg},
     "timm": {},
     "timm.layers": _LAYERS,
     "timm.models": {},
