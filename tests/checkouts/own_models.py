@@ -138,9 +138,9 @@ def _spread(network: torch.nn.Module) -> None:
             value.add_(torch.randn(value.shape, generator=generator) * 0.05)
         if "audio_proj" in name or "lightweight_mlp" in name:
             value.mul_(20)
-        if ".audio_encoder." in f".{name}" and value.ndim == 1:
-            # Untrained, VGGish says next to nothing.
-            value.add_(0.05)
+        if ".audio_encoder." in f".{name}" and value.ndim > 1:
+            # From torch's default to He's: untrained, VGGish says next to nothing.
+            value.mul_(6**0.5)
     for name, value in network.named_buffers():
         if name.endswith("running_mean"):
             value.add_(torch.randn(value.shape, generator=generator) * 0.05)
