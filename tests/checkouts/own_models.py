@@ -136,7 +136,7 @@ def _spread(network: torch.nn.Module) -> None:
     for name, value in network.named_parameters():
         if value.ndim == 1 or "pos" in name:
             value.add_(torch.randn(value.shape, generator=generator) * 0.05)
-        if "audio_proj" in name or "lightweight_mlp" in name:
+        if any(part in name for part in ("audio_proj", "lightweight_mlp", "aud_projs", "project.")):
             value.mul_(20)
         if ".audio_encoder." in f".{name}" and value.ndim > 1:
             # From torch's default to He's: untrained, VGGish says next to nothing.
