@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -32,7 +32,7 @@ from avsrobust.errors import AdapterError, ClipError
 from model_adapters.checkouts.imports import Checkout
 from model_adapters.checkouts.network import clip_masks, normalised_frames
 from model_adapters.checkouts.options import find_file, find_root, side
-from model_adapters.checkouts.standins import EasyDict
+from model_adapters.checkouts.small_packages import EasyDict
 from model_adapters.checkouts.weights import UnfilledWeights, fill, read_weights, shape_of
 
 SOURCE = "github.com/YenanLiu/DDESeg"
@@ -165,11 +165,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"--option config={path}: expected {', '.join(sections)}, seg_head.type and vis_model.type FAVS, as {CONFIG} has "
             "them; the released code cannot build the Swin variants"
         )
-    return _attributes(content)  # type: ignore[no-any-return]
-
-
-def _attributes(value: Any) -> Any:
-    return EasyDict({key: _attributes(inner) for key, inner in value.items()}) if isinstance(value, Mapping) else value
+    return EasyDict(content)
 
 
 def _check_bank(bank: str | None, derived: object) -> Path:

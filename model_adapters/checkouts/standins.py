@@ -4,10 +4,11 @@ Conventions
     A real package always wins: `StandIns` is a finder for the end of ``sys.meta_path``, called when no other finds the module.
     Everything here is for evaluation; a helper that matters in training alone raises `NotImplementedError` there.
     timm: DropPath (the identity in evaluation), to_2tuple, trunc_normal_ (torch's own), register_model, _cfg.
-    torchvision: models, without any model in it (the checkouts build theirs from it only to load a backbone's weights).
+    torchvision: models, without any model in it (the checkouts build theirs from it only to load a backbone's weights); its
+    resnet18 can be imported and not called.
+    einops, easydict, loguru: `small_packages`.
     MultiScaleDeformableAttention: the CUDA extension of Deformable DETR, by `ms_deform_attn` in plain torch.
     cv2: nothing of it; there is code that imports it and uses none.
-    easydict: EasyDict, a dict whose keys are attributes too.
     mmcv: version 1.7.0 as far as a copy of mmseg needs it to be imported, registries that only register.
 """
 
@@ -22,6 +23,8 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from model_adapters.checkouts.small_packages import EasyDict, Mlp, Rearrange, logger, rearrange, repeat
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Class = TypeVar("_Class", bound=type)
@@ -59,25 +62,6 @@ def register_model(function: _Function) -> _Function:
 
 def _cfg(**settings: object) -> dict[str, object]:
     return settings
-
-
-class EasyDict(dict[str, Any]):
-    """A dict whose keys can be read and set as attributes."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Return the value of a key.
-
-        Raises:
-            AttributeError: There is none.
-        """
-        try:
-            return self[name]
-        except KeyError as error:
-            raise AttributeError(name) from error
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set the value of a key."""
-        self[name] = value
 
 
 class Registry:
@@ -158,10 +142,18 @@ def ms_deform_attn_backward(*arguments: object) -> NoReturn:
     )
 
 
-_LAYERS = {"DropPath": DropPath, "to_2tuple": to_2tuple, "trunc_normal_": nn.init.trunc_normal_}
+def resnet18(*arguments: object, **named: object) -> NoReturn:
+    """Refuse: checkouts import torchvision's ResNet-18, and what runs here does not call it.
+
+    Raises:
+        NotImplementedError: Always.
+    """
+    raise NotImplementedError("avsrobust has no stand-in for torchvision's resnet18; install torchvision")
+
+
+_LAYERS = {"Mlp": Mlp, "DropPath": DropPath, "to_2tuple": to_2tuple, "trunc_normal_": nn.init.trunc_normal_}
 _CONTENTS: Mapping[str, Mapping[str, object]] = {
     "cv2": {},
-    "easydict": {"EasyDict": EasyDict},
     "mmcv": {"__version__": "1.7.0"},
     "mmcv.utils": {"Registry": Registry, "build_from_cfg": build_from_cfg},
     "timm": {},
@@ -171,7 +163,12 @@ _CONTENTS: Mapping[str, Mapping[str, object]] = {
     "timm.models.registry": {"register_model": register_model},
     "timm.models.vision_transformer": {"_cfg": _cfg},
     "torchvision": {},
-    "torchvision.models": {},
+    "torchvision.models": {"resnet18": resnet18},
+    "einops": {"rearrange": rearrange, "repeat": repeat},
+    "einops.layers": {},
+    "einops.layers.torch": {"Rearrange": Rearrange},
+    "easydict": {"EasyDict": EasyDict},
+    "loguru": {"logger": logger},
     "MultiScaleDeformableAttention": {
         "ms_deform_attn_forward": ms_deform_attn_forward,
         "ms_deform_attn_backward": ms_deform_attn_backward,

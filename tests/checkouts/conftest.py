@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -11,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from avsrobust.manifest import Manifest
+from avsrobust.manifest import Manifest, Row
+from avsrobust.toy.write import write_toy
 
 SCRIPT = Path(__file__).with_name("forward.py")
 
@@ -164,3 +168,85 @@ def write_checkout() -> Callable[[Path, Mapping[str, str]], Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def published_environment() -> Callable[[str], Path]:
+    """The Python of a published repository's own environment, ``environments/NAME/bin/python`` beside the checkouts."""
+
+    def find(name: str) -> Path:
+        python = Path(os.environ.get("AVSROBUST_CHECKOUTS", ""), "environments", name, "bin", "python")
+        if not python.is_file():
+            pytest.skip(f"{python}: no environment for {name}, whose own code needs one")
+        return python
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a data set: real media where ``AVSROBUST_DATA`` names them, else a toy."""
+
+    def find(kind: str) -> Path:
+        if os.environ.get("AVSROBUST_DATA"):
+            return Path(os.environ["AVSROBUST_DATA"])
+        folder = tmp_path_factory.mktemp(f"toy-{kind}")
+        write_toy(folder, kind, clips=24, seed=4)
+        return folder
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def lay_out() -> Callable[[Manifest, Path, int], dict[str, str]]:
+    """Write a tree per condition in AVSBench's own layout: its clips' files linked, their sounds those of the condition."""
+
+    def write(build: Manifest, folder: Path, clips: int) -> dict[str, str]:
+        chosen = sorted({row.clip_id for row in build.rows if row.split == "test"})[:clips]
+        for row in build.rows:
+            if row.split == "test" and row.clip_id in chosen:
+                write_clip(row, build, folder / row.condition)
+        return {path.name: str(path) for path in sorted(folder.iterdir())}
+
+    return write
+
+
+def write_clip(row: Row, build: Manifest, tree: Path) -> None:
+    """Write one clip into the tree of its condition."""
+    data, name = build.data_root(), row.clip_id.rpartition("/")[2]
+    frames = build.picture_path(row.frames[0], data).parent
+    sound = build.audio_path(row, data)
+    if row.dataset == "avss":
+        place = tree / frames.parent.parent.name / name
+        place.mkdir(parents=True)
+        for part in ("frames", "labels_rgb", "labels_semantic"):
+            (place / part).symlink_to(frames.parent / part)
+        (place / "audio.wav").symlink_to(sound)
+        source = frames.parents[2]
+        shutil.copy(source / "label2idx.json", tree)
+        keep_rows(tree / "metadata.csv", source / "metadata.csv", "uid", name)
+        return
+    kind, meta = {"s4": ("Single-source", "s4"), "ms3": ("Multi-sources", "ms3")}[row.dataset]
+    inner = f"test/{row.labels[0]}" if row.dataset == "s4" else "test"
+    base = tree / "avsbench_data" / kind / f"{meta}_data"
+    pictures = base / "visual_frames" / (inner if row.dataset == "s4" else "")
+    pictures.mkdir(parents=True, exist_ok=True)
+    (pictures / name).symlink_to(frames)
+    for part, suffix in (("gt_masks", ""), ("audio_wav", ".wav"), ("audio_log_mel", ".pkl")):
+        (base / part / inner).mkdir(parents=True, exist_ok=True)
+        place = base / part / inner / f"{name}{suffix}"
+        if part == "gt_masks":
+            place.symlink_to(data / kind / f"{meta}_data" / part / inner / name)
+        elif part == "audio_wav":
+            place.symlink_to(sound)
+        else:
+            place.write_bytes(pickle.dumps(torch.zeros(5, 1, 96, 64)))
+    table = data / kind / f"{meta}_meta_data.csv"
+    keep_rows(base.parent / table.name, table, "name" if row.dataset == "s4" else "video_id", name)
+
+
+def keep_rows(path: Path, source: Path, column: str, name: str) -> None:
+    """Write a table with the rows of `source` of one clip, and those that were there."""
+    rows = pd.read_csv(source)
+    before = pd.read_csv(path)[column].tolist() if path.exists() else []
+    rows[rows[column].isin([*before, name])].to_csv(path, index=False)
