@@ -14,7 +14,6 @@ Conventions
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +45,6 @@ CLASSES = (1, 71)
 _MARKER = "models/DDESeg.py"
 _CLASS_LAYER = "decode_head.linear_pred.weight"
 _MEL_BANK = "audio_model.logmel_extractor.melW"
-_LOG = logging.getLogger(__name__)
 
 
 class DDESeg(Adapter):
@@ -99,12 +97,10 @@ class DDESeg(Adapter):
         checkout = Checkout(root, device)
         network = _build(checkout, settings, classes, bank_path)
         fill(network, weights, checkpoint)
-        if not weights[_MEL_BANK].any():
-            _LOG.warning(
-                "--checkpoint %s: %s is zero everywhere, as the released configuration makes it (fmin equals fmax): this network "
-                "gets the same features for every sound",
-                checkpoint,
-                _MEL_BANK,
+        if not weights[_MEL_BANK].isfinite().all():
+            raise AdapterError(
+                f"--checkpoint {checkpoint}: {_MEL_BANK} holds values that are not finite, as the released configuration makes them "
+                "(fmin equals fmax); expected the mel filters of the audio backbone that training starts from"
             )
         return cls(checkout, network, size)
 

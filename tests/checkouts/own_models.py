@@ -97,7 +97,7 @@ def ddeseg(job: dict, frames: np.ndarray, sounds: torch.Tensor) -> tuple[torch.n
         task="v1s",
     )
     torch.load = load
-    # The configuration makes an empty bank of mel filters (fmin equals fmax); trained weights come with another.
+    # The configuration makes mel filters of NaN (fmin equals fmax); trained weights come with others.
     network.audio_model.logmel_extractor.melW.uniform_(0, 0.02)
     pictures = _square(frames, 224 if job.get("image_size") is None else job["image_size"])
 
@@ -136,7 +136,7 @@ def _spread(network: torch.nn.Module) -> None:
     for name, value in network.named_parameters():
         if value.ndim == 1 or "pos" in name:
             value.add_(torch.randn(value.shape, generator=generator) * 0.05)
-        if any(part in name for part in ("audio_proj", "lightweight_mlp", "aud_projs", "project.")):
+        if any(part in name for part in ("audio_proj", "lightweight_mlp", "aud_projs")):
             value.mul_(20)
         if ".audio_encoder." in f".{name}" and value.ndim > 1:
             # From torch's default to He's: untrained, VGGish says next to nothing.

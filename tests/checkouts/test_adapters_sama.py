@@ -235,5 +235,5 @@ def test_another_checkpoint_is_refused(cases: Callable[..., Any], tmp_path: Path
     tensors = torch.load(own.checkpoint, weights_only=True)
     del tensors["image_encoder.pos_embed"]
     torch.save(tensors, tmp_path / "changed.pth")
-    with pytest.raises(AdapterError, match="has no tensor 'image_encoder.pos_embed', which every sama has"):
+    with pytest.raises(AdapterError, match=r"has no tensor 'image_encoder\.pos_embed', which every sama has"):
         Sama.load(tmp_path / "changed.pth", CPU, **options)
