@@ -99,8 +99,8 @@ class DDESeg(Adapter):
         fill(network, weights, checkpoint)
         if not weights[_MEL_BANK].isfinite().all():
             raise AdapterError(
-                f"--checkpoint {checkpoint}: {_MEL_BANK} holds values that are not finite, as the released configuration makes them "
-                "(fmin equals fmax); expected the mel filters of the audio backbone that training starts from"
+                f"--checkpoint {checkpoint}: {_MEL_BANK} holds values that are not finite, as the released configuration makes "
+                "them (fmin equals fmax); expected the mel filters of the audio backbone that training starts from"
             )
         return cls(checkout, network, size)
 

@@ -96,9 +96,9 @@ PUBLISHED = (
         runs="S4, MS3, AVSS as binary; ViT-B, ViT-L, ViT-H",
         tried="753b23b, own AVSM on real frames, ViT-B at 1024 pixels, random weights: GAVS_TRIED",
         options="`repo`, `embedder`, `features`, `tune_v`, `threshold`",
-        quirks="masks at 0.4 (kept, `threshold`); frames enter as blue, green, red (kept); its audio feature files are signed, so made "
-        "without VGGish's last ReLU (`features`); its configuration parses the command line and sets CUDA_VISIBLE_DEVICES when imported "
-        "(taken back); no checkpoint is released",
+        quirks="masks at 0.4 (kept: `threshold`); frames enter as blue, green, red (kept); its audio feature files are signed, "
+        "so made without VGGish's last ReLU (`features`); importing its configuration parses the command line and sets "
+        "CUDA_VISIBLE_DEVICES (taken back); no checkpoint is released",
     ),
     PublishedModel(
         adapter="sama",
@@ -107,10 +107,11 @@ PUBLISHED = (
         repository="jinxiang-liu/anno-free-AVS",
         licence="none stated",
         runs="S4, MS3",
-        tried="15e6b04, own SAM.infer on real frames, width 768 and 4 blocks at 512 pixels, random weights: within 2e-7, 1 of 5,242,880 "
-        "mask pixels differs, at 0.5 up to rounding",
+        tried="15e6b04, own SAM.infer on real frames, width 768 and 4 blocks at 512 pixels, random weights: within 2e-7, 1 of "
+        "5,242,880 mask pixels differs, which is 0.5 up to rounding",
         options="`repo`, `config`",
-        quirks="scores masks at 1024 pixels (`--score-size 1024`); the audio changes every block, so each condition is a whole pass",
+        quirks="scores masks at 1024 pixels (`--score-size 1024`); the audio enters every block, so that each condition is a "
+        "whole pass",
     ),
     PublishedModel(
         adapter="ddeseg",
@@ -119,10 +120,10 @@ PUBLISHED = (
         repository="YenanLiu/DDESeg",
         licence="Apache-2.0; its README says MIT",
         runs="S4, MS3, AVSS; backbone FAVS",
-        tried="75a8471, own network, one block per stage at 64 pixels, random weights and random memory bank: DDESEG_TRIED",
+        tried="75a8471, own network, one block per stage at 64 pixels, random weights and a random memory bank: DDESEG_TRIED",
         options="`repo`, `bank`, `config`, `image_size`",
-        quirks="draws Gumbel noise in evaluation (the row's seed makes it); its configuration makes mel filters of NaN (fmin = fmax = 50 Hz), so that "
-        "the checkpoint must bring them (else refused); its Swin configurations cannot be built",
+        quirks="draws Gumbel noise in evaluation (the row's seed makes it); its configuration makes mel filters of NaN "
+        "(fmin = fmax = 50 Hz), so that the checkpoint must bring them (else refused); its Swin configurations cannot be built",
     ),
     PublishedModel(
         adapter="worker",
@@ -133,7 +134,7 @@ PUBLISHED = (
         runs="S4, MS3, by the worker of COMBO-AVS",
         tried="9a18d2f, own mapper and network on detectron2-cdo 0.5's Python code, a small Swin, random weights: VCT_TRIED",
         options="`docs/worker_combo.md`",
-        quirks="as COMBO-AVS; its S4 configuration names data sets (avss4_sem_seg_384_*) that its code registers without 384",
+        quirks="as COMBO-AVS; its S4 configuration names data sets (avss4_sem_seg_384_train) that its code registers without 384",
     ),
 )
 
