@@ -228,13 +228,19 @@ class _Subject:
         self._device = device
         self._audio = audio
         self._folder = folder
-        self._real = real
+        # Files are there for this clip and its number of frames alone.
+        self._real = real if self._caller.needs_clips else None
+        self._length = LENGTHS[0] if self._real is None else self._real.clean.num_frames
         self._made = 0
 
     def checks(self) -> list[tuple[str, Callable[[], object]]]:
         """Return the checks that need an adapter whose first output was right."""
         return [
-            *((f"it takes clips of {length} frames", self._check_length(length)) for length in LENGTHS[1:]),
+            *(
+                (f"it takes clips of {length} frames", self._check_length(length))
+                for length in LENGTHS[1:]
+                if self._real is None
+            ),
             *(
                 (f"it takes frames of {height}x{width}", self._check_size((height, width)))
                 for height, width in SIZES[1:]
@@ -400,9 +406,10 @@ class _Subject:
         return self._caller.segment_unchecked(encoded, given.audio, lambda: given.rows, lambda: given.clips)
 
     def _make(
-        self, seed: int, *, batch: int = 1, num_frames: int = LENGTHS[0], size: tuple[int, int] | None = None
+        self, seed: int, *, batch: int = 1, num_frames: int | None = None, size: tuple[int, int] | None = None
     ) -> _Input:
         size = size or SIZES[0]
+        num_frames = num_frames or self._length
         generator = torch.Generator().manual_seed(seed)
         frames = torch.randint(0, 256, (batch, num_frames, 3, *size), dtype=torch.uint8, generator=generator)
         sounds = [self._make_native(num_frames, generator) for _ in range(batch)] if self._needs_sounds() else []
@@ -430,8 +437,8 @@ class _Subject:
 
     def _make_clip(self, index: int, seed: int, frames: Tensor, sound: NativeSound | None) -> ClipView:
         """Return the view of a random clip, whose files are there if the adapter looks at clips."""
-        if self._real is not None and index == 0:
-            return replace(self._real.clean, seed=seed)
+        if self._real is not None:
+            return replace(self._real.clean, seed=seed + index)
         paths = self._write_frames(frames) if self._caller.needs_clips else ()
         path = None if sound is None else sound.path
         return ClipView(

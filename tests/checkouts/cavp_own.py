@@ -2,8 +2,8 @@
 
 Conventions
     ``python cavp_own.py JOB.json`` makes the network as test_avss_resize.py and test_avs_semantic.py do, with seeded random
-    weights, saves it as their engine does, and saves what the loops of the trainers' `test` and `validation` answer to the first test
-    clips of every tree of the job: class logits, and the waveforms of the loader.
+    weights, saves it as their engine does, and saves what the loops of the trainers' `test` and `validation` answer to the first
+    test clips of every tree of the job: class logits, and the waveforms of the loader.
     Needs torch, torchaudio, torchvision, timm, einops, easydict, loguru, pandas. What draws and reports is answered by empty
     modules: cv2, matplotlib, wandb, terminaltables, sklearn. "cuda" means the CPU.
 """

@@ -198,11 +198,10 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def lay_out() -> Callable[[Manifest, Path, int], dict[str, str]]:
+def lay_out() -> Callable[[Manifest, Path, list[str]], dict[str, str]]:
     """Write a tree per condition in AVSBench's own layout: its clips' files linked, their sounds those of the condition."""
 
-    def write(build: Manifest, folder: Path, clips: int) -> dict[str, str]:
-        chosen = sorted({row.clip_id for row in build.rows if row.split == "test"})[:clips]
+    def write(build: Manifest, folder: Path, chosen: list[str]) -> dict[str, str]:
         for row in build.rows:
             if row.split == "test" and row.clip_id in chosen:
                 write_clip(row, build, folder / row.condition)
