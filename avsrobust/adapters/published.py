@@ -84,11 +84,14 @@ PUBLISHED = (
         licence="none stated",
         runs="S4 and MS3 (2 classes), AVSS (71); DeepLabV3+ on ResNet-18, -50, -101",
         tried="96a6c34 in its own environment (torch 2.0.1, torchaudio 2.0.2): own loaders, front end and forward pass, random "
-        "weights, real media, four conditions: 0 mask pixels differ (71 classes: at most 11 of 501760, ties within 3e-7); waveforms "
+        "weights, real media, four conditions: 0 mask pixels differ (71 classes: at most 11 of 501760, ties within "
+        "3e-7); waveforms "
         "within 3e-6, 9e-6 for full-scale noise",
         options="`repo`, `behaviour`, `loader`, `image_size`",
-        quirks="of a 5 s clip its loaders keep 2.5 to 5.0 s, four times over: kept under behaviour=released, the whole clip under "
-        "behaviour=paper; its test views 10 s as 5 pieces of 2 s, training on MS3 as 10 of 1 s; a named pretrained ResNet file is "
+        quirks="of a 5 s clip its loaders keep 2.5 to 5.0 s, four times over: kept under behaviour=released, the whole "
+        "clip under "
+        "behaviour=paper; its test views 10 s as 5 pieces of 2 s, training on MS3 as 10 of 1 s; a named pretrained "
+        "ResNet file is "
         "loaded even where none is asked for: not here; joining a data root twice keeps the first",
     ),
     PublishedModel(
@@ -98,10 +101,12 @@ PUBLISHED = (
         repository="GeWu-Lab/Stepping-Stones",
         licence="none stated",
         runs="S4, MS3, and AVSS with first-stage masks, in its own environment",
-        tried="de6a17b with its own transformers 4.35.2 (torch 2.13, tokenizers 0.15.2): own loaders and forward pass, random weights, "
+        tried="de6a17b with its own transformers 4.35.2 (torch 2.13, tokenizers 0.15.2): own loaders and forward pass, "
+        "random weights, "
         "thinner layers, real media, four conditions: 0 mask pixels differ, S4 and AVSS; towhee's VGGish was not to be had",
         options="`repo`, `python`, `masks`, `config`, `workers`, `timeout`, `vggish`",
-        quirks="mask by argmax, F from sigmoid(2 b - a): both kept; scores and masks at 224 pixels whatever the frame's size; AVSS "
+        quirks="mask by argmax, F from sigmoid(2 b - a): both kept; scores and masks at 224 pixels whatever the frame's "
+        "size; AVSS "
         "reads first-stage masks by clip alone: here by condition; embeddings fewer than frames are repeated for v1s only",
     ),
     PublishedModel(
@@ -122,7 +127,8 @@ PUBLISHED = (
         repository="GeWu-Lab/Generalizable-Audio-Visual-Segmentation",
         licence="MIT",
         runs="S4, MS3, AVSS as binary; ViT-B, ViT-L, ViT-H",
-        tried="753b23b, own AVSM on real frames, ViT-B at 1024 pixels, random weights: bit for bit, 0 of 501,760 mask pixels differ",
+        tried="753b23b, own AVSM on real frames, ViT-B at 1024 pixels, random weights: bit for bit, 0 of 501,760 mask "
+        "pixels differ",
         options="`repo`, `embedder`, `features`, `tune_v`, `threshold`",
         quirks="masks at 0.4 (kept: `threshold`); frames enter as blue, green, red (kept); its audio feature files are signed, "
         "so made without VGGish's last ReLU (`features`); importing its configuration parses the command line and sets "
@@ -148,7 +154,8 @@ PUBLISHED = (
         repository="YenanLiu/DDESeg",
         licence="Apache-2.0; its README says MIT",
         runs="S4, MS3, AVSS; backbone FAVS",
-        tried="75a8471, own network on real frames, one block per stage at 64 pixels, random weights and memory bank: within 3e-7, "
+        tried="75a8471, own network on real frames, one block per stage at 64 pixels, random weights and memory bank: "
+        "within 3e-7, "
         "0 of 20,480 mask pixels differ",
         options="`repo`, `bank`, `config`, `image_size`",
         quirks="draws Gumbel noise in evaluation (the row's seed makes it); its configuration makes mel filters of NaN "
