@@ -117,7 +117,7 @@ PUBLISHED = (
         licence="see there",
         runs="S4, MS3, in its own environment",
         tried="cb8af1c, own evaluator, random weights: bit for bit",
-        options="`docs/worker_combo.md`",
+        options="`command`, `repo`, `config`, `frames`, `maskiges`, `size`",
         quirks="softmax over sums of probabilities: values stay near the middle; kept",
     ),
     PublishedModel(
@@ -169,7 +169,7 @@ PUBLISHED = (
         licence="Apache-2.0",
         runs="S4, MS3, by the worker of COMBO-AVS",
         tried="9a18d2f, own mapper and network on detectron2-cdo 0.5's Python code, a small Swin, random weights: bit for bit",
-        options="`docs/worker_combo.md`",
+        options="`command`, `repo`, `config`, `frames`, `maskiges`, `size`",
         quirks="as COMBO-AVS; its S4 configuration names data sets (avss4_sem_seg_384_train) that its code registers without 384",
     ),
 )
