@@ -113,8 +113,60 @@ PUBLISHED = (
         licence="see there",
         runs="S4, MS3, in its own environment",
         tried="cb8af1c, own evaluator, random weights: bit for bit",
-        options="`docs/worker_combo.md`",
+        options="`command`, `repo`, `config`, `frames`, `maskiges`, `size`",
         quirks="softmax over sums of probabilities: values stay near the middle; kept",
+    ),
+    PublishedModel(
+        adapter="gavs",
+        model="GAVS",
+        paper="Wang et al., AAAI 2024",
+        repository="GeWu-Lab/Generalizable-Audio-Visual-Segmentation",
+        licence="MIT",
+        runs="S4, MS3, AVSS as binary; ViT-B, ViT-L, ViT-H",
+        tried="753b23b, own AVSM on real frames, ViT-B at 1024 pixels, random weights: bit for bit, 0 of 501,760 mask "
+        "pixels differ",
+        options="`repo`, `embedder`, `features`, `tune_v`, `threshold`",
+        quirks="masks at 0.4 (kept: `threshold`); frames enter as blue, green, red (kept); its audio feature files are signed, "
+        "so made without VGGish's last ReLU (`features`); importing its configuration parses the command line and sets "
+        "CUDA_VISIBLE_DEVICES (taken back); no checkpoint is released",
+    ),
+    PublishedModel(
+        adapter="sama",
+        model="SAMA-AVS",
+        paper="Liu et al., WACV 2024",
+        repository="jinxiang-liu/anno-free-AVS",
+        licence="none stated",
+        runs="S4, MS3",
+        tried="15e6b04, own SAM.infer on real frames, width 768 and 4 blocks at 512 pixels, random weights: within 2e-7, 1 of "
+        "5,242,880 mask pixels differs, which is 0.5 up to rounding",
+        options="`repo`, `config`",
+        quirks="scores masks at 1024 pixels (`--score-size 1024`); the audio enters every block, so that each condition is a "
+        "whole pass",
+    ),
+    PublishedModel(
+        adapter="ddeseg",
+        model="DDESeg",
+        paper="Liu et al., CVPR 2025",
+        repository="YenanLiu/DDESeg",
+        licence="Apache-2.0; its README says MIT",
+        runs="S4, MS3, AVSS; backbone FAVS",
+        tried="75a8471, own network on real frames, one block per stage at 64 pixels, random weights and memory bank: "
+        "within 3e-7, "
+        "0 of 20,480 mask pixels differ",
+        options="`repo`, `bank`, `config`, `image_size`",
+        quirks="draws Gumbel noise in evaluation (the row's seed makes it); its configuration makes mel filters of NaN "
+        "(fmin = fmax = 50 Hz), so that the checkpoint must bring them (else refused); its Swin configurations cannot be built",
+    ),
+    PublishedModel(
+        adapter="worker",
+        model="VCT",
+        paper="Huang et al., CVPR 2025",
+        repository="spyflying/VCT_AVS",
+        licence="Apache-2.0",
+        runs="S4, MS3, by the worker of COMBO-AVS",
+        tried="9a18d2f, own mapper and network on detectron2-cdo 0.5's Python code, a small Swin, random weights: bit for bit",
+        options="`command`, `repo`, `config`, `frames`, `maskiges`, `size`",
+        quirks="as COMBO-AVS; its S4 configuration names data sets (avss4_sem_seg_384_train) that its code registers without 384",
     ),
 )
 

@@ -8,6 +8,8 @@ Conventions
     resnet18 can be imported and not called.
     einops, easydict, loguru: `small_packages`.
     MultiScaleDeformableAttention: the CUDA extension of Deformable DETR, by `ms_deform_attn` in plain torch.
+    cv2: nothing of it; there is code that imports it and uses none.
+    mmcv: version 1.7.0 as far as a copy of mmseg needs it to be imported, registries that only register.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from torch.nn import functional
 from model_adapters.checkouts.small_packages import EasyDict, Mlp, Rearrange, logger, rearrange, repeat
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Class = TypeVar("_Class", bound=type)
 
 
 class DropPath(nn.Module):
@@ -59,6 +62,26 @@ def register_model(function: _Function) -> _Function:
 
 def _cfg(**settings: object) -> dict[str, object]:
     return settings
+
+
+class Registry:
+    """A list of classes that code registers while it is imported; nothing is built from it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def register_module(self, *_arguments: object, **_named: object) -> Callable[[_Class], _Class]:
+        """Return a decorator that leaves a class as it is."""
+        return lambda registered: registered
+
+
+def build_from_cfg(*_arguments: object) -> NoReturn:
+    """Refuse: nothing was registered.
+
+    Raises:
+        NotImplementedError: Always.
+    """
+    raise NotImplementedError("avsrobust's stand-in for mmcv builds nothing; install mmcv 1.7")
 
 
 def ms_deform_attn(value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
@@ -130,6 +153,9 @@ def resnet18(*arguments: object, **named: object) -> NoReturn:
 
 _LAYERS = {"Mlp": Mlp, "DropPath": DropPath, "to_2tuple": to_2tuple, "trunc_normal_": nn.init.trunc_normal_}
 _CONTENTS: Mapping[str, Mapping[str, object]] = {
+    "cv2": {},
+    "mmcv": {"__version__": "1.7.0"},
+    "mmcv.utils": {"Registry": Registry, "build_from_cfg": build_from_cfg},
     "timm": {},
     "timm.layers": _LAYERS,
     "timm.models": {},

@@ -8,7 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,68 @@ def masks_agree(found: np.ndarray, own: np.ndarray) -> None:
 def masks_agree_fixture() -> Callable[[np.ndarray, np.ndarray], None]:
     """`masks_agree`."""
     return masks_agree
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a checkout's own evaluation (``own_models.py``) answers to one clip under each of its conditions.
+
+    `pictures`: uint8 [1, T, 3, H, W]. `sounds`: as the job gives them, [N, T, ...]. `logits`: [N, T, h, w], or [N, T, C, h, w].
+    `checkpoint`: the weights.
+    """
+
+    build: Manifest
+    pictures: Tensor
+    sounds: Tensor
+    logits: Tensor
+    checkpoint: Path
+
+
+@pytest.fixture(scope="session")
+def own_evaluation(make_build_in: Callable[..., Manifest]) -> Callable[..., Own]:
+    """Run a checkout's own evaluation in a process of its own: given a folder, its kind, the sounds of a build and the job."""
+
+    def run(folder: Path, kind: str, sounds_of: Callable[[Manifest], np.ndarray], **job: object) -> Own:
+        build = make_build_in(folder / "build", clips=1, size=(90, 120))
+        frames = np.stack([np.asarray(Image.open(build.data_root() / name)) for name in build.rows[0].frames])
+        sounds = sounds_of(build)
+        np.savez(folder / "inputs.npz", frames=frames, sounds=sounds)
+        paths = {"inputs": "inputs.npz", "checkpoint": "checkpoint.pth", "answers": "answers.npz"}
+        whole = {**job, "kind": kind, "seed": 3, **{key: str(folder / name) for key, name in paths.items()}}
+        (folder / "job.json").write_text(json.dumps(whole))
+        script = str(SCRIPT.with_name("own_models.py"))
+        subprocess.run([sys.executable, script, str(folder / "job.json")], check=True, stdout=subprocess.DEVNULL)
+        with np.load(folder / "answers.npz") as archive:
+            logits = torch.from_numpy(archive["logits"])
+        pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)[None]
+        return Own(build, pictures, torch.from_numpy(sounds), logits, folder / "checkpoint.pth")
+
+    return run
+
+
+def log_mels(build: Manifest) -> np.ndarray:
+    """Return the log-mels of the rows of a build of one clip, [N, T, 1, 96, 64]."""
+    log_mel: np.ndarray = np.load(build.folder / "features.npy")
+    return log_mel[[row.log_mel_row for row in build.rows]]
+
+
+@pytest.fixture(scope="session", name="log_mels")
+def log_mels_fixture() -> Callable[[Manifest], np.ndarray]:
+    """`log_mels`."""
+    return log_mels
+
+
+@pytest.fixture(scope="session")
+def write_checkout() -> Callable[[Path, Mapping[str, str]], Path]:
+    """Write a miniature checkout: a folder, and the text of its files by name."""
+
+    def write(folder: Path, files: Mapping[str, str]) -> Path:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(content)
+        return folder
+
+    return write
 
 
 @pytest.fixture(scope="session")
