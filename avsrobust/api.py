@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from avsrobust.datasets.spec import DataSetSpec
     from avsrobust.evaluation.runner import EvaluationReport
     from avsrobust.manifest import Manifest
-    from avsrobust.reporting.compare import Comparison
+    from avsrobust.reporting.compare import Comparison, Comparisons
     from avsrobust.reporting.report import Rendered
     from avsrobust.results import Scores
 
@@ -333,6 +333,8 @@ def compare(
     samples: int = 10_000,
     seed: int = 0,
     task: str | None = None,
+    negatives: Sequence[str] | None = None,
+    changed: int = 0,
 ) -> Comparison:
     """Compare two models on the clips both were scored on, by a paired bootstrap over clips.
 
@@ -343,6 +345,8 @@ def compare(
         samples: Number of resamples.
         seed: Seed of the resamples.
         task: "semantic", "binary", or None: the finest that both have.
+        negatives: The negative conditions that the G scores average over; None: silence, noise and offscreen.
+        changed: How many of the clips that changed most to list of each split.
 
     Returns:
         The differences a - b with intervals and p, by split.
@@ -355,7 +359,48 @@ def compare(
     from avsrobust.reporting.loading import load_result
 
     one, other = (load_result(side) if isinstance(side, Path | str) else side for side in (a, b))
-    return compare_scores(one, other, protocol, samples, seed, task)
+    return compare_scores(one, other, protocol, samples, seed, task, negatives, changed)
+
+
+def compare_models(
+    results: Sequence[AnyPath | Scores],
+    *,
+    reference: str | None = None,
+    protocol: str = "avsbench",
+    samples: int = 10_000,
+    seed: int = 0,
+    task: str | None = None,
+    negatives: Sequence[str] | None = None,
+    changed: int = 0,
+    common_clips: bool = False,
+) -> Comparisons:
+    """Compare any number of models, on each data set by itself, with p corrected for several comparisons.
+
+    Args:
+        results: Results of models, or folders of them.
+        reference: The model that all others are compared with; None: all pairs are compared.
+        protocol: Name of the protocol.
+        samples: Number of resamples.
+        seed: Seed of the resamples.
+        task: "semantic", "binary", or None: the finest that both of a pair have.
+        negatives: The negative conditions that the G scores average over; None: silence, noise and offscreen.
+        changed: How many of the clips that changed most to list of each split and pair.
+        common_clips: Compare on the clips that all models of a data set were scored on.
+
+    Returns:
+        The comparison of each pair.
+
+    Raises:
+        OptionError: An option's value is unknown.
+        ResultsError: The results cannot be read or compared.
+    """
+    from avsrobust.reporting.compare import compare_models as compare_scores
+    from avsrobust.reporting.loading import load_each
+
+    loaded = [
+        scores for entry in results for scores in (load_each([entry]) if isinstance(entry, Path | str) else [entry])
+    ]
+    return compare_scores(loaded, reference, protocol, samples, seed, task, negatives, changed, common_clips)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ Conventions
     itself: its clips are drawn together anyway. Where every video is given one sound, this is the bootstrap over sounds.
     Connected components of videos and sounds, the alternative, are too few: on data like MS3's test split 64 clips of 50 videos
     with 15 sounds fall into about 5, and 95 % intervals over these cover 80 to 87 %.
-    The draws depend on seed, number of resamples and clusters alone: models resampled with equal ones are given the same resamples.
+    The draws depend on seed, number of resamples and clusters alone: models with equal ones are given the same resamples.
 """
 
 from __future__ import annotations

@@ -110,6 +110,9 @@ def _rows(path: Path, table: pa.Table) -> Sequence[dict[str, Any]]:
     types = {name: pa.float64() if name == "level" else pa.string() for name in table.column_names}
     types |= {"draw": pa.int64()} if "draw" in types else {}
     try:
-        return table.cast(pa.schema([pa.field(name, types[name]) for name in table.column_names])).to_pylist()
+        rows: list[dict[str, Any]] = table.cast(
+            pa.schema([pa.field(name, types[name]) for name in table.column_names])
+        ).to_pylist()
+        return rows
     except (pa.ArrowException, ValueError) as error:
         raise _KIND.damaged(path, error) from error

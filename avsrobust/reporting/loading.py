@@ -52,6 +52,15 @@ def load_result(path: Path | str) -> Scores:
     return read_scores(found[0])
 
 
+def load_each(paths: Sequence[Path | str]) -> list[Scores]:
+    """Read every ``scores.parquet`` at or below each of some paths, in their order; a path given twice is read twice.
+
+    Raises:
+        ResultsError: A path holds no results, or a file cannot be read.
+    """
+    return [read_scores(scores) for path in paths for scores in _scores_below(Path(path))]
+
+
 def load_runs(results: Sequence[Scores]) -> tuple[list[Run | None], list[str]]:
     """Read the ``run.json`` next to each of `results`.
 
