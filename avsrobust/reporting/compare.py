@@ -216,7 +216,7 @@ def _split(
         differences=differences(conditions, statistics),
         further=tuple(
             ConditionComparison(*key, polarity, differences(*condition_statistics(prefix, key)))
-            for prefix, key, polarity in _further_conditions(*results, list(conditions.values()))
+            for prefix, key, polarity in _further_conditions(results[0], results[1], list(conditions.values()))
         ),
         changed=_changed(
             [cache.terms(group, number, split, protocol, conditions) for number in pair],
@@ -237,7 +237,7 @@ def _changed(
     a, b = (entry.scores_of(entry.terms)[..., MEASURES.index("miou")] for entry in terms)
     gap = np.where(common, np.abs(a - b), np.nan)
     found = []
-    for clip in np.flatnonzero(~np.isnan(gap).all(axis=1)):
+    for clip in np.flatnonzero(~np.isnan(gap).all(axis=1)).tolist():
         place = int(np.nanargmax(gap[clip]))
         values = float(a[clip, place]), float(b[clip, place])
         found.append(ChangedClip(clip_ids[clip], *keys[place], *values, values[0] - values[1]))

@@ -118,7 +118,7 @@ class Cache:
         """Both models' scores on the resamples of the rows that both have."""
         terms = [self.terms(group, number, split, protocol, of) for number in pair]
         rows = terms[0].has_row & terms[1].has_row
-        clusters = self.clusters(group, pair[0], split)[0].take(rows.any(axis=1))
+        clusters = self.clusters(group, pair[0], split)[0].take(np.flatnonzero(rows.any(axis=1)))
         if split not in self._resamplings:
             entropy = int.from_bytes(hashlib.sha256(f"compare {split} {self._seed}".encode()).digest()[:8], "big")
             self._resamplings[split] = Resamplings(self._samples, entropy)

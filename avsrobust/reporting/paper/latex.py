@@ -14,7 +14,7 @@ from itertools import groupby
 from avsrobust.reporting.columns import MISSING
 from avsrobust.reporting.escape import latex as escape
 from avsrobust.reporting.escape import latex_row
-from avsrobust.reporting.paper.latex_width import Fit, Headed, fit, name_width, split, text_width
+from avsrobust.reporting.paper.latex_width import SMALL, Fit, Headed, fit, name_width, split, text_width
 from avsrobust.reporting.paper.style import WIDTHS, Style
 from avsrobust.reporting.paper.table import (
     BASELINE,
@@ -79,7 +79,7 @@ def _pages(table: PaperTable, chosen: Fit) -> list[list[tuple[int, ...]]]:
     pages: list[list[tuple[int, ...]]] = []
     room = 0.0
     for panel in chosen.panels:
-        height = _PANEL_HEIGHT + chosen.size.line * (len(_rows(table, panel)) + 3)
+        height = _PANEL_HEIGHT + chosen.size.line * (3 + sum(_height(row) for row in _rows(table, panel)))
         if not pages or height > room:
             pages.append([])
             room = _PAGE_HEIGHT
@@ -91,6 +91,11 @@ def _pages(table: PaperTable, chosen: Fit) -> list[list[tuple[int, ...]]]:
 def _rows(table: PaperTable, panel: Sequence[int]) -> list[Row]:
     """The rows that say anything in a panel."""
     return [row for row in table.rows if any(cell.text for number in panel for cell in row.cells[number])]
+
+
+def _height(row: Row) -> int:
+    """Lines of a row: two where it has intervals."""
+    return 2 if any(cell.interval for group in row.cells for cell in group) else 1
 
 
 def _fitted(chosen: Fit, style: Style) -> str:
@@ -109,10 +114,19 @@ def _tabular(table: PaperTable, chosen: Fit, panel: Sequence[int]) -> str:
     for position, (_, rows) in enumerate(kinds):
         lines += [r"\midrule"] if position else []
         lines += [
-            latex_row([_name(row, chosen), *(_cell(row, cell) for number in panel for cell in row.cells[number])])
+            line
             for row in rows
+            for line in _lines(row, chosen, [cell for number in panel for cell in row.cells[number]])
         ]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _lines(row: Row, chosen: Fit, cells: Sequence[Cell]) -> Iterator[str]:
+    """A row, and below it the intervals of its scores where it has any."""
+    yield latex_row([_name(row, chosen), *(_cell(row, cell) for cell in cells)])
+    if any(cell.interval for cell in cells):
+        small = rf"\{chosen.size.small} "
+        yield latex_row(["", *(small + cell.interval if cell.interval else "" for cell in cells)])
 
 
 def _header(table: PaperTable, groups: Sequence[Group]) -> Iterator[str]:
@@ -195,7 +209,8 @@ def _headed(table: PaperTable, number: int) -> Headed:
 def _cell_width(cell: Cell) -> float:
     """The width of a cell; a minus sign is as wide as a plus."""
     text = (cell.text or MISSING).replace("-", "+")
-    return text_width(text, bold=cell.mark == BEST)
+    # The interval's font is smaller, in the least favourable size by this much.
+    return max(text_width(text, bold=cell.mark == BEST), SMALL * text_width(cell.interval))
 
 
 def _split_wide_groups(table: PaperTable, width: float) -> PaperTable:
