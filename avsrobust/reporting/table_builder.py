@@ -29,7 +29,6 @@ from avsrobust.metrics import (
     SemanticSums,
     binary_intervals,
     clip_scores,
-    perfect_frames,
     semantic_ceiling_scores,
     semantic_intervals,
     semantic_scores,
@@ -37,10 +36,10 @@ from avsrobust.metrics import (
     semantic_trivial_scores,
     summarise,
     take_classes,
-    trivial_frames,
 )
 from avsrobust.metrics.resampling import Clusters, Resamplings
 from avsrobust.reporting.aggregate import aggregated, check_aggregate
+from avsrobust.reporting.bounds import Bounds
 from avsrobust.reporting.breakdowns import CATEGORY, GROUPINGS, class_parts, clip_parts
 from avsrobust.reporting.clip_clusters import clip_clusters
 from avsrobust.reporting.columns import ALL_CATEGORIES
@@ -122,6 +121,7 @@ def build_table(
     lines: list[Line] = []
     classes: list[Line] = []
     resamplings = Resamplings()
+    known_bounds = Bounds()
     without_sounds: dict[str, list[str]] = {}
     for position, ((label, result, run), diagnosis) in enumerate(zip(split_results, diagnostics, strict=True)):
         subject = _subject(label, result, run, task, diagnosis)
@@ -132,7 +132,7 @@ def build_table(
             clusters, reason = clip_clusters(result, run)
             if reason is not None:
                 without_sounds.setdefault(reason, []).append(f"{label.name} on {split_name(result.split_key)}")
-        request = _Request(by, of_g, groups, points, clusters, resamplings)
+        request = _Request(by, of_g, groups, points, clusters, resamplings, known_bounds)
         if subject.task == BINARY and len(result.frames):
             lines += _lines(subject, result, binary, request)
         elif result.classes is not None and len(result.frames):
@@ -226,8 +226,8 @@ def _lines(subject: Subject, result: SplitResult, protocols: Sequence[Protocol],
     parts = {} if request.by is None else clip_parts(result, request.by)
     # One after the other: the histograms of many frames are large.
     per_model = [
-        [clip_scores(frames, protocol) for protocol in protocols]
-        for frames in (make(result.frames) for make in (_itself, trivial_frames, perfect_frames))
+        [clip_scores(result.frames, protocol) for protocol in protocols],
+        *request.bounds.of(result.frames, protocols),
     ]
     for protocol, *rows in zip(protocols, *per_model, strict=True):
         bounds = [summarise(scores, request.negatives) for scores in rows]
@@ -237,11 +237,6 @@ def _lines(subject: Subject, result: SplitResult, protocols: Sequence[Protocol],
             of_part = [_of(scores, clips) for scores in rows]
             line = _line(subject, protocol, title, [summarise(scores, request.negatives) for scores in of_part])
             yield request.with_intervals(line, of_part[0])
-
-
-def _itself(frames: ScoredFrames) -> ScoredFrames:
-    """The model's own frames."""
-    return frames
 
 
 def _line(
@@ -313,6 +308,7 @@ class _Request:
     points: tuple[OperatingPoint, ...]
     clusters: Clusters | None
     resamplings: Resamplings
+    bounds: Bounds
 
     @property
     def overall(self) -> str | None:
