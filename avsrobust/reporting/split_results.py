@@ -146,11 +146,13 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
             the split. None: the split's own clips.
     """
     chosen = np.flatnonzero((scores.index["split"] == split).to_numpy())
-    index = scores.index.iloc[chosen]
+    # Most results have one split: then nothing is copied.
+    everything = len(chosen) == len(scores.index)
+    index = scores.index if everything else scores.index.iloc[chosen]
     ids = clip_ids_of(scores, split) if clip_ids is None else list(clip_ids)
     clip = pd.Index(ids).get_indexer(pd.Index(index["clip_id"])).astype(np.int64)
     frames = ScoredFrames(
-        take(scores.statistics, chosen),
+        scores.statistics if everything else take(scores.statistics, chosen),
         clip,
         index["condition"].to_numpy(dtype=np.str_),
         (index["polarity"] == NEGATIVE).to_numpy(dtype=np.bool_),
@@ -170,7 +172,7 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
         clean_intersection=_floats(index["clean_intersection"]),
         clean_union=_floats(index["clean_union"]),
         failed=tuple(entry for entry in scores.info.failed if entry.split == split),
-        classes=None if scores.classes is None else take_classes(scores.classes, chosen),
+        classes=scores.classes if everything or scores.classes is None else take_classes(scores.classes, chosen),
         recipe=scores.info.recipe,
         release=scores.info.release,
         muted=scores.info.muted,
@@ -199,6 +201,6 @@ def _draws(index: pd.DataFrame) -> npt.NDArray[np.int64] | None:
 def _labels(index: pd.DataFrame, clip: npt.NDArray[np.int64], num_clips: int) -> tuple[tuple[str, ...], ...]:
     numbers, first = np.unique(clip, return_index=True)
     labels: list[tuple[str, ...]] = [()] * num_clips
-    for number, position in zip(numbers, first, strict=True):
-        labels[number] = tuple(index["labels"].iloc[position])
+    for number, of_clip in zip(numbers, index["labels"].iloc[first], strict=True):
+        labels[number] = tuple(of_clip)
     return tuple(labels)
