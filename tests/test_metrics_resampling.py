@@ -93,7 +93,7 @@ def test_few_clusters_widen_the_interval() -> None:
 @pytest.mark.parametrize("videos", [64, 50])
 @pytest.mark.parametrize("of_sound", [0.0, 1.0])
 def test_coverage_under_borrowed_sounds(videos: int, of_sound: float) -> None:
-    """Scores made of the clip, its video and its sound; without the sounds' clusters 65 to 70 % of the intervals hold the truth."""
+    """Scores made of the clip and its sound; without the sounds' clusters 65 to 70 % of the intervals hold the truth."""
     generator = np.random.default_rng(9)
     trials, hits = 300, {"with sounds": 0, "by video alone": 0}
     for trial in range(trials):
