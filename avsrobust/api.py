@@ -252,6 +252,7 @@ def report(
     reported_files: Sequence[AnyPath] = (),
     intervals: bool = False,
     aggregate: str | None = None,
+    common_clips: bool = False,
     gallery: int | None = None,
     data_root: AnyPath | None = None,
 ) -> Rendered:
@@ -275,7 +276,8 @@ def report(
         renames: Names to show, by those of models; wide: of columns and data sets too.
         reported: Show published scores next to the measured ones.
         reported_files: Files of further published scores.
-        intervals: Show 95 % intervals by a bootstrap over the clips, by source video (csv, json, parquet, md).
+        intervals: Whether to show 95 % intervals.
+        common_clips: Whether to score every split on the clips alone that all its models were scored on.
         aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone.
         gallery: Format html: show so many of the worst clips of each split, from stored masks (`evaluate`'s `save_masks`).
         data_root: Folder that the data set of the gallery lies in now, where it has moved.
@@ -319,6 +321,7 @@ def report(
         negatives=negatives,
         scores=scores,
         intervals=intervals,
+        common_clips=common_clips,
         aggregate=aggregate,
         gallery=media,
         **options,
