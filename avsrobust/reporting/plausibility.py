@@ -64,12 +64,23 @@ def _problems(scores: Scores) -> Iterator[tuple[str, Flags]]:
     for name, column in (("true", "tp"), ("false", "fp")):
         more = getattr(statistics, f"{column}_050") > getattr(statistics, f"{column}_040")
         yield f"it has more {name} positives at threshold 0.5 than at 0.4", more
-    row = [index[name].to_numpy() for name in SORT_COLUMNS if name not in ("level", "frame")]
-    level = pd.to_numeric(index["level"]).to_numpy(dtype=np.float64, na_value=np.nan)
-    kinds = (index["polarity"] == NEGATIVE).reset_index(drop=True).groupby([*row, level], dropna=False)
-    yield "the frames of its clip and condition are of both polarities", kinds.transform("nunique").to_numpy() > 1
+    yield "the frames of its clip and condition are of both polarities", _of_both_polarities(index)
     if scores.classes is not None:
         yield from _problems_of_classes(scores.classes, statistics)
+
+
+def _of_both_polarities(index: pd.DataFrame) -> Flags:
+    """Whether the clip and condition of each frame have frames of both polarities."""
+    negative = index["polarity"] == NEGATIVE
+    condition, _ = pd.factorize(index["condition"])
+    negatives, frames = np.bincount(condition, weights=negative), np.bincount(condition)
+    # Nearly always a condition has one polarity, and its clips need no look.
+    if ((negatives == 0) | (negatives == frames)).all():
+        return np.zeros(len(index), dtype=np.bool_)
+    row = [index[name].to_numpy() for name in SORT_COLUMNS if name not in ("level", "frame")]
+    level = pd.to_numeric(index["level"]).to_numpy(dtype=np.float64, na_value=np.nan)
+    kinds = negative.reset_index(drop=True).groupby([*row, level], dropna=False)
+    return np.asarray(kinds.transform("nunique").to_numpy() > 1)
 
 
 def _problems_of_classes(classes: ClassStatistics, statistics: FrameStatistics) -> Iterator[tuple[str, Flags]]:
