@@ -53,12 +53,22 @@ def load_result(path: Path | str) -> Scores:
 
 
 def load_each(paths: Sequence[Path | str]) -> list[Scores]:
-    """Read every ``scores.parquet`` at or below each of some paths, in their order; a path given twice is read twice.
+    """Read every ``scores.parquet`` at or below each of some paths, in their order.
+
+    A path that leads to one result and is given twice is read twice; of folders of several, each result is read once, and not
+    at all where another path names it.
 
     Raises:
         ResultsError: A path holds no results, or a file cannot be read.
     """
-    return [read_scores(scores) for path in paths for scores in _scores_below(Path(path))]
+    below = [_scores_below(Path(path)) for path in paths]
+    seen = {found[0].resolve() for found in below if len(found) == 1}
+    chosen: list[Path] = []
+    for found in below:
+        new = found if len(found) == 1 else [scores for scores in found if scores.resolve() not in seen]
+        seen.update(scores.resolve() for scores in new)
+        chosen += new
+    return [read_scores(scores) for scores in chosen]
 
 
 def load_runs(results: Sequence[Scores]) -> tuple[list[Run | None], list[str]]:
