@@ -150,7 +150,7 @@ def evaluate(
     device: str | torch.device = "auto",
     splits: Sequence[str] = ("test",),
     conditions: Sequence[str] | None = None,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     save_masks: bool = False,
     data_root: AnyPath | None = None,
     output: AnyPath = defaults.RESULTS_ROOT,
@@ -159,6 +159,7 @@ def evaluate(
     wait: bool = False,
     score_size: str | int | None = None,
     progress: ProgressCallback | None = None,
+    readers: int | None = None,
 ) -> list[EvaluationReport]:
     """Run a model over builds, and add the statistics per frame to its results.
 
@@ -172,7 +173,7 @@ def evaluate(
         device: "auto", "cpu", "cuda", "cuda:N" or a torch device.
         splits: Splits to evaluate.
         conditions: Conditions to evaluate (default: all).
-        batch_size: Clips at a time; scores do not depend on it.
+        batch_size: Clips at a time; scores do not depend on it (default: on a GPU what its memory holds, else 1).
         save_masks: Keep the masks too.
         data_root: Folder that the data set lies in now, where it has moved.
         output: Root of the results: they lie in ``output/<model>/<build>``.
@@ -182,6 +183,7 @@ def evaluate(
         score_size: Size at which masks are scored: 224, "384:bilinear" (how the annotated masks get there; default: nearest),
             or "frame" (default: the mask files' own size). Results at different sizes do not mix.
         progress: Called with (clips done, clips in total) of each build.
+        readers: Threads that read clips (default: by the number of cores); scores do not depend on it.
 
     Returns:
         One report for each build.
@@ -218,6 +220,7 @@ def evaluate(
             output=folder,
             device=on,
             batch_size=batch_size,
+            readers=readers,
             save_masks=save_masks,
             checkpoint=weights,
             options=options,

@@ -7,7 +7,9 @@
 #
 # Variables: PYTHON (default .venv/bin/python, else python3), DEVICE (cuda), QUICK (0), BUDGET_S (480, the whole call; more only on a
 # CPU), SLOW (1; 4 on a CPU: times each part's deadline), WHEELS (a folder of unpacked packages that a bare machine lacks, put on
-# PYTHONPATH), DATA (a folder of toys and their builds made before).
+# PYTHONPATH), DATA (a folder of toys and their builds made before), PARTS (which of "throughput decoder evaluation pipeline chain"),
+# SOUND (best.safetensors of a run of m2f_sound_toy made before, from which the chain starts), COMPILE (1 on a GPU, else 0: whether
+# the chain trains compiled networks).
 # Each part has a deadline; one that fails or is cut off is named in table.md, and the rest goes on. Status 1 where one was.
 set -uo pipefail
 
@@ -16,6 +18,7 @@ ROOT=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=${PYTHON:-$([ -x "$ROOT/.venv/bin/python" ] && echo "$ROOT/.venv/bin/python" || command -v python3)}
 DEVICE=${DEVICE:-cuda}
 QUICK=${QUICK:-0}
+PARTS=${PARTS:-throughput decoder evaluation pipeline chain}
 BUDGET_S=${BUDGET_S:-480}
 [ "$DEVICE" = cpu ] || [ "$BUDGET_S" -le 480 ] || BUDGET_S=480
 SLOW=${SLOW:-$([ "$DEVICE" = cpu ] && echo 4 || echo 1)}
@@ -51,10 +54,13 @@ part() {
     return $status
 }
 
+wanted() { [[ " $PARTS " == *" $1 "* ]]; }
+
 train() {
-    local recipe=$1 limit=$2
+    local recipe=$1 limit=$2 compile=()
     shift 2
-    part "train_$recipe" "$limit" "$PYTHON" -m avsrobust train --recipe "$recipe" --device "$DEVICE" --workers "$WORKERS" "${STEPS[@]}" "$@"
+    [ "$COMPILE" = 1 ] && compile=(--compile)
+    part "train_$recipe" "$limit" "$PYTHON" -m avsrobust train --recipe "$recipe" --device "$DEVICE" --workers "$WORKERS" "${compile[@]}" "${STEPS[@]}" "$@"
 }
 
 if [ "$DEVICE" = cuda ]; then
@@ -64,9 +70,11 @@ else
     BFLOAT=() REPEAT=1
 fi
 WORKERS=${WORKERS:-$([ "$DEVICE" = cuda ] && echo 4 || echo 0)}
-STEPS=() SIZE=() CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT")
+# A step of the toys is many small kernels: compiled, it waits less for them to be launched.
+COMPILE=${COMPILE:-$([ "$DEVICE" = cuda ] && echo 1 || echo 0)}
+STEPS=() SIZE=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT")
 if [ "$QUICK" = 1 ]; then
-    SIZE=(--toy --clips 1 --items 2 --repeat 1) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1)
+    SIZE=(--toy --clips 1 --items 2 --repeat 1) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1) STAGES=(--toy --rounds 1)
 fi
 {
     echo "# One call of benchmarks/gpu.sh"
@@ -77,9 +85,36 @@ fi
     echo "| --- | --- | --- |"
 } >table.md
 
-# Throughput and the decoder against the library's.
-part throughput 90 "$PYTHON" "$ROOT/benchmarks/m2f_throughput.py" --device "$DEVICE" "${BFLOAT[@]}" "${SIZE[@]}" || FAILED=1
-part decoder 60 "$PYTHON" "$ROOT/benchmarks/m2f_decoder.py" --device "$DEVICE" "${BFLOAT[@]}" "${DECODER[@]}" || FAILED=1
+# The training toys, on all cores, while the card is measured.
+toys() {
+    "$PYTHON" - <<'CODE'
+import os
+from pathlib import Path
+
+from avsrobust.toy.build import toy_build
+from avsrobust.training.recipe import load_train_recipe
+
+toy = load_train_recipe("m2f_toy").data.toy
+for dataset, clips in toy.clips.items():
+    toy_build(dataset, clips, toy.seed, workers=max(1, (os.cpu_count() or 1) - 2), root=Path("data"), on_message=print)
+CODE
+}
+export -f toys
+export PYTHON CLIPS BATCH DEVICE CORES
+making=
+if wanted chain && [ "$QUICK" != 1 ]; then
+    part toys 200 bash -c toys &
+    making=$!
+fi
+
+if wanted throughput; then
+    THROUGHPUT=("$PYTHON" "$ROOT/benchmarks/m2f_throughput.py" --device "$DEVICE" "${BFLOAT[@]}" "${SIZE[@]}")
+    part throughput 90 "${THROUGHPUT[@]}" || FAILED=1
+    if [ "$DEVICE" = cuda ]; then part throughput_compiled 150 "${THROUGHPUT[@]}" --compile || FAILED=1; fi
+fi
+if wanted decoder; then
+    part decoder 60 "$PYTHON" "$ROOT/benchmarks/m2f_decoder.py" --device "$DEVICE" "${BFLOAT[@]}" "${DECODER[@]}" || FAILED=1
+fi
 
 # An evaluation end to end, with the bundled weights.
 evaluation() {
@@ -90,10 +125,16 @@ evaluation() {
         "$PYTHON" -m avsrobust report evaluation/results --format md
 }
 export -f evaluation
-export PYTHON CLIPS BATCH DEVICE CORES
-part evaluation 90 bash -c evaluation || FAILED=1
+if wanted evaluation; then part evaluation 90 bash -c evaluation || FAILED=1; fi
 
-# The toy chain; the two last runs start from the same one and share the card.
+# The evaluation's stages: without a model, and the published size against the model alone.
+if wanted pipeline; then
+    PIPELINE=("$PYTHON" -u "$ROOT/benchmarks/pipeline.py" --device "$DEVICE" "${BFLOAT[@]}" --build evaluation/build "${STAGES[@]}")
+    part pipeline 70 "${PIPELINE[@]}" || FAILED=1
+    if [ "$DEVICE" = cuda ]; then part pipeline_compiled 120 "${PIPELINE[@]}" --model-only --compile || FAILED=1; fi
+fi
+
+# The toy chain. What does not start from another runs beside it: m2f_debias_toy starts from the sounds, m2f_robust_toy from m2f_toy.
 chain() {
     if [ "$QUICK" = 1 ]; then
         # A trial leaves no weights, so that only the first can be tried, and the others from the bundled ones.
@@ -102,19 +143,25 @@ chain() {
         train m2f_toy 90 --init "$ROOT/model_adapters/m2f/weights/m2f.safetensors"
         return
     fi
-    train m2f_sound_toy 150 || return 1
-    train m2f_toy 200 || return 1
-    train m2f_debias_toy 300 &
+    if [ -n "${SOUND:-}" ]; then
+        mkdir -p training/m2f_sound_toy && cp "$SOUND" training/m2f_sound_toy/best.safetensors || return 1
+    else
+        train m2f_sound_toy 150 || return 1
+    fi
+    train m2f_debias_toy 400 &
     local debias=$!
-    train m2f_robust_toy 300
-    local robust=$?
-    wait "$debias" && return "$robust"
+    train m2f_toy 300 && train m2f_robust_toy 300
+    local others=$?
+    wait "$debias" && return "$others"
 }
-chain || FAILED=1
+if wanted chain; then
+    if [ -n "$making" ]; then wait "$making" || FAILED=1; fi
+    chain || FAILED=1
+fi
 
 {
     echo
-    grep -hE "clips/s|frames/s|product|ratio" "$LOGS"/throughput.txt "$LOGS"/decoder.txt 2>/dev/null | sed 's/^/- /'
+    grep -hE "clips/s|frames/s|product|ratio" "$LOGS"/throughput*.txt "$LOGS"/decoder.txt "$LOGS"/pipeline*.txt 2>/dev/null | sed 's/^/- /'
     echo
     grep -h "^|" "$LOGS"/evaluation.txt 2>/dev/null
     echo

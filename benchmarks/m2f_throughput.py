@@ -1,11 +1,12 @@
 """Clips per second of the debiased Mask2Former, in evaluation and in training, and what share of the device that uses.
 
-Random weights, random pictures and sounds in memory: what is measured is the model behind the adapter (`encode_frames` once,
-`segment` for each of four conditions, clean and biased branch, results copied back) and the step of training (losses,
-backward, AdamW). The share is the matrix operations that torch counts in one call (convolutions, products and attention; twice
-their multiplications), per second, over those of a large square product of the same precision, measured in the same run.
+Random weights, random pictures and sounds in memory. Measured are the model behind the adapter (`encode_frames` once,
+`segment_many` for four conditions, clean and biased branch; the masks stay on the device, where the runner scores them) and the
+step of training (losses, backward, AdamW). The share is the matrix operations that torch counts in one call (convolutions,
+products and attention; twice their multiplications; uncompiled alone), per second, over those of a large square product of the
+same precision, measured in the same run.
 
-    python benchmarks/m2f_throughput.py --device cuda --bfloat16
+    python benchmarks/m2f_throughput.py --device cuda --bfloat16 [--compile]
     python benchmarks/m2f_throughput.py --toy --clips 2 --items 4 --repeat 2
 """
 
@@ -43,11 +44,12 @@ _SIDE_OF_PRODUCT = {"cuda": 8192, "cpu": 1024}
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how precisely it is measured; `repeat`: timed calls, of which the median counts."""
+    """Where and how precisely it is measured; `repeat`: timed calls, of which the median counts; `compiled`: by torch.compile."""
 
     device: torch.device
     bfloat16: bool
     repeat: int
+    compiled: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -72,18 +74,20 @@ def main() -> int:
     parser.add_argument("--toy", action="store_true", help="a small size instead of the published one")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="the network's parts through torch.compile")
     parser.add_argument("--clips", type=int, default=8, help="clips of five frames in a batch of the evaluation")
     parser.add_argument("--items", type=int, default=32, help="frames in a batch of the training")
     parser.add_argument("--repeat", type=int, default=10)
     arguments = parser.parse_args()
-    setting = Setting(torch.device(arguments.device), arguments.bfloat16, arguments.repeat)
+    setting = Setting(torch.device(arguments.device), arguments.bfloat16, arguments.repeat, arguments.compile)
     peak = _product(setting)
-    print(f"{_name(setting.device)}, {setting.dtype}, torch {torch.__version__}")
+    compiled = ", compiled" if setting.compiled else ""
+    print(f"{_name(setting.device)}, {setting.dtype}, torch {torch.__version__}{compiled}")
     print(f"a square product: {peak / 1e12:.2f} TFLOP/s")
     adapter = _adapter(arguments.toy, setting)
     evaluation = _measure(lambda: _evaluate(adapter, arguments.clips), setting)
     _tell("evaluation, 4 conditions x 2 branches", evaluation, arguments.clips, "clips", peak)
-    training = _measure(_training_step(_training(arguments.toy, setting.device), arguments.items, setting), setting)
+    training = _measure(_training_step(_training(arguments.toy, setting), arguments.items, setting), setting)
     _tell("training, clean and biased branch", training, arguments.items, "frames", peak)
     if setting.device.type == "cuda":
         print(f"most memory in use: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
@@ -96,14 +100,20 @@ def _adapter(toy: bool, setting: Setting) -> M2FDebias:
         .eval()
         .to(setting.device)
     )
-    settings = Settings(debias="noise", precision="bfloat16" if setting.bfloat16 else "float32")
+    settings = Settings(
+        debias="noise",
+        precision="bfloat16" if setting.bfloat16 else "float32",
+        compile="yes" if setting.compiled else "no",
+    )
     return M2FDebias(LoadedNetwork(network, {}, LoadReport(0)), settings, setting.device)
 
 
-def _training(toy: bool, device: torch.device) -> M2FTraining:
+def _training(toy: bool, setting: Setting) -> M2FTraining:
     size = {"size": "toy"} if toy else {"size": "published", "config": {"readout": "foreground", "readout_labels": 22}}
     model = M2FTraining.open({**size, "debias": "noise"}, None, seed=0, where="benchmark")
-    model.network.to(device)
+    model.network.to(setting.device)
+    if setting.compiled:
+        model.compile()
     return model
 
 
@@ -113,7 +123,8 @@ def _evaluate(adapter: M2FDebias, clips: int) -> list[Tensor]:
     shape = (1, 96, 64) if adapter.audio.kind == "log_mel" else (128,)
     sound = torch.randn(clips, SECONDS, *shape, generator=generator)
     encoded = adapter.encode_frames(frames)
-    return [adapter.segment(encoded, sound, _views(clips, name)).cpu() for name in CONDITIONS]
+    audio = torch.stack([sound] * len(CONDITIONS))
+    return list(adapter.segment_many(encoded, audio, [_views(clips, name) for name in CONDITIONS]))
 
 
 def _views(clips: int, condition: str) -> list[ClipView]:
@@ -125,7 +136,8 @@ def _views(clips: int, condition: str) -> list[ClipView]:
 def _training_step(model: M2FTraining, items: int, setting: Setting) -> Callable[[], None]:
     batch = _batch(model, items)
     network = model.network
-    optimizer = torch.optim.AdamW([part for part in network.parameters() if part.requires_grad], lr=1e-4)
+    trained = [part for part in network.parameters() if part.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True if setting.device.type == "cuda" else None)
 
     def step() -> None:
         network.train()
@@ -165,6 +177,8 @@ def _product(setting: Setting) -> float:
 
 def _measure(call: Callable[[], object], setting: Setting) -> Measured:
     seconds = _median_seconds(call, setting)
+    if setting.compiled:
+        return Measured(seconds, float("nan"))
     with FlopCounterMode(display=False) as counter:
         call()
     return Measured(seconds, float(counter.get_total_flops()))

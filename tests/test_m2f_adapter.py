@@ -25,7 +25,7 @@ from model_adapters.m2f.adapter import M2F, M2FDebias, M2FRobust
 from model_adapters.m2f.checkpoint import save_bundle
 from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.network import M2FNetwork
-from model_adapters.m2f.readout import class_scores
+from model_adapters.m2f.readout import class_scores, resize
 from model_adapters.m2f.settings import parse_options, strategy
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -175,7 +175,7 @@ def test_semantic_scores(tmp_path: Path) -> None:
     network = adapter.network
     with torch.inference_mode():
         queries, _ = network.decode_queries(encoded.frames, network.embed_audio(heard[0]))
-        expected = class_scores(queries[0].upsampled((64, 64)), None, 71)
+        expected = class_scores(queries[0].classes, resize(queries[0].masks, (64, 64)), None, 71)
     torch.testing.assert_close(reference[0], expected, atol=1e-5, rtol=1e-4)
 
 

@@ -128,6 +128,12 @@ def test_a_batch_that_teaches_no_pixel_reaches_every_weight_all_the_same() -> No
     assert all(float(gradient.abs().max()) == 0 for gradient in gradients)
 
 
+def queries_of(classes: torch.Tensor, masks: torch.Tensor) -> QueryLogits:
+    """Return queries with these masks [N, Q, h, w]: a feature per pixel, so that an embedding is its mask."""
+    pixels = masks.shape[-2] * masks.shape[-1]
+    return QueryLogits(classes, masks.flatten(2), torch.eye(pixels).view(1, pixels, *masks.shape[-2:]))
+
+
 def test_roles_are_right_where_query_0_is_the_background_and_the_others_mark_what_sounds() -> None:
     target = torch.zeros(1, 4, 4, dtype=torch.uint8)
     target[0, :2] = 9
@@ -135,7 +141,7 @@ def test_roles_are_right_where_query_0_is_the_background_and_the_others_mark_wha
     masks = torch.stack((10 - 20 * sounding, 20 * sounding - 10, torch.full_like(sounding, -20.0)), dim=1)
     classes = torch.zeros(1, 3, 6)
     classes[0, 0, 0] = 20
-    assert float(roles(QueryLogits(classes, masks), target)) == pytest.approx(0, abs=1e-3)
+    assert float(roles(queries_of(classes, masks), target)) == pytest.approx(0, abs=1e-3)
     swapped = masks[:, [1, 0, 2]]
-    assert float(roles(QueryLogits(classes, swapped), target)) > 10
-    assert float(roles(QueryLogits(classes[:, [1, 0, 2]], masks), target)) == pytest.approx(math.log(6), abs=1e-3)
+    assert float(roles(queries_of(classes, swapped), target)) > 10
+    assert float(roles(queries_of(classes[:, [1, 0, 2]], masks), target)) == pytest.approx(math.log(6), abs=1e-3)

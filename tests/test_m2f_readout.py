@@ -23,10 +23,17 @@ FOREGROUND = M2FConfig(num_labels=30, readout="foreground", readout_labels=22)
 QUERIES = M2FConfig()
 
 
+def queries_of(classes: torch.Tensor, masks: torch.Tensor) -> QueryLogits:
+    """Return queries with these masks [N, Q, h, w]: a feature per pixel, so that an embedding is its mask."""
+    pixels = masks.shape[-2] * masks.shape[-1]
+    features = torch.eye(pixels).view(pixels, *masks.shape[-2:]).expand(len(masks), -1, -1, -1)
+    return QueryLogits(classes, masks.flatten(2), features)
+
+
 def random_queries(seed: int, labels: int = 30, queries: int = 4) -> QueryLogits:
     generator = torch.Generator().manual_seed(seed)
     classes = 3 * torch.randn(2, queries, labels + 1, generator=generator)
-    return QueryLogits(classes, torch.randn(2, queries, 3, 5, generator=generator))
+    return queries_of(classes, torch.randn(2, queries, 3, 5, generator=generator))
 
 
 @given(seed=st.integers(0, 1000))
@@ -82,15 +89,18 @@ def test_class_probabilities_leave_room_for_no_object() -> None:
 def test_published_scores_are_the_sum_over_all_queries() -> None:
     answer = random_queries(3, labels=5)
     expected = torch.einsum("nqc,nqhw->nchw", class_probabilities(answer.classes, 5), answer.masks.sigmoid())
-    torch.testing.assert_close(class_scores(answer, None, 5), expected)
+    torch.testing.assert_close(class_scores(answer.classes, answer.masks, None, 5), expected)
 
 
 def test_inactive_queries_vote_for_the_background_only() -> None:
     answer = random_queries(4, labels=5)
-    scores = class_scores(answer, torch.zeros(2, 4), 5)
+    scores = class_scores(answer.classes, answer.masks, torch.zeros(2, 4), 5)
     assert torch.equal(scores.argmax(1), torch.zeros(2, 3, 5, dtype=torch.long))
     assert float(scores[:, 0].min()) > 0
-    torch.testing.assert_close(class_scores(answer, torch.ones(2, 4), 5), class_scores(answer, None, 5))
+    torch.testing.assert_close(
+        class_scores(answer.classes, answer.masks, torch.ones(2, 4), 5),
+        class_scores(answer.classes, answer.masks, None, 5),
+    )
 
 
 def test_contrast_of_equal_branches_changes_nothing() -> None:
@@ -103,8 +113,10 @@ def test_contrast_of_equal_branches_changes_nothing() -> None:
 def test_semantic_contrast_is_of_logits_not_of_scores() -> None:
     config = with_readout(M2FConfig(num_labels=71), "semantic")
     clean, biased, gate = random_queries(6, labels=71), random_queries(7, labels=71), torch.ones(2, 4)
-    merged = QueryLogits(2 * clean.classes - biased.classes, 2 * clean.masks - biased.masks)
-    torch.testing.assert_close(read_out(config, [clean, biased], [gate, gate]), class_scores(merged, gate, 71))
+    merged = queries_of(2 * clean.classes - biased.classes, 2 * clean.masks - biased.masks)
+    torch.testing.assert_close(
+        read_out(config, [clean, biased], [gate, gate]), class_scores(merged.classes, merged.masks, gate, 71)
+    )
 
 
 def test_resize_of_maps_and_of_stacks_agree() -> None:
@@ -114,5 +126,8 @@ def test_resize_of_maps_and_of_stacks_agree() -> None:
 
 
 def test_masks_of_another_size() -> None:
-    answer = random_queries(8)
-    assert answer.upsampled((6, 10)).masks.shape == (2, 4, 6, 10)
+    answer, gate = random_queries(8, labels=71), torch.ones(2, 4)
+    config = with_readout(M2FConfig(num_labels=71), "semantic")
+    found = read_out(config, [answer], [gate], mask_size=(6, 10))
+    labels = config.readout_labels
+    torch.testing.assert_close(found, class_scores(answer.classes, resize(answer.masks, (6, 10)), gate, labels))

@@ -19,6 +19,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -126,7 +127,7 @@ class AdapterCaller:
         Raises:
             AdapterError: `encode_frames` fails.
         """
-        frames = frames.to(self.device)
+        frames = _on_device(frames, self.device)
         encoding = self.encode(frames, clips)
         with EncodingGuard(encoding, self.name, content=compare_contents) as guard:
             yield EncodedClips(self, frames, encoding, guard)
@@ -256,7 +257,9 @@ class AdapterCaller:
             AdapterError: `extras` fails.
         """
         extras = getattr(self.adapter, "extras", None)
-        return self._call("extras", extras) if callable(extras) else {}
+        if getattr(extras, "__func__", None) is Adapter.extras or not callable(extras):
+            return {}
+        return self._call("extras", extras)
 
     def require_same_kind(self, masks: Tensor) -> None:
         """Raise `AdapterOutputError` where checked masks are classes and earlier ones were not, or the other way round."""
@@ -333,7 +336,7 @@ class EncodedClips:
             AdapterOutputError: The output is malformed, or of another kind than earlier ones.
         """
         caller = self._caller
-        given = audio.to(caller.device) if isinstance(audio, Tensor) else audio
+        given = _on_device(audio, caller.device) if isinstance(audio, Tensor) else audio
         return self._checked(caller.segment_unchecked(self._encoding, given, rows, clips), num_classes)
 
     def segment_many(
@@ -365,7 +368,7 @@ class EncodedClips:
                 yield self.segment(sound, views, maker, num_classes=num_classes)
             return
         count = 0
-        for returned in caller.iterate_many(self._encoding, torch.stack(tensors).to(caller.device), rows, makers):
+        for returned in caller.iterate_many(self._encoding, _stacked_on(tensors, caller.device), rows, makers):
             count += 1
             if count > len(audio):
                 break
@@ -379,13 +382,32 @@ class EncodedClips:
     def _checked(self, returned: Any, num_classes: int | None) -> CheckedOutput:
         caller, (batch, num_frames) = self._caller, self._frames.shape[:2]
         self._guard.check()
-        if not torch.equal(self._frames, self._untouched):
+        if not _same_frames(self._frames, self._untouched):
             raise changed_in_place(caller.name)
         output = caller.check_answer(returned, batch=batch, num_frames=num_frames, num_classes=num_classes)
         caller.require_same_kind(output.masks)
         caller.require_same_readouts(list(output.readouts))
         extras = check_extras(caller.extras_unchecked(), adapter=caller.name, batch=batch, num_frames=num_frames)
         return CheckedOutput(output.masks, extras, output.mask, output.readouts)
+
+
+def _on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; to a GPU without waiting, where its memory is pinned."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+def _stacked_on(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Return tensors as one on a device; they are stacked there, so that pinned memory need not be copied."""
+    return torch.stack([_on_device(tensor, device) for tensor in tensors])
+
+
+def _same_frames(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors of frames, uint8 of one shape, are equal."""
+    if one.device.type != "cpu" or not one.is_contiguous() or one.nbytes % 8:
+        return torch.equal(one, other)
+    # Eight bytes at a time: torch compares single ones, slowly.
+    words = [frames.flatten().view(torch.int64).numpy() for frames in (one, other)]
+    return bool(np.array_equal(*words))
 
 
 def message_of(error: BaseException) -> str:

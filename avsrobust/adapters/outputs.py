@@ -88,8 +88,8 @@ def check_output(
     if values.ndim == 5:
         _check_finite(values, adapter, f"finite class logits [B={batch}, T={num_frames}, C, h, w]")
         return values
-    _check_range(values, adapter, expected)
-    return values.clamp_(0.0, 1.0)
+    low, high = _check_range(values, adapter, expected)
+    return values if low >= 0.0 and high <= 1.0 else values.clamp_(0.0, 1.0)
 
 
 def is_classes(output: Tensor) -> bool:
@@ -301,7 +301,8 @@ def _check_ids(ids: Tensor, adapter: str) -> None:
 
 def _check_finite(values: Tensor, adapter: str, expected: str) -> tuple[float, float]:
     """Return minimum and maximum, which are NaN where any value is."""
-    low, high = (float(value) for value in torch.aminmax(values))
+    # As one tensor: each value by itself would wait for a GPU.
+    low, high = torch.stack(torch.aminmax(values)).tolist()
     if low != low or high != high:
         share = float(values.isnan().float().mean())
         raise AdapterOutputError(f"{adapter}: returned NaN in {share:.2%} of the values; expected {expected}")
@@ -310,13 +311,14 @@ def _check_finite(values: Tensor, adapter: str, expected: str) -> tuple[float, f
     return low, high
 
 
-def _check_range(probability: Tensor, adapter: str, expected: str) -> None:
+def _check_range(probability: Tensor, adapter: str, expected: str) -> tuple[float, float]:
     low, high = _check_finite(probability, adapter, f"{expected} in [0, 1]")
     if low < -ROUNDING or high > 1.0 + ROUNDING:
         raise AdapterOutputError(
             f"{adapter}: returned values from {low:.4g} to {high:.4g}; expected {expected} in [0, 1]; "
             "are they logits? apply the sigmoid first"
         )
+    return low, high
 
 
 def _dtype(output: Tensor) -> str:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 _STDOUT, _STDERR = 1, 2
@@ -120,4 +121,9 @@ def _flush(stream: Any) -> None:
 def _flush_c() -> None:
     """Empty the buffers of C's stdio, where printf of an extension waits."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).fflush(None)
+        _c_library().fflush(None)
+
+
+@lru_cache(maxsize=1)
+def _c_library() -> ctypes.CDLL:
+    return ctypes.CDLL(None)

@@ -43,7 +43,18 @@ _MOST_FAILURES = 20
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the model runs.")
 @click.option("--split", "splits", multiple=True, default=("test",), show_default=True, help="Split; repeatable.")
 @click.option("--condition", "conditions", multiple=True, help="Only these conditions; repeatable.")
-@click.option("--batch-size", default=1, show_default=True, type=click.IntRange(min=1), help="Clips at a time.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Clips at a time [default: on a GPU what its memory holds, else 1].",
+)
+@click.option(
+    "--readers",
+    type=click.IntRange(min=1, max=64),
+    metavar="N",
+    help="Threads that read clips [default: by the cores].",
+)
 @click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Handed to the adapter; repeatable.")
 @click.option("--save-masks", is_flag=True, help="Also keep the masks, as COCO RLE in parquet.")
 @click.option(
@@ -70,7 +81,8 @@ def evaluate(
     device: str,
     splits: tuple[str, ...],
     conditions: tuple[str, ...],
-    batch_size: int,
+    batch_size: int | None,
+    readers: int | None,
     pairs: tuple[str, ...],
     save_masks: bool,
     score_size: str | None,
@@ -120,6 +132,7 @@ def evaluate(
                     output=folder,
                     device=on,
                     batch_size=batch_size,
+                    readers=readers,
                     save_masks=save_masks,
                     checkpoint=checkpoint,
                     options=options,

@@ -132,7 +132,8 @@ def decode_content(path: Path, content: bytes, mode: str | None = None) -> Image
     """Return the picture that a file's bytes hold, as `decode`; `path` is for messages."""
     with _data_set_errors(path), _opened(path, io.BytesIO(content)) as picture:
         picture.load()
-        return picture.convert(mode) if mode else picture.copy()
+        # Its pixels stay when its file is closed.
+        return picture if mode in (None, picture.mode) else picture.convert(mode)
 
 
 @contextmanager

@@ -3,10 +3,13 @@
 Conventions
     Clips of a batch share number of frames, frame size, mask size and conditions, so that tensors stack and each call of the
     model is about one condition. The plan depends on the clips and the batch size alone.
+    Clips are read in threads, one clip per task: decoding, checksums and numpy let other threads run. What is read ahead is
+    bounded: two batches, or as many clips as there are threads, and one more.
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,9 +17,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import NativeSound
+from avsrobust.adapters.calling import Audio
 from avsrobust.checksums import Checksums
 from avsrobust.errors import AvsRobustError
 from avsrobust.evaluation.clip_data import ClipRows, ClipSample, load_clip, picture_order, picture_sizes
@@ -29,6 +34,9 @@ from avsrobust.results import FailedClip
 Batch = tuple[ClipRows, ...]
 # Two batches ahead keep a GPU busy; more would only hold memory.
 _AHEAD = 2
+READERS = 2
+# On more, threads wait for one another.
+_MOST_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,52 @@ class LoadedClip:
     sample: ClipSample
     sounds: tuple[Tensor | NativeSound, ...]
     viewer: ClipViewer | None = None
+
+
+@dataclass(frozen=True)
+class ClipGroup:
+    """Clips of one shape and the same conditions, with the tensors that a model is called with.
+
+    Attributes:
+        clips: The B clips.
+        pictures: The different frames, each uint8 [B, T, 3, H, W]; row i has ``pictures[picture_of[i]]`` (`ClipSample`).
+        sounds: Audio of each row, [B, ...], or B native sounds.
+        targets: Foreground of the different masks, each bool [B, T, h, w], where they are in pinned memory; else none.
+    """
+
+    clips: tuple[LoadedClip, ...]
+    pictures: tuple[Tensor, ...]
+    sounds: tuple[Audio, ...]
+    targets: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def of(cls, clips: Sequence[LoadedClip], *, pin: bool = False) -> ClipGroup:
+        """Return clips of one shape as a group; `pin`: its tensors are in pinned memory."""
+        samples = [clip.sample for clip in clips]
+        return cls(
+            tuple(clips),
+            tuple(_stacked(pictures, pin) for pictures in zip(*(sample.pictures for sample in samples), strict=True)),
+            tuple(_together(sounds, pin) for sounds in zip(*(clip.sounds for clip in clips), strict=True)),
+            tuple(
+                _stacked([target.target for target in targets], pin)
+                for targets in zip(*(sample.targets for sample in samples), strict=True)
+            )
+            if pin
+            else (),
+        )
+
+
+@dataclass(frozen=True)
+class ReadBatch:
+    """A batch in memory.
+
+    Attributes:
+        failed: Clips that could not be read.
+        groups: The others, by shape.
+    """
+
+    failed: tuple[FailedClip, ...]
+    groups: tuple[ClipGroup, ...]
 
 
 def plan_batches(clips: Sequence[ClipRows], build: Manifest, data_root: Path, batch_size: int) -> list[Batch]:
@@ -93,22 +147,51 @@ def load_batch(
     return [_load(clip, build, data_root, sounds, checksums, score_size) for clip in batch]
 
 
+def default_readers() -> int:
+    """Return the number of threads that read clips on this machine."""
+    return max(READERS, min(_MOST_READERS, os.cpu_count() or 1))
+
+
 def read_ahead(
-    batches: Iterable[Batch], load: Callable[[Batch], list[LoadedClip | FailedClip]]
-) -> Iterator[list[LoadedClip | FailedClip]]:
-    """Yield ``load(batch)`` for each batch, in order, reading the next ones in threads meanwhile."""
-    with ThreadPoolExecutor(max_workers=_AHEAD) as pool:
-        pending: deque[Future[list[LoadedClip | FailedClip]]] = deque()
+    batches: Iterable[Batch],
+    load: Callable[[Batch], list[LoadedClip | FailedClip]],
+    *,
+    readers: int = READERS,
+    pin: bool = False,
+) -> Iterator[ReadBatch]:
+    """Yield each batch with its clips in memory, in order, reading the next ones in threads meanwhile.
+
+    Args:
+        batches: The batches.
+        load: Reads some clips of a batch; called in threads, with one clip at a time.
+        readers: Number of threads.
+        pin: Hold the tensors in memory that a GPU copies from without waiting.
+    """
+    with ThreadPoolExecutor(max_workers=readers, thread_name_prefix="avsrobust-reader") as pool:
+        pending: deque[tuple[int, Future[ReadBatch]]] = deque()
+        clips: list[Future[list[LoadedClip | FailedClip]]] = []
         try:
             for batch in batches:
-                pending.append(pool.submit(load, batch))
-                if len(pending) > _AHEAD:
-                    yield pending.popleft().result()
+                clips = [future for future in clips if not future.done()]
+                clips += (of_batch := [pool.submit(load, (clip,)) for clip in batch])
+                # Its clips were submitted before it, so that what it waits for is under way or done.
+                pending.append((len(batch), pool.submit(_gather, of_batch, pin)))
+                if sum(count for count, _ in pending) > max((_AHEAD + 1) * len(batch) - 1, readers + 1):
+                    yield pending.popleft()[1].result()
             while pending:
-                yield pending.popleft().result()
+                yield pending.popleft()[1].result()
         finally:
-            for future in pending:
+            for future in (*clips, *(future for _, future in pending)):
                 future.cancel()
+
+
+def _gather(clips: Sequence[Future[list[LoadedClip | FailedClip]]], pin: bool) -> ReadBatch:
+    outcomes = [outcome for clip in clips for outcome in clip.result()]
+    loaded = of_one_shape([outcome for outcome in outcomes if isinstance(outcome, LoadedClip)])
+    return ReadBatch(
+        tuple(outcome for outcome in outcomes if isinstance(outcome, FailedClip)),
+        tuple(ClipGroup.of(clips, pin=pin) for clips in loaded),
+    )
 
 
 def of_one_shape(clips: Sequence[LoadedClip]) -> list[list[LoadedClip]]:
@@ -139,3 +222,17 @@ def _load(
         return LoadedClip(sample, tuple(sounds.read_sound(row) for row in clip), viewer)
     except AvsRobustError as error:
         return FailedClip(clip[0].split, clip[0].clip_id, " ".join(str(error).split()))
+
+
+def _stacked(tensors: Sequence[Tensor], pin: bool) -> Tensor:
+    if not pin:
+        return torch.stack(list(tensors))
+    first = tensors[0]
+    held = torch.empty((len(tensors), *first.shape), dtype=first.dtype, pin_memory=True)
+    return torch.stack(list(tensors), out=held)
+
+
+def _together(sounds: Sequence[Tensor | NativeSound], pin: bool) -> Audio:
+    """Return the audio of several clips: one tensor, or the list of native sounds."""
+    tensors = [sound for sound in sounds if isinstance(sound, Tensor)]
+    return _stacked(tensors, pin) if tensors else [sound for sound in sounds if isinstance(sound, NativeSound)]

@@ -92,9 +92,10 @@ class ClipSample:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of all pictures and masks: clips that agree in them can be stacked."""
+        """Shapes of all pictures and masks, and numbers of annotated frames: clips that agree in them can be stacked."""
         tensors = (*self.pictures, *(target.target for target in self.targets))
-        return (self.picture_of, self.target_of, *(tuple(tensor.shape) for tensor in tensors))
+        annotated = tuple(int(target.has_mask.sum()) for target in self.targets)
+        return (self.picture_of, self.target_of, annotated, *(tuple(tensor.shape) for tensor in tensors))
 
     def of_row(self, position: int) -> Target:
         """Return the masks of the row at `position`."""

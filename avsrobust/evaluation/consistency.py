@@ -28,7 +28,7 @@ from avsrobust.adapters.encodings import EncodingChangedError
 from avsrobust.adapters.outputs import ExtraValues
 from avsrobust.adapters.randomness import DropoutWatch, generators_kept, seed_generators
 from avsrobust.errors import AdapterError, ClipError
-from avsrobust.evaluation.batches import LoadedClip, load_batch, of_one_shape, plan_batches
+from avsrobust.evaluation.batches import ClipGroup, LoadedClip, load_batch, of_one_shape, plan_batches
 from avsrobust.evaluation.clip_data import ClipRows
 from avsrobust.evaluation.scoring import OutputCallback, segment_batch
 from avsrobust.evaluation.sound import SoundReader
@@ -145,7 +145,7 @@ class _Comparison:
                 with watch or nullcontext():
                     segment_batch(
                         self._caller,
-                        batch,
+                        ClipGroup.of(batch),
                         range(len(batch[0].sample.rows)),
                         _keep(answers, number),
                         compare_contents=True,
@@ -174,7 +174,7 @@ class _Comparison:
             return
         second: dict[_Key, _Answer] = {}
         try:
-            segment_batch(self._caller, batch, positions, _keep(second, number))
+            segment_batch(self._caller, ClipGroup.of(batch), positions, _keep(second, number))
         except ClipError:
             # A worker that ended, say: the evaluation lists such clips.
             return
@@ -219,7 +219,7 @@ class _Comparison:
             if seeded:
                 seed_generators(_SEED)
             answer: dict[_Key, _Answer] = {}
-            segment_batch(self._caller, batch, [position], _keep(answer, 0))
+            segment_batch(self._caller, ClipGroup.of(batch), [position], _keep(answer, 0))
             answers += answer.values()
         return answers[1].difference(answers[2])
 

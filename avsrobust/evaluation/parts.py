@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import pandas as pd
 
 from avsrobust.errors import AdapterError, ResultsError
 from avsrobust.evaluation.extras import write_extras
-from avsrobust.evaluation.scoring import ScoredClip
+from avsrobust.evaluation.scored_clips import ScoredClip
 from avsrobust.files import read_regular, write_text
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.mask_overlaps import overlaps_array
@@ -76,6 +79,24 @@ class PartStore:
         self._pending.extend(clips)
         if len(self._pending) >= CLIPS_PER_PART:
             self.flush()
+
+    @contextmanager
+    def writing(self) -> Iterator[Callable[[ScoredClip], None]]:
+        """Yield a function that takes a finished clip, and writes parts in a thread: the disk holds nobody up.
+
+        What could not be written is raised by the next call, or at the end of the block; then all is written.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="avsrobust-writer") as thread:
+            waiting: deque[Future[None]] = deque()
+
+            def keep(clip: ScoredClip) -> None:
+                waiting.append(thread.submit(self.add, [clip]))
+                while waiting and (len(waiting) > 2 * CLIPS_PER_PART or waiting[0].done()):
+                    waiting.popleft().result()
+
+            yield keep
+            while waiting:
+                waiting.popleft().result()
 
     def flush(self) -> None:
         """Write the finished clips that are still in memory."""

@@ -26,9 +26,10 @@ from avsrobust.adapters.calling import AdapterCaller
 from avsrobust.caveats import caveats, train_sources
 from avsrobust.checksums import load_checksums
 from avsrobust.errors import AdapterError, OptionError, did_you_mean
-from avsrobust.evaluation.batches import load_batch, plan_batches
+from avsrobust.evaluation.batch_size import choose_batch_size, is_measurable
+from avsrobust.evaluation.batches import Batch, LoadedClip, default_readers, load_batch, plan_batches
 from avsrobust.evaluation.clip_data import ClipRows, check_data, clips_of
-from avsrobust.evaluation.consistency import check_consistency
+from avsrobust.evaluation.consistency import MOST_CLIPS, check_consistency
 from avsrobust.evaluation.existing_results import ExistingResults, read_existing, require_covered, require_same_model
 from avsrobust.evaluation.model_key import differences, evaluation_sha256, make_model_key, remember_state, with_states
 from avsrobust.evaluation.parts import PartStore, remove_parts, unfinished_key
@@ -101,7 +102,8 @@ def evaluate(
     conditions: Sequence[str] | None = None,
     data_root: Path | str | None = None,
     device: torch.device | None = None,
-    batch_size: int = 1,
+    batch_size: int | None = None,
+    readers: int | None = None,
     save_masks: bool = False,
     spec: str | None = None,
     checkpoint: Path | str | None = None,
@@ -123,7 +125,9 @@ def evaluate(
         conditions: Conditions to run; None: all.
         data_root: Folder of the data set; None: the one that the build remembers.
         device: Device that the adapter is on; None: the CPU.
-        batch_size: Most clips in a batch; no score depends on it.
+        batch_size: Most clips in a batch; no score depends on it. None: on a GPU as many as fit its memory
+            (`evaluation.batch_size`), else one.
+        readers: Threads that read clips; None: by the number of cores.
         save_masks: Keep the masks of these rows too; a folder that has masks goes on keeping them.
         spec: Text that named the adapter, for ``run.json``.
         checkpoint: File of weights, part of the model key.
@@ -150,6 +154,7 @@ def evaluate(
         output=Path(output),
         device=device or torch.device("cpu"),
         batch_size=batch_size,
+        readers=default_readers() if readers is None else readers,
         save_masks=save_masks,
         checkpoint=None if checkpoint is None else Path(checkpoint),
         options=dict(options or {}),
@@ -191,7 +196,8 @@ class _Evaluation:
     data_root: Path
     output: Path
     device: torch.device
-    batch_size: int
+    batch_size: int | None
+    readers: int
     save_masks: bool
     checkpoint: Path | None
     options: dict[str, str]
@@ -213,12 +219,16 @@ class _Evaluation:
         store.keep_masks |= stored.masks is not None or bool(store.mask_files())
         self._require_covered(stored, keep_masks=store.keep_masks)
         plan = plan_evaluation(self.manifest, self._rows(), stored, store, save_masks=self.save_masks)
+        batch_size = self.batch_size or 1
         notes = [*(f"{line}; made again as far as requested" for line in stored.damaged), *discarded]
         if not (plan.clips or plan.unfinished) and (stored.run is not None or stored.scores is None):
             remove_parts(self.output)
             return self._report(plan, {}, (*notes, "already evaluated; nothing was run again"))
         try:
-            failed = self._run_all(plan, stored, store) if plan.clips else {}
+            failed = {}
+            if plan.clips:
+                failed, batch_size, remark = self._run_all(plan, stored, store)
+                notes += remark
         finally:
             remember_state(self.adapter, model_key, self.device)
         sources = [*([stored.scores] if stored.scores else []), *store.read()]
@@ -228,7 +238,8 @@ class _Evaluation:
             raise AdapterError(
                 f"{self.name}: none of {len(self.clips)} clips could be scored; the first one, {split}/{clip_id}: {error}"
             )
-        self._publish(model_key, stored, store, sources, plan, failed, time.perf_counter() - started)
+        effort = self._effort(batch_size, len(plan.clips) - len(failed), time.perf_counter() - started)
+        self._publish(model_key, stored, store, sources, plan, failed, effort)
         remove_parts(self.output)
         if plan.kept:
             notes.append(f"{len(plan.kept)} rows were there and are kept, {len(scored - plan.kept)} were added")
@@ -311,40 +322,46 @@ class _Evaluation:
         weights = None if vggish is None else Path(vggish).absolute()
         return SoundReader(manifest, self.data_root, audio, weights, self.device)
 
-    def _run_all(self, plan: EvaluationPlan, stored: ExistingResults, store: PartStore) -> dict[ClipKey, str]:
-        """Score the clips of `work`; return the errors of those that failed, sorted."""
+    def _run_all(
+        self, plan: EvaluationPlan, stored: ExistingResults, store: PartStore
+    ) -> tuple[dict[ClipKey, str], int, list[str]]:
+        """Score the clips of the plan; return the errors of those that failed, sorted, the batch size, and remarks on it."""
         sounds = self._sounds()
         caller = AdapterCaller(self.adapter, self.name, self.device, returns_classes=plan.classes)
         if stored.scores is not None:
             caller.readouts = tuple(stored.readout_names)
-        batch_size = caller.batch_size(self.batch_size)
-        batches = plan_batches(plan.clips, sounds.build, self.data_root, batch_size)
         checksums = load_checksums(self.manifest)
+
+        def load(batch: Batch) -> list[LoadedClip | FailedClip]:
+            return load_batch(batch, sounds.build, self.data_root, sounds, checksums, self.score_size)
+
+        by_memory = self.batch_size is None and is_measurable(caller)
+        batch_size, remarks = caller.batch_size(self.batch_size or (MOST_CLIPS if by_memory else 1)), list[str]()
         if self.check:
             check_consistency(caller, plan.clips, self.data_root, sounds, batch_size)
+        if by_memory:
+            batch_size, remarks = choose_batch_size(caller, plan.clips, load, keep_masks=store.keep_masks)
+        batches = plan_batches(plan.clips, sounds.build, self.data_root, batch_size)
         store.begin()
         succeeded, failed = len(self.clips) - len(plan.clips_due), dict[ClipKey, str]()
         self.progress(succeeded, len(self.clips))
         outcomes = score_clips(
-            caller,
-            batches,
-            lambda batch: load_batch(batch, sounds.build, self.data_root, sounds, checksums, self.score_size),
-            keep_masks=store.keep_masks,
-            any_scored=succeeded > 0,
+            caller, batches, load, keep_masks=store.keep_masks, any_scored=succeeded > 0, readers=self.readers
         )
         try:
-            for outcome in outcomes:
-                if isinstance(outcome, ScoredClip):
-                    store.add([outcome])
-                    succeeded += 1
-                else:
-                    failed[outcome.split, outcome.clip_id] = outcome.error
-                self.progress(succeeded + len(failed), len(self.clips))
+            with store.writing() as keep:
+                for outcome in outcomes:
+                    if isinstance(outcome, ScoredClip):
+                        keep(outcome)
+                        succeeded += 1
+                    else:
+                        failed[outcome.split, outcome.clip_id] = outcome.error
+                    self.progress(succeeded + len(failed), len(self.clips))
         finally:
             # Also when the user interrupts: finished clips need not be scored again.
             store.flush()
             self._leave_nothing(store)
-        return dict(sorted(failed.items()))
+        return dict(sorted(failed.items())), batch_size, remarks
 
     def _publish(
         self,
@@ -354,7 +371,7 @@ class _Evaluation:
         sources: Sequence[Scores],
         plan: EvaluationPlan,
         failed: Mapping[ClipKey, str],
-        wall_time_s: float,
+        effort: Effort,
     ) -> None:
         """Write all files anew under ``parts/next/``, and move them to the folder."""
         rows: set[RowKey] = set().union(*map(rows_in, sources))
@@ -378,18 +395,15 @@ class _Evaluation:
             failed_rows=failed_rows,
             files=ready.files,
             extras=ready.extras,
-            effort=Effort(
-                sorted({row.split for row in self._rows()}),
-                sorted({row.condition for row in self._rows()}),
-                self.device,
-                self.batch_size,
-                len(plan.clips) - len(failed),
-                wall_time_s,
-            ),
+            effort=effort,
             earlier=earlier if isinstance(earlier, list) else [],
         )
         write_run(next_folder(self.output) / RUN_NAME, Run(self.name, self.manifest.info.dataset, details))
         finish_publishing(self.output)
+
+    def _effort(self, batch_size: int, clips: int, wall_time_s: float) -> Effort:
+        splits, conditions = {row.split for row in self._rows()}, {row.condition for row in self._rows()}
+        return Effort(sorted(splits), sorted(conditions), self.device, batch_size, clips, wall_time_s)
 
     def _readout_sources(self, stored: ExistingResults, store: PartStore) -> dict[str, list[Scores]]:
         """Return all scores of each further readout: earlier ones, and those of new parts."""

@@ -180,7 +180,8 @@ class _Run:
         self.losses = _Losses(self.model.network, recipe.loss, _similarity(recipe, self.model))
         self.trained = choose_trained(self.model.network, recipe.model.trainable, where)
         groups = parameter_groups(self.losses, recipe.optimizer)
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.optimizer.lr)
+        fused = True if self.accelerator.device.type == "cuda" else None
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.optimizer.lr, fused=fused)
         self.samples = TrainingSet(
             builds,
             recipe.data,

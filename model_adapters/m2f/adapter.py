@@ -84,7 +84,7 @@ class M2F(Adapter):
         if settings.compile == "yes":
             for network in (self.network, self._visual_only):
                 if network is not None:
-                    network.compile_decoder()
+                    network.compile_parts()
 
     @classmethod
     def load(cls, checkpoint: Path | None, device: torch.device, **options: str) -> Self:
@@ -182,10 +182,8 @@ class M2F(Adapter):
         config = self.network.config
         square = (config.image_size, config.image_size)
         reference = self._settings.behaviour == "reference"
-        queries = [type(query)(query.classes.float(), query.masks.float()) for query in queries]
-        if config.semantic and reference:
-            queries = [query.upsampled(square) for query in queries]
-        logits = read_out(config, queries, [gate.float() for gate in gates], gate_classes=not reference)
+        mask_size = square if config.semantic and reference else None
+        logits = read_out(config, queries, gates, gate_classes=not reference, mask_size=mask_size)
         if contrast is not None:
             logits = contrast.finish(logits)
         if config.semantic:

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model_adapters.m2f.pixel_decoder import shrink
+
 _LEVELS = 3
 
 
@@ -59,8 +61,7 @@ def prepare(module: Any, levels: tuple[Tensor, ...], mask_features: Tensor) -> E
         positions.append(position.flatten(2).transpose(1, 2))
         memories.append(memory.flatten(2).transpose(1, 2))
         with torch.no_grad():
-            small = F.interpolate(mask_features, size=level.shape[-2:], mode="bilinear", align_corners=False)
-            shrunk.append(small.flatten(2))
+            shrunk.append(shrink(mask_features, (level.shape[-2], level.shape[-1])).flatten(2))
     keys, values = [], []
     for number, layer in enumerate(module.decoder.layers):
         memory, position = memories[number % _LEVELS], positions[number % _LEVELS]

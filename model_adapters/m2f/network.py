@@ -14,7 +14,7 @@ Conventions
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, cast
@@ -27,7 +27,8 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 from model_adapters.m2f.blocks import insert_adapters
 from model_adapters.m2f.config import EMBEDDING_SIZE, M2FConfig
 from model_adapters.m2f.debias import Branch, Contrast, prompt_queries
-from model_adapters.m2f.decoder import EncodedFrames, decode, masks_of, prepare
+from model_adapters.m2f.decoder import EncodedFrames, decode, prepare
+from model_adapters.m2f.pixel_decoder import decode_pixels, gathered, sampled
 from model_adapters.m2f.readout import QueryLogits, read_out
 
 # Of ImageNet, as facebook/mask2former-swin-base-ade-semantic's preprocessor_config.json has them.
@@ -109,12 +110,22 @@ class M2FNetwork(nn.Module):
         )
         self.query_gate = nn.Linear(config.hidden_dim, config.num_queries) if config.query_gate != "all" else None
         self._freeze_what_no_output_depends_on()
+        self._backbone: Callable[[Tensor], tuple[Tensor, ...]] = self._features
+        self._decode_pixels = decode_pixels
+        self._attend = sampled
         self._decode = decode
 
-    def compile_decoder(self) -> None:
-        """Compile the masked decoder with torch.compile, at its first call; kernels are kept in `COMPILE_CACHE` between runs."""
+    def compile_parts(self, backend: str = "inductor") -> None:
+        """Compile backbone, pixel decoder and masked decoder, each at its first call; `COMPILE_CACHE` keeps the kernels.
+
+        Args:
+            backend: The backend of torch.compile.
+        """
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILE_CACHE))
-        self._decode = torch.compile(decode)
+        self._backbone = torch.compile(self._features, backend=backend)
+        self._decode_pixels = torch.compile(decode_pixels, backend=backend)
+        self._attend = gathered
+        self._decode = torch.compile(decode, backend=backend)
 
     @classmethod
     def seeded(cls, config: M2FConfig, seed: int) -> Self:
@@ -125,9 +136,11 @@ class M2FNetwork(nn.Module):
 
     def encode(self, frames: Tensor) -> EncodedFrames:
         """Run backbone and pixel decoder on frames, float32 [N, 3, image_size, image_size]."""
-        pixels = self.mask2former.model.pixel_level_module(pixel_values=frames)
-        module = self.mask2former.model.transformer_module
-        return prepare(module, tuple(pixels.decoder_hidden_states), pixels.decoder_last_hidden_state)
+        model = self.mask2former.model
+        levels, mask_features = self._decode_pixels(
+            model.pixel_level_module.decoder, self._backbone(frames), self._attend
+        )
+        return prepare(model.transformer_module, levels, mask_features)
 
     def embed_audio(self, audio: Tensor) -> Tensor:
         """Return the audio projected into the space of the queries, [N, H]; `audio` has the form `config.audio`."""
@@ -152,8 +165,6 @@ class M2FNetwork(nn.Module):
     def decode_prompts(self, encoded: EncodedFrames, prompts: Sequence[Tensor] | None) -> Iterator[QueryLogits]:
         """Run the masked decoder on several prompts of the same frames at once; yield the queries of each prompt.
 
-        The masks, by far the largest part, are computed as they are yielded.
-
         Args:
             encoded: Features of N frames.
             prompts: Prompts [N, Q, H], each added to the query features; None: one, without a prompt.
@@ -163,7 +174,8 @@ class M2FNetwork(nn.Module):
         return (
             QueryLogits(
                 self.mask2former.class_predictor(states[:, number]),
-                masks_of(embeddings[:, number], encoded.mask_features),
+                embeddings[:, number],
+                encoded.mask_features,
             )
             for number in range(states.shape[1])
         )
@@ -198,6 +210,10 @@ class M2FNetwork(nn.Module):
         queries, gates = self.decode_queries(encoded, audio, gate, contrast)
         logits = read_out(self.config, queries, gates)
         return (logits if contrast is None else contrast.finish(logits)), queries[0]
+
+    def _features(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Return the backbone's feature maps, from fine to coarse."""
+        return tuple(self.mask2former.model.pixel_level_module.encoder(frames).feature_maps)
 
     def _freeze_what_no_output_depends_on(self) -> None:
         # Distributed training waits for gradients of everything that is not frozen.

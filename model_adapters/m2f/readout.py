@@ -10,31 +10,47 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from model_adapters.m2f.config import M2FConfig
+from model_adapters.m2f.decoder import masks_of
 
 # Of a closed gate: its query's odds count for a millionth, and its logarithm stays finite.
 _CLOSED = 1e-6
 
 
-class QueryLogits(NamedTuple):
-    """The decoder's output per query: class logits [N, Q, C + 1] and mask logits [N, Q, h, w]."""
+@dataclass(frozen=True)
+class QueryLogits:
+    """The decoder's output per query. A mask is the product of an embedding and the features, taken only where it is needed.
+
+    Attributes:
+        classes: Class logits [N, Q, C + 1].
+        embeddings: Mask embeddings [N, Q, H].
+        features: Mask features [N, H, h, w].
+    """
 
     classes: Tensor
-    masks: Tensor
+    embeddings: Tensor
+    features: Tensor
 
-    def upsampled(self, size: tuple[int, int]) -> QueryLogits:
-        """Return the queries with their masks resized bilinearly."""
-        return QueryLogits(self.classes, resize(self.masks, size))
+    @cached_property
+    def masks(self) -> Tensor:
+        """Mask logits [N, Q, h, w]."""
+        return masks_of(self.embeddings, self.features)
 
 
 def read_out(
-    config: M2FConfig, queries: Sequence[QueryLogits], gates: Sequence[Tensor], *, gate_classes: bool = True
+    config: M2FConfig,
+    queries: Sequence[QueryLogits],
+    gates: Sequence[Tensor],
+    *,
+    gate_classes: bool = True,
+    mask_size: tuple[int, int] | None = None,
 ) -> Tensor:
     """Return logits [N, h, w], or class scores [N, C, h, w] >= 0, of the clean branch, or of the two branches contrasted.
 
@@ -43,12 +59,28 @@ def read_out(
         queries: The queries of the clean branch, then of the biased one, if any.
         gates: The gates [N, Q] of these branches.
         gate_classes: Whether inactive queries vote for the background only. In the published AVSS code every query votes.
+        mask_size: Height and width that masks are resized to before classes are read out; None: they stay as they are.
+
+    Returns:
+        float32.
     """
     if config.semantic:
-        clean = queries[0] if len(queries) == 1 else QueryLogits(*map(contrast, queries[0], queries[1]))
-        return class_scores(clean, gates[0] if gate_classes else None, config.readout_labels)
-    maps = [foreground_map(config, *branch) for branch in zip(queries, gates, strict=True)]
-    return maps[0] if len(maps) == 1 else contrast(maps[0], maps[1])
+        clean = queries[0] if len(queries) == 1 else _contrasted(queries[0], queries[1])
+        masks = clean.masks.float()
+        masks = masks if mask_size is None else resize(masks, mask_size)
+        return class_scores(clean.classes.float(), masks, gates[0] if gate_classes else None, config.readout_labels)
+    if config.readout == "union":
+        maps = [foreground_map(config, *branch) for branch in zip(queries, gates, strict=True)]
+        return maps[0] if len(maps) == 1 else contrast(maps[0], maps[1])
+    # Sums of masks are linear in the embeddings: these are weighed and contrasted, for one product in place of one per query.
+    summed = [_foreground_embedding(config, *branch) for branch in zip(queries, gates, strict=True)]
+    return _product(summed[0] if len(summed) == 1 else contrast(summed[0], summed[1]), queries[0].features)
+
+
+def _contrasted(clean: QueryLogits, biased: QueryLogits) -> QueryLogits:
+    with torch.autocast(clean.features.device.type, enabled=False):
+        embeddings = contrast(clean.embeddings.float(), biased.embeddings.float()).to(clean.embeddings.dtype)
+        return QueryLogits(contrast(clean.classes.float(), biased.classes.float()), embeddings, clean.features)
 
 
 def contrast(clean: Tensor, biased: Tensor) -> Tensor:
@@ -62,7 +94,7 @@ def contrast(clean: Tensor, biased: Tensor) -> Tensor:
 
 
 def foreground_map(config: M2FConfig, queries: QueryLogits, gate: Tensor) -> Tensor:
-    """Return the logits [N, h, w] of the foreground.
+    """Return the logits [N, h, w] of the foreground, float32.
 
     Readout "queries": the sum of their masks' logits. "union": the logarithm of the sum of their odds, so that one query
     that says yes is enough, and without any active query the answer is no. "foreground": the sum, each weighted by the
@@ -75,25 +107,39 @@ def foreground_map(config: M2FConfig, queries: QueryLogits, gate: Tensor) -> Ten
     """
     if config.readout == "union":
         return torch.logsumexp(queries.masks.float() + gate.float().clamp(min=_CLOSED).log()[..., None, None], dim=1)
-    weight = gate
+    return _product(_foreground_embedding(config, queries, gate), queries.features)
+
+
+def _foreground_embedding(config: M2FConfig, queries: QueryLogits, gate: Tensor) -> Tensor:
+    """Return the weighted sum of the mask embeddings, float32 [N, H]."""
+    weight = gate.float()
     if config.readout == "foreground":
-        weight = gate * class_probabilities(queries.classes, config.readout_labels)[..., 1:].sum(-1)
-    return torch.einsum("nq,nqhw->nhw", weight, queries.masks)
+        weight = weight * class_probabilities(queries.classes.float(), config.readout_labels)[..., 1:].sum(-1)
+    # In full precision also where the network is not: in a contrast, much of it cancels.
+    with torch.autocast(weight.device.type, enabled=False):
+        return torch.bmm(weight.unsqueeze(1), queries.embeddings.float()).squeeze(1)
 
 
-def class_scores(queries: QueryLogits, gate: Tensor | None, labels: int) -> Tensor:
+def _product(embedding: Tensor, features: Tensor) -> Tensor:
+    """Return the logits [N, h, w] of embeddings [N, H] on features [N, H, h, w], float32."""
+    with torch.autocast(features.device.type, enabled=False):
+        return masks_of(embedding.to(features.dtype).unsqueeze(1), features).squeeze(1).float()
+
+
+def class_scores(class_logits: Tensor, masks: Tensor, gate: Tensor | None, labels: int) -> Tensor:
     """Return scores [N, C, h, w] >= 0: the sum of the queries' mask probabilities, weighted by their class probabilities.
 
     Args:
-        queries: The decoded queries.
+        class_logits: [N, Q, C' + 1], C' >= C; the last one is "no object".
+        masks: Mask logits [N, Q, h, w].
         gate: Gate [N, Q], which weighs the queries' votes for objects; their votes for the background (class 0) stay, so that a
             picture without active queries is background. None: the published rule, every query votes.
         labels: Number of classes, C.
     """
-    probabilities = class_probabilities(queries.classes, labels)
+    probabilities = class_probabilities(class_logits, labels)
     if gate is not None:
         probabilities = torch.cat((probabilities[..., :1], probabilities[..., 1:] * gate.unsqueeze(-1)), dim=-1)
-    return torch.einsum("nqc,nqhw->nchw", probabilities, queries.masks.sigmoid())
+    return torch.einsum("nqc,nqhw->nchw", probabilities, masks.sigmoid())
 
 
 def class_probabilities(class_logits: Tensor, labels: int) -> Tensor:

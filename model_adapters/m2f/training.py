@@ -131,8 +131,8 @@ class M2FTraining:
         )
 
     def compile(self) -> None:
-        """Compile the masked decoder (`M2FNetwork.compile_decoder`)."""
-        self._network.compile_decoder()
+        """Compile the network (`M2FNetwork.compile_parts`)."""
+        self._network.compile_parts()
 
     def export(self, path: Path, info: Mapping[str, str]) -> None:
         """Write a bundle in float16."""

@@ -25,7 +25,7 @@ Indices = npt.NDArray[np.unsignedinteger]
 
 # Eight times float32's relative rounding error: more than the errors of a threshold, of the product below and of the
 # scale together, and far less than one bin.
-_UPWARD = 1 + 2.0**-21
+UPWARD = 1 + 2.0**-21
 
 # Neighbouring pixels mostly share a bin, and one counter cannot be raised twice in a row without waiting for memory:
 # four interleaved sets of counters halve the time on smooth maps.
@@ -75,7 +75,7 @@ def bin_index(pred: Probabilities, table: Probabilities) -> Indices:
     """
     last = len(table) - 1
     # The product errs upwards only, by less than one bin: a single comparison with the table makes the index exact.
-    index: Indices = (pred * np.float32(last * _UPWARD)).astype(np.uint8 if last < 256 else np.uint16)
+    index: Indices = (pred * np.float32(last * UPWARD)).astype(np.uint8 if last < 256 else np.uint16)
     index -= pred < table.take(index, mode="clip")
     return index
 

@@ -103,7 +103,11 @@ def class_statistics(pred: ClassIds, target: ClassIds) -> ClassStatistics:
     """
     prediction, truth = _checked(pred, target)
     counts = [_counts(*pair) for pair in zip(prediction, truth, strict=True)]
-    dense = np.stack(counts) if counts else np.zeros((0, len(COUNTS), NUM_CLASSES), dtype=np.int64)
+    return statistics_of_counts(np.stack(counts) if counts else np.zeros((0, len(COUNTS), NUM_CLASSES), dtype=np.int64))
+
+
+def statistics_of_counts(dense: Ints) -> ClassStatistics:
+    """Return the statistics of N frames from the counts of all classes, int64 [N, 3, 71], in the order of `COUNTS`."""
     frame, class_id = np.nonzero(dense[:, 1:].any(axis=1))
     return ClassStatistics(
         len(dense),

@@ -1,0 +1,195 @@
+"""Clips per second of `evaluate`: without a model against another checkout, and at the published size against the model alone.
+
+Without a model (the baseline visual_prior) all time goes to reading and scoring. Each call is a process of its own, the two
+checkouts in turn, so that a busy machine slows both; the best of each counts, and both must write the same bytes.
+With a model (random weights, four conditions, debiased) the rate is that of the loop over the clips, from the first one read to
+the last one counted, without start, consistency check and checksums of weights; the model alone is one batch in memory, without
+reading and scoring.
+
+    python benchmarks/pipeline.py --base ../other-checkout --clips 240
+    python benchmarks/pipeline.py --device cuda --bfloat16 --build evaluation/build --model-only
+    python benchmarks/pipeline.py --toy --clips 60 --rounds 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SPLITS = ("train", "val", "test")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=Path, help="a build of s4 to evaluate on; made where it is not given")
+    parser.add_argument("--clips", type=int, default=240, help="clips of the build that is made")
+    parser.add_argument("--base", type=Path, help="another checkout of the project to compare with")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="the network's parts through torch.compile")
+    parser.add_argument("--toy", action="store_true", help="a small model instead of the published size")
+    parser.add_argument("--batch-size", type=int, help="clips at a time [default: what evaluate chooses]")
+    parser.add_argument("--readers", type=int)
+    parser.add_argument("--without-model-only", action="store_true")
+    parser.add_argument("--model-only", action="store_true")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child is not None:
+        print(json.dumps(without_model(arguments.child, arguments.build, arguments.batch_size)))
+        return 0
+    sys.path.insert(0, str(ROOT))
+    with tempfile.TemporaryDirectory(prefix="avsrobust-pipeline-") as folder:
+        build = arguments.build or make_build(Path(folder), arguments.clips)
+        if not arguments.without_model_only:
+            with_model(arguments, build, Path(folder))
+        if not arguments.model_only:
+            compare(arguments, build.resolve(), Path(folder))
+    return 0
+
+
+def make_build(folder: Path, clips: int) -> Path:
+    from avsrobust.toy.build import toy_build
+
+    manifest = toy_build("s4", clips, 0, on_message=print, workers=os.cpu_count() or 1, root=folder)
+    return manifest.folder
+
+
+def compare(arguments: argparse.Namespace, build: Path, folder: Path) -> None:
+    """Print the rate without a model of this checkout, and of the other one."""
+    sides = {"this checkout": ROOT, **({"the other": arguments.base.resolve()} if arguments.base else {})}
+    found: dict[str, list[dict[str, object]]] = {name: [] for name in sides}
+    for number in range(arguments.rounds):
+        for name, checkout in sides.items():
+            command = [
+                sys.executable,
+                __file__,
+                "--child",
+                str(folder / f"{number}-{checkout.name}"),
+                "--build",
+                str(build),
+            ]
+            command += [] if arguments.batch_size is None else ["--batch-size", str(arguments.batch_size)]
+            environment = {**os.environ, "PYTHONPATH": f"{checkout}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+            run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if run.returncode:
+                raise SystemExit(f"{name}: {run.stderr[-2000:]}")
+            found[name].append(json.loads(run.stdout.splitlines()[-1]))
+    rates = {name: max(float(str(each["clips_per_s"])) for each in runs) for name, runs in found.items()}
+    for name, rate in rates.items():
+        cpu = min(float(str(each["cpu_ms"])) for each in found[name])
+        print(f"without a model, {name}: {rate:.1f} clips/s, {cpu:.1f} ms of a core per clip")
+    if arguments.base:
+        print(f"without a model: ratio {rates['this checkout'] / rates['the other']:.2f}")
+    if len({each["sha256"] for runs in found.values() for each in runs}) != 1:
+        raise SystemExit("the results differ")
+
+
+def without_model(output: Path, build: Path, batch_size: int | None) -> dict[str, object]:
+    """Evaluate the baseline; return clips per second, milliseconds of a core per clip, and the checksum of the scores."""
+    import torch
+
+    from avsrobust.adapters.baselines import VisualPrior
+    from avsrobust.evaluation.runner import evaluate
+    from avsrobust.manifest import load_manifest
+
+    manifest = load_manifest(build / "manifest.parquet")
+    adapter = VisualPrior.load(None, torch.device("cpu"))
+    size = {} if batch_size is None else {"batch_size": batch_size}
+    before, start = os.times(), time.perf_counter()
+    report = evaluate(manifest, adapter, name="visual_prior", output=output, splits=SPLITS, check=False, **size)
+    seconds, after = time.perf_counter() - start, os.times()
+    return {
+        "clips_per_s": report.clips / seconds,
+        "cpu_ms": (after.user + after.system - before.user - before.system) / report.clips * 1e3,
+        "sha256": hashlib.sha256(report.scores.read_bytes()).hexdigest(),
+    }
+
+
+def with_model(arguments: argparse.Namespace, build: Path, folder: Path) -> None:
+    """Print the rate of the model end to end, and alone."""
+    import torch
+    from m2f_throughput import Setting, _adapter
+
+    from avsrobust.evaluation.runner import evaluate
+    from avsrobust.manifest import load_manifest
+
+    manifest = load_manifest(build / "manifest.parquet")
+    device = torch.device(arguments.device)
+    adapter = _adapter(arguments.toy, Setting(device, arguments.bfloat16, 1, arguments.compile))
+    rates = []
+    for number in range(arguments.rounds):
+        times: list[tuple[int, float]] = []
+        report = evaluate(
+            manifest,
+            adapter,
+            name="m2f",
+            output=folder / f"model-{number}",
+            splits=SPLITS,
+            device=device,
+            batch_size=arguments.batch_size,
+            readers=arguments.readers,
+            check=False,
+            progress=lambda done, _, times=times: times.append((done, time.perf_counter())),
+        )
+        rates.append((times[-1][0] - times[0][0]) / (times[-1][1] - times[0][1]))
+        run = json.loads((folder / f"model-{number}" / "run.json").read_text(encoding="utf-8"))
+        print(f"evaluate, whole call: {report.clips / run['wall_time_s']:.2f} clips/s, batches of {run['batch_size']}")
+    alone = model_alone(adapter, manifest, device, run["batch_size"], arguments.rounds)
+    print(f"evaluate, the loop over the clips: {max(rates):.2f} clips/s")
+    print(f"the model alone: {alone:.2f} clips/s; ratio {max(rates) / alone:.1%}")
+    if device.type == "cuda":
+        print(f"most memory in use: {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB")
+
+
+def model_alone(adapter: object, manifest: object, device: object, batch_size: int, rounds: int) -> float:
+    """Return clips per second of one batch in memory under all its conditions; nothing is read, checked or counted."""
+    import torch
+
+    from avsrobust.adapters.base import AudioInput
+    from avsrobust.adapters.calling import AdapterCaller
+    from avsrobust.evaluation.batches import ClipGroup, load_batch
+    from avsrobust.evaluation.clip_data import clips_of
+    from avsrobust.evaluation.sound import SoundReader
+
+    root = manifest.data_root(None)
+    sounds = SoundReader(manifest, root, AudioInput.of(adapter.audio))
+    clips = clips_of(manifest.select(SPLITS, None).rows)[:batch_size]
+    group = ClipGroup.of(load_batch(tuple(clips), manifest, root, sounds))
+    caller = AdapterCaller(adapter, "m2f", device)
+    frames = group.pictures[0].to(device)
+    audio = torch.stack(list(group.sounds)).to(device)
+    views = [[clip.viewer.of_row(clip.sample.rows[row]) for clip in group.clips] for row in range(len(audio))]
+
+    def call() -> None:
+        with torch.no_grad():
+            encoded = adapter.encode_frames(frames, views[0])
+            if caller.segments_many:
+                for _ in adapter.segment_many(encoded, audio, views):
+                    pass
+            else:
+                for sound, rows in zip(audio, views, strict=True):
+                    adapter.segment(encoded, sound, rows)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    call()
+    times = []
+    for _ in range(max(3, 3 * rounds)):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return len(group.clips) / statistics.median(times)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
