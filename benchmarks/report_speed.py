@@ -50,9 +50,7 @@ def main() -> None:
         print(f"{options.runs} runs x {len(DATASETS)} data sets, {options.clips} clips x {options.frames} frames each")
         before = reading + of_runs + building
         _, of_curves = timed(lambda: [subject.diagnostics.curve for subject in table.subjects])
-        print(
-            f"  reading {reading:.2f} s, run.json {of_runs:.2f} s, table {building:.2f} s, curves over thresholds {of_curves:.2f} s"
-        )
+        print(f"  reading {reading:.2f} s, run.json {of_runs:.2f} s, table {building:.2f} s, curves {of_curves:.2f} s")
         for name in FORMATS:
             _, rendering = timed(partial(find_format(name), table))
             rendering += 0.0 if name in WITHOUT_CURVES else of_curves

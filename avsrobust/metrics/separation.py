@@ -201,13 +201,17 @@ def _strict_scores(frames: ScoredFrames, index: Ints, start: Ints) -> Floats:
     statistics = frames.statistics
     target, pixels = statistics.target_pixels[index, None], statistics.pixels[index, None]
     tp, fp = at_least(statistics.inside[index]), at_least(statistics.outside[index])
+    activated = tp + fp
     has_target = target > 0
     scored = has_target | ~frames.negative[index, None]
     beta2 = PROTOCOLS["strict"].beta2
     values = (
         (ratios.iou(tp, fp, target, pixels), scored),
-        (ratios.f_measure(tp, tp + fp, target, beta2), has_target),
-        ((tp + fp) / pixels, np.ones_like(scored)),
+        (ratios.f_measure(tp, activated, target, beta2), has_target),
+        (activated / pixels, np.ones_like(scored)),
     )
-    means = [sums_from(value * of, start) / np.maximum(sums_from(of, start), 1.0) for value, of in values]
+    means = [
+        sums_from(value if of.all() else value * of, start) / np.maximum(sums_from(of, start), 1.0)
+        for value, of in values
+    ]
     return np.stack(means, axis=1)
