@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from avsrobust.datasets.spec import DataSetSpec
     from avsrobust.evaluation.runner import EvaluationReport
     from avsrobust.manifest import Manifest
-    from avsrobust.reporting.compare import Comparison
+    from avsrobust.reporting.compare import Comparison, Comparisons
     from avsrobust.reporting.report import Rendered
     from avsrobust.results import Scores
 
@@ -268,6 +268,7 @@ def report(
     reported_files: Sequence[AnyPath] = (),
     intervals: bool = False,
     aggregate: str | None = None,
+    common_clips: bool = False,
     gallery: int | None = None,
     data_root: AnyPath | None = None,
     allow_limited: bool = False,
@@ -292,7 +293,8 @@ def report(
         renames: Names to show, by those of models; wide: of columns and data sets too.
         reported: Show published scores next to the measured ones.
         reported_files: Files of further published scores.
-        intervals: Show 95 % intervals by a bootstrap over the clips, by source video (csv, json, parquet, md).
+        intervals: Whether to show 95 % intervals.
+        common_clips: Whether to score every split on the clips alone that all its models were scored on.
         aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone.
         gallery: Format html: show so many of the worst clips of each split, from stored masks (`evaluate`'s `save_masks`).
         data_root: Folder that the data set of the gallery lies in now, where it has moved.
@@ -339,6 +341,7 @@ def report(
         negatives=negatives,
         scores=scores,
         intervals=intervals,
+        common_clips=common_clips,
         aggregate=aggregate,
         gallery=media,
         **options,
@@ -353,6 +356,8 @@ def compare(
     samples: int = 10_000,
     seed: int = 0,
     task: str | None = None,
+    negatives: Sequence[str] | None = None,
+    changed: int = 0,
     allow_limited: bool = False,
 ) -> Comparison:
     """Compare two models on the clips both were scored on, by a paired bootstrap over clips.
@@ -364,6 +369,8 @@ def compare(
         samples: Number of resamples.
         seed: Seed of the resamples.
         task: "semantic", "binary", or None: the finest that both have.
+        negatives: The negative conditions that the G scores average over; None: silence, noise and offscreen.
+        changed: How many of the clips that changed most to list of each split.
         allow_limited: Take results of smoke runs (`evaluate`'s `limit`) too.
 
     Returns:
@@ -378,7 +385,51 @@ def compare(
 
     one, other = (load_result(side) if isinstance(side, Path | str) else side for side in (a, b))
     require_complete([one, other], allow_limited=allow_limited)
-    return compare_scores(one, other, protocol, samples, seed, task)
+    return compare_scores(one, other, protocol, samples, seed, task, negatives, changed)
+
+
+def compare_models(
+    results: Sequence[AnyPath | Scores],
+    *,
+    reference: str | None = None,
+    protocol: str = "avsbench",
+    samples: int = 10_000,
+    seed: int = 0,
+    task: str | None = None,
+    negatives: Sequence[str] | None = None,
+    changed: int = 0,
+    common_clips: bool = False,
+    allow_limited: bool = False,
+) -> Comparisons:
+    """Compare any number of models, on each data set by itself, with p corrected for several comparisons.
+
+    Args:
+        results: Results of models, or folders of them.
+        reference: The model that all others are compared with; None: all pairs are compared.
+        protocol: Name of the protocol.
+        samples: Number of resamples.
+        seed: Seed of the resamples.
+        task: "semantic", "binary", or None: the finest that both of a pair have.
+        negatives: The negative conditions that the G scores average over; None: silence, noise and offscreen.
+        changed: How many of the clips that changed most to list of each split and pair.
+        common_clips: Compare on the clips that all models of a data set were scored on.
+        allow_limited: Take results of smoke runs (`evaluate`'s `limit`) too.
+
+    Returns:
+        The comparison of each pair.
+
+    Raises:
+        OptionError: An option's value is unknown.
+        ResultsError: The results cannot be read or compared.
+    """
+    from avsrobust.reporting.compare import compare_models as compare_scores
+    from avsrobust.reporting.loading import load_each, require_complete
+
+    loaded = [
+        scores for entry in results for scores in (load_each([entry]) if isinstance(entry, Path | str) else [entry])
+    ]
+    require_complete(loaded, allow_limited=allow_limited)
+    return compare_scores(loaded, reference, protocol, samples, seed, task, negatives, changed, common_clips)
 
 
 @dataclass(frozen=True)

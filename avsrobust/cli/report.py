@@ -100,7 +100,14 @@ LAYOUTS = ("full", "wide")
     help="One line for a model's results of several seeds, as mean and spread; training seeds too, by --rename.",
 )
 @click.option(
-    "--intervals", is_flag=True, help="95 % intervals by a bootstrap over source videos (csv, json, parquet, md)."
+    "--intervals",
+    is_flag=True,
+    help="95 % intervals by a bootstrap over source videos, and over the sources of borrowed sounds.",
+)
+@click.option(
+    "--common-clips",
+    is_flag=True,
+    help="Score every split on the clips alone that all its models were scored on.",
 )
 @click.option(
     "--gallery",
@@ -131,6 +138,7 @@ def report(
     reported_files: tuple[Path, ...],
     aggregate: str | None,
     intervals: bool,
+    common_clips: bool,
     gallery: int | None,
     data_root: Path | None,
     allow_limited: bool,
@@ -176,6 +184,7 @@ def report(
         negatives=negatives or None,
         scores=scores,
         intervals=intervals,
+        common_clips=common_clips,
         aggregate=aggregate,
         gallery=media,
         **options,

@@ -7,8 +7,9 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +71,7 @@ class Diagnostics:
     Attributes:
         overlap: Overlap of the masks under the negatives of G with those under clean audio.
         auroc: AUROC of the activated area, clean against the negatives of G.
-        curve: G-mIoU over the thresholds; None where a condition of it is missing.
+        compute_curve: Returns `curve`, which takes as long as all the rest and which not every format needs.
         conditions: Each condition other than clean.
         clips: Clips with a scored frame.
         frames: Scored frames of `clips`, each counted once however many conditions it was scored under.
@@ -83,7 +84,7 @@ class Diagnostics:
 
     overlap: MaskOverlap
     auroc: float | None
-    curve: ThresholdCurve | None
+    compute_curve: Callable[[], ThresholdCurve | None] = field(repr=False, compare=False)
     conditions: tuple[ConditionDiagnostics, ...]
     clips: int
     frames: int
@@ -92,6 +93,11 @@ class Diagnostics:
     muted_clips: int
     binary_masks: bool
     areas: tuple[AreaHistogram, ...] = ()
+
+    @cached_property
+    def curve(self) -> ThresholdCurve | None:
+        """G-mIoU over the thresholds; None where a condition of it is missing."""
+        return self.compute_curve()
 
     @property
     def missing_rows(self) -> int:
@@ -145,7 +151,7 @@ def diagnose(result: SplitResult, negatives: Sequence[str] = NEGATIVES) -> Diagn
     return Diagnostics(
         overlap=_overlap(result, _any_of(frames.condition, _level(result), keys)),
         auroc=auroc(clean_area, area[is_negative]),
-        curve=threshold_curve(frames, negatives),
+        compute_curve=partial(threshold_curve, frames, negatives),
         conditions=tuple(conditions),
         clips=len(clips),
         frames=num_frames,

@@ -65,12 +65,22 @@ def _problems(scores: Scores) -> Iterator[tuple[str, Flags]]:
     for name, column in (("true", "tp"), ("false", "fp")):
         more = getattr(statistics, f"{column}_050") > getattr(statistics, f"{column}_040")
         yield f"it has more {name} positives at threshold 0.5 than at 0.4", more
-    _, row = np.unique(row_numbers(with_draws(index), SORT_COLUMNS[:-1]), return_inverse=True)
-    negative = np.asarray((index["polarity"] == NEGATIVE).to_numpy(), dtype=np.bool_)
-    share = np.bincount(row, weights=negative) / np.maximum(np.bincount(row), 1)
-    yield "the frames of its clip and condition are of both polarities", ((share > 0) & (share < 1))[row]
+    yield "the frames of its clip and condition are of both polarities", _of_both_polarities(index)
     if scores.classes is not None:
         yield from _problems_of_classes(scores.classes, statistics)
+
+
+def _of_both_polarities(index: pd.DataFrame) -> Flags:
+    """Whether the clip and condition of each frame have frames of both polarities."""
+    negative = index["polarity"] == NEGATIVE
+    condition, _ = pd.factorize(index["condition"])
+    negatives, frames = np.bincount(condition, weights=negative), np.bincount(condition)
+    # Nearly always a condition has one polarity, and its clips need no look.
+    if ((negatives == 0) | (negatives == frames)).all():
+        return np.zeros(len(index), dtype=np.bool_)
+    _, row = np.unique(row_numbers(with_draws(index), SORT_COLUMNS[:-1]), return_inverse=True)
+    share = np.bincount(row, weights=negative) / np.bincount(row)
+    return np.asarray((share > 0) & (share < 1))[row]
 
 
 def _problems_of_classes(classes: ClassStatistics, statistics: FrameStatistics) -> Iterator[tuple[str, Flags]]:

@@ -153,7 +153,7 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
     ids = clip_ids_of(scores, split) if clip_ids is None else list(clip_ids)
     clip = pd.Index(ids).get_indexer(pd.Index(index["clip_id"])).astype(np.int64)
     frames = ScoredFrames(
-        take(scores.statistics, chosen),
+        scores.statistics if is_all else take(scores.statistics, chosen),
         clip,
         index["condition"].to_numpy(dtype=np.str_),
         (index["polarity"] == NEGATIVE).to_numpy(dtype=np.bool_),
@@ -202,6 +202,6 @@ def _draws(index: pd.DataFrame) -> npt.NDArray[np.int64] | None:
 def _labels(index: pd.DataFrame, clip: npt.NDArray[np.int64], num_clips: int) -> tuple[tuple[str, ...], ...]:
     numbers, first = np.unique(clip, return_index=True)
     labels: list[tuple[str, ...]] = [()] * num_clips
-    for number, position in zip(numbers, first, strict=True):
-        labels[number] = tuple(index["labels"].iloc[position])
+    for number, of_clip in zip(numbers, index["labels"].iloc[first], strict=True):
+        labels[number] = tuple(of_clip)
     return tuple(labels)

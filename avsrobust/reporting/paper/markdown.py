@@ -51,4 +51,5 @@ def _cell(cell: Cell) -> str:
     """A score with its mark; Markdown has no underlining but HTML's."""
     if cell.text is None:
         return MISSING
-    return {BEST: f"**{cell.text}**", SECOND: f"<ins>{cell.text}</ins>"}.get(cell.mark, cell.text)
+    text = {BEST: f"**{cell.text}**", SECOND: f"<ins>{cell.text}</ins>"}.get(cell.mark, cell.text)
+    return f"{text} {cell.interval}".rstrip()

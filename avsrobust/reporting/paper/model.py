@@ -52,10 +52,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Cell:
-    """A score as text, or None where it is undefined; `mark` is `BEST`, `SECOND` or empty."""
+    """A score as text, or None where it is undefined; `mark` is `BEST`, `SECOND` or empty, and so may be its 95 % `interval`."""
 
     text: str | None
     mark: str = ""
+    interval: str = ""
 
 
 @dataclass(frozen=True)

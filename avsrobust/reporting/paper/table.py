@@ -188,8 +188,8 @@ def _group_cells(
         ]
         marks = _marks(style, column, competing, _trivial(table, block, column))
         cells = [
-            _with_spread(_cell(style, column, value), style, column, of)
-            for value, of in zip(values, spread, strict=True)
+            _with_interval(_with_spread(_cell(style, column, value), style, column, of), table, line, style, column)
+            for line, value, of in zip(lines, values, spread, strict=True)
         ]
         columns.append([replace(cell, mark=mark) for cell, mark in zip(cells, marks, strict=True)])
     return list(zip(*columns, strict=True))
@@ -206,6 +206,15 @@ def _cell(style: Style, column: Column, value: float | None) -> Cell:
 def _with_spread(cell: Cell, style: Style, column: Column, spread: float | None) -> Cell:
     """A cell with the spread over several runs behind its score."""
     return cell if spread is None else replace(cell, text=f"{cell.text} ± {style.text(column.name, spread)}")
+
+
+def _with_interval(cell: Cell, table: Table, line: Line | None, style: Style, column: Column) -> Cell:
+    """A cell with the 95 % interval of its score."""
+    found = None if line is None or column.is_difference else table.interval(line, column.name)
+    if found is None:
+        return cell
+    low, high = (style.text(column.name, value) for value in (found.low, found.high))
+    return replace(cell, interval=f"[{low}, {high}]")
 
 
 def _reported_cells(style: Style, group: Group, reported: Sequence[ReportedLine], model: str) -> tuple[Cell, ...]:
@@ -326,6 +335,8 @@ def _caption(table: Table, style: Style, title: str, groups: Sequence[Group], ro
         sentences.append("Baselines in italics")
     if any(" ± " in (cell.text or "") for row in rows for group in row.cells for cell in group):
         sentences.append("±: sample standard deviation over runs")
+    if any(cell.interval for row in rows for group in row.cells for cell in group):
+        sentences.append("In brackets: 95 % intervals by a bootstrap over clips")
     if any(row.is_incomplete for row in rows):
         sentences.append("*: incomplete, clips failed or were not evaluated under all conditions")
     return ". ".join(sentences) + "."
