@@ -3,7 +3,7 @@
     python benchmarks/growth.py [--million] [--only plan,load,report,evaluate] [--sizes 100,1000,10000]
 
 Tables are made up (S4's categories, five frames a clip, the standard recipe's four conditions), and there is no picture or sound
-on disk, but for `evaluate`, which runs `visual_prior` on a toy whose clips are repeated under other names in the manifest.
+on disk, but for `evaluate`, which runs `visual_prior` on all splits of a toy, of at most 1,000 clips.
 A step's memory is the peak of its process (`ru_maxrss`) above that of a process that only imports what the step imports.
 Seconds are those of the clock, CPU seconds those of all the process's threads: on a busy machine the first say little.
 Prints a markdown table. ``--million`` adds a plan of 1,000,000 clips.
@@ -216,11 +216,12 @@ def _report(clips: int, folder: Path) -> Callable[[], int]:
 
 def _prepare_evaluate(clips: int, folder: Path) -> None:
     from avsrobust.building.build import build
+    from avsrobust.conditions.recipe import load_recipe
+    from avsrobust.datasets.read import read_dataset
     from avsrobust.toy.write import write_toy
 
-    # About a quarter of a toy's clips are in its test split.
-    write_toy(folder / "toy", clips=4 * clips)
-    build("s4", folder / "toy", folder / "build")
+    write_toy(folder, "s4", clips=clips)
+    build(read_dataset("s4", folder), load_recipe("standard"), 0, folder / "build")
 
 
 def _evaluate(clips: int, folder: Path) -> Callable[[], int]:
@@ -230,11 +231,15 @@ def _evaluate(clips: int, folder: Path) -> Callable[[], int]:
     from avsrobust.evaluation.runner import evaluate
     from avsrobust.manifest import load_manifest
 
-    adapter = load_adapter("visual_prior", None, torch.device("cpu"))
+    adapter = load_adapter("visual_prior", checkpoint=None, device=torch.device("cpu"), options={})
 
     def work() -> int:
         manifest = load_manifest(folder / "build")
-        return evaluate(manifest, adapter, name="visual_prior", output=folder / "results", check=False).rows_added
+        splits = manifest.distinct("split")
+        output = folder / "results"
+        return evaluate(
+            manifest, adapter, name="visual_prior", output=output, data_root=folder, splits=splits, check=False
+        ).rows_added
 
     return work
 
