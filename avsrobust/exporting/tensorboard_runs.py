@@ -1,12 +1,13 @@
 """Runs for TensorBoard: a folder of event files per result, with the scores as scalars and the parameters as hyperparameters.
 
 Conventions
-    ``OUTPUT/<model>/<build>/``. A run's folder appears whole or not at all. The dashboard HParams compares parameters and scores of
-    runs; the table stands under Text.
+    ``OUTPUT/<model>/<build>/``. A run's folder appears whole or not at all, and holds the run's key in ``avsrobust.json``, which
+    TensorBoard passes over. The dashboard HParams compares parameters and scores of runs; the table stands under Text.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -15,40 +16,56 @@ from pathlib import Path
 
 from avsrobust.errors import OptionError
 from avsrobust.exporting.runs import ResultRun
-from avsrobust.exporting.trackers import Target
-from avsrobust.files import TEMPORARY_SUFFIX, flush_files, make_folder
+from avsrobust.exporting.trackers import Target, Written
+from avsrobust.files import TEMPORARY_SUFFIX, flush_files, make_folder, open_regular, write_text
+from avsrobust.textfiles import parse_json
+
+_KEY_NAME = "avsrobust.json"
+_MOST_BYTES = 4096
 
 
-def write_runs(runs: Sequence[ResultRun], target: Target) -> list[str]:
+def write_runs(runs: Sequence[ResultRun], target: Target) -> list[Written]:
     """Write runs; return their folders.
 
     Raises:
-        OptionError: A run's folder is there already, or cannot be written.
+        OptionError: There is something else in the place of a run, or it cannot be written.
     """
-    root = Path(target.output)
-    folders = [root.joinpath(*run.folder) for run in runs]
-    for folder in folders:
-        _require_free(folder)
-    for run, folder in zip(runs, folders, strict=True):
-        make_folder(folder.parent)
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
-        try:
-            _write(run, temporary)
-            flush_files(path for path in temporary.iterdir())
-            _require_free(folder)
-            temporary.rename(folder)
-        except OSError as error:
-            raise OptionError(
-                f"{folder}: cannot be written ({error.strerror or error}); choose another --output"
-            ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return [str(folder) for folder in folders]
+    folders = [Path(target.output).joinpath(*run.folder) for run in runs]
+    found = [_is_written(run, folder) for run, folder in zip(runs, folders, strict=True)]
+    for run, folder, is_written in zip(runs, folders, found, strict=True):
+        if not is_written:
+            _place(run, folder)
+    return [Written(str(folder), not is_written) for folder, is_written in zip(folders, found, strict=True)]
 
 
-def _require_free(folder: Path) -> None:
-    if os.path.lexists(folder):
-        raise OptionError(f"{folder}: is there already; expected a new run; delete it, or choose another --output")
+def _is_written(run: ResultRun, folder: Path) -> bool:
+    """Whether a folder holds this run. Raises `OptionError` where it holds anything else."""
+    if not os.path.lexists(folder):
+        return False
+    try:
+        with open_regular(folder / _KEY_NAME) as stream:
+            content = parse_json(stream.read(_MOST_BYTES))
+    except (OSError, ValueError):
+        content = None
+    if content != {"key": run.key}:
+        raise OptionError(
+            f"{folder}: is there already and is not this run; expected nothing; delete it, or choose another --output"
+        )
+    return True
+
+
+def _place(run: ResultRun, folder: Path) -> None:
+    make_folder(folder.parent)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    try:
+        _write(run, temporary)
+        write_text(temporary / _KEY_NAME, json.dumps({"key": run.key}) + "\n")
+        flush_files(temporary.iterdir())
+        temporary.rename(folder)
+    except OSError as error:
+        raise OptionError(f"{folder}: cannot be written ({error.strerror or error}); choose another --output") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(run: ResultRun, folder: Path) -> None:
@@ -59,6 +76,6 @@ def _write(run: ResultRun, folder: Path) -> None:
         for summary in hparams(dict(run.parameters), dict(run.scores)):
             writer.file_writer.add_summary(summary)
         for name, value in run.scores.items():
-            # Made doubles by the writer; a float32 of 0.1 would read 0.10000000149.
+            # Otherwise float32: 0.1 would read 0.10000000149.
             writer.add_scalar(name, value, global_step=0, double_precision=True)
         writer.add_text("table", run.table, global_step=0)

@@ -2,7 +2,8 @@
 
 Conventions
     Each tracker is a module of this package that imports the tracker's own package when it is used. Runs are written to local files;
-    MLflow's alone go to a server, where the user names one. A run that is there already is refused, and nothing is written then.
+    MLflow's alone go to a server, where the user names one. A run of the same values that is there already is kept and not written
+    again, so that an interrupted export is completed by the same call; one of other values is never replaced.
 """
 
 from __future__ import annotations
@@ -36,8 +37,15 @@ class Target:
     artifacts: bool = False
 
 
-# Writes runs and returns where each is.
-Writer = Callable[[Sequence[ResultRun], Target], list[str]]
+@dataclass(frozen=True)
+class Written:
+    """Where a run is, and whether it was written now; False: it was there already."""
+
+    place: str
+    is_new: bool = True
+
+
+Writer = Callable[[Sequence[ResultRun], Target], list[Written]]
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,8 @@ def export_results(
         artifacts: Attach the files of each result, and its table, to its run.
 
     Raises:
-        OptionError: The tracker is unknown or not installed, cannot do what is asked for, or has one of the runs already.
+        OptionError: The tracker is unknown or not installed, cannot do what is asked for, or something else is in the place of a
+            run.
         ResultsError: The results cannot be shown, or two of them are one run.
     """
     if to not in TRACKERS:
@@ -110,7 +119,9 @@ def export_results(
     require_packages(to, tracker)
     runs, warnings = result_runs(results, protocols, task)
     write: Writer = importlib.import_module(f"{__package__}.{tracker.module}").write_runs
-    return ExportedRuns(tuple(write(runs, Target(output, name, artifacts))), tuple(warnings))
+    written = write(runs, Target(output, name, artifacts))
+    warnings += [f"{one.place}: has these scores already; nothing was written" for one in written if not one.is_new]
+    return ExportedRuns(tuple(one.place for one in written), tuple(warnings))
 
 
 def require_packages(name: str, tracker: Tracker) -> None:

@@ -1,0 +1,68 @@
+"""`avsrobust export`: results for other tools, models and builds for Hugging Face, descriptions of builds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from avsrobust.cli.options import complete_adapter, complete_protocol, data_root_option, key_values
+from avsrobust.cli.progress import print_result, progress_bar, warn
+from avsrobust.vocabulary import TASKS
+
+# As `exporting.trackers.TRACKERS`, which is not imported here for the sake of --help's speed.
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+
+
+@click.group()
+def export() -> None:
+    """Hand results, models and builds to other tools; nothing is sent anywhere."""
+
+
+@export.command("results")
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--to", "tracker", required=True, metavar="|".join(TRACKERS), help="The experiment tracker.")
+@click.option(
+    "--output",
+    required=True,
+    metavar="DIR|URI",
+    help="Folder of the runs; of MLflow also the address of a store, such as sqlite:///runs.db.",
+)
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    metavar="NAME|all|file.py:OBJECT",
+    shell_complete=complete_protocol,
+    help="As in report. Repeatable [default: avsbench].",
+)
+@click.option("--task", type=click.Choice(TASKS), help="As in report.")
+@click.option("--project", metavar="NAME", help="Project of W&B, experiment of MLflow [default: avsrobust].")
+@click.option("--artifacts", is_flag=True, help="Attach the files of each result, and its table (mlflow, wandb).")
+def results_command(
+    results: tuple[Path, ...],
+    tracker: str,
+    output: str,
+    protocols: tuple[str, ...],
+    task: str | None,
+    project: str | None,
+    artifacts: bool,
+) -> None:
+    """Write RESULTS (default: everything under 'results') as runs of an experiment tracker."""
+    from avsrobust.exporting.trackers import export_results
+    from avsrobust.metrics import DEFAULT_PROTOCOL
+    from avsrobust.reporting.loading import load_results
+
+    exported = export_results(
+        load_results(results or None),
+        tracker,
+        output,
+        protocols=protocols or (DEFAULT_PROTOCOL,),
+        task=task,
+        project=project,
+        artifacts=artifacts,
+    )
+    for message in exported.warnings:
+        warn(message)
+    for place in exported.places:
+        print_result(place)
