@@ -66,3 +66,26 @@ def results_command(
         warn(message)
     for place in exported.places:
         print_result(place)
+
+
+@export.command("hf")
+@click.argument("build", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--embed", is_flag=True, help="Store pictures and sounds in the files, not the paths of theirs.")
+@click.option("--split", "splits", multiple=True, help="Only these splits; repeatable [default: all].")
+@click.option("--condition", "conditions", multiple=True, help="Only these conditions; repeatable [default: all].")
+@data_root_option
+def hf_command(
+    build: Path, output: Path, embed: bool, splits: tuple[str, ...], conditions: tuple[str, ...], data_root: Path | None
+) -> None:
+    """Write BUILD to DIR as a data set of Hugging Face, with Image and Audio columns."""
+    from avsrobust.api import check_selection
+    from avsrobust.exporting.hf_dataset import export_hf
+    from avsrobust.manifest import load_manifest
+
+    manifest = load_manifest(build)
+    check_selection([manifest], splits, conditions)
+    chosen = manifest.select(splits or None, conditions or None)
+    with progress_bar(f"exporting {manifest.info.dataset}") as progress:
+        written = export_hf(chosen, output, embed=embed, data_root=data_root, progress=progress)
+    print_result(written.folder)
