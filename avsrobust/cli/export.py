@@ -89,3 +89,25 @@ def hf_command(
     with progress_bar(f"exporting {manifest.info.dataset}") as progress:
         written = export_hf(chosen, output, embed=embed, data_root=data_root, progress=progress)
     print_result(written.folder)
+
+
+@export.command("croissant")
+@click.argument("build", type=click.Path(path_type=Path))
+@click.option("--license", "license_name", metavar="TEXT", help="Licence, by name or address.")
+@click.option("--cite", metavar="TEXT", help="How to cite the data.")
+@click.option("--date", metavar="YYYY-MM-DD", help="Day of publication.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to a new FILE, not to stdout.")
+def croissant_command(
+    build: Path, license_name: str | None, cite: str | None, date: str | None, output: Path | None
+) -> None:
+    """Describe BUILD in Croissant: its files, their checksums, the columns of its tables."""
+    from avsrobust.exporting.croissant import Publication, croissant, export_croissant
+    from avsrobust.manifest import load_manifest
+
+    manifest = load_manifest(build)
+    publication = Publication(license_name, cite, date)
+    if output is None:
+        click.echo(croissant(manifest, publication=publication), nl=False)
+        return
+    export_croissant(manifest, output, publication)
+    print_result(output)
