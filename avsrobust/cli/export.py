@@ -68,6 +68,55 @@ def results_command(
         print_result(place)
 
 
+@export.command("model")
+@click.argument("output", type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "--adapter", required=True, shell_complete=complete_adapter, metavar="NAME|file.py:CLASS", help="As in evaluate."
+)
+@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="Weights of the model.")
+@click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the adapter; repeatable.")
+@click.option("--name", metavar="NAME", help="Name of the model on the card [default: the adapter's].")
+@click.option(
+    "--results",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Its results, for the card; repeatable.",
+)
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    metavar="NAME|all|file.py:OBJECT",
+    shell_complete=complete_protocol,
+    help="As in report. Repeatable [default: avsbench].",
+)
+def model_command(
+    output: Path,
+    adapter: str,
+    checkpoint: Path | None,
+    pairs: tuple[str, ...],
+    name: str | None,
+    results: tuple[Path, ...],
+    protocols: tuple[str, ...],
+) -> None:
+    """Write a model to DIR in the layout of Hugging Face: config.json, model.safetensors, a card with its results."""
+    from avsrobust.exporting.model_folder import export_model
+    from avsrobust.metrics import DEFAULT_PROTOCOL
+    from avsrobust.reporting.loading import load_results
+
+    folder = export_model(
+        adapter,
+        output,
+        checkpoint=checkpoint,
+        options=key_values(pairs),
+        name=name,
+        results=load_results(results) if results else (),
+        protocols=protocols or (DEFAULT_PROTOCOL,),
+    )
+    print_result(folder)
+
+
 @export.command("hf")
 @click.argument("build", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path), metavar="DIR")

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -125,9 +124,7 @@ class Publication:
         return {name: inert_line(value) for name, value in found.items() if value is not None}
 
 
-def croissant(
-    manifest: Manifest, relative_to: Path | str | None = None, publication: Publication | None = None
-) -> str:
+def croissant(manifest: Manifest, relative_to: Path | str | None = None, publication: Publication | None = None) -> str:
     """Return the description of a build, as JSON-LD.
 
     Args:
@@ -142,7 +139,9 @@ def croissant(
     info = manifest.info
     folder = manifest.folder if relative_to is None else Path(relative_to)
     files = {"manifest": manifest.path}
-    records = [_record_set("rows", "A row per clip, condition, level and draw.", "manifest", _manifest_schema(manifest))]
+    records = [
+        _record_set("rows", "A row per clip, condition, level and draw.", "manifest", _manifest_schema(manifest))
+    ]
     if info.checksums_sha256:
         files["checksums"] = manifest.folder / CHECKSUMS_NAME
         records.append(_record_set("files", "Every file that the rows name.", "checksums", CHECKSUMS_SCHEMA))
@@ -191,12 +190,13 @@ def _file_object(name: str, path: Path, folder: Path) -> dict[str, str]:
         found = sum_of_file(path.name, path)
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror or error}); build again") from error
+    # Not escaped as an address would be: mlcroissant opens it as a path.
     relative = Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
     return {
         "@type": "cr:FileObject",
         "@id": name,
         "name": path.name,
-        "contentUrl": quote(relative),
+        "contentUrl": relative,
         "contentSize": f"{found.num_bytes} B",
         "encodingFormat": _PARQUET,
         "sha256": found.sha256,

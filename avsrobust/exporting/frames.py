@@ -72,9 +72,7 @@ def score_table(
     if not results:
         raise ResultsError("results: found none; expected at least one stored result; run 'avsrobust evaluate' first")
     runs, _ = load_runs(results)
-    table = build_table(
-        results, protocols, by, runs, task, negatives, intervals=intervals, aggregate=aggregate
-    )
+    table = build_table(results, protocols, by, runs, task, negatives, intervals=intervals, aggregate=aggregate)
     rows, baselines = [], set(BASELINES)
     for line in table.lines:
         cells = {**table.cells(line), "model": line.subject.csv_model, "protocol": table.csv_protocol(line)}
@@ -83,7 +81,9 @@ def score_table(
             baselines.add(line.subject.csv_model)
     frame = ScoreTable(rows, columns=list(table.columns))
     # A column of undefined scores alone would hold objects.
-    scores = [name for name in frame.columns if name.rpartition("_")[2] in ("mIoU", "F", "FPR", "low", "high", "spread")]
+    scores = [
+        name for name in frame.columns if name.rpartition("_")[2] in ("mIoU", "F", "FPR", "low", "high", "spread")
+    ]
     for name in scores:
         frame[name] = frame[name].astype("float64")
     frame.attrs[_BASELINES_KEY] = sorted(baselines)
@@ -93,7 +93,10 @@ def score_table(
 def _group(key: tuple[str, ...], rows: pd.DataFrame) -> dict[str, object]:
     metrics = [metric for name, metric in METRICS.items() if name in rows and rows[name].notna().any()]
     extended = [name for name in rows if name not in METRICS and name.rpartition("_")[2] in ("mIoU", "F", "FPR")]
-    columns = [*((metric.name, metric.heading, metric) for metric in metrics), *((name, name, None) for name in extended)]
+    columns = [
+        *((metric.name, metric.heading, metric) for metric in metrics),
+        *((name, name, None) for name in extended),
+    ]
     names = [_name(rows, position) for position in range(len(rows))]
     baselines = [model in rows.attrs.get(_BASELINES_KEY, BASELINES) for model in rows["model"]]
     marks = {name: _marks(metric, list(rows[name]), baselines) for name, _, metric in columns}
@@ -115,7 +118,9 @@ def _name(rows: pd.DataFrame, position: int) -> str:
     """The model, with its category and, where the rows differ in them, seed, recipe and release."""
     row = rows.iloc[position]
     varying = [name for name in ("seed", "recipe", "release") if name in rows and rows[name].nunique(dropna=False) > 1]
-    notes = [f"{name} {row[name]}" for name in varying] + ([str(row[CATEGORY_COLUMN])] if CATEGORY_COLUMN in rows else [])
+    notes = [f"{name} {row[name]}" for name in varying] + (
+        [str(row[CATEGORY_COLUMN])] if CATEGORY_COLUMN in rows else []
+    )
     return inert_line(", ".join([str(row["model"]), *notes]))
 
 

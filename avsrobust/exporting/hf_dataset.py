@@ -1,7 +1,7 @@
 """A build as a data set of Hugging Face: parquet files whose columns `datasets` reads as pictures and sounds.
 
 Conventions
-    ``OUTPUT/data/<split>-00000.parquet`` .. and ``OUTPUT/README.md``, written last, whose head names the files of each split:
+    ``OUTPUT/data/<split>-00000.parquet`` .. and ``OUTPUT/README.md``, whose head names the files of each split:
     ``datasets.load_dataset("OUTPUT")`` reads them. A row per (clip, condition, level, draw), in the manifest's order.
     `frames` is a list of ``Image``, `masks` one with None for frames without a mask, `audio` an ``Audio``; the other columns are the
     manifest's. The features stand in the parquet's own metadata, in the form that every release of `datasets` since 3.0 reads.
@@ -30,13 +30,11 @@ from avsrobust.callbacks import ProgressCallback
 from avsrobust.checksums import Checksums, load_checksums
 from avsrobust.errors import ManifestError, OptionError
 from avsrobust.files import atomic_path, read_regular, write_text
-from avsrobust.folders import hold_output_dir
+from avsrobust.folders import new_folder
 from avsrobust.limits import PICTURE_BYTES, SOUND_BYTES, Limit
 from avsrobust.manifest import MADE_PREFIX, Manifest, Row, picture_entry
 from avsrobust.reporting.escape import markdown
 
-HF_KIND = "hf"
-HF_FORMAT = 1
 README_NAME = "README.md"
 _DATA = "data"
 _ROWS_PER_GROUP = 100
@@ -91,7 +89,7 @@ def export_hf(
 
     Raises:
         ManifestError: A file is missing or is not the one that was built from.
-        OptionError: The folder holds a data set or other files already, or a split's name is none of `datasets`.
+        OptionError: The folder is there already and is not empty, or a split's name is none of `datasets`.
     """
     if not manifest.rows:
         raise ManifestError(f"{manifest.path}: holds no rows; expected at least one; build again")
@@ -99,18 +97,16 @@ def export_hf(
     folder = Path(output)
     media = _Media(manifest, manifest.data_root(data_root), embed)
     counts: dict[str, int] = {}
-    with hold_output_dir(folder, HF_KIND, HF_FORMAT, "export hf"):
-        if (folder / README_NAME).exists():
-            raise OptionError(f"{folder}: holds a data set already; delete it, or choose another folder")
+    with new_folder(folder) as temporary:
         done = 0
         for split, name in names.items():
             rows = [row for row in manifest.rows if row.split == split]
-            for _ in _write_split(folder / _DATA, name, rows, media):
+            for _ in _write_split(temporary / _DATA, name, rows, media):
                 done += 1
                 if progress is not None:
                     progress(done, len(manifest.rows))
             counts[split] = len(rows)
-        write_text(folder / README_NAME, _readme(manifest, names, counts, embed))
+        write_text(temporary / README_NAME, _readme(manifest, names, counts, embed))
     return WrittenDataset(folder, counts)
 
 

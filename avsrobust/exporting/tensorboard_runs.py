@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from avsrobust.errors import OptionError
 from avsrobust.exporting.runs import ResultRun
 from avsrobust.exporting.trackers import Target, Written
-from avsrobust.files import TEMPORARY_SUFFIX, flush_files, make_folder, open_regular, write_text
+from avsrobust.files import open_regular, write_text
+from avsrobust.folders import new_folder
 from avsrobust.textfiles import parse_json
 
 _KEY_NAME = "avsrobust.json"
@@ -34,7 +33,9 @@ def write_runs(runs: Sequence[ResultRun], target: Target) -> list[Written]:
     found = [_is_written(run, folder) for run, folder in zip(runs, folders, strict=True)]
     for run, folder, is_written in zip(runs, folders, found, strict=True):
         if not is_written:
-            _place(run, folder)
+            with new_folder(folder) as temporary:
+                _write(run, temporary)
+                write_text(temporary / _KEY_NAME, json.dumps({"key": run.key}) + "\n")
     return [Written(str(folder), not is_written) for folder, is_written in zip(folders, found, strict=True)]
 
 
@@ -52,20 +53,6 @@ def _is_written(run: ResultRun, folder: Path) -> bool:
             f"{folder}: is there already and is not this run; expected nothing; delete it, or choose another --output"
         )
     return True
-
-
-def _place(run: ResultRun, folder: Path) -> None:
-    make_folder(folder.parent)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
-    try:
-        _write(run, temporary)
-        write_text(temporary / _KEY_NAME, json.dumps({"key": run.key}) + "\n")
-        flush_files(temporary.iterdir())
-        temporary.rename(folder)
-    except OSError as error:
-        raise OptionError(f"{folder}: cannot be written ({error.strerror or error}); choose another --output") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(run: ResultRun, folder: Path) -> None:

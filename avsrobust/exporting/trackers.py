@@ -130,5 +130,5 @@ def require_packages(name: str, tracker: Tracker) -> None:
     if missing:
         raise OptionError(
             f"--to {name}: needs the package {missing[0]}, which is not installed; run 'pip install "
-            f"\"avsrobust[{tracker.extra}]\"'"
+            f'"avsrobust[{tracker.extra}]"\''
         )

@@ -83,7 +83,12 @@ def _write(run: ResultRun, target: Target, root: Path) -> Written:
         x_save_requirements=False,
     )
     with wandb.init(
-        project=target.project, name=run.name, id=run_id, config=dict(run.parameters), settings=settings, reinit="create_new"
+        project=target.project,
+        name=run.name,
+        id=run_id,
+        config=dict(run.parameters),
+        settings=settings,
+        reinit="create_new",
     ) as opened:
         opened.summary.update(dict(run.scores))
         if target.artifacts:
