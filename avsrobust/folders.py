@@ -125,8 +125,8 @@ def hold_any_dir(folder: Path, command: str, *, wait: bool = False) -> Iterator[
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder next to `folder`, which takes its name when the block succeeds and is deleted when it fails.
 
-    For what other programs read: neither marker nor lock is in it. Raises `OptionError` where `folder` is there already and is not
-    empty, or cannot be made.
+    For what other programs read: neither marker nor lock is in it. Raises `OptionError` where `folder` is there already and is
+    not empty, or cannot be made.
     """
     _require_new(folder)
     make_folder(folder.absolute().parent)

@@ -3,10 +3,10 @@
 Source: https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
 
 Conventions
-    Two files are described: the manifest and ``checksums.parquet``, which holds size and SHA-256 of every file that the rows name, so
-    that the checksum of these two covers all of the build. The record set `rows` has a field per column of the manifest, `files`
-    one per column of the checksums. Where they lie is said relative to the folder of the description. Equal builds give equal bytes,
-    which hold neither a time nor an absolute path.
+    Two files are described: the manifest and ``checksums.parquet``, which holds size and SHA-256 of every file that the rows
+    name, so that the checksum of these two covers all of the build. The record set `rows` has a field per column of the
+    manifest, `files` one per column of the checksums. Where they lie is said relative to the folder of the description. Equal
+    builds give equal bytes, which hold neither a time nor an absolute path.
 """
 
 from __future__ import annotations
@@ -159,9 +159,9 @@ def croissant(manifest: Manifest, relative_to: Path | str | None = None, publica
         "@type": "sc:Dataset",
         "name": re.sub(r"[^A-Za-z0-9._-]", "_", f"{info.dataset}-seed{info.seed}-{recipe}")[:200],
         "description": (
-            f"A build of avsrobust for measuring the robustness of audio-visual segmentation: {title} under {conditions}; splits "
-            f"{splits}; recipe {recipe}, seed {info.seed}. Pictures and clean sounds are files of the data set, which is not part "
-            "of the build."
+            f"A build of avsrobust for measuring the robustness of audio-visual segmentation: {title} under {conditions}; "
+            f"splits {splits}; recipe {recipe}, seed {info.seed}. Pictures and clean sounds are files of the data set, which is "
+            "not part of the build."
         ),
         "conformsTo": CONFORMS_TO,
         "version": re.sub(r"[^0-9A-Za-z.+-]", "_", info.version),

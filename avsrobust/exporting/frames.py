@@ -2,9 +2,9 @@
 
 Conventions
     Columns and numbers are those of the csv (`avsrobust.reporting.columns`): fractions, NaN is undefined; text is as the results
-    have it. Shown as HTML there is a table per data set, split and protocol, in percent, with arrows, the best model in bold and the
-    second best underlined. Neither is a baseline, nor marked where a model that marks nothing is best.
-    What is made from the frame (a selection, a mean) is an ordinary `pandas.DataFrame`.
+    have it. Shown as HTML there is a table per data set, split and protocol, in percent, with arrows, the best model in bold
+    and the second best underlined. Neither is a baseline, nor marked where a model that marks nothing is best. What is made
+    from the frame (a selection, a mean) is an ordinary `pandas.DataFrame`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=
 <table style="border-collapse:collapse;margin:0 0 1em">
 <caption style="text-align:left;caption-side:top"><b>{{ group.title }}</b> percent</caption>
 <thead><tr><th scope="col" style="text-align:left">model</th>
-{%- for heading in group.headings %}<th scope="col" style="text-align:right;padding:0 .6em">{{ heading }}</th>{% endfor %}</tr></thead>
+{%- for heading in group.headings %}<th scope="col" style="text-align:right;padding:0 .6em">{{ heading }}</th>
+{%- endfor %}</tr></thead>
 <tbody>
 {% for row in group.rows %}
 <tr{% if row.baseline %} style="opacity:.65"{% endif %}><th scope="row" style="text-align:left">{{ row.name }}
@@ -90,9 +91,11 @@ def score_table(
     return frame
 
 
-def _group(key: tuple[str, ...], rows: pd.DataFrame) -> dict[str, object]:
+def _group(key: tuple[object, ...], rows: pd.DataFrame) -> dict[str, object]:
     metrics = [metric for name, metric in METRICS.items() if name in rows and rows[name].notna().any()]
-    extended = [name for name in rows if name not in METRICS and name.rpartition("_")[2] in ("mIoU", "F", "FPR")]
+    extended = [
+        name for name in map(str, rows) if name not in METRICS and name.rpartition("_")[2] in ("mIoU", "F", "FPR")
+    ]
     columns = [
         *((metric.name, metric.heading, metric) for metric in metrics),
         *((name, name, None) for name in extended),

@@ -3,11 +3,12 @@
 Conventions
     ``OUTPUT/data/<split>-00000.parquet`` .. and ``OUTPUT/README.md``, whose head names the files of each split:
     ``datasets.load_dataset("OUTPUT")`` reads them. A row per (clip, condition, level, draw), in the manifest's order.
-    `frames` is a list of ``Image``, `masks` one with None for frames without a mask, `audio` an ``Audio``; the other columns are the
-    manifest's. The features stand in the parquet's own metadata, in the form that every release of `datasets` since 3.0 reads.
-    Files are named by absolute path, so that the data set is small and works on this machine alone, or, embedded, are in it, byte for
-    byte as they are. A sound without a file (``made:``) is in it always. What is embedded is compared with the build's checksums.
-    Equal bytes of a row group are stored once: the frames of a clip do not take their size again for each condition.
+    `frames` is a list of ``Image``, `masks` one with None for frames without a mask, `audio` an ``Audio``; the other columns
+    are the manifest's. The features stand in the parquet's own metadata, in the form that every release of `datasets` since 3.0
+    reads. Files are named by absolute path, so that the data set is small and works on this machine alone, or, embedded, are in
+    it, byte for byte as they are. A sound without a file (``made:``) is in it always. What is embedded is compared with the
+    build's checksums. Equal bytes of a row group are stored once: the frames of a clip do not take their size again for each
+    condition.
 """
 
 from __future__ import annotations
@@ -239,15 +240,15 @@ def _readme(manifest: Manifest, names: Mapping[str, str], counts: Mapping[str, i
     media = (
         "Pictures and sounds are in the files, as they are in the data set and the build."
         if embed
-        else "Pictures and sounds are named by their paths on the machine that wrote this: it works there alone. Sounds without a "
-        "file are in it."
+        else "Pictures and sounds are named by their paths on the machine that wrote this: it works there alone. Sounds without "
+        "a file are in it."
     )
     title = " ".join(filter(None, (info.dataset, info.release)))
     lines = [
         f"# {markdown(title)} under {markdown(conditions)}",
         "",
-        f"A build of avsrobust {markdown(info.version)}: recipe {markdown(recipe)}, seed {info.seed}. A row is one clip under one "
-        "condition; `frames` and `masks` belong together, `audio` is what the condition makes of the sound.",
+        f"A build of avsrobust {markdown(info.version)}: recipe {markdown(recipe)}, seed {info.seed}. A row is one clip under "
+        "one condition; `frames` and `masks` belong together, `audio` is what the condition makes of the sound.",
         "",
         f"{media} The licence of the data set holds for what is in here.",
         "",

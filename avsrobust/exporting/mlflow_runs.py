@@ -1,10 +1,10 @@
 """Runs for MLflow: parameters, metrics and, on request, artifacts, in a store of the user's.
 
 Conventions
-    A folder as output means the database ``OUTPUT/mlflow.db`` and artifacts below ``OUTPUT/artifacts``; ``mlflow ui --backend-store-uri
-    sqlite:///OUTPUT/mlflow.db`` shows them. ``file:FOLDER`` is MLflow's older store of files, ``sqlite:///FILE`` any database, and
-    ``http(s)://`` a server: nothing else is taken, and a server only where it is named. MLflow's own telemetry is switched off.
-    The tag `avsrobust.key` tells whether a run is there already.
+    A folder as output means the database ``OUTPUT/mlflow.db`` and artifacts below ``OUTPUT/artifacts``; ``mlflow ui
+    --backend-store-uri sqlite:///OUTPUT/mlflow.db`` shows them. ``file:FOLDER`` is MLflow's older store of files,
+    ``sqlite:///FILE`` any database, and ``http(s)://`` a server: nothing else is taken, and a server only where it is named.
+    MLflow's own telemetry is switched off. The tag `avsrobust.key` tells whether a run is there already.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A model as a folder in the layout of Hugging Face, with a card that holds what was measured.
 
 Conventions
-    An adapter takes part by a method ``save_pretrained(folder)``, which writes ``config.json``, the weights and, where there is one,
-    a card ``README.md``; its `load` reads the folder as a checkpoint. The folder appears whole or not at all.
+    An adapter takes part by a method ``save_pretrained(folder)``, which writes ``config.json``, the weights and, where there is
+    one, a card ``README.md``; its `load` reads the folder as a checkpoint. The folder appears whole or not at all.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from avsrobust.errors import OptionError
 from avsrobust.exporting.runs import ResultRun
@@ -56,12 +57,13 @@ def _is_written(run: ResultRun, folder: Path) -> bool:
 
 
 def _write(run: ResultRun, folder: Path) -> None:
-    from torch.utils.tensorboard.summary import hparams
+    from torch.utils.tensorboard import summary
     from torch.utils.tensorboard.writer import SummaryWriter
 
     with SummaryWriter(log_dir=str(folder)) as writer:
-        for summary in hparams(dict(run.parameters), dict(run.scores)):
-            writer.file_writer.add_summary(summary)
+        hparams: Any = summary.hparams
+        for part in hparams(dict(run.parameters), dict(run.scores)):
+            writer.file_writer.add_summary(part)
         for name, value in run.scores.items():
             # Otherwise float32: 0.1 would read 0.10000000149.
             writer.add_scalar(name, value, global_step=0, double_precision=True)

@@ -1,9 +1,9 @@
 """Stored results as runs of an experiment tracker: TensorBoard, MLflow, Weights & Biases.
 
 Conventions
-    Each tracker is a module of this package that imports the tracker's own package when it is used. Runs are written to local files;
-    MLflow's alone go to a server, where the user names one. A run of the same values that is there already is kept and not written
-    again, so that an interrupted export is completed by the same call; one of other values is never replaced.
+    Each tracker is a module of this package that imports the tracker's own package when it is used. Runs are written to local
+    files; MLflow's alone go to a server, where the user names one. A run of the same values that is there already is kept and
+    not written again, so that an interrupted export is completed by the same call; one of other values is never replaced.
 """
 
 from __future__ import annotations

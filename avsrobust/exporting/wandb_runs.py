@@ -1,10 +1,10 @@
 """Runs for Weights & Biases, offline: what ``wandb sync`` sends when the user runs it, and nothing before.
 
 Conventions
-    ``OUTPUT/wandb/offline-run-<time>-<id>/``; the id is the first half of the run's key, which tells whether it is there already, and
-    ``avsrobust.json`` in the folder that it is whole.
-    Scores are the run's summary, parameters its configuration. No code, git state, console output, host name, user or installed
-    package is recorded, and W&B's reports of its own errors are switched off.
+    ``OUTPUT/wandb/offline-run-<time>-<id>/``; the id is the first half of the run's key, which tells whether it is there
+    already, and ``avsrobust.json`` in the folder that it is whole. Scores are the run's summary, parameters its configuration.
+    No code, git state, console output, host name, user or installed package is recorded, and W&B's reports of its own errors
+    are switched off.
 """
 
 from __future__ import annotations

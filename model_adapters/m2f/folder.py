@@ -1,9 +1,10 @@
 """A network as a folder in the layout of Hugging Face: ``config.json``, ``model.safetensors`` and, as its card, ``README.md``.
 
 Conventions
-    ``model.safetensors`` is a bundle (`checkpoint.save_bundle`), so that it can be named alone too. ``config.json`` holds the same
-    configuration (`config.M2FConfig`) under its own names, with `model_type` and what Hugging Face's tools add. Where the weights have
-    lost their metadata, as after another tool saved them again, ``config.json`` takes its place; where both are there they must agree.
+    ``model.safetensors`` is a bundle (`checkpoint.save_bundle`), so that it can be named alone too. ``config.json`` holds the
+    same configuration (`config.M2FConfig`) under its own names, with `model_type` and what Hugging Face's tools add. Where the
+    weights have lost their metadata, as after another tool saved them again, ``config.json`` takes its place; where both are
+    there they must agree.
 """
 
 from __future__ import annotations
