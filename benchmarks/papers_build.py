@@ -3,11 +3,12 @@
     python benchmarks/papers_build.py [--clips 120] [--repeat 2]
 
 Toy clips of s4 (5 s at 44.1 kHz, five frames and masks of 224 x 224), one process. The papers' procedure, clip by clip:
-AVSBench's script makes the log-mel of the clean sound (preprocess_scripts/preprocess_s4.py `extract_one_log_mel`: resampy, VGGish);
-AVSBench-Robust's writes a wav of noise and one of an off-screen sound, and the features of each
+AVSBench's script makes the log-mel of the clean sound (preprocess_scripts/preprocess_s4.py `extract_one_log_mel`: resampy,
+VGGish); AVSBench-Robust's writes a wav of noise and one of an off-screen sound, and the features of each
 (dataset_generation/audio_processing.py `save_audio_and_features`: pydub, then librosa reads the wav back, resamples it and makes
-mel spectra). It is restated as released, and with VGGish's front end for the negatives too, which is what avsrobust's build holds.
-Neither looks at pictures and masks, takes checksums or writes a manifest; avsrobust does. Features must agree, or there is no ratio.
+mel spectra). It is restated as released, and with VGGish's front end for the negatives too, which is what a build by avsrobust
+holds. Neither looks at pictures and masks, takes checksums or writes a manifest; avsrobust does. Features must agree, or there is
+no ratio.
 CPU time is that of all processes, after a small build that does not count; best of --repeat. Rates are by the clock, with the
 files dropped from the page cache before each step.
 """
