@@ -5,8 +5,8 @@
 What the machine can do at most is measured first (`probes.py`); the page sets against it what each part took. The page is written
 once, at the end, and replaces that of an earlier run; `--quick` (small sizes, a rehearsal) and `--only` print it unless --output
 names a file. A part that fails, or takes longer than its budget, is named in the page, and the exit status is 1; the other parts
-are run all the same. `--patience 3` triples the budgets, for a slow or busy machine. Which parts there are, and what is taken from
-their output: `parts.py`.
+are run all the same. `--patience 3` triples the budgets, for a slow or busy machine. The parts, and which numbers
+are taken from their output: `parts.py`.
 """
 
 from __future__ import annotations
