@@ -48,8 +48,8 @@ def main() -> None:
         return
     sizes = [int(size) for size in options.sizes.split(",")]
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {_versions()}\n")
-    print("| step | clips | rows | seconds | CPU seconds | peak above imports, MB |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| step | clips | rows | seconds | CPU seconds | peak above imports, MB | file read, MB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for step in options.only.split(","):
         wanted = [size for size in sizes if step != "evaluate" or size <= EVALUATE_AT_MOST]
         for clips in [*wanted, *([MILLION] if options.million and step == "plan" else [])]:
@@ -57,9 +57,11 @@ def main() -> None:
                 if step in PREPARE:
                     _run(f"prepare-{step}", clips, folder)
                 found = _run(step, clips, folder)
+                read = Path(folder) / FILES[step] if step in FILES else None
+                size = f"{read.stat().st_size / 1e6:.2f}" if read else ""
             memory = found["peak_mb"] - found["base_mb"]
             times = f"{found['seconds']:.2f} | {found['cpu_seconds']:.2f}"
-            print(f"| {step} | {clips:,} | {found['rows']:,} | {times} | {memory:.0f} |", flush=True)
+            print(f"| {step} | {clips:,} | {found['rows']:,} | {times} | {memory:.0f} | {size} |", flush=True)
 
 
 def _versions() -> str:
@@ -245,6 +247,8 @@ def _evaluate(clips: int, folder: Path) -> Callable[[], int]:
 
 
 PREPARE = {"load": _prepare_load, "report": _prepare_report, "evaluate": _prepare_evaluate}
+# What a step reads, of the folder that was prepared for it.
+FILES = {"load": "manifest.parquet", "report": "scores.parquet"}
 WORK = {"plan": _plan, "load": _load, "report": _report, "evaluate": _evaluate}
 
 
