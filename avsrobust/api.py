@@ -269,6 +269,7 @@ def report(
     intervals: bool = False,
     aggregate: str | None = None,
     common_clips: bool = False,
+    compare: bool = False,
     gallery: int | None = None,
     data_root: AnyPath | None = None,
     allow_limited: bool = False,
@@ -296,6 +297,7 @@ def report(
         intervals: Whether to show 95 % intervals.
         common_clips: Whether to score every split on the clips alone that all its models were scored on.
         aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone.
+        compare: Format html: compare all pairs of models, as `compare_models` does.
         gallery: Format html: show so many of the worst clips of each split, from stored masks (`evaluate`'s `save_masks`).
         data_root: Folder that the data set of the gallery lies in now, where it has moved.
         allow_limited: Take results of smoke runs (`evaluate`'s `limit`) too.
@@ -309,7 +311,7 @@ def report(
         ResultsError: There are no results, or they cannot be read.
     """
     from avsrobust.reporting.loading import require_complete
-    from avsrobust.reporting.report import check_gallery, report_options
+    from avsrobust.reporting.report import check_page_option, report_options
     from avsrobust.reporting.report import report as render
 
     options = report_options(
@@ -331,7 +333,7 @@ def report(
     if gallery is not None:
         from avsrobust.gallery.collect import make_gallery
 
-        check_gallery(format, options["layout"])
+        check_page_option("--gallery", format, options["layout"])
         media = make_gallery(found.scores, gallery, data_root=None if data_root is None else Path(data_root))
     return render(
         found.scores,
@@ -342,6 +344,7 @@ def report(
         scores=scores,
         intervals=intervals,
         common_clips=common_clips,
+        compare=compare,
         aggregate=aggregate,
         gallery=media,
         **options,

@@ -110,6 +110,11 @@ LAYOUTS = ("full", "wide")
     help="Score every split on the clips alone that all its models were scored on.",
 )
 @click.option(
+    "--compare",
+    is_flag=True,
+    help="With --format html: all pairs of models, as the command compare does with 10,000 resamples.",
+)
+@click.option(
     "--gallery",
     type=click.IntRange(min=1),
     metavar="N",
@@ -139,6 +144,7 @@ def report(
     aggregate: str | None,
     intervals: bool,
     common_clips: bool,
+    compare: bool,
     gallery: int | None,
     data_root: Path | None,
     allow_limited: bool,
@@ -148,7 +154,7 @@ def report(
     from avsrobust.files import write_bytes
     from avsrobust.reporting.formats import format_of_file
     from avsrobust.reporting.loading import require_complete
-    from avsrobust.reporting.report import check_gallery, load_results, report_options
+    from avsrobust.reporting.report import check_page_option, load_results, report_options
     from avsrobust.reporting.report import report as render_report
 
     options = report_options(
@@ -170,7 +176,7 @@ def report(
     require_complete(loaded, allow_limited=allow_limited)
     media = None
     if gallery is not None:
-        check_gallery(format_name or "md", options["layout"])
+        check_page_option("--gallery", format_name or "md", options["layout"])
         from avsrobust.gallery.collect import make_gallery
 
         media = make_gallery(
@@ -185,6 +191,7 @@ def report(
         scores=scores,
         intervals=intervals,
         common_clips=common_clips,
+        compare=compare,
         aggregate=aggregate,
         gallery=media,
         **options,
