@@ -110,7 +110,7 @@
 
   /* The gallery: two models next to each other, one condition or all, one category or all, worst first. */
   for (const gallery of all(".gallery")) {
-    const id = gallery.getAttribute("aria-labelledby");
+    const id = gallery.dataset.id;
     const [first, second, order, condition, category, truth] = ["first", "second", "order", "condition", "category", "truth"].map(
       (name) => byId(`${id}.${name}`),
     );
