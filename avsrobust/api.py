@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from avsrobust import defaults
-from avsrobust.callbacks import ProgressCallback
+from avsrobust.callbacks import MessageCallback, ProgressCallback
 from avsrobust.evaluation_targets import check_selection, find_device, results_folders, select_builds
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from avsrobust.exporting.frames import ScoreTable
     from avsrobust.manifest import Manifest
     from avsrobust.reporting.compare import Comparison, Comparisons
+    from avsrobust.reporting.media import Gallery
     from avsrobust.reporting.report import Rendered
     from avsrobust.results import Scores
 
@@ -270,7 +272,9 @@ def report(
     intervals: bool = False,
     aggregate: str | None = None,
     common_clips: bool = False,
+    compare: bool = False,
     gallery: int | None = None,
+    rerun: bool = False,
     data_root: AnyPath | None = None,
     allow_limited: bool = False,
 ) -> Rendered:
@@ -297,7 +301,9 @@ def report(
         intervals: Whether to show 95 % intervals.
         common_clips: Whether to score every split on the clips alone that all its models were scored on.
         aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone.
+        compare: Format html: compare all pairs of models, as `compare_models` does.
         gallery: Format html: show so many of the worst clips of each split, from stored masks (`evaluate`'s `save_masks`).
+        rerun: With `gallery`: run models on the clips shown where their masks are not stored; named readouts too.
         data_root: Folder that the data set of the gallery lies in now, where it has moved.
         allow_limited: Take results of smoke runs (`evaluate`'s `limit`) too.
 
@@ -310,7 +316,7 @@ def report(
         ResultsError: There are no results, or they cannot be read.
     """
     from avsrobust.reporting.loading import require_complete
-    from avsrobust.reporting.report import check_gallery, report_options
+    from avsrobust.reporting.report import check_page_option, report_options
     from avsrobust.reporting.report import report as render
 
     options = report_options(
@@ -330,10 +336,8 @@ def report(
     require_complete(found.scores, allow_limited=allow_limited)
     media = None
     if gallery is not None:
-        from avsrobust.gallery.collect import make_gallery
-
-        check_gallery(format, options["layout"])
-        media = make_gallery(found.scores, gallery, data_root=None if data_root is None else Path(data_root))
+        check_page_option("--gallery", format, options["layout"])
+        media = make_gallery(found.scores, gallery, data_root=data_root, rerun=rerun)
     return render(
         found.scores,
         by=by,
@@ -343,10 +347,48 @@ def report(
         scores=scores,
         intervals=intervals,
         common_clips=common_clips,
+        compare=compare,
         aggregate=aggregate,
         gallery=media,
         **options,
     )
+
+
+def make_gallery(
+    results: Sequence[Scores],
+    number: int,
+    *,
+    data_root: AnyPath | None = None,
+    relative_to: Path | None = None,
+    rerun: bool = False,
+    on_message: MessageCallback = lambda _message: None,
+) -> Gallery:
+    """Return the media of the worst clips of some results, for `reporting.report.report`.
+
+    Args:
+        results: Stored results.
+        number: Clips to show of each split and build.
+        data_root: Folder of the data set; None: the one that each build remembers.
+        relative_to: Folder of the page, to which the links are relative; None: the working folder.
+        rerun: Run models on these clips where their masks are not stored; named readouts too.
+        on_message: Called with a line for people before a model runs.
+
+    Raises:
+        OptionError: No results hold masks, and none are to be made.
+        ResultsError: A build is not there any more, or a model is another one now.
+        AdapterError: An adapter or its checkpoint is not there, or fails.
+        ManifestError: A build's data is not there any more.
+    """
+    from avsrobust.gallery.collect import make_gallery as collect
+
+    root = None if data_root is None else Path(data_root)
+    if not rerun:
+        return collect(results, number, data_root=root, relative_to=relative_to)
+    from avsrobust.clip_reruns import ClipReruns
+
+    with TemporaryDirectory(prefix="avsrobust-") as folder:
+        reruns = ClipReruns(Path(folder), root, on_message=on_message)
+        return collect(results, number, data_root=root, relative_to=relative_to, rerun=reruns)
 
 
 def compare(

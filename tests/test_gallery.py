@@ -158,7 +158,8 @@ def test_results_without_masks_are_said_or_refused(results: Path, toy_builds: Pa
         make_gallery(load_results([tmp_path / "empty"]), 2)
     gallery = make_gallery(load_results([tmp_path / "empty", results / "oracle"]), 1)
     assert gallery.notes == (
-        "The gallery lacks empty on s4: its masks were not stored (evaluate --save-masks adds them).",
+        "The gallery lacks empty on s4: its masks were not stored (evaluate --save-masks adds them, report --rerun makes "
+        "them).",
     )
 
 

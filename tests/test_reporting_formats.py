@@ -297,7 +297,7 @@ def test_the_page_is_accessible(page: str) -> None:
 
 
 def test_the_pages_tables_have_equally_long_rows(page: str) -> None:
-    for content in re.findall(r"<table>.*?</table>", page, re.DOTALL):
+    for content in re.findall(r"<table[ >].*?</table>", page, re.DOTALL):
         held, widths = 0, []
         for row in re.findall(r"<tr[^>]*>(.*?)</tr>", content, re.DOTALL):
             spans = [int(span) for span in re.findall(r'colspan="(\d+)"', row)]
@@ -322,7 +322,8 @@ def test_the_pages_charts_show_the_numbers(page: str, table: Table) -> None:
     scores = [line.score.columns()[name] or 0 for name in ("mIoU", "silence_mIoU", "noise_mIoU", "offscreen_mIoU")]
     assert widths == pytest.approx([score * 194 for score in scores], abs=0.06)
     curves = [chart for name, chart in titles.items() if name and "over the threshold" in name]
-    assert len(curves) == 4
+    # Two models on s4, without the baseline; a baseline on ms3, where there is nothing else.
+    assert len(curves) == 3
     for chart in curves:
         assert [len(path.attrib["d"].split("L")) for path in chart.iter("path")] == [255] * 3
 

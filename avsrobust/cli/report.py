@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from avsrobust.cli.options import allow_limited_option, complete_protocol, data_root_option
-from avsrobust.cli.progress import print_result, warn
+from avsrobust.cli.progress import note, print_result, warn
+from avsrobust.errors import OptionError
 from avsrobust.vocabulary import TASKS
 
 # As `reporting.breakdowns.GROUPINGS`, which is not imported here for the sake of --help's speed.
@@ -110,10 +111,20 @@ LAYOUTS = ("full", "wide")
     help="Score every split on the clips alone that all its models were scored on.",
 )
 @click.option(
+    "--compare",
+    is_flag=True,
+    help="With --format html: all pairs of models, as the command compare does with 10,000 resamples.",
+)
+@click.option(
     "--gallery",
     type=click.IntRange(min=1),
     metavar="N",
-    help="With --format html: show the N worst clips of each split, with frames, masks and sounds; needs stored masks.",
+    help="With --format html: the N worst clips of each split, with frames, masks and sounds; needs stored masks, or --rerun.",
+)
+@click.option(
+    "--rerun",
+    is_flag=True,
+    help="With --gallery: run models on the clips shown where their masks are not stored; named readouts too.",
 )
 @data_root_option
 @allow_limited_option
@@ -139,7 +150,9 @@ def report(
     aggregate: str | None,
     intervals: bool,
     common_clips: bool,
+    compare: bool,
     gallery: int | None,
+    rerun: bool,
     data_root: Path | None,
     allow_limited: bool,
     output: Path | None,
@@ -148,7 +161,7 @@ def report(
     from avsrobust.files import write_bytes
     from avsrobust.reporting.formats import format_of_file
     from avsrobust.reporting.loading import require_complete
-    from avsrobust.reporting.report import check_gallery, load_results, report_options
+    from avsrobust.reporting.report import check_page_option, load_results, report_options
     from avsrobust.reporting.report import report as render_report
 
     options = report_options(
@@ -169,13 +182,14 @@ def report(
     loaded = load_results(results or None)
     require_complete(loaded, allow_limited=allow_limited)
     media = None
+    if rerun and gallery is None:
+        raise OptionError("--rerun: found no --gallery; expected --gallery N, for whose clips models are run again")
     if gallery is not None:
-        check_gallery(format_name or "md", options["layout"])
-        from avsrobust.gallery.collect import make_gallery
+        check_page_option("--gallery", format_name or "md", options["layout"])
+        from avsrobust.api import make_gallery
 
-        media = make_gallery(
-            loaded, gallery, data_root=data_root, relative_to=None if output is None else output.absolute().parent
-        )
+        folder = None if output is None else output.absolute().parent
+        media = make_gallery(loaded, gallery, data_root=data_root, relative_to=folder, rerun=rerun, on_message=note)
     rendered = render_report(
         loaded,
         by=by,
@@ -185,6 +199,7 @@ def report(
         scores=scores,
         intervals=intervals,
         common_clips=common_clips,
+        compare=compare,
         aggregate=aggregate,
         gallery=media,
         **options,

@@ -2,16 +2,17 @@
 
 Conventions
     Clips are chosen per split and build, from the models that are no baselines where there are any; the masks of all of them are
-    shown. Only masks that ``evaluate --save-masks`` stored are shown: no model is run.
+    shown. These are masks that ``evaluate --save-masks`` stored. The caller may hand in a function that makes others (`Rerun`),
+    those of named readouts among them, which are not stored. No model is run here.
     Whatever cannot be shown is said in the gallery's notes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from urllib.parse import quote
@@ -21,12 +22,12 @@ import numpy.typing as npt
 
 from avsrobust.audio.front_ends import log_mel_of
 from avsrobust.audio.resample import resample
-from avsrobust.errors import AvsRobustError, OptionError
+from avsrobust.errors import AvsRobustError, OptionError, ResultsError
 from avsrobust.gallery.builds import Build, find_manifest
 from avsrobust.gallery.ogg import RATE, encode_opus
 from avsrobust.gallery.pictures import Mosaic, spectrogram_picture
 from avsrobust.gallery.ranking import RowScores, rank_clips, row_scores, worst_clips
-from avsrobust.manifest import Row
+from avsrobust.manifest import Manifest, Row
 from avsrobust.reporting.columns import condition_title
 from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.media import ClipRanks, Gallery, GalleryClip, GalleryRow, Medium, PredictedMask
@@ -42,14 +43,18 @@ _LOWEST_SECONDS = 0.1
 _MOST_THREADS = 4
 
 
+# Makes the masks of some clips, in every row that was scored, and returns their file; raises `AvsRobustError` where it cannot.
+Rerun = Callable[[Scores, Run, Manifest, Collection[ClipKey]], Path]
+
+
 @dataclass(frozen=True)
 class _Model:
-    """One model's results on one build, and its masks."""
+    """One model's results on one build, and its masks; None: they are still to be made."""
 
     scores: Scores
     folder: Path
     run: Run
-    masks: StoredMasks
+    masks: StoredMasks | None
 
     @property
     def source(self) -> str:
@@ -74,6 +79,7 @@ def make_gallery(
     data_root: Path | None = None,
     relative_to: Path | None = None,
     most_bytes: int = MOST_BYTES,
+    rerun: Rerun | None = None,
 ) -> Gallery:
     """Return the media of the worst clips of some results.
 
@@ -83,42 +89,47 @@ def make_gallery(
         data_root: Folder of the data set; None: the one that the build remembers.
         relative_to: Folder of the page, to which the links are relative; None: the working folder.
         most_bytes: Bytes of all media.
+        rerun: Makes the masks of the chosen clips where none are stored; None: results without masks are left out.
 
     Raises:
-        OptionError: No results hold masks.
+        OptionError: No results hold masks, and there is no `rerun`.
         ResultsError: A build is not there any more.
         ManifestError: A build's data is not there any more.
     """
-    found = [_model(scores) for scores in results if scores.source is not None and not scores.info.readout]
-    models = [model for model in found if model is not None]
+    found = [(scores, _model(scores, rerun)) for scores in results if scores.source is not None]
+    models = [model for _, model in found if model is not None]
     if not models:
         raise OptionError(
             "--gallery: found no results with masks; expected some made by 'avsrobust evaluate --save-masks'; run it again with "
-            "--save-masks, which adds them"
+            "--save-masks, which adds them, or run the models on the clips that are shown, with --rerun"
         )
-    notes = [
-        f"The gallery lacks {one_line(scores.info.model)} on {one_line(scores.info.dataset)}: its masks were not stored "
-        "(evaluate --save-masks adds them)."
-        for scores, model in zip(
-            (scores for scores in results if scores.source is not None and not scores.info.readout), found, strict=True
-        )
-        if model is None
-    ]
+    notes = [_lacks(scores) for scores, model in found if model is None]
     folder = (relative_to or Path()).resolve()
     groups = list(_groups(models, data_root))
     clips: list[GalleryClip] = []
     for build, split, members in groups:
-        shown, said = _clips(build, split, members, number, most_bytes // len(groups), folder)
+        shown, said = _clips(build, split, members, number, most_bytes // len(groups), folder, rerun)
         clips += shown
         notes += said
     return Gallery(tuple(clips), tuple(notes))
 
 
-def _model(scores: Scores) -> _Model | None:
+def _lacks(scores: Scores) -> str:
+    ways = (
+        "report --rerun makes them"
+        if scores.info.readout
+        else "evaluate --save-masks adds them, report --rerun makes them"
+    )
+    name = f"{one_line(scores.info.model)} on {one_line(scores.info.dataset)}"
+    return f"The gallery lacks {name}: its masks were not stored ({ways})."
+
+
+def _model(scores: Scores, rerun: Rerun | None) -> _Model | None:
     folder = Path(str(scores.source)).parent
-    if not (folder / MASKS_NAME).is_file():
+    has_masks = not scores.info.readout and (folder / MASKS_NAME).is_file()
+    if not has_masks and rerun is None:
         return None
-    return _Model(scores, folder, read_run(folder / RUN_NAME), StoredMasks(folder / MASKS_NAME))
+    return _Model(scores, folder, read_run(folder / RUN_NAME), StoredMasks(folder / MASKS_NAME) if has_masks else None)
 
 
 def _groups(models: Sequence[_Model], data_root: Path | None) -> Iterator[tuple[Build, str, list[_Model]]]:
@@ -133,7 +144,13 @@ def _groups(models: Sequence[_Model], data_root: Path | None) -> Iterator[tuple[
 
 
 def _clips(
-    build: Build, split: str, models: Sequence[_Model], number: int, most_bytes: int, folder: Path
+    build: Build,
+    split: str,
+    models: Sequence[_Model],
+    number: int,
+    most_bytes: int,
+    folder: Path,
+    rerun: Rerun | None,
 ) -> tuple[list[GalleryClip], list[str]]:
     """The worst clips of one split, and notes."""
     chosen = [model for model in models if not model.is_baseline] or list(models)
@@ -145,6 +162,7 @@ def _clips(
     notes: list[str] = []
     used = 0
     worst = worst_clips([ranks[model.source] for model in chosen], number)
+    models = [_with_masks(model, build, worst, rerun) for model in models]
     for clip in worst:
         try:
             made = _clip(build, clip, models, tuple(of[clip] for of in ranks.values() if clip in of), folder)
@@ -159,6 +177,15 @@ def _clips(
             break
         shown.append(made)
     return shown, notes
+
+
+def _with_masks(model: _Model, build: Build, clips: Sequence[ClipKey], rerun: Rerun | None) -> _Model:
+    """The model with masks of these clips, made now where none are stored."""
+    if model.masks is not None or rerun is None:
+        return model
+    scored = {key[:2] for key in model.rows}
+    path = rerun(model.scores, model.run, build.manifest, [clip for clip in clips if clip in scored])
+    return replace(model, masks=StoredMasks(path))
 
 
 def _clip(
@@ -194,7 +221,7 @@ def _clip(
                 spectrogram=spectrogram,
                 picture=list(pictures).index(row.frames),
                 target=list(targets).index(row.masks),
-                masks=tuple(_predicted(model, row, mosaic) for model in models if key_of(row) in model.rows),
+                masks=tuple(entry for model in models if (entry := _predicted(model, row, mosaic)) is not None),
                 links=tuple((name, _link(path, folder)) for name, path in build.files(row)),
             )
         )
@@ -218,10 +245,15 @@ def _filled(masks: Sequence[npt.NDArray[np.bool_] | None]) -> list[npt.NDArray[n
     return [np.zeros((1, 1), np.bool_) if mask is None else mask for mask in masks]
 
 
-def _predicted(model: _Model, row: Row, mosaic: Mosaic) -> PredictedMask:
+def _predicted(model: _Model, row: Row, mosaic: Mosaic) -> PredictedMask | None:
+    """The masks of a model in a row; None where it was not scored in it."""
+    scores = model.rows.get(key_of(row))
+    if scores is None or model.masks is None:
+        return None
     found = model.masks.read(row.split, row.clip_id, row.condition, row.level, row.draw)
+    if not found:
+        raise ResultsError(f"{model.masks.path} has no masks of it under {row.condition}")
     masks = [found.get(frame) for frame in range(mosaic.num_frames)]
-    scores = model.rows[key_of(row)]
     return PredictedMask(model.source, mosaic.prediction(_filled(masks)), scores.iou, scores.area, scores.overlap)
 
 

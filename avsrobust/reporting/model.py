@@ -32,6 +32,7 @@ from avsrobust.reporting.columns import (
     condition_title,
     extended_cells,
 )
+from avsrobust.reporting.comparison_model import Comparisons
 from avsrobust.reporting.diagnostics import Diagnostics
 from avsrobust.reporting.extra_scores import ExtraScore
 from avsrobust.reporting.media import Gallery
@@ -193,6 +194,7 @@ class Table:
         negatives: The negative conditions that the G scores average over.
         reported: Published scores to show next to the measured ones.
         gallery: Clips to look at and listen to, which the format html shows; None: none were asked for.
+        comparisons: All pairs of models under each protocol, which the format html shows; empty: none were asked for.
     """
 
     lines: tuple[Line, ...]
@@ -206,6 +208,7 @@ class Table:
     negatives: tuple[str, ...] = NEGATIVES
     reported: tuple[ReportedLine, ...] = ()
     gallery: Gallery | None = None
+    comparisons: tuple[Comparisons, ...] = ()
 
     @cached_property
     def extended(self) -> dict[ConditionKey, str]:

@@ -9,7 +9,9 @@ from typing import TypedDict
 
 from avsrobust.errors import OptionError
 from avsrobust.metrics import DEFAULT_PROTOCOL
+from avsrobust.reporting.all_pairs import compare_all
 from avsrobust.reporting.common_clips import on_common_clips
+from avsrobust.reporting.comparison_model import Comparisons
 from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.formats import Format, find_format
 from avsrobust.reporting.loading import load_results, load_runs
@@ -22,6 +24,8 @@ from avsrobust.reporting.table_builder import build_table
 from avsrobust.results import Scores
 
 __all__ = ["Rendered", "ReportOptions", "load_results", "report", "report_options"]
+
+_PAGE_OPTIONS = {"--gallery": "a gallery", "--compare": "pairs of models"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ def report(
     intervals: bool = False,
     aggregate: str | None = None,
     common_clips: bool = False,
+    compare: bool = False,
 ) -> Rendered:
     """Render `results` as one table.
 
@@ -76,6 +81,7 @@ def report(
         aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone; None: none.
         common_clips: Score every split on the clips alone that all its results have.
         gallery: Clips to look at and listen to (`avsrobust.gallery.collect.make_gallery`), for the format html.
+        compare: Format html: compare all pairs of models, as `compare.compare_models` does.
 
     Raises:
         OptionError: A protocol, breakdown, task, negative, group of scores, format, column or name is unknown, the format has no
@@ -88,6 +94,12 @@ def report(
         raise OptionError(
             "--intervals, --aggregate: a mean over seeds has a spread, no interval; leave one of the two out"
         )
+    if compare:
+        check_page_option("--compare", chosen.name, layout)
+        if aggregate is not None:
+            raise OptionError(
+                "--compare, --aggregate: single results are compared, no means over seeds; leave one of the two out"
+            )
     left_out: list[str] = []
     if common_clips:
         results, left_out = on_common_clips(results)
@@ -100,18 +112,28 @@ def report(
         protocols = tuple(dict.fromkeys(style.protocols.values())) or protocols
     runs, damaged = load_runs(results)
     table = build_table(results, protocols, by, runs, task, negatives, scores, names, intervals, aggregate)
-    table = replace(table, reported=tuple(reported), gallery=gallery, notes=(*table.notes, *left_out))
+    compared: tuple[Comparisons, ...] = ()
+    if compare:
+        compared, unpaired = compare_all(results, runs, protocols, task, negatives, names)
+        left_out += unpaired
+    table = replace(
+        table,
+        reported=tuple(reported),
+        gallery=gallery,
+        comparisons=compared,
+        notes=(*table.notes, *left_out),
+    )
     content = chosen(table) if layout == FULL or style is None else render_paper(table, style, chosen.name)
     remarks = (*damaged, *table.warnings, *(gallery.notes if gallery else ()))
     return Rendered(content, tuple(one_line(text) for text in remarks), chosen.suffix)
 
 
-def check_gallery(format: str, layout: str = FULL) -> None:  # noqa: A002 - the option's name
-    """Raise `OptionError` for a format or a layout that shows no gallery."""
+def check_page_option(option: str, format: str, layout: str = FULL) -> None:  # noqa: A002 - the option's name
+    """Raise `OptionError` for a format or a layout that does not show what an option of the page asks for."""
     if format != "html" or layout != FULL:
         raise OptionError(
-            f"--gallery: found --format {format}{'' if layout == FULL else f' --layout {layout}'}; expected --format html in the "
-            "full layout, which alone shows a gallery"
+            f"{option}: found --format {format}{'' if layout == FULL else f' --layout {layout}'}; expected --format html in the "
+            f"full layout, which alone shows {_PAGE_OPTIONS[option]}"
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avsrobust.reporting.columns import MISSING, percent
-from avsrobust.reporting.media import GalleryClip, GalleryRow, PredictedMask
+from avsrobust.reporting.media import ClipRanks, GalleryClip, GalleryRow, PredictedMask
 from avsrobust.reporting.model import Subject
 
 ORDERS = ("largest mask under a negative", "lowest IoU under clean", "least change between sounds")
@@ -38,7 +38,9 @@ class RowView:
 
 @dataclass(frozen=True)
 class ClipView:
-    """A clip: its anchor, the numbers of its categories, and for each order its rank value for each model ("-": undefined)."""
+    """A clip: its anchor, the numbers of its categories, for each order its rank value for each model ("-": undefined), and the
+    first one in words.
+    """
 
     anchor: str
     clip: GalleryClip
@@ -86,7 +88,7 @@ def gallery_view(clips: Sequence[GalleryClip], subjects: Sequence[Subject], anch
         categories=categories,
         orders=ORDERS,
         clips=tuple(
-            _clip_view(clip, shown, numbers, conditions, categories, f"{anchor}.clip-{number}")
+            _clip_view(clip, shown, numbers, conditions, categories, f"{anchor}.clip-{number}", models[0])
             for number, clip in enumerate(clips, start=1)
         ),
     )
@@ -99,6 +101,7 @@ def _clip_view(
     conditions: tuple[str, ...],
     categories: tuple[str, ...],
     anchor: str,
+    first: int,
 ) -> ClipView:
     ranks = {entry.source: entry for entry in clip.ranks}
     of = [ranks.get(subject.source or "") for subject in subjects]
@@ -112,7 +115,7 @@ def _clip_view(
             _values([None if entry is None or entry.clean_iou is None else -entry.clean_iou for entry in of]),
             _values([None if entry is None or entry.change is None else -entry.change for entry in of]),
         ),
-        worst=_worst([entry.largest for entry in of if entry is not None and entry.largest is not None]),
+        worst=_worst(of[first]),
         rows=tuple(
             RowView(
                 conditions.index(row.title),
@@ -132,8 +135,9 @@ def _values(values: Sequence[float | None]) -> str:
     return " ".join("-" if value is None else f"{value:.4f}" for value in values)
 
 
-def _worst(areas: Sequence[float]) -> str:
-    return f"largest mask under a negative: {percent(max(areas))} % of the frame" if areas else ""
+def _worst(ranks: ClipRanks | None) -> str:
+    """What the first order says of the model that is shown first; the script says it of whatever is chosen."""
+    return "" if ranks is None or ranks.largest is None else f"{ORDERS[0]}: {_percent(ranks.largest)}"
 
 
 def _scores(row: GalleryRow, entry: PredictedMask) -> str:

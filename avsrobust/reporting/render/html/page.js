@@ -51,7 +51,7 @@
       for (const item of all("[data-name]", section)) {
         const isHidden =
           !item.dataset.name.toLowerCase().includes(wanted) ||
-          (!baselines.checked && item.classList.contains("baseline")) ||
+          (baselines && !baselines.checked && item.classList.contains("baseline")) ||
           (item.dataset.part !== undefined && !item.dataset.part.toLowerCase().includes(wantedPart));
         item.hidden = isHidden;
         shown += isHidden ? 0 : 1;
@@ -60,6 +60,25 @@
     };
     for (const control of [text, baselines, part]) if (control) control.addEventListener("input", apply);
     controls.hidden = false;
+  }
+
+  /* Pairs: those with one model, or with two. */
+  for (const part of all(".pairs")) {
+    const [one, other] = ["one", "other"].map((side) => part.querySelector(`select[data-pair=${side}]`));
+    const rows = all("tr[data-pair]", part);
+    const apply = () => {
+      let shown = 0;
+      for (const row of rows) {
+        const models = row.dataset.pair.split(" ");
+        const isShown = [one, other].every((select) => select.value === "" || models.includes(select.value));
+        row.classList.toggle("unpaired", !isShown);
+        shown += isShown ? 1 : 0;
+      }
+      part.querySelector("output").value = `${shown} ${shown === 1 ? "pair" : "pairs"}`;
+    };
+    for (const select of [one, other]) select.addEventListener("input", apply);
+    part.querySelector(".controls").hidden = false;
+    apply();
   }
 
   /* The threshold: the table's cells and a line in each chart follow the slider. */
@@ -91,7 +110,7 @@
 
   /* The gallery: two models next to each other, one condition or all, one category or all, worst first. */
   for (const gallery of all(".gallery")) {
-    const id = gallery.getAttribute("aria-labelledby");
+    const id = gallery.dataset.id;
     const [first, second, order, condition, category, truth] = ["first", "second", "order", "condition", "category", "truth"].map(
       (name) => byId(`${id}.${name}`),
     );
@@ -101,7 +120,12 @@
       const rank = clip.dataset.ranks.split("|")[Number(order.value)].split(" ")[Number(first.value)];
       return rank === "-" || rank === undefined ? -Infinity : Number(rank);
     };
-    const apply = () => {
+    const rank = (clip) => {
+      const found = badness(clip);
+      const title = order.options[order.selectedIndex].textContent;
+      return found === -Infinity ? "" : ` · ${title}: ${(100 * Math.abs(found)).toFixed(2)} %`;
+    };
+    const apply = (event) => {
       let shown = 0;
       for (const clip of clips) {
         clip.hidden = category.value !== "" && !clip.dataset.categories.split(" ").includes(category.value);
@@ -115,7 +139,11 @@
           }
         }
       }
-      list.append(...[...clips].sort((one, other) => badness(other) - badness(one) || clips.indexOf(one) - clips.indexOf(other)));
+      const sorted = [...clips].sort((one, other) => badness(other) - badness(one) || clips.indexOf(one) - clips.indexOf(other));
+      for (const clip of clips) clip.querySelector(".rank").textContent = rank(clip);
+      /* In a new order its worst clips are open. */
+      if (!event || [first, order].includes(event.target)) sorted.forEach((clip, position) => { clip.open = position < 2; });
+      list.append(...sorted);
       list.classList.toggle("without-truth", !truth.checked);
       gallery.querySelector("output").value = `${shown} ${shown === 1 ? "clip" : "clips"}`;
     };

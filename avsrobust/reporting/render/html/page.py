@@ -46,9 +46,13 @@ from avsrobust.reporting.render.html.charts import (
     level_charts,
 )
 from avsrobust.reporting.render.html.gallery_view import GalleryView, gallery_view
+from avsrobust.reporting.render.html.overview import baseline_rows, leaderboards, without_baselines
+from avsrobust.reporting.render.html.pairs import PairTable, pair_table
 from avsrobust.vocabulary import NEGATIVES
 
 _CHECKSUM_SHOWN = 12
+# Anchors that no section has; the first is that of a name without any letter.
+_FIXED_ANCHORS = ("", "leaderboard", "baselines", "reading")
 _DEFAULT_THRESHOLD = 0.5
 # Scores that sum a model up come first: the page is wide, and a reader may not scroll.
 _METRICS = (*HEADLINE, *UNDER_NEGATIVES)
@@ -66,12 +70,13 @@ class ColumnGroup:
 
 @dataclass(frozen=True)
 class BlockView:
-    """A block, its anchor and its charts, each with whether it is a baseline's."""
+    """A block, its anchor, its charts, each with whether it is a baseline's, and its pairs of models."""
 
     anchor: str
     block: Block
     charts: tuple[tuple[BarChart, bool], ...]
     levels: tuple[LevelChart, ...]
+    pairs: PairTable | None
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,8 @@ def render_html(table: Table) -> str:
         script=script,
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         sections=_views(table),
+        leaderboards=leaderboards([without_baselines(section) for section in sections(table)]),
+        baselines=baseline_rows(sections(table)),
         metrics=_METRICS,
         groups=_groups(),
         warnings=table.warnings,
@@ -143,12 +150,14 @@ def _visible(value: Any) -> Any:
 
 def _views(table: Table) -> list[SectionView]:
     found = sections(table)
-    anchors = ["", "reading"]
+    anchors = [*_FIXED_ANCHORS]
     for section in found:
         anchor = _anchor(" ".join(part for part in section.split_key if part)).strip("-")
         # Names that differ in other characters only would share an anchor.
         anchors.append(f"{anchor}--{len(anchors)}" if anchor in anchors else anchor)
-    return [_view(section, anchor, table) for section, anchor in zip(found, anchors[2:], strict=True)]
+    return [
+        _view(section, anchor, table) for section, anchor in zip(found, anchors[len(_FIXED_ANCHORS) :], strict=True)
+    ]
 
 
 def _anchor(text: str) -> str:
@@ -156,7 +165,8 @@ def _anchor(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", text)
 
 
-def _view(section: Section, anchor: str, table: Table) -> SectionView:
+def _view(everything: Section, anchor: str, table: Table) -> SectionView:
+    section = without_baselines(everything)
     curves = ((curve_chart(subject), subject.is_baseline) for subject in section.subjects)
     areas = ((area_chart(subject), subject.is_baseline) for subject in section.subjects)
     clips = [] if table.gallery is None else [c for c in table.gallery.clips if c.split_key == section.split_key]
@@ -173,14 +183,15 @@ def _view(section: Section, anchor: str, table: Table) -> SectionView:
                 block,
                 tuple((bar_chart(entry.line), entry.line.subject.is_baseline) for entry in block.lines),
                 tuple(chart for entry in block.lines for chart in level_charts(entry.line)),
+                pair_table(block, table.comparisons),
             )
             for key, block in zip(keys, section.blocks, strict=True)
         ),
         curves=tuple((chart, baseline) for chart, baseline in curves if chart is not None),
         areas=tuple((chart, baseline) for chart, baseline in areas if chart is not None),
         threshold=_threshold_view(section.subjects),
-        gallery=gallery_view(clips, section.subjects, anchor),
-        provenance=tuple((subject, _provenance(subject)) for subject in section.subjects),
+        gallery=gallery_view(clips, everything.subjects, anchor),
+        provenance=tuple((subject, _provenance(subject)) for subject in everything.subjects),
     )
 
 
