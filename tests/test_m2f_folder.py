@@ -101,7 +101,7 @@ def test_files_that_contradict_each_other_are_refused(folder: Path) -> None:
 def test_weights_that_do_not_fit_the_configuration_are_refused(folder: Path) -> None:
     save_file(load_file(folder / WEIGHTS_NAME), folder / WEIGHTS_NAME)
     change_config(folder, num_queries=7)
-    with pytest.raises(AdapterError, match="does not fit|asks for|queries"):
+    with pytest.raises(AdapterError, match=r"\b(does not fit|queries)\b"):
         load_checkpoint(folder)
 
 
