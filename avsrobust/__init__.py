@@ -24,6 +24,7 @@ __all__ = [
     "build",
     "check_adapter",
     "compare",
+    "compare_models",
     "evaluate",
     "load_manifest",
     "load_results",
@@ -33,7 +34,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from avsrobust.adapters.base import Adapter, AudioInput
-    from avsrobust.api import Results, build, compare, evaluate, load_results, read_dataset, report
+    from avsrobust.api import Results, build, compare, compare_models, evaluate, load_results, read_dataset, report
     from avsrobust.errors import AvsRobustError
     from avsrobust.evaluation.robust_dataset import RobustDataset
     from avsrobust.manifest import load_manifest
@@ -48,6 +49,7 @@ _HOMES = {
     "build": "avsrobust.api",
     "check_adapter": "avsrobust.testing",
     "compare": "avsrobust.api",
+    "compare_models": "avsrobust.api",
     "evaluate": "avsrobust.api",
     "load_manifest": "avsrobust.manifest",
     "load_results": "avsrobust.api",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from avsrobust import defaults
 from avsrobust.callbacks import ProgressCallback
-from avsrobust.errors import ManifestError, OptionError, did_you_mean
+from avsrobust.evaluation_targets import check_selection, find_device, results_folders, select_builds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from avsrobust.evaluation.runner import EvaluationReport
     from avsrobust.exporting.frames import ScoreTable
     from avsrobust.manifest import Manifest
-    from avsrobust.reporting.compare import Comparison
+    from avsrobust.reporting.compare import Comparison, Comparisons
     from avsrobust.reporting.report import Rendered
     from avsrobust.results import Scores
 
@@ -84,19 +84,29 @@ def build(
         RecipeError: The recipe is unknown, malformed, or does not fit the data set.
     """
     from avsrobust.building.build import build as build_dataset
+    from avsrobust.building.build import check_options
     from avsrobust.conditions.recipe import Recipe, load_recipe
+    from avsrobust.datasets.read import ListedDataSet, list_dataset
+    from avsrobust.seal import is_intact
 
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
     chosen = chosen.adapted(store_audio=store_audio, recordings=recordings)
     if isinstance(dataset, str | type):
-        dataset = read_dataset(dataset, data_root, splits=splits, release=release, workers=workers)
+        root = defaults.default_data_root(data_root)
+        found: ListedDataSet | DataSet = list_dataset(dataset, root, splits=splits or None, release=release)
+    else:
+        found = dataset
     folder = (
         Path(output)
         if output is not None
-        else defaults.BUILDS_ROOT / defaults.build_name(dataset.name, seed, chosen.name, dataset.release)
+        else defaults.BUILDS_ROOT / defaults.build_name(found.name, seed, chosen.name, found.release)
     )
+    if isinstance(found, ListedDataSet):
+        check_options(found.name, seed, workers, engine, scheduler, on_error, export)
+        # A finished build knows the contents of the recordings; for another, header and contents come from one reading.
+        found = found.checked(workers, whole_sounds=not is_intact(folder))
     return build_dataset(
-        dataset,
+        found,
         chosen,
         seed,
         folder,
@@ -161,6 +171,7 @@ def evaluate(
     score_size: str | int | None = None,
     progress: ProgressCallback | None = None,
     readers: int | None = None,
+    limit: int | None = None,
 ) -> list[EvaluationReport]:
     """Run a model over builds, and add the statistics per frame to its results.
 
@@ -185,6 +196,7 @@ def evaluate(
             or "frame" (default: the mask files' own size). Results at different sizes do not mix.
         progress: Called with (clips done, clips in total) of each build.
         readers: Threads that read clips (default: by the number of cores); scores do not depend on it.
+        limit: A smoke run: the first so many clips of each build; tables refuse such results.
 
     Returns:
         One report for each build.
@@ -229,6 +241,7 @@ def evaluate(
             replace=replace,
             wait=wait,
             score_size=score_size,
+            limit=limit,
             progress=progress,
         )
         for manifest, folder in zip(chosen, folders, strict=True)
@@ -256,8 +269,10 @@ def report(
     reported_files: Sequence[AnyPath] = (),
     intervals: bool = False,
     aggregate: str | None = None,
+    common_clips: bool = False,
     gallery: int | None = None,
     data_root: AnyPath | None = None,
+    allow_limited: bool = False,
 ) -> Rendered:
     """Turn results into one table.
 
@@ -279,10 +294,12 @@ def report(
         renames: Names to show, by those of models; wide: of columns and data sets too.
         reported: Show published scores next to the measured ones.
         reported_files: Files of further published scores.
-        intervals: Show 95 % intervals by a bootstrap over the clips, by source video (csv, json, parquet, md).
+        intervals: Whether to show 95 % intervals.
+        common_clips: Whether to score every split on the clips alone that all its models were scored on.
         aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone.
         gallery: Format html: show so many of the worst clips of each split, from stored masks (`evaluate`'s `save_masks`).
         data_root: Folder that the data set of the gallery lies in now, where it has moved.
+        allow_limited: Take results of smoke runs (`evaluate`'s `limit`) too.
 
     Returns:
         The rendered table and its warnings.
@@ -292,6 +309,7 @@ def report(
             cannot be used.
         ResultsError: There are no results, or they cannot be read.
     """
+    from avsrobust.reporting.loading import require_complete
     from avsrobust.reporting.report import check_gallery, report_options
     from avsrobust.reporting.report import report as render
 
@@ -309,6 +327,7 @@ def report(
         reported_files=reported_files,
     )
     found = results if isinstance(results, Results) else load_results(results)
+    require_complete(found.scores, allow_limited=allow_limited)
     media = None
     if gallery is not None:
         from avsrobust.gallery.collect import make_gallery
@@ -323,6 +342,7 @@ def report(
         negatives=negatives,
         scores=scores,
         intervals=intervals,
+        common_clips=common_clips,
         aggregate=aggregate,
         gallery=media,
         **options,
@@ -337,6 +357,9 @@ def compare(
     samples: int = 10_000,
     seed: int = 0,
     task: str | None = None,
+    negatives: Sequence[str] | None = None,
+    changed: int = 0,
+    allow_limited: bool = False,
 ) -> Comparison:
     """Compare two models on the clips both were scored on, by a paired bootstrap over clips.
 
@@ -347,6 +370,9 @@ def compare(
         samples: Number of resamples.
         seed: Seed of the resamples.
         task: "semantic", "binary", or None: the finest that both have.
+        negatives: The negative conditions that the G scores average over; None: silence, noise and offscreen.
+        changed: How many of the clips that changed most to list of each split.
+        allow_limited: Take results of smoke runs (`evaluate`'s `limit`) too.
 
     Returns:
         The differences a - b with intervals and p, by split.
@@ -356,10 +382,55 @@ def compare(
         ResultsError: The results cannot be read or compared.
     """
     from avsrobust.reporting.compare import compare as compare_scores
-    from avsrobust.reporting.loading import load_result
+    from avsrobust.reporting.loading import load_result, require_complete
 
     one, other = (load_result(side) if isinstance(side, Path | str) else side for side in (a, b))
-    return compare_scores(one, other, protocol, samples, seed, task)
+    require_complete([one, other], allow_limited=allow_limited)
+    return compare_scores(one, other, protocol, samples, seed, task, negatives, changed)
+
+
+def compare_models(
+    results: Sequence[AnyPath | Scores],
+    *,
+    reference: str | None = None,
+    protocol: str = "avsbench",
+    samples: int = 10_000,
+    seed: int = 0,
+    task: str | None = None,
+    negatives: Sequence[str] | None = None,
+    changed: int = 0,
+    common_clips: bool = False,
+    allow_limited: bool = False,
+) -> Comparisons:
+    """Compare any number of models, on each data set by itself, with p corrected for several comparisons.
+
+    Args:
+        results: Results of models, or folders of them.
+        reference: The model that all others are compared with; None: all pairs are compared.
+        protocol: Name of the protocol.
+        samples: Number of resamples.
+        seed: Seed of the resamples.
+        task: "semantic", "binary", or None: the finest that both of a pair have.
+        negatives: The negative conditions that the G scores average over; None: silence, noise and offscreen.
+        changed: How many of the clips that changed most to list of each split and pair.
+        common_clips: Compare on the clips that all models of a data set were scored on.
+        allow_limited: Take results of smoke runs (`evaluate`'s `limit`) too.
+
+    Returns:
+        The comparison of each pair.
+
+    Raises:
+        OptionError: An option's value is unknown.
+        ResultsError: The results cannot be read or compared.
+    """
+    from avsrobust.reporting.compare import compare_models as compare_scores
+    from avsrobust.reporting.loading import load_each, require_complete
+
+    loaded = [
+        scores for entry in results for scores in (load_each([entry]) if isinstance(entry, Path | str) else [entry])
+    ]
+    require_complete(loaded, allow_limited=allow_limited)
+    return compare_scores(loaded, reference, protocol, samples, seed, task, negatives, changed, common_clips)
 
 
 @dataclass(frozen=True)
@@ -441,118 +512,6 @@ def load_results(paths: AnyPath | Sequence[AnyPath] | None = None) -> Results:
 
     listed = [paths] if isinstance(paths, Path | str) else paths
     return Results(tuple(load(None if not listed else list(listed))))
-
-
-def select_builds(
-    manifests: AnyPath | Manifest | Sequence[AnyPath | Manifest] | None = None, dataset: str | None = None
-) -> list[Manifest]:
-    """Return the manifests that are named (default: every build under ``robust``), only those of `dataset`.
-
-    Raises:
-        ManifestError: There is no build, or one cannot be read.
-        OptionError: No build is of this data set.
-    """
-    from avsrobust.manifest import MANIFEST_NAME, Manifest, load_manifest
-
-    root = defaults.BUILDS_ROOT
-    named = [manifests] if isinstance(manifests, Manifest | Path | str) else list(manifests or ())
-    found = named or sorted(root.glob(f"*/{MANIFEST_NAME}"))
-    unknown: OptionError | None = None
-    wanted = dataset
-    if dataset is not None:
-        from avsrobust.datasets.registry import find_dataset
-
-        try:
-            wanted = find_dataset(dataset).name
-        except OptionError as error:
-            # A build's data set may be one of a plug-in that is not installed here.
-            unknown = error
-    if unknown is not None and not found:
-        raise unknown
-    if not found:
-        raise ManifestError(
-            f"{root}/: found no build; expected {root}/<dataset>-seed<seed>/{MANIFEST_NAME}; "
-            "run 'avsrobust build --dataset s4 --seed 42' first, or name one with --manifest"
-        )
-    builds = [entry if isinstance(entry, Manifest) else load_manifest(entry) for entry in found]
-    if unknown is not None and dataset not in {manifest.info.dataset for manifest in builds}:
-        raise unknown
-    chosen = [manifest for manifest in builds if wanted in (None, manifest.info.dataset)]
-    if not chosen:
-        names = ", ".join(sorted({manifest.info.dataset for manifest in builds}))
-        raise OptionError(
-            f"--dataset {dataset}: found builds of {names} only; run 'avsrobust build --dataset {dataset}'"
-        )
-    return chosen
-
-
-def check_selection(builds: Sequence[Manifest], splits: Sequence[str], conditions: Sequence[str]) -> None:
-    """Raise `OptionError` where a build has no row of a split or condition."""
-    for manifest in builds:
-        for option, requested, there in (
-            ("--split", splits, sorted({row.split for row in manifest.rows})),
-            ("--condition", conditions, sorted({row.condition for row in manifest.rows})),
-        ):
-            for value in requested:
-                if value not in there:
-                    raise OptionError(
-                        f"{option} {value}: {manifest.path} has only {', '.join(there)}{did_you_mean(value, there)}"
-                    )
-
-
-def results_folders(root: Path, models: Mapping[str, str], builds: Sequence[Manifest]) -> dict[str, list[Path]]:
-    """Return the results folder ``ROOT/<model>/<build>`` of each adapter's spec on each build.
-
-    Raises:
-        OptionError: Two of them are one folder, or one holds files that are not ours.
-    """
-    from avsrobust.folders import ensure_own, folder_name, same_folder
-    from avsrobust.results import RESULTS_KIND
-
-    taken: dict[str, str] = {}
-    folders: dict[str, list[Path]] = {}
-    for spec, model in models.items():
-        if not model.strip() or not model.isprintable():
-            raise OptionError(f"--name {model!r}: expected a name of printable characters")
-        folders[spec] = []
-        for manifest in builds:
-            info = manifest.info
-            build_folder = defaults.build_name(
-                info.dataset, info.seed, str(info.recipe.get("name", defaults.RECIPE)), info.release
-            )
-            folder = root / folder_name(model) / folder_name(build_folder)
-            found = f"--adapter {spec} on {manifest.path}"
-            if (other := taken.setdefault(same_folder(folder), found)) != found:
-                raise OptionError(
-                    f"{found}: its results would lie in {folder}, as those of {other} do; expected a folder for each; evaluate "
-                    "them one at a time, with a --name (models) or an --output (builds) of its own"
-                )
-            ensure_own(folder, RESULTS_KIND)
-            folders[spec].append(folder)
-    return folders
-
-
-def find_device(name: str | torch.device) -> torch.device:
-    """Return a torch device; "auto" is a GPU where there is one.
-
-    Raises:
-        OptionError: The name is unknown, or there is no such GPU.
-    """
-    import re
-
-    import torch
-
-    if isinstance(name, torch.device):
-        return name
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise OptionError(
-            f"--device {name}: expected auto, cpu, cuda or cuda:N{did_you_mean(name, ['auto', 'cpu', 'cuda'])}"
-        )
-    if name != "cpu" and not torch.cuda.is_available():
-        raise OptionError(f"--device {name}: torch {torch.__version__} sees no GPU here; use --device cpu or auto")
-    return torch.device(name)
 
 
 def _class_of(adapter: type[Any] | Adapter) -> type[Any]:

@@ -1,6 +1,7 @@
-"""Files that come with avsrobust and are not code: guides to read offline, and the examples they name.
+"""Files that come with avsrobust and are not code: recipes, guides to read offline, and the examples they name.
 
 Conventions
+    Recipes lie in the folder ``recipes`` of the package, or of the checkout that it is imported from.
     A guide is named by its path in the repository. A wheel holds a copy of each under ``avsrobust/guides``, at the same path, so
     that the links between them and the paths in their text stay right.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+_PACKAGE = Path(__file__).resolve().parent
 _NAME = re.compile(r"(?<![\w/.-])(?:docs|examples)/[\w./-]*\w")
 
 
@@ -36,6 +38,15 @@ def with_guide_paths(text: str) -> str:
 
 def guides_folder() -> Path:
     """Return the folder that holds ``docs/`` and ``examples/``: in the installed package, or the checkout around it."""
-    package = Path(__file__).resolve().parent
-    installed = package / "guides"
-    return installed if installed.is_dir() else package.parent
+    return _installed("guides") or _PACKAGE.parent
+
+
+def recipes_folder() -> Path:
+    """Return the folder of the recipes that come with avsrobust: in the installed package, or in the checkout around it."""
+    return _installed("recipes") or _PACKAGE.parent / "recipes"
+
+
+def _installed(name: str) -> Path | None:
+    """Return a folder that a wheel puts into the package; None in a checkout."""
+    folder = _PACKAGE / name
+    return folder if folder.is_dir() else None

@@ -9,11 +9,13 @@ Conventions
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from avsrobust.errors import ManifestError
 from avsrobust.files import open_regular, resolve_inside, sha256_of_file
@@ -29,6 +31,7 @@ SCHEMA = pa.schema(
     ]
 )
 _CHUNK = 1 << 20
+_ENTRIES_AT_ONCE = 1 << 16
 _KIND = Kind(ManifestError, "the checksums that 'avsrobust build' writes beside the manifest", "build")
 
 
@@ -68,7 +71,7 @@ def write_checksums(folder: Path, sums: Iterable[FileSum]) -> str:
     return sha256_of_file(folder / CHECKSUMS_NAME)
 
 
-def read_checksums(folder: Path, expected_sha256: str | None = None) -> dict[str, FileSum]:
+def read_checksums(folder: Path, expected_sha256: str | None = None) -> Mapping[str, FileSum]:
     """Return the entries of the build in `folder` by path.
 
     `expected_sha256`: the file's own checksum, as the manifest has it (None: not compared).
@@ -79,13 +82,59 @@ def read_checksums(folder: Path, expected_sha256: str | None = None) -> dict[str
         _require(path, expected_sha256)
     table = _KIND.read(path)
     _KIND.require_types(path, table.schema, SCHEMA)
-    columns = (table.column(name).to_pylist() for name in SCHEMA.names)
-    sums = {entry[0]: FileSum(*entry) for entry in zip(*columns, strict=True) if None not in entry}
-    if len(sums) != table.num_rows:
-        raise ManifestError(
-            f"{path}: is damaged (an entry is empty or there twice); expected one per file; build again"
-        )
-    return sums
+    if not any(table.column(name).null_count for name in SCHEMA.names):
+        table = table.select(SCHEMA.names).cast(SCHEMA).combine_chunks()
+        if table.num_rows == 0:
+            return {}
+        columns = [table.column(name).chunk(0) for name in SCHEMA.names]
+        paths = columns[0]
+        if pc.all(pc.less(paths.slice(0, len(paths) - 1), paths.slice(1))).as_py() is not False:
+            return _SumTable(*columns)
+        if pc.count_distinct(paths).as_py() == len(paths):
+            order = pc.array_sort_indices(paths)
+            return _SumTable(*(column.take(order) for column in columns))
+    raise ManifestError(f"{path}: is damaged (an entry is empty or there twice); expected one per file; build again")
+
+
+class _SumTable(Mapping[str, FileSum]):
+    """Entries in columns, sorted by path: as objects those of a million files take a gigabyte."""
+
+    def __init__(self, paths: pa.Array, sizes: pa.Array, digests: pa.Array) -> None:
+        self._paths, self._sizes, self._digests = paths, sizes, digests
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[str]:
+        for first in range(0, len(self), _ENTRIES_AT_ONCE):
+            yield from self._paths.slice(first, _ENTRIES_AT_ONCE).to_pylist()
+
+    def __getitem__(self, path: str) -> FileSum:
+        place = bisect_left(range(len(self)), path, key=lambda position: self._paths[position].as_py())
+        if place == len(self) or self._paths[place].as_py() != path:
+            raise KeyError(path)
+        return FileSum(path, self._sizes[place].as_py(), self._digests[place].as_py())
+
+    def items(self) -> ItemsView[str, FileSum]:
+        """Return the entries with their paths."""
+        return _Items(self)
+
+    def entries(self) -> Iterator[FileSum]:
+        """Yield all entries, in order."""
+        for first in range(0, len(self), _ENTRIES_AT_ONCE):
+            columns = (column.slice(first, _ENTRIES_AT_ONCE) for column in (self._paths, self._sizes, self._digests))
+            yield from map(FileSum, *(column.to_pylist() for column in columns))
+
+
+class _Items(ItemsView[str, FileSum]):
+    """The items of a table of checksums, in the order of the file and without a search for each."""
+
+    def __init__(self, table: _SumTable) -> None:
+        super().__init__(table)
+        self._table = table
+
+    def __iter__(self) -> Iterator[tuple[str, FileSum]]:
+        return ((entry.path, entry) for entry in self._table.entries())
 
 
 def located(path: str, folder: Path, data_root: Path) -> Path:

@@ -37,6 +37,23 @@ class SoundHeader:
 
 
 @dataclass(frozen=True)
+class SoundContents:
+    """Facts from all of a recording, as far as its clip lasts.
+
+    Attributes:
+        num_bytes: Size of the file.
+        sha256: Checksum of the file.
+        kinds: Those of `avsrobust.datasets.sound_contents.SOUND_KINDS` that hold.
+        modified_ns: Time of the file's last change when it was read, in nanoseconds: tells whether the facts still hold.
+    """
+
+    num_bytes: int
+    sha256: str
+    kinds: tuple[str, ...]
+    modified_ns: int
+
+
+@dataclass(frozen=True)
 class DeclaredClip:
     """A clip as its table declares it, before any of its files is looked at.
 
@@ -79,9 +96,11 @@ class Clip(DeclaredClip):
         is_muted: Nothing can be heard in the recording; the survey of contents sets this.
         foreground: The rule by which its binary masks are read (`avsrobust.vocabulary.FOREGROUND_RULES`); the survey
             of contents sets this.
+        sound_contents: Facts from the recording itself, where it was read whole for its header.
     """
 
     sound: SoundHeader
     picture_size: tuple[int, int] | None = field(default=None, kw_only=True)
     is_muted: bool = field(default=False, kw_only=True)
     foreground: str = field(default="non-zero", kw_only=True)
+    sound_contents: SoundContents | None = field(default=None, kw_only=True, compare=False, repr=False)

@@ -18,7 +18,7 @@ from avsrobust.adapters.lookup import load_adapter
 from avsrobust.building.build import build
 from avsrobust.callbacks import MessageCallback
 from avsrobust.conditions.recipe import load_recipe
-from avsrobust.datasets.read import read_dataset
+from avsrobust.datasets.read import list_dataset
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.files import write_text
 from avsrobust.gallery.collect import make_gallery
@@ -77,7 +77,7 @@ def run_demo(
         on_message(f"toy: {count} procedural clips in the layout of {dataset}")
         write_toy(output / "data", dataset, clips=count, seed=TOY_SEED)
         on_message(f"build: {dataset} under silence, noise and off-screen sound")
-        table = read_dataset(dataset, output / "data", splits=[SPLIT])
+        table = list_dataset(dataset, output / "data", splits=[SPLIT]).checked(whole_sounds=True)
         built = build(table, load_recipe("standard"), SEED, output / "robust" / f"{dataset}-seed{SEED}")
         manifest = load_manifest(built.manifest)
         for model in models:

@@ -47,6 +47,7 @@ from avsrobust.manifest_columns import (
     column,
     columns_of,
 )
+from avsrobust.manifest_rows import RowTable
 from avsrobust.parquet import Kind, parquet_bytes
 from avsrobust.seal import write_seal
 from avsrobust.textfiles import parse_json
@@ -72,7 +73,7 @@ _HIGHEST_RATE = 1_000_000
 _TEXTS = pa.list_(pa.string())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One clip under one condition; the fields are the manifest's columns, in its order (see the module's conventions)."""
 
@@ -157,22 +158,38 @@ class Manifest:
     Attributes:
         path: The file.
         info: Its metadata.
-        rows: Its rows, sorted.
+        rows: Its rows, sorted: a tuple, or, of one that was loaded, a sequence that makes them when they are asked for
+            (`avsrobust.manifest_rows`).
     """
 
     path: Path
     info: ManifestInfo
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
 
     def __repr__(self) -> str:
-        splits = ", ".join(sorted({row.split for row in self.rows})) or "no split"
+        splits = ", ".join(self.distinct("split")) or "no split"
         return f"Manifest({self.path}: {self.info.dataset}, seed {self.info.seed}, {len(self.rows)} rows of {splits})"
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the rows as a data frame, a column for each field of `Row`."""
         import pandas as pd
 
-        return pd.DataFrame({name: [getattr(row, name) for row in self.rows] for name in COLUMNS})
+        rows = self.rows
+        there = rows.columns if isinstance(rows, RowTable) else ()
+        return pd.DataFrame(
+            {
+                name: rows.values(name)
+                if isinstance(rows, RowTable) and name in there
+                else [getattr(row, name) for row in rows]
+                for name in COLUMNS
+            }
+        )
+
+    def distinct(self, column: str) -> list[str]:
+        """Return the different values of a column of texts without gaps (``"split"``, ``"condition"``), sorted."""
+        if isinstance(self.rows, RowTable):
+            return sorted(self.rows.distinct(column))
+        return sorted({getattr(row, column) for row in self.rows})
 
     def _repr_html_(self) -> str:
         counts = self.to_pandas().groupby(["split", "condition", "polarity"]).size().rename("rows").reset_index()
@@ -190,11 +207,14 @@ class Manifest:
 
     def select(self, splits: Sequence[str] | None = None, conditions: Sequence[str] | None = None) -> Manifest:
         """Return the manifest with only the rows of these splits and conditions (None: all)."""
-        kept = (
-            row
-            for row in self.rows
-            if (splits is None or row.split in splits) and (conditions is None or row.condition in conditions)
-        )
+        wanted = {
+            name: frozenset(given)
+            for name, given in (("split", splits), ("condition", conditions))
+            if given is not None
+        }
+        if isinstance(self.rows, RowTable):
+            return replace(self, rows=self.rows.where(wanted))
+        kept = (row for row in self.rows if all(getattr(row, name) in given for name, given in wanted.items()))
         return replace(self, rows=tuple(kept))
 
     def data_root(self, override: Path | str | None = None) -> Path:
@@ -388,8 +408,21 @@ def load_manifest(path: Path | str, *, consistent: bool = True) -> Manifest:
     columns.check()
     if consistent:
         columns.check_together(info.dataset)
-    values = zip(*(columns.values(name) for name in there), strict=True)
-    return Manifest(path, info, tuple(Row(**dict(zip(there, row, strict=True))) for row in values))
+    # What reading and checking took would else stay with the process.
+    pa.default_memory_pool().release_unused()
+    return Manifest(path, info, RowTable(columns, _make_rows))
+
+
+def _make_rows(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> list[Row]:
+    """Return rows of checked columns; the frozen class's own constructor takes four times as long."""
+    count = len(columns[0]) if columns else 0
+    rows = [object.__new__(Row) for _ in range(count)]
+    given = dict(zip(names, columns, strict=True))
+    for name, entry in COLUMNS.items():
+        put = getattr(Row, name).__set__
+        for row, value in zip(rows, given.get(name, (entry.default,) * count), strict=True):
+            put(row, value)
+    return rows
 
 
 def _is_used(entry: Column, rows: Iterable[Row]) -> bool:

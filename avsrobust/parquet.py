@@ -22,6 +22,7 @@ from avsrobust.limits import METADATA_BYTES, PARQUET_BYTES, Limit
 
 COMPRESSION = "zstd"
 _TAIL = 8
+_BUFFER = 1 << 18
 _MAGIC = b"PAR1"
 
 
@@ -72,10 +73,16 @@ class Kind:
         except (OSError, pa.ArrowException, ValueError) as error:
             raise self.damaged(path, error) from error
 
-    def read_batches(self, path: Path, opened: pq.ParquetFile, column: str, rows: int) -> Iterator[pa.Array]:
-        """Yield a column of a file that `open` returned, `rows` rows at a time. Raises `error` where it is damaged."""
+    def read_batches(
+        self, path: Path, opened: pq.ParquetFile, column: str, rows: int, groups: Sequence[int] | None = None
+    ) -> Iterator[pa.Array]:
+        """Yield a column (only of these row groups) of a file that `open` returned, `rows` rows at a time.
+
+        Raises `error` where it is damaged.
+        """
         try:
-            for batch in opened.iter_batches(batch_size=rows, columns=[column], use_threads=False):
+            chosen = None if groups is None else list(groups)
+            for batch in opened.iter_batches(batch_size=rows, row_groups=chosen, columns=[column], use_threads=False):
                 batch.validate(full=True)
                 yield batch.column(column)
         except (OSError, pa.ArrowException, ValueError) as error:
@@ -94,9 +101,11 @@ class Kind:
                 tail = stream.read(_TAIL)
             if len(tail) == _TAIL and tail[4:] == _MAGIC:
                 METADATA_BYTES.check(struct.unpack("<I", tail[:4])[0], f"{path}: footer", self.error)
-            file = pq.ParquetFile(path, page_checksum_verification=True)
+            # A column of a row group is read a buffer at a time, not at once.
+            options = {"page_checksum_verification": True, "buffer_size": _BUFFER, "pre_buffer": False}
+            file = pq.ParquetFile(path, **options)
             there = [name for name in dictionaries if _is_text(file, name)]
-            return pq.ParquetFile(path, read_dictionary=there, page_checksum_verification=True) if there else file
+            return pq.ParquetFile(path, read_dictionary=there, **options) if there else file
         except FileNotFoundError as error:
             raise self.error(f"{path}: not found; expected {self.expected}") from error
         except (OSError, pa.ArrowException, ValueError) as error:

@@ -25,26 +25,29 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from avsrobust.condition_facts import are_facts
 from avsrobust.errors import AvsRobustError, MetricInputError, ResultsError
-from avsrobust.files import read_regular, sha256_of_file, write_text
+from avsrobust.files import atomic_path, read_regular, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME
 from avsrobust.limits import METADATA_BYTES
 from avsrobust.mask_overlaps import OVERLAPS_FIELD
-from avsrobust.metrics.binary.counts import NUM_THRESHOLDS, FrameStatistics
+from avsrobust.metrics.binary.counts import HISTOGRAMS, NUM_THRESHOLDS, Counts, FrameStatistics
+from avsrobust.metrics.binary.histograms import Histograms
 from avsrobust.metrics.semantic.counts import COUNTS as CLASS_COUNTS
 from avsrobust.metrics.semantic.counts import ClassStatistics, take_classes
-from avsrobust.parquet import Kind, write_parquet
-from avsrobust.score_checks import check_overlaps, check_values, content_sha256, require_filled
+from avsrobust.parquet import Kind, open_writer
+from avsrobust.score_checks import HistogramCheck, check_overlaps, check_values, content_sha256, require_filled
+from avsrobust.stored_histograms import Ints32, StoredHistograms, read_histograms
 from avsrobust.textfiles import parse_json
 
 # The format of results: as `manifest.BUILD_FORMAT`.
@@ -62,10 +65,18 @@ _TRAIN_SOURCES_KEY = "avsrobust.train_sources"
 _CONDITIONS_KEY = "avsrobust.conditions"
 _READOUT_KEY = "avsrobust.readout"
 _SCORE_SIZE_KEY = "avsrobust.score_size"
+_LIMITED_KEY = "avsrobust.limited"
 _CHECKSUM_KEY = "avsrobust.content_sha256"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
 COUNT_COLUMNS = ("pixels", "target_pixels", "tp_050", "fp_050", "tp_040", "fp_040")
-HISTOGRAM_COLUMNS = ("inside", "outside")
+HISTOGRAM_COLUMNS = HISTOGRAMS
+# Rows in a row group: results of a published data set are one group.
+ROW_GROUP = 1 << 16
+# Most frames whose histograms are held in memory, 4 kB each.
+IN_MEMORY = 4096
+_BLOCK = 4096
+_LABELS = "labels"
+_TEXTS = ("split", "clip_id", "condition", "polarity")
 SORT_COLUMNS = ["split", "clip_id", "condition", "level", "draw", "frame"]
 
 INDEX_FIELDS = (
@@ -115,7 +126,8 @@ class ScoreInfo:
     conditions beyond the first four, as the manifest has them (`manifest.ManifestInfo.conditions`).
     `train_sources` are the ids of clips of other splits whose YouTube source also gave a clip of train; None where the build has
     no clip of train. `readout` is the name of the readout that was scored (empty: the model's own masks); `score_size` is the
-    size of the scored masks and how the annotated ones came to it ("224:nearest"; empty: that of the mask files).
+    size of the scored masks and how the annotated ones came to it ("224:nearest"; empty: that of the mask files). `limited` are
+    splits of which a smoke run (``evaluate --limit``) scored a part of the clips.
     """
 
     model: str
@@ -131,6 +143,7 @@ class ScoreInfo:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     readout: str = ""
     score_size: str = ""
+    limited: tuple[str, ...] = ()
 
     def of_readout(self, name: str) -> ScoreInfo:
         """Return the metadata of a readout's scores; `model` is then the model's name with the readout's behind it."""
@@ -224,62 +237,152 @@ def write_scores(path: Path | str, scores: Scores) -> None:
     statistics = scores.statistics
     for name in COUNT_COLUMNS:
         columns[name] = pa.array(getattr(statistics, name)[order], type=pa.int64())
-    for name in HISTOGRAM_COLUMNS:
-        flat = pa.array(getattr(statistics, name)[order].astype(np.int32).ravel(), type=pa.int32())
-        columns[name] = pa.FixedSizeListArray.from_arrays(flat, NUM_THRESHOLDS)
     if scores.overlaps is not None and scores.overlaps.null_count < len(scores.overlaps):
         columns[OVERLAPS_FIELD.name] = scores.overlaps.take(pa.array(order))
         schema = schema.append(OVERLAPS_FIELD)
     if scores.classes is not None:
         columns[CLASSES_FIELD.name] = _class_lists(take_classes(scores.classes, order))
         schema = schema.append(CLASSES_FIELD)
-    table = pa.table(columns, schema=schema)
+    others = pa.schema([entry for entry in schema if entry.name not in HISTOGRAMS])
+    table = pa.table({name: columns[name] for name in others.names}, schema=others)
+    histograms = {name: (getattr(statistics, name), order) for name in HISTOGRAMS}
     metadata = _metadata(scores.info)
-    metadata[_CHECKSUM_KEY] = content_sha256(metadata, table)
-    write_parquet(Path(path), table.replace_schema_metadata(metadata))
+    parts = {name: _blocks(*found) for name, found in histograms.items()}
+    metadata[_CHECKSUM_KEY] = content_sha256(metadata, schema.names, table, parts)
+    with atomic_path(Path(path)) as temporary, open_writer(temporary, schema.with_metadata(metadata)) as writer:
+        for part in _parts(len(order), ROW_GROUP) or [slice(0, 0)]:
+            stored = {name: _stored_block(*found, part) for name, found in histograms.items()}
+            group = table.slice(part.start, part.stop - part.start)
+            arrays = [stored[name] if name in stored else group.column(name) for name in schema.names]
+            writer.write_table(pa.table(arrays, schema=schema.with_metadata(metadata)))
 
 
-def read_scores(path: Path | str, *, vouched: bool = True) -> Scores:
+def _parts(rows: int, size: int) -> list[slice]:
+    return [slice(first, min(first + size, rows)) for first in range(0, rows, size)]
+
+
+def _blocks(histograms: Counts | Histograms, order: npt.NDArray[np.intp]) -> Iterator[Counts]:
+    for part in _parts(len(order), _BLOCK):
+        yield histograms[order[part]]
+
+
+def _stored_block(histograms: Counts | Histograms, order: npt.NDArray[np.intp], part: slice) -> pa.Array:
+    """Return some histograms as a column of the file, one array, whatever part of them is in memory as numbers of 64 bits."""
+    values = np.empty((part.stop - part.start, NUM_THRESHOLDS), dtype=np.int32)
+    for inner in _parts(len(values), _BLOCK):
+        values[inner] = histograms[order[part][inner]]
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), type=pa.int32()), NUM_THRESHOLDS)
+
+
+def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_MEMORY) -> Scores:
     """Read a results folder or its ``scores.parquet``.
 
-    `vouched`: look at the ``run.json`` beside it. Raises `ResultsError` where the file is missing, damaged, of another format, or
-    not the one that ``run.json`` vouches for.
+    The histograms of a large file are checked, and read again whenever they are asked for (`stored_histograms`).
+
+    Args:
+        path: The folder or the file.
+        vouched: Look at the ``run.json`` beside it.
+        in_memory: Most frames whose histograms are held in memory.
+
+    Raises:
+        ResultsError: The file is missing, damaged, of another format, or not the one that ``run.json`` vouches for.
     """
     path = Path(path)
     if path.is_dir():
         path = path / SCORES_NAME
     is_published = path.name == SCORES_NAME or readout_of(path.name) is not None
     run = require_vouched(path, ResultsError) if vouched and is_published else None
-    table = _KIND.read(path)
-    metadata = _texts(path, table.schema.metadata or {})
+    opened = _KIND.open(path, _TEXTS)
+    found = opened.schema_arrow
+    metadata = _texts(path, found.metadata or {})
     info = _info(path, metadata)
     if run is not None and (readout_model(run.model, info.readout), run.dataset) != (info.model, info.dataset):
         raise ResultsError(
             f"{path}: is not of the run that {RUN_NAME} beside it describes ({run.model}); evaluate again"
         )
-    has_classes = CLASSES_FIELD.name in table.column_names
-    has_draws = DRAW_FIELD.name in table.column_names
-    schema = SCHEMA.insert(len(INDEX_FIELDS), DRAW_FIELD) if has_draws else SCHEMA
-    has_overlaps = OVERLAPS_FIELD.name in table.column_names
+    has_classes, has_overlaps = CLASSES_FIELD.name in found.names, OVERLAPS_FIELD.name in found.names
+    schema = SCHEMA.insert(len(INDEX_FIELDS), DRAW_FIELD) if DRAW_FIELD.name in found.names else SCHEMA
     schema = schema.append(OVERLAPS_FIELD) if has_overlaps else schema
     schema = schema.append(CLASSES_FIELD) if has_classes else schema
-    _KIND.require_types(path, table.schema, schema)
-    require_filled(path, table, schema)
-    table = table.select(schema.names).cast(schema).combine_chunks()
+    _KIND.require_types(path, found, schema)
+    others = pa.schema([entry for entry in schema if entry.name not in HISTOGRAMS])
+    table = _KIND.read_columns(path, opened, others.names)
+    require_filled(path, table, others)
+    table = _in_columns(table, others)
+    checks = {name: HistogramCheck() for name in HISTOGRAMS}
+    kept: dict[str, list[Counts]] = {name: [] for name in HISTOGRAMS}
+    passing = {
+        name: _keep(check.watch(read_histograms(path, opened, name, _KIND)), kept[name], table.num_rows <= in_memory)
+        for name, check in checks.items()
+    }
+    checksum = content_sha256(_without_checksum(metadata), schema.names, table, passing)
     counts = {name: table.column(name).to_numpy().astype(np.int64) for name in COUNT_COLUMNS}
-    histograms = {name: _histogram(table.column(name), table.num_rows) for name in HISTOGRAM_COLUMNS}
-    index = with_draws(table.select([name for name in INDEX_COLUMNS if name in schema.names]).to_pandas())
+    del passing
+    histograms: dict[str, Any] = {
+        name: _in_memory(parts) if table.num_rows <= in_memory else StoredHistograms(path, name, table.num_rows, _KIND)
+        for name, parts in kept.items()
+    }
+    names = [name for name in INDEX_COLUMNS if name in schema.names]
+    index = with_draws(_index(table, names))
+    table = table.drop_columns([*names, *COUNT_COLUMNS])
+    # What decoding took would else stay with the process.
+    pa.default_memory_pool().release_unused()
     statistics = FrameStatistics(**counts, **histograms)
-    check_values(path, index, statistics)
+    check_values(path, index, statistics, checks)
     overlaps = table.column(OVERLAPS_FIELD.name).combine_chunks() if has_overlaps else None
     if overlaps is not None:
         check_overlaps(path, overlaps, statistics)
     classes = _classes(path, table.column(CLASSES_FIELD.name)) if has_classes else None
     if classes is not None and not np.array_equal(classes.pixels, counts["pixels"]):
         raise ResultsError(f"{path}: the pixels of its classes are not those of its frames; evaluate again")
-    if metadata.get(_CHECKSUM_KEY) != content_sha256(_without_checksum(metadata), table):
+    if metadata.get(_CHECKSUM_KEY) != checksum:
         raise ResultsError(f"{path}: is damaged: its content is not what was written; restore it, or evaluate again")
     return Scores(info, index, statistics, path, classes, overlaps)
+
+
+def _in_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the columns of `schema`, each in one piece, texts as numbers of different texts: two million frames have few."""
+    columns = {}
+    for entry in schema:
+        column = table.column(entry.name).cast(entry.type)
+        if entry.name in _TEXTS:
+            column = column.dictionary_encode()
+        columns[entry.name] = column.combine_chunks()
+    return pa.table(columns)
+
+
+def _keep(parts: Iterator[Ints32], kept: list[Counts], are_kept: bool) -> Iterator[Ints32]:
+    """Yield parts of a column of histograms, and append them to `kept` where they are to be held in memory."""
+    for part in parts:
+        if are_kept:
+            kept.append(part.astype(np.int64))
+        yield part
+
+
+def _in_memory(parts: Sequence[Counts]) -> Counts:
+    return np.concatenate(parts) if parts else np.zeros((0, NUM_THRESHOLDS), dtype=np.int64)
+
+
+def _index(table: pa.Table, names: Sequence[str]) -> pd.DataFrame:
+    """Return columns as a data frame in which equal texts, and equal lists of labels, are one object."""
+    plain = [name for name in names if name not in (_LABELS, *_TEXTS)]
+    index: pd.DataFrame = table.select(plain).to_pandas()
+    for name in _TEXTS:
+        words = [
+            chunk.dictionary.to_numpy(zero_copy_only=False)[chunk.indices.to_numpy()]
+            for chunk in table.column(name).chunks
+        ]
+        index[name] = np.concatenate(words) if words else np.empty(0, dtype=object)
+    known: dict[tuple[str, ...], Any] = {}
+    labels = np.empty(table.num_rows, dtype=object)
+    for part in _parts(table.num_rows, _BLOCK):
+        for position, entry in enumerate(table.column(_LABELS).slice(part.start, part.stop - part.start).to_pylist()):
+            key = tuple(entry)
+            if key not in known:
+                known[key] = np.array(entry, dtype=object)
+            labels[part.start + position] = known[key]
+    index[_LABELS] = labels
+    return index[list(names)]
 
 
 def with_draws(index: pd.DataFrame) -> pd.DataFrame:
@@ -368,11 +471,6 @@ def _is_missing(value: object) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
-def _histogram(column: pa.ChunkedArray, num_rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, dtype=np.int64).reshape(num_rows, NUM_THRESHOLDS)
-
-
 def _class_lists(classes: ClassStatistics) -> pa.Array:
     """Return the entries of each frame as a list of structs."""
     names = [entry.name for entry in CLASSES_FIELD.type.value_type]
@@ -416,6 +514,7 @@ def _metadata(info: ScoreInfo) -> dict[str, str]:
         EVALUATION_KEY: info.evaluation,
         **({_READOUT_KEY: info.readout} if info.readout else {}),
         **({_SCORE_SIZE_KEY: info.score_size} if info.score_size else {}),
+        **({_LIMITED_KEY: json.dumps(list(info.limited), ensure_ascii=False)} if info.limited else {}),
         **({_CONDITIONS_KEY: json.dumps(dict(info.conditions), sort_keys=True)} if info.conditions else {}),
     }
 
@@ -454,6 +553,7 @@ def _info(path: Path, texts: Mapping[str, str]) -> ScoreInfo:
             conditions=_facts(texts.get(_CONDITIONS_KEY, "{}")),
             readout=texts.get(_READOUT_KEY, ""),
             score_size=texts.get(_SCORE_SIZE_KEY, ""),
+            limited=tuple(_strings(_list(texts.get(_LIMITED_KEY, "[]")))),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise ResultsError(f"{path}: has damaged metadata ({error}); evaluate again") from error

@@ -20,6 +20,7 @@ from avsrobust.results import DRAW_FIELD, Scores, with_draws
 
 RowKey = tuple[str, str, str, float, int]
 ClipKey = tuple[str, str]
+_NO_LEVEL = -math.inf
 KEY_COLUMNS = ["split", "clip_id", "condition", "level", "draw"]
 
 
@@ -38,7 +39,7 @@ def row_key(split: str, clip_id: str, condition: str, level: float | None, draw:
     >>> row_key("test", "dog/a", "clean", None)
     ('test', 'dog/a', 'clean', -inf, 0)
     """
-    rounded = -math.inf if level is None or math.isnan(level) else float(np.float32(level))
+    rounded = _NO_LEVEL if level is None or math.isnan(level) else float(np.float32(level))
     return (split, clip_id, condition, rounded, draw)
 
 

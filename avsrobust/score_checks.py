@@ -9,30 +9,71 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from avsrobust.errors import ResultsError
 from avsrobust.files import is_safe_relative
 from avsrobust.mask_overlaps import stored_pairs
-from avsrobust.metrics.binary.counts import FIELDS, FrameStatistics
+from avsrobust.metrics.binary.counts import FIELDS, HISTOGRAMS, FrameStatistics
 
 _KEY = ["split", "clip_id", "condition", "level", "draw", "frame"]
+_ITEMS_AT_ONCE = 1 << 14
 _POLARITIES = ("positive", "negative")
 
 
-def content_sha256(metadata: Mapping[str, str], table: pa.Table) -> str:
-    """Return a checksum of `metadata` and of all values of `table`."""
+def content_sha256(
+    metadata: Mapping[str, str],
+    names: Iterable[str],
+    table: pa.Table,
+    histograms: Mapping[str, Iterable[npt.NDArray[np.integer[Any]]]],
+) -> str:
+    """Return a checksum of `metadata` and of all values of the columns `names`, in this order.
+
+    `histograms` are the values of the columns of that name, a part of the rows at a time; `table` has the other columns.
+    """
     digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
-    for name in table.column_names:
+    for name in names:
         digest.update(f"\n{name}\n".encode())
+        if name in histograms:
+            for block in histograms[name]:
+                digest.update(np.ascontiguousarray(block, dtype="<i8").data)
+            continue
         for content in _plain_bytes(table.column(name).combine_chunks()):
             digest.update(content)
     return digest.hexdigest()
+
+
+@dataclass
+class HistogramCheck:
+    """What is wrong with a column of histograms, found while they pass by (`watch`).
+
+    Attributes:
+        negative: A count is below 0.
+        sums: Pixels of each frame that passed, int64 parts.
+    """
+
+    negative: bool = False
+    sums: list[npt.NDArray[np.int64]] = field(default_factory=list)
+
+    def watch(self, parts: Iterable[npt.NDArray[np.int32]]) -> Iterator[npt.NDArray[np.int32]]:
+        """Yield the parts as they come."""
+        for part in parts:
+            self.negative |= bool((part < 0).any())
+            self.sums.append(part.sum(axis=1, dtype=np.int64))
+            yield part
+
+    @property
+    def pixels(self) -> npt.NDArray[np.int64]:
+        """Pixels of each frame, int64 [N]."""
+        return np.concatenate(self.sums) if self.sums else np.zeros(0, dtype=np.int64)
 
 
 def require_filled(path: Path, table: pa.Table, schema: pa.Schema) -> None:
@@ -49,9 +90,11 @@ def require_filled(path: Path, table: pa.Table, schema: pa.Schema) -> None:
             raise ResultsError(f"{path}: column {entry.name} has empty cells; expected none; evaluate again")
 
 
-def check_values(path: Path, index: pd.DataFrame, statistics: FrameStatistics) -> None:
-    """Refuse counts that no mask can have, and frames that are there twice."""
-    for found in (*_impossible_counts(statistics), *_impossible_rows(index, statistics)):
+def check_values(
+    path: Path, index: pd.DataFrame, statistics: FrameStatistics, histograms: Mapping[str, HistogramCheck]
+) -> None:
+    """Refuse counts that no mask can have, and frames that are there twice; `histograms` have passed by already."""
+    for found in (*_impossible_counts(statistics, histograms), *_impossible_rows(index, statistics)):
         raise ResultsError(f"{path}: has {found}; do not use results from a source you do not trust; evaluate again")
 
 
@@ -63,15 +106,18 @@ def check_overlaps(path: Path, overlaps: pa.ListArray, statistics: FrameStatisti
         raise ResultsError(f"{path}: has an overlap of negatives that no two masks have; evaluate again")
 
 
-def _impossible_counts(counts: FrameStatistics) -> Iterator[str]:
+def _impossible_counts(counts: FrameStatistics, histograms: Mapping[str, HistogramCheck]) -> Iterator[str]:
     background = counts.pixels - counts.target_pixels
-    if any((getattr(counts, name) < 0).any() for name in FIELDS):
+    plain = (getattr(counts, name) for name in FIELDS if name not in HISTOGRAMS)
+    if any((values < 0).any() for values in plain) or any(check.negative for check in histograms.values()):
         yield "a negative count of pixels"
     if (counts.tp_050 > counts.target_pixels).any() or (counts.tp_040 > counts.target_pixels).any():
         yield "more true positives than pixels of the target"
     if (counts.fp_050 > background).any() or (counts.fp_040 > background).any():
         yield "more false positives than pixels outside the target"
-    if (counts.inside.sum(axis=1) != counts.target_pixels).any() or (counts.outside.sum(axis=1) != background).any():
+    if (histograms["inside"].pixels != counts.target_pixels).any() or (
+        histograms["outside"].pixels != background
+    ).any():
         yield "histograms that do not count every pixel once"
 
 
@@ -93,8 +139,26 @@ def _impossible_rows(index: pd.DataFrame, counts: FrameStatistics) -> Iterator[s
     for name in ("split", "clip_id", "condition"):
         if not all(is_safe_relative(str(value)) for value in index[name].unique()):
             yield f"a {name} that is no safe path"
-    if index.duplicated(_KEY).any():
+    if has_duplicates(row_numbers(index, _KEY)):
         yield "the same frame twice"
+
+
+def row_numbers(index: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return a number for each row, int64 [N]: equal where the rows agree in the columns `names` (NaN is equal to NaN)."""
+    numbers = np.zeros(len(index), dtype=np.int64)
+    for name in names:
+        column = pd.to_numeric(index[name]) if name == "level" else index[name]
+        codes, values = pd.factorize(column, use_na_sentinel=False)
+        if numbers.max(initial=0) >= 2**62 // max(1, len(values)):
+            numbers = np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+        numbers = numbers * len(values) + codes
+    return numbers
+
+
+def has_duplicates(numbers: npt.NDArray[np.int64]) -> bool:
+    """Tell whether a number is there twice."""
+    ordered = np.sort(numbers)
+    return bool((ordered[1:] == ordered[:-1]).any())
 
 
 def _plain_bytes(column: pa.Array) -> Iterator[bytes]:
@@ -110,7 +174,12 @@ def _plain_bytes(column: pa.Array) -> Iterator[bytes]:
     elif pa.types.is_integer(kind) and column.null_count == 0:
         yield _numbers(column)
     else:
-        yield json.dumps(column.to_pylist()).encode()
+        # The text of one list, a part of its items at a time.
+        yield b"["
+        for first in range(0, len(column), _ITEMS_AT_ONCE):
+            text = json.dumps(column.slice(first, _ITEMS_AT_ONCE).to_pylist())
+            yield (", " if first else "").encode() + text[1:-1].encode()
+        yield b"]"
 
 
 def _numbers(values: pa.Array) -> bytes:

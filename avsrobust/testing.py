@@ -4,8 +4,8 @@ Conventions
     The adapter is run on random frames and audio, of several lengths and sizes as AVSBench has them. Outputs that should be
     equal may differ by `TOLERANCE`, because kernels round differently for other batch sizes: probabilities and the softmax of
     class logits anywhere by so much, class ids in that share of the pixels.
-    Adapters with `needs_clips` get views of random clips, whose frames and sounds lie in a temporary folder; ones that look
-    up further files per clip need a build (`build`), whose first clip is then the one that they are asked about.
+    Adapters with `needs_clips` get views of random clips; ones that look up further files per clip need a build (`build`), whose
+    first clip is then the one that they are asked about.
     Nothing is raised for an adapter that fails a check: the report names the check and the reason;
     `AdapterCheck.raise_if_failed` raises. Where a check fails that all others need (loading, a first mask), the rest is not run.
 
@@ -22,29 +22,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.base import Adapter, AudioInput, ClipView, NativeSound, RowView, Segmentation
-from avsrobust.adapters.calling import AdapterCaller, Audio, CheckedOutput
+from avsrobust.adapter_inputs import InputMaker, Inputs, RealClip, samples_of
+from avsrobust.adapters.base import Adapter, AudioInput, Segmentation
+from avsrobust.adapters.calling import AdapterCaller, CheckedOutput
 from avsrobust.adapters.clip_files import OpenedFiles, without_condition
 from avsrobust.adapters.lookup import load_adapter
 from avsrobust.adapters.randomness import DropoutWatch
-from avsrobust.audio.front_ends import BANDS, STEPS
-from avsrobust.audio.vggish import EMBEDDING_SIZE
-from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError, ManifestError
-from avsrobust.vocabulary import CLEAN, NEGATIVE, POSITIVE
+from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
 
 if TYPE_CHECKING:
-    from avsrobust.manifest import Manifest, Row
+    from avsrobust.manifest import Manifest
 
 TOLERANCE = 1e-4
 # S4's and MS3's frames are square; AVSS frames vary from clip to clip.
 SIZES = ((224, 224), (180, 320), (97, 131))
 LENGTHS = (5, 10)
-# In Hz, of the sounds of random clips.
-_NATIVE_RATE = 16_000
 FIRST_CHECK = "it returns probabilities or class ids [B, T, h, w], or class logits [B, T, C, h, w]"
 
 
@@ -132,7 +127,7 @@ def check_adapter(
         else:
             loaded = adapter
         audio = AudioInput.of(getattr(loaded, "audio", None))
-        real = None if build is None else _RealClip.of(build)
+        real = None if build is None else RealClip.of(build)
     except AvsRobustError as error:
         return AdapterCheck(name, (CheckResult("it loads", False, str(error)),))
     with tempfile.TemporaryDirectory(prefix="avsrobust-") as folder:
@@ -141,71 +136,6 @@ def check_adapter(
         if results[-1].passed:
             results += [_run(check_name, check) for check_name, check in subject.checks()]
     return AdapterCheck(name, tuple(results))
-
-
-@dataclass(frozen=True)
-class _RealClip:
-    """A clip of a build under clean sound and under a negative.
-
-    Attributes:
-        clean: View of the row of clean sound.
-        negative: View of the row of a negative.
-    """
-
-    clean: ClipView
-    negative: ClipView
-
-    @classmethod
-    def of(cls, build: Manifest | Path | str) -> _RealClip:
-        """Return the first clip of a build that has both rows. Raises `ManifestError`."""
-        from avsrobust.evaluation.clip_views import ClipViewer
-        from avsrobust.manifest import Manifest, load_manifest
-
-        manifest = build if isinstance(build, Manifest) else load_manifest(build)
-        viewer = ClipViewer(manifest, manifest.data_root())
-        clean: dict[tuple[str, str], Row] = {}
-        for row in sorted(manifest.rows, key=lambda row: (row.split != "test", row.condition != CLEAN)):
-            if row.condition == CLEAN:
-                clean[row.split, row.clip_id] = row
-            elif row.polarity == NEGATIVE and (row.split, row.clip_id) in clean:
-                return cls(viewer.of_row(clean[row.split, row.clip_id]), viewer.of_row(row))
-        raise ManifestError(f"{manifest.path}: has no clip under both {CLEAN} and a negative; name a build that has")
-
-
-@dataclass(frozen=True)
-class _Input:
-    """Frames, audio, rows and views of B random clips."""
-
-    frames: Tensor
-    audio: Audio
-    rows: tuple[RowView, ...]
-    clips: tuple[ClipView, ...]
-
-    def clip(self, index: int) -> _Input:
-        return _Input(
-            self.frames[index, None], self.audio[index : index + 1], (self.rows[index],), (self.clips[index],)
-        )
-
-    def copy(self) -> _Input:
-        return replace(self, frames=self.frames.clone(), audio=_copy(self.audio))
-
-    def with_sound_of(self, other: _Input) -> _Input:
-        clips = zip(self.clips, other.clips, strict=True)
-        return replace(self, audio=other.audio, clips=tuple(replace(clip, sound=of.sound) for clip, of in clips))
-
-    def pictures(self) -> list[ClipView]:
-        """Return the views that `encode_frames` gets."""
-        return [replace(clip, condition="", level=None, draw=0, sound=None) for clip in self.clips]
-
-
-def _copy(audio: Audio) -> Audio:
-    if isinstance(audio, Tensor):
-        return audio.clone()
-    return [replace(sound, samples=sound.samples.clone()) for sound in audio]
-
-
-def _samples(audio: Audio) -> list[Tensor]:
-    return [audio] if isinstance(audio, Tensor) else [sound.samples for sound in audio]
 
 
 class _ContractError(Exception):
@@ -222,19 +152,23 @@ class _Subject:
         device: torch.device,
         audio: AudioInput,
         folder: Path,
-        real: _RealClip | None,
+        real: RealClip | None,
     ) -> None:
         self._caller = AdapterCaller(adapter, name, device)
-        self._device = device
         self._audio = audio
-        self._folder = folder
-        self._real = real
-        self._made = 0
+        # Files are there for this clip and its number of frames alone.
+        self._real = real if self._caller.needs_clips else None
+        self._length = LENGTHS[0] if self._real is None else self._real.clean.num_frames
+        self._inputs = InputMaker(audio, device, folder, looks_up=self._caller.needs_clips, real=self._real)
 
     def checks(self) -> list[tuple[str, Callable[[], object]]]:
         """Return the checks that need an adapter whose first output was right."""
         return [
-            *((f"it takes clips of {length} frames", self._check_length(length)) for length in LENGTHS[1:]),
+            *(
+                (f"it takes clips of {length} frames", self._check_length(length))
+                for length in LENGTHS[1:]
+                if self._real is None
+            ),
             *(
                 (f"it takes frames of {height}x{width}", self._check_size((height, width)))
                 for height, width in SIZES[1:]
@@ -342,7 +276,7 @@ class _Subject:
         self._segment(encoded, given)
         for noun, changed in (
             ("frames", not torch.equal(given.frames, kept.frames)),
-            ("audio", not all(map(torch.equal, _samples(given.audio), _samples(kept.audio)))),
+            ("audio", not all(map(torch.equal, samples_of(given.audio), samples_of(kept.audio)))),
         ):
             if changed:
                 raise _ContractError(
@@ -384,95 +318,25 @@ class _Subject:
                 )
         return ""
 
-    def _answer(self, given: _Input) -> CheckedOutput:
+    def _make(
+        self, seed: int, *, batch: int = 1, num_frames: int | None = None, size: tuple[int, int] | None = None
+    ) -> Inputs:
+        return self._inputs.make(seed, batch=batch, num_frames=num_frames or self._length, size=size or SIZES[0])
+
+    def _answer(self, given: Inputs) -> CheckedOutput:
         own = given.copy()
         return self._segment(self._encode(own), own)
 
-    def _encode(self, given: _Input) -> Any:
+    def _encode(self, given: Inputs) -> Any:
         return self._caller.encode(given.frames, given.pictures)
 
-    def _segment(self, encoded: Any, given: _Input) -> CheckedOutput:
+    def _segment(self, encoded: Any, given: Inputs) -> CheckedOutput:
         batch, num_frames = given.frames.shape[:2]
         output = self._call_segment(encoded, given)
         return self._caller.check_answer(output, batch=batch, num_frames=num_frames)
 
-    def _call_segment(self, encoded: Any, given: _Input) -> Any:
+    def _call_segment(self, encoded: Any, given: Inputs) -> Any:
         return self._caller.segment_unchecked(encoded, given.audio, lambda: given.rows, lambda: given.clips)
-
-    def _make(
-        self, seed: int, *, batch: int = 1, num_frames: int = LENGTHS[0], size: tuple[int, int] | None = None
-    ) -> _Input:
-        size = size or SIZES[0]
-        generator = torch.Generator().manual_seed(seed)
-        frames = torch.randint(0, 256, (batch, num_frames, 3, *size), dtype=torch.uint8, generator=generator)
-        sounds = [self._make_native(num_frames, generator) for _ in range(batch)] if self._needs_sounds() else []
-        audio: Audio = sounds if self._audio.kind == "native" else self._make_sound(batch, num_frames, generator)
-        target = torch.rand((batch, num_frames, *size), generator=generator) > 0.5
-        rows = tuple(_row(index, seed, clip_target) for index, clip_target in enumerate(target))
-        clips = tuple(
-            self._make_clip(index, seed, frames[index], sounds[index] if sounds else None) for index in range(batch)
-        )
-        given = audio.to(self._device) if isinstance(audio, Tensor) else audio
-        return _Input(frames.to(self._device), given, rows, clips)
-
-    def _needs_sounds(self) -> bool:
-        return self._audio.kind == "native" or self._caller.needs_clips
-
-    def _make_native(self, num_frames: int, generator: torch.Generator) -> NativeSound:
-        """Return a random stereo sound that lies in a file."""
-        import soundfile
-
-        samples = torch.randint(-9000, 9000, (num_frames * _NATIVE_RATE, 2), dtype=torch.int16, generator=generator)
-        path = self._folder / f"{self._made}.wav"
-        self._made += 1
-        soundfile.write(path, samples.numpy(), _NATIVE_RATE, subtype="PCM_16")
-        return NativeSound(samples.to(torch.float32) / 32768, _NATIVE_RATE, path)
-
-    def _make_clip(self, index: int, seed: int, frames: Tensor, sound: NativeSound | None) -> ClipView:
-        """Return the view of a random clip, whose files are there if the adapter looks at clips."""
-        if self._real is not None and index == 0:
-            return replace(self._real.clean, seed=seed)
-        paths = self._write_frames(frames) if self._caller.needs_clips else ()
-        path = None if sound is None else sound.path
-        return ClipView(
-            "avss", "test", f"clip{index}", CLEAN, None, 0, seed + index, paths, path, len(frames), _NATIVE_RATE
-        )
-
-    def _write_frames(self, frames: Tensor) -> tuple[Path, ...]:
-        from PIL import Image
-
-        paths = []
-        for frame in frames:
-            paths.append(self._folder / f"{self._made}.png")
-            self._made += 1
-            Image.fromarray(np.ascontiguousarray(frame.permute(1, 2, 0).numpy())).save(paths[-1], compress_level=1)
-        return tuple(paths)
-
-    def _make_sound(self, batch: int, num_frames: int, generator: torch.Generator) -> Tensor:
-        if self._audio.kind == "waveform":
-            samples = num_frames * (self._audio.sample_rate or 0)
-            shape = (batch, samples) if self._audio.mono else (batch, 2, samples)
-            return torch.rand(shape, generator=generator) * 2 - 1
-        if self._audio.kind == "embedding":
-            # VGGish's embeddings come after a ReLU.
-            return torch.randn((batch, num_frames, EMBEDDING_SIZE), generator=generator).clamp(min=0)
-        return torch.randn((batch, num_frames, 1, STEPS, BANDS), generator=generator)
-
-
-def _row(index: int, seed: int, target: Tensor) -> RowView:
-    return RowView(
-        dataset="avss",
-        split="test",
-        clip_id=f"clip{index}",
-        condition=CLEAN,
-        polarity=POSITIVE,
-        level=None,
-        seed=seed,
-        target=target,
-        has_mask=torch.ones(len(target), dtype=torch.bool),
-        # Any class but background will do.
-        classes=target.to(torch.uint8),
-    )
 
 
 def _run(name: str, check: Callable[[], object]) -> CheckResult:

@@ -136,7 +136,8 @@ def with_model(arguments: argparse.Namespace, build: Path, folder: Path) -> None
             output=folder / f"model-{number}",
             splits=SPLITS,
             device=device,
-            batch_size=arguments.batch_size,
+            # Every size is compiled anew: no trial with others.
+            batch_size=arguments.batch_size or (16 if arguments.compile else None),
             readers=arguments.readers,
             check=False,
             progress=lambda done, _, times=times: times.append((done, time.perf_counter())),

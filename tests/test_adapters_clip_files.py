@@ -67,7 +67,7 @@ class FirstStage(Adapter):
             self._files.path(clip) if self._files else self._folder / "clean" / f"{Path(clip.clip_id).name}.npy"
             for clip in clips
         ]
-        return encoded * torch.tensor([float(np.load(name)) for name in names])[:, None, None, None]
+        return encoded * torch.from_numpy(np.stack([np.load(name) for name in names]))[..., None, None]
 
 
 def checked(model: Adapter, **choices: Any) -> AdapterCheck:
@@ -82,8 +82,8 @@ def test_check_adapter_warns_of_a_clean_file_under_a_negative(
 ) -> None:
     for condition in ("clean", "noise", "offscreen", "silence"):
         (tmp_path / condition).mkdir()
-        for clip in ("clip0", "clip1"):
-            np.save(tmp_path / condition / f"{clip}.npy", np.float32(0.5))
+        # Of the first clip alone, one value per frame.
+        np.save(tmp_path / condition / "clip0.npy", np.full(len(tiny_build.rows[0].frames), 0.5, np.float32))
     check = checked(FirstStage(tmp_path, by_condition), build=tiny_build)
     assert bool(check.warnings) is not by_condition
     if check.warnings:

@@ -12,6 +12,7 @@ from avsrobust.adapters.predictions import Predictions
 from avsrobust.errors import AdapterError, ClipError
 from avsrobust.manifest import Manifest
 from avsrobust.stored_masks import masks_table, write_masks
+from avsrobust.testing import check_adapter
 
 CPU = torch.device("cpu")
 
@@ -226,3 +227,15 @@ def test_what_are_no_class_ids_fails_the_clip(tmp_path: Path) -> None:
         class_answer(tmp_path, view())
     with pytest.raises(AdapterError, match=r"task=semantic: .*m\.parquet holds binary masks; expected a folder"):
         Predictions.load(None, CPU, masks=str(tmp_path / "m.parquet"), task="semantic")
+
+
+def test_it_keeps_the_contract(tmp_path: Path) -> None:
+    # The names that the contract test gives its random clips, of up to ten frames.
+    for clip in ("clip0", "clip1"):
+        folder = tmp_path / "clean" / clip
+        folder.mkdir(parents=True)
+        for frame in range(10):
+            picture = np.zeros((60, 80), np.uint8)
+            picture[frame : frame + 30, 5 : 40 + 10 * int(clip[-1])] = 255
+            Image.fromarray(picture).save(folder / f"{frame}.png")
+    check_adapter("predictions", masks=str(tmp_path)).raise_if_failed()

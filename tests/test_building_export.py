@@ -15,7 +15,6 @@ from avsrobust.building.build import build
 from avsrobust.building.export import pickled_tensor
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
-from avsrobust.errors import OptionError
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import load_manifest
 from avsrobust.toy.write import write_toy
@@ -93,13 +92,24 @@ def test_a_file_of_the_right_size_and_other_bytes_is_written_again(data, tmp_pat
     assert path.read_bytes() == content
 
 
-def test_avss_is_refused(tmp_path):
-    write_toy(tmp_path / "toy", "avss", clips=5, seed=1)
-    with pytest.raises(
-        OptionError, match="--export avsbench: AVSBench-Robust has no loader for avss; expected s4 or ms3"
-    ):
-        build(read_dataset("avss", tmp_path / "toy"), STANDARD, 42, tmp_path / "b", export="avsbench")
-    assert not (tmp_path / "b").exists()
+@pytest.mark.parametrize("store_audio", [True, False])
+def test_avss_has_a_tree_per_negative_in_its_own_layout(tmp_path, store_audio):
+    write_toy(tmp_path / "toy", "avss", clips=12, seed=1)
+    dataset = read_dataset("avss", tmp_path / "toy")
+    recipe = STANDARD.adapted(store_audio=store_audio)
+    build(dataset, recipe, 42, tmp_path / "b", export="avsbench")
+    stored = load_manifest(build(dataset, STANDARD, 42, tmp_path / "stored").manifest)
+    suffixes = {"noise": "noise", "offscreen": "misaligned", "silence": "silent"}
+    expected = {
+        f"AVSBench_semantic_{suffixes[row.condition]}/{row.clip_id}/audio.wav": row
+        for row in stored.rows
+        if row.condition in suffixes
+    }
+    root = tmp_path / "b" / "avsbench"
+    assert {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()} == expected.keys()
+    for name, row in expected.items():
+        assert (root / name).read_bytes() == stored.audio_path(row, tmp_path / "toy").read_bytes()
+    assert len({row.clip_id.partition("/")[0] for row in expected.values()}) > 1
 
 
 def test_a_pickle_has_the_same_bytes_in_another_process():

@@ -101,7 +101,9 @@ def test_files_of_the_right_size_and_other_bytes_are_made_again(data, unfinished
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"", b"\0" * 4096, b'["audio/silence', b'[1, 2, 3]\nnull\n{"a": 1}\n\xff\xfe\n'], ids=str
+    "content",
+    [None, b"", b"\0" * 4096, b'["audio/silence', b'[1, 2, 3]\nnull\n{"a": 1}\n\xff\xfe\n', b"[" * 100_000],
+    ids=["gone", "empty", "zeros", "torn", "other values", "too deep"],
 )
 def test_a_journal_that_is_gone_or_damaged_vouches_for_nothing(data, unfinished, built, tmp_path, content) -> None:
     def damage(output: Path) -> None:

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from avsrobust import api
 from avsrobust.building.build import build
 from avsrobust.conditions.recipe import load_recipe
-from avsrobust.datasets.read import read_dataset
+from avsrobust.datasets.read import list_dataset
+from avsrobust.files import TEMPORARY_SUFFIX
+from avsrobust.manifest import load_manifest
 from avsrobust.toy.write import write_toy
 
 COUNTERS: list[Counter[str]] = []
@@ -39,22 +42,72 @@ def counting(root: Path) -> Iterator[Counter[str]]:
         found.update({path: times for path, times in opened.items() if Path(path).is_relative_to(root.resolve())})
 
 
+def wavs_of(root: Path) -> set[str]:
+    return {str(path.resolve()) for path in root.rglob("*.wav")}
+
+
 @pytest.mark.parametrize("dataset", ["s4", "ms3", "avss"])
 def test_a_build_opens_a_recording_twice(tmp_path: Path, dataset: str) -> None:
-    """Once for the survey (checksum, header and samples) and once for each log-mel made of it.
+    """Once for its header and the survey (checksum and samples), and once for all log-mels made of it.
 
     AVSS has clips of 5 and of 10 frames, and a recording that is a source clip for both has a log-mel of either length.
-    Reading the data set, before the build, looks at the header.
     """
     root = tmp_path / "data"
     write_toy(root, dataset, clips=6)
-    with counting(root) as read:
-        clips = read_dataset(dataset, root)
-    with counting(root) as built:
-        build(clips, load_recipe("standard"), 1, tmp_path / "build", on_error="skip")
-    wavs = {str(path.resolve()) for path in root.rglob("*.wav")}
-    assert set(read) == set(built) == wavs
-    assert set(read.values()) == {1}
-    lengths = len({clip.num_frames for clip in clips.clips})
-    assert lengths == (2 if dataset == "avss" else 1)
-    assert max(built.values()) <= 1 + lengths
+    with counting(root) as opened:
+        api.build(dataset, seed=1, data_root=root, output=tmp_path / "build", on_error="skip")
+    assert set(opened) == wavs_of(root)
+    assert max(opened.values()) <= 2
+    log_mels: dict[str, set[int]] = {}
+    for row in load_manifest(tmp_path / "build").rows:
+        log_mels.setdefault(row.audio, set()).add(row.num_frames)
+    assert max(map(len, log_mels.values())) == (2 if dataset == "avss" else 1)
+    # What is handed from shard to shard is gone.
+    assert not list((tmp_path / "build").rglob(f"*{TEMPORARY_SUFFIX}"))
+
+
+def test_a_finished_build_opens_a_recording_for_its_header_and_for_what_is_missing(tmp_path: Path) -> None:
+    root, output = tmp_path / "data", tmp_path / "build"
+    write_toy(root, "avss", clips=6)
+    api.build("avss", data_root=root, output=output)
+    before = {path.name: path.read_bytes() for path in output.rglob("*.npy")}
+    with counting(root) as opened:
+        assert api.build("avss", data_root=root, output=output).rendered == 0
+    assert set(opened) == wavs_of(root)
+    assert set(opened.values()) == {1}
+    for path in output.rglob("*.npy"):
+        path.unlink()
+    with counting(root) as opened:
+        assert api.build("avss", data_root=root, output=output).rendered > 0
+    assert max(opened.values()) == 2
+    assert {path.name: path.read_bytes() for path in output.rglob("*.npy")} == before
+
+
+def test_sources_of_other_splits_are_opened_twice_too(tmp_path: Path) -> None:
+    root, recipe = tmp_path / "data", tmp_path / "pool.yaml"
+    recipe.write_text(
+        "kind: build\nname: pool\ndescription: x\nconditions:\n  clean: {}\n  offscreen: {pool: dataset}\n"
+    )
+    write_toy(root, "avss", clips=12)
+    with counting(root) as opened:
+        report = api.build("avss", recipe=recipe, splits=["test"], data_root=root, output=tmp_path / "build")
+    clips = {row.clip_id for row in load_manifest(report.manifest).rows}
+    assert any(row.source_clip_id not in {None, *clips} for row in load_manifest(report.manifest).rows)
+    assert set(opened) == wavs_of(root)
+    assert max(opened.values()) <= 2
+
+
+def test_a_recording_that_changes_after_its_reading_is_read_again(tmp_path: Path) -> None:
+    """The contents noted with the header are used only while the file's size and time are the same."""
+    root = tmp_path / "data"
+    write_toy(root, "s4", clips=6)
+    dataset = list_dataset("s4", root).checked(whole_sounds=True)
+    muted, broken = (root / dataset.clips[index].audio for index in (0, 1))
+    content = muted.read_bytes()
+    muted.write_bytes(content[:44] + bytes(len(content) - 44))
+    broken.write_bytes(broken.read_bytes()[:-1000])
+    report = build(dataset, load_recipe("standard"), 1, tmp_path / "build", on_error="skip")
+    assert report.muted == (dataset.clips[0].clip_id,)
+    (skipped,) = [entry for entry in report.skipped if entry.condition is None]
+    assert skipped.clip_id == dataset.clips[1].clip_id
+    assert "truncated" in skipped.reason

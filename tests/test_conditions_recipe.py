@@ -7,8 +7,9 @@ import os
 
 import pytest
 
+from avsrobust.bundled import recipes_folder
 from avsrobust.conditions.base import options_of
-from avsrobust.conditions.recipe import KIND, find_recipe, load_recipe, parse_recipe, read_yaml, recipes_folder
+from avsrobust.conditions.recipe import KIND, find_recipe, load_recipe, parse_recipe, read_yaml
 from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.errors import RecipeError
 

@@ -15,18 +15,9 @@ from PIL import Image
 
 from avsrobust.checksums import FileSum
 from avsrobust.clips import Clip, SoundHeader
-from avsrobust.datasets.contents import (
-    CLIPPED,
-    CONSTANT,
-    LONGER,
-    NEARLY_SILENT,
-    SHORTER,
-    SILENT,
-    STREAMED,
-    ClipContents,
-    read_contents,
-)
+from avsrobust.datasets.contents import ClipContents, read_contents
 from avsrobust.datasets.mask_values import level_list
+from avsrobust.datasets.sound_contents import CLIPPED, CONSTANT, LONGER, NEARLY_SILENT, SHORTER, SILENT, STREAMED
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 
 RATE = 8000

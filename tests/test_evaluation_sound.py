@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ import torch
 
 from avsrobust.adapters.base import AudioInput
 from avsrobust.audio.vggish import VGGish
+from avsrobust.checksums import Checksums
 from avsrobust.errors import AdapterError, ManifestError
 from avsrobust.evaluation import sound
 from avsrobust.evaluation.sound import SoundReader
-from avsrobust.manifest import Manifest
+from avsrobust.manifest import Manifest, load_manifest
 
 
 def reader(build: Manifest, audio: AudioInput, **choices: object) -> SoundReader:
@@ -123,3 +126,38 @@ def test_a_reader_travels_light(tiny_build: Manifest) -> None:
     size = len(pickle.dumps(sounds))
     sounds.read(tiny_build.rows[0])
     assert len(pickle.dumps(sounds)) == size
+
+
+def test_few_arrays_are_mapped_and_each_is_checked_until_it_changes(
+    toy_builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = load_manifest(toy_builds / "robust/s4-seed42")
+    rows = [row for row in build.rows if not row.log_mel.startswith("made:")]
+    shards = sorted({row.log_mel for row in rows})
+    assert len(shards) > 2
+    checked: list[str] = []
+    check = Checksums.check_file
+
+    def counted(self: Checksums, name: str, path: Path) -> None:
+        checked.append(name)
+        check(self, name, path)
+
+    monkeypatch.setattr(Checksums, "check_file", counted)
+    monkeypatch.setattr(sound, "_MOST_MAPPED", 1)
+    sounds = reader(build, AudioInput.log_mel())
+    for row in (*rows, *rows[::-1]):
+        expected = np.load(build.folder / row.log_mel)[row.log_mel_row]
+        assert np.array_equal(sounds.read(row).numpy(), expected)
+        assert len(sounds._arrays) == 1
+    assert sorted(checked) == shards
+    again = pickle.loads(pickle.dumps(sounds))
+    assert np.array_equal(again.read(rows[0]).numpy(), sounds.read(rows[0]).numpy())
+    path = build.folder / shards[0]
+    changed = path.stat()
+    try:
+        os.utime(path, ns=(changed.st_atime_ns, changed.st_mtime_ns + 1))
+        for row in rows:
+            sounds.read(row)
+        assert checked.count(shards[0]) == 2
+    finally:
+        os.utime(path, ns=(changed.st_atime_ns, changed.st_mtime_ns))

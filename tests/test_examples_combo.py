@@ -37,11 +37,14 @@ class Network(torch.nn.Module):
         super().__init__()
         assert cfg["added"] == ["deeplab", "audio", "fuse", "maskformer2"], cfg
         assert cfg["MODEL.AUDIO.FREEZE_AUDIO_EXTRACTOR"] is False
+        self.file = cfg["file"]
         self.use_pre_sam = "maskiges" in cfg["file"]
         self.scale = torch.nn.Parameter(torch.tensor(0.0))
     def forward(self, inputs):
         (clip,) = inputs
-        assert clip["images"].dtype == torch.uint8 and clip["images"].shape[1:] == (3, 224, 224)
+        size = 384 if "vct" in self.file else 224
+        assert clip["images"].dtype == torch.uint8 and clip["images"].shape[1:] == (3, size, size)
+        assert "category_label" in clip
         seen = clip["images"].float().mean(1) / 255
         if self.use_pre_sam:
             seen = seen + clip["pre_masks"].float().mean(1) / 255
@@ -57,6 +60,7 @@ COMBO = {
     ),
     "configs/avs_s4/Test_COMBO_PVTV2B5_bs8_90k.yaml": "maskiges",
     "configs/plain.yaml": "nothing",
+    "configs/s4_swinb_384/Test_COMBO_SWINB.yaml": "vct with maskiges",
 }
 
 
@@ -108,6 +112,21 @@ def test_maskiges_are_found_by_their_frames(repo: Path) -> None:
     torch.testing.assert_close(answer[0], ((seen[5:10] + seen[15:]) * 2).sigmoid())
     with pytest.raises(AdapterError, match="a frame is not among those below --option frames"):
         adapter.encode_frames(given.flip(-1))
+
+
+def test_vct_takes_larger_pictures_and_finds_maskiges_of_frames_that_were_made_from_others(repo: Path) -> None:
+    generator = np.random.default_rng(0)
+    pictures = generator.integers(0, 256, (5, 120, 160, 3), dtype=np.uint8)
+    large = [np.asarray(Image.fromarray(p).resize((384, 384), Image.Resampling.BILINEAR)) for p in pictures]
+    colours = generator.integers(0, 256, (5, 384, 384, 3), dtype=np.uint8)
+    frames = write_frames(repo.parent / "frames", np.stack(large))
+    maskiges = write_frames(repo.parent / "maskiges", colours, "_mask_color")
+    config = "configs/s4_swinb_384/Test_COMBO_SWINB.yaml"
+    adapter = load(repo, config=config, size="384", frames=str(frames), maskiges=str(maskiges))
+    given = torch.from_numpy(pictures).permute(0, 3, 1, 2)[None]
+    answer = adapter.segment(adapter.encode_frames(given), torch.zeros(1, 5, 1, 96, 64))
+    seen = torch.from_numpy(np.stack([*large, *colours])).float().mean(-1) / 255
+    torch.testing.assert_close(answer[0], ((seen[:5] + seen[5:]) * 2).sigmoid())
 
 
 def test_what_is_not_named_is_asked_for(repo: Path) -> None:

@@ -9,13 +9,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from manifest_rows import CLEAN, INFO, NOISE, OFFSCREEN
 
 from avsrobust.errors import AvsRobustError, ManifestError
 from avsrobust.manifest import (
     ENVIRONMENT_DATA_ROOT,
-    ManifestInfo,
-    Row,
-    Skipped,
     check_fingerprints,
     data_files,
     fingerprint,
@@ -24,46 +22,20 @@ from avsrobust.manifest import (
     write_manifest,
 )
 
-CLEAN = Row(
-    dataset="s4",
-    split="test",
-    clip_id="dog_barking/a_1",
-    labels=("dog_barking",),
-    broad=("animal",),
-    condition="clean",
-    polarity="positive",
-    level=None,
-    source_clip_id=None,
-    source_labels=None,
-    seed=2**64 - 1,
-    audio="data:s4/a.wav",
-    audio_sha256="0" * 64,
-    log_mel="log_mel/test.npy",
-    log_mel_row=0,
-    frames=("s4/a_1.png", "s4/a_2.png"),
-    masks=("s4/m_1.png", None),
-    num_frames=2,
-    sample_rate=44_100,
-    duration_s=2.0,
-)
-NOISE = replace(CLEAN, condition="noise", polarity="negative", audio="audio/noise.wav", log_mel_row=1, level=3.0)
-DONOR = replace(CLEAN, condition="offscreen", polarity="negative", source_clip_id="b", source_labels=("cat", "man"))
-INFO = ManifestInfo("s4", 42, {"name": "standard"}, {"test": "x"}, (Skipped("c", None, "no sound"),), ("a note",))
-
 
 def test_what_was_written_is_read_sorted(tmp_path: Path) -> None:
     path = tmp_path / "manifest.parquet"
-    write_manifest(path, [DONOR, NOISE, CLEAN], INFO)
+    write_manifest(path, [OFFSCREEN, NOISE, CLEAN], INFO)
     manifest = load_manifest(tmp_path)
-    assert manifest.rows == (CLEAN, NOISE, DONOR)
+    assert manifest.rows == (CLEAN, NOISE, OFFSCREEN)
     assert manifest.info == INFO
     assert [row.condition for row in manifest.select(conditions=["noise"]).rows] == ["noise"]
     assert manifest.select(splits=["train"]).rows == ()
 
 
 def test_bytes_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
-    write_manifest(tmp_path / "a", [DONOR, NOISE, CLEAN], INFO)
-    write_manifest(tmp_path / "b", [CLEAN, DONOR, NOISE], INFO)
+    write_manifest(tmp_path / "a", [OFFSCREEN, NOISE, CLEAN], INFO)
+    write_manifest(tmp_path / "b", [CLEAN, OFFSCREEN, NOISE], INFO)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 

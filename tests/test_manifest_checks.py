@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +14,21 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from manifest_rows import CLEAN, INFO, NOISE, OFFSCREEN
 
 from avsrobust.errors import ManifestError
 from avsrobust.files import is_safe_relative
 from avsrobust.limits import Limit
-from avsrobust.manifest import SCHEMA, ManifestInfo, Row, Skipped, load_manifest, write_manifest
+from avsrobust.manifest import SCHEMA, load_manifest, write_manifest
 from avsrobust.manifest_checks import _UNSAFE_PATH
 
-CLEAN = Row(
-    dataset="s4",
-    split="test",
-    clip_id="dog_barking/a_1",
-    labels=("dog_barking",),
-    broad=("animal",),
-    condition="clean",
-    polarity="positive",
-    level=None,
-    source_clip_id=None,
-    source_labels=None,
-    seed=2**64 - 1,
-    audio="data:s4/a.wav",
-    audio_sha256="0" * 64,
-    log_mel="log_mel/test.npy",
-    log_mel_row=0,
-    frames=("s4/a_1.png", "s4/a_2.png"),
-    masks=("s4/m_1.png", None),
-    num_frames=2,
-    sample_rate=44_100,
-    duration_s=2.0,
-)
-NOISE = replace(CLEAN, condition="noise", polarity="negative", audio="audio/noise.wav", log_mel_row=1, level=3.0)
-DONOR = replace(CLEAN, condition="offscreen", polarity="negative", source_clip_id="b", source_labels=("cat", "man"))
-INFO = ManifestInfo("s4", 42, {"name": "standard"}, {"test": "x"}, (Skipped("c", None, "no sound"),), ("a note",))
 NULLABLE = ("level", "source_clip_id", "source_labels")
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("written") / "manifest.parquet"
-    write_manifest(path, [CLEAN, NOISE, DONOR], INFO)
+    write_manifest(path, [CLEAN, NOISE, OFFSCREEN], INFO)
     return path.read_bytes()
 
 
@@ -187,7 +162,7 @@ def test_another_programs_types_and_order_of_columns_are_read(path: Path) -> Non
     table = table.set_column(1, "split", pc.dictionary_encode(table.column("split")))
     table = table.append_column("mine", pa.array([b"\xff"] * 3)).select([*reversed(table.column_names), "mine"])
     pq.write_table(table, path, store_schema=True, row_group_size=1, compression="gzip")
-    assert load_manifest(path).rows == (CLEAN, NOISE, DONOR)
+    assert load_manifest(path).rows == (CLEAN, NOISE, OFFSCREEN)
 
 
 def test_an_empty_manifest_is_one(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
-"""Intervals of single models: coverage, clusters, agreement with a slow bootstrap, speed and memory."""
+"""Intervals of single models: coverage, clusters, agreement with a slow bootstrap, memory."""
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 
 import numpy as np
@@ -75,12 +74,11 @@ def test_scores_without_a_value_have_no_interval() -> None:
         score_intervals(terms_of(values), np.arange(5), ratios, KEYS, [], 0)
 
 
-def test_many_clips_take_seconds_and_little_memory() -> None:
+def test_memory_does_not_grow_with_the_resamples_of_many_clips() -> None:
     values = np.random.default_rng(8).random((4932, 4, 3))
     keys = [(CLEAN, None), ("silence", None), ("noise", None), ("offscreen", None)]
     tracemalloc.start()
-    begun = time.process_time()
-    score_intervals(terms_of(values), np.arange(4932), ratios, keys, ["silence", "noise", "offscreen"])
-    assert time.process_time() - begun < 12
-    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    score_intervals(terms_of(values), np.arange(4932), ratios, keys, ["silence", "noise", "offscreen"], 4000)
+    # A byte per resample and clip, and blocks: as float64 the counts alone would be 158 MB.
+    assert tracemalloc.get_traced_memory()[1] < 60 << 20
     tracemalloc.stop()

@@ -16,7 +16,8 @@ from avsrobust.adapters.predictions import Predictions
 from avsrobust.audio.io import read_waveform
 from avsrobust.building.build import build
 from avsrobust.building.verify import verify
-from avsrobust.conditions.recipe import load_recipe, recipes_folder
+from avsrobust.bundled import recipes_folder
+from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.masks import read_mask
 from avsrobust.datasets.read import read_dataset
 from avsrobust.demo import run_demo

@@ -93,5 +93,3 @@ def test_one_result_stays_as_it_is_and_wrong_choices_are_refused(results: list[S
         report(results, aggregate="seed")
     with pytest.raises(OptionError, match="--intervals, --aggregate"):
         report(results, aggregate="seeds", intervals=True)
-    with pytest.raises(OptionError, match="--intervals: csv, json, parquet and md"):
-        report(results, format="latex", intervals=True)

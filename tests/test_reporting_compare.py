@@ -14,7 +14,15 @@ import pytest
 from avsrobust.errors import OptionError, ResultsError
 from avsrobust.metrics import PROTOCOLS, concatenate
 from avsrobust.reporting.columns import METRICS, MISSING
-from avsrobust.reporting.compare import Comparison, compare, comparison_json, render_comparison
+from avsrobust.reporting.compare import (
+    Comparison,
+    compare,
+    compare_models,
+    comparison_json,
+    comparisons_json,
+    render_comparison,
+    render_comparisons,
+)
 from avsrobust.reporting.table_builder import build_table
 from avsrobust.results import Scores
 
@@ -155,3 +163,126 @@ def test_what_does_not_belong_together_is_refused(make_scores: Make) -> None:
         compare(a, a, "x")
     with pytest.raises(OptionError, match="samples: found 0"):
         compare(a, a, samples=0)
+
+
+def three(make_scores: Make, dataset: str = "s4") -> list[Scores]:
+    skills = {"good": 1.0, "fair": 0.8, "poor": 0.6}
+    return [make_scores(net(skill), model=name, dataset=dataset, clips=range(12)) for name, skill in skills.items()]
+
+
+def test_all_pairs_or_all_with_a_reference(make_scores: Make) -> None:
+    models = [*three(make_scores), *three(make_scores, "ms3")[:2]]
+    every = compare_models(models, samples=50)
+    assert [(entry.dataset, entry.a, entry.b) for entry in every.comparisons] == [
+        ("s4", "good", "fair"),
+        ("s4", "good", "poor"),
+        ("s4", "fair", "poor"),
+        ("ms3", "good", "fair"),
+    ]
+    with_reference = compare_models(models, "fair", samples=50)
+    assert [(entry.dataset, entry.a, entry.b) for entry in with_reference.comparisons] == [
+        ("s4", "good", "fair"),
+        ("s4", "poor", "fair"),
+        ("ms3", "good", "fair"),
+    ]
+    first = every.comparisons[0].splits[0].differences
+    alone = compare(*models[:2], samples=50).splits[0].differences
+    assert [replace(entry, p_holm=None) for entry in first] == [replace(entry, p_holm=None) for entry in alone]
+    for corrected, single in zip(first, alone, strict=True):
+        assert corrected.p_holm is not None
+        assert single.p_holm == single.p
+        assert corrected.p_holm >= single.p_holm
+
+
+def test_one_pair_reads_as_before_and_several_have_an_overview(make_scores: Make) -> None:
+    models = three(make_scores)
+    pair = compare_models(models[:2], samples=400)
+    assert render_comparisons(pair) == render_comparison(pair.comparisons[0])
+    assert comparisons_json(pair) == comparison_json(pair.comparisons[0])
+    content = json.loads(comparisons_json(pair))
+    assert {"a", "b", "dataset", "protocol", "samples", "seed", "splits", "notes", "negatives"} <= content.keys()
+    assert {"statistic", "a", "b", "difference", "low", "high", "p", "p_holm"} <= content["splits"][0]["differences"][
+        0
+    ].keys()
+    several = compare_models(models, samples=400)
+    text = render_comparisons(several)
+    assert text.startswith("## s4, test: A - B, protocol avsbench, in percent")
+    assert "p (Holm)" in text
+    assert "p (Holm) |" not in render_comparisons(pair)
+    content = json.loads(comparisons_json(several))
+    assert (content["reference"], len(content["comparisons"])) == (None, 3)
+
+
+def test_too_few_resamples_are_noted(make_scores: Make) -> None:
+    assert "100 resamples are too few" in compare_models(three(make_scores), samples=100).notes[0]
+    assert compare_models(three(make_scores), samples=1000).notes == ()
+
+
+def test_the_clips_that_changed_most_are_listed(make_scores: Make) -> None:
+    def other(target: np.ndarray, condition: str, clip: int) -> np.ndarray:
+        return target * (0.0 if (clip, condition) == (3, "noise") else 0.9)
+
+    a, b = make_scores("visual_prior", model="a"), make_scores(other, model="b")
+    (split,) = compare(a, b, "strict", samples=20, changed=2).splits
+    first = split.changed[0]
+    assert (first.clip_id, first.condition, first.difference) == ("clip003", "noise", 1.0)
+    assert len(split.changed) == 2
+    comparison = compare(a, b, "strict", samples=20, changed=1)
+    assert "| clip003 | noise" in render_comparison(comparison)
+    assert json.loads(comparison_json(comparison))["splits"][0]["changed"][0]["clip_id"] == "clip003"
+    assert "changed" not in comparison_json(compare(a, b, "strict", samples=20))
+    with pytest.raises(OptionError, match="--changed: found -1"):
+        compare(a, b, changed=-1)
+
+
+def test_negatives_of_g_are_chosen_as_in_a_report(make_scores: Make) -> None:
+    a, b = make_scores(net(1.0), model="a"), make_scores(net(0.7), model="b")
+    (split,) = compare(a, b, "strict", samples=20, negatives=["silence"]).splits
+    found = {entry.statistic: (entry.a, entry.b) for entry in split.differences}
+    lines = build_table([a, b], ["strict"], negatives=["silence"]).lines
+    for name in ("G_mIoU", "G_F", "G_FPR"):
+        assert found[name] == pytest.approx([line.score.columns()[name] for line in lines])
+    assert "G scores are over silence" in render_comparison(compare(a, b, samples=20, negatives=["silence"]))
+    with pytest.raises(OptionError, match="--negatives: 'clean' is positive"):
+        compare(a, b, negatives=["clean"])
+
+
+def test_common_clips_of_all_models(make_scores: Make) -> None:
+    models = [make_scores(net(0.9), model=str(n), clips=range(n, n + 8)) for n in range(3)]
+    pairs = compare_models(models, samples=20)
+    assert [entry.splits[0].common for entry in pairs.comparisons] == [7, 6, 7]
+    common = compare_models(models, samples=20, common_clips=True)
+    assert [entry.splits[0].common for entry in common.comparisons] == [6, 6, 6]
+    assert "s4/test: 4 of 10 clips left out, on which not every model was scored" in common.notes
+
+
+def test_what_no_pair_has_is_noted_or_refused(make_scores: Make) -> None:
+    models = three(make_scores)
+    lonely = make_scores("oracle", dataset="ms3")
+    assert compare_models([*models, lonely], samples=20).notes[0] == (
+        "ms3 is skipped: only oracle was evaluated on it; expected two models or more"
+    )
+    with pytest.raises(ResultsError, match="found no two results on one data set"):
+        compare_models([lonely], samples=20)
+    with pytest.raises(OptionError, match=r"--reference: 'goood' is no model of the results; .*did you mean 'good'"):
+        compare_models(models, "goood")
+    with pytest.raises(ResultsError, match="--reference good: found 2 results of it on s4"):
+        compare_models([*models, models[0]], "good")
+
+
+def test_other_sizes_are_refused(make_scores: Make) -> None:
+    a = make_scores("oracle", model="a")
+    b = make_scores("oracle", model="b")
+    b = replace(b, info=replace(b.info, score_size="224:nearest"))
+    with pytest.raises(ResultsError, match="scored at size 224:nearest, those of the first at the mask files' own"):
+        compare(a, b)
+
+
+def test_hostile_names_stay_inert_among_several(make_scores: Make) -> None:
+    names = ("<script>x</script>", "a | b", "c\u202ed")
+    models = [make_scores(net(0.5 + 0.1 * n), model=name) for n, name in enumerate(names)]
+    text = render_comparisons(compare_models(models, samples=20, changed=1))
+    assert "<script>" not in text
+    assert "\u202e" not in text
+    assert "| a | b |" not in text
+    assert json.loads(comparisons_json(compare_models(models, samples=20)))["comparisons"][0]["a"] == names[0]

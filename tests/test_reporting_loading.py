@@ -9,7 +9,7 @@ import pytest
 
 from avsrobust.cli.main import STATUS_USER, invoke
 from avsrobust.errors import ResultsError
-from avsrobust.reporting.loading import load_result
+from avsrobust.reporting.loading import load_each, load_result
 
 
 @pytest.fixture
@@ -31,8 +31,20 @@ def test_several_results_are_named(results: Path, capsys: pytest.CaptureFixture[
     ):
         load_result(results)
     capsys.readouterr()
-    assert invoke(["compare", str(results), str(results / "empty")]) == STATUS_USER
+    assert invoke(["compare", str(results / "empty")]) == STATUS_USER
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_results_below_several_paths_are_read_once_unless_named_twice(results: Path) -> None:
+    shutil.copytree(results / "empty", results / "again")
+    one, other = results / "empty", results / "again/s4-seed42"
+
+    def folders(*paths: Path) -> list[str]:
+        return [str(scores.source).split("/")[-3] for scores in load_each(paths)]
+
+    assert folders(results) == folders(results, results) == ["again", "empty"]
+    assert folders(results, one) == folders(other, one) == ["again", "empty"]
+    assert folders(one, one) == ["empty", "empty"]
 
 
 def test_no_result(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from avsrobust.gallery.collect import make_gallery
 from avsrobust.manifest import load_manifest
 from avsrobust.reporting.loading import load_results
 from avsrobust.reporting.report import report
+from avsrobust.reporting.reported import load_reported
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = (390, 900, 1600)
@@ -152,7 +154,13 @@ def page(toy_builds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         evaluate(manifest, loaded, name=name, output=output, save_masks=True, check=False)
     results = load_results([folder / "results"])
     rendered = report(
-        results, ["strict", "avsbench"], "category", "html", gallery=make_gallery(results, CLIPS, relative_to=folder)
+        results,
+        ["strict", "avsbench"],
+        "category",
+        "html",
+        gallery=make_gallery(results, CLIPS, relative_to=folder),
+        intervals=True,
+        reported=load_reported(),
     )
     assert isinstance(rendered.content, str)
     (folder / "report.html").write_text(rendered.content, encoding="utf-8")
@@ -275,6 +283,16 @@ def set_value(browser: Browser, selector: str, value: str) -> None:
     )
 
 
+def test_scores_have_intervals_and_published_numbers_a_table(browser: Browser, page: Path) -> None:
+    cells = "Array.from(document.querySelectorAll('td small')).map((entry) => entry.textContent)"
+    shown = browser.js(cells)
+    assert len(shown) > 50
+    assert all(re.fullmatch(r"\[\d+\.\d\d, \d+\.\d\d\]", text) for text in shown)
+    # The first score and its interval stand in one cell, one below the other.
+    assert browser.js("getComputedStyle(document.querySelector('td small')).display") == "block"
+    assert "reported by others, not measured here" in page.read_text(encoding="utf-8")
+
+
 def test_the_filter_hides_rows_and_charts(browser: Browser) -> None:
     shown = "Array.from(document.querySelectorAll('[data-name]:not([hidden])')).map(e => e.dataset.name)"
     assert HOSTILE in browser.js(shown)
@@ -370,6 +388,7 @@ def test_controls_have_names(browser: Browser) -> None:
 def test_the_page_is_small_and_the_same_again(page: Path) -> None:
     results = load_results([page.parent / "results"])
     gallery = make_gallery(results, CLIPS, relative_to=page.parent)
-    again = report(results, ["strict", "avsbench"], "category", "html", gallery=gallery).content
+    choices = {"gallery": gallery, "intervals": True, "reported": load_reported()}
+    again = report(results, ["strict", "avsbench"], "category", "html", **choices).content  # type: ignore[arg-type]
     assert again == page.read_text(encoding="utf-8")
     assert len(again) < 3_000_000

@@ -14,8 +14,9 @@ import pytest
 
 from avsrobust.errors import OptionError
 from avsrobust.reporting.paper.latex_width import text_width
+from avsrobust.reporting.paper.model import BASELINE, BEST, MODEL, SECOND, TRIVIAL, PaperTable
 from avsrobust.reporting.paper.style import PRESETS, WIDTHS, Style, requested_style
-from avsrobust.reporting.paper.table import BASELINE, BEST, MODEL, SECOND, TRIVIAL, PaperTable, paper_tables
+from avsrobust.reporting.paper.table import paper_tables
 from avsrobust.reporting.report import report, report_options
 from avsrobust.reporting.table_builder import build_table
 from avsrobust.results import Scores
@@ -264,6 +265,45 @@ def test_means_with_their_spread_fit_the_page(make_scores: Make, tmp_path: Path)
     assert isinstance(content, str)
     assert r"$\pm$" in content
     assert "Overfull" not in compiled(content, r"\documentclass{article}", tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_intervals_fit_the_page_in_both_layouts(results: list[Scores], page: str, tmp_path: Path) -> None:
+    preamble, width = PAGES[page]
+    wide = report(results, format="latex", intervals=True, **report_options(layout="wide", width=width)).content
+    full = report(results, format="latex", intervals=True).content
+    assert isinstance(wide, str)
+    assert isinstance(full, str)
+    assert re.search(r"\\(scriptsize|tiny) \[", wide)
+    tabulars = re.findall(r"^\{\\footnotesize.*?\\end\{tabular\}\}", full, flags=re.DOTALL | re.MULTILINE)
+    assert len(tabulars) == 3
+    # In two columns they go into a float of the paper's own over both.
+    if width in ("page", "neurips"):
+        wide += "\n\n".join(["", *tabulars])
+    log = compiled(wide, preamble, tmp_path)
+    assert "Overfull" not in log
+    assert "too large" not in log
+
+
+def test_a_table_that_fits_a_page_in_a_smaller_font_is_one_float_and_a_longer_one_splits_between_rows(
+    make_scores: Make, tmp_path: Path
+) -> None:
+    def rendered(models: int) -> str:
+        found = [make_scores(model(0.9, 0.2), model=f"net{number}", clips=range(2)) for number in range(models)]
+        content = report(found, format="latex", **report_options(layout="wide", columns=["mIoU"])).content
+        assert isinstance(content, str)
+        return content
+
+    medium, long = rendered(34), rendered(90)
+    assert medium.count(r"\begin{table*}") == 1
+    assert r"\normalsize" not in medium
+    assert long.count(r"\begin{table*}") == long.count(r"\begin{tabular}") > 1
+    assert all(f"net{number} &" in long for number in range(90))
+    for number, content in enumerate((medium, long)):
+        (tmp_path / str(number)).mkdir()
+        log = compiled(content, r"\documentclass{article}", tmp_path / str(number))
+        assert "Overfull" not in log
+        assert "too large" not in log
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -232,7 +232,7 @@ def test_several_results_of_one_model_stay_apart_and_both_files_are_named(make_s
 def test_models_on_different_clips_or_manifests_do_not_compare(make_scores: Make) -> None:
     results = [make_scores("oracle"), make_scores("empty", clips=range(4))]
     assert build_table(results, ["avsbench"]).warnings == (
-        "s4/test: models were scored on different clips (empty 4, oracle 6); use 'avsrobust compare' for common ones",
+        "s4/test: models were scored on different clips (empty 4, oracle 6); --common-clips scores them on common ones",
     )
     results = [make_scores("oracle"), make_scores("empty")]
     runs = [Run(name, "s4", {"manifest": {"sha256": checksum}}) for name, checksum in (("oracle", "1"), ("empty", "2"))]

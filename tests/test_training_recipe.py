@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from avsrobust.conditions.recipe import load_recipe, recipes_folder
+from avsrobust.bundled import recipes_folder
+from avsrobust.conditions.recipe import load_recipe
 from avsrobust.errors import RecipeError
 from avsrobust.training.recipe import load_train_recipe, parse_train_recipe
 

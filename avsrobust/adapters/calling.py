@@ -406,8 +406,8 @@ def _same_frames(one: Tensor, other: Tensor) -> bool:
     if one.device.type != "cpu" or not one.is_contiguous() or one.nbytes % 8:
         return torch.equal(one, other)
     # Eight bytes at a time: torch compares single ones, slowly.
-    words = [frames.flatten().view(torch.int64).numpy() for frames in (one, other)]
-    return bool(np.array_equal(*words))
+    words, others = (frames.flatten().view(torch.int64).numpy() for frames in (one, other))
+    return bool(np.array_equal(words, others))
 
 
 def message_of(error: BaseException) -> str:

@@ -140,6 +140,48 @@ BUILT_IN = (
         "--option repo=PATH, --checkpoint FILE, --option vggish=FILE",
         more=_PUBLISHED,
     ),
+    AdapterEntry(
+        "gavs",
+        "model_adapters.gavs:Gavs",
+        "avsrobust",
+        "GAVS (GeWu-Lab/Generalizable-Audio-Visual-Segmentation), SAM prompted by audio, from your own checkout",
+        "--option repo=PATH, --option embedder=FILE, --checkpoint FILE",
+        more=_PUBLISHED,
+    ),
+    AdapterEntry(
+        "sama",
+        "model_adapters.sama:Sama",
+        "avsrobust",
+        "SAMA-AVS (jinxiang-liu/anno-free-AVS), SAM with audio in every block, from your own checkout",
+        "--option repo=PATH, --checkpoint FILE",
+        more=_PUBLISHED,
+    ),
+    AdapterEntry(
+        "ddeseg",
+        "model_adapters.ddeseg:DDESeg",
+        "avsrobust",
+        "DDESeg (YenanLiu/DDESeg), with its audio memory bank, S4, MS3 and AVSS, from your own checkout",
+        "--option repo=PATH, --option bank=FILE, --checkpoint FILE",
+        packages=("torchlibrosa",),
+        install="pip install torchlibrosa",
+        more=_PUBLISHED,
+    ),
+    AdapterEntry(
+        "cavp",
+        "model_adapters.cavp:Cavp",
+        "avsrobust",
+        "CAVP (cyh-0/CAVP), S4, MS3 and AVSS, from your own checkout",
+        "--option repo=PATH, --checkpoint FILE",
+        more=_PUBLISHED,
+    ),
+    AdapterEntry(
+        "stepping_stones",
+        "model_adapters.stepping_stones:SteppingStones",
+        "avsrobust",
+        "Stepping-Stones (GeWu-Lab/Stepping-Stones), S4, MS3 and AVSS, from your own checkout in an environment of its own",
+        "--option repo=PATH, --option python=PATH, --checkpoint FILE, --option vggish=FILE; AVSS: --option masks=FILE",
+        more=_PUBLISHED,
+    ),
 )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -137,7 +137,7 @@ class Worker(Adapter):
         weakref.finalize(self, _close_all, self._workers)
 
     @classmethod
-    def load(cls, checkpoint: Path | None, device: torch.device, **options: str) -> Worker:
+    def load(cls, checkpoint: Path | None, device: torch.device, **options: str) -> Self:
         """Start the workers; each names the audio it takes.
 
         Args:

@@ -12,7 +12,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -88,5 +88,27 @@ def _found(front_end: str) -> FrontEnd:
 
 def log_mel_of_file(front_end: str, path: Path, num_frames: int) -> NDArray[np.float32]:
     """Return the log-mel of a wav file, float32 [num_frames, 1, 96, 64]. Raises as `log_mel_of`, and `AudioError`."""
-    samples, sample_rate = read_samples(path, longest_s=num_frames + MARGIN_S)
-    return log_mel_of(front_end, samples, sample_rate, num_frames, of=str(path))
+    return log_mels_of_file(path, [(front_end, num_frames)])[0]
+
+
+def log_mels_of_file(path: Path, wanted: Sequence[tuple[str, int]]) -> list[NDArray[np.float32]]:
+    """Return several log-mels of a wav file, which is read once.
+
+    Args:
+        path: The wav file.
+        wanted: Front end and number of frames of each, one at least.
+
+    Returns:
+        The log-mels, float32 [num_frames, 1, 96, 64], in the order of `wanted`; each as `log_mel_of_file` returns it.
+
+    Raises:
+        RecipeError: As for `log_mel_of`.
+        AudioError: As for `avsrobust.audio.io.check_sound`.
+    """
+    samples, sample_rate = read_samples(path, longest_s=max(num_frames for _, num_frames in wanted) + MARGIN_S)
+    made = []
+    for front_end, num_frames in wanted:
+        # A copy: a plug-in's front end may work in place.
+        reached = samples[: (num_frames + MARGIN_S) * sample_rate].copy()
+        made.append(log_mel_of(front_end, reached, sample_rate, num_frames, of=str(path)))
+    return made

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avsrobust.audio.io import HIGHEST_RATE, LARGEST_PEAK, LOWEST_RATE, check_whole
+from avsrobust.audio.io import LARGEST_PEAK
+from avsrobust.audio.wav_chunks import HIGHEST_RATE, LOWEST_RATE, check_whole
 from avsrobust.errors import AudioError
 from avsrobust.files import open_regular
 from avsrobust.limits import SOUND_BYTES

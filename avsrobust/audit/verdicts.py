@@ -114,7 +114,7 @@ def audit(manifest: Manifest, data_root: Path | str | None = None) -> AuditRepor
         ManifestError: There are no clean or no negative rows, an array is missing or damaged, or sounds without files have
             to be made and the data set is not there.
     """
-    conditions = {row.condition for row in manifest.rows}
+    conditions = set(manifest.distinct("condition"))
     negative = sorted({row.condition for row in manifest.rows if row.polarity == NEGATIVE})
     if CLEAN not in conditions or not negative:
         found = ", ".join(sorted(conditions)) or "no rows"

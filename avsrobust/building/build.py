@@ -39,14 +39,13 @@ from avsrobust.building.journal import read_journal, remove_journal
 from avsrobust.building.layout import Layout, lay_out
 from avsrobust.building.lenders import Lenders, read_lenders
 from avsrobust.building.listing import read_listing
+from avsrobust.building.log_mels import make_shards
 from avsrobust.building.plan import Plan, count_sources, plan
 from avsrobust.building.render import (
     Roots,
-    ShardTask,
     check_files,
     check_tasks,
     make_pictures,
-    make_shard,
     make_sounds,
     make_tasks,
     picture_tasks,
@@ -124,12 +123,7 @@ def build(
     that cannot, `RecipeError` where the recipe does not fit the data set. Nothing is written before these are ruled out.
     """
     output = Path(output)
-    check_seed(seed)
-    check_engine(engine, workers, scheduler)
-    if on_error not in ON_ERROR:
-        raise OptionError(f"--on-error {on_error}: expected {' or '.join(ON_ERROR)}{did_you_mean(on_error, ON_ERROR)}")
-    if export is not None:
-        check_export(export, dataset.name)
+    check_options(dataset.name, seed, workers, engine, scheduler, on_error, export)
     if on_error == FAIL:
         _refuse(dataset, [str(finding) for finding in dataset.findings])
     roots = Roots(output.absolute(), dataset.root.resolve())
@@ -141,7 +135,7 @@ def build(
         roots,
         read_listing(dataset, recipe),
         export,
-        read_lenders(dataset, recipe, workers),
+        read_lenders(dataset, recipe, workers, whole_sounds=True),
     )
     try_plugins(job.plan_without(()), recipe, roots)
     identity = Identity.of(dataset, recipe, seed)
@@ -150,6 +144,24 @@ def build(
         open_engine(engine, workers, scheduler) as workforce,
     ):
         return _build(job, identity, on_error, workforce, Meter(progress))
+
+
+def check_options(
+    dataset: str,
+    seed: int,
+    workers: int = 1,
+    engine: str = "local",
+    scheduler: str | None = None,
+    on_error: str = FAIL,
+    export: str | None = None,
+) -> None:
+    """Raise `OptionError` for an option of `build` that cannot be used; `dataset` is the data set's name."""
+    check_seed(seed)
+    check_engine(engine, workers, scheduler)
+    if on_error not in ON_ERROR:
+        raise OptionError(f"--on-error {on_error}: expected {' or '.join(ON_ERROR)}{did_you_mean(on_error, ON_ERROR)}")
+    if export is not None:
+        check_export(export, dataset)
 
 
 def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, meter: Meter) -> BuildReport:
@@ -315,7 +327,7 @@ def _make(job: _Job, layout: Layout, checked: Checked, engine: Engine, meter: Me
     for entries in engine.map(make_pictures, picture_tasks(roots, pictures)):
         made.update((entry.path, entry) for entry in entries)
         meter.advance(len(entries))
-    for shard, entry in zip(shards, engine.map(make_shard, [ShardTask(roots, shard) for shard in shards]), strict=True):
+    for shard, entry in make_shards(engine, roots, shards):
         made[entry.path] = entry
         meter.advance(len(shard.sounds))
     if job.export is not None:

@@ -21,6 +21,7 @@ from avsrobust.checksums import FileSum
 from avsrobust.errors import OptionError
 from avsrobust.files import flush_files, make_folder, read_regular
 from avsrobust.limits import TABLE_BYTES
+from avsrobust.textfiles import parse_json
 
 JOURNAL_NAME = ".journal"
 _SUFFIX = ".jsonl"
@@ -72,7 +73,7 @@ def _own_name(_process: int) -> str:
 
 def _parse(line: bytes) -> FileSum | None:
     try:
-        path, num_bytes, sha256 = json.loads(line)
+        path, num_bytes, sha256 = parse_json(line)
     except (ValueError, TypeError):
         return None
     if isinstance(path, str) and isinstance(num_bytes, int) and isinstance(sha256, str):

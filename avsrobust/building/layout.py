@@ -9,12 +9,14 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from avsrobust.audio.definitions import to_text
 from avsrobust.audio.front_ends import BANDS, STEPS
-from avsrobust.building.plan import Plan, PlannedRow
+from avsrobust.building.plan import Plan, PlannedRow, without_cycles
 from avsrobust.conditions.pictures import MadePicture
 from avsrobust.conditions.sounds import MadeSound, is_unstored
 from avsrobust.errors import RecipeError
@@ -35,6 +37,11 @@ class Shard:
     sounds: tuple[tuple[str, str], ...]
 
     @property
+    def home(self) -> str:
+        """The split whose sounds it has, or "shared"."""
+        return self.path.split("/")[1]
+
+    @property
     def shape(self) -> tuple[int, int, int, int, int]:
         """Shape of the array, [n, T, 1, 96, 64]."""
         return (len(self.sounds), self.num_frames, 1, STEPS, BANDS)
@@ -53,13 +60,13 @@ class Layout:
         sounds: Those to make, each once, sorted by path.
         shards: Log-mel arrays.
         pictures: Those to make, each once, sorted by path.
-        rows: They lack nothing but their checksum, which is empty.
+        rows: They lack nothing but their checksum, which is empty; each is made when it is asked for.
     """
 
     sounds: tuple[MadeSound, ...]
     shards: tuple[Shard, ...]
     pictures: tuple[MadePicture, ...]
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
 
     @property
     def needed_sounds(self) -> set[str]:
@@ -73,28 +80,76 @@ class Layout:
         return sum(len(shard.sounds) for shard in self.shards)
 
 
+class DraftRows(Sequence[Row]):
+    """The rows of a plan, made one by one: a plan of a million clips has four million.
+
+    Args:
+        planned: The rows as they are planned.
+        shards: The log-mel arrays that they point to.
+    """
+
+    def __init__(self, planned: Sequence[PlannedRow], shards: Sequence[Shard]) -> None:
+        self._planned = planned
+        self._shards: dict[tuple[str, int], list[Shard]] = {}
+        for shard in shards:
+            self._shards.setdefault((shard.home, shard.num_frames), []).append(shard)
+
+    def __len__(self) -> int:
+        return len(self._planned)
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self._draft, self._planned)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Row, ...]: ...
+    def __getitem__(self, index: int | slice) -> Row | tuple[Row, ...]:
+        """Return a row, or those of a slice as a tuple."""
+        if isinstance(index, slice):
+            return tuple(map(self._draft, self._planned[index]))
+        return self._draft(self._planned[index])
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, DraftRows | tuple) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def _draft(self, row: PlannedRow) -> Row:
+        if is_unstored(row.sound):
+            return _draft(row, MADE_PREFIX + row.front_end, 0)
+        sound = (row.sound.audio, row.front_end)
+        shards = self._shards[row.sound.home, row.clip.num_frames]
+        shard = shards[bisect_right(shards, sound, key=_first_sound) - 1]
+        return _draft(row, shard.path, bisect_left(shard.sounds, sound))
+
+
+def _first_sound(shard: Shard) -> tuple[str, str]:
+    return shard.sounds[0]
+
+
 def lay_out(plan: Plan) -> Layout:
     """Return the files that `plan` needs and where each row finds its own."""
-    stored = [row for row in plan.rows if not is_unstored(row.sound)]
-    made = {row.sound.audio: row.sound for row in stored if isinstance(row.sound, MadeSound)}
-    pictures = {entry.path: entry for row in plan.rows if row.picture is not None for entry in row.picture.made}
-    shards = tuple(_shards(stored))
-    positions = {
-        (audio, front_end, shard.num_frames): (shard.path, index)
-        for shard in shards
-        for index, (audio, front_end) in enumerate(shard.sounds)
-    }
-    rows = (
-        _draft(row, MADE_PREFIX + row.front_end, 0)
-        if is_unstored(row.sound)
-        else _draft(row, *positions[row.sound.audio, row.front_end, row.clip.num_frames])
+    with without_cycles():
+        return _lay_out(plan)
+
+
+def _lay_out(plan: Plan) -> Layout:
+    made = {
+        row.sound.audio: row.sound
         for row in plan.rows
-    )
+        if isinstance(row.sound, MadeSound) and not is_unstored(row.sound)
+    }
+    pictures = {entry.path: entry for row in plan.rows if row.picture is not None for entry in row.picture.made}
+    sounds = tuple(made[audio] for audio in sorted(made))
+    made.clear()
+    shards = tuple(_shards(row for row in plan.rows if not is_unstored(row.sound)))
     return Layout(
-        sounds=tuple(made[audio] for audio in sorted(made)),
+        sounds=sounds,
         shards=shards,
         pictures=tuple(pictures[path] for path in sorted(pictures)),
-        rows=tuple(rows),
+        rows=DraftRows(plan.rows, shards),
     )
 
 
@@ -128,8 +183,8 @@ def _shards(rows: Iterable[PlannedRow]) -> Iterable[Shard]:
     groups: dict[tuple[str, int], set[tuple[str, str]]] = {}
     for row in rows:
         groups.setdefault((row.sound.home, row.clip.num_frames), set()).add((row.sound.audio, row.front_end))
-    for (home, num_frames), members in sorted(groups.items()):
-        ordered = sorted(members)
+    for home, num_frames in sorted(groups):
+        ordered = sorted(groups.pop((home, num_frames)))
         for number, start in enumerate(range(0, len(ordered), SHARD_SOUNDS)):
             path = f"log_mel/{home}/T{num_frames}/{number:05d}.npy"
             yield Shard(path, num_frames, tuple(ordered[start : start + SHARD_SOUNDS]))

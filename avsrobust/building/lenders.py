@@ -24,7 +24,7 @@ from avsrobust.conditions.base import RELEASE, SPLIT, PlannedRecording, Recordin
 from avsrobust.conditions.recipe import Recipe, RecipeEntry
 from avsrobust.conditions.sounds import SHARED, MadeSound
 from avsrobust.datasets.dataset import DataSet
-from avsrobust.datasets.read import read_dataset
+from avsrobust.datasets.read import list_dataset
 from avsrobust.errors import AudioError, DataSetError, RecipeError
 from avsrobust.files import sha256_of_file
 from avsrobust.vocabulary import CLASS_DATASET, SEMANTIC_RELEASE
@@ -74,13 +74,19 @@ def key_of(clip: Clip) -> str:
     return f"{clip.dataset}:{clip.clip_id}"
 
 
-def read_lenders(dataset: DataSet, recipe: Recipe, workers: int = 1) -> Lenders:
+def read_lenders(dataset: DataSet, recipe: Recipe, workers: int = 1, *, whole_sounds: bool = False) -> Lenders:
     """Return the sounds from elsewhere that the conditions of `recipe` draw from.
+
+    Args:
+        dataset: The data set that a build is made of.
+        recipe: The conditions.
+        workers: Threads that check files.
+        whole_sounds: Read the sounds of lending clips whole, for a build that needs their contents.
 
     Raises:
         RecipeError: A folder of recordings is missing or holds none that can be read.
     """
-    clips, notes = _lending_clips(dataset, recipe.pool, workers)
+    clips, notes = _lending_clips(dataset, recipe.pool, workers, whole_sounds)
     pools: dict[str, RecordingPool] = {}
     sounds: dict[str, KeptRecording] = {}
     for entry in recipe.entries:
@@ -92,7 +98,7 @@ def read_lenders(dataset: DataSet, recipe: Recipe, workers: int = 1) -> Lenders:
     return Lenders(clips, pools, sounds, tuple(notes))
 
 
-def _lending_clips(dataset: DataSet, pool: str, workers: int) -> tuple[tuple[Clip, ...], list[str]]:
+def _lending_clips(dataset: DataSet, pool: str, workers: int, whole_sounds: bool) -> tuple[tuple[Clip, ...], list[str]]:
     if pool == SPLIT:
         return (), []
     names = [dataset.name]
@@ -107,18 +113,19 @@ def _lending_clips(dataset: DataSet, pool: str, workers: int) -> tuple[tuple[Cli
     for name in names:
         release = dataset.release if name != CLASS_DATASET else None
         try:
-            others = read_dataset(
-                dataset.spec if dataset.spec and name == dataset.name else name,
-                dataset.root,
-                release=release or None,
-                workers=workers,
+            listed = list_dataset(
+                dataset.spec if dataset.spec and name == dataset.name else name, dataset.root, release=release or None
+            )
+            # The data set's own clips are known already.
+            others = listed.checked(
+                workers, whole_sounds=whole_sounds, without=own if name == dataset.name else frozenset()
             )
         except DataSetError as error:
             notes.append(f"source clips: {name} lends none ({error})")
             continue
         # Where off-screen sounds cannot be chosen among the clips of a data set, its categories are not known.
         if others.off_screen_obstacle is None:
-            found += [clip for clip in others.clips if name != dataset.name or clip.clip_id not in own]
+            found += others.clips
     found.sort(key=lambda clip: (clip.dataset, clip.split, clip.clip_id))
     return tuple(found), notes
 

@@ -7,14 +7,27 @@ Conventions
 
 from __future__ import annotations
 
+import gc
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from avsrobust.audio.front_ends import FRONT_ENDS
 from avsrobust.clips import Clip
-from avsrobust.conditions.base import Choice, PlannedDataset, RecordingPool, Request, Unavailable
+from avsrobust.conditions.base import (
+    Choice,
+    Chooser,
+    ManyChooser,
+    PlannedDataset,
+    RecordingPool,
+    Request,
+    Unavailable,
+)
 from avsrobust.conditions.pictures import Picture
 from avsrobust.conditions.recipe import Recipe, RecipeEntry
 from avsrobust.conditions.reference import ReleasedListing
@@ -26,9 +39,11 @@ from avsrobust.plugins import one_line
 
 EVERY_CLIP = "*"
 _MOST_NAMED = 20
+# Clips whose rows are chosen together.
+_CLIPS_AT_ONCE = 1 << 17
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedRow:
     """One clip under one condition, before anything is made.
 
@@ -72,6 +87,18 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
+@contextmanager
+def without_cycles() -> Iterator[None]:
+    """Make millions of objects that form no cycles, without the search for these, which would look at all of them again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def plan(
     clips: Sequence[Clip],
     recipe: Recipe,
@@ -100,6 +127,11 @@ def plan(
     planned = PlannedDataset(
         dataset, tuple(clips), seed, off_screen_obstacle, listing, tuple(pool), dict(recordings or {})
     )
+    with without_cycles():
+        return _plan(planned, recipe)
+
+
+def _plan(planned: PlannedDataset, recipe: Recipe) -> Plan:
     check_seed(planned.seed)
     ordered = tuple(sorted(planned.clips, key=lambda clip: (clip.split, clip.clip_id)))
     planned = replace(planned, clips=ordered)
@@ -122,7 +154,26 @@ def plan(
     notes += source_lines(count_sources(rows))
     # A condition with several levels gives one reason for all of them.
     unique = sorted(set(skipped), key=lambda entry: (entry.clip_id, entry.condition or "", entry.reason))
-    return Plan(tuple(sorted(rows, key=lambda row: row.key)), tuple(unique), tuple(notes))
+    return Plan(_in_order(rows), tuple(unique), tuple(notes))
+
+
+def _in_order(rows: Sequence[PlannedRow]) -> tuple[PlannedRow, ...]:
+    """Return rows, those of a condition in the order of their clips, sorted by their keys: by numbers, which take less memory."""
+    kinds = {(row.condition, row.level, row.draw): row.key[2:] for row in rows}
+    places = {kind: place for place, kind in enumerate(sorted(kinds, key=kinds.__getitem__))}
+    clips: dict[int, int] = {}
+    ordered = sorted({id(row.clip): row.clip for row in rows}.values(), key=lambda clip: (clip.split, clip.clip_id))
+    number, before = -1, None
+    for clip in ordered:
+        name = (clip.split, clip.clip_id)
+        number += name != before
+        clips[id(clip)], before = number, name
+    keys = np.fromiter(
+        (clips[id(row.clip)] * len(places) + places[row.condition, row.level, row.draw] for row in rows),
+        dtype=np.int64,
+        count=len(rows),
+    )
+    return tuple(rows[position] for position in np.argsort(keys, kind="stable").tolist())
 
 
 def _plan_condition(
@@ -146,16 +197,14 @@ def _plan_condition(
     drawn = [
         (level, draw, row_seeds(*names, level, draw)) for level in condition.levels for draw in range(condition.draws)
     ]
-    for clip in planned.clips:
-        seed_of = partial(_seed_of, names, clip.clip_id)
-        for level, draw, seeds in drawn:
-            seed = seeds(clip.clip_id)
-            with one_line(f"{said}, clip {clip.clip_id}: choosing", RecipeError):
-                chosen = choose(Request(entry.name, clip, level, draw, seed, seed_of))
-            if not isinstance(chosen, Choice | Unavailable):
-                raise RecipeError(
-                    f"{said}, clip {clip.clip_id}: found {type(chosen).__name__}; expected a Choice or Unavailable"
-                )
+    for first in range(0, len(planned.clips), _CLIPS_AT_ONCE):
+        requests = [
+            Request(entry.name, clip, level, draw, seeds(clip.clip_id), partial(_seed_of, names, clip.clip_id))
+            for clip in planned.clips[first : first + _CLIPS_AT_ONCE]
+            for level, draw, seeds in drawn
+        ]
+        for request, chosen in zip(requests, _choices(said, choose, requests), strict=True):
+            clip = request.clip
             if isinstance(chosen, Unavailable):
                 skipped.append(Skipped(clip.clip_id, entry.name, chosen.reason))
                 continue
@@ -164,9 +213,9 @@ def _plan_condition(
                     clip=clip,
                     condition=entry.name,
                     polarity=condition.polarity,
-                    level=level,
-                    draw=draw,
-                    seed=seed,
+                    level=request.level,
+                    draw=request.draw,
+                    seed=request.seed,
                     sound=unstored(chosen.sound) if keep_none else chosen.sound,
                     source=chosen.source,
                     front_end=entry.front_end,
@@ -176,6 +225,24 @@ def _plan_condition(
             if chosen.fallback:
                 fallbacks.append(clip.clip_id)
     return fallbacks
+
+
+def _choices(said: str, choose: Chooser, requests: Sequence[Request]) -> Iterator[Choice | Unavailable]:
+    """Yield what is chosen for each request; a built-in rule may answer many of them at once, sooner."""
+    if isinstance(choose, ManyChooser):
+        yield from choose.many(requests)
+        return
+    for request in requests:
+        try:
+            chosen = choose(request)
+        except (Exception, SystemExit):
+            with one_line(f"{said}, clip {request.clip.clip_id}: choosing", RecipeError):
+                raise
+        if not isinstance(chosen, Choice | Unavailable):
+            raise RecipeError(
+                f"{said}, clip {request.clip.clip_id}: found {type(chosen).__name__}; expected a Choice or Unavailable"
+            )
+        yield chosen
 
 
 def _seed_of(names: tuple[int, str, str], clip_id: str, level: float | None, draw: int) -> int:
@@ -194,9 +261,13 @@ def _fallback_note(condition: str, pool: str, clip_ids: Iterable[str]) -> str:
 def _source_notes(clips: Iterable[Clip], rows: Iterable[PlannedRow]) -> Iterator[str]:
     """Say which clips are muted, and how often a rule draws source clips that `offscreen` never does by our own rule."""
     muted = [clip.clip_id for clip in clips if clip.is_muted]
-    drawn = [(row.condition, row.source) for row in rows if row.source is not None]
-    silent = Counter(condition for condition, source in drawn if source.is_muted)
-    unlabelled = Counter(condition for condition, source in drawn if source.has_no_label)
+    silent: Counter[str] = Counter()
+    unlabelled: Counter[str] = Counter()
+    for row in rows:
+        if row.source is not None and row.source.is_muted:
+            silent[row.condition] += 1
+        if row.source is not None and row.source.has_no_label:
+            unlabelled[row.condition] += 1
     if muted:
         count = "1 clip is" if len(muted) == 1 else f"{len(muted)} clips are"
         never = "" if silent else "; none is a source clip"
@@ -213,21 +284,22 @@ def count_sources(rows: Iterable[PlannedRow]) -> dict[str, dict[str, dict[str, i
         By condition and split: `rows`, the number of rows, `sources`, of distinct source clips, `largest`, the number of clips
         that the most used one serves.
     """
-    served: dict[tuple[str, str], dict[tuple[str, str], set[str]]] = {}
-    counts: Counter[tuple[str, str]] = Counter()
+    names: dict[tuple[str, str], int] = {}
+    clips: dict[str, int] = {}
+    pairs: dict[tuple[str, str], array[int]] = {}
     for row in rows:
         if row.source is not None:
-            key = (row.condition, row.clip.split)
-            counts[key] += 1
-            of_condition = served.setdefault(key, {})
-            of_condition.setdefault((row.source.dataset, row.source.clip_id), set()).add(row.clip.clip_id)
+            source = names.setdefault((row.source.dataset, row.source.clip_id), len(names))
+            clip = clips.setdefault(row.clip.clip_id, len(clips))
+            pairs.setdefault((row.condition, row.clip.split), array("q")).append(source << 32 | clip)
     found: dict[str, dict[str, dict[str, int]]] = {}
-    for (condition, split), sources in sorted(served.items()):
-        largest = max(len(clips) for clips in sources.values())
+    for (condition, split), served in sorted(pairs.items()):
+        # A clip that a source serves under several levels or draws counts once.
+        _, clips_of_source = np.unique(np.unique(np.frombuffer(served, dtype=np.int64)) >> 32, return_counts=True)
         found.setdefault(condition, {})[split] = {
-            "rows": counts[condition, split],
-            "sources": len(sources),
-            "largest": largest,
+            "rows": len(served),
+            "sources": len(clips_of_source),
+            "largest": int(clips_of_source.max()),
         }
     return found
 

@@ -1,4 +1,4 @@
-"""Working on a build's files: looking at the data set's, making sounds, pictures and log-mels, checking what was made earlier.
+"""Working on a build's files: looking at the data set's, making sounds and pictures, checking what was made earlier.
 
 Conventions
     A task is a small picklable value that names everything it needs, so that any process can do it; its result depends on
@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsrobust.audio.definitions import ReadFile
-from avsrobust.audio.front_ends import MARGIN_S, log_mel_of_file
+from avsrobust.audio.front_ends import MARGIN_S
 from avsrobust.audio.io import read_samples, wav_bytes
 from avsrobust.building.journal import record
-from avsrobust.building.layout import Shard
 from avsrobust.checksums import FileSum, sum_of_content, sum_of_file
 from avsrobust.clips import Clip
 from avsrobust.conditions.noise import ReleasedNoiseSound, with_states
@@ -28,7 +27,7 @@ from avsrobust.conditions.pictures import MadePicture
 from avsrobust.conditions.sounds import MadeSound
 from avsrobust.datasets.contents import ClipContents, read_contents, read_sound_contents
 from avsrobust.errors import RecipeError
-from avsrobust.files import atomic_path, put_bytes, resolve_inside
+from avsrobust.files import put_bytes, resolve_inside
 from avsrobust.manifest import DATA_PREFIX
 from avsrobust.plugins import one_line
 
@@ -88,14 +87,6 @@ class PictureTask:
 
     roots: Roots
     pictures: tuple[MadePicture, ...]
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """A log-mel shard to make."""
-
-    roots: Roots
-    shard: Shard
 
 
 def look_tasks(data: Path, clips: Sequence[Clip], *, sounds_only: bool = False) -> list[LookTask]:
@@ -171,20 +162,6 @@ def make_pictures(task: PictureTask) -> list[FileSum]:
         put_bytes(resolve_inside(task.roots.output, picture.path, named_by="the plan"), content)
         made.append(sum_of_content(picture.path, content))
     record(task.roots.output, made)
-    return made
-
-
-def make_shard(task: ShardTask) -> FileSum:
-    """Compute a shard's log-mels and write them; return the file's checksum."""
-    shard = task.shard
-    array = np.empty(shard.shape, dtype=np.float32)
-    for index, (audio, front_end) in enumerate(shard.sounds):
-        array[index] = log_mel_of_file(front_end, task.roots.sound_path(audio), shard.num_frames)
-    path = task.roots.output / shard.path
-    with atomic_path(path, flush=False) as temporary, temporary.open("wb") as stream:
-        np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)
-    made = sum_of_file(shard.path, path)
-    record(task.roots.output, [made])
     return made
 
 

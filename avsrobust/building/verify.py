@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -179,7 +179,7 @@ def _check_completeness(manifest: Manifest) -> Iterator[str]:
 
 
 def _check_fingerprints(manifest: Manifest, root: Path) -> Iterator[str]:
-    for split in sorted({row.split for row in manifest.rows}):
+    for split in manifest.distinct("split"):
         try:
             check_fingerprints(manifest, root, [split])
         except ManifestError as error:
@@ -198,7 +198,7 @@ def _check_seals(manifest: Manifest) -> Iterator[tuple[str, str]]:
         )
 
 
-def _trusted_checksums(manifest: Manifest, seals: dict[str, str]) -> dict[str, FileSum] | None:
+def _trusted_checksums(manifest: Manifest, seals: dict[str, str]) -> Mapping[str, FileSum] | None:
     """Return the checksums of the build, None where they are damaged; then adds to `seals` unless they are in it."""
     if CHECKSUMS_NAME in seals:
         return None
@@ -217,7 +217,7 @@ class _Files:
 
     manifest: Manifest
     root: Path
-    sums: dict[str, FileSum] | None
+    sums: Mapping[str, FileSum] | None
     quick: bool
 
     def check(self) -> Iterator[str]:
@@ -303,7 +303,7 @@ class _MadeSounds:
 
     manifest: Manifest
     root: Path
-    sums: dict[str, FileSum] | None
+    sums: Mapping[str, FileSum] | None
 
     @property
     def rows(self) -> list[Row]:

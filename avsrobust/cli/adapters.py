@@ -17,6 +17,7 @@ WORKER_FILE = Path(__file__).parents[1] / "adapters" / "remote" / "avsrobust_wor
 def adapters(worker_file: bool) -> int:
     """List what can be named after --adapter, what each needs, and whether it can run here."""
     from avsrobust.adapters.catalogue import known_adapters, obstacle
+    from avsrobust.adapters.published import published_by
 
     if worker_file:
         click.echo(WORKER_FILE.read_text(encoding="utf-8"), nl=False)
@@ -31,6 +32,15 @@ def adapters(worker_file: bool) -> int:
         for title, text in said.items():
             if text:
                 print_result(f"{'':<{width}}  {title}: {text}")
+        for model in published_by(entry.name):
+            for line in (
+                f"{model.model}: {model.paper}; github.com/{model.repository}, licence: {model.licence}",
+                f"runs: {model.runs}",
+                f"tried: {model.tried}",
+                f"options: {model.options}",
+                f"quirks: {model.quirks}",
+            ):
+                print_result(f"{'':<{width}}    {line}")
     click.echo("\nOr your own: --adapter package.module:Class, or --adapter file.py:Class.")
     stopped = [name for name, reason in obstacles.items() if reason]
     if stopped:

@@ -89,15 +89,18 @@ def build(
     from avsrobust.conditions.recipe import load_recipe
 
     recipe = load_recipe(recipe_name).adapted(store_audio=store_audio, recordings=recordings)
-    dataset = api.read_dataset(dataset_name, data_root, splits=splits, release=release, workers=workers)
     if dry_run:
+        dataset = api.read_dataset(dataset_name, data_root, splits=splits, release=release, workers=workers)
         return _describe(dataset, recipe, seed, workers)
-    with progress_bar(f"building {dataset.name}") as progress:
+    with progress_bar(f"building {dataset_name}") as progress:
         report = api.build(
-            dataset,
+            dataset_name,
             recipe=recipe,
             seed=seed,
+            data_root=data_root,
             output=output,
+            splits=splits,
+            release=release,
             workers=workers,
             engine=engine,
             scheduler=scheduler,

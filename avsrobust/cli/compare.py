@@ -6,13 +6,17 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import complete_protocol
+from avsrobust.cli.options import allow_limited_option, complete_protocol
 from avsrobust.vocabulary import TASKS
 
 
 @click.command()
-@click.argument("result_a", type=click.Path(path_type=Path))
-@click.argument("result_b", type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--reference",
+    metavar="MODEL",
+    help="Compare all others with this model, which is then B [default: every pair, in the order given].",
+)
 @click.option(
     "--protocol",
     default="avsbench",
@@ -27,20 +31,62 @@ from avsrobust.vocabulary import TASKS
     help="AVSS: 'semantic' compares per-class results, which both must have; 'binary' compares foreground/background "
     "[default: semantic where available].",
 )
+@click.option(
+    "--negatives",
+    multiple=True,
+    metavar="NAME[,NAME...]",
+    help="Negative conditions that the G scores average over [default: silence,noise,offscreen].",
+)
+@click.option(
+    "--common-clips",
+    is_flag=True,
+    help="Compare on the clips that all models were scored on [default: each pair on those of both].",
+)
+@click.option(
+    "--changed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="List the N clips of each pair and split that changed most.",
+)
 @click.option("--samples", default=10_000, show_default=True, type=click.IntRange(min=100), help="Bootstrap samples.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the bootstrap.")
+@allow_limited_option
 @click.option("--format", "format_name", type=click.Choice(["md", "json"]), default="md", show_default=True)
 def compare(
-    result_a: Path, result_b: Path, protocol: str, task: str | None, samples: int, seed: int, format_name: str
+    results: tuple[Path, ...],
+    reference: str | None,
+    protocol: str,
+    task: str | None,
+    negatives: tuple[str, ...],
+    common_clips: bool,
+    changed: int,
+    samples: int,
+    seed: int,
+    allow_limited: bool,
+    format_name: str,
 ) -> int:
-    """Paired bootstrap over clips: does a difference between two models exceed sampling error?
+    """Paired bootstrap over clips: does a difference between models exceed sampling error?
 
-    A resample draws from the clips that RESULT_A and RESULT_B share, with all their frames and conditions, the same ones for
-    both; the data set's scores, means over classes included, are computed anew from the clips drawn.
+    RESULTS are results of two models or more, or folders above them; models are compared on each data set by itself. A resample
+    draws from the clips that two models share, with all their frames and conditions, the same ones for both; the data set's
+    scores, means over classes included, are computed anew from the clips drawn. p is corrected by Holm's method.
     """
     from avsrobust import api
-    from avsrobust.reporting.compare import comparison_json, render_comparison
+    from avsrobust.reporting.compare import comparisons_json, render_comparisons
 
-    comparison = api.compare(result_a, result_b, protocol=protocol, samples=samples, seed=seed, task=task)
-    click.echo(comparison_json(comparison) if format_name == "json" else render_comparison(comparison), nl=False)
+    found = api.compare_models(
+        results,
+        reference=reference,
+        protocol=protocol,
+        samples=samples,
+        seed=seed,
+        task=task,
+        negatives=negatives or None,
+        changed=changed,
+        common_clips=common_clips,
+        allow_limited=allow_limited,
+    )
+    click.echo(comparisons_json(found) if format_name == "json" else render_comparisons(found), nl=False)
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +11,13 @@ import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import complete_adapter, complete_dataset, data_root_option, key_values, wait_option
-from avsrobust.cli.progress import note, print_result, progress_bar, warn
+from avsrobust.cli.progress import ProgressLog, note, print_result, progress_bar, warn
 from avsrobust.defaults import RESULTS_ROOT, model_name
 from avsrobust.errors import OptionError
 
 if TYPE_CHECKING:
     from avsrobust.evaluation.runner import EvaluationReport
+    from avsrobust.manifest import Manifest
 
 _MOST_FAILURES = 20
 
@@ -62,6 +65,12 @@ _MOST_FAILURES = 20
     metavar="N|frame[:MODE]",
     help="Size of scored masks; MODE nearest or bilinear for the annotated ones [default: their own size].",
 )
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="A smoke run: the first N clips of each build. Tables refuse such results.",
+)
 @click.option("--no-check", is_flag=True, help="Do not first run a few clips twice to find models that keep state.")
 @click.option("--name", help="What tables call the model [default: the adapter's name].")
 @click.option(
@@ -86,6 +95,7 @@ def evaluate(
     pairs: tuple[str, ...],
     save_masks: bool,
     score_size: str | None,
+    limit: int | None,
     no_check: bool,
     name: str | None,
     output: Path | None,
@@ -96,10 +106,10 @@ def evaluate(
 
     The same model again adds what is missing (splits, conditions, masks, clips that failed) and keeps the rest.
     """
-    from avsrobust import api
     from avsrobust.adapters.lookup import find_adapter, load_adapter
     from avsrobust.evaluation.runner import evaluate as run_evaluation
     from avsrobust.evaluation.score_size import ScoreSize
+    from avsrobust.evaluation_targets import check_selection, find_device, results_folders, select_builds
 
     if score_size is not None:
         ScoreSize.of(score_size)
@@ -111,16 +121,19 @@ def evaluate(
     specs = list(dict.fromkeys(adapters))
     for spec in specs:
         find_adapter(spec)
-    builds = api.select_builds(manifests, dataset)
-    on = api.find_device(device)
-    api.check_selection(builds, splits, conditions)
+    builds = select_builds(manifests, dataset)
+    on = find_device(device)
+    check_selection(builds, splits, conditions)
     models = {spec: model_name(spec) if name is None else name for spec in specs}
-    folders = api.results_folders(output or RESULTS_ROOT, models, builds)
+    folders = results_folders(output or RESULTS_ROOT, models, builds)
     complete = True
+    clips = [_count(manifest, splits, conditions, limit) for manifest in builds]
+    log, part = ProgressLog(clips * len(models)), 0
     for spec, model in models.items():
         adapter = load_adapter(spec, checkpoint=checkpoint, device=on, options=options)
         for manifest, folder in zip(builds, folders[spec], strict=True):
-            with progress_bar(f"{model} on {manifest.info.dataset}") as progress:
+            title = f"{model} on {manifest.info.dataset}"
+            with progress_bar(title, log.part(part, title)) as progress:
                 report = run_evaluation(
                     manifest,
                     adapter,
@@ -140,10 +153,60 @@ def evaluate(
                     replace=replace,
                     wait=wait,
                     score_size=score_size,
+                    limit=limit,
                     progress=progress,
                 )
             complete &= _print_report(report)
+            part += 1
+    _print_scores([report for of_model in folders.values() for report in of_model], limit)
     return 0 if complete else STATUS_INCOMPLETE
+
+
+def _count(manifest: Manifest, splits: tuple[str, ...], conditions: tuple[str, ...], limit: int | None) -> int:
+    """Return the number of clips that are evaluated on a build."""
+    rows = manifest.select(splits, conditions or None).rows
+    clips = len({(row.split, row.clip_id) for row in rows})
+    return clips if limit is None else min(clips, limit)
+
+
+def _print_scores(folders: list[Path], limit: int | None) -> None:
+    """Print the table of the scores to stderr: for a terminal, or as Markdown."""
+    from avsrobust.errors import AvsRobustError
+    from avsrobust.reporting.loading import load_results
+    from avsrobust.reporting.report import report as render
+
+    try:
+        content = "\n".join(_first_tables(str(render(load_results(folders)).content)))
+    # The results are there all the same: whoever asks for the report is told.
+    except AvsRobustError as error:
+        note(f"no table: {error}")
+        return
+    if limit is not None:
+        note(f"a smoke run of at most {limit} clips per build: these scores are no result")
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        from avsrobust.cli.tables import print_markdown
+
+        print_markdown(content, Console(stderr=True, highlight=False))
+    else:
+        for line in content.splitlines():
+            note(line)
+
+
+def _first_tables(text: str) -> Iterator[str]:
+    """Yield the table of scores of each data set and split, with its heading, from a report in Markdown."""
+    wanted = False
+    for line in text.splitlines():
+        if line.startswith("#"):
+            wanted, in_table = ": protocol " in line, False
+            if wanted:
+                yield line
+        elif wanted and line.startswith("|"):
+            in_table = True
+            yield line
+        elif wanted and in_table:
+            wanted = False
 
 
 def _print_report(report: EvaluationReport) -> bool:

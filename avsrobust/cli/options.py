@@ -25,6 +25,10 @@ data_root_option = click.option(
     help="Folder the data sets lie in [default: $AVSROBUST_DATA, else 'data'].",
 )
 
+allow_limited_option = click.option(
+    "--allow-limited", is_flag=True, help="Take results of smoke runs (evaluate --limit) too."
+)
+
 wait_option = click.option(
     "--wait", is_flag=True, help="Where another process works in the same folder, wait until it is done."
 )
@@ -89,7 +93,7 @@ def complete_recipe(kind: str) -> Completer:
     """Return a completer of the recipes that come with avsrobust and are of one kind, "build" or "train"."""
 
     def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from avsrobust.conditions.recipe import recipes_folder
+        from avsrobust.bundled import recipes_folder
 
         # Read as text: parsing every file would take longer than a reader waits.
         names = [

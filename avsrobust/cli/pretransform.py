@@ -73,7 +73,7 @@ def pretransform(
     avsrobust pretransform --manifest robust/s4-seed42 --encoder ast --checkpoint FOLDER
     avsrobust evaluate --adapter m2f --option queries=classes --option classes=classes/s4-seed42-ast
     """
-    from avsrobust.api import find_device
+    from avsrobust.evaluation_targets import find_device
     from avsrobust.manifest import load_manifest
     from avsrobust.pretransform.write import DEFAULT_QUERIES, Choices
     from avsrobust.pretransform.write import pretransform as write_class_files

@@ -1,4 +1,4 @@
-"""Output of the commands: progress on stderr (a bar on a terminal, nothing elsewhere), remarks and warnings, result lines.
+"""Output of the commands: progress on stderr (a bar on a terminal, elsewhere a line now and then), remarks, result lines.
 
 Conventions
     Every line is inert (`avsrobust.inert`): names in it come from files, workers and other people.
@@ -7,7 +7,8 @@ Conventions
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import click
@@ -15,14 +16,59 @@ import click
 from avsrobust.callbacks import ProgressCallback
 from avsrobust.inert import inert_line
 
+EVERY_S = 30.0
 _MOST_CHARACTERS = 8000
 
 
+class ProgressLog:
+    """Progress of work in parts for a log file: a line every `EVERY_S` seconds, about all parts together.
+
+    Args:
+        totals: Units of each part, as far as they are known.
+    """
+
+    def __init__(self, totals: Sequence[int] = (0,)) -> None:
+        self._totals = list(totals)
+        self._done = [0] * len(totals)
+        # Units that were done before: they say nothing of the speed.
+        self._found: dict[int, int] = {}
+        self._began = self._last = time.monotonic()
+
+    def part(self, number: int, title: str) -> ProgressCallback:
+        """Return the callback ``(done, total)`` of a part, which `title` names."""
+
+        def update(done: int, total: int) -> None:
+            self._totals[number], self._done[number] = total, done
+            self._found.setdefault(number, done)
+            if time.monotonic() - self._last >= EVERY_S:
+                self._last = time.monotonic()
+                note(f"{title}: {self._line()}")
+
+        return update
+
+    def _line(self) -> str:
+        done, total = sum(self._done), sum(self._totals)
+        rate = (done - sum(self._found.values())) / max(time.monotonic() - self._began, 1e-9)
+        left = f", {_duration((total - done) / rate)} left" if rate > 0 else ""
+        return f"{done:,} of {total:,} in all, {rate:.3g} per second{left}"
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration for people.
+
+    >>> _duration(59.6), _duration(3599), _duration(90_000)
+    ('60 s', '60 min', '25.0 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 @contextmanager
-def progress_bar(title: str) -> Iterator[ProgressCallback | None]:
-    """Yield a callback ``(done, total)`` that draws a bar, or None where stderr is no terminal."""
+def progress_bar(title: str, log: ProgressCallback | None = None) -> Iterator[ProgressCallback]:
+    """Yield a callback ``(done, total)`` that draws a bar; where stderr is no terminal, `log`, or a log of its own."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield None
+        yield ProgressLog().part(0, title) if log is None else log
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import complete_protocol, data_root_option
+from avsrobust.cli.options import allow_limited_option, complete_protocol, data_root_option
 from avsrobust.cli.progress import print_result, warn
 from avsrobust.vocabulary import TASKS
 
@@ -100,7 +100,14 @@ LAYOUTS = ("full", "wide")
     help="One line for a model's results of several seeds, as mean and spread; training seeds too, by --rename.",
 )
 @click.option(
-    "--intervals", is_flag=True, help="95 % intervals by a bootstrap over source videos (csv, json, parquet, md)."
+    "--intervals",
+    is_flag=True,
+    help="95 % intervals by a bootstrap over source videos, and over the sources of borrowed sounds.",
+)
+@click.option(
+    "--common-clips",
+    is_flag=True,
+    help="Score every split on the clips alone that all its models were scored on.",
 )
 @click.option(
     "--gallery",
@@ -109,6 +116,7 @@ LAYOUTS = ("full", "wide")
     help="With --format html: show the N worst clips of each split, with frames, masks and sounds; needs stored masks.",
 )
 @data_root_option
+@allow_limited_option
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, not to stdout.")
 def report(
     results: tuple[Path, ...],
@@ -130,13 +138,16 @@ def report(
     reported_files: tuple[Path, ...],
     aggregate: str | None,
     intervals: bool,
+    common_clips: bool,
     gallery: int | None,
     data_root: Path | None,
+    allow_limited: bool,
     output: Path | None,
 ) -> int:
     """Turn RESULTS (default: everything under 'results') into one table."""
     from avsrobust.files import write_bytes
     from avsrobust.reporting.formats import format_of_file
+    from avsrobust.reporting.loading import require_complete
     from avsrobust.reporting.report import check_gallery, load_results, report_options
     from avsrobust.reporting.report import report as render_report
 
@@ -156,6 +167,7 @@ def report(
     if format_name is None and output is not None:
         format_name = format_of_file(output)
     loaded = load_results(results or None)
+    require_complete(loaded, allow_limited=allow_limited)
     media = None
     if gallery is not None:
         check_gallery(format_name or "md", options["layout"])
@@ -172,6 +184,7 @@ def report(
         negatives=negatives or None,
         scores=scores,
         intervals=intervals,
+        common_clips=common_clips,
         aggregate=aggregate,
         gallery=media,
         **options,

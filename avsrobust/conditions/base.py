@@ -11,9 +11,9 @@ Conventions
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -48,7 +48,7 @@ Decibels = Annotated[tuple[Decibel, ...], Field(min_length=1, max_length=100)]
 PositiveLevels = Annotated[tuple[Annotated[float, _Above0], ...], Field(min_length=1, max_length=100)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Choice:
     """The audio that a clip is given.
 
@@ -130,7 +130,7 @@ class PlannedDataset:
     recordings: Mapping[str, RecordingPool] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """One row to choose audio for.
 
@@ -166,6 +166,17 @@ class Request:
 
 
 Chooser = Callable[[Request], Choice | Unavailable]
+
+
+@runtime_checkable
+class ManyChooser(Protocol):
+    """A chooser that answers many requests at once, sooner than one after the other; the answers are the same."""
+
+    def __call__(self, request: Request) -> Choice | Unavailable:
+        """Return the answer to one request."""
+
+    def many(self, requests: Sequence[Request]) -> Sequence[Choice | Unavailable]:
+        """Return the answers to `requests`, in their order."""
 
 
 @dataclass(frozen=True)

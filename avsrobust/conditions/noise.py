@@ -34,7 +34,7 @@ from avsrobust.conditions.sounds import MadeSound
 from avsrobust.vocabulary import NEGATIVE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NoiseSound(MadeSound):
     """White noise from a seed."""
 
@@ -52,7 +52,7 @@ class NoiseSound(MadeSound):
         return white_noise(self.seed, self.num_samples)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReleasedNoiseSound(MadeSound):
     """The released generator's noise number `order`; `state` is filled in shortly before it is made."""
 

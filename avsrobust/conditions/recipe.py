@@ -16,9 +16,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import avsrobust
 from avsrobust import textfiles
 from avsrobust.audio.front_ends import FRONT_ENDS
+from avsrobust.bundled import recipes_folder
 from avsrobust.conditions.base import POOLS, SPLIT, Condition, options_of
 from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.errors import RecipeError, did_you_mean
@@ -169,13 +169,6 @@ def find_recipe(name_or_path: str | Path) -> Path:
         f"--recipe {name_or_path}: found no recipe of that name{did_you_mean(name_or_path, known)}; "
         f"expected one of {', '.join(known)}, or the path of a .yaml file"
     )
-
-
-def recipes_folder() -> Path:
-    """Return the folder of the recipes that come with avsrobust: in the package, or in a checkout beside it."""
-    package = Path(avsrobust.__file__).resolve().parent
-    installed = package / "recipes"
-    return installed if installed.is_dir() else package.parent / "recipes"
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:

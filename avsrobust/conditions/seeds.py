@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,10 @@ from avsrobust.errors import OptionError
 HIGHEST_SEED = 2**64 - 1
 _ROW = "avsrobust.row.1"
 _CANDIDATE = "avsrobust.candidate.1"
+MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+# Scores in memory at once, and from how many on compiling (a second and a half) pays.
+_SCORES_AT_ONCE = 1 << 16
+_COMPILED_FROM = 1 << 26
 # A text as JSON, in ASCII.
 _quoted = json.encoder.encode_basestring_ascii
 
@@ -59,7 +63,8 @@ def _row_texts(seed: int, dataset: str, condition: str, level: float | None, dra
 
 def candidate_hashes(kind: str, names: Iterable[str]) -> NDArray[np.uint64]:
     """Return a hash per candidate, uint64 [N], for `rendezvous`; `kind` keeps clips and categories of one name apart."""
-    return np.array([_hash([_CANDIDATE, kind, name]) for name in names], dtype=np.uint64)
+    head = f'["{_CANDIDATE}",{_quoted(kind)},'
+    return np.array([_hash_text(f"{head}{_quoted(name)}]") for name in names], dtype=np.uint64)
 
 
 def rendezvous(seed: int, candidates: NDArray[np.uint64]) -> int:
@@ -72,23 +77,54 @@ def rendezvous(seed: int, candidates: NDArray[np.uint64]) -> int:
     return int(np.argmax(_scores(seed, candidates)))
 
 
+def rendezvous_many(seeds: NDArray[np.uint64], candidates: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Return the index that `rendezvous` draws for each of `seeds`, [M]; of large tables by a compiled loop on all cores.
+
+    The work is M x N scores: a score mixes the bits of seed + candidate, so that nothing about the highest one follows from a
+    part of them, and a table that answers for all seeds at once would solve 3SUM faster than quadratically.
+    """
+    if len(seeds) * len(candidates) >= _COMPILED_FROM:
+        from avsrobust.conditions.compiled import highest_scores
+
+        # The mixer can be undone: the highest score names its candidate.
+        winners = _unmixed(highest_scores(seeds, candidates, MULTIPLIERS)) - seeds
+        order = np.argsort(candidates, kind="stable")
+        return np.asarray(order[np.searchsorted(candidates, winners, sorter=order)], dtype=np.intp)
+    drawn = np.empty(len(seeds), dtype=np.intp)
+    step = max(1, _SCORES_AT_ONCE // max(1, len(candidates)))
+    for first in range(0, len(seeds), step):
+        block = candidates[None, :] + seeds[first : first + step, None]
+        drawn[first : first + step] = np.argmax(_mixed(block), axis=1)
+    return drawn
+
+
 def rendezvous_order(seed: int, candidates: NDArray[np.uint64]) -> list[int]:
     """Return the indices of all candidates, the one that `rendezvous` draws first."""
     return [int(index) for index in np.argsort(~_scores(seed, candidates), kind="stable")]
 
 
 def _scores(seed: int, candidates: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    score = candidates + np.uint64(seed)
+    return _mixed(candidates + np.uint64(seed))
+
+
+def _mixed(score: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Mix sums of seed and candidate, in place."""
     score ^= score >> np.uint64(30)
-    score *= np.uint64(0xBF58476D1CE4E5B9)
+    score *= np.uint64(MULTIPLIERS[0])
     score ^= score >> np.uint64(27)
-    score *= np.uint64(0x94D049BB133111EB)
+    score *= np.uint64(MULTIPLIERS[1])
     score ^= score >> np.uint64(31)
     return score
 
 
-def _hash(parts: Sequence[str]) -> int:
-    return _hash_text(json.dumps(parts, ensure_ascii=True, separators=(",", ":")))
+def _unmixed(score: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Undo `_mixed`: multiply by the inverses modulo 2**64, and shift as often as it takes for all bits to come back."""
+    inverses = [np.uint64(pow(factor, -1, 2**64)) for factor in MULTIPLIERS]
+    score = score ^ (score >> np.uint64(31)) ^ (score >> np.uint64(62))
+    score *= inverses[1]
+    score ^= (score >> np.uint64(27)) ^ (score >> np.uint64(54))
+    score *= inverses[0]
+    return np.asarray(score ^ (score >> np.uint64(30)) ^ (score >> np.uint64(60)), dtype=np.uint64)
 
 
 def _hash_text(text: str) -> int:

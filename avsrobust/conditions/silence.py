@@ -8,6 +8,7 @@ Conventions
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from avsrobust.conditions.sounds import SHARED, MadeSound
 from avsrobust.vocabulary import NEGATIVE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SilentSound(MadeSound):
     """Zeros."""
 
@@ -59,5 +60,6 @@ class Silence(Condition):
         return lambda request: Choice(_silent(request.clip.sound.sample_rate, request.clip.sound.num_samples))
 
 
+@lru_cache
 def _silent(sample_rate: int, num_samples: int) -> SilentSound:
     return SilentSound(f"audio/silence/{sample_rate}Hz-{num_samples}.wav", SHARED, sample_rate, num_samples)

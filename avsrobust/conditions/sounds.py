@@ -22,7 +22,7 @@ from avsrobust.manifest import DATA_PREFIX, MADE_PREFIX
 SHARED = "shared"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sound:
     """A sound file: where it is, its rate in Hz and its samples per channel."""
 
@@ -42,7 +42,7 @@ class Sound:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MadeSound(Sound):
     """A sound that the build makes."""
 
@@ -56,7 +56,7 @@ class MadeSound(Sound):
         return ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DefinedSound(MadeSound):
     """A sound that a definition makes (`avsrobust.audio.definitions`)."""
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsrobust.clips import Clip
-from avsrobust.conditions.seeds import candidate_hashes, rendezvous, rendezvous_order
+from avsrobust.conditions.seeds import candidate_hashes, rendezvous, rendezvous_many, rendezvous_order
 from avsrobust.datasets.taxonomy import LEAST_SUITABLE
 
 Key = TypeVar("Key")
@@ -66,6 +66,18 @@ class Candidates:
             if left.any():
                 return int(members[left][rendezvous(seed, hashes[left])])
         return None
+
+    def draw_many(self, seeds: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """Return the position that `draw` returns for each of `seeds`, none excluded, [M]; -1 everywhere where there is none."""
+        drawn = np.full(len(seeds), -1, dtype=np.intp)
+        if not self.groups:
+            return drawn
+        category = rendezvous_many(seeds, self.category_hashes)
+        for number in np.unique(category):
+            members, hashes = self.groups[number]
+            here = np.flatnonzero(category == number)
+            drawn[here] = members[rendezvous_many(seeds[here], hashes)]
+        return drawn
 
 
 class SourceClips:

@@ -5,6 +5,7 @@ Conventions
     A declared clip becomes a `Clip`, or one finding per problem; all problems are collected. ``no file``, ``no folder`` and
     ``nothing of this clip`` mean missing; everything else means present, but broken or of the wrong kind.
     A sound may be shorter than the frames last: clips cut from the end of their source are.
+    Whoever needs the contents of the sounds too has them read whole here, so that each is opened once (`sound_contents`).
     Results do not depend on the number of workers.
 """
 
@@ -17,9 +18,10 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from avsrobust.clips import Clip, DeclaredClip, SoundHeader
+from avsrobust.clips import Clip, DeclaredClip, SoundContents, SoundHeader
 from avsrobust.datasets.dataset import Finding
 from avsrobust.datasets.pictures import PictureHeader, read_header
+from avsrobust.datasets.sound_contents import read_whole
 from avsrobust.errors import AudioError, AvsRobustError, DataSetError
 
 
@@ -40,34 +42,37 @@ class CheckedClip:
     mask_modes: frozenset[str] = frozenset()
 
 
-def check_clips(root: Path, clips: Sequence[DeclaredClip], workers: int = 1) -> list[CheckedClip]:
+def check_clips(
+    root: Path, clips: Sequence[DeclaredClip], workers: int = 1, *, whole_sounds: bool = False
+) -> list[CheckedClip]:
     """Check the files of clips.
 
     Args:
         root: The data root.
         clips: The clips, as their table declares them.
         workers: Threads.
+        whole_sounds: Read the recordings whole, and note their contents (`Clip.sound_contents`).
 
     Returns:
         An outcome for each clip, in their order.
     """
-    check = partial(check_clip, root)
+    check = partial(check_clip, root, whole_sounds=whole_sounds)
     if workers <= 1:
         return [check(clip) for clip in clips]
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(check, clips))
 
 
-def check_clip(root: Path, clip: DeclaredClip) -> CheckedClip:
-    """Check the files of one clip below the data root `root`."""
+def check_clip(root: Path, clip: DeclaredClip, *, whole_sounds: bool = False) -> CheckedClip:
+    """Check the files of one clip below the data root `root`; `whole_sounds` as for `check_clips`."""
     try:
-        return _check(root, clip)
+        return _check(root, clip, whole_sounds)
     except OSError as error:
         found = f"a place that cannot be looked at ({error.strerror or error})"
         return CheckedClip(None, (Finding(_folder(clip.frames), found, "the clip's files", clip.clip_id),))
 
 
-def _check(root: Path, clip: DeclaredClip) -> CheckedClip:
+def _check(root: Path, clip: DeclaredClip, whole_sounds: bool) -> CheckedClip:
     masks = [mask for mask in clip.masks if mask is not None]
     in_frames, in_masks = _names_in(root / _folder(clip.frames)), _names_in(root / _folder(masks))
     if in_frames is None and in_masks is None and not (root / clip.audio).exists():
@@ -79,18 +84,21 @@ def _check(root: Path, clip: DeclaredClip) -> CheckedClip:
     findings += _surplus_frames(clip, in_frames or frozenset())
     mask_headers = _check_pictures(root, clip, masks, in_masks, "mask", findings)
     findings += _size_problems(clip, frame_headers, mask_headers)
-    sound = _check_sound(root, clip, findings)
+    sound = _check_sound(root, clip, findings, whole_sounds)
     sizes = frozenset(header.size for header in frame_headers.values())
     modes = frozenset(header.mode for header in mask_headers.values())
     if findings or sound is None:
         return CheckedClip(None, tuple(findings), sizes, modes)
-    return CheckedClip(_clip(clip, sound, frame_headers.values()), (), sizes, modes)
+    return CheckedClip(_clip(clip, *sound, frame_headers.values()), (), sizes, modes)
 
 
-def _clip(declared: DeclaredClip, sound: SoundHeader, pictures: Iterable[PictureHeader]) -> Clip:
+def _clip(
+    declared: DeclaredClip, sound: SoundHeader, contents: SoundContents | None, pictures: Iterable[PictureHeader]
+) -> Clip:
     first = next(iter(pictures), None)
     shared = {entry.name: getattr(declared, entry.name) for entry in fields(DeclaredClip)}
-    return Clip(**shared, sound=sound, picture_size=None if first is None else (first.width, first.height))
+    size = None if first is None else (first.width, first.height)
+    return Clip(**shared, sound=sound, picture_size=size, sound_contents=contents)
 
 
 def _folder(paths: Sequence[str]) -> str:
@@ -159,12 +167,15 @@ def _size_problems(
             yield Finding(mask, f"a mask of {masks[mask].size} pixels", expected, clip.clip_id)
 
 
-def _check_sound(root: Path, clip: DeclaredClip, findings: list[Finding]) -> SoundHeader | None:
+def _check_sound(
+    root: Path, clip: DeclaredClip, findings: list[Finding], whole: bool
+) -> tuple[SoundHeader, SoundContents | None] | None:
     from avsrobust.audio.io import check_sound
 
+    path = root / clip.audio
     try:
-        if (root / clip.audio).exists():
-            return check_sound(root / clip.audio)
+        if path.exists():
+            return read_whole(path, clip.num_frames) if whole else (check_sound(path), None)
         findings.append(Finding(clip.audio, "no file", "the clip's sound, a wav file", clip.clip_id))
     except AudioError as error:
         findings.append(as_finding(root, clip.audio, error, clip.clip_id))

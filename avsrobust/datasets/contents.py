@@ -3,21 +3,16 @@
 Conventions
     Every file is read once; checksum, structure and contents come from the same bytes. Frames are not decoded (their structure
     and checksums are checked, `pictures.check_structure`), masks and sounds are.
-    A sound is read as far as the clip lasts. It is *muted* where it is silent or nearly so: all samples are zero
-    ("silent"), all are equal ("constant"), or their deviation from the mean is below `QUIETEST_DB` ("nearly silent").
+    A sound that was read whole for its header, and did not change since, is not read again.
     All findings are collected; the outcome depends on the files alone.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from avsrobust.checksums import FileSum, sum_of_content
 from avsrobust.clips import Clip
@@ -27,29 +22,14 @@ from avsrobust.datasets.dataset import Finding
 from avsrobust.datasets.mask_values import MaskValues, level_list, level_set, measure
 from avsrobust.datasets.masks import class_mask
 from avsrobust.datasets.pictures import check_structure, decode_content, read_content
+from avsrobust.datasets.sound_contents import MUTED_KINDS, sound_kinds, still_holds
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import AvsRobustError
 from avsrobust.manifest import DATA_PREFIX
 from avsrobust.vocabulary import CLASS_DATASET
 
-# Below this the log-mel of VGGish, which adds 0.01 to every magnitude, hardly differs from that of silence; it is three steps of
-# 16-bit samples, where dither and the decoders of lossy formats leave their noise.
-QUIETEST_DB = -80.0
-# Share of samples at full scale from which a sound counts as clipped: a loud recording touches it now and then.
-CLIPPED_SHARE = 0.001
-# Seconds by which a sound may differ from the clip's length: containers end on whole packets.
-LENGTH_TOLERANCE_S = 0.5
-
-SILENT, NEARLY_SILENT, CONSTANT = "silent", "nearly silent", "constant"
-CLIPPED, LONGER, SHORTER, STREAMED = "clipped", "longer than the clip", "shorter than the clip", "of a made-up size"
-MUTED_KINDS = (SILENT, NEARLY_SILENT, CONSTANT)
-SOUND_KINDS = (*MUTED_KINDS, CLIPPED, LONGER, SHORTER, STREAMED)
-
 _CLASSES_SHOWN = 5
-# Every so many-th sample is enough to see that a sound is loud.
-_THINNED = 32
 T = TypeVar("T")
-_Samples = NDArray[np.int16 | np.float32 | np.float64]
 
 
 @dataclass(frozen=True)
@@ -148,23 +128,17 @@ class _Reader:
     def read_sound(self, relative: str) -> None:
         from avsrobust.audio import io
 
-        path = self._root / relative
+        path, known = self._root / relative, self._clip.sound_contents
+        if known is not None and still_holds(path, known):
+            self.files.append(FileSum(DATA_PREFIX + relative, known.num_bytes, known.sha256))
+            self.sound_kinds = known.kinds
+            return
         content = self._read(relative, io.read_content)
         if content is None:
             return
         found = self._try(relative, lambda: io.stored_sound(path, content))
         if found is not None:
-            header, samples = found
-            lasting = samples[: math.ceil(self._clip.num_frames * header.sample_rate)]
-            excess_s = header.duration_s - self._clip.num_frames
-            flags = {
-                CLIPPED: _is_clipped(lasting),
-                LONGER: excess_s > LENGTH_TOLERANCE_S,
-                SHORTER: excess_s < -LENGTH_TOLERANCE_S,
-                STREAMED: header.streamed,
-            }
-            muted = _muted_kind(lasting)
-            self.sound_kinds = (*([muted] if muted else []), *(kind for kind, holds in flags.items() if holds))
+            self.sound_kinds = sound_kinds(*found, self._clip.num_frames)
 
     def _read(self, relative: str, read: Callable[[Path], bytes]) -> bytes | None:
         content = self._try(relative, lambda: read(self._root / relative))
@@ -179,36 +153,6 @@ class _Reader:
         except AvsRobustError as error:
             self.findings.append(as_finding(self._root, relative, error, self._clip.clip_id))
         return None
-
-
-def _muted_kind(samples: _Samples) -> str | None:
-    """Return which of `MUTED_KINDS` samples [S, channels] are, None where it is audible."""
-    scale = 32768.0 if samples.dtype == np.int16 else 1.0
-    # Squares of deviations from the mean, summed up over a part, are no more than those over the whole.
-    least = len(samples) * (scale * 10.0 ** (QUIETEST_DB / 20.0)) ** 2
-    if (_deviations(samples[::_THINNED]) >= least).any():
-        return None
-    if not samples.any():
-        return SILENT
-    if (samples == samples[0]).all():
-        return CONSTANT
-    return NEARLY_SILENT if (_deviations(samples) < least).all() else None
-
-
-def _deviations(samples: _Samples) -> NDArray[np.float64]:
-    """Return each channel's sum of squared deviations from its mean, float64 [channels]."""
-    channels = np.ascontiguousarray(samples.T, dtype=np.float64)
-    squares: NDArray[np.float64] = ((channels - channels.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    return squares
-
-
-def _is_clipped(samples: _Samples) -> bool:
-    flat = samples.reshape(-1)
-    lowest, highest = (-32768, 32767) if samples.dtype == np.int16 else (-1.0, 1.0)
-    if flat.min() > lowest and flat.max() < highest:
-        return False
-    full = np.count_nonzero(flat <= lowest) + np.count_nonzero(flat >= highest)
-    return bool(full >= CLIPPED_SHARE * flat.size)
 
 
 def _strange_classes(clip: Clip, masks: list[tuple[str, MaskValues]]) -> list[Finding]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from avsrobust.caveats import OVERLAP, overlap_caveat, release_caveat
@@ -50,27 +51,74 @@ def read_dataset(
         DataSetError: The root is no folder or holds no such tree, a table cannot be read or lacks a column, a split is unknown or
             has no clips.
     """
+    return list_dataset(name, data_root, splits=splits, release=release).checked(workers)
+
+
+def list_dataset(
+    name: str | type[DataSetSpec],
+    data_root: Path | str,
+    *,
+    splits: Sequence[str] | None = None,
+    release: str | None = None,
+) -> ListedDataSet:
+    """Find a data set below a data root and list its clips; their files are looked at later (`ListedDataSet.checked`).
+
+    Arguments and errors are those of `read_dataset`.
+    """
     spec, data_root = find_dataset(name), Path(data_root)
     _require_known(splits)
     spec.check_release(release)
     declared = _declare(spec, data_root, SPLITS if splits is None else splits, release)
     _require_clips(declared, data_root, splits)
-    ordered = sorted(declared.clips, key=lambda clip: (clip.split, clip.clip_id))
-    outcomes = check_clips(data_root, ordered, workers)
-    clips = tuple(outcome.clip for outcome in outcomes if outcome.clip is not None)
-    findings = [*declared.findings, *(finding for outcome in outcomes for finding in outcome.findings)]
-    return DataSet(
-        name=spec.name,
-        root=data_root,
-        layout=declared.layout,
-        clips=clips,
-        findings=tuple(findings),
-        notes=(_counts(clips), *declared.notes, *_caveats(spec.name, declared), *_seen(clips, outcomes)),
-        off_screen_obstacle=declared.off_screen_obstacle,
-        release=declared.release,
-        facts={OVERLAP: declared.overlap},
-        spec=type(spec),
-    )
+    return ListedDataSet(spec, data_root, declared)
+
+
+@dataclass(frozen=True)
+class ListedDataSet:
+    """A data set by its tables alone, below the data root `root`."""
+
+    spec: DataSetSpec
+    root: Path
+    declared: DeclaredDataSet
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self.spec.name
+
+    @property
+    def release(self) -> str:
+        """The form in which it was published (`DataSet.release`)."""
+        return self.declared.release
+
+    def checked(
+        self, workers: int = 1, *, whole_sounds: bool = False, without: Collection[str] = frozenset()
+    ) -> DataSet:
+        """Return the data set after looking at its files.
+
+        Args:
+            workers: Threads that check files. The result does not depend on them.
+            whole_sounds: Read the recordings whole, for a build that needs their contents (`Clip.sound_contents`).
+            without: Ids of clips that are left out: their files are not looked at.
+        """
+        declared = self.declared
+        wanted = (clip for clip in declared.clips if clip.clip_id not in without)
+        ordered = sorted(wanted, key=lambda clip: (clip.split, clip.clip_id))
+        outcomes = check_clips(self.root, ordered, workers, whole_sounds=whole_sounds)
+        clips = tuple(outcome.clip for outcome in outcomes if outcome.clip is not None)
+        findings = [*declared.findings, *(finding for outcome in outcomes for finding in outcome.findings)]
+        return DataSet(
+            name=self.name,
+            root=self.root,
+            layout=declared.layout,
+            clips=clips,
+            findings=tuple(findings),
+            notes=(_counts(clips), *declared.notes, *_caveats(self.name, declared), *_seen(clips, outcomes)),
+            off_screen_obstacle=declared.off_screen_obstacle,
+            release=self.release,
+            facts={OVERLAP: declared.overlap},
+            spec=type(self.spec),
+        )
 
 
 def _declare(spec: DataSetSpec, data_root: Path, splits: Collection[str], release: str | None) -> DeclaredDataSet:

@@ -15,7 +15,10 @@ from typing import Any
 
 from avsrobust.checksums import FileSum
 from avsrobust.clips import Clip
-from avsrobust.datasets.contents import (
+from avsrobust.datasets.contents import ClipContents
+from avsrobust.datasets.dataset import Finding
+from avsrobust.datasets.mask_values import HIGHEST, MaskValues, foreground_rule, is_graded, level_list, may_ignore
+from avsrobust.datasets.sound_contents import (
     CLIPPED,
     LONGER,
     MUTED_KINDS,
@@ -24,10 +27,7 @@ from avsrobust.datasets.contents import (
     SHORTER,
     SOUND_KINDS,
     STREAMED,
-    ClipContents,
 )
-from avsrobust.datasets.dataset import Finding
-from avsrobust.datasets.mask_values import HIGHEST, MaskValues, foreground_rule, is_graded, level_list, may_ignore
 from avsrobust.vocabulary import ABOVE_HALF, CLASS_DATASET, NON_ZERO
 
 MOST_NAMED = 20

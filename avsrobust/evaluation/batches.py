@@ -181,8 +181,10 @@ def read_ahead(
             while pending:
                 yield pending.popleft()[1].result()
         finally:
-            for future in (*clips, *(future for _, future in pending)):
-                future.cancel()
+            for clip in clips:
+                clip.cancel()
+            for _, read in pending:
+                read.cancel()
 
 
 def _gather(clips: Sequence[Future[list[LoadedClip | FailedClip]]], pin: bool) -> ReadBatch:

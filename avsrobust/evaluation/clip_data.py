@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -127,8 +126,15 @@ def _copy(tensor: Tensor | None) -> Tensor | None:
 
 def clips_of(rows: Iterable[Row]) -> list[ClipRows]:
     """Group rows into clips, sorted by (split, clip_id), the rows of each with clean first."""
-    ordered = sorted(rows, key=lambda row: (row.split, row.clip_id, row.condition != CLEAN, row.key))
-    return [tuple(group) for _, group in groupby(ordered, key=lambda row: (row.split, row.clip_id))]
+    clips: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        clips.setdefault((row.split, row.clip_id), []).append(row)
+    # Rows of a manifest are sorted, and sorting them again needs a key for each: here one for each clip.
+    return [tuple(sorted(clips.pop(clip), key=_order_in_clip)) for clip in sorted(clips)]
+
+
+def _order_in_clip(row: Row) -> tuple[bool, tuple[str, str, str, float, int]]:
+    return (row.condition != CLEAN, row.key)
 
 
 def picture_order(rows: ClipRows) -> tuple[int, ...]:

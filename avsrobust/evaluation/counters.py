@@ -81,7 +81,7 @@ class GroupCounting:
 
     def add(self, position: int, output: CheckedOutput) -> None:
         """Count the output of the group under the row at `position`."""
-        extras = [
+        extras: list[ExtraValues] = [
             {name: values[clip] for name, values in output.extras.items()} for clip in range(len(self._group.clips))
         ]
         self._add("", position, output, extras)

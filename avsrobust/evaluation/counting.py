@@ -10,6 +10,7 @@ Conventions
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from avsrobust.metrics.semantic.counts import class_statistics
 from avsrobust.vocabulary import BACKGROUND, CLEAN, NEGATIVE
 
 MASK_THRESHOLD = 0.5
+_Value = TypeVar("_Value", bound=np.generic)
 # Bits that are set in each byte.
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
@@ -129,7 +131,7 @@ class ClipCounter:
         self.rows[position] = RowCounts(statistics, clean, overlaps, classes, kept, extras)
 
 
-def _taken(frames: npt.NDArray[np.generic], has_mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.generic]:
+def _taken(frames: npt.NDArray[_Value], has_mask: npt.NDArray[np.bool_]) -> npt.NDArray[_Value]:
     """Return the annotated ones of T frames, all of them without a copy."""
     return frames if has_mask.all() else frames[has_mask]
 

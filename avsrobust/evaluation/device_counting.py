@@ -107,7 +107,7 @@ class GroupCounter:
         self._negatives.clear()
         self._clean = None
         if self._device.type == "cuda":
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record(torch.cuda.current_stream(self._device))
 
     def result(self) -> list[dict[int, RowCounts]]:
@@ -171,9 +171,10 @@ def device_counts(probability: Tensor, target: Tensor, mask: Tensor | None = Non
     """
     if probability.numel() > _MOST_PIXELS and len(probability) > 1:
         step = max(1, _MOST_PIXELS // probability[0].numel())
-        parts = [None] * -(-len(probability) // step) if mask is None else mask.split(step)
-        pieces = zip(probability.split(step), target.split(step), parts, strict=True)
-        return torch.cat([device_counts(*piece) for piece in pieces])
+        slices = [slice(start, start + step) for start in range(0, len(probability), step)]
+        return torch.cat(
+            [device_counts(probability[at], target[at], None if mask is None else mask[at]) for at in slices]
+        )
     table = _thresholds(probability.device)
     # As in `metrics.binary.thresholds.bin_index`: the product errs upwards only, by less than a bin.
     index = (probability * float(np.float32((NUM_THRESHOLDS - 1) * UPWARD))).to(torch.int64)
@@ -194,8 +195,8 @@ def count_classes(ids: Tensor, truth: Tensor) -> Tensor:
 
 def _histograms(bins: Tensor, num: int) -> Tensor:
     """Return how often each of `num` values occurs in the rows of `bins`, int64 [N, P] -> int64 [N, num]."""
-    # int32 atomics; torch.bincount would wait for the GPU. Most pixels of a frame fall into one bin, and neighbours would queue up
-    # for it: each of several copies counts every so many pixels.
+    # int32 atomics; torch.bincount would wait for the GPU. Most pixels of a frame fall into one bin, and would queue up for it:
+    # each of several copies counts every so many pixels.
     copies = max(1, min(_COPIES, _MOST_BINS // num))
     lane = torch.arange(bins.shape[1], device=bins.device) % copies * num
     counts = torch.zeros((len(bins), copies * num), dtype=torch.int32, device=bins.device)

@@ -69,6 +69,7 @@ class PartStore:
         self._info = info
         self.keep_masks = keep_masks
         self._pending: list[ScoredClip] = []
+        self._number: int | None = None
 
     def begin(self) -> None:
         """Make the folder, where it is not there."""
@@ -102,8 +103,10 @@ class PartStore:
         """Write the finished clips that are still in memory."""
         if not self._pending:
             return
-        number = 1 + max((int(path.name.split(".")[0]) for path in self._files(_SCORES_SUFFIX)), default=-1)
-        place = self._folder / f"{number:06d}"
+        if self._number is None:
+            self._number = max((int(path.name.split(".")[0]) for path in self._files(_SCORES_SUFFIX)), default=-1)
+        self._number += 1
+        place = self._folder / f"{self._number:06d}"
         evaluation = self._info.evaluation
         if self.keep_masks:
             tables = [table for clip in self._pending for table in clip.masks]
@@ -119,12 +122,15 @@ class PartStore:
         self._pending.clear()
 
     def read(self) -> list[Scores]:
-        """Return the parts on disk; a damaged or incomplete one is deleted, and its clips count as not done."""
+        """Return the parts on disk, their histograms not in memory.
+
+        A damaged or incomplete one is deleted, and its clips count as not done.
+        """
         found: list[Scores] = []
         for path in self._files(_SCORES_SUFFIX):
             masks = _beside(path, _MASKS_SUFFIX)
             try:
-                scores = read_scores(path)
+                scores = read_scores(path, in_memory=0)
                 if scores.info.evaluation != self._info.evaluation:
                     raise ResultsError(f"{path}: is of another evaluation")
                 if masks.exists() and not rows_in(scores) <= rows_of_masks(masks):
@@ -144,7 +150,7 @@ class PartStore:
         found: dict[str, list[Scores]] = {}
         for path in self._files(_SCORES_SUFFIX):
             for readout in self._readout_files(path):
-                scores = read_scores(readout)
+                scores = read_scores(readout, in_memory=0)
                 found.setdefault(scores.info.readout, []).append(scores)
         return found
 

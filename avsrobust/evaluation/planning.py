@@ -12,7 +12,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from avsrobust.evaluation.clip_data import ClipRows, clips_of
@@ -66,7 +66,9 @@ def plan_evaluation(
         store: Parts of an interrupted evaluation.
         save_masks: Rows without a stored mask are run again.
     """
-    keys = {key_of(row) for row in wanted}
+    # Keys are made once and shared: there are as many as rows.
+    wanted_rows = {key_of(row): row for row in wanted}
+    keys = set(wanted_rows)
     kept = rows_in(stored.scores) if stored.scores else set[RowKey]()
     parts = store.read()
     scored: set[RowKey] = set().union(*map(rows_in, parts))
@@ -80,7 +82,7 @@ def plan_evaluation(
         # A damaged readout is scored again as far as requested.
         again |= keys - (rows_in(stored.readouts[name]) if name in stored.readouts else set()) - scored
     sources = [*([stored.scores] if stored.scores else []), *parts]
-    clips, due = _rows_to_run(_rows(manifest, keys, kept | scored), keys, sources, again)
+    clips, due = _rows_to_run(_rows(manifest, wanted_rows, kept | scored), keys, sources, again)
     return EvaluationPlan(
         tuple(clips),
         frozenset(due),
@@ -116,17 +118,47 @@ def failures(
     return left
 
 
-def _rows(manifest: Manifest, wanted: set[RowKey], scored: set[RowKey]) -> Sequence[Row]:
-    """Return the rows of the manifest, whole where it is a selection that lacks rows scored before of the clips wanted."""
-    known = {key_of(row) for row in manifest.rows}
-    clips = {clip_of(key) for key in wanted}
-    if all(key in known for key in scored if clip_of(key) in clips):
-        return manifest.rows
-    return load_manifest(manifest.path).rows
+def limited_splits(
+    manifest: Manifest,
+    limited: Sequence[str],
+    stored: ExistingResults,
+    scored: set[RowKey],
+    failed: Mapping[ClipKey, Failure],
+) -> tuple[str, ...]:
+    """Return the splits of which a smoke run scored a part of the clips, sorted: now, or before and not completed since.
+
+    Args:
+        manifest: The build.
+        limited: Splits that this evaluation runs in part.
+        stored: Results that were in the folder.
+        scored: Rows that are scored now.
+        failed: Clips that lack rows because they failed.
+    """
+    before = () if stored.scores is None else stored.scores.info.limited
+    conditions = {(key[0], key[2]) for key in scored}
+    found = set[str]()
+    for split in {*limited, *before}:
+        rows = (row for row in manifest.rows if row.split == split and (split, row.condition) in conditions)
+        if any(key_of(row) not in scored and clip_of(key_of(row)) not in failed for row in rows):
+            found.add(split)
+    return tuple(sorted(found))
+
+
+def _rows(manifest: Manifest, wanted: Mapping[RowKey, Row], scored: set[RowKey]) -> Mapping[RowKey, Row]:
+    """Return the rows that a plan may be about: those wanted, or, where others of their clips were scored, the manifest's.
+
+    The manifest's are those of the whole one where `manifest` is a selection that lacks rows scored before.
+    """
+    clips = {clip_of(key) for key in wanted} if scored else set()
+    of_clips = {key for key in scored if clip_of(key) in clips}
+    if of_clips <= wanted.keys():
+        return wanted
+    known = {key_of(row): row for row in manifest.rows}
+    return known if of_clips <= known.keys() else {key_of(row): row for row in load_manifest(manifest.path).rows}
 
 
 def _rows_to_run(
-    rows: Iterable[Row], wanted: Collection[RowKey], sources: Sequence[Scores], again: Collection[RowKey] = ()
+    by_key: Mapping[RowKey, Row], wanted: Collection[RowKey], sources: Sequence[Scores], again: Collection[RowKey] = ()
 ) -> tuple[list[ClipRows], set[RowKey]]:
     """Return the clips to run, each with its rows, and the keys of those rows that results come of.
 
@@ -134,12 +166,11 @@ def _rows_to_run(
     a negative is run under those that it is scored under.
 
     Args:
-        rows: Rows of the manifest.
+        by_key: Rows of the manifest.
         wanted: Keys of the rows requested.
         sources: Scores that exist.
         again: Keys of rows that are scored but lack something else that is requested.
     """
-    by_key = {key_of(row): row for row in rows}
     scored: set[RowKey] = set().union(*map(rows_in, sources))
     compared: set[RowKey] = set().union(*map(rows_with_overlap, sources))
     clean = {clip_of(key): key for key in (*scored, *wanted) if key[2] == CLEAN}

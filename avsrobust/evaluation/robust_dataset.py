@@ -106,7 +106,7 @@ class RobustDataset(Dataset[Item]):
             rows = tuple(row for row in rows if row.condition == CLEAN)
         if not rows:
             raise OptionError(f"{source.manifest.path}: has no row of the chosen split and conditions; choose others")
-        self.rows: tuple[Row, ...] = rows
+        self.rows: Sequence[Row] = rows
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the negatives of this epoch from now on."""
@@ -219,11 +219,11 @@ class _Source:
         whole = manifest if isinstance(manifest, Manifest) else load_manifest(manifest)
         root = whole.data_root(data_root)
         chosen = whole.select(
-            _chosen(whole, "split", split, {row.split for row in whole.rows}),
-            _chosen(whole, "condition", conditions, {row.condition for row in whole.rows}),
+            _chosen(whole, "split", split, set(whole.distinct("split"))),
+            _chosen(whole, "condition", conditions, set(whole.distinct("condition"))),
         )
         if check:
-            check_data(whole, root, sorted({row.split for row in chosen.rows}))
+            check_data(whole, root, chosen.distinct("split"))
         return cls(
             chosen, root, SoundReader(chosen, root, AudioInput.of(audio), None if vggish is None else Path(vggish))
         )

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from avsrobust.evaluation.consistency import MOST_CLIPS, check_consistency
 from avsrobust.evaluation.existing_results import ExistingResults, read_existing, require_covered, require_same_model
 from avsrobust.evaluation.model_key import differences, evaluation_sha256, make_model_key, remember_state, with_states
 from avsrobust.evaluation.parts import PartStore, remove_parts, unfinished_key
-from avsrobust.evaluation.planning import EvaluationPlan, failures, plan_evaluation
+from avsrobust.evaluation.planning import EvaluationPlan, failures, limited_splits, plan_evaluation
 from avsrobust.evaluation.provenance import Effort, run_details
 from avsrobust.evaluation.publishing import finish_publishing, merge_scores, next_folder, write_next_files
 from avsrobust.evaluation.score_size import ScoreSize
@@ -112,6 +113,7 @@ def evaluate(
     replace: bool = False,
     wait: bool = False,
     score_size: str | int | ScoreSize | None = None,
+    limit: int | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Run an adapter over the rows of a manifest and add the results to a folder.
@@ -136,6 +138,7 @@ def evaluate(
         replace: Replace results of another model.
         wait: Wait until another process gives the folder up.
         score_size: Size of the scored masks (`evaluation.score_size`), part of the model key; None: that of the mask files.
+        limit: Run the first so many clips alone, and mark the results; None: all.
         progress: Called with (clips done, clips in all).
 
     Raises:
@@ -149,7 +152,7 @@ def evaluate(
         adapter=adapter,
         name=name,
         spec=spec or name,
-        clips=tuple(_select(manifest, splits, conditions)),
+        clips=tuple(_select(manifest, splits, conditions)[:limit]),
         data_root=manifest.data_root(None if data_root is None else Path(data_root)),
         output=Path(output),
         device=device or torch.device("cpu"),
@@ -161,6 +164,7 @@ def evaluate(
         check=check,
         replace=replace,
         score_size=None if score_size is None else ScoreSize.of(score_size),
+        limited=() if limit is None else tuple(splits),
         progress=progress or (lambda _done, _total: None),
     )
     check_data(manifest, evaluation.data_root, splits)
@@ -170,8 +174,8 @@ def evaluate(
 
 def _select(manifest: Manifest, splits: Sequence[str], conditions: Sequence[str] | None) -> list[ClipRows]:
     for noun, requested, there in (
-        ("split", splits, sorted({row.split for row in manifest.rows})),
-        ("condition", conditions or (), sorted({row.condition for row in manifest.rows})),
+        ("split", splits, manifest.distinct("split")),
+        ("condition", conditions or (), manifest.distinct("condition")),
     ):
         for value in requested:
             if value not in there:
@@ -204,6 +208,7 @@ class _Evaluation:
     check: bool
     replace: bool
     score_size: ScoreSize | None
+    limited: tuple[str, ...]
     progress: Progress
 
     def run(self) -> EvaluationReport:
@@ -225,7 +230,7 @@ class _Evaluation:
             remove_parts(self.output)
             return self._report(plan, {}, (*notes, "already evaluated; nothing was run again"))
         try:
-            failed = {}
+            failed = dict[ClipKey, str]()
             if plan.clips:
                 failed, batch_size, remark = self._run_all(plan, stored, store)
                 notes += remark
@@ -349,7 +354,7 @@ class _Evaluation:
             caller, batches, load, keep_masks=store.keep_masks, any_scored=succeeded > 0, readers=self.readers
         )
         try:
-            with store.writing() as keep:
+            with closing(outcomes), store.writing() as keep:
                 for outcome in outcomes:
                     if isinstance(outcome, ScoredClip):
                         keep(outcome)
@@ -377,7 +382,8 @@ class _Evaluation:
         rows: set[RowKey] = set().union(*map(rows_in, sources))
         failed_rows = failures(stored, rows, plan, failed)
         of_clips = tuple(FailedClip(*clip, error) for clip, (error, _) in sorted(failed_rows.items()))
-        info = self._info(of_clips, evaluation_sha256(model_key))
+        splits = limited_splits(self.manifest, self.limited, stored, rows, failed_rows)
+        info = dataclasses.replace(self._info(of_clips, evaluation_sha256(model_key)), limited=splits)
         scores = merge_scores(sources, info)
         readouts = [
             merge_scores(found, info.of_readout(name)) for name, found in self._readout_sources(stored, store).items()

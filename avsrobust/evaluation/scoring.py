@@ -13,7 +13,7 @@ Conventions
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import groupby
@@ -47,7 +47,7 @@ def score_clips(
     any_scored: bool = False,
     readers: int = READERS,
     counters: int | None = None,
-) -> Iterator[ScoredClip | FailedClip]:
+) -> Generator[ScoredClip | FailedClip, None, None]:
     """Load and score clips batch by batch, reading the next and counting the last ones meanwhile; yield each when it is finished.
 
     Clips that fail in a batch are scored one by one, so that a bad clip takes no other with it.

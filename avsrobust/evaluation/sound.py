@@ -7,11 +7,15 @@ Conventions
     Every tensor is the caller's own: changing it changes nothing elsewhere.
     A row without a sound file is made by its definition, from recordings that are checked first.
     A sound file's checksum is compared with the manifest's when it is first read, a log-mel array's with the build's checksums
-    when it is first opened: an array whose bytes have changed would otherwise give other numbers without notice.
+    when it is first opened, and again when it has changed since: an array whose bytes have changed would otherwise give other
+    numbers without notice.
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,8 @@ from avsrobust.errors import AdapterError, ManifestError
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import MADE_PREFIX, Manifest, Row
 
+# Of 64 sounds each, 16 MB where clips have ten seconds.
+_MOST_MAPPED = 8
 _NO_WEIGHTS = (
     f"the model takes VGGish embeddings, but their weights are not named; expected --option {VGGISH_OPTION}=FILE "
     "(torchvggish's weights, .pth or .safetensors)"
@@ -66,7 +72,9 @@ class SoundReader:
         self._audio = audio
         self._vggish = vggish
         self._device = device or torch.device("cpu")
-        self._arrays: dict[str, npt.NDArray[Any]] = {}
+        self._arrays: OrderedDict[str, npt.NDArray[Any]] = OrderedDict()
+        self._whole: dict[str, tuple[int, ...]] = {}
+        self._lock = threading.Lock()
         self._checked: set[Path] = set()
         self._file_sums: Checksums | None = None
         self._files = FileReader(self._locate)
@@ -76,7 +84,17 @@ class SoundReader:
 
     def __getstate__(self) -> dict[str, Any]:
         # A memory map would be pickled with all its contents.
-        return {**self.__dict__, "_arrays": {}, "_checked": set(), "_file_sums": None, "_embed": None}
+        empty: dict[str, Any] = {
+            "_arrays": OrderedDict(),
+            "_whole": {},
+            "_checked": set(),
+            "_file_sums": None,
+            "_embed": None,
+        }
+        return {name: value for name, value in {**self.__dict__, **empty}.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     @property
     def build(self) -> Manifest:
@@ -182,18 +200,36 @@ class SoundReader:
             )
 
     def _check_array(self, row: Row, path: Path) -> None:
-        if self._manifest.info.checksums_sha256:
+        """Compare an array with the build's checksums, once: until the file is another one, or written to."""
+        if not self._manifest.info.checksums_sha256:
+            return
+        state: tuple[int, ...] = ()
+        # The check says what is wrong with a file that is not there.
+        with contextlib.suppress(OSError):
+            found = path.stat()
+            state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if not state or self._whole.get(row.log_mel) != state:
             self._sums().check_file(row.log_mel, path)
+            self._whole[row.log_mel] = state
+
+    def _array(self, row: Row) -> npt.NDArray[Any]:
+        """Return the array that holds a row's log-mel; few are mapped at a time, since what was read of a map stays in memory."""
+        with self._lock:
+            array = self._arrays.pop(row.log_mel, None)
+            if array is None:
+                path = self._manifest.log_mel_path(row)
+                self._check_array(row, path)
+                array = _open_array(path)
+            self._arrays[row.log_mel] = array
+            if len(self._arrays) > _MOST_MAPPED:
+                self._arrays.popitem(last=False)
+        return array
 
     def _log_mel(self, row: Row, seconds: Sequence[int] | None = None) -> Tensor:
         if row.log_mel.startswith(MADE_PREFIX):
             made = torch.from_numpy(log_mel_of_row(row, self._files))
             return made if seconds is None else made[list(seconds)]
-        array = self._arrays.get(row.log_mel)
-        if array is None:
-            path = self._manifest.log_mel_path(row)
-            self._check_array(row, path)
-            array = self._arrays[row.log_mel] = _open_array(path)
+        array = self._array(row)
         expected = (row.num_frames, 1, STEPS, BANDS)
         if not 0 <= row.log_mel_row < len(array) or array.shape[1:] != expected or array.dtype != np.float32:
             raise ManifestError(

@@ -1,15 +1,14 @@
 """The build that results were scored on: found again by its checksum, its files read with theirs.
 
 Conventions
-    ``run.json`` names the manifest by the path that the evaluation was given. A relative one is looked for in the working folder
-    and in those above the results. The manifest is the right one if its SHA-256 is the run's.
+    The manifest is found as `reporting.build_files` says.
     frames: uint8 [T, H, W, 3]. masks: bool [T, h, w], the foreground that sounds; frames without a mask have an empty one.
     sounds: mono float64 [S] in [-1, 1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from avsrobust.audio.made import FileReader, render_row
 from avsrobust.checksums import Checksums, load_checksums
 from avsrobust.datasets.masks import read_frame, read_mask
 from avsrobust.errors import ResultsError
-from avsrobust.files import sha256_of_file
 from avsrobust.manifest import MADE_PREFIX, Manifest, Row, load_manifest, picture_entry
+from avsrobust.reporting.build_files import manifest_file
 from avsrobust.results import Run
 from avsrobust.row_keys import ClipKey
 from avsrobust.vocabulary import CLEAN, NEGATIVES
@@ -120,22 +119,7 @@ def find_manifest(results: Path, run: Run) -> Manifest:
     Raises:
         ResultsError: ``run.json`` names none, or it is not there any more.
     """
-    entry = run.details.get("manifest")
-    path = entry.get("path") if isinstance(entry, Mapping) else None
-    sha256 = entry.get("sha256") if isinstance(entry, Mapping) else None
-    if not (isinstance(path, str) and path and isinstance(sha256, str)):
-        raise ResultsError(f"{results}: its run.json names no manifest; evaluate again")
-    for folder in (Path(), *results.absolute().parents):
-        candidate = folder / path
-        try:
-            if candidate.is_file() and sha256_of_file(candidate) == sha256:
-                return _load(candidate)
-        except (OSError, ValueError):
-            continue
-    raise ResultsError(
-        f"{results}: found no manifest {path} with SHA-256 {sha256[:12]}.., on which these results were scored, in this "
-        "folder or above the results; run again in the folder of the evaluation, or build and evaluate again"
-    )
+    return _load(manifest_file(results, run.details))
 
 
 @lru_cache(8)

@@ -28,7 +28,7 @@ Conditions = Mapping[str, ConditionKey]
 # Maps scores [..., C conditions, 3 measures] to [...]; NaN where a condition is missing.
 Statistic = Callable[[Floats], Floats]
 G_CONDITIONS: Conditions = MappingProxyType({name: (name, None) for name in (CLEAN, *NEGATIVES)})
-_TITLES = {"mIoU": "miou", "F": "f", "FPR": "fpr"}
+TITLES = {"mIoU": "miou", "F": "f", "FPR": "fpr"}
 _INTERVAL = (2.5, 97.5)
 _BLOCK_DRAWS = 1 << 20
 # Of few clips a block would otherwise hold so many resamples that their scores do not fit into memory.
@@ -57,7 +57,7 @@ def _per_condition(conditions: Conditions) -> dict[str, Statistic]:
     return {
         f"{prefix}_{title}": _under(position, measure)
         for position, prefix in enumerate(conditions)
-        for title, measure in _TITLES.items()
+        for title, measure in TITLES.items()
     }
 
 
@@ -119,6 +119,7 @@ class PairedDifference:
             (so that p is never 0); at most 1.
         clips: Common clips.
         samples: Resamples in which the statistic is defined for both.
+        p_holm: p after Holm's correction for several comparisons (`metrics.comparison.holm`); None where that was not made.
     """
 
     statistic: str
@@ -130,6 +131,7 @@ class PairedDifference:
     p: float | None
     clips: int
     samples: int
+    p_holm: float | None = None
 
 
 def common_clips(a: ClipNumbers, b: ClipNumbers) -> Ints:

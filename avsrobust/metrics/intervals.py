@@ -1,30 +1,32 @@
-"""Intervals of single models' scores: a bootstrap over the clips of a split, by source video.
+"""Intervals of single models' scores: a bootstrap over the clips of a split, by source video and by source of the sound.
 
 Conventions
-    A resample draws as many clusters as there are, with replacement; a cluster is all clips cut from one video, with all their
-    frames and conditions, since such clips are no independent samples. Intervals are the 2.5 and 97.5 percentiles of the
-    resamples in which the score is defined. With few clusters (a dozen) they are too narrow.
+    A resample draws clusters of clips, with all their frames and conditions (`metrics.resampling`): scores under a condition with
+    borrowed sounds, and the G scores over it, by the sounds' sources too; all others by source video alone.
+    Intervals are percentiles of the resamples in which the score is defined, expanded for few clusters: instead of 2.5 and 97.5
+    the levels that Student's t has with one degree less than there are clusters (Hesterberg 2015, The American Statistician
+    69(4), 371-386, "expanded percentile"). With a dozen clusters of unlike size they are still too narrow.
     Scores are keyed by (condition key, measure), measures as in `dataset_score.MEASURES`; `G_KEY` stands for the G scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from avsrobust.errors import OptionError
 from avsrobust.metrics.dataset_score import MEASURES, ConditionKey, negative_key
 from avsrobust.metrics.g_score import g_scores
+from avsrobust.metrics.resampling import DEFAULT_RESAMPLES, Clusters, Resampling, cluster_numbers
 from avsrobust.metrics.rows import Floats, Ints
 from avsrobust.vocabulary import CLEAN
 
-DEFAULT_RESAMPLES = 10_000
+__all__ = ["DEFAULT_RESAMPLES", "G_KEY", "Interval", "ScoreIntervals", "cluster_numbers", "score_intervals"]
+
 G_KEY: ConditionKey = ("G", None)
-_PERCENTILES = (2.5, 97.5)
-_BLOCK = 1 << 20
-_MOST_RESAMPLES = 1024
+_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,9 @@ class Interval:
 ScoreIntervals = Mapping[tuple[ConditionKey, str], Interval]
 
 
-def cluster_numbers(clusters: Sequence[Hashable]) -> Ints:
-    """Return a number from 0 on for the cluster of each clip.
-
-    >>> cluster_numbers(["b", "a", "b"]).tolist()
-    [0, 1, 0]
-    """
-    number: dict[Hashable, int] = {}
-    return np.array([number.setdefault(cluster, len(number)) for cluster in clusters], dtype=np.int64)
-
-
 def score_intervals(
     terms: Floats,
-    clusters: Ints,
+    clusters: Ints | Clusters | Resampling,
     scores_of: Callable[[Floats], Floats],
     keys: Sequence[ConditionKey],
     negatives: Sequence[str],
@@ -61,7 +53,8 @@ def score_intervals(
 
     Args:
         terms: Terms that each clip adds to the scores, float64 [clips, ...].
-        clusters: Cluster of each clip, int64 [clips] (`cluster_numbers`).
+        clusters: Cluster of each clip by its video, int64 [clips] (`cluster_numbers`); or the clips' clusters; or resamples of
+            them, which have a number and a seed of their own.
         scores_of: Maps sums of terms [R, ...] to scores [R, C conditions, 3 measures], NaN where undefined.
         keys: The C conditions.
         negatives: The negative conditions that the G scores average over.
@@ -71,48 +64,55 @@ def score_intervals(
     Raises:
         OptionError: There are no samples.
     """
-    if samples < 1:
-        raise OptionError(f"samples: found {samples}; expected at least 1; 10000 is usual")
+    resampling = clusters if isinstance(clusters, Resampling) else Resampling(clusters, samples, seed)
     if not len(terms):
         return {}
-    count = int(clusters.max()) + 1
-    sums = np.zeros((count, *terms.shape[1:]))
-    np.add.at(sums, clusters, terms)
-    flat = sums.reshape(count, -1)
-    generator = np.random.default_rng(seed)
-    scores = np.concatenate(
-        [scores_of((draws @ flat).reshape(-1, *terms.shape[1:])) for draws in _draws(count, samples, generator)]
-    )
-    found = {
-        (key, measure): scores[:, position, column]
-        for position, key in enumerate(keys)
-        for column, measure in enumerate(MEASURES)
-    }
+    resampled: dict[int, Floats] = {}
+
+    def scores(of: Sequence[ConditionKey]) -> tuple[Floats, int]:
+        """The scores of all resamples [R, C, 3], clips drawn as these conditions need it, and the number of clusters."""
+        grouping = resampling.grouping(of)
+        if id(grouping) not in resampled:
+            resampled[id(grouping)] = np.concatenate([scores_of(sums) for sums in resampling.blocks(terms, grouping)])
+        return resampled[id(grouping)], grouping.clusters
+
+    found = {}
+    for position, key in enumerate(keys):
+        values, count = scores([key])
+        for column, measure in enumerate(MEASURES):
+            found[key, measure] = _interval(values[:, position, column], count)
     wanted = [negative_key(name) for name in negatives]
     if wanted and all(key in keys for key in wanted):
-        means = np.mean([[found[key, measure] for measure in MEASURES] for key in wanted], axis=0)
-        found[G_KEY, "fpr"] = means[MEASURES.index("fpr")]
+        values, count = scores(wanted)
+        means = values[:, [keys.index(key) for key in wanted]].mean(axis=1)
+        found[G_KEY, "fpr"] = _interval(means[:, MEASURES.index("fpr")], count)
         for measure in ("miou", "f"):
             if (CLEAN, None) in keys:
-                clean = found[(CLEAN, None), measure]
-                found[G_KEY, measure] = g_scores(clean, means[MEASURES.index(measure)])
-    return {key: interval for key, values in found.items() if (interval := _interval(values)) is not None}
+                column = MEASURES.index(measure)
+                clean = values[:, keys.index((CLEAN, None)), column]
+                found[G_KEY, measure] = _interval(g_scores(clean, means[:, column]), count)
+    return {key: interval for key, interval in found.items() if interval is not None}
 
 
-def _draws(clusters: int, samples: int, generator: np.random.Generator) -> Iterator[Floats]:
-    """Yield how often each cluster was drawn, float64 [some, clusters], for `samples` resamples in all."""
-    block = min(max(_BLOCK // clusters, 1), _MOST_RESAMPLES)
-    for first in range(0, samples, block):
-        size = min(block, samples - first)
-        draws = generator.integers(clusters, size=(size, clusters))
-        draws += np.arange(size)[:, None] * clusters
-        yield np.bincount(draws.ravel(), minlength=size * clusters).reshape(size, clusters).astype(np.float64)
+def expanded_percentiles(clusters: int) -> tuple[float, float]:
+    """Return the percentiles that end a 95 % interval over so many clusters (see the module's conventions).
+
+    >>> [round(level, 2) for level in (*expanded_percentiles(15), *expanded_percentiles(100_000))]
+    [1.32, 98.68, 2.5, 97.5]
+    """
+    from scipy.special import ndtr, stdtrit
+
+    if clusters < 2:
+        return 0.0, 100.0
+    t = float(stdtrit(clusters - 1, (1 + _LEVEL) / 2)) * math.sqrt(clusters / (clusters - 1))
+    low = 100 * float(ndtr(-t))
+    return low, 100 - low
 
 
-def _interval(values: Floats) -> Interval | None:
-    """The percentile interval; None where the score is nowhere defined."""
+def _interval(values: Floats, clusters: int) -> Interval | None:
+    """The expanded percentile interval; None where the score is nowhere defined."""
     values = values[~np.isnan(values)]
     if not len(values):
         return None
-    low, high = np.percentile(values, _PERCENTILES)
+    low, high = np.percentile(values, expanded_percentiles(clusters))
     return Interval(float(low), float(high))

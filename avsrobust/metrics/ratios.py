@@ -22,6 +22,8 @@ def iou(tp: Counts, fp: Counts, target: Counts, pixels: Counts) -> Ratios:
     Source: AVSBench-Robust, training_evaluation/code/AVSegFormer/scripts/s4/utility.py, `mask_iou`.
     """
     empty = target == 0
+    if not empty.any():
+        return np.asarray(tp / (target + fp), dtype=np.float64)
     intersection = np.where(empty, pixels - fp, tp)
     union = np.where(empty, pixels, target + fp)
     return intersection / union
@@ -35,7 +37,9 @@ def f_terms(
     F = (1 + beta2) P R / (beta2 P + R) with P = tp / activated and R = tp / target is
     (tp + beta2 tp) / (beta2 target + activated).
     """
-    numerator: Ratios = np.asarray(tp + beta2 * tp, dtype=np.float64)
+    # In place: of whole sweeps over thresholds, temporary arrays take longer than the sums.
+    numerator: Ratios = np.asarray(beta2 * tp, dtype=np.float64)
+    numerator += tp
     denominator: Ratios = np.asarray(beta2 * target + activated, dtype=np.float64)
     return numerator, denominator
 
@@ -47,7 +51,7 @@ def f_measure(tp: Counts, activated: Counts, target: Counts, beta2: float) -> Ra
     """
     numerator, denominator = f_terms(tp, activated, target, beta2)
     # A denominator below 1 means that nothing is activated: then the numerator is 0, whatever it is divided by.
-    ratio: Ratios = numerator / np.maximum(denominator, 1.0)
+    ratio: Ratios = np.divide(numerator, np.maximum(denominator, 1.0))
     return ratio
 
 

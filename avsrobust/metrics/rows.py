@@ -150,6 +150,19 @@ def blocks_of(order: Ints, start: Ints, size: int = _BLOCK_FRAMES) -> Iterator[t
         first = last
 
 
+def in_place(order: Ints, start: Ints) -> tuple[Ints, Ints, Ints]:
+    """Sort the runs of `order` that begin at `start` by their first frame.
+
+    Returns:
+        The number of each run, int64 [R], the frames of the runs one after the other, and where each begins in these, int64 [R].
+    """
+    lengths = np.diff(np.append(start, len(order)))
+    runs = np.argsort(order[start], kind="stable")
+    starts = np.cumsum(lengths[runs]) - lengths[runs]
+    frames = order[np.repeat(start[runs] - starts, lengths[runs]) + np.arange(len(order))]
+    return runs, frames, starts
+
+
 def sums_from(values: npt.NDArray[np.generic], start: Ints) -> Floats:
     """Sum the runs of `values` [N, ...] that begin at `start` [R] (strictly increasing): float64 [R, ...]."""
     if len(start) == 0:

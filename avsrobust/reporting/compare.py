@@ -1,119 +1,78 @@
-"""Comparison of two models on the same clips: does a difference exceed sampling error?
+"""Comparison of models on the same clips: does a difference exceed sampling error?
 
 Conventions
-    Differences are A minus B, with the 95 % interval of a paired bootstrap over the clips both have (`metrics.bootstrap`).
-    Scores are fractions in values and in JSON, percent in the text. All statistics are taken from the same resamples.
-    A resample draws clips, with all their frames and conditions. Binary: the protocol's score of a resample is a mean over its
-    clips, or a ratio of their sums. Semantic: the sums per class are taken over its clips, and the mean over classes from these.
+    Differences are A minus B, with the 95 % interval of a paired bootstrap over the clips both have (`metrics.comparison`).
+    All statistics are taken from the same resamples. A resample draws source videos, and under borrowed sounds also the sounds'
+    sources, with all their clips, frames and conditions. Binary: the protocol's score of a resample is a mean over its clips, or
+    a ratio of their sums. Semantic: the sums per class are taken over its clips, and the mean over classes from these.
+    Of any number of models either all pairs are compared, in the order given, or all others with a reference, which is then B.
+    p is corrected by Holm's method over all pairs, data sets and splits of one score.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from avsrobust.errors import ResultsError
-from avsrobust.metrics import (
-    DEFAULT_PROTOCOL,
-    PairedDifference,
-    SemanticProtocol,
-    SemanticSums,
-    clip_scores,
-    find_protocol,
-    paired_bootstraps,
-    paired_semantic_bootstraps,
-    semantic_sums,
+from avsrobust.errors import OptionError
+from avsrobust.metrics import DEFAULT_PROTOCOL, PairedDifference, find_protocol
+from avsrobust.metrics.bootstrap import Conditions
+from avsrobust.metrics.comparison import Statistic, condition_statistics, difference, g_statistics, holm_by_statistic
+from avsrobust.metrics.dataset_score import MEASURES, ConditionKey, conditions_of
+from avsrobust.metrics.resampling import ClipTerms
+from avsrobust.reporting.columns import condition_columns, is_extended
+from avsrobust.reporting.comparison_cache import Cache
+from avsrobust.reporting.comparison_model import (
+    ChangedClip,
+    Comparison,
+    Comparisons,
+    ConditionComparison,
+    SplitComparison,
 )
-from avsrobust.metrics.bootstrap import CONDITION_STATISTICS, G_CONDITIONS, STATISTICS, Conditions, statistics_of
-from avsrobust.metrics.dataset_score import ConditionKey, conditions_of
-from avsrobust.reporting.columns import (
-    MEASURES,
-    METRICS,
-    MISSING,
-    condition_columns,
-    condition_title,
-    is_extended,
-    percent,
+from avsrobust.reporting.comparison_pairs import (
+    Group,
+    check_pair,
+    common_splits,
+    groups_of,
+    groups_on_common_clips,
+    notes_of,
+    task_of,
 )
-from avsrobust.reporting.escape import json_text, markdown, markdown_line, one_line, text_table
-from avsrobust.reporting.naming import dataset_title, task_title
+from avsrobust.reporting.comparison_text import (
+    comparison_json,
+    comparisons_json,
+    render_comparison,
+    render_comparisons,
+)
+from avsrobust.reporting.escape import one_line
+from avsrobust.reporting.loading import load_runs
 from avsrobust.reporting.plausibility import check_scores
 from avsrobust.reporting.selection import AnyProtocol, check_task, protocol_for
-from avsrobust.reporting.split_results import SplitResult, clip_ids_of, split_result, splits_of
+from avsrobust.reporting.split_results import SplitResult, clip_ids_of
 from avsrobust.results import Scores
-from avsrobust.vocabulary import BINARY, CLASS_DATASET, NEGATIVE, POSITIVE, SEMANTIC
+from avsrobust.vocabulary import NEGATIVE, POSITIVE
+
+__all__ = [
+    "DEFAULT_SAMPLES",
+    "ChangedClip",
+    "Comparison",
+    "Comparisons",
+    "ConditionComparison",
+    "SplitComparison",
+    "compare",
+    "compare_models",
+    "comparison_json",
+    "comparisons_json",
+    "render_comparison",
+    "render_comparisons",
+]
 
 DEFAULT_SAMPLES = 10_000
-
-
-@dataclass(frozen=True)
-class ConditionComparison:
-    """Both models under one condition beyond those of the G scores.
-
-    Attributes:
-        condition: Name of the condition.
-        level: Its level in dB, or None.
-        polarity: "positive" or "negative".
-        differences: Differences of mIoU, F and FPR, named as the columns of the report.
-    """
-
-    condition: str
-    level: float | None
-    polarity: str
-    differences: tuple[PairedDifference, ...]
-
-
-@dataclass(frozen=True)
-class SplitComparison:
-    """Both models on one split.
-
-    Attributes:
-        split: The split.
-        common: Clips with a scored frame of both.
-        only_a: Clips with a scored frame of A alone.
-        only_b: Clips with a scored frame of B alone.
-        differences: Differences of the scores of the G scores' conditions.
-        further: Differences under each further condition that both were scored under.
-    """
-
-    split: str
-    common: int
-    only_a: int
-    only_b: int
-    differences: tuple[PairedDifference, ...]
-    further: tuple[ConditionComparison, ...] = ()
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two models under one protocol.
-
-    Attributes:
-        a: Name of one model.
-        b: Name of the other; the two are told apart where they are the same.
-        dataset: Data set.
-        release: Release of both; empty where not both say it.
-        task: "semantic" or "binary".
-        protocol: Name of the protocol.
-        samples: Resamples.
-        seed: Seed of the resamples.
-        splits: The comparison on each split.
-        notes: Sentences to know before quoting a difference.
-    """
-
-    a: str
-    b: str
-    dataset: str
-    release: str
-    task: str
-    protocol: str
-    samples: int
-    seed: int
-    splits: tuple[SplitComparison, ...]
-    notes: tuple[str, ...]
+_LEVEL = 0.05
+# The smallest p of n resamples is 2 / (n + 1), and somewhat more over few clusters.
+_RESAMPLES_PER_COMPARISON = 200
 
 
 def compare(
@@ -123,6 +82,8 @@ def compare(
     samples: int = DEFAULT_SAMPLES,
     seed: int = 0,
     task: str | None = None,
+    negatives: Sequence[str] | None = None,
+    changed: int = 0,
 ) -> Comparison:
     """Compare two models on the clips both were scored on. Splits without such a clip are skipped, and noted.
 
@@ -133,159 +94,187 @@ def compare(
         samples: Number of resamples.
         seed: Seed of the resamples.
         task: "semantic", "binary", or None: semantic where both results hold classes.
+        negatives: The negative conditions that G averages over (`selection.requested_negatives`); None: the default ones.
+        changed: How many of the clips that changed most to list of each split.
 
     Raises:
-        OptionError: The protocol or task is unknown, or the task does not have the protocol.
-        ResultsError: The results are of different data sets or releases, have no split or clip in common, lack the classes
-            that the task needs, or cannot be true.
+        OptionError: An option's value is unknown, or the task does not have the protocol.
+        ResultsError: The results are of different data sets, releases or sizes, have no split or clip in common, lack the
+            classes that the task needs, or cannot be true.
+    """
+    return compare_models([a, b], None, protocol, samples, seed, task, negatives, changed).comparisons[0]
+
+
+def compare_models(
+    results: Sequence[Scores],
+    reference: str | None = None,
+    protocol: str = DEFAULT_PROTOCOL,
+    samples: int = DEFAULT_SAMPLES,
+    seed: int = 0,
+    task: str | None = None,
+    negatives: Sequence[str] | None = None,
+    changed: int = 0,
+    common_clips: bool = False,
+) -> Comparisons:
+    """Compare any number of models, on each data set by itself.
+
+    Args:
+        results: Results of two models or more, on one data set or several.
+        reference: The model that all others are compared with, as its results name it; None: all pairs are compared.
+        protocol: A protocol, named as in `metrics.find_protocol`.
+        samples: Number of resamples.
+        seed: Seed of the resamples.
+        task: "semantic", "binary", or None: of each pair semantic where both results hold classes.
+        negatives: The negative conditions that G averages over (`selection.requested_negatives`); None: the default ones.
+        changed: How many of the clips that changed most to list of each split and pair.
+        common_clips: Compare all models of a data set on the clips that all of them were scored on; otherwise each pair on those
+            that both were scored on.
+
+    Raises:
+        OptionError: An option's value is unknown, or a task does not have the protocol.
+        ResultsError: There is no pair to compare, or one whose results do not belong together (see `compare`).
     """
     check_task(task)
     find_protocol(protocol)
-    check_scores(a)
-    check_scores(b)
-    origin_a, origin_b = _origin(a, "the first"), _origin(b, "the second")
-    if a.info.dataset != b.info.dataset:
-        raise ResultsError(
-            f"{origin_b}: is of data set {one_line(b.info.dataset)}, {origin_a} of {one_line(a.info.dataset)}; "
-            "expected results of one data set"
+    if changed < 0:
+        raise OptionError(f"--changed: found {changed}; expected 0 or more clips")
+    if samples < 1:
+        raise OptionError(f"samples: found {samples}; expected at least 1; 10000 is usual")
+    for entry in results:
+        check_scores(entry)
+    groups, notes = groups_of(results, reference)
+    if common_clips:
+        groups, left_out = groups_on_common_clips(groups)
+        notes += left_out
+    request = _Request(protocol, samples, seed, task, negatives, changed)
+    members = [scores for group in groups for scores in group.members]
+    runs, damaged = load_runs(members)
+    cache = Cache(samples, seed, members, runs)
+    found = [_pair(group, pair, request, cache) for group in groups for pair in group.pairs]
+    notes += [one_line(text) for text in damaged]
+    splits = sum(len(comparison.splits) for comparison in found)
+    if 2 * splits / (samples + 1) >= _LEVEL:
+        notes.append(
+            f"{samples} resamples are too few: of {splits} comparisons none can have a corrected p below {_LEVEL}; "
+            f"{_RESAMPLES_PER_COMPARISON * splits} or more are enough"
         )
-    if a.info.release and b.info.release and a.info.release != b.info.release:
-        raise ResultsError(
-            f"{origin_b}: is of the {one_line(b.info.release)} release of {one_line(b.info.dataset)}, {origin_a} of the "
-            f"{one_line(a.info.release)} release, "
-            "whose pictures and masks are others; expected results on one release; evaluate both on builds of the same data"
-        )
-    splits, skipped = _common_splits(a, b)
-    of_task = _task(a, b, task)
-    chosen = protocol_for(protocol, of_task)
-    names = (a.info.model, b.info.model)
-    if names[0] == names[1]:
-        names = (f"{names[0]} ({origin_a})", f"{names[1]} ({origin_b})")
+    return Comparisons(reference, tuple(_corrected(found)), tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The options of a comparison."""
+
+    protocol: str
+    samples: int
+    seed: int
+    task: str | None
+    negatives: Sequence[str] | None
+    changed: int
+
+
+def _pair(group: Group, pair: tuple[int, int], request: _Request, cache: Cache) -> Comparison:
+    """Two models of a group on every split that both have."""
+    a, b = (group.members[number] for number in pair)
+    check_pair(a, b)
+    splits, skipped = common_splits(a, b)
+    of_task = task_of(a, b, request.task)
+    chosen = protocol_for(request.protocol, of_task)
+    found = [_split(group, pair, split, chosen, request, cache) for split in splits]
     return Comparison(
-        a=names[0],
-        b=names[1],
+        a=group.names[pair[0]],
+        b=group.names[pair[1]],
         dataset=a.info.dataset,
         release=a.info.release if a.info.release == b.info.release else "",
         task=of_task,
         protocol=chosen.name,
-        samples=samples,
-        seed=seed,
-        splits=tuple(_split(a, b, split, chosen, samples, seed) for split in splits),
-        notes=(*skipped, *_notes(a, b, chosen)),
+        samples=request.samples,
+        seed=request.seed,
+        splits=tuple(found),
+        notes=(*skipped, *notes_of(a, b, chosen), *cache.reasons(group, pair, splits)),
+        negatives=cache.negatives(group, request.negatives),
     )
 
 
-def render_comparison(comparison: Comparison) -> str:
-    """Return the comparison as Markdown tables; a difference whose interval does not hold 0 is bold."""
-    data = markdown_line(dataset_title(comparison.dataset, comparison.release))
-    parts = [
-        f"A: {markdown(comparison.a)}\nB: {markdown(comparison.b)}\n"
-        f"{data}, protocol {comparison.protocol}{task_title(comparison.task, comparison.dataset)}, "
-        f"{comparison.samples} resamples of clips, in percent"
-    ]
-    for split in comparison.splits:
-        only = f"; {split.only_a} only in A, {split.only_b} only in B" if split.only_a or split.only_b else ""
-        parts.append(f"{markdown_line(split.split)}: {split.common} common clips{only}")
-        header = ["score", "A", "B", "A - B", "95 % interval", "p"]
-        parts.append(text_table(header, [_row(_heading(entry), entry) for entry in split.differences]))
-        if split.further:
-            parts.append(f"{markdown_line(split.split)}: under further conditions")
-            parts.append(text_table(["condition", *header], list(_further_rows(split)), numeric_from=2))
-    parts += [f"- {markdown_line(note)}" for note in comparison.notes]
-    return "\n\n".join(parts) + "\n"
+def _split(
+    group: Group, pair: tuple[int, int], split: str, protocol: AnyProtocol, request: _Request, cache: Cache
+) -> SplitComparison:
+    """Two models on one split."""
+    clips_a, clips_b = (set(clip_ids_of(group.members[number], split)) for number in pair)
+    results = [cache.result(group, number, split) for number in pair]
+    conditions, statistics = g_statistics(cache.negatives(group, request.negatives))
 
-
-def comparison_json(comparison: Comparison) -> str:
-    """Return the comparison as JSON; undefined is null. A split has `further` where it has further conditions."""
-    content = asdict(comparison)
-    for split in content["splits"]:
-        if not split["further"]:
-            del split["further"]
-    return json_text(content)
-
-
-def _origin(scores: Scores, otherwise: str) -> str:
-    """The results' file, for messages."""
-    return otherwise if scores.source is None else one_line(str(scores.source))
-
-
-def _common_splits(a: Scores, b: Scores) -> tuple[list[str], list[str]]:
-    """Return the splits with a clip that both were scored on, and a note on each of the others. Raises `ResultsError`."""
-    names = (_origin(a, "the first"), _origin(b, "the second"))
-    splits_a, splits_b = splits_of(a), splits_of(b)
-    for name, splits in zip(names, (splits_a, splits_b), strict=True):
-        if not splits:
-            raise ResultsError(f"{name}: found no scored frame in it; expected results to compare; evaluate again")
-    common = [split for split in splits_a if split in splits_b]
-    if not common:
-        raise ResultsError(
-            f"{names[1]}: has split {_listed(splits_b)}, {names[0]} {_listed(splits_a)}; expected the same splits, or one that "
-            "both have; evaluate both on the same ones"
-        )
-    shared = [split for split in common if set(clip_ids_of(a, split)) & set(clip_ids_of(b, split))]
-    if not shared:
-        raise ResultsError(
-            f"{names[1]}: has no scored clip of split {_listed(common)} in common with {names[0]}; "
-            "expected results on the same data; evaluate both on one manifest"
-        )
-    notes = [
-        f"{split} is skipped: only {'A' if split in splits_a else 'B'} was evaluated on it"
-        for split in sorted(set(splits_a) ^ set(splits_b))
-    ]
-    notes += [f"{split} is skipped: no clip of it was scored by both" for split in common if split not in shared]
-    return shared, notes
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Names on one line."""
-    return one_line(", ".join(names))
-
-
-def _task(a: Scores, b: Scores, requested: str | None) -> str:
-    """The requested task; otherwise semantic where both results hold classes, else binary."""
-    without = [(scores, name) for scores, name in ((a, "the first"), (b, "the second")) if scores.classes is None]
-    if requested == SEMANTIC and without:
-        origins = " and ".join(_origin(scores, name) for scores, name in without)
-        raise ResultsError(
-            f"--task {SEMANTIC}: no classes in {origins}; expected two results of models that return class logits or ids, "
-            f"evaluated on {CLASS_DATASET}; --task {BINARY} compares any two as binary segmentation"
-        )
-    return BINARY if without or requested == BINARY else SEMANTIC
-
-
-def _split(a: Scores, b: Scores, split: str, protocol: AnyProtocol, samples: int, seed: int) -> SplitComparison:
-    """Both models on one split."""
-    clips_a, clips_b = set(clip_ids_of(a, split)), set(clip_ids_of(b, split))
-    numbering = sorted(clips_a | clips_b)
-    results = (split_result(a, split, numbering), split_result(b, split, numbering))
-    entropy = [seed, int.from_bytes(hashlib.sha256(f"compare {split}".encode()).digest()[:8], "big")]
-
-    def differences(statistics: Sequence[str], conditions: Conditions) -> tuple[PairedDifference, ...]:
-        # The same draws for every group of conditions, as long as it has the same clips.
-        generator = np.random.default_rng(entropy)
-        if isinstance(protocol, SemanticProtocol):
-            sums_a, sums_b = (_sums(result, protocol) for result in results)
-            return paired_semantic_bootstraps(sums_a, sums_b, statistics, samples, generator, conditions)
-        scores_a, scores_b = (clip_scores(result.frames, protocol) for result in results)
-        return paired_bootstraps(scores_a, scores_b, statistics, samples, generator, conditions)
+    def differences(of: Conditions, names: Sequence[Statistic]) -> tuple[PairedDifference, ...]:
+        both = cache.resampled(group, pair, split, protocol, of)
+        return tuple(difference(statistic, *both) for statistic in names)
 
     return SplitComparison(
         split=split,
         common=len(clips_a & clips_b),
         only_a=len(clips_a - clips_b),
         only_b=len(clips_b - clips_a),
-        differences=differences((*STATISTICS, *CONDITION_STATISTICS), G_CONDITIONS),
+        differences=differences(conditions, statistics),
         further=tuple(
-            ConditionComparison(*key, polarity, differences(list(statistics_of({prefix: key})), {prefix: key}))
-            for prefix, key, polarity in _further_conditions(*results)
+            ConditionComparison(*key, polarity, differences(*condition_statistics(prefix, key)))
+            for prefix, key, polarity in _further_conditions(results[0], results[1], list(conditions.values()))
+        ),
+        changed=_changed(
+            [cache.terms(group, number, split, protocol, conditions) for number in pair],
+            results[0].clip_ids,
+            list(conditions.values()),
+            request.changed,
         ),
     )
 
 
-def _further_conditions(a: SplitResult, b: SplitResult) -> list[tuple[str, ConditionKey, str]]:
-    """Prefix, key and polarity of the conditions beyond those of the G scores that both results have."""
+def _changed(
+    terms: Sequence[ClipTerms], clip_ids: Sequence[str], keys: Sequence[ConditionKey], number: int
+) -> tuple[ChangedClip, ...]:
+    """The clips whose mIoU differs most under any condition, by size of the difference and then by name."""
+    if not number:
+        return ()
+    common = terms[0].has_row & terms[1].has_row
+    a, b = (entry.scores_of(entry.terms)[..., MEASURES.index("miou")] for entry in terms)
+    gap = np.where(common, np.abs(a - b), np.nan)
+    found = []
+    for clip in np.flatnonzero(~np.isnan(gap).all(axis=1)).tolist():
+        place = int(np.nanargmax(gap[clip]))
+        values = float(a[clip, place]), float(b[clip, place])
+        found.append(ChangedClip(clip_ids[clip], *keys[place], *values, values[0] - values[1]))
+    return tuple(sorted(found, key=lambda entry: (-abs(entry.difference), entry.clip_id))[:number])
+
+
+def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons, p corrected over all pairs, data sets and splits of each statistic."""
+    groups: list[tuple[PairedDifference, ...]] = []
+    for comparison in found:
+        for split in comparison.splits:
+            groups += [split.differences, *(entry.differences for entry in split.further)]
+    corrected = iter(holm_by_statistic(groups))
+    return [
+        replace(
+            comparison,
+            splits=tuple(
+                replace(
+                    split,
+                    differences=next(corrected),
+                    further=tuple(replace(entry, differences=next(corrected)) for entry in split.further),
+                )
+                for split in comparison.splits
+            ),
+        )
+        for comparison in found
+    ]
+
+
+def _further_conditions(
+    a: SplitResult, b: SplitResult, of_g: Sequence[ConditionKey]
+) -> list[tuple[str, ConditionKey, str]]:
+    """Prefix, key and polarity of the conditions that both results have, beyond clean sound and the negatives."""
     keys_a, keys_b = (_polarities(result) for result in (a, b))
-    common = [key for key, polarity in keys_a.items() if keys_b.get(key) == polarity and is_extended(key)]
+    common = [
+        key for key, polarity in keys_a.items() if keys_b.get(key) == polarity and is_extended(key) and key not in of_g
+    ]
     return [(prefix, key, keys_a[key]) for key, prefix in condition_columns(common).items()]
 
 
@@ -296,68 +285,3 @@ def _polarities(result: SplitResult) -> dict[ConditionKey, str]:
         (name, level): NEGATIVE if rows.negative[chosen].any() else POSITIVE
         for name, level, chosen in conditions_of(rows)
     }
-
-
-def _sums(result: SplitResult, protocol: SemanticProtocol) -> SemanticSums:
-    """Semantic sums of a result, which holds classes."""
-    if result.classes is None:
-        raise ResultsError(f"{result.origin}: holds no classes; expected results of a model that returns classes")
-    return semantic_sums(result.classes, result.frames, protocol)
-
-
-def _notes(a: Scores, b: Scores, protocol: AnyProtocol) -> Iterator[str]:
-    """Sentences to know before quoting a difference."""
-    if isinstance(protocol, SemanticProtocol):
-        yield (
-            f"mIoU and F are means over classes {protocol.headline}, computed anew from the sums per class of the clips of each "
-            "resample"
-        )
-    elif a.classes is not None or b.classes is not None:
-        alone = "" if a.classes is not None and b.classes is not None else ", which only one of the two has,"
-        yield f"scored as binary segmentation: any class but background is foreground; classes{alone} are not compared"
-    if a.info.seed != b.info.seed:
-        yield (
-            f"the builds' seeds differ ({a.info.seed}, {b.info.seed}): the models were given different noise and other "
-            "off-screen audio, which is part of the difference"
-        )
-    if a.info.recipe != b.info.recipe:
-        recipes = ", ".join(info.recipe or "unknown" for info in (a.info, b.info))
-        yield (
-            f"the builds' recipes differ ({recipes}): the models were given other negatives, which is part of the difference"
-        )
-    if a.info.release != b.info.release:
-        yield f"only one of the results says of which release of {a.info.dataset} it is: the data may differ"
-    yield from dict.fromkeys((*a.info.notes, *b.info.notes))
-    yield (
-        "p: two-sided share of resamples that turn the sign, for each score by itself; among many scores some are small by chance"
-    )
-
-
-def _heading(entry: PairedDifference) -> str:
-    """A statistic for people, with the arrow towards better values."""
-    return METRICS[entry.statistic].heading if entry.statistic in METRICS else f"{entry.statistic} ↓"
-
-
-def _further_rows(split: SplitComparison) -> Iterator[list[str]]:
-    """Rows of the further conditions; FPR only under negative ones, as a mask is right under the others."""
-    for condition in split.further:
-        title = markdown(condition_title(condition.condition, condition.level))
-        negative = condition.polarity == NEGATIVE
-        for measure, entry in zip(MEASURES, condition.differences, strict=True):
-            if negative or measure != "FPR":
-                yield [title, *_row(f"{measure} {'↓' if negative else '↑'}", entry)]
-
-
-def _row(label: str, entry: PairedDifference) -> list[str]:
-    """Cells of one difference, in percent."""
-    if entry.difference is None:
-        return [label, MISSING, MISSING, MISSING, MISSING, MISSING]
-    interval, p = MISSING, MISSING
-    difference = f"{100 * entry.difference:+.2f}"
-    if entry.low is not None and entry.high is not None:
-        interval = f"[{100 * entry.low:+.2f}, {100 * entry.high:+.2f}]"
-        if entry.low > 0 or entry.high < 0:
-            difference = f"**{difference}**"
-    if entry.p is not None:
-        p = f"{entry.p:.4f}"
-    return [label, percent(entry.a), percent(entry.b), difference, interval, p]

@@ -7,8 +7,9 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from avsrobust.metrics import (
     mask_overlap,
     threshold_curve,
 )
+from avsrobust.metrics.binary.histograms import blocks
 from avsrobust.metrics.dataset_score import ConditionKey, negative_key
 from avsrobust.metrics.rows import ClipRows
 from avsrobust.reporting.split_results import SplitResult
@@ -69,7 +71,7 @@ class Diagnostics:
     Attributes:
         overlap: Overlap of the masks under the negatives of G with those under clean audio.
         auroc: AUROC of the activated area, clean against the negatives of G.
-        curve: G-mIoU over the thresholds; None where a condition of it is missing.
+        compute_curve: Returns `curve`, which takes as long as all the rest and which not every format needs.
         conditions: Each condition other than clean.
         clips: Clips with a scored frame.
         frames: Scored frames of `clips`, each counted once however many conditions it was scored under.
@@ -82,7 +84,7 @@ class Diagnostics:
 
     overlap: MaskOverlap
     auroc: float | None
-    curve: ThresholdCurve | None
+    compute_curve: Callable[[], ThresholdCurve | None] = field(repr=False, compare=False)
     conditions: tuple[ConditionDiagnostics, ...]
     clips: int
     frames: int
@@ -91,6 +93,11 @@ class Diagnostics:
     muted_clips: int
     binary_masks: bool
     areas: tuple[AreaHistogram, ...] = ()
+
+    @cached_property
+    def curve(self) -> ThresholdCurve | None:
+        """G-mIoU over the thresholds; None where a condition of it is missing."""
+        return self.compute_curve()
 
     @property
     def missing_rows(self) -> int:
@@ -144,7 +151,7 @@ def diagnose(result: SplitResult, negatives: Sequence[str] = NEGATIVES) -> Diagn
     return Diagnostics(
         overlap=_overlap(result, _any_of(frames.condition, _level(result), keys)),
         auroc=auroc(clean_area, area[is_negative]),
-        curve=threshold_curve(frames, negatives),
+        compute_curve=partial(threshold_curve, frames, negatives),
         conditions=tuple(conditions),
         clips=len(clips),
         frames=num_frames,
@@ -169,7 +176,9 @@ def _areas(
 
 def _is_binary(statistics: FrameStatistics) -> bool:
     """Return whether all pixels lie in the first and the last bin of the histograms; no frame is no mask."""
-    return len(statistics) > 0 and not (statistics.inside[:, 1:-1].any() or statistics.outside[:, 1:-1].any())
+    return len(statistics) > 0 and not any(
+        block[:, 1:-1].any() for histograms in (statistics.inside, statistics.outside) for block in blocks(histograms)
+    )
 
 
 def _conditions(result: SplitResult) -> list[tuple[str, float | None]]:

@@ -52,6 +52,43 @@ def load_result(path: Path | str) -> Scores:
     return read_scores(found[0])
 
 
+def require_complete(results: Sequence[Scores], *, allow_limited: bool = False) -> None:
+    """Refuse results of smoke runs (``evaluate --limit``), whose scores are those of a few clips.
+
+    Args:
+        results: Stored results.
+        allow_limited: Take them all the same.
+
+    Raises:
+        ResultsError: One of them is limited.
+    """
+    for scores in () if allow_limited else results:
+        if scores.info.limited:
+            raise ResultsError(
+                f"{scores.source or scores.info.model}: is of a smoke run: 'evaluate --limit' scored a part of the clips of "
+                f"{', '.join(scores.info.limited)}; run the same 'evaluate' without --limit, or add --allow-limited"
+            )
+
+
+def load_each(paths: Sequence[Path | str]) -> list[Scores]:
+    """Read every ``scores.parquet`` at or below each of some paths, in their order.
+
+    A path that leads to one result and is given twice is read twice; of folders of several, each result is read once, and not
+    at all where another path names it.
+
+    Raises:
+        ResultsError: A path holds no results, or a file cannot be read.
+    """
+    below = [_scores_below(Path(path)) for path in paths]
+    seen = {found[0].resolve() for found in below if len(found) == 1}
+    chosen: list[Path] = []
+    for found in below:
+        new = found if len(found) == 1 else [scores for scores in found if scores.resolve() not in seen]
+        seen.update(scores.resolve() for scores in new)
+        chosen += new
+    return [read_scores(scores) for scores in chosen]
+
+
 def load_runs(results: Sequence[Scores]) -> tuple[list[Run | None], list[str]]:
     """Read the ``run.json`` next to each of `results`.
 

@@ -253,6 +253,14 @@ class Table:
         spread = {f"{name}_spread": value for name, value in line.spread.items()}
         return {**dict.fromkeys(self.spread_columns), RUNS_COLUMN: line.runs, **spread}
 
+    def interval(self, line: Line, column: str) -> Interval | None:
+        """Return the interval of a score column of a line, extended conditions included; None where there is none."""
+        for key, prefix in self.extended.items():
+            for measure in MEASURES:
+                if column == f"{prefix}_{measure}":
+                    return line.intervals.get((key, measure.lower()))
+        return line.interval(column) if column in line.score.columns() else None
+
     def _interval_cells(self, line: Line) -> Cells:
         """The cells of `interval_columns` of one line."""
         found = {name: line.interval(name) for name in line.score.columns()}

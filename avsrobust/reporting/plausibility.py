@@ -18,7 +18,8 @@ import pandas as pd
 from avsrobust.errors import ResultsError
 from avsrobust.metrics import ClassStatistics, FrameStatistics
 from avsrobust.reporting.escape import one_line
-from avsrobust.results import SORT_COLUMNS, ScoreInfo, Scores
+from avsrobust.results import SORT_COLUMNS, ScoreInfo, Scores, with_draws
+from avsrobust.score_checks import row_numbers
 from avsrobust.vocabulary import NEGATIVE, NUM_CLASSES
 
 Flags = npt.NDArray[np.bool_]
@@ -64,12 +65,22 @@ def _problems(scores: Scores) -> Iterator[tuple[str, Flags]]:
     for name, column in (("true", "tp"), ("false", "fp")):
         more = getattr(statistics, f"{column}_050") > getattr(statistics, f"{column}_040")
         yield f"it has more {name} positives at threshold 0.5 than at 0.4", more
-    row = [index[name].to_numpy() for name in SORT_COLUMNS if name not in ("level", "frame")]
-    level = pd.to_numeric(index["level"]).to_numpy(dtype=np.float64, na_value=np.nan)
-    kinds = (index["polarity"] == NEGATIVE).reset_index(drop=True).groupby([*row, level], dropna=False)
-    yield "the frames of its clip and condition are of both polarities", kinds.transform("nunique").to_numpy() > 1
+    yield "the frames of its clip and condition are of both polarities", _of_both_polarities(index)
     if scores.classes is not None:
         yield from _problems_of_classes(scores.classes, statistics)
+
+
+def _of_both_polarities(index: pd.DataFrame) -> Flags:
+    """Whether the clip and condition of each frame have frames of both polarities."""
+    negative = index["polarity"] == NEGATIVE
+    condition, _ = pd.factorize(index["condition"])
+    negatives, frames = np.bincount(condition, weights=negative), np.bincount(condition)
+    # Nearly always a condition has one polarity, and its clips need no look.
+    if ((negatives == 0) | (negatives == frames)).all():
+        return np.zeros(len(index), dtype=np.bool_)
+    _, row = np.unique(row_numbers(with_draws(index), SORT_COLUMNS[:-1]), return_inverse=True)
+    share = np.bincount(row, weights=negative) / np.bincount(row)
+    return np.asarray((share > 0) & (share < 1))[row]
 
 
 def _problems_of_classes(classes: ClassStatistics, statistics: FrameStatistics) -> Iterator[tuple[str, Flags]]:

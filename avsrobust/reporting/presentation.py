@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from avsrobust.metrics import ConditionScore, DatasetScore, SemanticProtocol
+from avsrobust.metrics.intervals import Interval
 from avsrobust.reporting.breakdowns import AVS_V3, CATEGORY, TRAIN_SOURCE
 from avsrobust.reporting.columns import DECIMALS, HEADLINES, METRICS, MISSING, fraction, is_extended, percent
 from avsrobust.reporting.extra_scores import GROUPS, ExtraScore, ScoreGroup
@@ -337,8 +338,23 @@ def uncertainty_text(line: Line, column: str) -> str:
     """Return what stands behind a score in percent: its spread over several runs, or its 95 % interval; empty without one."""
     if column in line.spread:
         return f" ± {percent(line.spread[column])}"
-    found = line.interval(column)
-    return "" if found is None else f" [{percent(found.low)}, {percent(found.high)}]"
+    text = interval_text(line.interval(column))
+    return f" {text}" if text else ""
+
+
+def interval_text(interval: Interval | None) -> str:
+    """Return an interval in percent; empty for None.
+
+    >>> interval_text(Interval(0.5, 0.6234))
+    '[50.00, 62.34]'
+    """
+    return "" if interval is None else f"[{percent(interval.low)}, {percent(interval.high)}]"
+
+
+def condition_intervals(line: Line, score: ConditionScore) -> tuple[str, str, str]:
+    """Return the intervals of mIoU, F and FPR under one condition as text; empty where there is none."""
+    miou, f, fpr = (interval_text(line.intervals.get((score.key, measure))) for measure in ("miou", "f", "fpr"))
+    return miou, f, fpr
 
 
 def extra_cell(score: ExtraScore | None) -> str:

@@ -9,6 +9,7 @@ from typing import TypedDict
 
 from avsrobust.errors import OptionError
 from avsrobust.metrics import DEFAULT_PROTOCOL
+from avsrobust.reporting.common_clips import on_common_clips
 from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.formats import Format, find_format
 from avsrobust.reporting.loading import load_results, load_runs
@@ -54,6 +55,7 @@ def report(
     reported: Sequence[ReportedLine] = (),
     intervals: bool = False,
     aggregate: str | None = None,
+    common_clips: bool = False,
 ) -> Rendered:
     """Render `results` as one table.
 
@@ -70,8 +72,9 @@ def report(
         style: Choices about the wide layout.
         renames: Names to show, by those of models, and in the wide layout of columns and data sets.
         reported: Published scores to show next to the measured ones (`reported.load_reported`).
-        intervals: Show 95 % intervals by a bootstrap over the clips, in csv, json, parquet and md.
+        intervals: Show 95 % intervals by a bootstrap over the clips, in every format and layout.
         aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone; None: none.
+        common_clips: Score every split on the clips alone that all its results have.
         gallery: Clips to look at and listen to (`avsrobust.gallery.collect.make_gallery`), for the format html.
 
     Raises:
@@ -81,12 +84,13 @@ def report(
     """
     chosen = find_format(format) if isinstance(format, str) else format
     check_layout(layout, chosen.name, style)
-    if intervals and (layout == WIDE or chosen.name == "latex"):
-        raise OptionError("--intervals: csv, json, parquet and md have them, in the full layout; choose one of these")
     if intervals and aggregate is not None:
         raise OptionError(
             "--intervals, --aggregate: a mean over seeds has a spread, no interval; leave one of the two out"
         )
+    left_out: list[str] = []
+    if common_clips:
+        results, left_out = on_common_clips(results)
     names = dict(renames or {})
     if layout == WIDE:
         style = style or Style()
@@ -96,16 +100,9 @@ def report(
         protocols = tuple(dict.fromkeys(style.protocols.values())) or protocols
     runs, damaged = load_runs(results)
     table = build_table(results, protocols, by, runs, task, negatives, scores, names, intervals, aggregate)
-    table = replace(table, reported=tuple(reported), gallery=gallery)
+    table = replace(table, reported=tuple(reported), gallery=gallery, notes=(*table.notes, *left_out))
     content = chosen(table) if layout == FULL or style is None else render_paper(table, style, chosen.name)
-    # The page has no place for them yet.
-    options = {"--reported": bool(reported), "--intervals": intervals}
-    unseen = [
-        f"{option}: the html page does not show them; use md, csv, json or parquet"
-        for option, is_given in options.items()
-        if is_given and layout == FULL and chosen.name == "html"
-    ]
-    remarks = (*damaged, *table.warnings, *unseen, *(gallery.notes if gallery else ()))
+    remarks = (*damaged, *table.warnings, *(gallery.notes if gallery else ()))
     return Rendered(content, tuple(one_line(text) for text in remarks), chosen.suffix)
 
 

@@ -145,12 +145,15 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
         clip_ids: Sorted ids that number the clips, where the numbers of several results must agree; they hold all clips of
             the split. None: the split's own clips.
     """
-    chosen = np.flatnonzero((scores.index["split"] == split).to_numpy())
-    index = scores.index.iloc[chosen]
+    of_split = (scores.index["split"] == split).to_numpy()
+    # Most results are of one split, and need not be copied.
+    is_all = bool(of_split.all())
+    chosen: Any = slice(None) if is_all else np.flatnonzero(of_split)
+    index = scores.index if is_all else scores.index.iloc[chosen]
     ids = clip_ids_of(scores, split) if clip_ids is None else list(clip_ids)
     clip = pd.Index(ids).get_indexer(pd.Index(index["clip_id"])).astype(np.int64)
     frames = ScoredFrames(
-        take(scores.statistics, chosen),
+        scores.statistics if is_all else take(scores.statistics, chosen),
         clip,
         index["condition"].to_numpy(dtype=np.str_),
         (index["polarity"] == NEGATIVE).to_numpy(dtype=np.bool_),
@@ -170,7 +173,7 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
         clean_intersection=_floats(index["clean_intersection"]),
         clean_union=_floats(index["clean_union"]),
         failed=tuple(entry for entry in scores.info.failed if entry.split == split),
-        classes=None if scores.classes is None else take_classes(scores.classes, chosen),
+        classes=scores.classes if scores.classes is None or is_all else take_classes(scores.classes, chosen),
         recipe=scores.info.recipe,
         release=scores.info.release,
         muted=scores.info.muted,
@@ -181,7 +184,7 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
             for name, facts in scores.info.conditions.items()
             if facts.get("level_unit") is not None
         },
-        overlaps=None if scores.overlaps is None else scores.overlaps.take(pa.array(chosen)),
+        overlaps=scores.overlaps if scores.overlaps is None or is_all else scores.overlaps.take(pa.array(chosen)),
     )
 
 
@@ -199,6 +202,6 @@ def _draws(index: pd.DataFrame) -> npt.NDArray[np.int64] | None:
 def _labels(index: pd.DataFrame, clip: npt.NDArray[np.int64], num_clips: int) -> tuple[tuple[str, ...], ...]:
     numbers, first = np.unique(clip, return_index=True)
     labels: list[tuple[str, ...]] = [()] * num_clips
-    for number, position in zip(numbers, first, strict=True):
-        labels[number] = tuple(index["labels"].iloc[position])
+    for number, of_clip in zip(numbers, index["labels"].iloc[first], strict=True):
+        labels[number] = tuple(of_clip)
     return tuple(labels)

@@ -16,7 +16,6 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from avsrobust.datasets.overlap import source_of_clip
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import OptionError, ResultsError, did_you_mean
 from avsrobust.metrics import (
@@ -27,9 +26,9 @@ from avsrobust.metrics import (
     ScoredFrames,
     SemanticProtocol,
     SemanticScores,
+    SemanticSums,
     binary_intervals,
     clip_scores,
-    perfect_frames,
     semantic_ceiling_scores,
     semantic_intervals,
     semantic_scores,
@@ -37,15 +36,17 @@ from avsrobust.metrics import (
     semantic_trivial_scores,
     summarise,
     take_classes,
-    trivial_frames,
 )
+from avsrobust.metrics.resampling import Clusters, Resamplings
 from avsrobust.reporting.aggregate import aggregated, check_aggregate
+from avsrobust.reporting.bounds import Bounds
 from avsrobust.reporting.breakdowns import CATEGORY, GROUPINGS, class_parts, clip_parts
+from avsrobust.reporting.clip_clusters import clip_clusters
 from avsrobust.reporting.columns import ALL_CATEGORIES
 from avsrobust.reporting.diagnostics import Diagnostics, diagnose
 from avsrobust.reporting.extra_scores import OVERLAP, Evidence, ExtraScore, extra_scores, requested_groups
 from avsrobust.reporting.model import Line, RunDetails, Subject, Table
-from avsrobust.reporting.naming import Label, labels, split_order
+from avsrobust.reporting.naming import Label, labels, split_name, split_order
 from avsrobust.reporting.operating_points import OperatingPoint, operating_points
 from avsrobust.reporting.pair_overlaps import pair_overlaps
 from avsrobust.reporting.plausibility import check_scores
@@ -93,7 +94,7 @@ def build_table(
         negatives: The negative conditions that G averages over (`selection.requested_negatives`); None: the default ones.
         scores: Groups of extra scores (`extra_scores.requested_groups`).
         renames: Names that the table gives models, by those of their results; None: none.
-        intervals: Compute 95 % intervals of the scores over all clips (`metrics.intervals`).
+        intervals: Compute 95 % intervals of the scores over all clips, and of those over each part (`metrics.intervals`).
         aggregate: "seeds" makes one line of all results of a model that differ in seeds alone (`aggregate`); None: none.
 
     Raises:
@@ -119,11 +120,19 @@ def build_table(
     subjects: list[Subject] = []
     lines: list[Line] = []
     classes: list[Line] = []
+    resamplings = Resamplings()
+    known_bounds = Bounds()
+    without_sounds: dict[str, list[str]] = {}
     for position, ((label, result, run), diagnosis) in enumerate(zip(split_results, diagnostics, strict=True)):
         subject = _subject(label, result, run, task, diagnosis)
         subjects.append(subject)
         points = operating_points(position, sources, diagnostics) if groups else ()
-        request = _Request(by, of_g, groups, points, intervals)
+        clusters = None
+        if intervals:
+            clusters, reason = clip_clusters(result, run)
+            if reason is not None:
+                without_sounds.setdefault(reason, []).append(f"{label.name} on {split_name(result.split_key)}")
+        request = _Request(by, of_g, groups, points, clusters, resamplings, known_bounds)
         if subject.task == BINARY and len(result.frames):
             lines += _lines(subject, result, binary, request)
         elif result.classes is not None and len(result.frames):
@@ -143,6 +152,11 @@ def build_table(
         negatives=of_g,
     )
     warnings = find_warnings(table, sources, ALL_PROTOCOLS in protocols, several_seeds=aggregate is not None)
+    warnings += tuple(
+        f"{', '.join(names)}: intervals under borrowed sounds are by source video alone, and too narrow where a sound serves "
+        f"several clips: {reason}"
+        for reason, names in without_sounds.items()
+    )
     table = replace(table, notes=find_notes(table, sources), warnings=warnings)
     return table if aggregate is None else aggregated(table)
 
@@ -212,26 +226,17 @@ def _lines(subject: Subject, result: SplitResult, protocols: Sequence[Protocol],
     parts = {} if request.by is None else clip_parts(result, request.by)
     # One after the other: the histograms of many frames are large.
     per_model = [
-        [clip_scores(frames, protocol) for protocol in protocols]
-        for frames in (make(result.frames) for make in (_itself, trivial_frames, perfect_frames))
+        [clip_scores(result.frames, protocol) for protocol in protocols],
+        *request.bounds.of(result.frames, protocols),
     ]
     for protocol, *rows in zip(protocols, *per_model, strict=True):
         bounds = [summarise(scores, request.negatives) for scores in rows]
         extra = request.extra_scores(result, protocol.threshold, bounds)
-        found = binary_intervals(rows[0], _sources(result), request.negatives) if request.intervals else {}
-        yield replace(_line(subject, protocol, request.overall, bounds, extra=extra), intervals=found)
+        yield request.with_intervals(_line(subject, protocol, request.overall, bounds, extra=extra), rows[0])
         for title, clips in parts.items():
-            yield _line(subject, protocol, title, [summarise(_of(scores, clips), request.negatives) for scores in rows])
-
-
-def _sources(result: SplitResult) -> list[str]:
-    """The source video of each clip."""
-    return [source_of_clip(result.dataset, clip_id) for clip_id in result.clip_ids]
-
-
-def _itself(frames: ScoredFrames) -> ScoredFrames:
-    """The model's own frames."""
-    return frames
+            of_part = [_of(scores, clips) for scores in rows]
+            line = _line(subject, protocol, title, [summarise(scores, request.negatives) for scores in of_part])
+            yield request.with_intervals(line, of_part[0])
 
 
 def _line(
@@ -262,10 +267,8 @@ def _semantic_lines(
         bounds = [entry.headline for entry in scores]
         extra = request.extra_scores(result, _CLASS_THRESHOLD, bounds)
         overall = [_line(subject, protocol, request.overall, bounds, semantic=scores[0], extra=extra)]
-        if request.intervals:
-            sums = semantic_sums(classes, result.frames, protocol)
-            found = semantic_intervals(sums, _sources(result), request.negatives)
-            overall = [replace(line, intervals=found) for line in overall]
+        sums = None if request.clusters is None else semantic_sums(classes, result.frames, protocol)
+        overall = [request.with_intervals(line, sums) for line in overall]
         for title, ids in (of_classes or {}).items():
             overall.append(_line(subject, protocol, title, [entry.means_over(ids) for entry in scores]))
         for title, clips in of_clips.items():
@@ -273,7 +276,8 @@ def _semantic_lines(
             part = _semantic_bounds(
                 take_classes(classes, chosen), result.frames.select(chosen), protocol, request.negatives
             )
-            overall.append(_line(subject, protocol, title, [entry.headline for entry in part]))
+            line = _line(subject, protocol, title, [entry.headline for entry in part])
+            overall.append(request.with_intervals(line, None if sums is None else _sums_of(sums, clips)))
         yield (
             overall,
             [
@@ -302,12 +306,22 @@ class _Request:
     negatives: tuple[str, ...]
     groups: tuple[str, ...]
     points: tuple[OperatingPoint, ...]
-    intervals: bool
+    clusters: Clusters | None
+    resamplings: Resamplings
+    bounds: Bounds
 
     @property
     def overall(self) -> str | None:
         """The category of lines over all clips."""
         return None if self.by is None else ALL_CATEGORIES
+
+    def with_intervals(self, line: Line, scores: ClipScores | SemanticSums | None) -> Line:
+        """The line with the intervals of its scores, where they were requested."""
+        if self.clusters is None or scores is None:
+            return line
+        intervals_of = binary_intervals if isinstance(scores, ClipScores) else semantic_intervals
+        found = intervals_of(scores, self.clusters, self.negatives, resampling_of=self.resamplings)  # type: ignore[arg-type]
+        return replace(line, intervals=found)
 
     def extra_scores(
         self, result: SplitResult, threshold: float, bounds: Sequence[DatasetScore]
@@ -328,3 +342,10 @@ def _of(scores: ClipScores, clips: npt.NDArray[np.int64]) -> ClipScores:
     chosen = np.isin(scores.clip, clips)
     rows = {entry.name: getattr(scores, entry.name)[chosen] for entry in fields(ClipScores) if entry.name != "protocol"}
     return replace(scores, **rows)
+
+
+def _sums_of(sums: SemanticSums, clips: npt.NDArray[np.int64]) -> SemanticSums:
+    """Return the rows of these clips."""
+    chosen = np.isin(sums.clip, clips)
+    rows = {entry.name: getattr(sums, entry.name)[chosen] for entry in fields(SemanticSums) if entry.name != "protocol"}
+    return replace(sums, **rows)

@@ -241,7 +241,7 @@ def _unlike_results(subjects: Sequence[Subject], results: Sequence[SplitResult],
         if len({entry.clip_ids for _, entry in scored}) > 1:
             counts = ", ".join(f"{subject.name} {len(entry.clip_ids)}" for subject, entry in scored)
             yield (
-                f"{split_name(key)}: models were scored on different clips ({counts}); use 'avsrobust compare' for common ones"
+                f"{split_name(key)}: models were scored on different clips ({counts}); --common-clips scores them on common ones"
             )
         manifests = {_entry(subject.run, "manifest", "sha256") for subject, _ in scored} - {None}
         seeds = {(subject.seed, subject.recipe) for subject, _ in scored}

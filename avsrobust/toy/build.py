@@ -12,7 +12,7 @@ from pathlib import Path
 from avsrobust.building.build import build
 from avsrobust.callbacks import MessageCallback, ProgressCallback
 from avsrobust.conditions.recipe import load_recipe
-from avsrobust.datasets.read import read_dataset
+from avsrobust.datasets.read import list_dataset
 from avsrobust.manifest import MANIFEST_NAME, Manifest, load_manifest
 from avsrobust.toy.write import write_toy
 
@@ -45,6 +45,6 @@ def toy_build(
     if not (output / MANIFEST_NAME).is_file():
         on_message(f"making {clips} toy clips of {dataset} in {data_root}")
         write_toy(data_root, dataset, clips=clips, seed=seed, workers=workers, progress=progress)
-        source = read_dataset(dataset, data_root)
+        source = list_dataset(dataset, data_root).checked(workers, whole_sounds=True)
         build(source, load_recipe("standard"), BUILD_SEED, output, workers=workers, progress=progress)
     return load_manifest(output / MANIFEST_NAME)

@@ -149,6 +149,7 @@ class _CheckoutFinder(MetaPathFinder):
             for entry in sorted(root.iterdir(), key=lambda entry: (entry.is_dir(), entry.name))
             if entry.stem not in sys.stdlib_module_names and _can_be_imported(entry)
         }
+        self.paths.update({name: path for name, path in borrowed.items() if "." not in name})
         self._borrowed = borrowed
 
     def find_spec(

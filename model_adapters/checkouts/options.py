@@ -32,6 +32,23 @@ def find_root(repo: str | None, marker: str, folders: Sequence[str], model: str,
     raise AdapterError(f"--option repo={repo}: holds no {marker}; expected a checkout of {source}")
 
 
+def find_file(option: str, value: str, root: Path) -> Path:
+    """Return the file that an option names, below the checkout or anywhere.
+
+    Args:
+        option: Name of the option, for messages.
+        value: The text that was given.
+        root: Folder of the checkout's code.
+
+    Raises:
+        AdapterError: There is no such file.
+    """
+    for path in (root / value, Path(value)):
+        if path.is_file():
+            return path
+    raise AdapterError(f"--option {option}={value}: found no such file, neither below {root} nor here")
+
+
 def choice(option: str, value: str, known: Sequence[str]) -> str:
     """Return the value of an option that has a few.
 
@@ -68,3 +85,39 @@ def side(option: str, value: str) -> int:
     if not value.isascii() or not value.isdigit() or int(value) < 32 or int(value) % 32:
         raise AdapterError(f"--option {option}={value}: expected a multiple of 32 pixels")
     return int(value)
+
+
+def whole_number(option: str, value: str, least: int, most: int) -> int:
+    """Return the value of an option for a whole number.
+
+    Args:
+        option: Name of the option, for messages.
+        value: The text that was given.
+        least: The smallest possible value.
+        most: The largest possible value.
+
+    Raises:
+        AdapterError: It is no such number.
+    """
+    if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
+        raise AdapterError(f"--option {option}={value}: expected a whole number from {least} to {most}")
+    return int(value)
+
+
+def fraction(option: str, value: str) -> float:
+    """Return the value of an option for a probability.
+
+    Args:
+        option: Name of the option, for messages.
+        value: The text that was given.
+
+    Raises:
+        AdapterError: It is no number from 0 to 1.
+    """
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise AdapterError(f"--option {option}={value}: expected a number from 0 to 1")
+    return number

@@ -4,8 +4,12 @@ Conventions
     A real package always wins: `StandIns` is a finder for the end of ``sys.meta_path``, called when no other finds the module.
     Everything here is for evaluation; a helper that matters in training alone raises `NotImplementedError` there.
     timm: DropPath (the identity in evaluation), to_2tuple, trunc_normal_ (torch's own), register_model, _cfg.
-    torchvision: models, without any model in it (the checkouts build theirs from it only to load a backbone's weights).
+    torchvision: models, without any model in it (the checkouts build theirs from it only to load a backbone's weights); its
+    resnet18 can be imported and not called.
+    einops, easydict, loguru: `small_packages`.
     MultiScaleDeformableAttention: the CUDA extension of Deformable DETR, by `ms_deform_attn` in plain torch.
+    cv2: nothing of it; there is code that imports it and uses none.
+    mmcv: version 1.7.0 as far as a copy of mmseg needs it to be imported, registries that only register.
 """
 
 from __future__ import annotations
@@ -20,7 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model_adapters.checkouts.small_packages import EasyDict, Mlp, Rearrange, logger, rearrange, repeat
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Class = TypeVar("_Class", bound=type)
 
 
 class DropPath(nn.Module):
@@ -55,6 +62,26 @@ def register_model(function: _Function) -> _Function:
 
 def _cfg(**settings: object) -> dict[str, object]:
     return settings
+
+
+class Registry:
+    """A list of classes that code registers while it is imported; nothing is built from it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def register_module(self, *_arguments: object, **_named: object) -> Callable[[_Class], _Class]:
+        """Return a decorator that leaves a class as it is."""
+        return lambda registered: registered
+
+
+def build_from_cfg(*_arguments: object) -> NoReturn:
+    """Refuse: nothing was registered.
+
+    Raises:
+        NotImplementedError: Always.
+    """
+    raise NotImplementedError("avsrobust's stand-in for mmcv builds nothing; install mmcv 1.7")
 
 
 def ms_deform_attn(value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
@@ -115,8 +142,20 @@ def ms_deform_attn_backward(*arguments: object) -> NoReturn:
     )
 
 
-_LAYERS = {"DropPath": DropPath, "to_2tuple": to_2tuple, "trunc_normal_": nn.init.trunc_normal_}
+def resnet18(*arguments: object, **named: object) -> NoReturn:
+    """Refuse: checkouts import torchvision's ResNet-18, and what runs here does not call it.
+
+    Raises:
+        NotImplementedError: Always.
+    """
+    raise NotImplementedError("avsrobust has no stand-in for torchvision's resnet18; install torchvision")
+
+
+_LAYERS = {"Mlp": Mlp, "DropPath": DropPath, "to_2tuple": to_2tuple, "trunc_normal_": nn.init.trunc_normal_}
 _CONTENTS: Mapping[str, Mapping[str, object]] = {
+    "cv2": {},
+    "mmcv": {"__version__": "1.7.0"},
+    "mmcv.utils": {"Registry": Registry, "build_from_cfg": build_from_cfg},
     "timm": {},
     "timm.layers": _LAYERS,
     "timm.models": {},
@@ -124,7 +163,12 @@ _CONTENTS: Mapping[str, Mapping[str, object]] = {
     "timm.models.registry": {"register_model": register_model},
     "timm.models.vision_transformer": {"_cfg": _cfg},
     "torchvision": {},
-    "torchvision.models": {},
+    "torchvision.models": {"resnet18": resnet18},
+    "einops": {"rearrange": rearrange, "repeat": repeat},
+    "einops.layers": {},
+    "einops.layers.torch": {"Rearrange": Rearrange},
+    "easydict": {"EasyDict": EasyDict},
+    "loguru": {"logger": logger},
     "MultiScaleDeformableAttention": {
         "ms_deform_attn_forward": ms_deform_attn_forward,
         "ms_deform_attn_backward": ms_deform_attn_backward,

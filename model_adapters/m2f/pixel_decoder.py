@@ -14,7 +14,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -46,8 +46,8 @@ def decode_pixels(module: Any, features: tuple[Tensor, ...], attend: Attend) -> 
     for layer in module.encoder.layers:
         states = _layer(layer, states, position, centres, sizes, attend)
     outputs = [
-        part.transpose(1, 2).unflatten(2, size)
-        for part, size in zip(states.split([h * w for h, w in sizes], dim=1), sizes, strict=True)
+        part.transpose(1, 2).reshape(len(part), -1, *size)
+        for part, size in zip(torch.split(states, [h * w for h, w in sizes], dim=1), sizes, strict=True)
     ]
     for number, feature in enumerate(features[: module.num_fpn_levels][::-1]):
         lateral = module.lateral_convolutions[number](feature)
@@ -62,7 +62,7 @@ def sampled(values: Tensor, sizes: tuple[tuple[int, int], ...], locations: Tenso
     grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
     weights = weights.transpose(1, 2).flatten(0, 1).unsqueeze(1)
     total = values.new_zeros(frames * heads, width, positions, dtype=weights.dtype)
-    for level, part in enumerate(values.split([h * w for h, w in sizes], dim=1)):
+    for level, part in enumerate(torch.split(values, [h * w for h, w in sizes], dim=1)):
         maps = part.permute(0, 2, 3, 1).reshape(frames * heads, width, *sizes[level])
         points = F.grid_sample(maps, grids[:, :, level], mode="bilinear", padding_mode="zeros", align_corners=False)
         total = total + (points * weights[..., level, :]).sum(-1)
@@ -116,7 +116,7 @@ def shrink(features: Tensor, size: tuple[int, int]) -> Tensor:
 def _position(module: Any, level: int, x: Tensor) -> Tensor:
     """Return the position embedding of a level, [1, h_l w_l, H]: the same for all frames."""
     position = module.position_embedding(torch.Size((1, *x.shape[1:])), x.device, x.dtype)
-    return position.flatten(2).transpose(1, 2) + module.level_embed[level]
+    return cast("Tensor", position.flatten(2).transpose(1, 2) + module.level_embed[level])
 
 
 def _centres(sizes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
@@ -144,4 +144,4 @@ def _layer(
     locations = centres[:, None, None, None, :] + offsets / scale[:, None, :]
     attended = attend(values, sizes, locations, weights.unflatten(-1, (_LEVELS, points)))
     states = layer.self_attn_layer_norm(states + attention.output_proj(attended))
-    return layer.final_layer_norm(states + layer.fc2(F.relu(layer.fc1(states))))  # type: ignore[no-any-return]
+    return cast("Tensor", layer.final_layer_norm(states + layer.fc2(F.relu(layer.fc1(states)))))

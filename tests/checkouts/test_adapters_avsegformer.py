@@ -294,9 +294,9 @@ def test_the_similarity_is_kept_with_the_results(cases: Callable[[str], Case], n
         np.testing.assert_allclose(found, similarity.numpy(), atol=1e-6)
 
 
-def test_it_keeps_the_contract(cases: Callable[[str], Case]) -> None:
-    case = cases("mini")
-    check_adapter(load(case)).raise_if_failed()
+@pytest.mark.parametrize("name", ["mini", "AVSegFormer", "AVSBench-Robust"])
+def test_it_keeps_the_contract(cases: Callable[[str], Case], name: str) -> None:
+    check_adapter(load(cases(name))).raise_if_failed()
 
 
 def test_the_backbone_runs_once_per_clip(cases: Callable[[str], Case], tmp_path: Path) -> None:

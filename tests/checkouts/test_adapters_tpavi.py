@@ -233,9 +233,9 @@ def test_masks_through_the_runner_are_those_of_the_own_forward_pass(
         assert 0.01 < found.mean() < 0.99
 
 
-def test_it_keeps_the_contract(cases: Callable[..., Case]) -> None:
-    for network in (("s4", "resnet"), ("ms3", "pvt")):
-        check_adapter(load(cases(False, *network))).raise_if_failed()
+@pytest.mark.parametrize("choice", [(False, "s4", "resnet"), (False, "ms3", "pvt"), (True, "s4", "resnet")], ids=str)
+def test_it_keeps_the_contract(cases: Callable[..., Case], choice: Any) -> None:
+    check_adapter(load(cases(*choice))).raise_if_failed()
 
 
 def test_clips_of_ten_frames_are_two_groups(cases: Callable[..., Case]) -> None:

@@ -1,11 +1,14 @@
 """The trees of ``--export avsbench``, read by the data loaders that AVSBench-Robust released, unchanged.
 
+CAVP's and Stepping-Stones' read that of avss, in their own environments.
+
 ``AVSROBUST_CHECKOUTS=DIR`` with AVSBench-Robust/ in it; skipped where it is not there. Their imports of cv2 and torchvision
 are answered by stand-ins: neither is needed for what is tested, the reading of sounds.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,10 +19,13 @@ import pytest
 import torch
 
 from avsrobust import load_manifest
+from avsrobust.audio.io import read_samples
+from avsrobust.audio.resample_hann import resample_hann
 from avsrobust.building.build import build
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.toy.write import write_toy
+from model_adapters.cavp import released_crop
 
 PROGRAM = """
 import importlib.util, sys, types
@@ -68,3 +74,47 @@ def test_released_loaders_read_the_export(kind: str, published_checkout: Callabl
         expected = np.load(manifest.log_mel_path(row))[row.log_mel_row]
         np.testing.assert_array_equal(sound.numpy(), expected)
     assert len(found) == 3 * len({row.clip_id for row in manifest.rows})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "folder"), [("cavp", "CAVP"), ("stepping_stones", "Stepping-Stones")])
+def test_the_loaders_of_two_other_models_read_the_export_of_avss(
+    kind: str,
+    folder: str,
+    published_checkout: Callable[[str], Path],
+    published_environment: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    root, python = published_checkout(folder), published_environment(folder)
+    write_toy(tmp_path / "data", "avss", clips=24, seed=4)
+    table = read_dataset("avss", tmp_path / "data", splits=["test"])
+    manifest = load_manifest(build(table, load_recipe("standard"), 42, tmp_path / "build", export="avsbench").manifest)
+    names = {"noise": "noise", "misaligned": "offscreen", "silent": "silence"}
+    release = next((tmp_path / "data").rglob("metadata.csv")).parent
+    trees = {}
+    for suffix in names:
+        trees[suffix] = str(tmp_path / "build" / "avsbench" / f"AVSBench_semantic_{suffix}")
+        # As the docs say.
+        subprocess.run(["cp", "-rsn", f"{release}/.", trees[suffix]], check=True)
+    code = root if kind == "cavp" else root / "avs"
+    job = {"kind": kind, "root": str(code), "trees": trees, "answers": str(tmp_path / "answers.npz")}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    script = Path(__file__).with_name("export_own.py")
+    command = [str(python), "-B", "-W", "ignore", str(script), str(tmp_path / "job.json")]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    with np.load(tmp_path / "answers.npz") as archive:
+        found = dict(archive)
+    clips = {row.clip_id for row in manifest.rows}
+    assert len(found) == len(names) * len(clips)
+    for key, sound in found.items():
+        suffix, name = key.split("|")
+        (row,) = (
+            row for row in manifest.rows if (row.clip_id.rpartition("/")[2], row.condition) == (name, names[suffix])
+        )
+        path = manifest.audio_path(row, manifest.data_root())
+        if kind == "stepping_stones":
+            assert sound.tobytes() == path.read_bytes()
+        else:
+            samples, rate = read_samples(path)
+            waveform = torch.from_numpy(resample_hann(samples.mean(1), rate, 16_000)).float()[None]
+            np.testing.assert_allclose(sound, released_crop(waveform), atol=1e-5)

@@ -1,4 +1,7 @@
-"""Write the corpus: a few small, good files for every reader. Run it where a format changes: python tests/fuzz/make_corpus.py"""
+"""Write the corpus: a few small, good files for every reader. Run it where a format changes.
+
+PYTHONPATH=tests/samples python tests/fuzz/make_corpus.py
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import manifest_rows as rows
 import numpy as np
 import pandas as pd
 import soundfile
@@ -20,9 +24,9 @@ from PIL import Image
 from safetensors.torch import save
 
 from avsrobust.adapters.remote import avsrobust_worker as protocol
-from avsrobust.conditions.recipe import recipes_folder
+from avsrobust.bundled import recipes_folder
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
-from avsrobust.manifest import ManifestInfo, Row, Skipped, write_manifest
+from avsrobust.manifest import write_manifest
 from avsrobust.metrics import concatenate, frame_statistics
 from avsrobust.pretransform.layout import QueryLayout
 from avsrobust.results import INDEX_COLUMNS, FailedClip, Run, ScoreInfo, Scores, write_run, write_scores
@@ -41,39 +45,8 @@ AVSS_TABLE = (
     'w,w_0_10000,0,10,"guitar, ""x""",val,v2\n'
 )
 
-CLEAN = Row(
-    dataset="s4",
-    split="test",
-    clip_id="dog_barking/a_1",
-    labels=("dog_barking",),
-    broad=("animal",),
-    condition="clean",
-    polarity="positive",
-    level=None,
-    source_clip_id=None,
-    source_labels=None,
-    seed=2**64 - 1,
-    audio="data:s4/a.wav",
-    audio_sha256="0" * 64,
-    log_mel="log_mel/test.npy",
-    log_mel_row=0,
-    frames=("s4/a_1.png", "s4/a_2.png"),
-    masks=("s4/m_1.png", None),
-    num_frames=2,
-    sample_rate=44_100,
-    duration_s=2.0,
-)
-OFFSCREEN = replace(
-    CLEAN, condition="offscreen", polarity="negative", source_clip_id="b", source_labels=("cat", "man"), level=3.0
-)
-INFO = ManifestInfo(
-    "s4",
-    42,
-    {"name": "standard", "conditions": {"clean": {}}},
-    {"test": "0" * 64},
-    (Skipped("c", None, "no sound"),),
-    ("a note",),
-)
+OFFSCREEN = replace(rows.OFFSCREEN, level=3.0)
+INFO = replace(rows.INFO, recipe={"name": "standard", "conditions": {"clean": {}}}, fingerprints={"test": "0" * 64})
 
 
 def put(name: str, content: bytes | str) -> Path:
@@ -182,12 +155,12 @@ def masks() -> None:
     records = [{"clip_id": "a/b", "condition": "clean", "frame": 0, "level": -3.0, "split": "test", **entries[0]}]
     put("mask_json/records.json", json.dumps({"annotations": records}))
     write_masks(
-        put("mask_tables/masks.parquet", b""), [masks_table(CLEAN, MASKS[:2]), masks_table(OFFSCREEN, MASKS[1:])]
+        put("mask_tables/masks.parquet", b""), [masks_table(rows.CLEAN, MASKS[:2]), masks_table(OFFSCREEN, MASKS[1:])]
     )
 
 
 def tables() -> None:
-    write_manifest(put("manifests/manifest.parquet", b""), [CLEAN, OFFSCREEN], INFO)
+    write_manifest(put("manifests/manifest.parquet", b""), [rows.CLEAN, OFFSCREEN], INFO)
     # The seal would find every change before the manifest is read.
     (CORPUS / "manifests" / SEAL_NAME).unlink()
     statistics = concatenate([frame_statistics(mask[None].astype(np.float32), MASKS[:1]) for mask in MASKS[:2]])

@@ -7,7 +7,7 @@ Conventions
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from avsrobust.metrics.bootstrap import (
     resampled_differences,
 )
 from avsrobust.metrics.dataset_score import MEASURES, conditions_of
-from avsrobust.metrics.intervals import DEFAULT_RESAMPLES, ScoreIntervals, cluster_numbers, score_intervals
+from avsrobust.metrics.intervals import ScoreIntervals, score_intervals
+from avsrobust.metrics.resampling import DEFAULT_RESAMPLES, ClipTerms, Clusters, Resampling, clusters_of
 from avsrobust.metrics.rows import Flags, Floats, Ints, rows_under
 
 
@@ -107,19 +108,37 @@ def _scores(sums: Floats, draws: Floats) -> Floats:
     return _ratio(np.moveaxis(totals, 1, 0))
 
 
+def binary_terms(scores: ClipScores, clips: Ints, conditions: Conditions) -> ClipTerms:
+    """Return what some clips add to a model's scores under some conditions.
+
+    Args:
+        scores: The model's scores.
+        clips: Numbers of N clips, sorted; some may have no row.
+        conditions: The C conditions.
+    """
+    terms, has_row = _table(scores, clips, conditions)
+    return ClipTerms(np.moveaxis(terms, 2, 1), has_row, lambda sums: _ratio(np.moveaxis(sums, 2, 0)))
+
+
 def binary_intervals(
-    scores: ClipScores, clusters: Sequence[Hashable], negatives: Sequence[str], samples: int = DEFAULT_RESAMPLES
+    scores: ClipScores,
+    clusters: Sequence[Hashable] | Clusters,
+    negatives: Sequence[str],
+    samples: int = DEFAULT_RESAMPLES,
+    resampling_of: Callable[[Clusters], Resampling] | None = None,
 ) -> ScoreIntervals:
     """Return the 95 % interval of a model's scores under every condition, and of its G scores (`metrics.intervals`).
 
     Args:
         scores: The model's scores.
-        clusters: ``clusters[i]`` is the cluster of clip i.
+        clusters: ``clusters[i]`` is the cluster of clip i by its video; or all clips' clusters.
         negatives: The negative conditions that the G scores average over.
         samples: Number of resamples.
+        resampling_of: Returns the resamples of the clips that count, to share them between models; None: new ones.
     """
     keys = list(dict.fromkeys(key[:2] for key in conditions_of(scores)))
     clips = np.unique(scores.clip[~scores.skipped])
-    terms, _ = _table(scores, clips, {str(number): key for number, key in enumerate(keys)})
-    numbers = cluster_numbers([clusters[clip] for clip in clips])
-    return score_intervals(terms, numbers, lambda sums: _ratio(np.moveaxis(sums, 1, 0)), keys, negatives, samples)
+    found = binary_terms(scores, clips, {str(number): key for number, key in enumerate(keys)})
+    counted = clusters_of(clusters).take(clips)
+    resampling = Resampling(counted, samples) if resampling_of is None else resampling_of(counted)
+    return score_intervals(found.terms, resampling, found.scores_of, keys, negatives)

@@ -21,7 +21,7 @@ from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.binary.protocols import Protocol
 from avsrobust.metrics.binary.thresholds import at_least
 from avsrobust.metrics.dataset_score import MEASURES
-from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, Strings, blocks_of, sums_from
+from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, Strings, blocks_of, in_place, sums_from
 
 
 @dataclass(frozen=True)
@@ -138,12 +138,14 @@ def _best_f(frames: ScoredFrames, protocol: Protocol, frames_with_target: Floats
     statistics, rows = frames.statistics, frames.rows
     batches = _batch_starts(rows, protocol)
     best = np.empty(len(batches))
-    for block, index, start in blocks_of(rows.order, rows.start[batches]):
+    # Where the frames lie, since histograms may have to be read: each batch's best is its own.
+    visited, order, starts = in_place(rows.order, rows.start[batches])
+    for block, index, start in blocks_of(order, starts):
         tp = at_least(statistics.inside[index])
         activated = tp + at_least(statistics.outside[index])
         # Frames with an empty target add 0.
         f = ratios.f_measure(tp, activated, statistics.target_pixels[index, None], protocol.beta2)
-        best[block] = sums_from(f, start).max(axis=1)
+        best[visited[block]] = sums_from(f, start).max(axis=1)
     best /= np.maximum(sums_from(frames_with_target, batches), 1.0)
     return np.repeat(best, np.diff(np.append(batches, len(rows))))
 

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from avsrobust.errors import MetricInputError, OptionError
+from avsrobust.metrics.binary.histograms import EndHistograms, Histograms, blocks, joined
 from avsrobust.metrics.binary.scores import activated_pixels
 from avsrobust.metrics.binary.thresholds import NUM_THRESHOLDS, Counts, histograms, thresholds
 from avsrobust.metrics.inputs import Mask, Probabilities, checked_pair
@@ -49,8 +51,9 @@ class FrameStatistics:
         fp_050: False positives of ``pred > 0.5`` [N].
         tp_040: True positives of ``pred > 0.4`` [N].
         fp_040: False positives of ``pred > 0.4`` [N].
-        inside: Histogram of the probabilities inside the target [N, 255].
-        outside: Histogram of the probabilities outside the target [N, 255].
+        inside: Histogram of the probabilities inside the target [N, 255]; an array, or histograms that are read when they are
+            asked for (`histograms`).
+        outside: Histogram of the probabilities outside the target [N, 255]; likewise.
 
     Raises:
         MetricInputError: The shapes do not fit together.
@@ -62,8 +65,8 @@ class FrameStatistics:
     fp_050: Counts
     tp_040: Counts
     fp_040: Counts
-    inside: Counts
-    outside: Counts
+    inside: Counts | Histograms
+    outside: Counts | Histograms
 
     def __post_init__(self) -> None:
         for name in FIELDS:
@@ -77,6 +80,7 @@ class FrameStatistics:
 
 
 FIELDS = tuple(entry.name for entry in fields(FrameStatistics))
+HISTOGRAMS = ("inside", "outside")
 
 
 def frame_statistics(pred: npt.NDArray[np.floating], target: Mask) -> FrameStatistics:
@@ -155,7 +159,13 @@ def activated_at(statistics: FrameStatistics, threshold: float) -> tuple[Counts,
     if threshold == 0.4:
         return statistics.tp_040, statistics.fp_040
     index = int(np.searchsorted(thresholds(), np.float32(threshold)))
-    return statistics.inside[:, index:].sum(axis=1), statistics.outside[:, index:].sum(axis=1)
+    return _counted_from(statistics.inside, index), _counted_from(statistics.outside, index)
+
+
+def _counted_from(histograms: Counts | Histograms, index: int) -> Counts:
+    """Return the pixels of each frame in the bins from `index` on."""
+    parts = [block[:, index:].sum(axis=1) for block in blocks(histograms)]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
 def check_threshold(threshold: float) -> None:
@@ -185,29 +195,34 @@ def concatenate(parts: Sequence[FrameStatistics]) -> FrameStatistics:
         none = np.zeros(0, dtype=np.int64)
         histogram = np.zeros((0, NUM_THRESHOLDS), dtype=np.int64)
         return FrameStatistics(none, none, none, none, none, none, histogram, histogram)
-    return FrameStatistics(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})
+    values = {name: [getattr(part, name) for part in parts] for name in FIELDS}
+    whole: dict[str, Any] = {
+        name: joined(found) if name in HISTOGRAMS else np.concatenate(found) for name, found in values.items()
+    }
+    return FrameStatistics(**whole)
 
 
 def take(statistics: FrameStatistics, index: npt.NDArray[np.integer] | Mask | slice) -> FrameStatistics:
     """Return the statistics of some frames: `index` is a slice, integers (in the order of the result) or bool [N]."""
-    return FrameStatistics(**{name: getattr(statistics, name)[index] for name in FIELDS})
+    values = {name: getattr(statistics, name) for name in FIELDS}
+    taken: dict[str, Any] = {
+        name: found.take(index) if isinstance(found, Histograms) else found[index] for name, found in values.items()
+    }
+    return FrameStatistics(**taken)
 
 
 def empty_prediction(statistics: FrameStatistics) -> FrameStatistics:
     """Return the statistics of a model that gives every pixel probability 0, on the same targets."""
     none = np.zeros_like(statistics.pixels)
-    inside, outside = np.zeros_like(statistics.inside), np.zeros_like(statistics.outside)
-    inside[:, 0] = statistics.target_pixels
-    outside[:, 0] = statistics.pixels - statistics.target_pixels
+    inside = EndHistograms(statistics.target_pixels, none)
+    outside = EndHistograms(statistics.pixels - statistics.target_pixels, none)
     return FrameStatistics(statistics.pixels, statistics.target_pixels, none, none, none, none, inside, outside)
 
 
 def perfect_prediction(statistics: FrameStatistics, shown: Mask) -> FrameStatistics:
     """Return the statistics of a model that gives probability 1 to the target of the frames `shown`, bool [N], 0 to all else."""
-    empty = empty_prediction(statistics)
     found = np.where(shown, statistics.target_pixels, 0)
-    inside = empty.inside.copy()
-    inside[:, 0] -= found
-    inside[:, -1] += found
     none = np.zeros_like(found)
-    return FrameStatistics(statistics.pixels, statistics.target_pixels, found, none, found, none, inside, empty.outside)
+    inside = EndHistograms(statistics.target_pixels - found, found)
+    outside = empty_prediction(statistics).outside
+    return FrameStatistics(statistics.pixels, statistics.target_pixels, found, none, found, none, inside, outside)

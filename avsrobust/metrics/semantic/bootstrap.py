@@ -12,7 +12,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,8 @@ from avsrobust.metrics.bootstrap import (
     resampled_differences,
 )
 from avsrobust.metrics.dataset_score import ConditionKey, conditions_of
-from avsrobust.metrics.intervals import DEFAULT_RESAMPLES, ScoreIntervals, cluster_numbers, score_intervals
+from avsrobust.metrics.intervals import ScoreIntervals, score_intervals
+from avsrobust.metrics.resampling import DEFAULT_RESAMPLES, ClipTerms, Clusters, Resampling, clusters_of
 from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, Strings, rows_under
 from avsrobust.metrics.semantic.counts import ClassStatistics
 from avsrobust.metrics.semantic.protocols import SemanticProtocol
@@ -224,22 +225,38 @@ def _ratio(above: Floats | Ints, below: Floats | Ints) -> Floats:
     return ratio
 
 
+def semantic_terms(sums: SemanticSums, clips: Ints, conditions: Conditions) -> ClipTerms:
+    """Return what some clips add to a model's scores under some conditions.
+
+    Args:
+        sums: The model's sums.
+        clips: Numbers of N clips, sorted; some may have no row.
+        conditions: The C conditions.
+    """
+    terms, has_row = _table(sums, clips, conditions)
+    negative = np.array([_is_negative(sums, key) for key in conditions.values()], dtype=np.bool_)
+    return ClipTerms(terms, has_row, lambda totals: _scores(totals, negative, sums.protocol))
+
+
 def semantic_intervals(
-    sums: SemanticSums, clusters: Sequence[Hashable], negatives: Sequence[str], samples: int = DEFAULT_RESAMPLES
+    sums: SemanticSums,
+    clusters: Sequence[Hashable] | Clusters,
+    negatives: Sequence[str],
+    samples: int = DEFAULT_RESAMPLES,
+    resampling_of: Callable[[Clusters], Resampling] | None = None,
 ) -> ScoreIntervals:
     """Return the 95 % interval of a model's means over classes under every condition, and of its G scores.
 
     Args:
         sums: The model's sums.
-        clusters: ``clusters[i]`` is the cluster of clip i (`metrics.intervals`).
+        clusters: ``clusters[i]`` is the cluster of clip i by its video; or all clips' clusters.
         negatives: The negative conditions that the G scores average over.
         samples: Number of resamples.
+        resampling_of: Returns the resamples of the clips that count, to share them between models; None: new ones.
     """
     keys = list(dict.fromkeys(key[:2] for key in conditions_of(sums)))
     clips = np.unique(sums.clip)
-    terms, _ = _table(sums, clips, {str(number): key for number, key in enumerate(keys)})
-    negative = np.array([_is_negative(sums, key) for key in keys], dtype=np.bool_)
-    numbers = cluster_numbers([clusters[clip] for clip in clips])
-    return score_intervals(
-        terms, numbers, lambda totals: _scores(totals, negative, sums.protocol), keys, negatives, samples
-    )
+    found = semantic_terms(sums, clips, {str(number): key for number, key in enumerate(keys)})
+    counted = clusters_of(clusters).take(clips)
+    resampling = Resampling(counted, samples) if resampling_of is None else resampling_of(counted)
+    return score_intervals(found.terms, resampling, found.scores_of, keys, negatives)

@@ -8,8 +8,8 @@ from itertools import groupby
 
 from avsrobust.reporting.columns import MISSING
 from avsrobust.reporting.escape import one_line
+from avsrobust.reporting.paper.model import BASELINE, BEST, REPORTED, SECOND, TRIVIAL, Cell, Column, PaperTable, Row
 from avsrobust.reporting.paper.style import Style
-from avsrobust.reporting.paper.table import BASELINE, BEST, REPORTED, SECOND, TRIVIAL, Cell, Column, PaperTable, Row
 
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
 
@@ -65,7 +65,8 @@ def _cell(cell: Cell) -> str:
     """A score with its mark."""
     if cell.text is None:
         return MISSING
-    return {BEST: f"<strong>{cell.text}</strong>", SECOND: f"<u>{cell.text}</u>"}.get(cell.mark, cell.text)
+    text = {BEST: f"<strong>{cell.text}</strong>", SECOND: f"<u>{cell.text}</u>"}.get(cell.mark, cell.text)
+    return f"{text}<br><small>{cell.interval}</small>" if cell.interval else text
 
 
 def _text(text: str) -> str:

@@ -8,15 +8,14 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from avsrobust.reporting.columns import MISSING
 from avsrobust.reporting.escape import latex as escape
 from avsrobust.reporting.escape import latex_row
-from avsrobust.reporting.paper.latex_width import Fit, Headed, fit, name_width, split, text_width
-from avsrobust.reporting.paper.style import WIDTHS, Style
-from avsrobust.reporting.paper.table import (
+from avsrobust.reporting.paper.latex_width import SIZES, SMALL, Fit, Headed, fit, name_width, split, text_width
+from avsrobust.reporting.paper.model import (
     BASELINE,
     BEST,
     MODEL,
@@ -29,6 +28,7 @@ from avsrobust.reporting.paper.table import (
     PaperTable,
     Row,
 )
+from avsrobust.reporting.paper.style import WIDTHS, Style
 
 _ARROWS = {True: "↑", False: "↓", None: ""}
 _MATHEMATICS = {
@@ -37,6 +37,14 @@ _MATHEMATICS = {
 # Heights in points: what the caption leaves of a page of an article, and rules and spaces of a panel.
 _PAGE_HEIGHT = 430.0
 _PANEL_HEIGHT = 50.0
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A tabular: the numbers of its groups, and its rows."""
+
+    groups: tuple[int, ...]
+    rows: tuple[Row, ...]
 
 
 def render_latex(tables: Sequence[PaperTable], style: Style) -> str:
@@ -49,12 +57,15 @@ def _table(table: PaperTable, style: Style) -> str:
     table = _split_wide_groups(table, style.width)
     names = [text_width(_title(row)) for row in table.rows]
     chosen = fit(names, [_headed(table, number) for number in range(len(table.groups))], style.width)
+    # A smaller font, where the whole table then fits a page.
+    smaller = [replace(chosen, size=size) for size in SIZES if size.scale < chosen.size.scale]
+    chosen = next((found for found in (chosen, *smaller) if len(_pages(table, found)) == 1), chosen)
     comments = [*table.remarks, _fitted(chosen, style)]
     floats = [_float(table, style, chosen, panels, number) for number, panels in enumerate(_pages(table, chosen))]
     return "".join(f"% {escape(comment)}\n" for comment in comments) + "\n".join(floats)
 
 
-def _float(table: PaperTable, style: Style, chosen: Fit, panels: Sequence[Sequence[int]], number: int) -> str:
+def _float(table: PaperTable, style: Style, chosen: Fit, panels: Sequence[_Panel], number: int) -> str:
     """The float of some panels; the first one has the label."""
     # table* spans both columns of two, and is a plain table where there is one.
     environment = "table" if style.width <= 1.2 * WIDTHS["column"] else "table*"
@@ -74,12 +85,12 @@ def _float(table: PaperTable, style: Style, chosen: Fit, panels: Sequence[Sequen
     )
 
 
-def _pages(table: PaperTable, chosen: Fit) -> list[list[tuple[int, ...]]]:
-    """The panels of each float: no more of them than a page takes."""
-    pages: list[list[tuple[int, ...]]] = []
+def _pages(table: PaperTable, chosen: Fit) -> list[list[_Panel]]:
+    """The panels of each float: no more of them than a page takes; a panel longer than a page is split between its rows."""
+    pages: list[list[_Panel]] = []
     room = 0.0
-    for panel in chosen.panels:
-        height = _PANEL_HEIGHT + chosen.size.line * (len(_rows(table, panel)) + 3)
+    for panel in (piece for groups in chosen.panels for piece in _pieces(table, chosen, groups)):
+        height = _PANEL_HEIGHT + chosen.size.line * (3 + sum(_height(row) for row in panel.rows))
         if not pages or height > room:
             pages.append([])
             room = _PAGE_HEIGHT
@@ -88,9 +99,26 @@ def _pages(table: PaperTable, chosen: Fit) -> list[list[tuple[int, ...]]]:
     return pages
 
 
+def _pieces(table: PaperTable, chosen: Fit, groups: Sequence[int]) -> Iterator[_Panel]:
+    """The groups of one panel with as many rows at a time as a page takes."""
+    most = int((_PAGE_HEIGHT - _PANEL_HEIGHT) / chosen.size.line) - 3
+    rows: list[Row] = []
+    for row in _rows(table, groups):
+        if rows and sum(_height(other) for other in (*rows, row)) > most:
+            yield _Panel(tuple(groups), tuple(rows))
+            rows = []
+        rows.append(row)
+    yield _Panel(tuple(groups), tuple(rows))
+
+
 def _rows(table: PaperTable, panel: Sequence[int]) -> list[Row]:
     """The rows that say anything in a panel."""
     return [row for row in table.rows if any(cell.text for number in panel for cell in row.cells[number])]
+
+
+def _height(row: Row) -> int:
+    """Lines of a row: two where it has intervals."""
+    return 2 if any(cell.interval for group in row.cells for cell in group) else 1
 
 
 def _fitted(chosen: Fit, style: Style) -> str:
@@ -100,19 +128,28 @@ def _fitted(chosen: Fit, style: Style) -> str:
     )
 
 
-def _tabular(table: PaperTable, chosen: Fit, panel: Sequence[int]) -> str:
+def _tabular(table: PaperTable, chosen: Fit, panel: _Panel) -> str:
     """The tabular of some groups."""
-    groups = [table.groups[number] for number in panel]
+    groups = [table.groups[number] for number in panel.groups]
     columns = sum(len(group.columns) for group in groups)
     lines = [rf"\begin{{tabular}}{{@{{}}l*{{{columns}}}{{r}}@{{}}}}", r"\toprule", *_header(table, groups), r"\midrule"]
-    kinds = groupby(_rows(table, panel), lambda row: row.kind)
+    kinds = groupby(panel.rows, lambda row: row.kind)
     for position, (_, rows) in enumerate(kinds):
         lines += [r"\midrule"] if position else []
         lines += [
-            latex_row([_name(row, chosen), *(_cell(row, cell) for number in panel for cell in row.cells[number])])
+            line
             for row in rows
+            for line in _lines(row, chosen, [cell for number in panel.groups for cell in row.cells[number]])
         ]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _lines(row: Row, chosen: Fit, cells: Sequence[Cell]) -> Iterator[str]:
+    """A row, and below it the intervals of its scores where it has any."""
+    yield latex_row([_name(row, chosen), *(_cell(row, cell) for cell in cells)])
+    if any(cell.interval for cell in cells):
+        small = rf"\{chosen.size.small} "
+        yield latex_row(["", *(small + cell.interval if cell.interval else "" for cell in cells)])
 
 
 def _header(table: PaperTable, groups: Sequence[Group]) -> Iterator[str]:
@@ -195,7 +232,8 @@ def _headed(table: PaperTable, number: int) -> Headed:
 def _cell_width(cell: Cell) -> float:
     """The width of a cell; a minus sign is as wide as a plus."""
     text = (cell.text or MISSING).replace("-", "+")
-    return text_width(text, bold=cell.mark == BEST)
+    # The interval's font is smaller, in the least favourable size by this much.
+    return max(text_width(text, bold=cell.mark == BEST), SMALL * text_width(cell.interval))
 
 
 def _split_wide_groups(table: PaperTable, width: float) -> PaperTable:

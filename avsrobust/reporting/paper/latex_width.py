@@ -25,20 +25,26 @@ _LEAST_NAME = 62.0
 
 @dataclass(frozen=True)
 class Size:
-    """A font size: its command, its width relative to 10 pt, the space on each side of a column, and the height of a line."""
+    """A font size: its command, its width relative to 10 pt, the space on each side of a column, and the height of a line.
+
+    `small` is the command of the size for intervals.
+    """
 
     command: str
     scale: float
     gap: float
     line: float
+    small: str
 
 
 SIZES = (
-    Size("normalsize", 1.0, 4.0, 12.0),
-    Size("small", 0.93, 3.5, 11.0),
-    Size("footnotesize", 0.86, 3.0, 9.5),
-    Size("scriptsize", 0.825, 2.0, 8.0),
+    Size("normalsize", 1.0, 4.0, 12.0, "scriptsize"),
+    Size("small", 0.93, 3.5, 11.0, "scriptsize"),
+    Size("footnotesize", 0.86, 3.0, 9.5, "scriptsize"),
+    Size("scriptsize", 0.825, 2.0, 8.0, "tiny"),
 )
+# The most that the small size is wide relative to its own: scriptsize in footnotesize.
+SMALL = 0.96
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from avsrobust.reporting.columns import MISSING
 from avsrobust.reporting.escape import markdown, markdown_line, text_table
-from avsrobust.reporting.paper.style import Style
-from avsrobust.reporting.paper.table import (
+from avsrobust.reporting.paper.model import (
     BASELINE,
     BEST,
     REPORTED,
@@ -19,6 +18,7 @@ from avsrobust.reporting.paper.table import (
     PaperTable,
     Row,
 )
+from avsrobust.reporting.paper.style import Style
 
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
 
@@ -51,4 +51,5 @@ def _cell(cell: Cell) -> str:
     """A score with its mark; Markdown has no underlining but HTML's."""
     if cell.text is None:
         return MISSING
-    return {BEST: f"**{cell.text}**", SECOND: f"<ins>{cell.text}</ins>"}.get(cell.mark, cell.text)
+    text = {BEST: f"**{cell.text}**", SECOND: f"<ins>{cell.text}</ins>"}.get(cell.mark, cell.text)
+    return f"{text} {cell.interval}".rstrip()

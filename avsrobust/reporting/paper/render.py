@@ -10,8 +10,9 @@ from avsrobust.reporting.model import Table
 from avsrobust.reporting.paper.html import render_html
 from avsrobust.reporting.paper.latex import render_latex
 from avsrobust.reporting.paper.markdown import render_markdown
+from avsrobust.reporting.paper.model import PaperTable
 from avsrobust.reporting.paper.style import Style
-from avsrobust.reporting.paper.table import PaperTable, paper_tables
+from avsrobust.reporting.paper.table import paper_tables
 
 FULL, WIDE = "full", "wide"
 LAYOUTS = (FULL, WIDE)

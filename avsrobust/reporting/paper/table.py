@@ -11,109 +11,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from avsrobust.errors import OptionError, ResultsError, did_you_mean
 from avsrobust.metrics import DatasetScore
 from avsrobust.reporting.columns import MEASURES, METRICS, condition_title, extended_cells
 from avsrobust.reporting.model import Line, Subject, Table
 from avsrobust.reporting.naming import split_name
+from avsrobust.reporting.paper.model import (
+    BASELINE,
+    BEST,
+    DIFFERENCE,
+    MODEL,
+    NOTHING_TITLE,
+    REPORTED,
+    SECOND,
+    TRIVIAL,
+    Cell,
+    Column,
+    G,
+    Group,
+    PaperTable,
+    Row,
+)
 from avsrobust.reporting.paper.style import Style
 from avsrobust.reporting.presentation import Block, sections
 from avsrobust.reporting.reported import ReportedLine, difference
 from avsrobust.vocabulary import BINARY, CLASS_DATASET, DATASETS, NEGATIVES
-
-MODEL, REPORTED, BASELINE, TRIVIAL = "model", "reported", "baseline", "trivial"
-BEST, SECOND = "best", "second"
-NOTHING_TITLE = "nothing predicted"
-# The condition of the scores over all conditions.
-G = "G"
-DIFFERENCE = "Δ"
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a group.
-
-    Attributes:
-        name: Column of the csv.
-        condition: Heading of its condition; "G": all conditions; empty: clean sound.
-        heading: Heading of the measure, without the arrow.
-        higher_is_better: Whether more is better; None where neither is.
-        is_difference: Whether it holds the differences of measured scores from reported ones.
-    """
-
-    name: str
-    condition: str
-    heading: str
-    higher_is_better: bool | None
-    is_difference: bool = False
-
-    @property
-    def label(self) -> str:
-        """The condition and the measure, where both stand in one heading."""
-        if self.condition == G:
-            return f"{G}-{self.heading}" if not self.is_difference else self.heading
-        return f"{self.condition} {self.heading}".strip()
-
-
-@dataclass(frozen=True)
-class Group:
-    """The columns of one data set; `title` is its heading."""
-
-    title: str
-    columns: tuple[Column, ...]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A score as text, or None where it is undefined; `mark` is `BEST`, `SECOND` or empty."""
-
-    text: str | None
-    mark: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row.
-
-    Attributes:
-        title: Name of the model, or of the trivial score.
-        kind: `MODEL`, `REPORTED`, `BASELINE` or `TRIVIAL`.
-        cells: A tuple of cells for each group.
-        is_incomplete: Whether clips failed or rows are missing in any of its results.
-    """
-
-    title: str
-    kind: str
-    cells: tuple[tuple[Cell, ...], ...]
-    is_incomplete: bool = False
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """One table.
-
-    Attributes:
-        protocol: The protocol's name, or those of the tasks.
-        groups: The data sets' columns.
-        rows: Models, reported numbers, baselines, then the trivial score.
-        caption: Sentences for people.
-        label: LaTeX label.
-        remarks: Signatures, warnings and notes, one line each.
-    """
-
-    protocol: str
-    groups: tuple[Group, ...]
-    rows: tuple[Row, ...]
-    caption: str
-    label: str
-    remarks: tuple[str, ...]
-
-    @property
-    def has_conditions(self) -> bool:
-        """Whether any column is of other conditions than clean sound."""
-        return any(column.condition for group in self.groups for column in group.columns)
 
 
 def paper_tables(table: Table, style: Style) -> list[PaperTable]:
@@ -264,8 +188,8 @@ def _group_cells(
         ]
         marks = _marks(style, column, competing, _trivial(table, block, column))
         cells = [
-            _with_spread(_cell(style, column, value), style, column, of)
-            for value, of in zip(values, spread, strict=True)
+            _with_interval(_with_spread(_cell(style, column, value), style, column, of), table, line, style, column)
+            for line, value, of in zip(lines, values, spread, strict=True)
         ]
         columns.append([replace(cell, mark=mark) for cell, mark in zip(cells, marks, strict=True)])
     return list(zip(*columns, strict=True))
@@ -282,6 +206,15 @@ def _cell(style: Style, column: Column, value: float | None) -> Cell:
 def _with_spread(cell: Cell, style: Style, column: Column, spread: float | None) -> Cell:
     """A cell with the spread over several runs behind its score."""
     return cell if spread is None else replace(cell, text=f"{cell.text} ± {style.text(column.name, spread)}")
+
+
+def _with_interval(cell: Cell, table: Table, line: Line | None, style: Style, column: Column) -> Cell:
+    """A cell with the 95 % interval of its score."""
+    found = None if line is None or column.is_difference else table.interval(line, column.name)
+    if found is None:
+        return cell
+    low, high = (style.text(column.name, value) for value in (found.low, found.high))
+    return replace(cell, interval=f"[{low}, {high}]")
 
 
 def _reported_cells(style: Style, group: Group, reported: Sequence[ReportedLine], model: str) -> tuple[Cell, ...]:
@@ -402,6 +335,8 @@ def _caption(table: Table, style: Style, title: str, groups: Sequence[Group], ro
         sentences.append("Baselines in italics")
     if any(" ± " in (cell.text or "") for row in rows for group in row.cells for cell in group):
         sentences.append("±: sample standard deviation over runs")
+    if any(cell.interval for row in rows for group in row.cells for cell in group):
+        sentences.append("In brackets: 95 % intervals by a bootstrap over clips")
     if any(row.is_incomplete for row in rows):
         sentences.append("*: incomplete, clips failed or were not evaluated under all conditions")
     return ". ".join(sentences) + "."

@@ -18,7 +18,7 @@ import numpy as np
 from avsrobust import __version__
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.metrics import DatasetScore, ThresholdCurve
-from avsrobust.reporting.columns import METRICS
+from avsrobust.reporting.columns import MEASURES, METRICS
 from avsrobust.reporting.diagnostics import Diagnostics
 from avsrobust.reporting.escape import json_text
 from avsrobust.reporting.formats import REPORT_VERSION, Format
@@ -69,7 +69,7 @@ def _line(table: Table, line: Line) -> dict[str, Any]:
         "clips_skipped": score.clips_skipped,
         "empty_frames": score.empty_frames,
         "missing": list(score.missing),
-        **({"intervals": _intervals(line)} if line.intervals else {}),
+        **({"intervals": _intervals(table, line)} if line.intervals else {}),
         **({"runs": line.runs, "spread": dict(line.spread)} if line.runs > 1 else {}),
         "trivial": line.trivial.columns(),
         "ceiling": line.ceiling.columns(),
@@ -100,9 +100,10 @@ def _reported(score: ReportedScore) -> dict[str, Any]:
     }
 
 
-def _intervals(line: Line) -> dict[str, list[float]]:
-    """The 95 % interval of every score column."""
-    found = ((name, line.interval(name)) for name in line.score.columns())
+def _intervals(table: Table, line: Line) -> dict[str, list[float]]:
+    """The 95 % interval of every score column, those of extended conditions included."""
+    names = [f"{prefix}_{measure}" for prefix in table.extended.values() for measure in MEASURES]
+    found = ((name, table.interval(line, name)) for name in dict.fromkeys((*line.score.columns(), *names)))
     return {name: [interval.low, interval.high] for name, interval in found if interval is not None}
 
 

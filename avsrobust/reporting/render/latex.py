@@ -1,8 +1,9 @@
 r"""Format latex: booktabs tabulars; percent with two decimals, the best value per column bold, baselines in italics.
 
 Conventions
-    One tabular per data set, split, task and protocol, and another for its extended conditions where there are any, without a
-    float around them, so that they can be put into the paper's own. The preamble needs ``\usepackage{booktabs}``.
+    One tabular per data set, split, task and protocol, and another for its extended conditions, its intervals and so on where
+    there are any, without a float around them, so that they can be put into the paper's own. The preamble needs
+    ``\usepackage{booktabs}``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from avsrobust.reporting.presentation import (
     BoundLine,
     ExtraTable,
     MarkedLine,
+    condition_intervals,
     extra_cell,
+    interval_text,
     reported_rows,
     sections,
 )
@@ -37,6 +40,7 @@ def render_latex(table: Table) -> str:
     for section in sections(table):
         for block in section.blocks:
             parts += [_scores(block), _extended(block)] if block.extended else [_scores(block)]
+            parts += _intervals(block)
             parts += [_extra(block, extra) for extra in block.extra]
             parts += [_reported(block)] if block.reported else []
     remarks = [*(f"warning: {text}" for text in table.warnings), *table.notes]
@@ -85,6 +89,46 @@ def _extended(block: Block) -> str:
         for entry, score in block.extended
     ]
     return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _intervals(block: Block) -> Iterator[str]:
+    """The tabulars of 95 % intervals over all clips and over those of each part, narrow enough for a page."""
+    for part, entries in (("", block.lines), *block.categories):
+        rows = [row for entry in entries for row in _interval_rows(entry)]
+        if rows:
+            title = f"{split_title(block.split_key)}, protocol {block.title}: 95 % intervals" + (
+                f", {part}" if part else ""
+            )
+            yield "\n".join(
+                [
+                    f"% {escape(title)}",
+                    r"{\footnotesize\setlength{\tabcolsep}{3pt}%",
+                    r"\begin{tabular}{ll*{3}{r}}",
+                    r"\toprule",
+                    latex_row(["Model", "Condition", "mIoU", "F", "FPR"]),
+                    r"\midrule",
+                    *rows,
+                    r"\bottomrule",
+                    r"\end{tabular}}",
+                    "",
+                ]
+            )
+
+
+def _interval_rows(entry: MarkedLine) -> Iterator[str]:
+    """The intervals of one line, under each condition and of the G scores; the model stands in the first row alone."""
+    line = entry.line
+    found = [
+        (escape(line.subject.condition_title(score.condition, score.level)), condition_intervals(line, score))
+        for score in line.score.conditions
+    ]
+    of_g = (interval_text(line.interval("G_mIoU")), interval_text(line.interval("G_F")))
+    found.append(("G", (*of_g, interval_text(line.interval("G_FPR")))))
+    name = _name(line.subject)
+    for title, cells in found:
+        if any(cells):
+            yield latex_row([name, title, *(cell or "--" for cell in cells)])
+            name = ""
 
 
 def _extra(block: Block, table: ExtraTable) -> str:

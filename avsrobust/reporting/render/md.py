@@ -16,6 +16,7 @@ from avsrobust.reporting.presentation import (
     MarkedLine,
     ReportedRow,
     Section,
+    condition_intervals,
     extra_cell,
     reported_rows,
     sections,
@@ -101,9 +102,12 @@ def _extended(block: Block) -> str:
             markdown(entry.line.subject.condition_title(score.condition, score.level)),
             NEGATIVE if score.negative else POSITIVE,
             str(score.clips),
-            percent(score.miou),
-            percent(score.f),
-            percent(score.fpr),
+            *(
+                f"{percent(value)} {interval}".rstrip()
+                for value, interval in zip(
+                    (score.miou, score.f, score.fpr), condition_intervals(entry.line, score), strict=True
+                )
+            ),
         ]
         for entry, score in block.extended
     ]

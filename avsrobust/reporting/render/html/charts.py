@@ -6,7 +6,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,20 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Axes:
+    """The size of a chart, the edges of the part that is plotted in, and the marks on both axes, in the chart's units."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...] = ()
+
+
+@dataclass(frozen=True)
 class Bar:
     """mIoU of one model under one condition.
 
@@ -64,12 +78,8 @@ class BarChart:
     """mIoU of one model per condition; lengths are in the chart's units, `description` is for screen readers."""
 
     name: str
-    width: float
-    height: float
-    left: float
-    bottom: float
+    axes: Axes
     bar_height: float
-    ticks: tuple[Tick, ...]
     bars: tuple[Bar, ...]
     description: str
 
@@ -88,14 +98,7 @@ class CurveChart:
     """mIoU, mIoU- and G-mIoU of one model over the thresholds; the best single threshold is marked."""
 
     name: str
-    width: float
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
+    axes: Axes
     curves: tuple[Curve, ...]
     best_x: float
     best_y: float
@@ -108,14 +111,7 @@ class AreaChart:
     """How many of a model's clips have a mask of which size, under clean audio and under negatives, as steps."""
 
     name: str
-    width: float
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
+    axes: Axes
     curves: tuple[Curve, ...]
     description: str
 
@@ -125,18 +121,11 @@ class LevelChart:
     """mIoU of one model over the levels of a condition, next to its mIoU under clean audio (None: not there)."""
 
     name: str
-    width: float
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
+    axes: Axes
     path: str
     kind: str
     clean_y: float | None
-    axis: str
+    x_title: str
     description: str
 
 
@@ -157,18 +146,11 @@ def _level_chart(line: Line, curve: LevelCurve) -> LevelChart:
     spoken = ", ".join(f"{level:g} {unit} {percent(score)}" for level, score in zip(curve.levels, scores, strict=True))
     return LevelChart(
         name=f"{line.subject.name}, {condition_title(curve.condition)}",
-        width=_CHART_WIDTH,
-        height=_CURVE_HEIGHT,
-        left=_CURVE_LEFT,
-        right=_CURVE_RIGHT,
-        top=_CURVE_TOP,
-        bottom=_CURVE_BOTTOM,
-        x_ticks=(Tick(x[0], f"{low:g}"), Tick(x[-1], f"{high:g}")),
-        y_ticks=tuple(Tick(_curve_y(value), f"{100 * value:.0f}") for value in _TICKS),
+        axes=_curve_axes((Tick(x[0], f"{low:g}"), Tick(x[-1], f"{high:g}"))),
         path="M" + "L".join(f"{at:g} {_curve_y(score):g}" for at, score in zip(x, scores, strict=True)),
         kind="negative" if curve.negative else "positive",
         clean_y=None if line.score.miou is None or curve.negative else _curve_y(line.score.miou),
-        axis=f"{unit} (area: {percent(curve.area)})",
+        x_title=f"{unit} (area: {percent(curve.area)})",
         description=f"{line.subject.name}: mIoU in percent under {condition_title(curve.condition)}: {spoken}.",
     )
 
@@ -180,12 +162,16 @@ def bar_chart(line: Line) -> BarChart:
     spoken = ", ".join(f"{bar.title} {bar.text}" for bar in bars)
     return BarChart(
         name=line.subject.name,
-        width=_CHART_WIDTH,
-        height=bottom + _AXIS,
-        left=_BAR_LEFT,
-        bottom=bottom,
+        axes=Axes(
+            width=_CHART_WIDTH,
+            height=bottom + _AXIS,
+            left=_BAR_LEFT,
+            right=_BAR_RIGHT,
+            top=_BAR_TOP,
+            bottom=bottom,
+            x_ticks=tuple(Tick(_bar_x(value), f"{100 * value:.0f}") for value in _TICKS),
+        ),
         bar_height=_BAR_HEIGHT,
-        ticks=tuple(Tick(_bar_x(value), f"{100 * value:.0f}") for value in _TICKS),
         bars=bars,
         description=f"{line.subject.name}: mIoU in percent per condition: {spoken}.",
     )
@@ -201,14 +187,7 @@ def curve_chart(subject: Subject) -> CurveChart | None:
     best_text = f"best: {percent(g_miou)} at {threshold:.3f}"
     return CurveChart(
         name=subject.name,
-        width=_CHART_WIDTH,
-        height=_CURVE_HEIGHT,
-        left=_CURVE_LEFT,
-        right=_CURVE_RIGHT,
-        top=_CURVE_TOP,
-        bottom=_CURVE_BOTTOM,
-        x_ticks=tuple(Tick(_curve_x(value), f"{value:g}") for value in _TICKS),
-        y_ticks=tuple(Tick(_curve_y(value), f"{100 * value:.0f}") for value in _TICKS),
+        axes=_curve_axes(Tick(_curve_x(value), f"{value:g}") for value in _TICKS),
         curves=_curves(curve),
         best_x=_curve_x(threshold),
         best_y=_curve_y(g_miou),
@@ -228,14 +207,7 @@ def area_chart(subject: Subject) -> AreaChart | None:
     empty = ", ".join(f"{name} {percent(float(share[0]))}" for name, share in zip(_AREA_NAMES, shares, strict=True))
     return AreaChart(
         name=subject.name,
-        width=_CHART_WIDTH,
-        height=_CURVE_HEIGHT,
-        left=_CURVE_LEFT,
-        right=_CURVE_RIGHT,
-        top=_CURVE_TOP,
-        bottom=_CURVE_BOTTOM,
-        x_ticks=tuple(Tick(_curve_x(value), f"{100 * value:.0f}") for value in _TICKS),
-        y_ticks=tuple(Tick(_curve_y(value), f"{100 * value * highest:.0f}") for value in _TICKS),
+        axes=_curve_axes((Tick(_curve_x(value), f"{100 * value:.0f}") for value in _TICKS), highest),
         curves=tuple(
             Curve(kind, name, _steps(share / highest))
             for kind, name, share in zip(("positive", "negative"), _AREA_NAMES, shares, strict=True)
@@ -295,6 +267,20 @@ def _path(threshold: Floats, score: Floats) -> str:
     """The path's ``d`` of a line through the scores over the thresholds."""
     points = [f"{_curve_x(float(x)):g} {_curve_y(float(y)):g}" for x, y in zip(threshold, score, strict=True)]
     return "M" + "L".join(points)
+
+
+def _curve_axes(x_ticks: Iterable[Tick], highest: float = 1.0) -> Axes:
+    """The axes of a chart of curves, whose y axis reaches up to `highest`, a fraction."""
+    return Axes(
+        width=_CHART_WIDTH,
+        height=_CURVE_HEIGHT,
+        left=_CURVE_LEFT,
+        right=_CURVE_RIGHT,
+        top=_CURVE_TOP,
+        bottom=_CURVE_BOTTOM,
+        x_ticks=tuple(x_ticks),
+        y_ticks=tuple(Tick(_curve_y(value), f"{100 * value * highest:.0f}") for value in _TICKS),
+    )
 
 
 def _curve_x(value: float) -> float:

@@ -25,7 +25,16 @@ from avsrobust import __version__
 from avsrobust.inert import reveal
 from avsrobust.reporting.columns import HEADLINE, UNDER_NEGATIVES, condition_title, fraction, percent
 from avsrobust.reporting.model import Subject, Table
-from avsrobust.reporting.presentation import Block, Section, extra_cell, sections
+from avsrobust.reporting.presentation import (
+    REPORTED_HEADINGS,
+    Block,
+    Section,
+    condition_intervals,
+    extra_cell,
+    reported_rows,
+    sections,
+    uncertainty_text,
+)
 from avsrobust.reporting.render.html.charts import (
     AreaChart,
     BarChart,
@@ -105,7 +114,15 @@ def render_html(table: Table) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(percent=percent, fraction=fraction, extra_cell=extra_cell)
-    environment.globals.update(condition_title=condition_title, negatives=NEGATIVES, headline_metrics=_MEANS)
+    environment.globals.update(
+        condition_title=condition_title,
+        negatives=NEGATIVES,
+        headline_metrics=_MEANS,
+        uncertainty=uncertainty_text,
+        condition_intervals=condition_intervals,
+        reported_rows=reported_rows,
+        reported_headings=REPORTED_HEADINGS,
+    )
     script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         version=__version__,

@@ -1,0 +1,131 @@
+"""Where an evaluation takes place: the builds it is on, the folders its results go to, the device it runs on.
+
+Conventions
+    Checked before any model is loaded. Messages name the command's options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avsrobust import defaults
+from avsrobust.errors import ManifestError, OptionError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from avsrobust.manifest import Manifest
+
+
+def select_builds(
+    manifests: Path | str | Manifest | Sequence[Path | str | Manifest] | None = None, dataset: str | None = None
+) -> list[Manifest]:
+    """Return the manifests that are named (default: every build under ``robust``), only those of `dataset`.
+
+    Raises:
+        ManifestError: There is no build, or one cannot be read.
+        OptionError: No build is of this data set.
+    """
+    from avsrobust.manifest import MANIFEST_NAME, Manifest, load_manifest
+
+    root = defaults.BUILDS_ROOT
+    named = [manifests] if isinstance(manifests, Manifest | Path | str) else list(manifests or ())
+    found = named or sorted(root.glob(f"*/{MANIFEST_NAME}"))
+    unknown: OptionError | None = None
+    wanted = dataset
+    if dataset is not None:
+        from avsrobust.datasets.registry import find_dataset
+
+        try:
+            wanted = find_dataset(dataset).name
+        except OptionError as error:
+            # A build's data set may be one of a plug-in that is not installed here.
+            unknown = error
+    if unknown is not None and not found:
+        raise unknown
+    if not found:
+        raise ManifestError(
+            f"{root}/: found no build; expected {root}/<dataset>-seed<seed>/{MANIFEST_NAME}; "
+            "run 'avsrobust build --dataset s4 --seed 42' first, or name one with --manifest"
+        )
+    builds = [entry if isinstance(entry, Manifest) else load_manifest(entry) for entry in found]
+    if unknown is not None and dataset not in {manifest.info.dataset for manifest in builds}:
+        raise unknown
+    chosen = [manifest for manifest in builds if wanted in (None, manifest.info.dataset)]
+    if not chosen:
+        names = ", ".join(sorted({manifest.info.dataset for manifest in builds}))
+        raise OptionError(
+            f"--dataset {dataset}: found builds of {names} only; run 'avsrobust build --dataset {dataset}'"
+        )
+    return chosen
+
+
+def check_selection(builds: Sequence[Manifest], splits: Sequence[str], conditions: Sequence[str]) -> None:
+    """Raise `OptionError` where a build has no row of a split or condition."""
+    for manifest in builds:
+        for option, requested, there in (
+            ("--split", splits, manifest.distinct("split")),
+            ("--condition", conditions, manifest.distinct("condition")),
+        ):
+            for value in requested:
+                if value not in there:
+                    raise OptionError(
+                        f"{option} {value}: {manifest.path} has only {', '.join(there)}{did_you_mean(value, there)}"
+                    )
+
+
+def results_folders(root: Path, models: Mapping[str, str], builds: Sequence[Manifest]) -> dict[str, list[Path]]:
+    """Return the results folder ``ROOT/<model>/<build>`` of each adapter's spec on each build.
+
+    Raises:
+        OptionError: Two of them are one folder, or one holds files that are not ours.
+    """
+    from avsrobust.folders import ensure_own, folder_name, same_folder
+    from avsrobust.results import RESULTS_KIND
+
+    taken: dict[str, str] = {}
+    folders: dict[str, list[Path]] = {}
+    for spec, model in models.items():
+        if not model.strip() or not model.isprintable():
+            raise OptionError(f"--name {model!r}: expected a name of printable characters")
+        folders[spec] = []
+        for manifest in builds:
+            info = manifest.info
+            build_folder = defaults.build_name(
+                info.dataset, info.seed, str(info.recipe.get("name", defaults.RECIPE)), info.release
+            )
+            folder = root / folder_name(model) / folder_name(build_folder)
+            found = f"--adapter {spec} on {manifest.path}"
+            if (other := taken.setdefault(same_folder(folder), found)) != found:
+                raise OptionError(
+                    f"{found}: its results would lie in {folder}, as those of {other} do; expected a folder for each; evaluate "
+                    "them one at a time, with a --name (models) or an --output (builds) of its own"
+                )
+            ensure_own(folder, RESULTS_KIND)
+            folders[spec].append(folder)
+    return folders
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """Return a torch device; "auto" is a GPU where there is one.
+
+    Raises:
+        OptionError: The name is unknown, or there is no such GPU.
+    """
+    import re
+
+    import torch
+
+    if isinstance(name, torch.device):
+        return name
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise OptionError(
+            f"--device {name}: expected auto, cpu, cuda or cuda:N{did_you_mean(name, ['auto', 'cpu', 'cuda'])}"
+        )
+    if name != "cpu" and not torch.cuda.is_available():
+        raise OptionError(f"--device {name}: torch {torch.__version__} sees no GPU here; use --device cpu or auto")
+    return torch.device(name)

@@ -1,0 +1,252 @@
+"""How time and memory grow with the number of clips: plan, manifest, report and evaluate, each in a process of its own.
+
+    python benchmarks/growth.py [--million] [--only plan,load,report,evaluate] [--sizes 100,1000,10000]
+
+Tables are made up (S4's categories, five frames a clip, the standard recipe's four conditions), and there is no picture or sound
+on disk, but for `evaluate`, which runs `visual_prior` on all splits of a toy, of at most 1,000 clips.
+A step's memory is the peak of its process (`ru_maxrss`) above that of a process that only imports what the step imports.
+Seconds are those of the clock, CPU seconds those of all the process's threads: on a busy machine the first say little.
+Prints a markdown table. ``--million`` adds a plan of 1,000,000 clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+SIZES = (100, 1_000, 10_000, 100_000)
+MILLION = 1_000_000
+FRAMES, SIDE = 5, 224
+CONDITIONS = ("clean", "noise", "offscreen", "silence")
+STEPS = ("plan", "load", "report", "evaluate")
+# Different frames in made-up results.
+TEMPLATES = 64
+EVALUATE_AT_MOST = 1_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--million", action="store_true", help="plan 1,000,000 clips too")
+    parser.add_argument("--only", default=",".join(STEPS), help="steps, separated by commas")
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of clips, separated by commas")
+    parser.add_argument("--child", nargs=3, metavar=("STEP", "CLIPS", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child is not None:
+        step, clips, folder = options.child
+        _child(step, int(clips), Path(folder))
+        return
+    sizes = [int(size) for size in options.sizes.split(",")]
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {_versions()}\n")
+    print("| step | clips | rows | seconds | CPU seconds | peak above imports, MB |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for step in options.only.split(","):
+        wanted = [size for size in sizes if step != "evaluate" or size <= EVALUATE_AT_MOST]
+        for clips in [*wanted, *([MILLION] if options.million and step == "plan" else [])]:
+            with tempfile.TemporaryDirectory() as folder:
+                if step in PREPARE:
+                    _run(f"prepare-{step}", clips, folder)
+                found = _run(step, clips, folder)
+            memory = found["peak_mb"] - found["base_mb"]
+            times = f"{found['seconds']:.2f} | {found['cpu_seconds']:.2f}"
+            print(f"| {step} | {clips:,} | {found['rows']:,} | {times} | {memory:.0f} |", flush=True)
+
+
+def _versions() -> str:
+    import pyarrow as pa
+
+    from avsrobust import __version__
+
+    return (
+        f"Python {platform.python_version()}, numpy {np.__version__}, pyarrow {pa.__version__}, avsrobust {__version__}"
+    )
+
+
+def _run(step: str, clips: int, folder: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--child", step, str(clips), folder]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _child(step: str, clips: int, folder: Path) -> None:
+    if step.startswith("prepare-"):
+        PREPARE[step.removeprefix("prepare-")](clips, folder)
+        print("{}")
+        return
+    work = WORK[step](clips, folder)
+    base = _peak_mb()
+    started, cpu_started = time.perf_counter(), time.process_time()
+    rows = work()
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    found = {"rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "base_mb": base, "peak_mb": _peak_mb()}
+    print(json.dumps(found))
+
+
+def _peak_mb() -> float:
+    # In kB on Linux.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _clips(number: int) -> list[object]:
+    from avsrobust.clips import Clip, SoundHeader
+    from avsrobust.datasets.taxonomy import S4_SUPERCATEGORY
+
+    categories = sorted(S4_SUPERCATEGORY.items())
+    sound = SoundHeader(16_000, 80_000, 1, "PCM_16")
+    found: list[object] = []
+    for index in range(number):
+        category, broad = categories[index % len(categories)]
+        name = f"clip_{index:07d}"
+        folder = f"Single-source/s4_data/visual_frames/test/{category}/{name}"
+        masks = f"Single-source/s4_data/gt_masks/test/{category}/{name}"
+        found.append(
+            Clip(
+                "s4",
+                "test",
+                name,
+                (category,),
+                (broad,),
+                tuple(f"{folder}/{name}_{frame}.png" for frame in range(1, FRAMES + 1)),
+                tuple(f"{masks}/{name}_{frame}.png" for frame in range(1, FRAMES + 1)),
+                f"Single-source/s4_data/audio_wav/test/{category}/{name}.wav",
+                sound,
+            )
+        )
+    return found
+
+
+def _plan(clips: int, folder: Path) -> Callable[[], int]:
+    """Plan and lay out; the table of clips is not counted."""
+    from avsrobust.building.layout import lay_out
+    from avsrobust.building.plan import plan
+    from avsrobust.conditions.recipe import load_recipe
+
+    recipe, table = load_recipe("standard"), _clips(clips)
+    return lambda: len(lay_out(plan(table, recipe, 0)).rows)
+
+
+def _prepare_load(clips: int, folder: Path) -> None:
+    import dataclasses
+
+    from avsrobust.building.layout import lay_out
+    from avsrobust.building.plan import plan
+    from avsrobust.conditions.recipe import load_recipe
+    from avsrobust.manifest import MANIFEST_NAME, ManifestInfo, write_manifest
+
+    recipe = load_recipe("standard")
+    rows = lay_out(plan(_clips(clips), recipe, 0)).rows
+    sums = (f"{index:064x}" for index in range(len(rows)))
+    rows = [dataclasses.replace(row, audio_sha256=next(sums)) for row in rows]
+    write_manifest(folder / MANIFEST_NAME, rows, ManifestInfo("s4", 0, {"name": "growth"}, {"test": "0"}))
+
+
+def _load(clips: int, folder: Path) -> Callable[[], int]:
+    from avsrobust.manifest import load_manifest
+
+    return lambda: len(load_manifest(folder).rows)
+
+
+def _templates() -> object:
+    from avsrobust.metrics import frame_statistics
+
+    generator = np.random.default_rng(0)
+    row, column = np.mgrid[:SIDE, :SIDE]
+    middle = generator.integers(40, SIDE - 40, (TEMPLATES, 2))
+    distance = np.stack([(row - y) ** 2 + (column - x) ** 2 for y, x in middle])
+    logits = 4 - distance / 900 + 0.8 * generator.standard_normal(distance.shape)
+    return frame_statistics((1 / (1 + np.exp(-logits))).astype(np.float32), distance < 50**2)
+
+
+def _prepare_report(clips: int, folder: Path) -> None:
+    import dataclasses
+
+    import pandas as pd
+
+    from avsrobust.metrics import take
+    from avsrobust.metrics.binary.histograms import JoinedHistograms
+    from avsrobust.results import SCORES_NAME, ScoreInfo, Scores, write_scores
+
+    number = clips * len(CONDITIONS) * FRAMES
+    position = np.arange(number)
+    clip, condition = position // (len(CONDITIONS) * FRAMES), position // FRAMES % len(CONDITIONS)
+    ids = np.array([f"clip_{index:07d}" for index in range(clips)], dtype=object)
+    clean = condition == CONDITIONS.index("clean")
+    labels = np.empty(number, dtype=object)
+    labels[:] = [("dog_barking",)] * number
+    index = pd.DataFrame(
+        {
+            "split": np.full(number, "test", dtype=object),
+            "clip_id": ids[clip],
+            "labels": labels,
+            "condition": np.array(CONDITIONS, dtype=object)[condition],
+            "polarity": np.where(clean, "positive", "negative").astype(object),
+            "level": np.full(number, np.nan, dtype=np.float32),
+            "frame": (position % FRAMES).astype(np.int32),
+            "clean_intersection": np.where(clean, np.nan, 100.0),
+            "clean_union": np.where(clean, np.nan, 200.0),
+        }
+    )
+    # Histograms that are not in memory: 100,000 clips would have 8 GB of them.
+    templates = _templates()
+    away = {name: JoinedHistograms([getattr(templates, name)]) for name in ("inside", "outside")}
+    statistics = take(dataclasses.replace(templates, **away), position * 7 % TEMPLATES)
+    write_scores(folder / SCORES_NAME, Scores(ScoreInfo("growth", "s4", 0), index, statistics))
+
+
+def _report(clips: int, folder: Path) -> Callable[[], int]:
+    from avsrobust.reporting.report import load_results, report
+
+    def work() -> int:
+        results = load_results([folder])
+        report(results, ("avsbench", "strict"))
+        return sum(len(scores.index) for scores in results)
+
+    return work
+
+
+def _prepare_evaluate(clips: int, folder: Path) -> None:
+    from avsrobust.building.build import build
+    from avsrobust.conditions.recipe import load_recipe
+    from avsrobust.datasets.read import read_dataset
+    from avsrobust.toy.write import write_toy
+
+    write_toy(folder, "s4", clips=clips)
+    build(read_dataset("s4", folder), load_recipe("standard"), 0, folder / "build")
+
+
+def _evaluate(clips: int, folder: Path) -> Callable[[], int]:
+    import torch
+
+    from avsrobust.adapters.lookup import load_adapter
+    from avsrobust.evaluation.runner import evaluate
+    from avsrobust.manifest import load_manifest
+
+    adapter = load_adapter("visual_prior", checkpoint=None, device=torch.device("cpu"), options={})
+
+    def work() -> int:
+        manifest = load_manifest(folder / "build")
+        splits = manifest.distinct("split")
+        output = folder / "results"
+        return evaluate(
+            manifest, adapter, name="visual_prior", output=output, data_root=folder, splits=splits, check=False
+        ).rows_added
+
+    return work
+
+
+PREPARE = {"load": _prepare_load, "report": _prepare_report, "evaluate": _prepare_evaluate}
+WORK = {"plan": _plan, "load": _load, "report": _report, "evaluate": _evaluate}
+
+
+if __name__ == "__main__":
+    main()

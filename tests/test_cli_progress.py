@@ -1,0 +1,61 @@
+"""Progress in a log file: lines now and then, about all parts together."""
+
+from __future__ import annotations
+
+import pytest
+
+from avsrobust.cli import progress
+from avsrobust.cli.progress import ProgressLog, progress_bar
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which a test sets."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_line_every_half_minute_about_all_parts(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    log = ProgressLog([100, 300])
+    first, second = log.part(0, "one on s4"), log.part(1, "two on s4")
+    # Sixty were there before: they cost nothing.
+    first(60, 100)
+    for done in range(61, 101):
+        clock[0] += 1
+        first(done, 100)
+    second(0, 300)
+    clock[0] += 20
+    second(20, 300)
+    assert capsys.readouterr().err.splitlines() == [
+        "one on s4: 90 of 400 in all, 1 per second, 5 min left",
+        "two on s4: 120 of 400 in all, 1 per second, 5 min left",
+    ]
+
+
+def test_nothing_is_said_of_short_work(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("short") as update:
+        update(0, 10)
+        clock[0] += 29
+        update(10, 10)
+    assert capsys.readouterr().err == ""
+
+
+def test_work_of_one_part_has_lines_too(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("overlays") as update:
+        update(0, 7200)
+        clock[0] += 36
+        update(1, 7200)
+        clock[0] += 31
+        update(1, 7200)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "overlays: 1 of 7,200 in all, 0.0278 per second, 72.0 h left"
+    assert len(lines) == 2
+
+
+def test_without_a_rate_no_time_is_promised(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("stuck") as update:
+        update(0, 10)
+        clock[0] += 60
+        update(0, 10)
+    assert capsys.readouterr().err == "stuck: 0 of 10 in all, 0 per second\n"
