@@ -19,6 +19,7 @@ from model_adapters.m2f.checkpoint import load_bundle, load_checkpoint, save_pre
 from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.folder import CONFIG_NAME, WEIGHTS_NAME
 from model_adapters.m2f.network import M2FNetwork
+from model_adapters.m2f.training import M2FTraining
 
 CPU = torch.device("cpu")
 TINY = M2FConfig(
@@ -132,6 +133,11 @@ def test_missing_and_broken_files_are_named(folder: Path, tmp_path: Path) -> Non
     (folder / CONFIG_NAME).unlink()
     with pytest.raises(AdapterError, match=r"found no config\.json"):
         load_checkpoint(folder)
+
+
+def test_training_starts_from_a_folder(folder: Path) -> None:
+    model = M2FTraining.open({"config": json.loads(TINY.to_json())}, folder, 0, "x.yaml")
+    assert same(model.network, load_checkpoint(folder).network)
 
 
 def test_the_command_writes_what_checkpoint_reads(
