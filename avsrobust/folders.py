@@ -131,15 +131,17 @@ def new_folder(folder: Path) -> Iterator[Path]:
     _require_new(folder)
     make_folder(folder.absolute().parent)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    make_folder(temporary)
     try:
-        temporary.mkdir()
         yield temporary
-        files = [path for path in temporary.rglob("*") if path.is_file()]
-        flush_files(files)
+        flush_files([path for path in temporary.rglob("*") if path.is_file()])
         _require_new(folder)
-        temporary.replace(folder)
-    except OSError as error:
-        raise OptionError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
+        try:
+            temporary.replace(folder)
+        except OSError as error:
+            raise OptionError(
+                f"{folder}: cannot be written ({error.strerror or error}); choose another folder"
+            ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -29,7 +29,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def load(folder: Path, cache: Path) -> Any:
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     return datasets.load_dataset(str(folder), cache_dir=str(cache))
 
 
@@ -43,7 +44,8 @@ def samples(sound: Any) -> tuple[np.ndarray, int]:
 
 def require_decoder() -> None:
     """Skip where datasets cannot decode sounds: torchcodec needs FFmpeg's libraries and its own release of torch."""
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     if int(datasets.__version__.split(".")[0]) >= 4:
         try:
             import torchcodec.decoders  # noqa: F401

@@ -28,8 +28,9 @@ def half(targets: np.ndarray, condition: str, clip: int) -> np.ndarray:
 
 
 def evaluations(card: str) -> list[Any]:
-    hub = pytest.importorskip("huggingface_hub")
-    return list(hub.ModelCard(card).data.eval_results or [])
+    from huggingface_hub import ModelCard
+
+    return list(ModelCard(card).data.eval_results or [])
 
 
 def test_the_head_holds_the_scores(make_scores: Callable[..., Scores]) -> None:

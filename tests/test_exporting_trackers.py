@@ -66,8 +66,9 @@ def switches() -> dict[str, str]:
 
 
 def events(folder: str) -> Any:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    reader = accumulator.EventAccumulator(folder)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    reader = EventAccumulator(folder)
     reader.Reload()
     return reader
 
@@ -89,7 +90,6 @@ def test_tensorboard_reads_the_scores(results: Sequence[Scores], tmp_path: Path)
 
 
 def test_tensorboard_has_parameters_and_table(results: Sequence[Scores], tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.plugins.hparams import metadata
 
     place = export_results(results, "tensorboard", str(tmp_path / "runs")).places[0]

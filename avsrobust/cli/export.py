@@ -128,7 +128,7 @@ def hf_command(
     build: Path, output: Path, embed: bool, splits: tuple[str, ...], conditions: tuple[str, ...], data_root: Path | None
 ) -> None:
     """Write BUILD to DIR as a data set of Hugging Face, with Image and Audio columns."""
-    from avsrobust.api import check_selection
+    from avsrobust.evaluation_targets import check_selection
     from avsrobust.exporting.hf_dataset import export_hf
     from avsrobust.manifest import load_manifest
 

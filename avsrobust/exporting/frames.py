@@ -17,7 +17,15 @@ import pandas as pd
 from avsrobust.errors import ResultsError
 from avsrobust.inert import inert_line
 from avsrobust.metrics import DEFAULT_PROTOCOL
-from avsrobust.reporting.columns import CATEGORY_COLUMN, KEY_COLUMNS, METRICS, Metric, percent
+from avsrobust.reporting.columns import (
+    CATEGORY_COLUMN,
+    HEADLINE,
+    KEY_COLUMNS,
+    METRICS,
+    UNDER_NEGATIVES,
+    Metric,
+    percent,
+)
 from avsrobust.reporting.loading import load_runs
 from avsrobust.reporting.table_builder import build_table
 from avsrobust.results import Scores
@@ -27,6 +35,7 @@ _BASELINES_KEY = "avsrobust.baselines"
 _GROUP = tuple(name for name in KEY_COLUMNS if name != "model")
 _TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
 {% for group in groups %}
+<div style="overflow-x:auto">
 <table style="border-collapse:collapse;margin:0 0 1em">
 <caption style="text-align:left;caption-side:top"><b>{{ group.title }}</b> percent</caption>
 <thead><tr><th scope="col" style="text-align:left">model</th>
@@ -39,7 +48,7 @@ _TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=
 {%- for text, mark in row.cells %}<td style="text-align:right;padding:0 .6em{% if mark %};{{ mark }}{% endif %}">{{ text }}</td>
 {%- endfor %}</tr>
 {% endfor %}
-</tbody></table>
+</tbody></table></div>
 {% endfor %}
 """)
 _MARKS = ("font-weight:bold", "text-decoration:underline")
@@ -92,7 +101,9 @@ def score_table(
 
 
 def _group(key: tuple[object, ...], rows: pd.DataFrame) -> dict[str, object]:
-    metrics = [metric for name, metric in METRICS.items() if name in rows and rows[name].notna().any()]
+    metrics = [
+        metric for metric in (*HEADLINE, *UNDER_NEGATIVES) if metric.name in rows and rows[metric.name].notna().any()
+    ]
     extended = [
         name for name in map(str, rows) if name not in METRICS and name.rpartition("_")[2] in ("mIoU", "F", "FPR")
     ]

@@ -267,7 +267,7 @@ class _Step(nn.Module):
 
 def _config(options: M2FOptions, start: Path | None, where: str) -> M2FConfig:
     base = PUBLISHED if options.size == "published" else M2FConfig()
-    if start is not None and (start / "config.json").is_file():
+    if start is not None and (start / "config.json").is_file() and not is_own(start):
         base = read_config(start / "config.json", base)
     return M2FConfig.from_dict({**asdict(base), **options.config}, named_by=where, prefix="model.options.config.")
 
