@@ -53,10 +53,10 @@ def main() -> int:
             "the library's": lambda: _stock(network, pixels, prompts),
             "ours": lambda: _ours(network, pixels, prompts),
         }
-        seconds = _interleaved(ways, arguments.repeat, device)
+        seconds, masks = _interleaved(ways, arguments.repeat, device)
         with FlopCounterMode(display=False) as counter:
-            ours = ways["ours"]()
-        apart, sides = _difference(ours, ways["the library's"]())
+            ways["ours"]()
+        apart, sides = _difference(masks["ours"], masks["the library's"])
     print(
         f"{'toy' if arguments.toy else 'published'} size, {FRAMES} frames, {CONDITIONS} x {BRANCHES} prompts, {device}"
     )
@@ -105,19 +105,25 @@ def _difference(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float]
     return apart, sum(float(((one > 0) != (other > 0)).float().mean()) for one, other in pairs) / len(pairs)
 
 
-def _interleaved(ways: dict[str, Callable[[], object]], repeat: int, device: torch.device) -> dict[str, list[float]]:
-    """Return the seconds of `repeat` calls of each way, in turn: of CPU time, or of the clock for a GPU, which is warmed up."""
+def _interleaved(
+    ways: dict[str, Callable[[], list[Tensor]]], repeat: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, list[Tensor]]]:
+    """Return the seconds of `repeat` calls of each way, in turn, and what the last ones returned.
+
+    They are seconds of CPU time, or of the clock for a GPU, which is warmed up.
+    """
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, list[Tensor]] = {}
     for number in range(repeat + (device.type == "cuda")):
         for name, call in ways.items():
             _wait(device)
             start = clock()
-            call()
+            found[name] = call()
             _wait(device)
             if number >= (device.type == "cuda"):
                 seconds[name].append(clock() - start)
-    return seconds
+    return seconds, found
 
 
 def _wait(device: torch.device) -> None:

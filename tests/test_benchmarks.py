@@ -89,7 +89,7 @@ def test_the_parts_hold_together(small_probes: list[object]) -> None:
     parts = sys.modules["parts"]
     names = [part.name for part in parts.PARTS]
     assert len(set(names)) == len(names)
-    assert sum(part.budget_s for part in parts.PARTS) <= 60 * parts.MINUTES
+    assert all(0 < part.budget_s < 60 * parts.MINUTES for part in parts.PARTS)
     measured = {probe.key for probe in small_probes}
     for part in parts.PARTS:
         assert (FOLDER / part.script).is_file(), part.name
@@ -136,7 +136,7 @@ FAILURES = {
     "no such line": ("print('nothing')", r"its output has no line that matches"),
     "a ratio too low": (
         "print('ratio 2 (expected: at least 5)'); raise SystemExit(1)",
-        r"ratio 2 \(expected: at least 5\)",
+        r"below what it should reach: ratio 2 \(expected: at least 5\)",
     ),
 }
 
@@ -151,7 +151,7 @@ def test_a_part_that_fails_is_named(part, run_all: ModuleType, text: str, messag
 
 def test_small_sizes_need_not_reach_the_ratio(part, run_all: ModuleType) -> None:
     found = part("print('ratio 2 (expected: at least 5)'); raise SystemExit(1)")
-    assert run_all.run(found, quick=True).failure is None
+    assert run_all.run(found, 60.0, quick=True).failure is None
 
 
 def test_a_rehearsal_leaves_the_page_alone(part, run_all: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,9 +168,15 @@ def test_a_part_beyond_its_budget_ends_with_all_its_processes(part, run_all: Mod
     child = (
         "import subprocess, sys\nprint('ratio 4', flush=True)\nsubprocess.run([sys.executable, '-c', 'while 1: pass'])"
     )
-    found = part(child, budget_s=2.0)
-    outcome = run_all.run(found, quick=False)
+    outcome = run_all.run(part(child), 2.0, quick=False)
     assert outcome.failure == "took longer than its budget of 2 s and was stopped"
+
+
+def test_a_part_for_which_no_time_is_left_is_named(part, run_all: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    part("print('ratio 4')")
+    monkeypatch.setattr(run_all, "MINUTES", 0)
+    assert run_all.main([]) == 1
+    assert "- own: not run: the time of all parts was used up" in run_all.RESULTS.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("sound", SOUNDS)
