@@ -2,9 +2,9 @@
 
     avsrobust demo --output avsrobust-demo && python benchmarks/page.py avsrobust-demo
 
-With all that a page can hold: a gallery, intervals, pairs of models, categories and extra scores. Times are CPU time, the least of
-some repetitions in one process, so without Python's start and the imports; sounds are encoded in threads, so that the time on
-the clock of an idle machine is less. Budget: 3 s for s4 and ms3 as the demo makes the page, and 15 MB.
+With all that a page can hold: a gallery, intervals, pairs of models, categories and extra scores. Times are CPU time, the
+least of some repetitions in one process, so without Python's start and the imports; sounds are encoded in threads, so that the
+time on the clock of an idle machine is less. Budget: 3 s for s4 and ms3 as the demo makes the page, and 15 MB.
 """
 
 from __future__ import annotations

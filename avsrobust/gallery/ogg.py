@@ -1,7 +1,7 @@
 """Short sounds as Ogg/Vorbis, the same bytes for the same samples.
 
 Conventions
-    Vorbis, and not Opus, whose encoder takes fifteen times as long here for two thirds of the bytes: a page is to be ready in 3 s.
+    Vorbis, not Opus, whose encoder takes fifteen times as long here, for two thirds of the bytes: a page is to be ready in 3 s.
     A stream in an Ogg file has a random serial number (RFC 3533, section 6); here it is 0, and the checksum of each page is that
     of the page as it is then: CRC-32 with the polynomial 0x04c11db7, without reflection, initial value and final XOR 0.
 """
