@@ -90,7 +90,7 @@ def run_demo(
     page = output / "report.html"
     on_message(f"report: {page}")
     gallery = make_gallery(scores, GALLERY_CLIPS, relative_to=output)
-    write_text(page, str(report(scores, PROTOCOLS, None, "html", gallery=gallery).content))
+    write_text(page, str(report(scores, PROTOCOLS, None, "html", gallery=gallery, compare=True).content))
     return DemoReport(_summary(scores), page)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from avsrobust.manifest import load_manifest
 from avsrobust.reporting.loading import load_results
 from avsrobust.reporting.report import report
 from avsrobust.reporting.reported import load_reported
+from avsrobust.results import Scores
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = (390, 900, 1600)
@@ -392,3 +395,165 @@ def test_the_page_is_small_and_the_same_again(page: Path) -> None:
     again = report(results, ["strict", "avsbench"], "category", "html", **choices).content  # type: ignore[arg-type]
     assert again == page.read_text(encoding="utf-8")
     assert len(again) < 3_000_000
+
+
+AXE_VERSION = "4.10.3"
+AXE_SHA512 = "Xm7bpRXnDSX2YE2YFfBk2FnF0ep6tmG7xPh8iHee8MIcrgq762Nkce856dYtJYLkuIoYZvGfTs/PbZhideTcEg=="
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The script of axe-core: the file that AVSROBUST_AXE names, else npm's package, by its checksum."""
+    if named := os.environ.get("AVSROBUST_AXE"):
+        return Path(named).read_text(encoding="utf-8")
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("needs npm, or axe.min.js of axe-core in AVSROBUST_AXE")
+    folder = tmp_path_factory.mktemp("axe")
+    command = [npm, "pack", "--silent", f"axe-core@{AXE_VERSION}"]
+    if subprocess.run(command, cwd=folder, capture_output=True, timeout=120).returncode:
+        pytest.skip("npm cannot get axe-core here")
+    archive = folder / f"axe-core-{AXE_VERSION}.tgz"
+    assert base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode() == AXE_SHA512
+    with tarfile.open(archive) as package:
+        member = package.extractfile("package/axe.min.js")
+        assert member is not None
+        return member.read().decode()
+
+
+def leaky(share: float) -> Callable[[Any, str, int], Any]:
+    """A model with the right mask, which it shows under negatives too, in `share` of the clips."""
+    return lambda targets, condition, clip: targets * float(condition == "clean" or clip < 6 * share)
+
+
+@pytest.fixture
+def overview(running: Browser, make_scores: Callable[..., Scores], tmp_path: Path) -> Browser:
+    """The page of three models and a baseline on two data sets, with pairs, levels and categories."""
+    results = [
+        make_scores(leaky(share), model=f"model {share:g}", dataset=dataset, levels=(-3.0, 0.0, 3.0))
+        for share in (0.2, 0.5, 0.8)
+        for dataset in ("s4", "ms3")
+    ]
+    results.append(make_scores("oracle", levels=(-3.0, 0.0, 3.0)))
+    page = tmp_path / "overview.html"
+    content = report(results, ["strict", "avsbench"], "category", "html", scores=["levels"], compare=True).content
+    page.write_text(str(content), encoding="utf-8")
+    running.complaints.clear()
+    running.width(1280)
+    running.theme("light")
+    running.open(page)
+    return running
+
+
+OPEN_ALL = "document.querySelectorAll('details').forEach(part => part.open = true)"
+VIOLATIONS = (
+    "axe.run(document, {resultTypes: ['violations']})"
+    ".then(found => found.violations.map(v => [v.id, v.nodes.length, v.nodes[0].html.slice(0, 120)]))"
+)
+
+
+def assert_axe_is_clean(browser: Browser, axe: str) -> None:
+    browser.js(OPEN_ALL)
+    browser.js(f"{axe}; 0")
+    for theme in ("light", "dark"):
+        browser.theme(theme)
+        for width in (WIDTHS[0], WIDTHS[-1]):
+            browser.width(width)
+            assert browser.js(VIOLATIONS) == [], (theme, width)
+
+
+def test_axe_finds_nothing_in_the_gallery(browser: Browser, axe: str) -> None:
+    assert_axe_is_clean(browser, axe)
+
+
+def test_axe_finds_nothing_in_the_overview(overview: Browser, axe: str) -> None:
+    assert_axe_is_clean(overview, axe)
+
+
+def test_axe_would_find_something(overview: Browser, axe: str) -> None:
+    overview.js(OPEN_ALL)
+    overview.js(f"{axe}; 0")
+    overview.js("document.querySelector('select').labels[0].remove()")
+    assert [entry[0] for entry in overview.js(VIOLATIONS)] == ["select-name"]
+
+
+# Texts of one chart that lie over one another, and texts that leave their chart.
+OVERLAPS = """
+Array.from(document.querySelectorAll('svg')).filter(s => s.getClientRects().length).flatMap(svg => {
+  const texts = Array.from(svg.querySelectorAll('text')).map(t => [t.textContent, t.getBoundingClientRect()]);
+  const frame = svg.getBoundingClientRect();
+  const outside = texts.filter(([, r]) => r.left < frame.left - 1 || r.right > frame.right + 1 || r.bottom > frame.bottom + 2);
+  const over = texts.flatMap(([one, a], i) => texts.slice(i + 1).filter(([, b]) =>
+    Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3
+  ).map(([other]) => `${one} over ${other}`));
+  return [...outside.map(([text]) => `${text} outside`), ...over];
+})
+"""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_overlaps(overview: Browser, tmp_path: Path, width: int) -> None:
+    overview.js(OPEN_ALL)
+    for theme in ("light", "dark"):
+        overview.width(width)
+        overview.theme(theme)
+        assert overview.js("document.documentElement.scrollWidth") <= width
+        assert overview.js(OVERLAPS) == []
+        assert len(overview.picture(tmp_path / f"{theme}-{width}.png", whole=True)) > 10_000
+    assert overview.js("document.querySelectorAll('text').length") > 100
+    assert overview.complaints == []
+
+
+def test_pairs_can_be_chosen(overview: Browser) -> None:
+    shown = (
+        "Array.from(document.querySelector('.pairs').querySelectorAll('tbody tr')).filter(r => !r.matches('.unpaired'))"
+        ".map(r => r.dataset.name)"
+    )
+    overview.js(OPEN_ALL)
+    assert len(overview.js(shown)) == 3
+    set_value(overview, "select[data-pair=one]", "0")
+    assert overview.js(shown) == ["model 0.2 model 0.5", "model 0.2 model 0.8"]
+    set_value(overview, "select[data-pair=other]", "2")
+    assert overview.js(shown) == ["model 0.2 model 0.8"]
+    assert overview.js("document.querySelector('.pairs output').value") == "1 pair"
+
+
+def test_the_leaderboard_comes_first_and_sorts(overview: Browser) -> None:
+    board = "document.querySelector('#leaderboard').parentElement"
+    names = f"Array.from({board}.querySelector('tbody').rows).map(r => r.cells[0].textContent)"
+    assert overview.js(names) == ["model 0.2", "model 0.5", "model 0.8"]
+    assert overview.js("document.querySelector('main h2').id") == "leaderboard"
+    heads = f"{board}.querySelector('thead tr:last-child')"
+    overview.js(f"{heads}.cells[1].querySelector('button').click()")
+    overview.js(f"{heads}.cells[1].querySelector('button').click()")
+    assert overview.js(names) == ["model 0.8", "model 0.5", "model 0.2"]
+
+
+def test_keys_reach_every_control(overview: Browser) -> None:
+    """Tab comes by every control that is shown, and back to none twice."""
+    count = overview.js(
+        "Array.from(document.querySelectorAll('a[href], button, input, select, summary, [tabindex=\"0\"]'))"
+        ".filter(e => e.checkVisibility() && e.getClientRects().length).length"
+    )
+    overview.js("window.reached = new Set(); document.addEventListener('focusin', e => reached.add(e.target))")
+    for _ in range(count):
+        overview.press("Tab", 9)
+    assert overview.js("reached.size") == count
+
+
+def test_the_page_prints_on_few_pages(overview: Browser) -> None:
+    content = base64.b64decode(overview("Page.printToPDF", preferCSSPageSize=True)["data"])
+    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", content)) <= 12
+
+
+def test_the_gallery_says_by_what_it_is_sorted(browser: Browser) -> None:
+    ranks = "Array.from(document.querySelectorAll('.clip .rank')).map(e => e.textContent)"
+    for order, title in enumerate(
+        ("largest mask under a negative", "lowest IoU under clean", "least change between sounds")
+    ):
+        choose(browser, "order", str(order))
+        shown = browser.js(ranks)
+        assert all(re.fullmatch(rf" · {title}: \d+\.\d\d %", text) for text in shown), shown
+        values = [float(text.rpartition(": ")[2][:-2]) for text in shown]
+        assert values == sorted(values, reverse=order == 0)
+        assert browser.js("Array.from(document.querySelectorAll('.clip')).map(c => c.open)") == [True, True, False]

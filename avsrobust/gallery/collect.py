@@ -24,7 +24,7 @@ from avsrobust.audio.front_ends import log_mel_of
 from avsrobust.audio.resample import resample
 from avsrobust.errors import AvsRobustError, OptionError, ResultsError
 from avsrobust.gallery.builds import Build, find_manifest
-from avsrobust.gallery.ogg import RATE, encode_opus
+from avsrobust.gallery.ogg import RATE, encode_vorbis
 from avsrobust.gallery.pictures import Mosaic, spectrogram_picture
 from avsrobust.gallery.ranking import RowScores, rank_clips, row_scores, worst_clips
 from avsrobust.manifest import Manifest, Row
@@ -264,13 +264,13 @@ def _sound(build: Build, row: Row) -> tuple[Medium, Medium, float]:
     played = resample(samples, rate, RATE, "soxr").clip(-1, 1).astype(np.float32)
     if played.size < _LOWEST_SECONDS * RATE:
         raise OptionError(f"its sound has {played.size} samples")
-    return Medium("audio/ogg", _opus(played.tobytes())), spectrogram_picture(log_mel), played.size / RATE
+    return Medium("audio/ogg", _vorbis(played.tobytes())), spectrogram_picture(log_mel), played.size / RATE
 
 
 @lru_cache(16)
-def _opus(samples: bytes) -> bytes:
+def _vorbis(samples: bytes) -> bytes:
     """The sound of some float32 samples; silence is the same in every clip."""
-    return encode_opus(np.frombuffer(samples, np.float32))
+    return encode_vorbis(np.frombuffer(samples, np.float32))
 
 
 def _title(build: Build, row: Row) -> str:

@@ -63,7 +63,7 @@ def photograph_gallery(page: Path, picture: Path) -> None:
     text = page.read_text(encoding="utf-8")
     if '<section class="gallery"' not in text:
         raise SystemExit(f"make_pictures.py: {page} has no gallery; make it with 'avsrobust demo'")
-    only = "main > section:not(:has(.gallery)), main > section ~ section, main > section > :not(.gallery), header, .findings, " \
+    only = "main > section:not(:has(.gallery)), main > section:has(.gallery) ~ section, main > section > :not(.gallery), header, .findings, " \
         ".clip ~ .clip { display: none } body { padding: 1rem } .gallery { margin: 0; border: 0 }"  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "gallery.html"
