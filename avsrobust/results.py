@@ -310,7 +310,7 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     others = pa.schema([entry for entry in schema if entry.name not in HISTOGRAMS])
     rows = opened.metadata.num_rows
     columns = ScoreColumns(path, opened, others, _KIND)
-    checks = {name: HistogramCheck() for name in HISTOGRAMS}
+    checks = {name: HistogramCheck(rows) for name in HISTOGRAMS}
     kept: dict[str, list[Counts]] = {name: [] for name in HISTOGRAMS}
     passing = {
         name: _keep(check.watch(read_histograms(path, opened, name, _KIND)), kept[name], rows <= in_memory)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,24 +58,28 @@ class HistogramCheck:
     """What is wrong with a column of histograms, found while they pass by (`watch`).
 
     Attributes:
+        pixels: Pixels of each frame, int64 [N]; -1 for one that has not passed.
         negative: A count is below 0.
-        sums: Pixels of each frame that passed, int64 parts.
+
+    Args:
+        rows: Number of frames, N.
     """
 
+    rows: InitVar[int]
+    pixels: npt.NDArray[np.int64] = field(init=False)
     negative: bool = False
-    sums: list[npt.NDArray[np.int64]] = field(default_factory=list)
+
+    def __post_init__(self, rows: int) -> None:
+        self.pixels = np.full(rows, -1, dtype=np.int64)
 
     def watch(self, parts: Iterable[npt.NDArray[np.int32]]) -> Iterator[npt.NDArray[np.int32]]:
         """Yield the parts as they come."""
+        first = 0
         for part in parts:
             self.negative |= bool((part < 0).any())
-            self.sums.append(part.sum(axis=1, dtype=np.int64))
+            part.sum(axis=1, dtype=np.int64, out=self.pixels[first : first + len(part)])
+            first += len(part)
             yield part
-
-    @property
-    def pixels(self) -> npt.NDArray[np.int64]:
-        """Pixels of each frame, int64 [N]."""
-        return np.concatenate(self.sums) if self.sums else np.zeros(0, dtype=np.int64)
 
 
 def require_filled(path: Path, table: pa.Table, schema: pa.Schema) -> None:

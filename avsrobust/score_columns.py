@@ -58,7 +58,9 @@ class ScoreColumns:
 
     def index(self, names: Sequence[str]) -> pd.DataFrame:
         """Return columns that were read as a data frame, and keep them no longer."""
-        return pd.DataFrame({name: self._found.pop(name) for name in names}, copy=False)
+        # Texts as objects: pandas' own columns of them hold the text of every cell, and most of these are equal.
+        found = {name: self._found.pop(name) for name in names}
+        return pd.DataFrame({name: pd.Series(values, dtype=values.dtype, copy=False) for name, values in found.items()})
 
 
 def _texts(column: pa.ChunkedArray) -> pa.DictionaryArray:

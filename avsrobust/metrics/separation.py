@@ -106,11 +106,14 @@ def mask_overlap(
         raise MetricInputError("intersection: found values below 0 or above union; expected counts of pixels")
     defined = union > 0
     frame_overlap = intersection[defined] / union[defined]
-    clips, index = np.unique(clip[defined], return_inverse=True)
-    per_clip = np.bincount(index, weights=frame_overlap) / np.bincount(index) if len(clips) else np.zeros(0)
+    index = clip[defined]
+    if len(index) and not (index.min() >= 0 and index.max() < clip.size):
+        index = np.unique(index, return_inverse=True)[1]
+    number = np.bincount(index)
+    per_clip = np.bincount(index, weights=frame_overlap)[number > 0] / number[number > 0]
     return MaskOverlap(
-        value=float(per_clip.mean()) if len(clips) else None,
-        clips=len(clips),
+        value=float(per_clip.mean()) if len(per_clip) else None,
+        clips=len(per_clip),
         frames=int(np.count_nonzero(defined)),
         undefined_frames=int(np.count_nonzero(~defined)),
     )

@@ -189,6 +189,8 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
 
 
 def _floats(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    if column.dtype == np.float64:
+        return column.to_numpy()
     return np.asarray(pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan))
 
 
@@ -200,8 +202,7 @@ def _texts(column: pd.Series[Any]) -> npt.NDArray[np.str_]:
 
 def _levels(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
     """The level of each frame; where none has one, a single NaN that stands for all."""
-    levels = _floats(column)
-    return np.broadcast_to(np.nan, len(levels)) if np.isnan(levels).all() else levels
+    return np.broadcast_to(np.nan, len(column)) if column.isna().all() else _floats(column)
 
 
 def _draws(index: pd.DataFrame) -> npt.NDArray[np.integer[Any]] | None:
