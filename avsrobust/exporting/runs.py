@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from avsrobust import __version__
-from avsrobust.defaults import build_name
+from avsrobust.defaults import RECIPE, build_name
 from avsrobust.errors import ResultsError
 from avsrobust.files import is_safe_name
 from avsrobust.folders import folder_name
@@ -96,7 +96,7 @@ def _run(scores: Scores, run: Run | None, protocols: Sequence[str], task: str | 
         raise ResultsError(f"{scores.source}: holds no defined score under {', '.join(protocols)}; evaluate again")
     parameters = _parameters(scores, {} if run is None else run.details, table)
     info = scores.info
-    build = build_name(info.dataset, info.seed, info.recipe or "standard", info.release)
+    build = build_name(info.dataset, info.seed, info.recipe or RECIPE, info.release)
     identity = json.dumps([info.model, build, parameters, values], sort_keys=True)
     source = scores.source
     files = () if source is None else (source, *_beside(source))
