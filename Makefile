@@ -45,13 +45,9 @@ format: setup
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
+# benchmarks/RESULTS.md, in up to twelve minutes of a quiet machine with two cores.
 bench: setup
-	$(VENV)/bin/python benchmarks/scoring.py
-	$(VENV)/bin/python benchmarks/front_end.py
-	$(VENV)/bin/python benchmarks/cli_start.py
-	$(VENV)/bin/python benchmarks/m2f_decoder.py --repeat 1
-	$(VENV)/bin/python benchmarks/m2f_encode_once.py
-	$(VENV)/bin/python benchmarks/training_reader.py
+	$(VENV)/bin/python benchmarks/run_all.py
 
 package:
 	PYTHON=$(PYTHON) .ci/package

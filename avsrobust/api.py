@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from avsrobust.datasets.dataset import DataSet
     from avsrobust.datasets.spec import DataSetSpec
     from avsrobust.evaluation.runner import EvaluationReport
+    from avsrobust.exporting.frames import ScoreTable
     from avsrobust.manifest import Manifest
     from avsrobust.reporting.compare import Comparison, Comparisons
     from avsrobust.reporting.media import Gallery
@@ -503,8 +504,41 @@ class Results:
         text = report(self, protocols=protocols, task=task, format="csv").content
         return pd.read_csv(io.StringIO(str(text)))
 
+    def table(
+        self,
+        protocols: Sequence[str] = ("avsbench",),
+        task: str | None = None,
+        *,
+        by: str | None = None,
+        negatives: Sequence[str] | None = None,
+        intervals: bool = False,
+        aggregate: str | None = None,
+    ) -> ScoreTable:
+        """Return the report's table as a data frame that a notebook shows in percent, with the best scores marked.
+
+        Args:
+            protocols: Protocols of the scores.
+            task: "semantic", "binary", or None: semantic where available.
+            by: A breakdown for a row per part as well, such as "category".
+            negatives: Negative conditions that G averages over (default: silence, noise, offscreen).
+            intervals: Add 95 % intervals, in columns that end in ``_low`` and ``_high``.
+            aggregate: "seeds": one row for a model's results of several seeds.
+
+        Returns:
+            A row per line of the report, with the csv's columns; fractions, NaN is undefined.
+
+        Raises:
+            OptionError: An argument is unknown.
+            ResultsError: There are no results, or they cannot be true.
+        """
+        from avsrobust.exporting.frames import score_table
+
+        return score_table(
+            self.scores, protocols, task, by=by, negatives=negatives, intervals=intervals, aggregate=aggregate
+        )
+
     def _repr_html_(self) -> str:
-        return str(self.to_pandas().to_html(index=False, na_rep="", float_format="{:.4f}".format))
+        return self.table()._repr_html_()
 
 
 def load_results(paths: AnyPath | Sequence[AnyPath] | None = None) -> Results:

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import secrets
+import shutil
 import unicodedata
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from avsrobust.errors import OptionError
-from avsrobust.files import TEMPORARY_SUFFIX, is_safe_name, make_folder, write_text
+from avsrobust.files import TEMPORARY_SUFFIX, flush_files, is_safe_name, make_folder, write_text
 from avsrobust.locks import LOCK_NAME, OWNER_NAME, acquire
 from avsrobust.textfiles import parse_json
 
@@ -116,6 +119,38 @@ def hold_any_dir(folder: Path, command: str, *, wait: bool = False) -> Iterator[
         finally:
             (folder / LOCK_NAME).unlink(missing_ok=True)
             _give_up(folder, absent)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder next to `folder`, which takes its name when the block succeeds and is deleted when it fails.
+
+    For what other programs read: neither marker nor lock is in it. Raises `OptionError` where `folder` is there already and is
+    not empty, or cannot be made.
+    """
+    _require_new(folder)
+    make_folder(folder.absolute().parent)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    make_folder(temporary)
+    try:
+        yield temporary
+        flush_files([path for path in temporary.rglob("*") if path.is_file()])
+        _require_new(folder)
+        try:
+            temporary.replace(folder)
+        except OSError as error:
+            raise OptionError(
+                f"{folder}: cannot be written ({error.strerror or error}); choose another folder"
+            ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _require_new(folder: Path) -> None:
+    if folder.name in ("", ".."):
+        raise OptionError(f"{folder}: cannot be made; expected the name of a new folder")
+    if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
+        raise OptionError(f"{folder}: is there already; expected a new or an empty folder; choose another one")
 
 
 def read_marker(folder: Path) -> tuple[str, int] | None:

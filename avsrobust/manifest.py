@@ -267,20 +267,26 @@ def used_files(rows: Iterable[Row]) -> set[str]:
 
     Recordings that a row's sound is made from are among them.
     """
-    files: set[str] = set()
-    for row in rows:
-        pictures = (*row.frames, *row.masks, *(row.annotated or ()))
-        files.update(picture_entry(picture) for picture in pictures if picture is not None)
-        files.update(sound_files(row))
-        if not row.log_mel.startswith(MADE_PREFIX):
-            files.add(row.log_mel)
-    return files
+    return set(_files_of(rows))
 
 
 def data_files(rows: Iterable[Row]) -> set[str]:
     """Return the data set's files that these rows use, relative to the data root."""
-    used = used_files(rows)
-    return {path.removeprefix(DATA_PREFIX) for path in used if path.startswith(DATA_PREFIX)}
+    return {path.removeprefix(DATA_PREFIX) for path in _files_of(rows) if path.startswith(DATA_PREFIX)}
+
+
+def _files_of(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield the files of `used_files`, some of them several times."""
+    before: tuple[object, ...] = ()
+    for row in rows:
+        pictures = (row.frames, row.masks, row.annotated)
+        # The rows of a clip follow one another, and mostly have the same pictures.
+        if pictures != before:
+            yield from (picture_entry(name) for names in pictures for name in names or () if name is not None)
+            before = pictures
+        yield from sound_files(row)
+        if not row.log_mel.startswith(MADE_PREFIX):
+            yield row.log_mel
 
 
 def picture_entry(picture: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -20,6 +21,8 @@ from avsrobust.manifest_checks import Columns
 
 RowType = TypeVar("RowType")
 _BLOCK = 1 << 14
+# Rows between two that are wanted, which are read along with them.
+_CLOSE = 64
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,21 @@ class RowTable(Sequence[RowType], Generic[RowType]):
             ]
             chosen &= np.concatenate(flags) if flags else chosen
         return RowTable(self._columns, self._make, np.flatnonzero(chosen))
+
+    def take(self, positions: NDArray[np.int64]) -> list[RowType]:
+        """Return the rows at some positions, in their order; those that lie close together are made at once."""
+        if len(self) <= _BLOCK:
+            few = self._few()
+            return [few[position] for position in positions.tolist()]
+        at = positions if self._chosen is None else self._chosen[positions]
+        step = np.diff(at)
+        bounds = [0, *(np.flatnonzero((step < 1) | (step > _CLOSE)) + 1).tolist(), len(at)]
+        found: list[RowType] = []
+        for begin, end in pairwise(bounds):
+            if begin < end:
+                first, last = int(at[begin]), int(at[end - 1]) + 1
+                found += self._rows(first, last, at[begin:end] - first)
+        return found
 
     def values(self, name: str) -> list[Any]:
         """Return a column of these rows as a list of Python values, lists as tuples."""

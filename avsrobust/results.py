@@ -46,7 +46,8 @@ from avsrobust.metrics.binary.histograms import Histograms
 from avsrobust.metrics.semantic.counts import COUNTS as CLASS_COUNTS
 from avsrobust.metrics.semantic.counts import ClassStatistics, take_classes
 from avsrobust.parquet import Kind, open_writer
-from avsrobust.score_checks import HistogramCheck, check_overlaps, check_values, content_sha256, require_filled
+from avsrobust.score_checks import HistogramCheck, check_overlaps, check_values, content_sha256
+from avsrobust.score_columns import ScoreColumns
 from avsrobust.stored_histograms import Ints32, StoredHistograms, read_histograms
 from avsrobust.textfiles import parse_json
 
@@ -75,7 +76,6 @@ ROW_GROUP = 1 << 16
 # Most frames whose histograms are held in memory, 4 kB each.
 IN_MEMORY = 4096
 _BLOCK = 4096
-_LABELS = "labels"
 _TEXTS = ("split", "clip_id", "condition", "polarity")
 SORT_COLUMNS = ["split", "clip_id", "condition", "level", "draw", "frame"]
 
@@ -248,7 +248,9 @@ def write_scores(path: Path | str, scores: Scores) -> None:
     histograms = {name: (getattr(statistics, name), order) for name in HISTOGRAMS}
     metadata = _metadata(scores.info)
     parts = {name: _blocks(*found) for name, found in histograms.items()}
-    metadata[_CHECKSUM_KEY] = content_sha256(metadata, schema.names, table, parts)
+    metadata[_CHECKSUM_KEY] = content_sha256(
+        metadata, schema.names, lambda name: table.column(name).combine_chunks(), parts
+    )
     with atomic_path(Path(path)) as temporary, open_writer(temporary, schema.with_metadata(metadata)) as writer:
         for part in _parts(len(order), ROW_GROUP) or [slice(0, 0)]:
             stored = {name: _stored_block(*found, part) for name, found in histograms.items()}
@@ -306,49 +308,36 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     schema = schema.append(CLASSES_FIELD) if has_classes else schema
     _KIND.require_types(path, found, schema)
     others = pa.schema([entry for entry in schema if entry.name not in HISTOGRAMS])
-    table = _KIND.read_columns(path, opened, others.names)
-    require_filled(path, table, others)
-    table = _in_columns(table, others)
-    checks = {name: HistogramCheck() for name in HISTOGRAMS}
+    rows = opened.metadata.num_rows
+    columns = ScoreColumns(path, opened, others, _KIND)
+    checks = {name: HistogramCheck(rows) for name in HISTOGRAMS}
     kept: dict[str, list[Counts]] = {name: [] for name in HISTOGRAMS}
     passing = {
-        name: _keep(check.watch(read_histograms(path, opened, name, _KIND)), kept[name], table.num_rows <= in_memory)
+        name: _keep(check.watch(read_histograms(path, opened, name, _KIND)), kept[name], rows <= in_memory)
         for name, check in checks.items()
     }
-    checksum = content_sha256(_without_checksum(metadata), schema.names, table, passing)
-    counts = {name: table.column(name).to_numpy().astype(np.int64) for name in COUNT_COLUMNS}
+    checksum = content_sha256(_without_checksum(metadata), schema.names, columns.read, passing)
     del passing
     histograms: dict[str, Any] = {
-        name: _in_memory(parts) if table.num_rows <= in_memory else StoredHistograms(path, name, table.num_rows, _KIND)
+        name: _in_memory(parts) if rows <= in_memory else StoredHistograms(path, name, rows, _KIND)
         for name, parts in kept.items()
     }
-    names = [name for name in INDEX_COLUMNS if name in schema.names]
-    index = with_draws(_index(table, names))
-    table = table.drop_columns([*names, *COUNT_COLUMNS])
+    index = columns.index([name for name in INDEX_COLUMNS if name in schema.names])
+    if DRAW_FIELD.name not in index.columns:
+        index[DRAW_FIELD.name] = np.zeros(len(index), dtype=np.int16)
     # What decoding took would else stay with the process.
     pa.default_memory_pool().release_unused()
-    statistics = FrameStatistics(**counts, **histograms)
+    statistics = FrameStatistics(**{name: columns.values(name) for name in COUNT_COLUMNS}, **histograms)
     check_values(path, index, statistics, checks)
-    overlaps = table.column(OVERLAPS_FIELD.name).combine_chunks() if has_overlaps else None
+    overlaps = columns.values(OVERLAPS_FIELD.name) if has_overlaps else None
     if overlaps is not None:
         check_overlaps(path, overlaps, statistics)
-    classes = _classes(path, table.column(CLASSES_FIELD.name)) if has_classes else None
-    if classes is not None and not np.array_equal(classes.pixels, counts["pixels"]):
+    classes = _classes(path, columns.values(CLASSES_FIELD.name)) if has_classes else None
+    if classes is not None and not np.array_equal(classes.pixels, statistics.pixels):
         raise ResultsError(f"{path}: the pixels of its classes are not those of its frames; evaluate again")
     if metadata.get(_CHECKSUM_KEY) != checksum:
         raise ResultsError(f"{path}: is damaged: its content is not what was written; restore it, or evaluate again")
     return Scores(info, index, statistics, path, classes, overlaps)
-
-
-def _in_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return the columns of `schema`, each in one piece, texts as numbers of different texts: two million frames have few."""
-    columns = {}
-    for entry in schema:
-        column = table.column(entry.name).cast(entry.type)
-        if entry.name in _TEXTS:
-            column = column.dictionary_encode()
-        columns[entry.name] = column.combine_chunks()
-    return pa.table(columns)
 
 
 def _keep(parts: Iterator[Ints32], kept: list[Counts], are_kept: bool) -> Iterator[Ints32]:
@@ -361,28 +350,6 @@ def _keep(parts: Iterator[Ints32], kept: list[Counts], are_kept: bool) -> Iterat
 
 def _in_memory(parts: Sequence[Counts]) -> Counts:
     return np.concatenate(parts) if parts else np.zeros((0, NUM_THRESHOLDS), dtype=np.int64)
-
-
-def _index(table: pa.Table, names: Sequence[str]) -> pd.DataFrame:
-    """Return columns as a data frame in which equal texts, and equal lists of labels, are one object."""
-    plain = [name for name in names if name not in (_LABELS, *_TEXTS)]
-    index: pd.DataFrame = table.select(plain).to_pandas()
-    for name in _TEXTS:
-        words = [
-            chunk.dictionary.to_numpy(zero_copy_only=False)[chunk.indices.to_numpy()]
-            for chunk in table.column(name).chunks
-        ]
-        index[name] = np.concatenate(words) if words else np.empty(0, dtype=object)
-    known: dict[tuple[str, ...], Any] = {}
-    labels = np.empty(table.num_rows, dtype=object)
-    for part in _parts(table.num_rows, _BLOCK):
-        for position, entry in enumerate(table.column(_LABELS).slice(part.start, part.stop - part.start).to_pylist()):
-            key = tuple(entry)
-            if key not in known:
-                known[key] = np.array(entry, dtype=object)
-            labels[part.start + position] = known[key]
-    index[_LABELS] = labels
-    return index[list(names)]
 
 
 def with_draws(index: pd.DataFrame) -> pd.DataFrame:
@@ -480,8 +447,7 @@ def _class_lists(classes: ClassStatistics) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(starts, type=pa.int32()), entries).cast(CLASSES_FIELD.type)
 
 
-def _classes(path: Path, column: pa.ChunkedArray) -> ClassStatistics:
-    lists = column.combine_chunks()
+def _classes(path: Path, lists: pa.ListArray) -> ClassStatistics:
     try:
         lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
         entries = lists.flatten()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from avsrobust.errors import ResultsError
 from avsrobust.files import is_safe_relative
+from avsrobust.list_runs import run_starts
 from avsrobust.mask_overlaps import stored_pairs
 from avsrobust.metrics.binary.counts import FIELDS, HISTOGRAMS, FrameStatistics
 
@@ -32,12 +33,13 @@ _POLARITIES = ("positive", "negative")
 def content_sha256(
     metadata: Mapping[str, str],
     names: Iterable[str],
-    table: pa.Table,
+    column: Callable[[str], pa.Array],
     histograms: Mapping[str, Iterable[npt.NDArray[np.integer[Any]]]],
 ) -> str:
     """Return a checksum of `metadata` and of all values of the columns `names`, in this order.
 
-    `histograms` are the values of the columns of that name, a part of the rows at a time; `table` has the other columns.
+    `histograms` are the values of the columns of that name, a part of the rows at a time; `column` returns another column, and
+    is called once for each, in order.
     """
     digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
     for name in names:
@@ -46,7 +48,7 @@ def content_sha256(
             for block in histograms[name]:
                 digest.update(np.ascontiguousarray(block, dtype="<i8").data)
             continue
-        for content in _plain_bytes(table.column(name).combine_chunks()):
+        for content in _plain_bytes(column(name)):
             digest.update(content)
     return digest.hexdigest()
 
@@ -56,24 +58,28 @@ class HistogramCheck:
     """What is wrong with a column of histograms, found while they pass by (`watch`).
 
     Attributes:
+        pixels: Pixels of each frame, int64 [N]; -1 for one that has not passed.
         negative: A count is below 0.
-        sums: Pixels of each frame that passed, int64 parts.
+
+    Args:
+        rows: Number of frames, N.
     """
 
+    rows: InitVar[int]
+    pixels: npt.NDArray[np.int64] = field(init=False)
     negative: bool = False
-    sums: list[npt.NDArray[np.int64]] = field(default_factory=list)
+
+    def __post_init__(self, rows: int) -> None:
+        self.pixels = np.full(rows, -1, dtype=np.int64)
 
     def watch(self, parts: Iterable[npt.NDArray[np.int32]]) -> Iterator[npt.NDArray[np.int32]]:
         """Yield the parts as they come."""
+        first = 0
         for part in parts:
             self.negative |= bool((part < 0).any())
-            self.sums.append(part.sum(axis=1, dtype=np.int64))
+            part.sum(axis=1, dtype=np.int64, out=self.pixels[first : first + len(part)])
+            first += len(part)
             yield part
-
-    @property
-    def pixels(self) -> npt.NDArray[np.int64]:
-        """Pixels of each frame, int64 [N]."""
-        return np.concatenate(self.sums) if self.sums else np.zeros(0, dtype=np.int64)
 
 
 def require_filled(path: Path, table: pa.Table, schema: pa.Schema) -> None:
@@ -176,10 +182,28 @@ def _plain_bytes(column: pa.Array) -> Iterator[bytes]:
     else:
         # The text of one list, a part of its items at a time.
         yield b"["
+        words = _json_words(column.dictionary) if pa.types.is_dictionary(kind) else None
         for first in range(0, len(column), _ITEMS_AT_ONCE):
-            text = json.dumps(column.slice(first, _ITEMS_AT_ONCE).to_pylist())
-            yield (", " if first else "").encode() + text[1:-1].encode()
+            text = _json_items(column.slice(first, _ITEMS_AT_ONCE), words)
+            yield (", " if first else "").encode() + text.encode()
         yield b"]"
+
+
+def _json_words(dictionary: pa.Array) -> npt.NDArray[np.object_]:
+    """Return the JSON of each text of a dictionary, and behind them that of an empty cell."""
+    return np.array([*map(json.dumps, dictionary.to_pylist()), "null"], dtype=object)
+
+
+def _json_items(items: pa.Array, words: npt.NDArray[np.object_] | None) -> str:
+    """Return what `json.dumps` writes between the brackets; `words`: those of `_json_words` where `items` index a dictionary."""
+    if words is not None:
+        codes = np.asarray(items.indices.fill_null(-1).to_numpy(zero_copy_only=False))
+        return ", ".join(words[codes].tolist())
+    if pa.types.is_list(items.type) and pa.types.is_string(items.type.value_type) and items.null_count == 0:
+        starts = run_starts(items)
+        texts = np.array([json.dumps(entry) for entry in items.take(pa.array(starts)).to_pylist()], dtype=object)
+        return ", ".join(np.repeat(texts, np.diff(np.append(starts, len(items)))).tolist())
+    return json.dumps(items.to_pylist())[1:-1]
 
 
 def _numbers(values: pa.Array) -> bytes:

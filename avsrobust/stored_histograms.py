@@ -26,7 +26,7 @@ from avsrobust.parquet import Kind
 
 HISTOGRAM_TYPE = pa.list_(pa.int32(), NUM_THRESHOLDS)
 _ROWS_AT_ONCE = 4096
-_KEPT_BYTES = 64 << 20
+_KEPT_BYTES = 32 << 20
 Ints32 = npt.NDArray[np.int32]
 
 
@@ -108,6 +108,7 @@ class StoredHistograms(Histograms):
             if self._next * _ROWS_AT_ONCE >= len(self):
                 # At its end a file need not stay open.
                 self._reader = None
+                pa.default_memory_pool().release_unused()
             if here == number:
                 return part
         self._reader = None

@@ -1,9 +1,11 @@
-"""How time and memory grow with the number of clips: plan, manifest, report and evaluate, each in a process of its own.
+"""How time and memory grow with the number of clips: plan, manifest, evaluation, report, each in a process of its own.
 
-    python benchmarks/growth.py [--million] [--only plan,load,report,evaluate] [--sizes 100,1000,10000]
+    python benchmarks/growth.py [--million] [--only plan,load,select,verify,report,evaluate] [--sizes 100,1000,10000]
 
 Tables are made up (S4's categories, five frames a clip, the standard recipe's four conditions), and there is no picture or sound
-on disk, but for `evaluate`, which runs `visual_prior` on a toy whose clips are repeated under other names in the manifest.
+on disk, but for `evaluate`, which runs `visual_prior` on all splits of a toy, of at most 1,000 clips. `select` is what
+evaluating does but for pictures, sounds and model: the manifest, its files, the plan, each batch of clips in turn. `verify` is
+what verifying does but for the bytes of pictures and sounds: its checks of rows, and its list of files.
 A step's memory is the peak of its process (`ru_maxrss`) above that of a process that only imports what the step imports.
 Seconds are those of the clock, CPU seconds those of all the process's threads: on a busy machine the first say little.
 Prints a markdown table. ``--million`` adds a plan of 1,000,000 clips.
@@ -29,7 +31,7 @@ SIZES = (100, 1_000, 10_000, 100_000)
 MILLION = 1_000_000
 FRAMES, SIDE = 5, 224
 CONDITIONS = ("clean", "noise", "offscreen", "silence")
-STEPS = ("plan", "load", "report", "evaluate")
+STEPS = ("plan", "load", "select", "verify", "report", "evaluate")
 # Different frames in made-up results.
 TEMPLATES = 64
 EVALUATE_AT_MOST = 1_000
@@ -48,8 +50,8 @@ def main() -> None:
         return
     sizes = [int(size) for size in options.sizes.split(",")]
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {_versions()}\n")
-    print("| step | clips | rows | seconds | CPU seconds | peak above imports, MB |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| step | clips | rows | seconds | CPU seconds | peak above imports, MB | file read, MB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for step in options.only.split(","):
         wanted = [size for size in sizes if step != "evaluate" or size <= EVALUATE_AT_MOST]
         for clips in [*wanted, *([MILLION] if options.million and step == "plan" else [])]:
@@ -57,9 +59,11 @@ def main() -> None:
                 if step in PREPARE:
                     _run(f"prepare-{step}", clips, folder)
                 found = _run(step, clips, folder)
+                read = Path(folder) / FILES[step] if step in FILES else None
+                size = f"{read.stat().st_size / 1e6:.2f}" if read else ""
             memory = found["peak_mb"] - found["base_mb"]
             times = f"{found['seconds']:.2f} | {found['cpu_seconds']:.2f}"
-            print(f"| {step} | {clips:,} | {found['rows']:,} | {times} | {memory:.0f} |", flush=True)
+            print(f"| {step} | {clips:,} | {found['rows']:,} | {times} | {memory:.0f} | {size} |", flush=True)
 
 
 def _versions() -> str:
@@ -156,6 +160,39 @@ def _load(clips: int, folder: Path) -> Callable[[], int]:
     return lambda: len(load_manifest(folder).rows)
 
 
+def _select(clips: int, folder: Path) -> Callable[[], int]:
+    from avsrobust.evaluation.batches import each_batch
+    from avsrobust.evaluation.clip_table import ClipTable
+    from avsrobust.evaluation.existing_results import ExistingResults
+    from avsrobust.evaluation.parts import PartStore
+    from avsrobust.evaluation.planning import plan_evaluation
+    from avsrobust.manifest import data_files, load_manifest
+    from avsrobust.results import ScoreInfo
+
+    def work() -> int:
+        manifest = load_manifest(folder)
+        sorted(data_files(manifest.rows))
+        store = PartStore(folder / "results", {}, ScoreInfo("growth", "s4", 0), keep_masks=False)
+        wanted = ClipTable(manifest.select(["test"]).rows)
+        plan = plan_evaluation(manifest, wanted, ExistingResults(), store, save_masks=False)
+        return sum(len(clip) for batch in each_batch(plan.clips, manifest, folder, 1) for clip in batch)
+
+    return work
+
+
+def _verify(clips: int, folder: Path) -> Callable[[], int]:
+    from avsrobust.building.verify import check_rows, used_files_by_kind
+    from avsrobust.manifest import load_manifest
+
+    def work() -> int:
+        manifest = load_manifest(folder, consistent=False)
+        sum(1 for _ in check_rows(manifest))
+        sum(1 for _ in used_files_by_kind(manifest.rows))
+        return len(manifest.rows)
+
+    return work
+
+
 def _templates() -> object:
     from avsrobust.metrics import frame_statistics
 
@@ -216,11 +253,12 @@ def _report(clips: int, folder: Path) -> Callable[[], int]:
 
 def _prepare_evaluate(clips: int, folder: Path) -> None:
     from avsrobust.building.build import build
+    from avsrobust.conditions.recipe import load_recipe
+    from avsrobust.datasets.read import read_dataset
     from avsrobust.toy.write import write_toy
 
-    # About a quarter of a toy's clips are in its test split.
-    write_toy(folder / "toy", clips=4 * clips)
-    build("s4", folder / "toy", folder / "build")
+    write_toy(folder, "s4", clips=clips)
+    build(read_dataset("s4", folder), load_recipe("standard"), 0, folder / "build")
 
 
 def _evaluate(clips: int, folder: Path) -> Callable[[], int]:
@@ -230,17 +268,34 @@ def _evaluate(clips: int, folder: Path) -> Callable[[], int]:
     from avsrobust.evaluation.runner import evaluate
     from avsrobust.manifest import load_manifest
 
-    adapter = load_adapter("visual_prior", None, torch.device("cpu"))
+    adapter = load_adapter("visual_prior", checkpoint=None, device=torch.device("cpu"), options={})
 
     def work() -> int:
         manifest = load_manifest(folder / "build")
-        return evaluate(manifest, adapter, name="visual_prior", output=folder / "results", check=False).rows_added
+        splits = manifest.distinct("split")
+        output = folder / "results"
+        return evaluate(
+            manifest, adapter, name="visual_prior", output=output, data_root=folder, splits=splits, check=False
+        ).rows_added
 
     return work
 
 
-PREPARE = {"load": _prepare_load, "report": _prepare_report, "evaluate": _prepare_evaluate}
-WORK = {"plan": _plan, "load": _load, "report": _report, "evaluate": _evaluate}
+# What a step reads, of the folder that was prepared for it.
+FILES = {**dict.fromkeys(("load", "select", "verify"), "manifest.parquet"), "report": "scores.parquet"}
+PREPARE = {
+    **dict.fromkeys(("load", "select", "verify"), _prepare_load),
+    "report": _prepare_report,
+    "evaluate": _prepare_evaluate,
+}
+WORK = {
+    "plan": _plan,
+    "load": _load,
+    "select": _select,
+    "verify": _verify,
+    "report": _report,
+    "evaluate": _evaluate,
+}
 
 
 if __name__ == "__main__":

@@ -45,6 +45,9 @@ def main() -> None:
     pairs, peak_of_pairs = timed(lambda: all_pairs(values, clusters, options.samples))
     print(f"{options.clips} clips x {CONDITIONS} conditions, {options.samples} resamples")
     print(f"  intervals, {options.models} models         {every:8.2f} s   ratio of a plain loop {loop / every:6.1f}")
+    # A numerator and a denominator of three scores under each condition.
+    products = 2 * options.models * options.samples * options.clips * CONDITIONS * 2 * values.shape[-1]
+    print(f"  products of matrices behind them: {products / 1e9:.2f} GFLOP")
     print(f"  intervals, 1 model           {one:8.2f} s   ratio of all models   {every / one:6.1f}")
     print(f"  all pairs of {options.models} models      {pairs:8.2f} s")
     print(f"  peak memory: 1 model {peak_of_one:.0f} MB, all {peak:.0f} MB, all pairs {peak_of_pairs:.0f} MB")

@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from model_adapters.m2f.config import PUBLISHED, M2FConfig
 from model_adapters.m2f.decoder import prepare
 from model_adapters.m2f.network import M2FNetwork
-from model_adapters.m2f.readout import QueryLogits
 
 CONDITIONS, BRANCHES, FRAMES = 4, 2, 5
 REQUIRED = 1.5
@@ -53,30 +53,35 @@ def main() -> int:
             "the library's": lambda: _stock(network, pixels, prompts),
             "ours": lambda: _ours(network, pixels, prompts),
         }
-        seconds = _interleaved(ways, arguments.repeat, device)
-        apart, sides = _difference(ways["ours"](), ways["the library's"]())
+        seconds, masks = _interleaved(ways, arguments.repeat, device)
+        with FlopCounterMode(display=False) as counter:
+            ways["ours"]()
+        apart, sides = _difference(masks["ours"], masks["the library's"])
     print(
         f"{'toy' if arguments.toy else 'published'} size, {FRAMES} frames, {CONDITIONS} x {BRANCHES} prompts, {device}"
     )
     for name, taken in seconds.items():
         print(f"{name:14}{statistics.median(taken):8.3f} s  ({', '.join(f'{one:.3f}' for one in taken)})")
+    print(f"matrix operations of ours: {counter.get_total_flops() / 1e9:.2f} GFLOP")
     print(f"largest difference of the masks: {apart:.1e} of their deviation; {sides:.1e} of the pixels change side")
     ratio = statistics.median(seconds["the library's"]) / statistics.median(seconds["ours"])
     print(f"ratio {ratio:.2f} (expected: at least {REQUIRED})")
     return 0 if ratio >= REQUIRED else 1
 
 
-def _ours(network: M2FNetwork, pixels: Any, prompts: list[list[Tensor]]) -> list[QueryLogits]:
+def _ours(network: M2FNetwork, pixels: Any, prompts: list[list[Tensor]]) -> list[Tensor]:
+    """Return the mask logits; the readout takes them only where it needs them, but the library's decoder makes them all."""
     module = network.mask2former.model.transformer_module
     encoded = prepare(module, tuple(pixels.decoder_hidden_states), pixels.decoder_last_hidden_state)
-    return list(network.decode_prompts(encoded, [prompt for branches in prompts for prompt in branches]))
+    decoded = network.decode_prompts(encoded, [prompt for branches in prompts for prompt in branches])
+    return [queries.masks for queries in decoded]
 
 
-def _stock(network: M2FNetwork, pixels: Any, prompts: list[list[Tensor]]) -> list[QueryLogits]:
+def _stock(network: M2FNetwork, pixels: Any, prompts: list[list[Tensor]]) -> list[Tensor]:
     return [one for branches in prompts for one in _stock_condition(network, pixels, branches)]
 
 
-def _stock_condition(network: M2FNetwork, pixels: Any, branches: list[Tensor]) -> list[QueryLogits]:
+def _stock_condition(network: M2FNetwork, pixels: Any, branches: list[Tensor]) -> list[Tensor]:
     module, prompt = network.mask2former.model.transformer_module, torch.cat(branches)
 
     def add(_module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -90,30 +95,35 @@ def _stock_condition(network: M2FNetwork, pixels: Any, branches: list[Tensor]) -
         )
     finally:
         handle.remove()
-    classes = network.mask2former.class_predictor(out.intermediate_hidden_states[-1].transpose(0, 1))
-    masks = out.masks_queries_logits[-1]
-    return [QueryLogits(*part) for part in zip(classes.chunk(BRANCHES), masks.chunk(BRANCHES), strict=True)]
+    network.mask2former.class_predictor(out.intermediate_hidden_states[-1].transpose(0, 1))
+    return list(out.masks_queries_logits[-1].chunk(BRANCHES))
 
 
-def _difference(ours: list[QueryLogits], theirs: list[QueryLogits]) -> tuple[float, float]:
-    pairs = [(one.masks.float(), other.masks.float()) for one, other in zip(ours, theirs, strict=True)]
+def _difference(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float]:
+    pairs = [(one.float(), other.float()) for one, other in zip(ours, theirs, strict=True)]
     apart = max(float((one - other).abs().max() / other.std()) for one, other in pairs)
     return apart, sum(float(((one > 0) != (other > 0)).float().mean()) for one, other in pairs) / len(pairs)
 
 
-def _interleaved(ways: dict[str, Callable[[], object]], repeat: int, device: torch.device) -> dict[str, list[float]]:
-    """Return the seconds of `repeat` calls of each way, in turn: of CPU time, or of the clock for a GPU, which is warmed up."""
+def _interleaved(
+    ways: dict[str, Callable[[], list[Tensor]]], repeat: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, list[Tensor]]]:
+    """Return the seconds of `repeat` calls of each way, in turn, and what the last ones returned.
+
+    They are seconds of CPU time, or of the clock for a GPU, which is warmed up.
+    """
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, list[Tensor]] = {}
     for number in range(repeat + (device.type == "cuda")):
         for name, call in ways.items():
             _wait(device)
             start = clock()
-            call()
+            found[name] = call()
             _wait(device)
             if number >= (device.type == "cuda"):
                 seconds[name].append(clock() - start)
-    return seconds
+    return seconds, found
 
 
 def _wait(device: torch.device) -> None:

@@ -59,3 +59,31 @@ def test_without_a_rate_no_time_is_promised(clock: list[float], capsys: pytest.C
         clock[0] += 60
         update(0, 10)
     assert capsys.readouterr().err == "stuck: 0 of 10 in all, 0 per second\n"
+
+
+def test_other_work_under_the_same_title_has_a_speed_of_its_own(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress_bar("train mine") as update:
+        # Pictures are decoded, an hour long; a model is made ready; then it goes on at step 100.
+        for done in range(0, 3601, 60):
+            clock[0] += 60
+            update(done, 3600)
+        capsys.readouterr()
+        clock[0] += 500
+        update(100, 400)
+        clock[0] += 40
+        update(120, 400)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "train mine: 120 of 400 in all, 0.5 per second, 9 min left"
+
+
+def test_work_that_begins_anew_is_not_counted_twice(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("toy data") as update:
+        update(0, 10)
+        clock[0] += 20
+        update(10, 10)
+        update(0, 10)
+        clock[0] += 20
+        update(5, 10)
+    assert capsys.readouterr().err == "toy data: 5 of 10 in all, 0.25 per second, 20 s left\n"

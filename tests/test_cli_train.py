@@ -36,7 +36,9 @@ def test_train_then_evaluate(
         f"--output={scores}",
     ]
     assert invoke(evaluation) == 0
-    assert capsys.readouterr().err == ""
+    told = capsys.readouterr()
+    assert told.out == f"{scores}/mine/s4-seed42/scores.parquet\n"
+    assert "warning" not in told.err
     folder = scores / "mine" / "s4-seed42"
     assert len(read_scores(folder).index) > 0
     assert read_run(folder / "run.json").model == "mine"

@@ -50,7 +50,15 @@ PAGES = [*SITE, README, ROOT / "CONTRIBUTING.md", ROOT / "examples/README.md", R
 # The place of AVSBench in the pages' examples.
 EXAMPLE_ROOT = "/data/avsbench"
 # Options of other programs that the pages name.
-FOREIGN = {"--num_processes", "--nproc_per_node", "--logdir", "--no-capture-output", "--tpavi_vv_flag", "--bfloat16"}
+FOREIGN = {
+    "--backend-store-uri",
+    "--num_processes",
+    "--nproc_per_node",
+    "--logdir",
+    "--no-capture-output",
+    "--tpavi_vv_flag",
+    "--bfloat16",
+}
 
 _SNIPPET = re.compile(
     r"^<!-- runnable(?P<how>[^>]*) -->\n```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<code>.*?)\n```$",
@@ -239,7 +247,9 @@ def anchors(page: Path) -> set[str]:
 def options_of(name: str) -> set[str]:
     command = cli.main.get_command(click.Context(cli.main), name)
     assert command is not None, name
-    found = {text for parameter in command.params for text in (*parameter.opts, *parameter.secondary_opts)}
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    parameters = [parameter for entry in (command, *inner) for parameter in entry.params]
+    found = {text for parameter in parameters for text in (*parameter.opts, *parameter.secondary_opts)}
     return {text for text in found if text.startswith("--")} | {"--help"}
 
 

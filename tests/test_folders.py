@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from avsrobust.errors import OptionError
-from avsrobust.folders import MARKER_NAME, ensure_output_dir, foreign_entries, read_marker
+from avsrobust.files import write_text
+from avsrobust.folders import MARKER_NAME, ensure_output_dir, foreign_entries, new_folder, read_marker
 from avsrobust.locks import acquire
 
 
@@ -90,3 +91,39 @@ def test_a_killed_holder_gives_the_folder_up(tmp_path: Path) -> None:
     holder.wait()
     with acquire(tmp_path, "avsrobust build"):
         pass
+
+
+def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "a" / "out") as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "file").write_text("x")
+        assert not (tmp_path / "a" / "out").exists()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["out"]
+    assert (tmp_path / "a" / "out" / "inner" / "file").read_text() == "x"
+    with pytest.raises(FileNotFoundError), new_folder(tmp_path / "a" / "other"):
+        (tmp_path / "nowhere").read_text()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["out"]
+
+
+def test_a_new_folder_takes_nobodys_place(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with new_folder(tmp_path / "empty") as temporary:
+        (temporary / "file").write_text("x")
+    assert (tmp_path / "empty" / "file").exists()
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("empty", "file", "link"):
+        with pytest.raises(OptionError, match="is there already"), new_folder(tmp_path / name):
+            pytest.fail("the block must not run")
+    # Filled while the block worked.
+    with pytest.raises(OptionError, match="is there already"), new_folder(tmp_path / "late"):
+        write_text(tmp_path / "late" / "mine", "mine")
+    assert [path.name for path in (tmp_path / "late").iterdir()] == ["mine"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_new_folder_needs_a_name_and_a_place(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file" / "out", Path(".."), Path("/")):
+        with pytest.raises(OptionError), new_folder(path):
+            pytest.fail("the block must not run")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,18 @@ import pytest
 import torch
 
 from avsrobust.errors import MetricInputError
-from avsrobust.metrics import PROTOCOLS, ScoredFrames, activated_area, clip_scores, frame_statistics, get_protocol
+from avsrobust.metrics import (
+    PROTOCOLS,
+    Protocol,
+    ScoredFrames,
+    activated_area,
+    clip_scores,
+    frame_statistics,
+    get_protocol,
+    perfect_frames,
+    trivial_frames,
+)
+from avsrobust.metrics.binary import clip_scores as clip_scores_module
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics_binary.npz"
 CONDITIONS = np.array(["clean", "silence", "noise", "offscreen"])
@@ -90,7 +102,7 @@ def test_the_size_of_blocks_does_not_matter(protocol: object, size: int, monkeyp
     expected = clip_scores(frames, protocol)  # type: ignore[arg-type]
     rows = type(frames.rows)
     plain = rows.blocks
-    monkeypatch.setattr(rows, "blocks", lambda self: plain(self, size))
+    monkeypatch.setattr(rows, "blocks", lambda self, _=None: plain(self, size))
     assert np.array_equal(clip_scores(random_frames(), protocol).numerator, expected.numerator)  # type: ignore[arg-type]
 
 
@@ -149,3 +161,38 @@ def test_one_row_has_one_polarity() -> None:
     negative[4] = ~negative[4]
     with pytest.raises(MetricInputError, match="frames of one clip and condition disagree"):
         _ = ScoredFrames(frames.statistics, frames.clip, frames.condition, negative).rows
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
+@pytest.mark.parametrize("make", [trivial_frames, perfect_frames])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_bounds_have_the_digits_of_histograms_in_memory(protocol: Protocol, make: object, batch: int) -> None:
+    if protocol.f_at == "best_of_255":
+        protocol = replace(protocol, batch=batch)
+    frames = make(random_frames())  # type: ignore[operator]
+    whole = {name: np.asarray(getattr(frames.statistics, name)) for name in ("inside", "outside")}
+    expected = clip_scores(replace(frames, statistics=replace(frames.statistics, **whole)), protocol)
+    assert clip_scores(frames, protocol).numerator.tobytes() == expected.numerator.tobytes()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
+def test_counts_in_small_blocks_have_the_same_digits(protocol: Protocol, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = clip_scores(random_frames(), protocol)
+    monkeypatch.setattr(clip_scores_module, "_BLOCK_FRAMES", 4)
+    assert clip_scores(random_frames(), protocol).numerator.tobytes() == expected.numerator.tobytes()
+
+
+def test_rows_of_other_statistics_are_those_of_the_frames_where_levels_mix() -> None:
+    frames = replace(
+        random_frames(),
+        level=np.tile(np.repeat(np.float32([np.nan, 5, -5, np.nan]), 3), 7),
+        draw=np.tile(np.arange(3, dtype=np.int16), 28),
+    )
+    rows, again = trivial_frames(frames).rows, replace(frames, statistics=frames.statistics).rows
+    for name in ("order", "start", "clip", "condition", "level", "negative", "draw"):
+        assert getattr(rows, name).tobytes() == getattr(again, name).tobytes()
+    keys = [
+        (name, -np.inf if np.isnan(level) else level, draw, clip)
+        for name, level, draw, clip in zip(rows.condition, rows.level, rows.draw, rows.clip, strict=True)
+    ]
+    assert keys == sorted(keys)

@@ -11,8 +11,10 @@ from avsrobust.metrics import (
     auroc,
     frame_statistics,
     mask_overlap,
+    separation,
     threshold_curve,
 )
+from avsrobust.metrics.rows import Rows
 from avsrobust.vocabulary import NEGATIVES
 
 ALL = ("clean", *NEGATIVES)
@@ -113,3 +115,45 @@ def test_no_curve_without_every_condition(missing: str) -> None:
 
 def test_no_curve_without_a_visible_object() -> None:
     assert threshold_curve(constant_frames({name: [0.8] for name in ALL}, np.zeros((2, 2), dtype=bool))) is None
+
+
+def curve_in_order_of_rows(frames: ScoredFrames) -> np.ndarray:
+    """Sums of the curve, added block by block in the order of the rows, [conditions, 3, 255]."""
+    rows = frames.rows
+    counted = rows.sum(frames.statistics.target_pixels[rows.order] > 0) > 0
+    sums = np.zeros((len(ALL), 3, 255))
+    for block, index, start in rows.blocks():
+        scores = separation._strict_scores(frames, index, start) * rows.weight[block, None, None]
+        for position, name in enumerate(ALL):
+            sums[position] += scores[(rows.condition[block] == name) & counted[block]].sum(axis=0)
+    return sums
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["as files have them", "shuffled"]), st.integers(1, 9))
+def test_the_curve_has_the_same_digits_whatever_the_order_of_frames(seed: int, order: str, block: int) -> None:
+    generator = np.random.default_rng(seed)
+    clips, length = int(generator.integers(2, 7)), int(generator.integers(1, 4))
+    shape = (clips * len(ALL) * length, 5, 7)
+    target = generator.random(shape) < 0.3
+    target[generator.random(len(target)) < 0.3] = False
+    target[0, 0, 0] = target[: len(ALL) * length : length, 0, 0] = True
+    condition = np.tile(np.repeat(sorted(ALL), length), clips)
+    frames = ScoredFrames(
+        frame_statistics(generator.random(shape, dtype=np.float32), target),
+        np.repeat(np.arange(clips), len(ALL) * length),
+        condition,
+        condition != "clean",
+    )
+    if order == "shuffled":
+        frames = frames.select(generator.permutation(len(frames)))
+    with pytest.MonkeyPatch.context() as patch:
+        blocks = Rows.blocks
+        patch.setattr(Rows, "blocks", lambda self: blocks(self, block))
+        expected = curve_in_order_of_rows(frames)
+        curve = threshold_curve(frames)
+    assert curve is not None
+    counted = frames.rows.sum(frames.statistics.target_pixels[frames.rows.order] > 0) > 0
+    means = expected / [[[(counted & (frames.rows.condition == name)).sum()]] for name in ALL]
+    assert (curve.miou.tobytes(), curve.f.tobytes()) == (means[0, 0].tobytes(), means[0, 1].tobytes())
+    assert curve.fpr_negative.tobytes() == means[1:].mean(axis=0)[2].tobytes()

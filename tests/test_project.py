@@ -26,7 +26,7 @@ INSTALLED_BY = {
 # Needed by libraries that import them in our stead: pydub, and torch.utils.tensorboard.
 NEEDED_BY_LIBRARIES = {"audioop-lts", "tensorboard"}
 # Extras that the package's own code uses; the others are for those who work on it.
-EXTRAS_OF_THE_PACKAGE = ("torchaudio", "dask", "m2f", "train", "torchmetrics")
+EXTRAS_OF_THE_PACKAGE = ("torchaudio", "dask", "m2f", "train", "torchmetrics", "tensorboard", "mlflow", "wandb")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -122,4 +122,4 @@ def test_what_always_is_imported_is_no_extra() -> None:
     """An extra's module may be imported where it is asked for; the others must be there after a plain installation."""
     always = set(bounds(PROJECT["dependencies"]))
     optional = {INSTALLED_BY.get(name, name) for name in imported("avsrobust")} - always
-    assert optional == {"accelerate", "dask", "torchaudio", "torchmetrics", "transformers"}
+    assert optional == {"accelerate", "dask", "mlflow", "torchaudio", "torchmetrics", "transformers", "wandb"}

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 import stat
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from avsrobust.arrays import map_npy
 from avsrobust.audio.definitions import ReadFile, Rendered
 from avsrobust.audio.front_ends import BANDS, FRONT_ENDS, STEPS
 from avsrobust.audio.made import FileReader, render_row, row_definition
+from avsrobust.building.map_ahead import map_ahead
 from avsrobust.building.plan import EVERY_CLIP
 from avsrobust.checksums import (
     CHECKSUMS_NAME,
@@ -50,11 +53,14 @@ from avsrobust.manifest import (
     picture_entry,
     sound_files,
 )
+from avsrobust.manifest_rows import RowTable
 from avsrobust.seal import SEAL_NAME, broken_seals
 from avsrobust.vocabulary import FOREGROUND_RULES
 
 # Hashing leaves other threads their turn; two more than there are processors keep the disk busy.
 _THREADS = (os.cpu_count() or 1) + 2
+_AHEAD = 64 * _THREADS
+_ROWS_AT_ONCE = 1024
 _PICTURE, _SOUND, _LOG_MELS, _ANY = "a frame or mask", "a sound", "log-mels", "a file of the build"
 _AGAIN = "delete it and build again with the same command"
 
@@ -86,7 +92,7 @@ def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, qu
     # What contradicts itself is listed below, row by row.
     manifest = load_manifest(manifest_path, consistent=False)
     root = manifest.data_root(data_root)
-    problems = [*_check_rows(manifest), *_check_completeness(manifest)]
+    problems = list(check_rows(manifest))
     notes: list[str] = []
     seals = dict(_check_seals(manifest))
     sums = _trusted_checksums(manifest, seals)
@@ -106,20 +112,46 @@ def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, qu
     return VerifyReport(tuple(problems), len(manifest.rows), tuple(notes))
 
 
-def _check_rows(manifest: Manifest) -> Iterator[str]:
-    """Check what follows from the rows alone."""
-    keys = [row.key for row in manifest.rows]
-    if not keys:
-        yield f"{manifest.path}: found no rows; build again"
-    if keys != sorted(keys):
-        yield f"{manifest.path}: rows are not sorted by split, clip_id, condition, level; build again"
-    for (split, clip_id, condition, level, draw), count in Counter(keys).items():
-        if count > 1:
-            drawn = f", draw {draw}" if draw else ""
-            yield f"row {split}/{clip_id}/{condition}/{level}{drawn}: is there {count} times; expected once; build again"
+def check_rows(manifest: Manifest) -> Iterator[str]:
+    """Yield the problems that follow from the rows alone, one line each, and clips that lack rows."""
+    is_sorted, before = True, None
+    repeated: Counter[tuple[str, str, str, float, int]] = Counter()
+    contradictions: list[str] = []
     for row in manifest.rows:
-        for found, expected in _contradictions(manifest, row):
-            yield f"row {_name(row)}: found {found}; expected {expected}; build again"
+        key = row.key
+        is_sorted = is_sorted and (before is None or before <= key)
+        # Equal ones follow one another in sorted rows.
+        if key == before:
+            repeated[key] += 1
+        before = key
+        contradictions += (
+            f"row {_name(row)}: found {found}; expected {expected}; build again"
+            for found, expected in _contradictions(manifest, row)
+        )
+    if before is None:
+        yield f"{manifest.path}: found no rows; build again"
+    if not is_sorted:
+        yield f"{manifest.path}: rows are not sorted by split, clip_id, condition, level; build again"
+        counts = Counter(row.key for row in manifest.rows)
+        repeated = Counter({key: count - 1 for key, count in counts.items() if count > 1})
+    for (split, clip_id, condition, level, draw), more in repeated.items():
+        drawn = f", draw {draw}" if draw else ""
+        times = f"is there {more + 1} times; expected once"
+        yield f"row {split}/{clip_id}/{condition}/{level}{drawn}: {times}; build again"
+    yield from contradictions
+    yield from _check_completeness(manifest, is_sorted=is_sorted)
+
+
+def _rows_by_condition(rows: Iterable[Row], *, is_sorted: bool) -> Iterator[tuple[tuple[str, str], Counter[str]]]:
+    """Yield each clip with its number of rows under each condition."""
+    if is_sorted:
+        for clip, group in groupby(rows, key=lambda row: (row.split, row.clip_id)):
+            yield clip, Counter(row.condition for row in group)
+        return
+    present: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        present[row.split, row.clip_id][row.condition] += 1
+    yield from present.items()
 
 
 def _contradictions(manifest: Manifest, row: Row) -> Iterator[tuple[str, str]]:
@@ -155,17 +187,14 @@ def _is_released(info: ManifestInfo, condition: str) -> bool:
     return bool(options.get("generator") == RELEASED)
 
 
-def _check_completeness(manifest: Manifest) -> Iterator[str]:
+def _check_completeness(manifest: Manifest, *, is_sorted: bool) -> Iterator[str]:
     """Check that every clip is there under every condition of the recipe, or is listed as left out."""
     conditions = manifest.info.recipe.get("conditions")
     if not isinstance(conditions, dict) or not conditions:
         yield f"{manifest.path}: found a recipe without conditions in the metadata; expected some; build again"
         return
     skipped = {(entry.clip_id, entry.condition) for entry in manifest.info.skipped}
-    present: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for row in manifest.rows:
-        present[row.split, row.clip_id][row.condition] += 1
-    for (split, clip_id), there in present.items():
+    for (split, clip_id), there in _rows_by_condition(manifest.rows, is_sorted=is_sorted):
         for name in sorted(conditions):
             facts = manifest.facts(name)
             if facts is None:
@@ -222,40 +251,29 @@ class _Files:
 
     def check(self) -> Iterator[str]:
         """Yield the problems: files that are missing, changed or not listed, one line each."""
-        kinds = self._kinds()
-        sounds: dict[str, set[str]] = defaultdict(set)
-        arrays: dict[str, list[Row]] = defaultdict(list)
-        for row in self.manifest.rows:
+        rows = self.manifest.rows
+        sounds: dict[str, frozenset[str]] = {}
+        arrays: dict[str, array[int]] = {}
+        sums: dict[str, frozenset[str]] = {}
+        for position, row in enumerate(rows):
             if not row.audio.startswith(MADE_PREFIX):
-                sounds[row.audio].add(row.audio_sha256)
-            arrays[row.log_mel].append(row)
+                one = sums.setdefault(row.audio_sha256, frozenset({row.audio_sha256}))
+                known = sounds.setdefault(row.audio, one)
+                if row.audio_sha256 not in known:
+                    sounds[row.audio] = known | one
+            if not row.log_mel.startswith(MADE_PREFIX):
+                arrays.setdefault(row.log_mel, array("q")).append(position)
+        del sums
+        kinds = used_files_by_kind(rows) if rows else ((path, _ANY) for path in sorted(self.sums or ()))
         with ThreadPoolExecutor(_THREADS) as pool:
-            for (path, kind), found in zip(kinds.items(), pool.map(self._found, kinds), strict=True):
-                problems = [self._problem(path, kind, found, sounds.get(path, set()))]
+            for (path, kind), found in map_ahead(pool, lambda item: self._found(item[0]), kinds, _AHEAD):
+                problems = [self._problem(path, kind, found, sounds.get(path, frozenset()))]
                 if kind == _LOG_MELS and isinstance(found, FileSum):
                     # Of an array that is damaged, the contents may say how.
-                    detailed = list(self._check_array(path, arrays[path], is_whole=problems[0] is None))
+                    of_array = _rows_at(rows, arrays[path])
+                    detailed = list(self._check_array(path, of_array, is_whole=problems[0] is None))
                     problems = list[str | None](detailed) or problems
                 yield from (problem for problem in problems if problem is not None)
-
-    def _kinds(self) -> dict[str, str]:
-        """Return every path that the rows name, pictures first, and its kind; without rows, all that have a checksum."""
-        rows = self.manifest.rows
-        if not rows:
-            return dict.fromkeys(sorted(self.sums or ()), _ANY)
-        pictures = {
-            picture_entry(path)
-            for row in rows
-            for path in (*row.frames, *row.masks, *(row.annotated or ()))
-            if path is not None
-        }
-        sounds = {name for row in rows for name in sound_files(row)}
-        arrays = {row.log_mel for row in rows if not row.log_mel.startswith(MADE_PREFIX)}
-        return {
-            **dict.fromkeys(sorted(pictures), _PICTURE),
-            **dict.fromkeys(sorted(sounds), _SOUND),
-            **dict.fromkeys(sorted(arrays), _LOG_MELS),
-        }
 
     def _found(self, path: str) -> FileSum | OSError:
         file = located(path, self.manifest.folder, self.root)
@@ -269,7 +287,7 @@ class _Files:
         except OSError as error:
             return error
 
-    def _problem(self, path: str, kind: str, found: FileSum | OSError, of_rows: set[str]) -> str | None:
+    def _problem(self, path: str, kind: str, found: FileSum | OSError, of_rows: frozenset[str]) -> str | None:
         file, remedy = located(path, self.manifest.folder, self.root), remedy_for(path)
         if isinstance(found, FileNotFoundError) and kind == _PICTURE:
             return f"{file}: not found; expected {kind}; {remedy}"
@@ -286,7 +304,7 @@ class _Files:
             return None
         return f"{file}: {difference(found, expected)}; {remedy}"
 
-    def _check_array(self, log_mel: str, rows: list[Row], *, is_whole: bool) -> Iterator[str]:
+    def _check_array(self, log_mel: str, rows: Iterable[Row], *, is_whole: bool) -> Iterator[str]:
         path = located(log_mel, self.manifest.folder, self.root)
         try:
             array = map_npy(path, ManifestError)
@@ -305,14 +323,13 @@ class _MadeSounds:
     root: Path
     sums: Mapping[str, FileSum] | None
 
-    @property
-    def rows(self) -> list[Row]:
-        return [row for row in self.manifest.rows if row.audio.startswith(MADE_PREFIX)]
+    def rows(self) -> Iterator[Row]:
+        return (row for row in self.manifest.rows if row.audio.startswith(MADE_PREFIX))
 
     def check_checksums(self) -> Iterator[str]:
         """Yield the rows whose checksum does not follow from their definition and the files it uses."""
-        known = {} if self.sums is None else {path: entry.sha256 for path, entry in self.sums.items()}
-        for row in self.rows:
+        known = _Digests(self.sums or {})
+        for row in self.rows():
             try:
                 row_definition(row)
             except AvsRobustError as error:
@@ -334,18 +351,18 @@ class _MadeSounds:
         problems: list[str] = []
         scaled: Counter[str] = Counter()
         clipped: Counter[str] = Counter()
-        rows = self.rows
         silent: Counter[str] = Counter()
+        totals: Counter[str] = Counter()
         read = FileReader(lambda name: located(name, self.manifest.folder, self.root))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for row, made in zip(rows, pool.map(lambda row: _make(row, read), rows), strict=True):
+            for row, made in map_ahead(pool, lambda row: _make(row, read), self.rows(), _AHEAD):
+                totals[row.condition] += 1
                 if isinstance(made, AvsRobustError):
                     problems.append(f"row {_name(row)}: its sound cannot be made ({made})")
                     continue
                 scaled[row.condition] += made.gain_db < 0
                 clipped[row.condition] += made.num_clipped > 0
                 silent[row.condition] += made.has_silent_part
-        totals = Counter(row.condition for row in rows)
         notes = [
             f"{condition}: {counts[condition]} of {totals[condition]} sounds {verb} to stay within full scale"
             for counts, verb in ((scaled, "are scaled down as a whole"), (clipped, "are clipped"))
@@ -356,6 +373,46 @@ class _MadeSounds:
             for condition in sorted(+silent)
         ]
         return problems, notes
+
+
+def used_files_by_kind(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
+    """Yield every file that rows name, as ``checksums.parquet`` does, with its kind: sorted, pictures first."""
+    pictures, sounds, arrays = set[str](), set[str](), set[str]()
+    before: tuple[object, ...] = ()
+    for row in rows:
+        named = (row.frames, row.masks, row.annotated)
+        # The rows of a clip follow one another, and mostly have the same pictures.
+        if named != before:
+            pictures.update(picture_entry(path) for paths in named for path in paths or () if path is not None)
+            before = named
+        sounds.update(sound_files(row))
+        if not row.log_mel.startswith(MADE_PREFIX):
+            arrays.add(row.log_mel)
+    pictures -= sounds | arrays
+    sounds -= arrays
+    for paths, kind in ((pictures, _PICTURE), (sounds, _SOUND), (arrays, _LOG_MELS)):
+        for path in sorted(paths):
+            yield path, kind
+        paths.clear()
+
+
+def _rows_at(rows: Sequence[Row], positions: array[int]) -> Iterator[Row]:
+    """Yield the rows at some positions, in order, a part of them at a time."""
+    for first in range(0, len(positions), _ROWS_AT_ONCE):
+        part = positions[first : first + _ROWS_AT_ONCE]
+        yield from rows.take(np.array(part)) if isinstance(rows, RowTable) else (rows[position] for position in part)
+
+
+class _Digests(dict[str, str]):
+    """The SHA-256 of files by their entry, as far as they are asked for."""
+
+    def __init__(self, sums: Mapping[str, FileSum]) -> None:
+        super().__init__()
+        self._sums = sums
+
+    def __missing__(self, path: str) -> str:
+        self[path] = self._sums[path].sha256
+        return self[path]
 
 
 def _make(row: Row, read: ReadFile) -> Rendered | AvsRobustError:

@@ -36,6 +36,7 @@ COMMANDS = {
     "report": "avsrobust.cli.report:report",
     "compare": "avsrobust.cli.compare:compare",
     "masks": "avsrobust.cli.masks:masks",
+    "export": "avsrobust.cli.export:export",
     "audit": "avsrobust.cli.audit:audit",
     "pretransform": "avsrobust.cli.pretransform:pretransform",
     "train": "avsrobust.cli.train:train",

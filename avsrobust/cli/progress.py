@@ -23,6 +23,8 @@ _MOST_CHARACTERS = 8000
 class ProgressLog:
     """Progress of work in parts for a log file: a line every `EVERY_S` seconds, about all parts together.
 
+    A part whose total changes, or that falls back, has begun other work: speed and time left are those of the new work.
+
     Args:
         totals: Units of each part, as far as they are known.
     """
@@ -38,10 +40,14 @@ class ProgressLog:
         """Return the callback ``(done, total)`` of a part, which `title` names."""
 
         def update(done: int, total: int) -> None:
+            now, old = time.monotonic(), (self._done[number], self._totals[number])
             self._totals[number], self._done[number] = total, done
+            if not self._found or (number in self._found and (done < old[0] or total != old[1])):
+                self._found = {part: self._done[part] for part in (*self._found, number)}
+                self._began = now
             self._found.setdefault(number, done)
-            if time.monotonic() - self._last >= EVERY_S:
-                self._last = time.monotonic()
+            if now - self._last >= EVERY_S:
+                self._last = now
                 note(f"{title}: {self._line()}")
 
         return update

@@ -102,9 +102,10 @@ def train(
             # A trial leaves nothing.
             chosen, trial = chosen.for_smoke(steps), Path(stack.enter_context(TemporaryDirectory()))
             toys, output, cache = trial / "data", output or trial / "run", trial / "pictures"
+        with progress_bar(f"toy data of {chosen.name}") as bar:
+            make_toy = partial(toy_build, progress=bar, workers=1 if smoke else os.cpu_count() or 1, root=toys)
+            builds = open_builds(chosen, manifests, data_root, BUILDS_ROOT, make_toy=make_toy, on_message=on_message)
         bar = stack.enter_context(progress_bar(f"train {chosen.name}"))
-        make_toy = partial(toy_build, progress=bar, workers=1 if smoke else os.cpu_count() or 1, root=toys)
-        builds = open_builds(chosen, manifests, data_root, BUILDS_ROOT, make_toy=make_toy, on_message=on_message)
         options = TrainOptions(
             output=default_output(chosen) if output is None else output,
             start=start,
@@ -116,7 +117,8 @@ def train(
             pictures=PICTURES_ROOT if cache is None and output is None else cache,
             compiled=compiled,
         )
-        report = run_training(chosen, builds, options, where=recipe, progress=bar, on_message=on_message)
+        progress = bar if is_main_process() else None
+        report = run_training(chosen, builds, options, where=recipe, progress=progress, on_message=on_message)
     if is_main_process() and smoke:
         note(f"smoke run of {chosen.name}: {report.steps} steps and a validation done; data, weights and memory fit")
     elif is_main_process():

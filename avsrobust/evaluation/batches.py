@@ -101,7 +101,12 @@ class ReadBatch:
 
 
 def plan_batches(clips: Sequence[ClipRows], build: Manifest, data_root: Path, batch_size: int) -> list[Batch]:
-    """Group clips into batches, each clip in exactly one.
+    """Return the batches of `each_batch`, all at once."""
+    return list(each_batch(clips, build, data_root, batch_size))
+
+
+def each_batch(clips: Iterable[ClipRows], build: Manifest, data_root: Path, batch_size: int) -> Iterator[Batch]:
+    """Group clips into batches, each clip in exactly one; a batch is yielded when it is full, the others at the end.
 
     Args:
         clips: Clips, in order.
@@ -110,17 +115,17 @@ def plan_batches(clips: Sequence[ClipRows], build: Manifest, data_root: Path, ba
         batch_size: Most clips in a batch.
     """
     if batch_size == 1:
-        return [(clip,) for clip in clips]
+        yield from ((clip,) for clip in clips)
+        return
     open_batches: dict[object, list[ClipRows]] = {}
-    batches: list[Batch] = []
     for clip in clips:
         conditions = tuple((row.condition, row.level, row.draw) for row in clip)
         key = (clip[0].num_frames, conditions, picture_order(clip), picture_sizes(clip, build, data_root))
         waiting = open_batches.setdefault(key, [])
         waiting.append(clip)
         if len(waiting) == batch_size:
-            batches.append(tuple(open_batches.pop(key)))
-    return [*batches, *(tuple(waiting) for waiting in open_batches.values())]
+            yield tuple(open_batches.pop(key))
+    yield from (tuple(waiting) for waiting in open_batches.values())
 
 
 def load_batch(

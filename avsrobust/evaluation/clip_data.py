@@ -130,10 +130,11 @@ def clips_of(rows: Iterable[Row]) -> list[ClipRows]:
     for row in rows:
         clips.setdefault((row.split, row.clip_id), []).append(row)
     # Rows of a manifest are sorted, and sorting them again needs a key for each: here one for each clip.
-    return [tuple(sorted(clips.pop(clip), key=_order_in_clip)) for clip in sorted(clips)]
+    return [tuple(sorted(clips.pop(clip), key=order_in_clip)) for clip in sorted(clips)]
 
 
-def _order_in_clip(row: Row) -> tuple[bool, tuple[str, str, str, float, int]]:
+def order_in_clip(row: Row) -> tuple[bool, tuple[str, str, str, float, int]]:
+    """Return what the rows of a clip are sorted by."""
     return (row.condition != CLEAN, row.key)
 
 

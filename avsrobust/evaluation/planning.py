@@ -15,14 +15,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from avsrobust.evaluation.clip_data import ClipRows, clips_of
+from avsrobust.evaluation.clip_data import ClipRows
+from avsrobust.evaluation.clip_table import ClipTable, KnownRows
 from avsrobust.evaluation.existing_results import ExistingResults
 from avsrobust.evaluation.parts import PartStore
-from avsrobust.manifest import Manifest, Row, load_manifest
+from avsrobust.manifest import Manifest, load_manifest
 from avsrobust.results import Scores
 from avsrobust.row_keys import ClipKey, RowKey, clip_of, key_of, rows_in, rows_with_overlap
 from avsrobust.stored_masks import rows_of_masks
-from avsrobust.vocabulary import CLASS_DATASET, CLEAN, NEGATIVE
+from avsrobust.vocabulary import CLASS_DATASET, CLEAN
 
 # Error and rows of a clip that failed; None where it is not known which rows.
 Failure = tuple[str, frozenset[RowKey] | None]
@@ -33,7 +34,7 @@ class EvaluationPlan:
     """The clips to run, and the rows that an evaluation is about.
 
     Attributes:
-        clips: Clips to run, each with the rows that it is run under.
+        clips: Clips to run, each with the rows that it is run under, made when they are asked for.
         due: Rows that come of these clips.
         wanted: Rows requested.
         kept: Rows of an earlier evaluation.
@@ -41,7 +42,7 @@ class EvaluationPlan:
         classes: Whether the adapter returned classes so far; None: not known.
     """
 
-    clips: tuple[ClipRows, ...]
+    clips: Sequence[ClipRows]
     due: frozenset[RowKey]
     wanted: frozenset[RowKey]
     kept: frozenset[RowKey]
@@ -55,20 +56,20 @@ class EvaluationPlan:
 
 
 def plan_evaluation(
-    manifest: Manifest, wanted: Sequence[Row], stored: ExistingResults, store: PartStore, *, save_masks: bool
+    manifest: Manifest, wanted: ClipTable, stored: ExistingResults, store: PartStore, *, save_masks: bool
 ) -> EvaluationPlan:
     """Return the plan for some rows.
 
     Args:
         manifest: The build, whole or a selection.
-        wanted: Rows requested.
+        wanted: Clips requested, with the rows requested of each.
         stored: Results in the folder.
         store: Parts of an interrupted evaluation.
         save_masks: Rows without a stored mask are run again.
     """
     # Keys are made once and shared: there are as many as rows.
-    wanted_rows = {key_of(row): row for row in wanted}
-    keys = set(wanted_rows)
+    known = KnownRows(wanted.source)
+    keys = wanted.keys(known)
     kept = rows_in(stored.scores) if stored.scores else set[RowKey]()
     parts = store.read()
     scored: set[RowKey] = set().union(*map(rows_in, parts))
@@ -82,9 +83,9 @@ def plan_evaluation(
         # A damaged readout is scored again as far as requested.
         again |= keys - (rows_in(stored.readouts[name]) if name in stored.readouts else set()) - scored
     sources = [*([stored.scores] if stored.scores else []), *parts]
-    clips, due = _rows_to_run(_rows(manifest, wanted_rows, kept | scored), keys, sources, again)
+    clips, due = _rows_to_run(_known(manifest, known, keys, kept | scored), keys, sources, again)
     return EvaluationPlan(
-        tuple(clips),
+        clips,
         frozenset(due),
         frozenset(keys),
         frozenset(kept),
@@ -110,8 +111,12 @@ def failures(
             left[clip] = (error, None)
         elif rows is not None and rows - scored:
             left[clip] = (error, rows - scored)
+    lacking: dict[ClipKey, set[RowKey]] = {clip: set() for clip in failed}
+    for key in plan.due if failed else ():
+        if clip_of(key) in lacking and key not in scored:
+            lacking[clip_of(key)].add(key)
     for clip, error in failed.items():
-        missing = frozenset(key for key in plan.due if clip_of(key) == clip) - scored
+        missing = frozenset(lacking[clip])
         before = left[clip][1] if clip in left else None
         if missing or before:
             left[clip] = (error, missing | (before or frozenset()))
@@ -144,29 +149,29 @@ def limited_splits(
     return tuple(sorted(found))
 
 
-def _rows(manifest: Manifest, wanted: Mapping[RowKey, Row], scored: set[RowKey]) -> Mapping[RowKey, Row]:
-    """Return the rows that a plan may be about: those wanted, or, where others of their clips were scored, the manifest's.
+def _known(manifest: Manifest, known: KnownRows, wanted: set[RowKey], scored: set[RowKey]) -> KnownRows:
+    """Return the rows that a plan may be about: those known, or, where others of their clips were scored, the manifest's.
 
     The manifest's are those of the whole one where `manifest` is a selection that lacks rows scored before.
     """
     clips = {clip_of(key) for key in wanted} if scored else set()
     of_clips = {key for key in scored if clip_of(key) in clips}
-    if of_clips <= wanted.keys():
-        return wanted
-    known = {key_of(row): row for row in manifest.rows}
-    return known if of_clips <= known.keys() else {key_of(row): row for row in load_manifest(manifest.path).rows}
+    if of_clips <= known.position.keys():
+        return known
+    of_manifest = KnownRows(manifest.rows)
+    return of_manifest if of_clips <= of_manifest.position.keys() else KnownRows(load_manifest(manifest.path).rows)
 
 
 def _rows_to_run(
-    by_key: Mapping[RowKey, Row], wanted: Collection[RowKey], sources: Sequence[Scores], again: Collection[RowKey] = ()
-) -> tuple[list[ClipRows], set[RowKey]]:
+    known: KnownRows, wanted: Collection[RowKey], sources: Sequence[Scores], again: Collection[RowKey] = ()
+) -> tuple[ClipTable, set[RowKey]]:
     """Return the clips to run, each with its rows, and the keys of those rows that results come of.
 
     A clip that is (or is to be) scored under clean audio is run under it too, first, for the overlap; a clip that is run under
     a negative is run under those that it is scored under.
 
     Args:
-        by_key: Rows of the manifest.
+        known: Rows of the manifest.
         wanted: Keys of the rows requested.
         sources: Scores that exist.
         again: Keys of rows that are scored but lack something else that is requested.
@@ -177,20 +182,25 @@ def _rows_to_run(
     touched = {clip_of(key) for key in wanted}
     stale = {
         key
-        for key in (scored - compared) & by_key.keys()
-        if key[2] != CLEAN and by_key[key].tiles is None and clip_of(key) in clean and clip_of(key) in touched
+        for key in scored - compared
+        if key in known
+        and key[2] != CLEAN
+        and not known.is_composed(key)
+        and clip_of(key) in clean
+        and clip_of(key) in touched
     }
-    further = (set(wanted) - scored) & by_key.keys()
-    negatives = {key for key in by_key if by_key[key].polarity == NEGATIVE}
+    further = {key for key in wanted if key not in scored and key in known}
     first: dict[ClipKey, RowKey] = {}
-    for key in further & negatives:
-        first[clip_of(key)] = min(key, first.get(clip_of(key), key))
-    stale |= {key for key in scored & negatives if clip_of(key) in first and key > first[clip_of(key)]}
-    due = (further | (set(again) & set(wanted)) | stale) & by_key.keys()
-    helpers = {clean[clip_of(key)] for key in due if key[2] != CLEAN and clip_of(key) in clean} & by_key.keys()
-    compared_clips = {clip_of(key) for key in due & negatives}
-    helpers |= {key for key in scored & negatives if clip_of(key) in compared_clips}
-    return clips_of(by_key[key] for key in due | helpers), due
+    for key in further:
+        if known.is_negative(key):
+            first[clip_of(key)] = min(key, first.get(clip_of(key), key))
+    scored_negatives = {key for key in scored if key in known and known.is_negative(key)}
+    stale |= {key for key in scored_negatives if clip_of(key) in first and key > first[clip_of(key)]}
+    due = further | {key for key in again if key in wanted and key in known} | stale
+    helpers = {clean[clip_of(key)] for key in due if key[2] != CLEAN and clip_of(key) in clean}
+    compared_clips = {clip_of(key) for key in due if known.is_negative(key)}
+    helpers |= {key for key in scored_negatives if clip_of(key) in compared_clips}
+    return known.clips(due | {key for key in helpers if key in known}), due
 
 
 def _has_classes(sources: Sequence[Scores]) -> bool | None:

@@ -28,8 +28,9 @@ from avsrobust.caveats import caveats, train_sources
 from avsrobust.checksums import load_checksums
 from avsrobust.errors import AdapterError, OptionError, did_you_mean
 from avsrobust.evaluation.batch_size import choose_batch_size, is_measurable
-from avsrobust.evaluation.batches import Batch, LoadedClip, default_readers, load_batch, plan_batches
-from avsrobust.evaluation.clip_data import ClipRows, check_data, clips_of
+from avsrobust.evaluation.batches import Batch, LoadedClip, default_readers, each_batch, load_batch
+from avsrobust.evaluation.clip_data import check_data
+from avsrobust.evaluation.clip_table import ClipTable
 from avsrobust.evaluation.consistency import MOST_CLIPS, check_consistency
 from avsrobust.evaluation.existing_results import ExistingResults, read_existing, require_covered, require_same_model
 from avsrobust.evaluation.model_key import differences, evaluation_sha256, make_model_key, remember_state, with_states
@@ -42,7 +43,7 @@ from avsrobust.evaluation.scoring import ScoredClip, score_clips
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import hold_output_dir
-from avsrobust.manifest import Manifest, Row
+from avsrobust.manifest import Manifest
 from avsrobust.results import (
     EXTRAS_NAME,
     MASKS_NAME,
@@ -152,7 +153,7 @@ def evaluate(
         adapter=adapter,
         name=name,
         spec=spec or name,
-        clips=tuple(_select(manifest, splits, conditions)[:limit]),
+        clips=_select(manifest, splits, conditions)[:limit],
         data_root=manifest.data_root(None if data_root is None else Path(data_root)),
         output=Path(output),
         device=device or torch.device("cpu"),
@@ -172,7 +173,7 @@ def evaluate(
         return evaluation.run()
 
 
-def _select(manifest: Manifest, splits: Sequence[str], conditions: Sequence[str] | None) -> list[ClipRows]:
+def _select(manifest: Manifest, splits: Sequence[str], conditions: Sequence[str] | None) -> ClipTable:
     for noun, requested, there in (
         ("split", splits, manifest.distinct("split")),
         ("condition", conditions or (), manifest.distinct("condition")),
@@ -182,7 +183,7 @@ def _select(manifest: Manifest, splits: Sequence[str], conditions: Sequence[str]
                 raise OptionError(
                     f"{manifest.path}: has no rows of {noun} '{value}'; it has {', '.join(there)}{did_you_mean(value, there)}"
                 )
-    clips = clips_of(manifest.select(splits, conditions).rows)
+    clips = ClipTable(manifest.select(splits, conditions).rows)
     if not clips:
         raise OptionError(f"{manifest.path}: has no row of the chosen splits and conditions; choose others")
     return clips
@@ -196,7 +197,7 @@ class _Evaluation:
     adapter: Adapter
     name: str
     spec: str
-    clips: tuple[ClipRows, ...]
+    clips: ClipTable
     data_root: Path
     output: Path
     device: torch.device
@@ -223,7 +224,7 @@ class _Evaluation:
         )
         store.keep_masks |= stored.masks is not None or bool(store.mask_files())
         self._require_covered(stored, keep_masks=store.keep_masks)
-        plan = plan_evaluation(self.manifest, self._rows(), stored, store, save_masks=self.save_masks)
+        plan = plan_evaluation(self.manifest, self.clips, stored, store, save_masks=self.save_masks)
         batch_size = self.batch_size or 1
         notes = [*(f"{line}; made again as far as requested" for line in stored.damaged), *discarded]
         if not (plan.clips or plan.unfinished) and (stored.run is not None or stored.scores is None):
@@ -287,7 +288,7 @@ class _Evaluation:
 
     def _require_covered(self, stored: ExistingResults, *, keep_masks: bool) -> None:
         """Check that a damaged file that will be written again will hold no less than it did."""
-        splits, conditions = {row.split for row in self._rows()}, {row.condition for row in self._rows()}
+        splits, conditions = self.clips.distinct("split"), self.clips.distinct("condition")
         for name, lost in (
             (SCORES_NAME, stored.run is not None and stored.scores is None),
             (MASKS_NAME, keep_masks and stored.named(MASKS_NAME) and stored.masks is None),
@@ -298,9 +299,6 @@ class _Evaluation:
         for readout in stored.readout_names:
             if readout not in stored.readouts and not self.replace:
                 require_covered(self.output, readout_file(readout), stored, splits, conditions)
-
-    def _rows(self) -> list[Row]:
-        return [row for clip in self.clips for row in clip]
 
     def _info(self, failed: tuple[FailedClip, ...], evaluation: str) -> ScoreInfo:
         info = self.manifest.info
@@ -346,7 +344,7 @@ class _Evaluation:
             check_consistency(caller, plan.clips, self.data_root, sounds, batch_size)
         if by_memory:
             batch_size, remarks = choose_batch_size(caller, plan.clips, load, keep_masks=store.keep_masks)
-        batches = plan_batches(plan.clips, sounds.build, self.data_root, batch_size)
+        batches = each_batch(plan.clips, sounds.build, self.data_root, batch_size)
         store.begin()
         succeeded, failed = len(self.clips) - len(plan.clips_due), dict[ClipKey, str]()
         self.progress(succeeded, len(self.clips))
@@ -408,7 +406,7 @@ class _Evaluation:
         finish_publishing(self.output)
 
     def _effort(self, batch_size: int, clips: int, wall_time_s: float) -> Effort:
-        splits, conditions = {row.split for row in self._rows()}, {row.condition for row in self._rows()}
+        splits, conditions = self.clips.distinct("split"), self.clips.distinct("condition")
         return Effort(sorted(splits), sorted(conditions), self.device, batch_size, clips, wall_time_s)
 
     def _readout_sources(self, stored: ExistingResults, store: PartStore) -> dict[str, list[Scores]]:

@@ -75,7 +75,7 @@ class SoundReader:
         self._arrays: OrderedDict[str, npt.NDArray[Any]] = OrderedDict()
         self._whole: dict[str, tuple[int, ...]] = {}
         self._lock = threading.Lock()
-        self._checked: set[Path] = set()
+        self._checked: set[str] = set()
         self._file_sums: Checksums | None = None
         self._files = FileReader(self._locate)
         self._embed: Callable[[Tensor], Tensor] | None = None
@@ -170,17 +170,17 @@ class SoundReader:
     def _checked_path(self, row: Row) -> Path:
         """Return the path of a row's sound file, once its bytes are those that were built."""
         path = self._manifest.audio_path(row, self._data_root)
-        if path not in self._checked:
+        if str(path) not in self._checked:
             self._check(path, row)
-            self._checked.add(path)
+            self._checked.add(str(path))
         return path
 
     def _locate(self, name: str) -> Path:
         """Return a recording that sounds are made from, once its bytes are those that were built from."""
         path = self._manifest.file(name, self._data_root)
-        if path not in self._checked:
+        if str(path) not in self._checked:
             self._sums().check_file(name, path)
-            self._checked.add(path)
+            self._checked.add(str(path))
         return path
 
     def _sums(self) -> Checksums:

@@ -89,6 +89,8 @@ class Rows:
     @cached_property
     def clips(self) -> ClipRows:
         """The clip rows."""
+        if not self.draw.any():
+            return ClipRows(self.clip, self.condition, self.level, self.negative)
         first = np.unique(self.clip_row, return_index=True)[1]
         return ClipRows(self.clip[first], self.condition[first], self.level[first], self.negative[first])
 

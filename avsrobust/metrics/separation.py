@@ -21,7 +21,7 @@ from avsrobust.metrics.binary.protocols import PROTOCOLS
 from avsrobust.metrics.binary.thresholds import NUM_THRESHOLDS, at_least, thresholds
 from avsrobust.metrics.dataset_score import negative_key
 from avsrobust.metrics.g_score import g_scores
-from avsrobust.metrics.rows import Flags, Floats, Ints, sums_from
+from avsrobust.metrics.rows import Flags, Floats, Ints, blocks_of, in_place, sums_from
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 
@@ -106,11 +106,14 @@ def mask_overlap(
         raise MetricInputError("intersection: found values below 0 or above union; expected counts of pixels")
     defined = union > 0
     frame_overlap = intersection[defined] / union[defined]
-    clips, index = np.unique(clip[defined], return_inverse=True)
-    per_clip = np.bincount(index, weights=frame_overlap) / np.bincount(index) if len(clips) else np.zeros(0)
+    index = clip[defined]
+    if len(index) and not (index.min() >= 0 and index.max() < clip.size):
+        index = np.unique(index, return_inverse=True)[1]
+    number = np.bincount(index)
+    per_clip = np.bincount(index, weights=frame_overlap)[number > 0] / number[number > 0]
     return MaskOverlap(
-        value=float(per_clip.mean()) if len(clips) else None,
-        clips=len(clips),
+        value=float(per_clip.mean()) if len(per_clip) else None,
+        clips=len(per_clip),
         frames=int(np.count_nonzero(defined)),
         undefined_frames=int(np.count_nonzero(~defined)),
     )
@@ -167,12 +170,24 @@ def threshold_curve(frames: ScoredFrames, negatives: Sequence[str] = NEGATIVES) 
     sums = np.zeros((len(keys), 3, NUM_THRESHOLDS))
     counted = _rows_with_target(frames)
     needed = np.any(chosen, axis=0) & counted
-    for block, index, start in rows.blocks():
-        if not needed[block].any():
+    group = np.zeros(len(rows), dtype=np.int64)
+    for block, _, _ in rows.blocks():
+        group[block] = block.start
+    # Where the frames lie, since histograms may have to be read, unless that changes the order in which numbers are added.
+    visited, order, starts = in_place(rows.order, rows.start)
+    if any((np.diff(visited[flags[visited]]) < 0).any() for flags in chosen):
+        visited, order, starts = np.arange(len(rows)), rows.order, rows.start
+    totals = [_GroupedSum(total) for total in sums]
+    for block, index, start in blocks_of(order, starts):
+        number = visited[block]
+        if not needed[number].any():
             continue
-        scores = _strict_scores(frames, index, start) * rows.weight[block, None, None]
-        for position, flags in enumerate(chosen):
-            sums[position] += scores[flags[block] & counted[block]].sum(axis=0)
+        scores = _strict_scores(frames, index, start) * rows.weight[number, None, None]
+        for total, flags in zip(totals, chosen, strict=True):
+            of = flags[number] & counted[number]
+            total.add(scores[of], group[number[of]])
+    for total in totals:
+        total.close()
     clips = np.array([rows.weight[flags & counted].sum() for flags in chosen])
     if (clips == 0).any():
         return None
@@ -188,6 +203,28 @@ def threshold_curve(frames: ScoredFrames, negatives: Sequence[str] = NEGATIVES) 
         g_f=g_scores(f, f_negative),
         fpr_negative=fpr_negative,
     )
+
+
+class _GroupedSum:
+    """Adds the sums of groups of values to `total`, one group after the other: the same to the last digit however they come."""
+
+    def __init__(self, total: Floats) -> None:
+        self._total, self._group, self._sum = total, -1, np.zeros_like(total)
+
+    def add(self, values: Floats, groups: Ints) -> None:
+        """Add values [K, ...], those of a group behind one another, in the order of the groups [K]."""
+        for group in np.unique(groups):
+            part = values[groups == group]
+            if group == self._group:
+                part = np.concatenate([self._sum[None], part])
+            else:
+                self.close()
+            self._group, self._sum = int(group), part.sum(axis=0)
+
+    def close(self) -> None:
+        """Add the last group."""
+        self._total += self._sum
+        self._sum = np.zeros_like(self._sum)
 
 
 def _rows_with_target(frames: ScoredFrames) -> Flags:

@@ -194,5 +194,5 @@ def notes_of(a: Scores, b: Scores, protocol: AnyProtocol) -> Iterator[str]:
     yield from dict.fromkeys((*a.info.notes, *b.info.notes))
     yield (
         "p: two-sided share of resamples that turn the sign, for each score by itself; among many scores some are small by "
-        "chance; p (Holm), p_holm: corrected over all pairs, data sets and splits of one score"
+        "chance; p (Holm), in json p_holm, is shown of several pairs: corrected over all pairs, data sets and splits of one score"
     )

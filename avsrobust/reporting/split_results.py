@@ -155,11 +155,11 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
     frames = ScoredFrames(
         scores.statistics if is_all else take(scores.statistics, chosen),
         clip,
-        index["condition"].to_numpy(dtype=np.str_),
+        _texts(index["condition"]),
         (index["polarity"] == NEGATIVE).to_numpy(dtype=np.bool_),
-        _floats(index["level"]),
+        _levels(index["level"]),
         _draws(index),
-        index["frame"].to_numpy(dtype=np.int64),
+        index["frame"].to_numpy(),
     )
     return SplitResult(
         model=scores.info.model,
@@ -189,14 +189,28 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
 
 
 def _floats(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    if column.dtype == np.float64:
+        return column.to_numpy()
     return np.asarray(pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def _draws(index: pd.DataFrame) -> npt.NDArray[np.int64] | None:
+def _texts(column: pd.Series[Any]) -> npt.NDArray[np.str_]:
+    """Texts as numpy's: few are different."""
+    codes, words = pd.factorize(column)
+    return np.array(list(words), dtype=np.str_)[codes] if len(words) else np.empty(0, dtype=np.str_)
+
+
+def _levels(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    """The level of each frame; where none has one, a single NaN that stands for all."""
+    return np.broadcast_to(np.nan, len(column)) if column.isna().all() else _floats(column)
+
+
+def _draws(index: pd.DataFrame) -> npt.NDArray[np.integer[Any]] | None:
     """The draw of each frame, 0 where a condition draws once; None where results say nothing of draws."""
     if "draw" not in index.columns:
         return None
-    return np.asarray(pd.to_numeric(index["draw"]).fillna(0).to_numpy(dtype=np.int64))
+    draws = index["draw"].to_numpy()
+    return draws if draws.dtype.kind in "iu" else np.asarray(pd.to_numeric(index["draw"]).fillna(0).to_numpy(np.int64))
 
 
 def _labels(index: pd.DataFrame, clip: npt.NDArray[np.int64], num_clips: int) -> tuple[tuple[str, ...], ...]:

@@ -121,7 +121,7 @@ def build_table(
     lines: list[Line] = []
     classes: list[Line] = []
     resamplings = Resamplings()
-    known_bounds = Bounds()
+    known_bounds = Bounds(of_g)
     without_sounds: dict[str, list[str]] = {}
     for position, ((label, result, run), diagnosis) in enumerate(zip(split_results, diagnostics, strict=True)):
         subject = _subject(label, result, run, task, diagnosis)
@@ -224,17 +224,14 @@ def _subject(label: Label, result: SplitResult, run: RunDetails, task: str | Non
 def _lines(subject: Subject, result: SplitResult, protocols: Sequence[Protocol], request: _Request) -> Iterator[Line]:
     """The binary lines of a result: over all clips, and over those of each part."""
     parts = {} if request.by is None else clip_parts(result, request.by)
-    # One after the other: the histograms of many frames are large.
-    per_model = [
-        [clip_scores(result.frames, protocol) for protocol in protocols],
-        *request.bounds.of(result.frames, protocols),
-    ]
-    for protocol, *rows in zip(protocols, *per_model, strict=True):
-        bounds = [summarise(scores, request.negatives) for scores in rows]
+    found = request.bounds.of(result.frames, protocols, clips=bool(parts))
+    for protocol, (of_bounds, clips_of_bounds) in zip(protocols, found, strict=True):
+        of_model = clip_scores(result.frames, protocol)
+        bounds = [summarise(of_model, request.negatives), *of_bounds]
         extra = request.extra_scores(result, protocol.threshold, bounds)
-        yield request.with_intervals(_line(subject, protocol, request.overall, bounds, extra=extra), rows[0])
+        yield request.with_intervals(_line(subject, protocol, request.overall, bounds, extra=extra), of_model)
         for title, clips in parts.items():
-            of_part = [_of(scores, clips) for scores in rows]
+            of_part = [_of(scores, clips) for scores in (of_model, *clips_of_bounds)]
             line = _line(subject, protocol, title, [summarise(scores, request.negatives) for scores in of_part])
             yield request.with_intervals(line, of_part[0])
 

@@ -224,6 +224,7 @@ class _Run:
         self._describe(done)
         resumed_from = done.step
         names = _loss_names(self.recipe)
+        self.progress(done.step, self.recipe.run.steps)
         with RunLog(output, names, done.step) if main else nullcontext() as log:
             for step, micro in enumerate(self._batches(done.step), start=done.step):
                 logged = self._step(module, optimizer, step, micro)

@@ -11,7 +11,7 @@ Conventions
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -56,6 +56,14 @@ class EncodedClips:
     visual_only: Tensor | None
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """Where an adapter's weights are from: file or folder, and the free text in their metadata."""
+
+    path: Path
+    info: Mapping[str, str]
+
+
 class M2F(Adapter):
     """Mask2Former prompted by the audio, without debiasing."""
 
@@ -71,6 +79,7 @@ class M2F(Adapter):
             self.audio = AudioInput.embedding()  # type: ignore[misc]
         self.network = loaded.network
         self.report = loaded.report
+        self._origin: _Origin | None = None
         self._settings = settings
         default = (
             self.default_debias if self.default_debias == "none" else loaded.info.get("debias", self.default_debias)
@@ -100,7 +109,31 @@ class M2F(Adapter):
         """
         settings = parse_options(options)
         path = checkpoint if checkpoint is not None else _bundled(settings.weights or cls.bundled)
-        return cls(_load_network(path, device, settings), settings, device)
+        loaded = _load_network(path, device, settings)
+        adapter = cls(loaded, settings, device)
+        adapter._origin = _Origin(path, loaded.info)
+        return adapter
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, device: torch.device | str = "cpu", **options: str) -> Self:
+        """Return the adapter of a folder that `save_pretrained` wrote; nothing is downloaded. As `load` otherwise."""
+        return cls.load(Path(folder), torch.device(device), **options)
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write ``config.json``, ``model.safetensors`` (float16) and, where the weights have a card, ``README.md``.
+
+        Args:
+            folder: The folder; made where it is not there.
+
+        Raises:
+            AdapterError: One of these files is there already.
+        """
+        from model_adapters.m2f.checkpoint import save_pretrained
+
+        origin = self._origin
+        card = None if origin is None else _card_of(origin.path)
+        text = "" if card is None else card.read_text(encoding="utf-8")
+        save_pretrained(Path(folder), self.network, {} if origin is None else origin.info, card=text)
 
     @torch.inference_mode()
     def encode_frames(self, frames: Tensor, views: Sequence[ClipView] = ()) -> EncodedClips:
@@ -242,6 +275,12 @@ class M2FRobust(M2F):
     """The same network, trained with negatives and with similarity of audio and picture."""
 
     bundled: ClassVar[str] = "m2f_robust"
+
+
+def _card_of(path: Path) -> Path | None:
+    """The card of some weights: ``README.md`` in their folder, the Markdown file of the bundled ones' name."""
+    card = path / "README.md" if path.is_dir() else path.with_suffix(".md")
+    return card if card.is_file() and (path.is_dir() or path.parent == WEIGHTS) else None
 
 
 def _bundled(name: str) -> Path:

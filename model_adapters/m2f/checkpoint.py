@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 
 from avsrobust.errors import AdapterError
+from avsrobust.files import write_text
 from avsrobust.tensors import save_tensors
 from avsrobust.textfiles import parse_json
 from model_adapters.m2f.bounds import require_parameters
 from model_adapters.m2f.config import M2FConfig, Readout, read_config, with_readout
+from model_adapters.m2f.folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, config_text, read_folder
 from model_adapters.m2f.network import M2FNetwork
 from model_adapters.m2f.published import infer_config, readout_of, rename
 from model_adapters.m2f.state import StoredState, read_state
@@ -111,6 +113,34 @@ def save_bundle(
     save_tensors(path, tensors, texts)
 
 
+def save_pretrained(
+    folder: Path,
+    network: M2FNetwork,
+    info: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float16,
+    card: str = "",
+) -> None:
+    """Write a network to a folder in the layout of Hugging Face (`folder`), which `load_checkpoint` reads.
+
+    Args:
+        folder: The folder; made where it is not there.
+        network: The network.
+        info: Free text for the metadata of the weights.
+        dtype: Type of the stored weights.
+        card: Text of ``README.md``; empty: none is written.
+
+    Raises:
+        AdapterError: One of the files is there already, or a weight is not finite in `dtype`.
+    """
+    for name in (CONFIG_NAME, WEIGHTS_NAME, *([CARD_NAME] if card else [])):
+        if (folder / name).exists():
+            raise AdapterError(f"{folder / name}: is there already; expected a folder without it; choose another one")
+    save_bundle(folder / WEIGHTS_NAME, network, info, dtype)
+    write_text(folder / CONFIG_NAME, config_text(network.config))
+    if card:
+        write_text(folder / CARD_NAME, card)
+
+
 def load_bundle(path: Path, device: torch.device | str = "cpu") -> LoadedNetwork:
     """Return the network of a bundle.
 
@@ -136,7 +166,7 @@ def load_checkpoint(
     """Return the network of a bundle or of a raw published checkpoint.
 
     Args:
-        path: The file.
+        path: The file, or a folder in the layout of Hugging Face that holds a bundle (`folder`).
         device: Device of the network.
         config: File of a configuration, for a raw checkpoint in place of the one inferred from its shapes.
         head: Head of the network, for a raw checkpoint in place of the one inferred from its names.
@@ -146,7 +176,7 @@ def load_checkpoint(
     Raises:
         AdapterError: The file cannot be read, is of another architecture, or differs from the network.
     """
-    state = read_state(path)
+    state = read_folder(path, bundle={"format": FORMAT, "version": VERSION}) if path.is_dir() else read_state(path)
     if state.metadata.get("format") == FORMAT:
         if config is not None or head is not None or image_size is not None:
             raise AdapterError(

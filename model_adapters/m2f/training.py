@@ -34,6 +34,7 @@ from model_adapters.m2f.checkpoint import LoadedNetwork, LoadReport, fill, load_
 from model_adapters.m2f.config import PUBLISHED, M2FConfig, read_config
 from model_adapters.m2f.debias import STEPS, AllQueries, Contrast, NoisyAudio, VisualOnly, alpha_bars
 from model_adapters.m2f.decoder import EncodedFrames
+from model_adapters.m2f.folder import is_own
 from model_adapters.m2f.network import M2FNetwork, prepare_frames
 from model_adapters.m2f.readout import QueryLogits, read_out, resize
 from model_adapters.m2f.settings import Debias, Settings, current_name
@@ -96,7 +97,7 @@ class M2FTraining:
 
         Args:
             options: The recipe's `model.options` (`M2FOptions`).
-            start: A bundle, a run's folder, or a Mask2Former checkpoint folder; None: random weights.
+            start: A bundle or its folder (`folder`), a run's folder, or a Mask2Former checkpoint folder; None: random weights.
             seed: Seed of random weights.
             where: The recipe, for messages.
             losses: Names of the wanted losses of auxiliary.py.
@@ -266,7 +267,7 @@ class _Step(nn.Module):
 
 def _config(options: M2FOptions, start: Path | None, where: str) -> M2FConfig:
     base = PUBLISHED if options.size == "published" else M2FConfig()
-    if start is not None and (start / "config.json").is_file():
+    if start is not None and (start / "config.json").is_file() and not is_own(start):
         base = read_config(start / "config.json", base)
     return M2FConfig.from_dict({**asdict(base), **options.config}, named_by=where, prefix="model.options.config.")
 
@@ -325,7 +326,9 @@ def _assignment(options: M2FOptions, config: M2FConfig) -> Tensor:
 
 def _fill_from(network: M2FNetwork, start: Path) -> tuple[str, ...]:
     """Copy the tensors of a start that fit into the network; return a line per kind of difference."""
-    if (start / "config.json").is_file():
+    if is_own(start):
+        tensors = load_checkpoint(start).network.state_dict()
+    elif (start / "config.json").is_file():
         tensors = _stock_tensors(start)
     else:
         tensors = load_checkpoint(start / "best.safetensors" if start.is_dir() else start).network.state_dict()

@@ -11,17 +11,20 @@ Conventions
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from avsrobust.metrics import ratios
-from avsrobust.metrics.binary.counts import activated_at
+from avsrobust.metrics.binary.counts import activated_at, activated_from
 from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.binary.protocols import Protocol
-from avsrobust.metrics.binary.thresholds import at_least
 from avsrobust.metrics.dataset_score import MEASURES
 from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, Strings, blocks_of, in_place, sums_from
+
+# Frames whose counts are worked on at once.
+_BLOCK_FRAMES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -108,29 +111,38 @@ def activated_area(frames: ScoredFrames) -> Floats:
     return rows.over_draws(rows.sum(share[rows.order]) / rows.frames)
 
 
-def _ordered_counts(frames: ScoredFrames, protocol: Protocol) -> tuple[Ints, Ints, Ints, Ints]:
-    """Pixels, target, true and false positives of the frames in the order of the rows, at the protocol's threshold."""
-    statistics, order = frames.statistics, frames.rows.order
+def _counts_in_blocks(
+    frames: ScoredFrames, protocol: Protocol
+) -> Iterator[tuple[slice, Ints, tuple[Ints, Ints, Ints, Ints]]]:
+    """Yield groups of rows: their slice, where each begins, and their frames' pixels, target, true and false positives.
+
+    The positives are those at the protocol's threshold.
+    """
+    statistics = frames.statistics
     tp, fp = activated_at(statistics, protocol.threshold)
-    return statistics.pixels[order], statistics.target_pixels[order], tp[order], fp[order]
+    for block, index, start in frames.rows.blocks(_BLOCK_FRAMES):
+        yield block, start, (statistics.pixels[index], statistics.target_pixels[index], tp[index], fp[index])
 
 
 def _averaged(frames: ScoredFrames, protocol: Protocol, frames_with_target: Floats) -> Floats:
     """Mean over each row's frames of IoU, F and FPR, float64 [R, 3]."""
     rows = frames.rows
-    pixels, target, tp, fp = _ordered_counts(frames, protocol)
-    at_least_one = np.maximum(frames_with_target, 1.0)
-    iou = ratios.iou(tp, fp, target, pixels)
-    if protocol.empty_targets == "skipped":
-        scored = (target > 0) | ~np.repeat(rows.negative, rows.frames)
-        miou = rows.sum(iou * scored) / np.maximum(rows.sum(scored), 1.0)
-    else:
-        miou = rows.sum(iou) / rows.frames
+    means = np.empty((len(rows), len(MEASURES)))
+    for block, start, (pixels, target, tp, fp) in _counts_in_blocks(frames, protocol):
+        number = rows.frames[block]
+        iou = ratios.iou(tp, fp, target, pixels)
+        if protocol.empty_targets == "skipped":
+            scored = (target > 0) | ~np.repeat(rows.negative[block], number)
+            means[block, 0] = sums_from(iou * scored, start) / np.maximum(sums_from(scored, start), 1.0)
+        else:
+            means[block, 0] = sums_from(iou, start) / number
+        if protocol.f_at != "best_of_255":
+            f = ratios.f_measure(tp, tp + fp, target, protocol.beta2)
+            means[block, 1] = sums_from(f, start) / np.maximum(frames_with_target[block], 1.0)
+        means[block, 2] = sums_from((tp + fp) / pixels, start) / number
     if protocol.f_at == "best_of_255":
-        f = _best_f(frames, protocol, frames_with_target)
-    else:
-        f = rows.sum(ratios.f_measure(tp, tp + fp, target, protocol.beta2)) / at_least_one
-    return np.stack([miou, f, rows.sum((tp + fp) / pixels) / rows.frames], axis=1)
+        means[:, 1] = _best_f(frames, protocol, frames_with_target)
+    return means
 
 
 def _best_f(frames: ScoredFrames, protocol: Protocol, frames_with_target: Floats) -> Floats:
@@ -141,8 +153,8 @@ def _best_f(frames: ScoredFrames, protocol: Protocol, frames_with_target: Floats
     # Where the frames lie, since histograms may have to be read: each batch's best is its own.
     visited, order, starts = in_place(rows.order, rows.start[batches])
     for block, index, start in blocks_of(order, starts):
-        tp = at_least(statistics.inside[index])
-        activated = tp + at_least(statistics.outside[index])
+        tp, fp = activated_from(statistics, index)
+        activated = tp + fp
         # Frames with an empty target add 0.
         f = ratios.f_measure(tp, activated, statistics.target_pixels[index, None], protocol.beta2)
         best[visited[block]] = sums_from(f, start).max(axis=1)
@@ -174,11 +186,11 @@ def _batch_sizes(rows: Rows, protocol: Protocol) -> Ints:
 def _pooled(frames: ScoredFrames, protocol: Protocol) -> tuple[Floats, Floats]:
     """Numerators and denominators of the ratios of sums, each float64 [R, 3]."""
     rows = frames.rows
-    pixels, target, tp, fp = _ordered_counts(frames, protocol)
-    f_numerator, f_denominator = ratios.f_terms(tp, tp + fp, target, protocol.beta2)
-    numerators = (tp, f_numerator, tp + fp)
-    denominators = (target + fp, f_denominator, pixels)
-    return (
-        np.stack([rows.sum(values) for values in numerators], axis=1),
-        np.stack([rows.sum(values) for values in denominators], axis=1),
-    )
+    numerator, denominator = (np.empty((len(rows), len(MEASURES))) for _ in range(2))
+    for block, start, (pixels, target, tp, fp) in _counts_in_blocks(frames, protocol):
+        f_numerator, f_denominator = ratios.f_terms(tp, tp + fp, target, protocol.beta2)
+        for column, values in enumerate((tp, f_numerator, tp + fp)):
+            numerator[block, column] = sums_from(values, start)
+        for column, values in enumerate((target + fp, f_denominator, pixels)):
+            denominator[block, column] = sums_from(values, start)
+    return numerator, denominator

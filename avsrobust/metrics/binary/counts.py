@@ -21,7 +21,7 @@ import numpy.typing as npt
 from avsrobust.errors import MetricInputError, OptionError
 from avsrobust.metrics.binary.histograms import EndHistograms, Histograms, blocks, joined
 from avsrobust.metrics.binary.scores import activated_pixels
-from avsrobust.metrics.binary.thresholds import NUM_THRESHOLDS, Counts, histograms, thresholds
+from avsrobust.metrics.binary.thresholds import NUM_THRESHOLDS, Counts, at_least, histograms, thresholds
 from avsrobust.metrics.inputs import Mask, Probabilities, checked_pair
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Counts",
     "FrameStatistics",
     "activated_at",
+    "activated_from",
     "check_threshold",
     "concatenate",
     "empty_prediction",
@@ -162,6 +163,17 @@ def activated_at(statistics: FrameStatistics, threshold: float) -> tuple[Counts,
     return _counted_from(statistics.inside, index), _counted_from(statistics.outside, index)
 
 
+def activated_from(statistics: FrameStatistics, index: npt.NDArray[np.int64]) -> tuple[Counts, Counts]:
+    """Return the true and the false positives of some frames over the thresholds, each int64 [K, n].
+
+    n is 255, or 2 where all thresholds but the first activate the same pixels: then the columns are those of these two.
+    """
+    inside, outside = statistics.inside, statistics.outside
+    if isinstance(inside, EndHistograms) and isinstance(outside, EndHistograms):
+        return inside.read_ends(index), outside.read_ends(index)
+    return at_least(inside[index]), at_least(outside[index])
+
+
 def _counted_from(histograms: Counts | Histograms, index: int) -> Counts:
     """Return the pixels of each frame in the bins from `index` on."""
     parts = [block[:, index:].sum(axis=1) for block in blocks(histograms)]
@@ -213,7 +225,8 @@ def take(statistics: FrameStatistics, index: npt.NDArray[np.integer] | Mask | sl
 
 def empty_prediction(statistics: FrameStatistics) -> FrameStatistics:
     """Return the statistics of a model that gives every pixel probability 0, on the same targets."""
-    none = np.zeros_like(statistics.pixels)
+    # One number that stands for all frames.
+    none = np.broadcast_to(np.int64(0), statistics.pixels.shape)
     inside = EndHistograms(statistics.target_pixels, none)
     outside = EndHistograms(statistics.pixels - statistics.target_pixels, none)
     return FrameStatistics(statistics.pixels, statistics.target_pixels, none, none, none, none, inside, outside)
@@ -222,7 +235,7 @@ def empty_prediction(statistics: FrameStatistics) -> FrameStatistics:
 def perfect_prediction(statistics: FrameStatistics, shown: Mask) -> FrameStatistics:
     """Return the statistics of a model that gives probability 1 to the target of the frames `shown`, bool [N], 0 to all else."""
     found = np.where(shown, statistics.target_pixels, 0)
-    none = np.zeros_like(found)
+    none = np.broadcast_to(np.int64(0), found.shape)
     inside = EndHistograms(statistics.target_pixels - found, found)
-    outside = empty_prediction(statistics).outside
+    outside = EndHistograms(statistics.pixels - statistics.target_pixels, none)
     return FrameStatistics(statistics.pixels, statistics.target_pixels, found, none, found, none, inside, outside)

@@ -8,7 +8,6 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -39,7 +38,7 @@ def trivial_score(frames: ScoredFrames, protocol: Protocol, negatives: Sequence[
 
 def trivial_frames(frames: ScoredFrames) -> ScoredFrames:
     """Return the scored frames of a model that never activates a pixel, on the same targets."""
-    return replace(frames, statistics=empty_prediction(frames.statistics))
+    return frames.with_statistics(empty_prediction(frames.statistics))
 
 
 def ceiling_score(frames: ScoredFrames, protocol: Protocol, negatives: Sequence[str] = NEGATIVES) -> DatasetScore:
@@ -49,7 +48,7 @@ def ceiling_score(frames: ScoredFrames, protocol: Protocol, negatives: Sequence[
 
 def perfect_frames(frames: ScoredFrames) -> ScoredFrames:
     """Return the scored frames of a perfect model: the target under positive conditions, nothing under negative ones."""
-    return replace(frames, statistics=perfect_prediction(frames.statistics, ~frames.negative))
+    return frames.with_statistics(perfect_prediction(frames.statistics, ~frames.negative))
 
 
 def summarise(scores: ClipScores, negatives: Sequence[str] = NEGATIVES) -> DatasetScore:

@@ -7,7 +7,7 @@ Conventions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -82,6 +82,12 @@ class ScoredFrames:
         numbers[self.rows.order] = np.arange(len(self)) - np.repeat(self.rows.start, self.rows.frames)
         return numbers
 
+    def with_statistics(self, statistics: FrameStatistics) -> ScoredFrames:
+        """Return the same frames with other statistics; their rows are found once for both."""
+        found = replace(self, statistics=statistics)
+        found.__dict__["rows"] = self.rows
+        return found
+
     @cached_property
     def rows(self) -> Rows:
         """The frames grouped by condition, level, draw and clip.
@@ -89,12 +95,13 @@ class ScoredFrames:
         Raises:
             MetricInputError: Frames of one row disagree about their polarity.
         """
-        level = np.full(len(self), np.nan) if self.level is None else self.level.astype(np.float64)
-        _, condition_code = np.unique(self.condition, return_inverse=True)
-        # No level sorts first, as in the manifest.
-        level_key = np.where(np.isnan(level), -np.inf, level)
-        draw = np.zeros(len(self), dtype=np.int64) if self.draw is None else self.draw.astype(np.int64)
-        keys = (condition_code, level_key, draw, self.clip)
+        level = np.broadcast_to(np.nan, len(self)) if self.level is None else self.level
+        draw = np.broadcast_to(np.int64(0), len(self)) if self.draw is None else self.draw
+        # Frames of a row mostly follow one another: texts are compared with their neighbours, and few are sorted.
+        keys = [_codes(self.condition), draw, self.clip]
+        if not np.isnan(level).all():
+            # No level sorts first, as in the manifest.
+            keys.insert(1, np.where(np.isnan(level), -np.inf, level))
         order = np.lexsort(keys[::-1])
         is_first = np.ones(len(order), dtype=np.bool_)
         is_first[1:] = False
@@ -108,10 +115,19 @@ class ScoredFrames:
             start,
             self.clip[head].astype(np.int64),
             self.condition[head],
-            level[head],
+            level[head].astype(np.float64),
             self.negative[head],
-            draw[head],
+            draw[head].astype(np.int64),
         )
         if (np.repeat(rows.negative, rows.frames) != self.negative[order]).any():
             raise MetricInputError("negative: frames of one clip and condition disagree; expected one polarity per row")
         return rows
+
+
+def _codes(texts: Strings) -> npt.NDArray[np.int32]:
+    """Return a number for each text, int32 [N], in the order of the texts."""
+    is_first = np.ones(len(texts), dtype=np.bool_)
+    is_first[1:] = texts[1:] != texts[:-1]
+    first = np.flatnonzero(is_first)
+    codes = np.unique(texts[first], return_inverse=True)[1].astype(np.int32)
+    return np.repeat(codes, np.diff(np.append(first, len(texts))))

@@ -87,6 +87,11 @@ class EndHistograms(Histograms):
         found[:, -1] = self._ones[positions]
         return found
 
+    def read_ends(self, positions: Positions) -> Counts:
+        """Return the pixels at or above the first threshold and those at or above any other, int64 [K, 2]."""
+        ones = self._ones[positions]
+        return np.stack([self._zeros[positions] + ones, ones], axis=1)
+
     def take(self, index: Any) -> Histograms:
         """Return the histograms of some frames."""
         return EndHistograms(self._zeros[index], self._ones[index])
