@@ -21,6 +21,7 @@ from avsrobust.reporting.loading import load_results
 from avsrobust.reporting.report import report
 
 BUDGET_S, BUDGET_BYTES = 3.0, 15_000_000
+MODELS = ("m2f", "m2f_debias", "m2f_robust", "oracle", "visual_prior", "empty")
 
 
 def least(repeat: int, function: Callable[[], Any]) -> tuple[float, Any]:
@@ -36,15 +37,18 @@ def least(repeat: int, function: Callable[[], Any]) -> tuple[float, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path, help="folder that 'avsrobust demo' made")
+    parser.add_argument(
+        "--models", nargs="+", default=MODELS, metavar="NAME", help="models (default: six of the demo's)"
+    )
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
-    folder = arguments.demo / "results"
+    folders = [arguments.demo / "results" / name for name in arguments.models]
 
-    load_s, results = least(arguments.repeat, lambda: load_results([folder]))
+    load_s, results = least(arguments.repeat, lambda: load_results(folders))
     gallery_s, gallery = least(
         arguments.repeat, lambda: make_gallery(results, GALLERY_CLIPS, relative_to=arguments.demo)
     )
-    print(f"{len(results)} results in {folder}")
+    print(f"{len(results)} results of {len(folders)} models")
     print(f"{'reading the results':28} {load_s:6.2f} s")
     print(f"{f'gallery of {len(gallery.clips)} clips':28} {gallery_s:6.2f} s")
     choices: dict[str, dict[str, Any]] = {
