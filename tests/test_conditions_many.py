@@ -56,7 +56,7 @@ def test_the_mixer_can_be_undone(score: int) -> None:
 
 def test_more_seeds_than_one_thread_takes() -> None:
     drawn, candidates = (np.arange(1, number, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) for number in (2500, 40))
-    highest = highest_scores(drawn, candidates)
+    highest = highest_scores(drawn, candidates, seeds_module.MULTIPLIERS)
     expected = [seeds_module._scores(int(seed), candidates).max() for seed in drawn]
     assert highest.tolist() == expected
 

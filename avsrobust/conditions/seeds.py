@@ -87,7 +87,7 @@ def rendezvous_many(seeds: NDArray[np.uint64], candidates: NDArray[np.uint64]) -
         from avsrobust.conditions.compiled import highest_scores
 
         # The mixer can be undone: the highest score names its candidate.
-        winners = _unmixed(highest_scores(seeds, candidates)) - seeds
+        winners = _unmixed(highest_scores(seeds, candidates, MULTIPLIERS)) - seeds
         order = np.argsort(candidates, kind="stable")
         return np.asarray(order[np.searchsorted(candidates, winners, sorter=order)], dtype=np.intp)
     drawn = np.empty(len(seeds), dtype=np.intp)
