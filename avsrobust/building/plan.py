@@ -14,10 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle, repeat
 
 import numpy as np
 
 from avsrobust.audio.front_ends import FRONT_ENDS
+from avsrobust.bulk import make_many
 from avsrobust.clips import Clip
 from avsrobust.conditions.base import (
     Choice,
@@ -198,32 +200,41 @@ def _plan_condition(
         (level, draw, row_seeds(*names, level, draw)) for level in condition.levels for draw in range(condition.draws)
     ]
     for first in range(0, len(planned.clips), _CLIPS_AT_ONCE):
-        requests = [
-            Request(entry.name, clip, level, draw, seeds(clip.clip_id), partial(_seed_of, names, clip.clip_id))
-            for clip in planned.clips[first : first + _CLIPS_AT_ONCE]
-            for level, draw, seeds in drawn
-        ]
+        clips = planned.clips[first : first + _CLIPS_AT_ONCE]
+        seeds_of = [partial(_seed_of, names, clip.clip_id) for clip in clips]
+        requests = make_many(
+            Request,
+            len(clips) * len(drawn),
+            condition=repeat(entry.name),
+            clip=(clip for clip in clips for _ in drawn),
+            level=cycle([level for level, _, _ in drawn]),
+            draw=cycle([draw for _, draw, _ in drawn]),
+            seed=[seeds(clip.clip_id) for clip in clips for _, _, seeds in drawn],
+            seed_of=(seed_of for seed_of in seeds_of for _ in drawn),
+        )
+        made: list[tuple[Request, Choice]] = []
         for request, chosen in zip(requests, _choices(said, choose, requests), strict=True):
-            clip = request.clip
             if isinstance(chosen, Unavailable):
-                skipped.append(Skipped(clip.clip_id, entry.name, chosen.reason))
+                skipped.append(Skipped(request.clip.clip_id, entry.name, chosen.reason))
                 continue
-            rows.append(
-                PlannedRow(
-                    clip=clip,
-                    condition=entry.name,
-                    polarity=condition.polarity,
-                    level=request.level,
-                    draw=request.draw,
-                    seed=request.seed,
-                    sound=unstored(chosen.sound) if keep_none else chosen.sound,
-                    source=chosen.source,
-                    front_end=entry.front_end,
-                    picture=chosen.picture,
-                )
-            )
+            made.append((request, chosen))
             if chosen.fallback:
-                fallbacks.append(clip.clip_id)
+                fallbacks.append(request.clip.clip_id)
+        sounds = (chosen.sound for _, chosen in made)
+        rows += make_many(
+            PlannedRow,
+            len(made),
+            clip=(request.clip for request, _ in made),
+            condition=repeat(entry.name),
+            polarity=repeat(condition.polarity),
+            level=(request.level for request, _ in made),
+            draw=(request.draw for request, _ in made),
+            seed=(request.seed for request, _ in made),
+            sound=map(unstored, sounds) if keep_none else sounds,
+            source=(chosen.source for _, chosen in made),
+            front_end=repeat(entry.front_end),
+            picture=(chosen.picture for _, chosen in made),
+        )
     return fallbacks
 
 

@@ -7,50 +7,53 @@ Conventions
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 _SEEDS_AT_ONCE = 1024
+Numbers = NDArray[np.uint64]
 
 
-@numba.njit(nogil=True)
-def _fill(
-    seeds: NDArray[np.uint64],
-    candidates: NDArray[np.uint64],
-    first: np.uint64,
-    second: np.uint64,
-    found: NDArray[np.uint64],
-) -> None:
-    for position in range(seeds.size):
-        seed = seeds[position]
-        highest = np.uint64(0)
-        for candidate in candidates:
-            score = candidate + seed
-            score ^= score >> np.uint64(30)
-            score *= first
-            score ^= score >> np.uint64(27)
-            score *= second
-            score ^= score >> np.uint64(31)
-            highest = max(highest, score)
-        found[position] = highest
+@lru_cache
+def _compiled(multipliers: tuple[int, int]) -> Callable[[Numbers, Numbers, Numbers], None]:
+    """Return the loop for these multipliers of the mixer, which as constants of it halve its time."""
+    first, second = (np.uint64(factor) for factor in multipliers)
+
+    @numba.njit(nogil=True)
+    def fill(seeds: Numbers, candidates: Numbers, found: Numbers) -> None:
+        for position in range(seeds.size):
+            seed = seeds[position]
+            highest = np.uint64(0)
+            for number in range(candidates.size):
+                score = candidates[number] + seed
+                score ^= score >> np.uint64(30)
+                score *= first
+                score ^= score >> np.uint64(27)
+                score *= second
+                score ^= score >> np.uint64(31)
+                highest = score if score > highest else highest
+            found[position] = highest
+
+    filled: Callable[[Numbers, Numbers, Numbers], None] = fill
+    return filled
 
 
-def highest_scores(
-    seeds: NDArray[np.uint64], candidates: NDArray[np.uint64], multipliers: tuple[int, int]
-) -> NDArray[np.uint64]:
+def highest_scores(seeds: Numbers, candidates: Numbers, multipliers: tuple[int, int]) -> Numbers:
     """Return the highest score among the candidates, uint64 [N], N above 0, for each of the seeds, uint64 [M].
 
     `multipliers` are those of the mixer.
     """
-    first, second = (np.uint64(factor) for factor in multipliers)
+    loop = _compiled(multipliers)
     found = np.empty(len(seeds), dtype=np.uint64)
 
     def fill(begin: int) -> None:
         part = slice(begin, begin + _SEEDS_AT_ONCE)
-        _fill(seeds[part], candidates, first, second, found[part])
+        loop(seeds[part], candidates, found[part])
 
     with ThreadPoolExecutor(
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -159,7 +159,7 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
         (index["polarity"] == NEGATIVE).to_numpy(dtype=np.bool_),
         _levels(index["level"]),
         _draws(index),
-        index["frame"].to_numpy(),
+        _ints(index["frame"]),
     )
     return SplitResult(
         model=scores.info.model,
@@ -209,8 +209,12 @@ def _draws(index: pd.DataFrame) -> npt.NDArray[np.integer[Any]] | None:
     """The draw of each frame, 0 where a condition draws once; None where results say nothing of draws."""
     if "draw" not in index.columns:
         return None
-    draws = index["draw"].to_numpy()
-    return draws if draws.dtype.kind in "iu" else np.asarray(pd.to_numeric(index["draw"]).fillna(0).to_numpy(np.int64))
+    return _ints(index["draw"] if index["draw"].dtype.kind in "iu" else pd.to_numeric(index["draw"]).fillna(0))
+
+
+def _ints(column: pd.Series[Any]) -> npt.NDArray[np.integer[Any]]:
+    """Integers of whatever size they are; none, in a column of any kind, are 64-bit ones."""
+    return column.to_numpy() if column.dtype.kind in "iu" else column.to_numpy(dtype=np.int64)
 
 
 def _labels(index: pd.DataFrame, clip: npt.NDArray[np.int64], num_clips: int) -> tuple[tuple[str, ...], ...]:
