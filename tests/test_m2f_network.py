@@ -99,7 +99,7 @@ def test_branches_in_one_batch_give_what_each_gives_alone() -> None:
 @torch.inference_mode()
 def test_backbone_and_pixel_decoder_run_once_for_many_sounds() -> None:
     network = M2FNetwork.seeded(TINY, 0).eval()
-    runs = {"pixels": 0, "decoder": 0}
+    runs = {"backbone": 0, "pixels": 0, "decoder": 0}
 
     def count(what: str) -> object:
         def hook(_module: nn.Module, _args: object) -> None:
@@ -108,13 +108,14 @@ def test_backbone_and_pixel_decoder_run_once_for_many_sounds() -> None:
         return hook
 
     core = network.mask2former.model
-    core.pixel_level_module.register_forward_pre_hook(count("pixels"))
+    core.pixel_level_module.encoder.register_forward_pre_hook(count("backbone"))
+    core.pixel_level_module.decoder.mask_projection.register_forward_pre_hook(count("pixels"))
     core.transformer_module.decoder.layers[0].fc1.register_forward_pre_hook(count("decoder"))
     pictures, heard = inputs(TINY)
     encoded = network.encode(pictures)
     for loudness in range(4):
         network.segment(encoded, network.embed_audio(heard - loudness), None, noisy(3, 32))
-    assert runs == {"pixels": 1, "decoder": 4}
+    assert runs == {"backbone": 1, "pixels": 1, "decoder": 4}
 
 
 @torch.inference_mode()
