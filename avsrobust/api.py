@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from avsrobust import defaults
 from avsrobust.callbacks import ProgressCallback
-from avsrobust.evaluation_targets import check_selection, find_device, results_folders, select_builds
+from avsrobust.evaluation_targets import check_selection, find_device, local_data_root, results_folders, select_builds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,7 +180,8 @@ def evaluate(
 
     Args:
         adapter: A name, ``package.module:Class`` or ``file.py:Class``; an adapter class; or a loaded adapter.
-        manifests: Manifests, their paths or their folders (default: every build under ``robust``).
+        manifests: Manifests, their paths or their folders (default: every build under ``robust``); folders may be remote
+            (``s3://bucket/folder``).
         dataset: Only builds of this data set.
         name: Name of the model in tables (default: the adapter's, or its class's).
         checkpoint: Weights of the model.
@@ -190,7 +191,7 @@ def evaluate(
         conditions: Conditions to evaluate (default: all).
         batch_size: Clips at a time; scores do not depend on it (default: on a GPU what its memory holds, else 1).
         save_masks: Keep the masks too.
-        data_root: Folder that the data set lies in now, where it has moved.
+        data_root: Folder that the data set lies in now, where it has moved; it may be remote.
         output: Root of the results: they lie in ``output/<model>/<build>``.
         check: First run a few clips twice, to find models that keep state.
         replace: Let results of another model in the same folder give way to these.
@@ -228,6 +229,7 @@ def evaluate(
         )
     chosen = select_builds(manifests, dataset)
     check_selection(chosen, splits, conditions or ())
+    data_root = local_data_root(data_root, chosen, splits)
     on = find_device(device) if scheduler is None else None
     spec = adapter if isinstance(adapter, str) else _class_of(adapter).__name__
     model = defaults.model_name(spec) if name is None else name

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import complete_adapter, complete_dataset, data_root_option, key_values, wait_option
+from avsrobust.cli.options import PathOrUrl, complete_adapter, complete_dataset, key_values, wait_option
 from avsrobust.cli.progress import ProgressLog, note, print_result, progress_bar, warn
 from avsrobust.defaults import RESULTS_ROOT, model_name
 from avsrobust.errors import OptionError
@@ -40,11 +40,16 @@ _MOST_FAILURES = 20
     "--manifest",
     "manifests",
     multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Manifest or build folder [default: every build under 'robust'].",
+    type=PathOrUrl(path_type=Path),
+    metavar="FILE|URL",
+    help="Manifest or build folder, here or at s3://.. [default: every build under 'robust'].",
 )
-@data_root_option
+@click.option(
+    "--data-root",
+    type=PathOrUrl(path_type=Path),
+    metavar="DIR|URL",
+    help="Folder the data sets lie in, here or at s3://.. [default: $AVSROBUST_DATA, else 'data'].",
+)
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="Weights of the model.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the model runs.")
 @click.option("--split", "splits", multiple=True, default=("test",), show_default=True, help="Split; repeatable.")
@@ -100,8 +105,8 @@ _MOST_FAILURES = 20
 def evaluate(
     adapters: tuple[str, ...],
     dataset: str | None,
-    manifests: tuple[Path, ...],
-    data_root: Path | None,
+    manifests: tuple[Path | str, ...],
+    data_root: Path | str | None,
     checkpoint: Path | None,
     device: str,
     splits: tuple[str, ...],
@@ -131,7 +136,13 @@ def evaluate(
     from avsrobust.evaluation.runner import evaluate as run_evaluation
     from avsrobust.evaluation.score_size import ScoreSize
     from avsrobust.evaluation.shards import Shard
-    from avsrobust.evaluation_targets import check_selection, find_device, results_folders, select_builds
+    from avsrobust.evaluation_targets import (
+        check_selection,
+        find_device,
+        local_data_root,
+        results_folders,
+        select_builds,
+    )
 
     if score_size is not None:
         ScoreSize.of(score_size)
@@ -150,6 +161,7 @@ def evaluate(
     # The workers of a cluster have devices of their own.
     on = find_device(device) if scheduler is None else None
     check_selection(builds, splits, conditions)
+    data_root = local_data_root(data_root, builds, splits)
     models = {spec: model_name(spec) if name is None else name for spec in specs}
     folders = results_folders(output or RESULTS_ROOT, models, builds)
     complete = True
