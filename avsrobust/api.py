@@ -8,6 +8,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from avsrobust import defaults
 from avsrobust.callbacks import MessageCallback, ProgressCallback
-from avsrobust.evaluation_targets import check_selection, find_device, results_folders, select_builds
+from avsrobust.evaluation_targets import check_selection, find_device, local_data_root, results_folders, select_builds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,12 +175,16 @@ def evaluate(
     progress: ProgressCallback | None = None,
     readers: int | None = None,
     limit: int | None = None,
+    shard: str | None = None,
+    engine: str = "local",
+    scheduler: str | None = None,
 ) -> list[EvaluationReport]:
     """Run a model over builds, and add the statistics per frame to its results.
 
     Args:
         adapter: A name, ``package.module:Class`` or ``file.py:Class``; an adapter class; or a loaded adapter.
-        manifests: Manifests, their paths or their folders (default: every build under ``robust``).
+        manifests: Manifests, their paths or their folders (default: every build under ``robust``); folders may be remote
+            (``s3://bucket/folder``).
         dataset: Only builds of this data set.
         name: Name of the model in tables (default: the adapter's, or its class's).
         checkpoint: Weights of the model.
@@ -189,7 +194,7 @@ def evaluate(
         conditions: Conditions to evaluate (default: all).
         batch_size: Clips at a time; scores do not depend on it (default: on a GPU what its memory holds, else 1).
         save_masks: Keep the masks too.
-        data_root: Folder that the data set lies in now, where it has moved.
+        data_root: Folder that the data set lies in now, where it has moved; it may be remote.
         output: Root of the results: they lie in ``output/<model>/<build>``.
         check: First run a few clips twice, to find models that keep state.
         replace: Let results of another model in the same folder give way to these.
@@ -199,6 +204,10 @@ def evaluate(
         progress: Called with (clips done, clips in total) of each build.
         readers: Threads that read clips (default: by the number of cores); scores do not depend on it.
         limit: A smoke run: the first so many clips of each build; tables refuse such results.
+        engine: "local" runs the model in this process; "dask" in the workers of a cluster, each with a model of its own:
+            `adapter` is then a text, or a class that workers can import.
+        scheduler: Address of a running dask scheduler, for the engine "dask".
+        shard: "2/4": the second of four parts of the clips; `evaluation.merging.merge_shards` puts the parts together.
 
     Returns:
         One report for each build.
@@ -209,45 +218,60 @@ def evaluate(
         OptionError: A selection has no rows, or a folder belongs to another model or is in use.
     """
     from avsrobust.adapters.lookup import load_adapter
+    from avsrobust.dask_client import check_engine, connect
+    from avsrobust.errors import OptionError
+    from avsrobust.evaluation.cluster import ClusterAdapter
     from avsrobust.evaluation.runner import evaluate as run_evaluation
+    from avsrobust.plugins import spec_of
 
+    check_engine(engine, scheduler, own_cluster=False)
+    if scheduler is not None and not isinstance(adapter, str | type):
+        raise OptionError(
+            f"adapter: is a loaded {type(adapter).__name__}, which cannot be sent to the workers of a cluster; expected a name, "
+            "package.module:Class, file.py:Class or a class"
+        )
     chosen = select_builds(manifests, dataset)
     check_selection(chosen, splits, conditions or ())
-    on = find_device(device)
+    data_root = local_data_root(data_root, chosen, splits)
+    on = find_device(device) if scheduler is None else None
     spec = adapter if isinstance(adapter, str) else _class_of(adapter).__name__
     model = defaults.model_name(spec) if name is None else name
     folders = results_folders(Path(output), {spec: model}, chosen)[spec]
     weights = None if checkpoint is None else Path(checkpoint)
-    loaded = (
-        load_adapter(adapter, checkpoint=weights, device=on, options=dict(options or {}))
-        if isinstance(adapter, str | type)
-        else adapter
-    )
-    return [
-        run_evaluation(
-            manifest,
-            loaded,
-            name=model,
-            spec=spec,
-            splits=tuple(splits),
-            conditions=conditions or None,
-            data_root=data_root,
-            output=folder,
-            device=on,
-            batch_size=batch_size,
-            readers=readers,
-            save_masks=save_masks,
-            checkpoint=weights,
-            options=options,
-            check=check,
-            replace=replace,
-            wait=wait,
-            score_size=score_size,
-            limit=limit,
-            progress=progress,
-        )
-        for manifest, folder in zip(chosen, folders, strict=True)
-    ]
+    with nullcontext() if scheduler is None else connect(scheduler) as client:
+        loaded: Any = adapter
+        if isinstance(adapter, str | type):
+            loaded = (
+                ClusterAdapter(client, adapter if isinstance(adapter, str) else spec_of(adapter), str(device))
+                if on is None
+                else load_adapter(adapter, checkpoint=weights, device=on, options=dict(options or {}))
+            )
+        return [
+            run_evaluation(
+                manifest,
+                loaded,
+                name=model,
+                spec=spec,
+                splits=tuple(splits),
+                conditions=conditions or None,
+                data_root=data_root,
+                output=folder,
+                device=on,
+                batch_size=batch_size,
+                readers=readers,
+                save_masks=save_masks,
+                checkpoint=weights,
+                options=options,
+                check=check,
+                replace=replace,
+                wait=wait,
+                score_size=score_size,
+                limit=limit,
+                shard=shard,
+                progress=progress,
+            )
+            for manifest, folder in zip(chosen, folders, strict=True)
+        ]
 
 
 def report(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from avsrobust import defaults
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
+from avsrobust.remote import is_remote, local_copy
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,10 @@ def select_builds(
             f"{root}/: found no build; expected {root}/<dataset>-seed<seed>/{MANIFEST_NAME}; "
             "run 'avsrobust build --dataset s4 --seed 42' first, or name one with --manifest"
         )
-    builds = [entry if isinstance(entry, Manifest) else load_manifest(entry) for entry in found]
+    builds = [
+        entry if isinstance(entry, Manifest) else load_manifest(_local_build(entry) if is_remote(entry) else entry)
+        for entry in found
+    ]
     if unknown is not None and dataset not in {manifest.info.dataset for manifest in builds}:
         raise unknown
     chosen = [manifest for manifest in builds if wanted in (None, manifest.info.dataset)]
@@ -60,6 +64,29 @@ def select_builds(
             f"--dataset {dataset}: found builds of {names} only; run 'avsrobust build --dataset {dataset}'"
         )
     return chosen
+
+
+def _local_build(url: Path | str) -> Path:
+    from avsrobust.manifest import MANIFEST_NAME
+
+    return local_copy(str(url).rstrip("/").removesuffix(f"/{MANIFEST_NAME}"))
+
+
+def local_data_root(
+    data_root: Path | str | None, builds: Sequence[Manifest], splits: Sequence[str]
+) -> Path | str | None:
+    """Return the data root that evaluations of some splits read: of a remote one, a copy of the files that they need.
+
+    Raises:
+        OptionError: A remote one cannot be opened.
+        DataSetError: It lacks a file.
+    """
+    if not is_remote(data_root):
+        return data_root
+    from avsrobust.manifest import data_files
+
+    rows = (row for build in builds for row in build.rows if row.split in splits)
+    return local_copy(str(data_root), data_files(rows))
 
 
 def check_selection(builds: Sequence[Manifest], splits: Sequence[str], conditions: Sequence[str]) -> None:

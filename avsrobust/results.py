@@ -61,12 +61,14 @@ READOUT_PREFIX = "readout-"
 RUN_NAME = "run.json"
 PARTS_NAME = "parts"
 NEXT_NAME = "next"
+SHARDS_NAME = "shards"
 EVALUATION_KEY = "avsrobust.evaluation"
 _TRAIN_SOURCES_KEY = "avsrobust.train_sources"
 _CONDITIONS_KEY = "avsrobust.conditions"
 _READOUT_KEY = "avsrobust.readout"
 _SCORE_SIZE_KEY = "avsrobust.score_size"
 _LIMITED_KEY = "avsrobust.limited"
+_SHARD_KEY = "avsrobust.shard"
 _CHECKSUM_KEY = "avsrobust.content_sha256"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
 COUNT_COLUMNS = ("pixels", "target_pixels", "tp_050", "fp_050", "tp_040", "fp_040")
@@ -127,7 +129,8 @@ class ScoreInfo:
     `train_sources` are the ids of clips of other splits whose YouTube source also gave a clip of train; None where the build has
     no clip of train. `readout` is the name of the readout that was scored (empty: the model's own masks); `score_size` is the
     size of the scored masks and how the annotated ones came to it ("224:nearest"; empty: that of the mask files). `limited` are
-    splits of which a smoke run (``evaluate --limit``) scored a part of the clips.
+    splits of which a smoke run (``evaluate --limit``) scored a part of the clips. `shard` is the part of the clips that one of
+    several processes scored ("2/4", ``evaluate --shard``; empty: all).
     """
 
     model: str
@@ -144,6 +147,7 @@ class ScoreInfo:
     readout: str = ""
     score_size: str = ""
     limited: tuple[str, ...] = ()
+    shard: str = ""
 
     def of_readout(self, name: str) -> ScoreInfo:
         """Return the metadata of a readout's scores; `model` is then the model's name with the readout's behind it."""
@@ -481,6 +485,7 @@ def _metadata(info: ScoreInfo) -> dict[str, str]:
         **({_READOUT_KEY: info.readout} if info.readout else {}),
         **({_SCORE_SIZE_KEY: info.score_size} if info.score_size else {}),
         **({_LIMITED_KEY: json.dumps(list(info.limited), ensure_ascii=False)} if info.limited else {}),
+        **({_SHARD_KEY: info.shard} if info.shard else {}),
         **({_CONDITIONS_KEY: json.dumps(dict(info.conditions), sort_keys=True)} if info.conditions else {}),
     }
 
@@ -520,6 +525,7 @@ def _info(path: Path, texts: Mapping[str, str]) -> ScoreInfo:
             readout=texts.get(_READOUT_KEY, ""),
             score_size=texts.get(_SCORE_SIZE_KEY, ""),
             limited=tuple(_strings(_list(texts.get(_LIMITED_KEY, "[]")))),
+            shard=texts.get(_SHARD_KEY, ""),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise ResultsError(f"{path}: has damaged metadata ({error}); evaluate again") from error

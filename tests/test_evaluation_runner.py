@@ -17,7 +17,7 @@ from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.adapters.baselines import Empty, Oracle, VisualPrior
 from avsrobust.adapters.predictions import Predictions
 from avsrobust.errors import AdapterError, AdapterOutputError, ClipError, ManifestError, OptionError
-from avsrobust.evaluation import parts, runner
+from avsrobust.evaluation import parts, scorer
 from avsrobust.evaluation.clip_data import clips_of, load_clip
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
 from avsrobust.files import sha256_of_file
@@ -367,12 +367,12 @@ class Interrupts(Model):
 @pytest.fixture
 def same_model_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let adapters of different classes pass for one model, as the same one run again does."""
-    real = runner.make_model_key
+    real = scorer.make_model_key
 
     def key(*arguments: Any, **choices: Any) -> dict[str, Any]:
         return {**real(*arguments, **choices), "class": "Model", "states": {}}
 
-    monkeypatch.setattr(runner, "make_model_key", key)
+    monkeypatch.setattr(scorer, "make_model_key", key)
 
 
 @pytest.mark.usefixtures("same_model_key")

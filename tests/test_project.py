@@ -24,9 +24,9 @@ INSTALLED_BY = {
     "yaml": "pyyaml",
 }
 # Needed by libraries that import them in our stead: pydub, and torch.utils.tensorboard.
-NEEDED_BY_LIBRARIES = {"audioop-lts", "tensorboard"}
+NEEDED_BY_LIBRARIES = {"audioop-lts", "s3fs", "tensorboard"}
 # Extras that the package's own code uses; the others are for those who work on it.
-EXTRAS_OF_THE_PACKAGE = ("torchaudio", "dask", "m2f", "train", "torchmetrics", "tensorboard", "mlflow", "wandb")
+EXTRAS_OF_THE_PACKAGE = ("torchaudio", "dask", "s3", "m2f", "train", "torchmetrics", "tensorboard", "mlflow", "wandb")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -122,4 +122,13 @@ def test_what_always_is_imported_is_no_extra() -> None:
     """An extra's module may be imported where it is asked for; the others must be there after a plain installation."""
     always = set(bounds(PROJECT["dependencies"]))
     optional = {INSTALLED_BY.get(name, name) for name in imported("avsrobust")} - always
-    assert optional == {"accelerate", "dask", "mlflow", "torchaudio", "torchmetrics", "transformers", "wandb"}
+    assert optional == {
+        "accelerate",
+        "dask",
+        "fsspec",
+        "mlflow",
+        "torchaudio",
+        "torchmetrics",
+        "transformers",
+        "wandb",
+    }

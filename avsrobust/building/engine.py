@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from avsrobust.errors import AvsRobustError, OptionError, did_you_mean
+from avsrobust import dask_client
+from avsrobust.dask_client import CONNECT_SECONDS, connect, distributed_library
+from avsrobust.errors import AvsRobustError, OptionError
 
-ENGINES = ("local", "dask")
-_CONNECT_SECONDS = 30
+_CONNECT_SECONDS = CONNECT_SECONDS
 _WATCH_SECONDS = 0.5
 
 Task = TypeVar("Task")
@@ -55,14 +56,9 @@ def open_engine(engine: str, workers: int, scheduler: str | None = None) -> Iter
 
 def check_engine(engine: str, workers: int, scheduler: str | None) -> None:
     """Raise `OptionError` for an unknown engine, less than one worker, or a scheduler where none is used."""
-    if engine not in ENGINES:
-        raise OptionError(f"--engine {engine}: expected one of {', '.join(ENGINES)}{did_you_mean(engine, ENGINES)}")
+    dask_client.check_engine(engine, scheduler)
     if workers < 1:
         raise OptionError(f"--workers {workers}: expected 1 or more")
-    if scheduler is not None and engine != "dask":
-        raise OptionError(
-            f"--scheduler {scheduler}: only --engine dask uses one; add that option or leave this one out"
-        )
 
 
 class _InProcess:
@@ -142,12 +138,8 @@ class _Dask:
 
 @contextmanager
 def _dask(workers: int, scheduler: str | None) -> Iterator[Engine]:
-    try:
-        import distributed
-    except ImportError as error:
-        raise OptionError("--engine dask: dask is not installed; run: pip install 'avsrobust[dask]'") from error
-    library: Any = distributed  # its classes carry no types
     if scheduler is None:
+        library = distributed_library()
         # No dashboard: it would need a port and say so in a warning.
         with (
             library.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
@@ -155,12 +147,5 @@ def _dask(workers: int, scheduler: str | None) -> Iterator[Engine]:
         ):
             yield _Dask(client)
         return
-    try:
-        client = library.Client(scheduler, timeout=_CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
-        raise OptionError(
-            f"--scheduler {scheduler}: cannot be reached ({' '.join(str(error).split())}); "
-            "expected the address of a running dask scheduler, such as tcp://host:8786"
-        ) from error
-    with client:
+    with connect(scheduler, _CONNECT_SECONDS) as client:
         yield _Dask(client)

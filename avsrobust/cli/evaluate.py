@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import complete_adapter, complete_dataset, data_root_option, key_values, wait_option
+from avsrobust.cli.options import PathOrUrl, complete_adapter, complete_dataset, key_values, wait_option
 from avsrobust.cli.progress import ProgressLog, note, print_result, progress_bar, warn
 from avsrobust.defaults import RESULTS_ROOT, model_name
 from avsrobust.errors import OptionError
 
 if TYPE_CHECKING:
+    from avsrobust.adapters.base import Adapter
     from avsrobust.evaluation.runner import EvaluationReport
+    from avsrobust.evaluation.shards import Shard
     from avsrobust.manifest import Manifest
 
 _MOST_FAILURES = 20
@@ -37,11 +40,16 @@ _MOST_FAILURES = 20
     "--manifest",
     "manifests",
     multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Manifest or build folder [default: every build under 'robust'].",
+    type=PathOrUrl(path_type=Path),
+    metavar="FILE|URL",
+    help="Manifest or build folder, here or at s3://.. [default: every build under 'robust'].",
 )
-@data_root_option
+@click.option(
+    "--data-root",
+    type=PathOrUrl(path_type=Path),
+    metavar="DIR|URL",
+    help="Folder the data sets lie in, here or at s3://.. [default: $AVSROBUST_DATA, else 'data'].",
+)
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="Weights of the model.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the model runs.")
 @click.option("--split", "splits", multiple=True, default=("test",), show_default=True, help="Split; repeatable.")
@@ -71,6 +79,19 @@ _MOST_FAILURES = 20
     metavar="N",
     help="A smoke run: the first N clips of each build. Tables refuse such results.",
 )
+@click.option(
+    "--shard",
+    metavar="i/n",
+    help="Only the i-th of n parts of the clips; 'avsrobust merge' puts the parts together.",
+)
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    metavar="local|dask",
+    help="Where the model runs: in this process, or in the workers of a dask cluster, each with a model of its own.",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Address of a running dask scheduler, for --engine dask.")
 @click.option("--no-check", is_flag=True, help="Do not first run a few clips twice to find models that keep state.")
 @click.option("--name", help="What tables call the model [default: the adapter's name].")
 @click.option(
@@ -84,8 +105,8 @@ _MOST_FAILURES = 20
 def evaluate(
     adapters: tuple[str, ...],
     dataset: str | None,
-    manifests: tuple[Path, ...],
-    data_root: Path | None,
+    manifests: tuple[Path | str, ...],
+    data_root: Path | str | None,
     checkpoint: Path | None,
     device: str,
     splits: tuple[str, ...],
@@ -96,6 +117,9 @@ def evaluate(
     save_masks: bool,
     score_size: str | None,
     limit: int | None,
+    shard: str | None,
+    engine: str,
+    scheduler: str | None,
     no_check: bool,
     name: str | None,
     output: Path | None,
@@ -107,66 +131,94 @@ def evaluate(
     The same model again adds what is missing (splits, conditions, masks, clips that failed) and keeps the rest.
     """
     from avsrobust.adapters.lookup import find_adapter, load_adapter
+    from avsrobust.dask_client import check_engine, connect
+    from avsrobust.evaluation.cluster import ClusterAdapter
     from avsrobust.evaluation.runner import evaluate as run_evaluation
     from avsrobust.evaluation.score_size import ScoreSize
-    from avsrobust.evaluation_targets import check_selection, find_device, results_folders, select_builds
+    from avsrobust.evaluation.shards import Shard
+    from avsrobust.evaluation_targets import (
+        check_selection,
+        find_device,
+        local_data_root,
+        results_folders,
+        select_builds,
+    )
 
     if score_size is not None:
         ScoreSize.of(score_size)
+    part = None if shard is None else Shard.parse(shard)
     options = key_values(pairs)
     if name is not None and len(adapters) > 1:
         raise OptionError(
             f"--name {name}: given for {len(adapters)} adapters; evaluate them one at a time to name them"
         )
     specs = list(dict.fromkeys(adapters))
-    for spec in specs:
-        find_adapter(spec)
+    check_engine(engine, scheduler, own_cluster=False)
+    if scheduler is None:
+        for spec in specs:
+            find_adapter(spec)
     builds = select_builds(manifests, dataset)
-    on = find_device(device)
+    # The workers of a cluster have devices of their own.
+    on = find_device(device) if scheduler is None else None
     check_selection(builds, splits, conditions)
+    data_root = local_data_root(data_root, builds, splits)
     models = {spec: model_name(spec) if name is None else name for spec in specs}
     folders = results_folders(output or RESULTS_ROOT, models, builds)
     complete = True
-    clips = [_count(manifest, splits, conditions, limit) for manifest in builds]
-    log, part = ProgressLog(clips * len(models)), 0
-    for spec, model in models.items():
-        adapter = load_adapter(spec, checkpoint=checkpoint, device=on, options=options)
-        for manifest, folder in zip(builds, folders[spec], strict=True):
-            title = f"{model} on {manifest.info.dataset}"
-            with progress_bar(title, log.part(part, title)) as progress:
-                report = run_evaluation(
-                    manifest,
-                    adapter,
-                    name=model,
-                    spec=spec,
-                    splits=splits,
-                    conditions=conditions or None,
-                    data_root=data_root,
-                    output=folder,
-                    device=on,
-                    batch_size=batch_size,
-                    readers=readers,
-                    save_masks=save_masks,
-                    checkpoint=checkpoint,
-                    options=options,
-                    check=not no_check,
-                    replace=replace,
-                    wait=wait,
-                    score_size=score_size,
-                    limit=limit,
-                    progress=progress,
-                )
-            complete &= _print_report(report)
-            part += 1
-    _print_scores([report for of_model in folders.values() for report in of_model], limit)
+    clips = [_count(manifest, splits, conditions, limit, part) for manifest in builds]
+    log, number = ProgressLog(clips * len(models)), 0
+    with nullcontext() if scheduler is None else connect(scheduler) as client:
+        for spec, model in models.items():
+            adapter: Adapter | ClusterAdapter
+            if on is None:
+                adapter = ClusterAdapter(client, spec, device)
+            else:
+                adapter = load_adapter(spec, checkpoint=checkpoint, device=on, options=options)
+            for manifest, folder in zip(builds, folders[spec], strict=True):
+                title = f"{model} on {manifest.info.dataset}"
+                with progress_bar(title, log.part(number, title)) as progress:
+                    report = run_evaluation(
+                        manifest,
+                        adapter,
+                        name=model,
+                        spec=spec,
+                        splits=splits,
+                        conditions=conditions or None,
+                        data_root=data_root,
+                        output=folder,
+                        device=on,
+                        batch_size=batch_size,
+                        readers=readers,
+                        save_masks=save_masks,
+                        checkpoint=checkpoint,
+                        options=options,
+                        check=not no_check,
+                        replace=replace,
+                        wait=wait,
+                        score_size=score_size,
+                        limit=limit,
+                        shard=part,
+                        progress=progress,
+                    )
+                complete &= _print_report(report)
+                number += 1
+    reports = [report for of_model in folders.values() for report in of_model]
+    if part is None:
+        _print_scores(reports, limit)
+    else:
+        note(f"shard {part} is done; when all {part.of} are: avsrobust merge {' '.join(map(str, reports))}")
     return 0 if complete else STATUS_INCOMPLETE
 
 
-def _count(manifest: Manifest, splits: tuple[str, ...], conditions: tuple[str, ...], limit: int | None) -> int:
+def _count(
+    manifest: Manifest, splits: tuple[str, ...], conditions: tuple[str, ...], limit: int | None, shard: Shard | None
+) -> int:
     """Return the number of clips that are evaluated on a build."""
     rows = manifest.select(splits, conditions or None).rows
     clips = len({(row.split, row.clip_id) for row in rows})
-    return clips if limit is None else min(clips, limit)
+    clips = clips if limit is None else min(clips, limit)
+    # For the line of progress: shards differ by a clip or so.
+    return clips if shard is None else -(-clips // shard.of)
 
 
 def _print_scores(folders: list[Path], limit: int | None) -> None:

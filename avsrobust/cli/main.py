@@ -33,6 +33,7 @@ COMMANDS = {
     "build": "avsrobust.cli.build:build",
     "verify": "avsrobust.cli.verify:verify",
     "evaluate": "avsrobust.cli.evaluate:evaluate",
+    "merge": "avsrobust.cli.merge:merge",
     "report": "avsrobust.cli.report:report",
     "compare": "avsrobust.cli.compare:compare",
     "masks": "avsrobust.cli.masks:masks",

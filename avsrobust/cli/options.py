@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from avsrobust.errors import OptionError
+from avsrobust.remote import is_remote
 from avsrobust.vocabulary import DATASETS
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -24,6 +26,14 @@ data_root_option = click.option(
     metavar="DIR",
     help="Folder the data sets lie in [default: $AVSROBUST_DATA, else 'data'].",
 )
+
+class PathOrUrl(click.Path):
+    """A path, or the address of a folder on another machine, which stays as it was typed."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a `Path`, or the address as a text."""
+        return value if is_remote(value) else super().convert(value, param, ctx)
+
 
 allow_limited_option = click.option(
     "--allow-limited", is_flag=True, help="Take results of smoke runs (evaluate --limit) too."

@@ -7,7 +7,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, overload
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from avsrobust.evaluation.clip_data import ClipRows, order_in_clip
 from avsrobust.manifest import COLUMNS, Row
 from avsrobust.manifest_rows import RowTable
-from avsrobust.row_keys import RowKey, row_key
+from avsrobust.row_keys import ClipKey, RowKey, row_key
 from avsrobust.vocabulary import NEGATIVE
 
 Positions = npt.NDArray[np.int64]
@@ -93,6 +93,13 @@ class ClipTable(Sequence[ClipRows]):
         """Return the different values of a column of texts."""
         values = _column(self._rows, name)
         return {values[position] for position in self._chosen.tolist()}
+
+    def among(self, clips: Container[ClipKey]) -> ClipTable:
+        """Return those of the clips (split, clip_id) that are among others."""
+        splits, ids = (_column(self._rows, name) for name in ("split", "clip_id"))
+        return ClipTable(
+            self._rows, [position for position in self._chosen.tolist() if (splits[position], ids[position]) in clips]
+        )
 
     def keys(self, known: KnownRows) -> set[RowKey]:
         """Return the keys of all rows, where `known` are those of `source`."""

@@ -12,14 +12,14 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from avsrobust.evaluation.clip_data import ClipRows
 from avsrobust.evaluation.clip_table import ClipTable, KnownRows
 from avsrobust.evaluation.existing_results import ExistingResults
 from avsrobust.evaluation.parts import PartStore
-from avsrobust.manifest import Manifest, load_manifest
+from avsrobust.manifest import Manifest, Row, load_manifest
 from avsrobust.results import Scores
 from avsrobust.row_keys import ClipKey, RowKey, clip_of, key_of, rows_in, rows_with_overlap
 from avsrobust.stored_masks import rows_of_masks
@@ -124,28 +124,32 @@ def failures(
 
 
 def limited_splits(
-    manifest: Manifest,
+    rows: Iterable[Row],
     limited: Sequence[str],
     stored: ExistingResults,
     scored: set[RowKey],
     failed: Mapping[ClipKey, Failure],
+    requested: Collection[tuple[str, str]] = (),
 ) -> tuple[str, ...]:
     """Return the splits of which a smoke run scored a part of the clips, sorted: now, or before and not completed since.
 
     Args:
-        manifest: The build.
+        rows: Rows of the build, or of the shard of it that the results are of.
         limited: Splits that this evaluation runs in part.
         stored: Results that were in the folder.
         scored: Rows that are scored now.
         failed: Clips that lack rows because they failed.
+        requested: Splits and conditions that rows are expected of even where none is scored.
     """
     before = () if stored.scores is None else stored.scores.info.limited
-    conditions = {(key[0], key[2]) for key in scored}
+    conditions = {(key[0], key[2]) for key in scored}.union(requested)
+    parts = {*limited, *before}
     found = set[str]()
-    for split in {*limited, *before}:
-        rows = (row for row in manifest.rows if row.split == split and (split, row.condition) in conditions)
-        if any(key_of(row) not in scored and clip_of(key_of(row)) not in failed for row in rows):
-            found.add(split)
+    for row in rows if parts else ():
+        if row.split in parts - found and (row.split, row.condition) in conditions:
+            key = key_of(row)
+            if key not in scored and clip_of(key) not in failed:
+                found.add(row.split)
     return tuple(sorted(found))
 
 

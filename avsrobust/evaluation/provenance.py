@@ -9,20 +9,14 @@ Conventions
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from avsrobust import __version__
-from avsrobust.adapters.base import sees_targets
-from avsrobust.evaluation.adapter_source import source_file
+from avsrobust.evaluation.scorer import AdapterFacts
 from avsrobust.manifest import Manifest
-from avsrobust.results import SCORES_NAME, Scores, readout_of
+from avsrobust.results import SCORES_NAME, Run, Scores, readout_of
 from avsrobust.row_keys import ClipKey, RowKey
 
 
@@ -33,36 +27,33 @@ class Effort:
     Attributes:
         splits: Splits requested.
         conditions: Conditions requested.
-        device: Device of the adapter.
+        adapter: The adapter.
         batch_size: Most clips in a batch.
         clips: Number of clips that were run.
         wall_time_s: Duration in seconds.
+        shard: The part of the clips that it was about, "2/4"; "": all.
     """
 
     splits: Sequence[str]
     conditions: Sequence[str]
-    device: torch.device
+    adapter: AdapterFacts
     batch_size: int
     clips: int
     wall_time_s: float
+    shard: str = ""
 
     def details(self) -> dict[str, Any]:
         """Return the entry of ``run.json``, in plain JSON types."""
-        device = self.device
         return {
-            "device": str(device),
-            "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+            "device": self.adapter.device,
+            "device_name": self.adapter.device_name,
             "batch_size": self.batch_size,
             "wall_time_s": round(self.wall_time_s, 3),
             "clips_run": self.clips,
             "clips_per_s": round(self.clips / self.wall_time_s, 3),
-            "versions": {
-                "avsrobust": __version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-            },
+            "versions": dict(self.adapter.versions),
             "asked": {"splits": sorted(self.splits), "conditions": sorted(self.conditions)},
+            **({"shard": self.shard} if self.shard else {}),
         }
 
 
@@ -73,7 +64,7 @@ def run_details(
     spec: str,
     manifest: Manifest,
     data_root: Path,
-    adapter: object,
+    adapter: AdapterFacts,
     checkpoint: Path | None,
     failed_rows: Mapping[ClipKey, tuple[str, frozenset[RowKey] | None]],
     files: Mapping[str, Mapping[str, Any]],
@@ -97,9 +88,7 @@ def run_details(
         effort: This evaluation.
         earlier: Entries of `runs` so far.
     """
-    file = source_file(adapter)
-    clips = scores.index[["split", "clip_id"]].drop_duplicates()
-    index = scores.index.drop_duplicates(["split", "clip_id", "frame"]).index.to_numpy()
+    file = adapter.file
     last = effort.details()
     return {
         **{key: value for key, value in last.items() if key != "asked"},
@@ -110,14 +99,29 @@ def run_details(
         "manifest": {"path": str(manifest.path), "sha256": model_key["manifest_sha256"]},
         "data_root": str(data_root),
         "options": model_key["options"],
+        "score_size": scores.info.score_size,
+        "sees_targets": adapter.sees_targets,
+        **content_details(scores, failed_rows, files, extras),
+        "runs": [*earlier, last],
+    }
+
+
+def content_details(
+    scores: Scores,
+    failed_rows: Mapping[ClipKey, tuple[str, frozenset[RowKey] | None]],
+    files: Mapping[str, Mapping[str, Any]],
+    extras: Sequence[str],
+) -> dict[str, Any]:
+    """Return what ``run.json`` says of the content of a folder, whoever put it together; arguments as `run_details`."""
+    clips = scores.index[["split", "clip_id"]].drop_duplicates()
+    index = scores.index.drop_duplicates(["split", "clip_id", "frame"]).index.to_numpy()
+    return {
         "splits": sorted(set(scores.index["split"])),
         "conditions": sorted(set(scores.index["condition"])),
         "files": {name: dict(entry) for name, entry in sorted(files.items())},
         "scores_sha256": files[SCORES_NAME]["sha256"],
         "extras": list(extras),
         "readouts": sorted(filter(None, map(readout_of, files))),
-        "score_size": scores.info.score_size,
-        "sees_targets": sees_targets(adapter),
         "classes": scores.classes is not None,
         "clips": len(clips),
         "failed": [
@@ -126,8 +130,19 @@ def run_details(
         ],
         "frames": len(index),
         "frames_with_empty_target": int((scores.statistics.target_pixels[index] == 0).sum()),
-        "runs": [*earlier, last],
     }
+
+
+def requested_pairs(run: Run) -> set[tuple[str, str]]:
+    """Return the (split, condition) pairs that the evaluations of a ``run.json`` were asked for."""
+    found = set[tuple[str, str]]()
+    runs = run.details.get("runs")
+    for entry in runs if isinstance(runs, list) else []:
+        asked = entry.get("asked") if isinstance(entry, Mapping) else None
+        if isinstance(asked, Mapping):
+            splits, conditions = (asked.get(name) or () for name in ("splits", "conditions"))
+            found |= {(str(split), str(condition)) for split in splits for condition in conditions}
+    return found
 
 
 def _pairs(rows: frozenset[RowKey]) -> list[list[Any]]:

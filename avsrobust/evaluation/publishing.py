@@ -22,13 +22,13 @@ import pyarrow as pa
 from avsrobust.errors import ResultsError
 from avsrobust.evaluation.existing_results import ExistingResults
 from avsrobust.evaluation.extras import merge_extras
-from avsrobust.evaluation.parts import PartStore
 from avsrobust.files import flush_files
 from avsrobust.mask_overlaps import concatenate_overlaps, pair_counts
 from avsrobust.metrics.binary.counts import concatenate, take
 from avsrobust.metrics.semantic.counts import concatenate_classes, take_classes
 from avsrobust.results import (
     EXTRAS_NAME,
+    INDEX_COLUMNS,
     MASKS_NAME,
     NEXT_NAME,
     PARTS_NAME,
@@ -74,7 +74,9 @@ def write_next_files(
     scores: Scores,
     rows: set[RowKey],
     stored: ExistingResults,
-    store: PartStore,
+    *,
+    masks: Sequence[Path] = (),
+    extras: Sequence[Path] = (),
     readouts: Sequence[Scores] = (),
 ) -> NextFiles:
     """Write the scores, the masks and the further values, each put together from earlier results and new parts.
@@ -86,7 +88,8 @@ def write_next_files(
         scores: All scores, put together.
         rows: Rows that the scores hold.
         stored: Earlier results.
-        store: New parts.
+        masks: New files of masks.
+        extras: New files of further values.
         readouts: All scores of further readouts, put together.
     """
     folder, evaluation = next_folder(output), scores.info.evaluation
@@ -96,15 +99,15 @@ def write_next_files(
         name = readout_file(readout.info.readout)
         write_scores(folder / name, readout)
         files[name] = file_entry(folder / name)
-    if masks := store.mask_files():
+    if masks:
         held = [*([stored.masks] if stored.masks else []), *masks]
         clips = sorted({clip_of(key) for key in stored.masked.union(*map(rows_of_masks, masks))})
         merge_masks(folder / MASKS_NAME, held, clips, evaluation)
         files[MASKS_NAME] = file_entry(folder / MASKS_NAME)
     elif stored.masks or stored.named(MASKS_NAME):
         files[MASKS_NAME] = stored.entry(MASKS_NAME) or file_entry(output / MASKS_NAME)
-    extras = [*([stored.extras] if stored.extras else []), *store.extras_files()]
-    names = merge_extras(folder / EXTRAS_NAME, extras, rows, evaluation) if extras else []
+    valued = [*([stored.extras] if stored.extras else []), *extras]
+    names = merge_extras(folder / EXTRAS_NAME, valued, rows, evaluation) if valued else []
     if names:
         files[EXTRAS_NAME] = file_entry(folder / EXTRAS_NAME)
     return NextFiles(files, names)
@@ -164,7 +167,18 @@ def merge_scores(sources: Sequence[Scores], info: ScoreInfo) -> Scores:
     Args:
         sources: The scores; which of several equal rows counts, the module's conventions say.
         info: Metadata of the result.
+
+    Raises:
+        ResultsError: Some have classes and some have not.
     """
+    sources = [source for source in sources if len(source.index)]
+    if not sources:
+        return Scores(info, pd.DataFrame(columns=INDEX_COLUMNS), concatenate([]))
+    if len({source.classes is None for source in sources}) > 1:
+        raise ResultsError(
+            f"{info.model} on {info.dataset}: some clips were scored by class and some were not; expected one of the two; "
+            "evaluate with --replace"
+        )
     index = pd.concat([with_draws(source.index) for source in sources], ignore_index=True)
     origin = np.repeat(np.arange(len(sources)), [len(source.index) for source in sources])
     overlaps = concatenate_overlaps([(len(source.index), source.overlaps) for source in sources])

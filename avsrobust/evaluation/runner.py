@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,28 +22,25 @@ from typing import Any
 
 import torch
 
-from avsrobust.adapters.base import VGGISH_OPTION, Adapter, AudioInput
-from avsrobust.adapters.calling import AdapterCaller
+from avsrobust.adapters.base import Adapter
 from avsrobust.caveats import caveats, train_sources
-from avsrobust.checksums import load_checksums
 from avsrobust.errors import AdapterError, OptionError, did_you_mean
-from avsrobust.evaluation.batch_size import choose_batch_size, is_measurable
-from avsrobust.evaluation.batches import Batch, LoadedClip, default_readers, each_batch, load_batch
 from avsrobust.evaluation.clip_data import check_data
 from avsrobust.evaluation.clip_table import ClipTable
-from avsrobust.evaluation.consistency import MOST_CLIPS, check_consistency
+from avsrobust.evaluation.cluster import ClusterAdapter, ClusterScorer, Job
 from avsrobust.evaluation.existing_results import ExistingResults, read_existing, require_covered, require_same_model
-from avsrobust.evaluation.model_key import differences, evaluation_sha256, make_model_key, remember_state, with_states
+from avsrobust.evaluation.model_key import differences, evaluation_sha256, with_states
 from avsrobust.evaluation.parts import PartStore, remove_parts, unfinished_key
 from avsrobust.evaluation.planning import EvaluationPlan, failures, limited_splits, plan_evaluation
-from avsrobust.evaluation.provenance import Effort, run_details
+from avsrobust.evaluation.provenance import Effort, requested_pairs, run_details
 from avsrobust.evaluation.publishing import finish_publishing, merge_scores, next_folder, write_next_files
 from avsrobust.evaluation.score_size import ScoreSize
-from avsrobust.evaluation.scoring import ScoredClip, score_clips
-from avsrobust.evaluation.sound import SoundReader
+from avsrobust.evaluation.scorer import AdapterFacts, LocalScorer, Scorer, ScoringChoices
+from avsrobust.evaluation.scoring import ScoredClip
+from avsrobust.evaluation.shards import Shard
 from avsrobust.files import remove_temporaries
-from avsrobust.folders import hold_output_dir
-from avsrobust.manifest import Manifest
+from avsrobust.folders import ensure_output_dir, hold_output_dir
+from avsrobust.manifest import Manifest, Row
 from avsrobust.results import (
     EXTRAS_NAME,
     MASKS_NAME,
@@ -96,7 +93,7 @@ class EvaluationReport:
 
 def evaluate(
     manifest: Manifest,
-    adapter: Adapter,
+    adapter: Adapter | ClusterAdapter,
     *,
     name: str,
     output: Path | str,
@@ -115,19 +112,20 @@ def evaluate(
     wait: bool = False,
     score_size: str | int | ScoreSize | None = None,
     limit: int | None = None,
+    shard: str | Shard | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Run an adapter over the rows of a manifest and add the results to a folder.
 
     Args:
         manifest: The build.
-        adapter: The adapter, loaded.
+        adapter: The adapter, loaded, or one that the workers of a cluster load (`evaluation.cluster`).
         name: Name of the model in tables.
         output: The results folder.
         splits: Splits to run.
         conditions: Conditions to run; None: all.
         data_root: Folder of the data set; None: the one that the build remembers.
-        device: Device that the adapter is on; None: the CPU.
+        device: Device that the adapter is on; None: the CPU. A `ClusterAdapter` names its own.
         batch_size: Most clips in a batch; no score depends on it. None: on a GPU as many as fit its memory
             (`evaluation.batch_size`), else one.
         readers: Threads that read clips; None: by the number of cores.
@@ -140,6 +138,8 @@ def evaluate(
         wait: Wait until another process gives the folder up.
         score_size: Size of the scored masks (`evaluation.score_size`), part of the model key; None: that of the mask files.
         limit: Run the first so many clips alone, and mark the results; None: all.
+        shard: Run one of n parts of the clips alone, "i/n", into ``output/shards/i-of-n``; `evaluation.merging` puts the parts
+            together.
         progress: Called with (clips done, clips in all).
 
     Raises:
@@ -148,27 +148,63 @@ def evaluate(
         AdapterError: The adapter fails on the first clip, or every clip fails.
         ResultsError: Results that are there are damaged and would not all be made again; then they stay as they are.
     """
+    part = Shard.parse(shard) if isinstance(shard, str) else shard
+    whole = _select(manifest, splits, conditions)[:limit]
+    folder = Path(output) if part is None else part.folder(Path(output))
+    weights = None if checkpoint is None else Path(checkpoint)
+    data = manifest.data_root(None if data_root is None else Path(data_root))
+    size = None if score_size is None else ScoreSize.of(score_size)
+    scorer: Scorer
+    if isinstance(adapter, ClusterAdapter):
+        job = Job(
+            manifest=manifest.path.absolute(),
+            data_root=data.absolute(),
+            output=folder.absolute(),
+            spec=adapter.spec,
+            name=name,
+            device=adapter.device,
+            batch_size=batch_size,
+            readers=readers,
+            checkpoint=weights,
+            options=dict(options or {}),
+            score_size=size,
+        )
+        scorer = ClusterScorer(adapter, job)
+    else:
+        scorer = LocalScorer(
+            manifest,
+            adapter,
+            name=name,
+            data_root=data,
+            device=device or torch.device("cpu"),
+            batch_size=batch_size,
+            readers=readers,
+            checkpoint=weights,
+            options=options,
+            score_size=size,
+        )
     evaluation = _Evaluation(
         manifest=manifest,
-        adapter=adapter,
+        scorer=scorer,
         name=name,
         spec=spec or name,
-        clips=_select(manifest, splits, conditions)[:limit],
-        data_root=manifest.data_root(None if data_root is None else Path(data_root)),
-        output=Path(output),
-        device=device or torch.device("cpu"),
-        batch_size=batch_size,
-        readers=default_readers() if readers is None else readers,
+        clips=whole if part is None else whole.among(_clips_of_shard(manifest, part)),
+        asked=(sorted(whole.distinct("split")), sorted(whole.distinct("condition"))),
+        shard=part,
+        data_root=data,
+        output=folder,
         save_masks=save_masks,
-        checkpoint=None if checkpoint is None else Path(checkpoint),
-        options=dict(options or {}),
+        checkpoint=weights,
         check=check,
         replace=replace,
-        score_size=None if score_size is None else ScoreSize.of(score_size),
+        score_size=size,
         limited=() if limit is None else tuple(splits),
         progress=progress or (lambda _done, _total: None),
     )
-    check_data(manifest, evaluation.data_root, splits)
+    check_data(manifest, data, splits)
+    if part is not None:
+        # Shards lie in a folder of ours, which whoever merges them fills.
+        ensure_output_dir(Path(output), RESULTS_KIND, SCORES_FORMAT, replace=replace)
     with hold_output_dir(evaluation.output, RESULTS_KIND, SCORES_FORMAT, COMMAND, wait=wait, replace=replace):
         return evaluation.run()
 
@@ -189,23 +225,25 @@ def _select(manifest: Manifest, splits: Sequence[str], conditions: Sequence[str]
     return clips
 
 
+def _clips_of_shard(manifest: Manifest, shard: Shard) -> frozenset[ClipKey]:
+    return shard.clips((row.split, row.clip_id) for row in manifest.rows)
+
+
 @dataclass(frozen=True)
 class _Evaluation:
     """One evaluation, all choices made."""
 
     manifest: Manifest
-    adapter: Adapter
+    scorer: Scorer
     name: str
     spec: str
     clips: ClipTable
+    asked: tuple[Sequence[str], Sequence[str]]
+    shard: Shard | None
     data_root: Path
     output: Path
-    device: torch.device
-    batch_size: int | None
-    readers: int
     save_masks: bool
     checkpoint: Path | None
-    options: dict[str, str]
     check: bool
     replace: bool
     score_size: ScoreSize | None
@@ -218,50 +256,38 @@ class _Evaluation:
         remove_temporaries(self.output)
         if finish_publishing(self.output):
             remove_parts(self.output)
-        stored, model_key, discarded = self._stored(self._model_key())
+        facts = self.scorer.facts(self.output)
+        stored, model_key, discarded = self._stored(dict(facts.model_key))
         store = PartStore(
             self.output, model_key, self._info((), evaluation_sha256(model_key)), keep_masks=self.save_masks
         )
         store.keep_masks |= stored.masks is not None or bool(store.mask_files())
         self._require_covered(stored, keep_masks=store.keep_masks)
         plan = plan_evaluation(self.manifest, self.clips, stored, store, save_masks=self.save_masks)
-        batch_size = self.batch_size or 1
         notes = [*(f"{line}; made again as far as requested" for line in stored.damaged), *discarded]
-        if not (plan.clips or plan.unfinished) and (stored.run is not None or stored.scores is None):
+        if not (plan.clips or plan.unfinished) and self._is_recorded(stored):
             remove_parts(self.output)
             return self._report(plan, {}, (*notes, "already evaluated; nothing was run again"))
         try:
             failed = dict[ClipKey, str]()
             if plan.clips:
-                failed, batch_size, remark = self._run_all(plan, stored, store)
-                notes += remark
+                failed = self._run_all(plan, stored, store)
+                notes += self.scorer.remarks
         finally:
-            remember_state(self.adapter, model_key, self.device)
+            self.scorer.end(model_key)
         sources = [*([stored.scores] if stored.scores else []), *store.read()]
         scored: set[RowKey] = set().union(*map(rows_in, sources))
-        if not scored & plan.wanted:
+        if not scored & plan.wanted and self.shard is None:
             (split, clip_id), error = next(iter(failed.items()))
             raise AdapterError(
                 f"{self.name}: none of {len(self.clips)} clips could be scored; the first one, {split}/{clip_id}: {error}"
             )
-        effort = self._effort(batch_size, len(plan.clips) - len(failed), time.perf_counter() - started)
-        self._publish(model_key, stored, store, sources, plan, failed, effort)
+        effort = self._effort(facts, len(plan.clips) - len(failed), time.perf_counter() - started)
+        self._publish(model_key, facts, stored, store, sources, plan, failed, effort)
         remove_parts(self.output)
         if plan.kept:
             notes.append(f"{len(plan.kept)} rows were there and are kept, {len(scored - plan.kept)} were added")
         return self._report(plan, failed, tuple(notes))
-
-    def _model_key(self) -> dict[str, Any]:
-        return make_model_key(
-            self.manifest,
-            self.adapter,
-            name=self.name,
-            checkpoint=self.checkpoint,
-            options=self.options,
-            device=self.device,
-            output=self.output,
-            score_size="" if self.score_size is None else str(self.score_size),
-        )
 
     def _stored(self, model_key: dict[str, Any]) -> tuple[ExistingResults, dict[str, Any], tuple[str, ...]]:
         """Return the folder's results that are kept, the model key as far as it is known, and notes on parts that were discarded.
@@ -315,42 +341,23 @@ class _Evaluation:
             train_sources=train_sources(self.manifest),
             conditions=info.conditions,
             score_size="" if self.score_size is None else str(self.score_size),
+            shard="" if self.shard is None else str(self.shard),
         )
 
-    def _sounds(self) -> SoundReader:
-        vggish = self.options.get(VGGISH_OPTION)
-        audio = AudioInput.of(getattr(self.adapter, "audio", None))
-        # Read in threads, while the adapter may be in a folder of its own.
-        manifest = dataclasses.replace(self.manifest, path=self.manifest.path.absolute())
-        weights = None if vggish is None else Path(vggish).absolute()
-        return SoundReader(manifest, self.data_root, audio, weights, self.device)
-
-    def _run_all(
-        self, plan: EvaluationPlan, stored: ExistingResults, store: PartStore
-    ) -> tuple[dict[ClipKey, str], int, list[str]]:
-        """Score the clips of the plan; return the errors of those that failed, sorted, the batch size, and remarks on it."""
-        sounds = self._sounds()
-        caller = AdapterCaller(self.adapter, self.name, self.device, returns_classes=plan.classes)
-        if stored.scores is not None:
-            caller.readouts = tuple(stored.readout_names)
-        checksums = load_checksums(self.manifest)
-
-        def load(batch: Batch) -> list[LoadedClip | FailedClip]:
-            return load_batch(batch, sounds.build, self.data_root, sounds, checksums, self.score_size)
-
-        by_memory = self.batch_size is None and is_measurable(caller)
-        batch_size, remarks = caller.batch_size(self.batch_size or (MOST_CLIPS if by_memory else 1)), list[str]()
-        if self.check:
-            check_consistency(caller, plan.clips, self.data_root, sounds, batch_size)
-        if by_memory:
-            batch_size, remarks = choose_batch_size(caller, plan.clips, load, keep_masks=store.keep_masks)
-        batches = each_batch(plan.clips, sounds.build, self.data_root, batch_size)
+    def _run_all(self, plan: EvaluationPlan, stored: ExistingResults, store: PartStore) -> dict[ClipKey, str]:
+        """Score the clips of the plan; return the errors of those that failed, sorted."""
+        choices = ScoringChoices(
+            keep_masks=store.keep_masks,
+            returns_classes=plan.classes,
+            # A shard without clips tells nothing of the adapter.
+            readouts=tuple(stored.readout_names) if stored.scores is not None and len(stored.scores.index) else None,
+            check=self.check,
+        )
+        self.scorer.begin(plan.clips, choices)
         store.begin()
         succeeded, failed = len(self.clips) - len(plan.clips_due), dict[ClipKey, str]()
         self.progress(succeeded, len(self.clips))
-        outcomes = score_clips(
-            caller, batches, load, keep_masks=store.keep_masks, any_scored=succeeded > 0, readers=self.readers
-        )
+        outcomes = self.scorer.score(plan.clips, any_scored=succeeded > 0)
         try:
             with closing(outcomes), store.writing() as keep:
                 for outcome in outcomes:
@@ -364,11 +371,12 @@ class _Evaluation:
             # Also when the user interrupts: finished clips need not be scored again.
             store.flush()
             self._leave_nothing(store)
-        return dict(sorted(failed.items())), batch_size, remarks
+        return dict(sorted(failed.items()))
 
     def _publish(
         self,
         model_key: Mapping[str, Any],
+        facts: AdapterFacts,
         stored: ExistingResults,
         store: PartStore,
         sources: Sequence[Scores],
@@ -380,13 +388,15 @@ class _Evaluation:
         rows: set[RowKey] = set().union(*map(rows_in, sources))
         failed_rows = failures(stored, rows, plan, failed)
         of_clips = tuple(FailedClip(*clip, error) for clip, (error, _) in sorted(failed_rows.items()))
-        splits = limited_splits(self.manifest, self.limited, stored, rows, failed_rows)
+        splits = limited_splits(self._own_rows(), self.limited, stored, rows, failed_rows, self._requested())
         info = dataclasses.replace(self._info(of_clips, evaluation_sha256(model_key)), limited=splits)
         scores = merge_scores(sources, info)
         readouts = [
             merge_scores(found, info.of_readout(name)) for name, found in self._readout_sources(stored, store).items()
         ]
-        ready = write_next_files(self.output, scores, rows, stored, store, readouts)
+        ready = write_next_files(
+            self.output, scores, rows, stored, masks=store.mask_files(), extras=store.extras_files(), readouts=readouts
+        )
         earlier = None if stored.run is None else stored.run.details.get("runs")
         details = run_details(
             model_key,
@@ -394,7 +404,7 @@ class _Evaluation:
             spec=self.spec,
             manifest=self.manifest,
             data_root=self.data_root,
-            adapter=self.adapter,
+            adapter=facts,
             checkpoint=self.checkpoint,
             failed_rows=failed_rows,
             files=ready.files,
@@ -405,9 +415,27 @@ class _Evaluation:
         write_run(next_folder(self.output) / RUN_NAME, Run(self.name, self.manifest.info.dataset, details))
         finish_publishing(self.output)
 
-    def _effort(self, batch_size: int, clips: int, wall_time_s: float) -> Effort:
-        splits, conditions = self.clips.distinct("split"), self.clips.distinct("condition")
-        return Effort(sorted(splits), sorted(conditions), self.device, batch_size, clips, wall_time_s)
+    def _effort(self, facts: AdapterFacts, clips: int, wall_time_s: float) -> Effort:
+        shard = "" if self.shard is None else str(self.shard)
+        return Effort(*self.asked, facts, self.scorer.batch_size, clips, wall_time_s, shard)
+
+    def _is_recorded(self, stored: ExistingResults) -> bool:
+        """Return whether ``run.json`` tells of what is requested; a shard without any of its clips is recorded too."""
+        if self.shard is None:
+            return stored.run is not None or stored.scores is None
+        return stored.run is not None and self._requested() <= requested_pairs(stored.run)
+
+    def _requested(self) -> set[tuple[str, str]]:
+        """Return the (split, condition) pairs requested of all shards; none where there are no shards."""
+        splits, conditions = self.asked
+        return set() if self.shard is None else {(split, name) for split in splits for name in conditions}
+
+    def _own_rows(self) -> Iterable[Row]:
+        """Return the rows of the build that the folder is for."""
+        if self.shard is None:
+            return self.manifest.rows
+        mine = _clips_of_shard(self.manifest, self.shard)
+        return (row for row in self.manifest.rows if (row.split, row.clip_id) in mine)
 
     def _readout_sources(self, stored: ExistingResults, store: PartStore) -> dict[str, list[Scores]]:
         """Return all scores of each further readout: earlier ones, and those of new parts."""

@@ -12,6 +12,7 @@ from avsrobust.results import (
     PARTS_NAME,
     RUN_NAME,
     SCORES_NAME,
+    SHARDS_NAME,
     Run,
     Scores,
     read_run,
@@ -47,21 +48,26 @@ def load_result(path: Path | str) -> Scores:
     """
     found = _scores_below(Path(path))
     if len(found) > 1:
+        for shard in filter(None, (read_scores(scores).info.shard for scores in found)):
+            raise _unmerged(Path(path), shard)
         named = ", ".join(str(scores.parent) for scores in found)
         raise ResultsError(f"{path}: holds results of {len(found)} evaluations; expected one; name one of {named}")
     return read_scores(found[0])
 
 
 def require_complete(results: Sequence[Scores], *, allow_limited: bool = False) -> None:
-    """Refuse results of smoke runs (``evaluate --limit``), whose scores are those of a few clips.
+    """Refuse results of a part of the clips: shards, and smoke runs (``evaluate --limit``).
 
     Args:
         results: Stored results.
-        allow_limited: Take them all the same.
+        allow_limited: Take smoke runs all the same.
 
     Raises:
-        ResultsError: One of them is limited.
+        ResultsError: One of them is a shard, or limited.
     """
+    for scores in results:
+        if scores.info.shard:
+            raise _unmerged(scores.source or Path(scores.info.model), scores.info.shard)
     for scores in () if allow_limited else results:
         if scores.info.limited:
             raise ResultsError(
@@ -113,7 +119,8 @@ def _scores_below(path: Path) -> list[Path]:
     """The files of scores at or below a path, sorted."""
     if path.is_file():
         return [path]
-    found = sorted(filter(_is_published, path.rglob(SCORES_NAME))) if path.is_dir() else []
+    there = filter(_is_published, path.rglob(SCORES_NAME)) if path.is_dir() else ()
+    found = sorted(scores for scores in there if not _is_merged(scores, path))
     if not found:
         state = f"found no {SCORES_NAME} in it" if path.is_dir() else "not found"
         raise ResultsError(
@@ -133,6 +140,20 @@ def _with_readouts(files: Sequence[Path]) -> Iterator[Path]:
                 named = read_run(path.with_name(RUN_NAME)).details.get("files")
         if isinstance(named, Mapping):
             yield from (path.with_name(name) for name in sorted(named) if readout_of(name) is not None)
+
+
+def _unmerged(path: Path, shard: str) -> ResultsError:
+    return ResultsError(
+        f"{path}: holds shard {shard} of an evaluation: a part of the clips; put all shards together with 'avsrobust merge', and "
+        "name the folder that it prints"
+    )
+
+
+def _is_merged(scores: Path, root: Path) -> bool:
+    """Whether scores are those of a shard, and the results at or below `root` that it is a part of are there too."""
+    shards = scores.parent.parent
+    whole = shards.parent
+    return shards.name == SHARDS_NAME and whole.is_relative_to(root) and (whole / SCORES_NAME).is_file()
 
 
 def _is_published(scores: Path) -> bool:

@@ -1,0 +1,41 @@
+"""`avsrobust merge`: put the shards of evaluations together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from avsrobust.cli.main import STATUS_INCOMPLETE
+from avsrobust.cli.options import wait_option
+from avsrobust.cli.progress import note, print_result, warn
+from avsrobust.defaults import RESULTS_ROOT
+
+_MOST_FAILURES = 20
+
+
+@click.command()
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--replace", is_flag=True, help="Let results that are in the folder already give way to the shards.")
+@wait_option
+def merge(results: tuple[Path, ...], replace: bool, wait: bool) -> int:
+    """Put the shards of evaluations together (evaluate --shard i/n): the results are those of one process.
+
+    RESULTS are results folders, or folders above them; without any, everything under 'results'. The shards stay.
+    """
+    from avsrobust.evaluation.merging import merge_shards, results_with_shards
+
+    folders = [folder for path in results or (RESULTS_ROOT,) for folder in results_with_shards(path)]
+    complete = True
+    for folder in dict.fromkeys(folders):
+        report = merge_shards(folder, replace=replace, wait=wait)
+        for failure in report.failed[:_MOST_FAILURES]:
+            note(f"  {failure.split}/{failure.clip_id}: {failure.error}")
+        if report.failed:
+            warn(f"{len(report.failed)} of {report.clips + len(report.failed)} clips could not be scored")
+        if report.limited:
+            note("a smoke run: tables refuse these results")
+        note(f"{report.shards} shards, {report.clips} clips")
+        print_result(report.scores)
+        complete &= not report.failed
+    return 0 if complete else STATUS_INCOMPLETE

@@ -1,0 +1,67 @@
+"""Connections to a dask cluster that the user runs.
+
+Conventions
+    dask is an extra: it is imported where a cluster is used, and its absence becomes one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from avsrobust.errors import OptionError, did_you_mean
+
+ENGINES = ("local", "dask")
+CONNECT_SECONDS = 30
+
+
+def check_engine(engine: str, scheduler: str | None, *, own_cluster: bool = True) -> None:
+    """Check the options `--engine` and `--scheduler`.
+
+    Args:
+        engine: Name of the engine.
+        scheduler: Address of a cluster's scheduler, or None.
+        own_cluster: The command starts a cluster of its own where no scheduler is named.
+
+    Raises:
+        OptionError: The engine is unknown, or there is a scheduler where none is used, or none where one is needed.
+    """
+    if engine not in ENGINES:
+        raise OptionError(f"--engine {engine}: expected one of {', '.join(ENGINES)}{did_you_mean(engine, ENGINES)}")
+    if scheduler is not None and engine != "dask":
+        raise OptionError(
+            f"--scheduler {scheduler}: only --engine dask uses one; add that option or leave this one out"
+        )
+    if engine == "dask" and scheduler is None and not own_cluster:
+        raise OptionError(
+            "--engine dask: needs --scheduler ADDRESS, that of a running dask scheduler, such as tcp://host:8786"
+        )
+
+
+def distributed_library() -> Any:
+    """Return the module `distributed`, whose classes carry no types. Raises `OptionError` where it is not installed."""
+    try:
+        import distributed
+    except ImportError as error:
+        raise OptionError("--engine dask: dask is not installed; run: pip install 'avsrobust[dask]'") from error
+    return distributed
+
+
+@contextmanager
+def connect(scheduler: str, timeout: float = CONNECT_SECONDS) -> Iterator[Any]:
+    """Yield a client of the dask scheduler at an address; the connection ends with the block.
+
+    Raises:
+        OptionError: dask is not installed, or nothing answers there within `timeout` seconds.
+    """
+    library = distributed_library()
+    try:
+        client = library.Client(scheduler, timeout=timeout)
+    except (OSError, ValueError) as error:
+        raise OptionError(
+            f"--scheduler {scheduler}: cannot be reached ({' '.join(str(error).split())}); "
+            "expected the address of a running dask scheduler, such as tcp://host:8786"
+        ) from error
+    with client:
+        yield client
