@@ -200,9 +200,11 @@ def _kind_of(mode: int) -> str:
     return next((name for test, name in kinds if test(mode)), "a device")
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Delete the half-written files that killed processes left below `folder`, which is ours and locked."""
+def remove_temporaries(folder: Path, *, but: Path | None = None) -> None:
+    """Delete the half-written files that killed processes left below `folder`, ours and locked, except those below `but`."""
     for leftover in list(folder.rglob(f"*{TEMPORARY_SUFFIX}")):
+        if but is not None and leftover.is_relative_to(but):
+            continue
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

@@ -23,7 +23,7 @@ from avsrobust.adapters.base import Adapter, Segmentation
 from avsrobust.errors import ClipError, OptionError, ResultsError
 from avsrobust.evaluation.merging import MergeReport, merge_shards, results_with_shards
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
-from avsrobust.files import sha256_of_file
+from avsrobust.files import TEMPORARY_SUFFIX, sha256_of_file
 from avsrobust.manifest import Manifest
 from avsrobust.reporting.loading import load_result, load_results, require_complete
 from avsrobust.results import read_run, read_scores
@@ -328,6 +328,20 @@ def test_a_folder_of_somebody_else_gets_no_shards(build: Manifest, tmp_path: Pat
     with pytest.raises(OptionError, match="which avsrobust did not write there"):
         merge_shards(tmp_path / "out")
     assert (tmp_path / "out/shards/1-of-1/scores.parquet").read_text() == "mine"
+
+
+def test_what_a_shard_is_writing_is_left_alone(build: Manifest, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run_shards(build, output, 2, splits=["val"])
+    writing, left = (output / place / f"x{TEMPORARY_SUFFIX}" for place in ("shards/1-of-2", "."))
+    for path in (writing, left):
+        path.write_text("half")
+    merge_shards(output)
+    assert (writing.exists(), left.exists()) == (True, False)
+    run(build, output, splits=["test"])
+    assert writing.exists()
+    run(build, output, splits=["val"], shard="1/2")
+    assert not writing.exists()
 
 
 def test_shards_are_found_below_a_folder(build: Manifest, tmp_path: Path) -> None:

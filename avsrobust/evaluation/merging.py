@@ -96,10 +96,8 @@ def merge_shards(output: Path | str, *, replace: bool = False, wait: bool = Fals
     output = Path(output)
     found = _complete(output, shards_in(output))
     with hold_output_dir(output, RESULTS_KIND, SCORES_FORMAT, COMMAND, wait=wait):
-        for leftover in (path for path in output.iterdir() if path.name != SHARDS_NAME):
-            # Shards may be under way: what they write is theirs.
-            if leftover.is_dir():
-                remove_temporaries(leftover)
+        # Shards may be under way: what they write is theirs.
+        remove_temporaries(output, but=output / SHARDS_NAME)
         finish_publishing(output)
         parts = [_read(shard, shard.folder(output)) for shard in found]
         _require_one_evaluation(parts)

@@ -48,6 +48,7 @@ from avsrobust.results import (
     RUN_NAME,
     SCORES_FORMAT,
     SCORES_NAME,
+    SHARDS_NAME,
     FailedClip,
     Run,
     ScoreInfo,
@@ -253,7 +254,8 @@ class _Evaluation:
     def run(self) -> EvaluationReport:
         """Keep existing rows, score the rest, put both together. The folder is ours and locked."""
         started = time.perf_counter()
-        remove_temporaries(self.output)
+        # Shards may be under way in other processes.
+        remove_temporaries(self.output, but=self.output / SHARDS_NAME)
         if finish_publishing(self.output):
             remove_parts(self.output)
         facts = self.scorer.facts(self.output)
