@@ -93,7 +93,9 @@ def _read_config(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         model: dict[str, Any] = content["model"]
         if model["name"] != "sam" or not isinstance(model["args"]["inp_size"], int):
-            raise AdapterError(f"--option config={path}: its model is not 'sam' with an inp_size; expected {CONFIG}'s form")
+            raise AdapterError(
+                f"--option config={path}: its model is not 'sam' with an inp_size; expected {CONFIG}'s form"
+            )
         _ = model["args"]["encoder_mode"]["embed_dim"]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]

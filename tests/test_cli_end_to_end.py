@@ -114,13 +114,30 @@ def test_compare_and_audit(built: Path, tmp_path: Path) -> None:
     text = run(tmp_path, "compare", "results/oracle/s4-seed42", "results/visual_prior/s4-seed42", "--samples", "200")
     assert "G-mIoU" in text
     run(tmp_path, "evaluate", "--adapter", "empty", "--manifest", manifest)
-    text = run(tmp_path, "compare", "results", "--reference", "oracle", "--samples", "500", "--changed", "1", "--format", "json")
+    text = run(
+        tmp_path,
+        "compare",
+        "results",
+        "--reference",
+        "oracle",
+        "--samples",
+        "500",
+        "--changed",
+        "1",
+        "--format",
+        "json",
+    )
     found = json.loads(text)
-    assert [(entry["a"], entry["b"]) for entry in found["comparisons"]] == [("empty", "oracle"), ("visual_prior", "oracle")]
+    assert [(entry["a"], entry["b"]) for entry in found["comparisons"]] == [
+        ("empty", "oracle"),
+        ("visual_prior", "oracle"),
+    ]
     assert all(len(entry["splits"][0]["changed"]) == 1 for entry in found["comparisons"])
     assert not any("borrowed sounds" in note for entry in found["comparisons"] for note in entry["notes"])
     same = run(tmp_path, "compare", *["results/oracle"] * 2, "--samples", "100", "--format", "json")
-    assert all(entry["difference"] == 0 and entry["p_holm"] == 1 for entry in json.loads(same)["splits"][0]["differences"])
+    assert all(
+        entry["difference"] == 0 and entry["p_holm"] == 1 for entry in json.loads(same)["splits"][0]["differences"]
+    )
     assert "offscreen" in run(tmp_path, "audit", manifest)
 
 

@@ -27,6 +27,7 @@ data_root_option = click.option(
     help="Folder the data sets lie in [default: $AVSROBUST_DATA, else 'data'].",
 )
 
+
 class PathOrUrl(click.Path):
     """A path, or the address of a folder on another machine, which stays as it was typed."""
 

@@ -115,9 +115,7 @@ class ClipTable(Sequence[ClipRows]):
         begin, end = self._bounds[first], self._bounds[last]
         rows = rows_at(self._rows, self._chosen[begin:end])
         bounds = (self._bounds[first : last + 1] - begin).tolist()
-        return [
-            tuple(sorted(rows[start:stop], key=order_in_clip)) for start, stop in pairwise(bounds)
-        ]
+        return [tuple(sorted(rows[start:stop], key=order_in_clip)) for start, stop in pairwise(bounds)]
 
 
 class KnownRows:

@@ -37,7 +37,9 @@ def encode_vorbis(samples: npt.NDArray[np.float32]) -> bytes:
     try:
         soundfile.write(stream, samples, RATE, format="OGG", subtype="VORBIS")
     except (ValueError, soundfile.SoundFileError) as error:
-        raise AudioError(f"Vorbis: libsndfile cannot write it ({error}); expected a libsndfile with Ogg/Vorbis") from error
+        raise AudioError(
+            f"Vorbis: libsndfile cannot write it ({error}); expected a libsndfile with Ogg/Vorbis"
+        ) from error
     return without_serial(stream.getvalue())
 
 

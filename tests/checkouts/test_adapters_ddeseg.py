@@ -177,7 +177,9 @@ def test_the_adapter_answers_what_the_networks_own_forward_pass_does(
         found.append(adapter.segment(encoded, [sound])[0])
     expected = own.logits[:, :, 0].sigmoid() if choice[1] == 1 else own.logits
     torch.testing.assert_close(torch.stack(found), expected, atol=1e-4, rtol=1e-4)
-    masks, own_masks = (values > 0.5 if choice[1] == 1 else values.argmax(2) for values in (torch.stack(found), expected))
+    masks, own_masks = (
+        values > 0.5 if choice[1] == 1 else values.argmax(2) for values in (torch.stack(found), expected)
+    )
     assert (masks != own_masks).float().mean() < 1e-4
     assert len(masks.unique()) > 1
     assert (found[0] - found[1]).abs().max() > 1e-4

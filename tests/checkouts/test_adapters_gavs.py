@@ -271,9 +271,7 @@ def test_the_command_line_and_the_environment_stay_as_they_are(cases: Callable[.
         ({"threshold": "x"}, "threshold=x: expected a number from 0 to 1"),
     ],
 )
-def test_unusable_options_are_refused(
-    cases: Callable[..., Any], options: dict[str, str | None], message: str
-) -> None:
+def test_unusable_options_are_refused(cases: Callable[..., Any], options: dict[str, str | None], message: str) -> None:
     repo, own = cases(False)
     chosen = {"repo": repo, "embedder": "vggish.pth", **options}
     given = {key: value for key, value in chosen.items() if value is not None}
@@ -289,9 +287,7 @@ def test_unusable_options_are_refused(
         ("width", "its encoder has 5 channels; expected 768, 1024, 1280"),
     ],
 )
-def test_another_checkpoint_is_refused(
-    cases: Callable[..., Any], tmp_path: Path, change: str, message: str
-) -> None:
+def test_another_checkpoint_is_refused(cases: Callable[..., Any], tmp_path: Path, change: str, message: str) -> None:
     repo, own = cases(False)
     tensors = torch.load(own.checkpoint, weights_only=True)
     if change == "width":
