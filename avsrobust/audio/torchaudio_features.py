@@ -2,8 +2,8 @@
 
 Conventions
     A log-mel is float32 [T, 1, 96, 64], as in `audio.features`. Windows and examples lie where those of VGGish lie. Two things
-    differ from its front end: the resampler (`audio.resample`, "torchaudio"), and the mel bands, which torchaudio makes triangular
-    in Hz (torchaudio/functional/functional.py `melscale_fbanks`, HTK scale, no norm) and VGGish in mel.
+    differ from its front end: the resampler (`audio.resample`, "torchaudio"), and the mel bands, which are triangles in Hz in
+    torchaudio (torchaudio/functional/functional.py `melscale_fbanks`, HTK scale, no norm), and in mel in VGGish.
 """
 
 from __future__ import annotations
