@@ -47,7 +47,6 @@ FRONT_ENDS: Registry[FrontEnd] = Registry(
     built_in={
         "vggish": "avsrobust.audio.features:vggish_log_mel",
         "librosa": "avsrobust.audio.features:librosa_log_mel_of_samples",
-        "torchaudio": "avsrobust.audio.torchaudio_features:torchaudio_log_mel",
     },
     check=_check,
     error=RecipeError,

@@ -1,6 +1,8 @@
-"""The front end "torchaudio": log-mels by torchaudio, at VGGish's sizes, for those who compare with code that makes them so.
+"""A front end by torchaudio, at VGGish's sizes, for those who compare with code that makes log-mels so.
 
 Conventions
+    Recipes name it as a plug-in, ``avsrobust.audio.torchaudio_features:torchaudio_log_mel``: builds store what it makes, so that
+    evaluating needs no torchaudio, whose numbers depend on the machine.
     A log-mel is float32 [T, 1, 96, 64], as in `audio.features`. Windows and examples lie where those of VGGish lie. Two things
     differ from its front end: the resampler (`audio.resample`, "torchaudio"), and the mel bands, which are triangles in Hz in
     torchaudio (torchaudio/functional/functional.py `melscale_fbanks`, HTK scale, no norm), and in mel in VGGish.
