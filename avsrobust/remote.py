@@ -102,9 +102,9 @@ def _fetch(system: Any, root: str, url: str, folder: Path, wanted: Mapping[str, 
         names = due[start : start + _AT_ONCE]
         paths = [folder / _FILES_NAME / name for name in names]
         temporaries = [path.with_name(path.name + TEMPORARY_SUFFIX) for path in paths]
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
             system.get([f"{root}/{name}" for name in names], [str(path) for path in temporaries])
             for name, temporary, path in zip(names, temporaries, paths, strict=True):
                 if temporary.stat().st_size != wanted[name].get("size"):

@@ -50,6 +50,7 @@ from avsrobust.score_checks import HistogramCheck, check_overlaps, check_values,
 from avsrobust.score_columns import ScoreColumns
 from avsrobust.stored_histograms import Ints32, StoredHistograms, read_histograms
 from avsrobust.textfiles import parse_json
+from avsrobust.vocabulary import BASELINES
 
 # The format of results: as `manifest.BUILD_FORMAT`.
 SCORES_FORMAT = 2
@@ -197,6 +198,19 @@ class Run:
     model: str
     dataset: str
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_baseline(model: str, details: Mapping[str, Any]) -> bool:
+    """Return whether results are a baseline's: its scores are known without any model, or it sees the targets.
+
+    Args:
+        model: Name of the model, as it was evaluated.
+        details: `Run.details` of its evaluation.
+
+    >>> is_baseline("oracle", {}), is_baseline("mine", {"sees_targets": True}), is_baseline("mine", {})
+    (True, True, False)
+    """
+    return model in BASELINES or details.get("sees_targets") is True
 
 
 def readout_file(name: str) -> str:

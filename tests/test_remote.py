@@ -162,3 +162,13 @@ def test_other_data_there_are_refused_as_they_are_here(
 )
 def test_addresses_are_told_from_paths(place: object, expected: bool) -> None:
     assert is_remote(place) is expected
+
+
+def test_a_file_that_is_a_folder_too_is_one_line(surroundings: dict[str, str]) -> None:
+    system = fsspec.filesystem("s3")
+    system.mkdirs("clash", exist_ok=True)
+    # S3 has names, not folders: both can be there.
+    system.pipe_file("clash/build/x", b"1")
+    system.pipe_file("clash/build/x/y", b"2")
+    with pytest.raises(DataSetError, match="s3://clash/build: cannot be fetched"):
+        local_copy("s3://clash/build", ["x", "x/y"])

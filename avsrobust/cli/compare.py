@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import allow_limited_option, complete_protocol
+from avsrobust.cli.options import allow_limited_option, complete_protocol, negatives_option
 from avsrobust.vocabulary import TASKS
 
 
@@ -31,12 +31,7 @@ from avsrobust.vocabulary import TASKS
     help="AVSS: 'semantic' compares per-class results, which both must have; 'binary' compares foreground/background "
     "[default: semantic where available].",
 )
-@click.option(
-    "--negatives",
-    multiple=True,
-    metavar="NAME[,NAME...]",
-    help="Negative conditions that the G scores average over [default: silence,noise,offscreen].",
-)
+@negatives_option
 @click.option(
     "--common-clips",
     is_flag=True,

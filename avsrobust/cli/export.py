@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import complete_adapter, complete_protocol, data_root_option, key_values
+from avsrobust.cli.options import complete_adapter, complete_protocol, data_root_option, key_values, protocols_option
 from avsrobust.cli.progress import print_result, progress_bar, warn
 from avsrobust.vocabulary import TASKS
 
@@ -28,14 +28,7 @@ def export() -> None:
     metavar="DIR|URI",
     help="Folder of the runs; of MLflow also the address of a store, such as sqlite:///runs.db.",
 )
-@click.option(
-    "--protocol",
-    "protocols",
-    multiple=True,
-    metavar="NAME|all|file.py:OBJECT",
-    shell_complete=complete_protocol,
-    help="As in report. Repeatable [default: avsbench].",
-)
+@protocols_option
 @click.option("--task", type=click.Choice(TASKS), help="As in report.")
 @click.option("--project", metavar="NAME", help="Project of W&B, experiment of MLflow [default: avsrobust].")
 @click.option("--artifacts", is_flag=True, help="Attach the files of each result, and its table (mlflow, wandb).")

@@ -40,6 +40,13 @@ allow_limited_option = click.option(
     "--allow-limited", is_flag=True, help="Take results of smoke runs (evaluate --limit) too."
 )
 
+negatives_option = click.option(
+    "--negatives",
+    multiple=True,
+    metavar="NAME[,NAME...]",
+    help="Negative conditions that the G scores average over [default: silence,noise,offscreen].",
+)
+
 wait_option = click.option(
     "--wait", is_flag=True, help="Where another process works in the same folder, wait until it is done."
 )
@@ -98,6 +105,16 @@ def complete_protocol(_context: click.Context, _parameter: click.Parameter, inco
     except Exception:
         names = ()
     return _matching(names, incomplete)
+
+
+protocols_option = click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    metavar="NAME|all|file.py:OBJECT",
+    shell_complete=complete_protocol,
+    help="A registered protocol, all of them, or one of your own. Repeatable [default: avsbench].",
+)
 
 
 def complete_recipe(kind: str) -> Completer:

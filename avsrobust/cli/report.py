@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import allow_limited_option, complete_protocol, data_root_option
+from avsrobust.cli.options import allow_limited_option, data_root_option, negatives_option, protocols_option
 from avsrobust.cli.progress import note, print_result, warn
 from avsrobust.errors import OptionError
 from avsrobust.vocabulary import TASKS
@@ -26,21 +26,9 @@ LAYOUTS = ("full", "wide")
     metavar="csv|md|latex|json|parquet|html|file.py:OBJECT",
     help="A registered format, or a function of your own [default: that of --output's suffix, else md].",
 )
-@click.option(
-    "--protocol",
-    "protocols",
-    multiple=True,
-    metavar="NAME|all|file.py:OBJECT",
-    shell_complete=complete_protocol,
-    help="A registered protocol, all of them, or one of your own. Repeatable [default: avsbench].",
-)
+@protocols_option
 @click.option("--by", type=click.Choice(BY), help="A line per category (or class), or per part, as well.")
-@click.option(
-    "--negatives",
-    multiple=True,
-    metavar="NAME[,NAME...]",
-    help="Negative conditions that the G scores average over [default: silence,noise,offscreen].",
-)
+@negatives_option
 @click.option(
     "--scores",
     multiple=True,

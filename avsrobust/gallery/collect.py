@@ -32,10 +32,10 @@ from avsrobust.reporting.columns import condition_title
 from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.media import ClipRanks, Gallery, GalleryClip, GalleryRow, Medium, PredictedMask
 from avsrobust.reporting.split_results import SplitKey
-from avsrobust.results import MASKS_NAME, RUN_NAME, Run, Scores, read_run
+from avsrobust.results import MASKS_NAME, RUN_NAME, Run, Scores, is_baseline, read_run
 from avsrobust.row_keys import ClipKey, RowKey, key_of
 from avsrobust.stored_masks import StoredMasks
-from avsrobust.vocabulary import BASELINES, NEGATIVE
+from avsrobust.vocabulary import NEGATIVE
 
 # Bytes of all media: as text in a page they are a third more, and the page stays below 15 MB.
 MOST_BYTES = 10_000_000
@@ -64,7 +64,7 @@ class _Model:
     @property
     def is_baseline(self) -> bool:
         """Whether the masks are known without any model."""
-        return self.scores.info.model in BASELINES or self.run.details.get("sees_targets") is True
+        return is_baseline(self.scores.info.model, self.run.details)
 
     @cached_property
     def rows(self) -> dict[RowKey, RowScores]:

@@ -14,8 +14,7 @@ from avsrobust.errors import OptionError, ResultsError
 from avsrobust.reporting.compare import DEFAULT_SAMPLES, Comparisons, compare_models
 from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.selection import ALL_PROTOCOLS, requested_protocols
-from avsrobust.results import Run, Scores
-from avsrobust.vocabulary import BASELINES
+from avsrobust.results import Run, Scores, is_baseline
 
 
 def compare_all(
@@ -42,7 +41,7 @@ def compare_all(
     models = [
         replace(entry, info=replace(entry.info, model=names.get(entry.info.model, entry.info.model)))
         for entry, run in zip(results, runs, strict=True)
-        if not _is_baseline(entry, run)
+        if not is_baseline(entry.info.model, {} if run is None else run.details)
     ]
     found: list[Comparisons] = []
     notes: list[str] = []
@@ -59,7 +58,3 @@ def _specs(protocols: Sequence[str]) -> list[str]:
     if ALL_PROTOCOLS not in protocols:
         return list(dict.fromkeys(protocols))
     return [entry.name for entry in requested_protocols(protocols)]
-
-
-def _is_baseline(scores: Scores, run: Run | None) -> bool:
-    return scores.info.model in BASELINES or (run is not None and run.details.get("sees_targets") is True)

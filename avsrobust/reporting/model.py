@@ -39,8 +39,8 @@ from avsrobust.reporting.media import Gallery
 from avsrobust.reporting.reported import ReportedLine, difference, reported_value
 from avsrobust.reporting.selection import AnyProtocol
 from avsrobust.reporting.split_results import SplitKey
-from avsrobust.results import FailedClip
-from avsrobust.vocabulary import BASELINES, BINARY, CLEAN, NEGATIVES, SEMANTIC
+from avsrobust.results import FailedClip, is_baseline
+from avsrobust.vocabulary import BINARY, CLEAN, NEGATIVES, SEMANTIC
 
 RunDetails = Mapping[str, Any]
 Cells = dict[str, str | int | float | None]
@@ -91,7 +91,7 @@ class Subject:
     @property
     def is_baseline(self) -> bool:
         """Whether this is a baseline: a reference point with known scores, or any other adapter that sees the targets."""
-        return (self.original_model or self.model) in BASELINES or self.run.get("sees_targets") is True
+        return is_baseline(self.original_model or self.model, self.run)
 
     @property
     def score_size(self) -> str:

@@ -63,8 +63,8 @@ from avsrobust.reporting.selection import (
 )
 from avsrobust.reporting.split_results import SplitResult, split_result, splits_of
 from avsrobust.reporting.warnings import find_notes, find_warnings
-from avsrobust.results import Run, Scores
-from avsrobust.vocabulary import BASELINES, BINARY, TASKS
+from avsrobust.results import Run, Scores, is_baseline
+from avsrobust.vocabulary import BINARY, TASKS
 
 # Probability above which a pixel of class scores is any class but background.
 _CLASS_THRESHOLD = 0.5
@@ -197,8 +197,8 @@ def _split_results(
 def _result_order(
     result: SplitResult, run: RunDetails
 ) -> tuple[tuple[tuple[int, str], str, str], bool, str, int, str, str]:
-    is_baseline = result.original_model in BASELINES or run.get("sees_targets") is True
-    return (split_order(result.split_key), is_baseline, result.model, result.seed, result.recipe, result.source or "")
+    last = is_baseline(result.original_model, run)
+    return (split_order(result.split_key), last, result.model, result.seed, result.recipe, result.source or "")
 
 
 def _subject(label: Label, result: SplitResult, run: RunDetails, task: str | None, diagnostics: Diagnostics) -> Subject:
