@@ -23,7 +23,7 @@ from avsrobust.evaluation.model_key import differences, make_model_key
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.evaluation.score_size import ScoreSize
 from avsrobust.evaluation_targets import find_device
-from avsrobust.results import MASKS_NAME, Run, Scores
+from avsrobust.results import MASKS_NAME, Run, Scores, section
 from avsrobust.row_keys import ClipKey, key_of, rows_in
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class ClipReruns:
         details = run.details
         device = self.device or _device(details.get("device"))
         checkpoint = _checkpoint(where, details)
-        options = {str(name): str(value) for name, value in _mapping(details, "options").items()}
+        options = {str(name): str(value) for name, value in section(details, "options").items()}
         size = details.get("score_size") or ""
         adapter = load_adapter(_spec(where, details), checkpoint=checkpoint, device=device, options=options)
         key = make_model_key(
@@ -120,7 +120,7 @@ class ClipReruns:
 
 def _spec(where: Path, details: Mapping[str, Any]) -> str:
     """The text that named the adapter; a file is looked for where it was, and by its absolute path."""
-    entry = _mapping(details, "adapter")
+    entry = section(details, "adapter")
     spec, file = entry.get("spec"), entry.get("file")
     if not isinstance(spec, str) or not spec:
         raise ResultsError("its run.json names no adapter; evaluate again with --save-masks")
@@ -139,7 +139,7 @@ def _checkpoint(where: Path, details: Mapping[str, Any]) -> Path | None:
     """The file of weights, by its path; whether it is the same one is the model key's to say."""
     if details.get("checkpoint") is None:
         return None
-    path = _mapping(details, "checkpoint").get("path")
+    path = section(details, "checkpoint").get("path")
     found = _found(where, path) if isinstance(path, str) and path else None
     if found is None:
         raise AdapterError(
@@ -180,8 +180,3 @@ def _readout_of(method: Callable[..., Any], readout: str, *arguments: Any) -> An
     if not isinstance(answer, Segmentation) or readout not in answer.readouts:
         raise AdapterError(f"it gives no readout '{readout}' any more")
     return answer.readouts[readout]
-
-
-def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = content.get(key)
-    return value if isinstance(value, Mapping) else {}

@@ -200,6 +200,16 @@ class Run:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+def section(details: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return what ``run.json`` holds under a key, where that is an object; else an empty one: the file may say anything.
+
+    >>> section({"adapter": {"spec": "m2f"}}, "adapter"), section({"adapter": "m2f"}, "adapter")
+    ({'spec': 'm2f'}, {})
+    """
+    found = details.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
 def is_baseline(model: str, details: Mapping[str, Any]) -> bool:
     """Return whether results are a baseline's: its scores are known without any model, or it sees the targets.
 

@@ -31,7 +31,7 @@ from avsrobust.evaluation.adapter_source import source_sha256
 from avsrobust.files import sha256_of_file
 from avsrobust.folders import read_marker
 from avsrobust.manifest import Manifest
-from avsrobust.results import RESULTS_KIND, SCORES_FORMAT
+from avsrobust.results import RESULTS_KIND, SCORES_FORMAT, section
 
 _SETTINGS = (str, int, float, bool, Path, type(None))
 _CACHES = frozenset({"__pycache__", ".git"})
@@ -113,17 +113,17 @@ def differences(there: object, here: Mapping[str, Any]) -> list[str]:
         for key, title in _TITLES.items()
         if there.get(key) != here.get(key)
     ]
-    found += _different("option", _mapping(there, "options"), here["options"])
-    same_value = {key for key, value in here["options"].items() if _mapping(there, "options").get(key) == value}
-    files = _mapping(there, "option_files")
+    found += _different("option", section(there, "options"), here["options"])
+    same_value = {key for key, value in here["options"].items() if section(there, "options").get(key) == value}
+    files = section(there, "option_files")
     found += [f"files of option {key}" for key in sorted(same_value) if files.get(key) != here["option_files"][key]]
-    states = _mapping(there, _STATES)
+    states = section(there, _STATES)
     for device, state in here[_STATES].items():
         if device in states:
-            known = _mapping(states, device)
+            known = section(states, device)
             if known.get("weights_sha256") != state["weights_sha256"]:
                 found.append("weights in memory")
-            settings = _mapping(known, "settings")
+            settings = section(known, "settings")
             names = sorted(settings.keys() | state["settings"].keys())
             found += [
                 f"setting {name} in memory" for name in names if settings.get(name) != state["settings"].get(name)
@@ -133,7 +133,7 @@ def differences(there: object, here: Mapping[str, Any]) -> list[str]:
 
 def with_states(there: object, here: Mapping[str, Any]) -> dict[str, Any]:
     """Return the key of one model that two evaluations made, with the states in memory of both."""
-    known = _mapping(there, _STATES) if isinstance(there, Mapping) else {}
+    known = section(there, _STATES) if isinstance(there, Mapping) else {}
     return {**here, _STATES: {**known, **here[_STATES]}}
 
 
@@ -254,11 +254,6 @@ def _different(title: str, there: Mapping[str, Any], here: Mapping[str, Any]) ->
     for key in sorted(there.keys() | here.keys()):
         if there.get(key) != here.get(key):
             yield f"{title} {key} ({_short(there.get(key))} there, {_short(here.get(key))} here)"
-
-
-def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = content.get(key)
-    return value if isinstance(value, Mapping) else {}
 
 
 def _short(value: object) -> str:

@@ -30,7 +30,7 @@ from avsrobust.reporting.loading import load_runs
 from avsrobust.reporting.model import Line, Table
 from avsrobust.reporting.report import report
 from avsrobust.reporting.table_builder import build_table
-from avsrobust.results import RUN_NAME, Run, Scores
+from avsrobust.results import RUN_NAME, Run, Scores, section
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]*")
 _LONGEST_PART = 60
@@ -155,8 +155,8 @@ def name_part(text: str) -> str:
 
 def _parameters(scores: Scores, details: Mapping[str, Any], table: Table) -> dict[str, str]:
     info = scores.info
-    adapter, checkpoint = _mapping(details, "adapter"), _mapping(details, "checkpoint")
-    manifest, versions = _mapping(details, "manifest"), _mapping(details, "versions")
+    adapter, checkpoint = section(details, "adapter"), section(details, "checkpoint")
+    manifest, versions = section(details, "manifest"), section(details, "versions")
     found: dict[str, object] = {
         "model": info.model,
         "readout": info.readout or None,
@@ -177,12 +177,7 @@ def _parameters(scores: Scores, details: Mapping[str, Any], table: Table) -> dic
         "evaluated_with": versions.get("avsrobust"),
         "exported_with": __version__,
     }
-    for key, value in sorted(_mapping(details, "options").items()):
+    for key, value in sorted(section(details, "options").items()):
         if is_safe_name(key):
             found[f"option.{key}"] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return {key: inert_line(value)[:_LONGEST_VALUE] for key, value in found.items() if value not in (None, "")}
-
-
-def _mapping(details: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = details.get(key)
-    return found if isinstance(found, Mapping) else {}
