@@ -11,44 +11,21 @@ Conventions
 from __future__ import annotations
 
 import copy
-import importlib.abc
-import importlib.machinery
 import json
 import sys
 import types
 from pathlib import Path
 
+import empty_modules
 import numpy as np
 import torch
 
 EMPTY = ("cv2", "matplotlib", "wandb", "terminaltables", "sklearn", "torchmetrics", "seaborn", "moviepy")
 
 
-class Anything(types.ModuleType):
-    """A module in which every name is there and does nothing."""
-
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
-
-class EmptyModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in EMPTY:
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)
-        return None
-
-    def create_module(self, spec):
-        return Anything(spec.name)
-
-    def exec_module(self, module):
-        pass
-
-
 def main(job: dict) -> None:
     """Do one job: root, data set, classes, trees by condition, clips, checkpoint, answers, seed."""
-    sys.meta_path.insert(0, EmptyModules())
+    empty_modules.install(EMPTY)
     sys.path.insert(0, job["root"])
     torch.Tensor.cuda = lambda self, *arguments, **named: self
     torch.nn.Module.cuda = lambda self, *arguments, **named: self

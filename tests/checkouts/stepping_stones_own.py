@@ -12,41 +12,17 @@ Conventions
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
 import json
 import sys
 import types
 from pathlib import Path
 
+import empty_modules
 import numpy as np
 import torch
 
 EMPTY = ("towhee", "wandb", "torchvision", "matplotlib")
 NAME = "facebook/mask2former-swin-base-ade-semantic"
-
-
-class Anything(types.ModuleType):
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Anything(name)
-
-    def __call__(self, *arguments: object, **named: object) -> object:
-        return self
-
-
-class EmptyModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in EMPTY:
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)
-        return None
-
-    def create_module(self, spec):
-        return Anything(spec.name)
-
-    def exec_module(self, module):
-        pass
 
 
 def main(job: dict) -> None:
@@ -56,7 +32,7 @@ def main(job: dict) -> None:
     sys.dont_write_bytecode = True
     import transformers
 
-    sys.meta_path.insert(0, EmptyModules())
+    empty_modules.install(EMPTY)
     assert Path(transformers.__file__).is_relative_to(root)
     torch.Tensor.cuda = lambda self, *arguments, **named: self
     torch.nn.Module.cuda = lambda self, *arguments, **named: self

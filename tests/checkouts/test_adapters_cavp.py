@@ -359,6 +359,7 @@ def test_real_masks_are_those_of_its_own_loaders_and_forward_pass(
         assert certain.float().mean() > 0.999
         assert torch.equal(classes_of[certain], logits.argmax(1)[certain])
     assert not np.array_equal(*(own[key].argmax(1) for key in keys[:2]))
+    check_adapter(adapter, build=manifest).raise_if_failed()
 
 
 def row_of(manifest: Manifest, key: str) -> Row:

@@ -234,8 +234,9 @@ def test_masks_through_the_runner_are_those_above_the_released_threshold(
         assert np.array_equal(np.stack([masks[frame] for frame in range(5)])[certain], expected[certain] > 0.4)
 
 
-def test_it_keeps_the_contract(cases: Callable[..., Any]) -> None:
-    check_adapter(load(cases(False))).raise_if_failed()
+@pytest.mark.parametrize("published", [False, True])
+def test_it_keeps_the_contract(cases: Callable[..., Any], published: bool) -> None:
+    check_adapter(load(cases(published))).raise_if_failed()
 
 
 def test_options_change_what_they_name(cases: Callable[..., Any], log_mels: Callable[[Any], np.ndarray]) -> None:
