@@ -257,7 +257,7 @@ class _Job:
             ),
             notes=tuple(self.portable(note) for note in (*self.dataset.notes, *self.lenders.notes, *planned.notes)),
             release=self.dataset.release,
-            muted=tuple(sorted({row.clip.clip_id for row in planned.rows if row.clip.is_muted})),
+            muted=tuple(sorted({clip.clip_id for clip in planned.rows.clips() if clip.is_muted})),
             survey={**checked.summary, **self.dataset.facts, SOURCES: count_sources(planned.rows)},
             conditions=_facts(self.recipe),
         )

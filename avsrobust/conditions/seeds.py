@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,11 +47,15 @@ def row_seed(seed: int, dataset: str, clip_id: str, condition: str, level: float
     return _hash_text(head + _quoted(clip_id) + tail)
 
 
-def row_seeds(seed: int, dataset: str, condition: str, level: float | None, draw: int = 0) -> Callable[[str], int]:
-    """Return a function from a clip's id to the seed of its row, `row_seed` of the same arguments, at a fifth of the cost."""
+def row_seeds(
+    seed: int, dataset: str, clip_ids: Iterable[str], condition: str, level: float | None, draw: int = 0
+) -> NDArray[np.uint64]:
+    """Return `row_seed` of each of `clip_ids`, uint64 [N], at a fifth of the cost."""
     check_seed(seed)
-    head, tail = _row_texts(seed, dataset, condition, level, draw)
-    return lambda clip_id: _hash_text(head + _quoted(clip_id) + tail)
+    head, tail = (text.encode("ascii") for text in _row_texts(seed, dataset, condition, level, draw))
+    quoted = (_quoted(clip_id).encode("ascii") for clip_id in clip_ids)
+    digests = b"".join([hashlib.sha256(head + name + tail).digest()[:8] for name in quoted])
+    return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
 
 def _row_texts(seed: int, dataset: str, condition: str, level: float | None, draw: int) -> tuple[str, str]:
