@@ -174,9 +174,7 @@ def _plan_condition(
         numbers = range(first, min(first + _CLIPS_AT_ONCE, len(planned.clips)))
         clips = planned.clips[first : numbers.stop]
         seeds = [
-            row_seeds(
-                planned.seed, planned.dataset, (clip.clip_id for clip in clips), entry.name, one.level, one.draw
-            )
+            row_seeds(planned.seed, planned.dataset, (clip.clip_id for clip in clips), entry.name, one.level, one.draw)
             for one in drawn
         ]
         if isinstance(choose, SoundOfClip):

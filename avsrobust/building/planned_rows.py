@@ -1,9 +1,9 @@
 """The rows of a plan, held by column: a plan of a million clips has four million of them.
 
 Conventions
-    A row is numbers: of its clip, of its kind (condition, level, draw), its seed, of its source clip (-1: none), and of the object
-    that holds it (-1: none is needed). The conditions that give a clip a sound by its seed (`conditions.base.SoundOfClip`) or the
-    sound of another clip (`conditions.base.LendingChooser`) need no object; other rows are kept as they were made.
+    A row is numbers: of its clip, of its kind (condition, level, draw), its seed, of its source clip (-1: none), and of the
+    object that holds it (-1: none is needed). Conditions that give a clip a sound by its seed (`conditions.base.SoundOfClip`) or
+    the sound of another clip (`conditions.base.LendingChooser`) need no object; other rows are kept as they were made.
     Rows are sorted by split, clip_id, condition, level, draw, and made when they are asked for.
 """
 
@@ -175,20 +175,24 @@ class RowCollector:
 
     def rows(self) -> PlannedRows:
         """Return all rows, sorted."""
-        blocks, self._blocks = self._blocks, []
-        empty = _Columns(*(np.zeros(0, dtype=kind) for kind in (np.int32, np.int16, np.uint64, np.int32, np.int32)))
-        columns = _Columns(
-            *(
-                np.concatenate([getattr(empty, name), *(getattr(block, name) for block in blocks)])
-                for name in ("clip", "kind", "seed", "source", "held")
-            )
-        )
-        blocks.clear()
+        columns = _joined(self._blocks)
+        self._blocks.clear()
         place = np.zeros(len(self._kinds), dtype=np.int64)
         place[sorted(range(len(self._kinds)), key=lambda kind: self._kinds[kind].key)] = np.arange(len(self._kinds))
         rank = _ranks(self._clips)
         order = np.argsort(rank[columns.clip] * len(self._kinds) + place[columns.kind], kind="stable")
         return PlannedRows(self._clips, self._kinds, columns.take(order), self._sources, self._held)
+
+
+def _joined(blocks: Sequence[_Columns]) -> _Columns:
+    empty = np.zeros(0, dtype=np.int32)
+    return _Columns(
+        np.concatenate([empty, *(block.clip for block in blocks)]),
+        np.concatenate([empty.astype(np.int16), *(block.kind for block in blocks)]),
+        np.concatenate([empty.astype(np.uint64), *(block.seed for block in blocks)]),
+        np.concatenate([empty, *(block.source for block in blocks)]),
+        np.concatenate([empty, *(block.held for block in blocks)]),
+    )
 
 
 def _ranks(clips: Sequence[Clip]) -> NDArray[np.int64]:

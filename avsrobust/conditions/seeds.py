@@ -81,13 +81,18 @@ def rendezvous(seed: int, candidates: NDArray[np.uint64]) -> int:
     return int(np.argmax(_scores(seed, candidates)))
 
 
-def rendezvous_many(seeds: NDArray[np.uint64], candidates: NDArray[np.uint64]) -> NDArray[np.intp]:
+def rendezvous_many(
+    seeds: NDArray[np.uint64], candidates: NDArray[np.uint64], work: int | None = None
+) -> NDArray[np.intp]:
     """Return the index that `rendezvous` draws for each of `seeds`, [M]; of large tables by a compiled loop on all cores.
+
+    `work` is the number of scores of all the draws that this one is among (default: of this one), which tells whether compiling
+    pays.
 
     The work is M x N scores: a score mixes the bits of seed + candidate, so that nothing about the highest one follows from a
     part of them, and a table that answers for all seeds at once would solve 3SUM faster than quadratically.
     """
-    if len(seeds) * len(candidates) >= _COMPILED_FROM:
+    if (len(seeds) * len(candidates) if work is None else work) >= _COMPILED_FROM:
         from avsrobust.conditions.compiled import highest_scores
 
         # The mixer can be undone: the highest score names its candidate.
