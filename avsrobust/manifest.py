@@ -21,6 +21,8 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +45,6 @@ from avsrobust.manifest_columns import (
     POLARITY,
     SHA256,
     TEXT,
-    Column,
     column,
     columns_of,
 )
@@ -71,6 +72,10 @@ _A_DAY_S = 86_400.0
 _MOST_FRAMES = 10_000
 _HIGHEST_RATE = 1_000_000
 _TEXTS = pa.list_(pa.string())
+_ORDER = ("split", "clip_id", "condition", "level", "draw")
+# Rows that are objects at once, and those of a row group, pyarrow's default.
+_BLOCK = 1 << 14
+_ROW_GROUP = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -371,15 +376,49 @@ def check_fingerprints(manifest: Manifest, data_root: Path, splits: Iterable[str
 
 def write_manifest(path: Path, rows: Iterable[Row], info: ManifestInfo) -> None:
     """Write `rows`, sorted, and `info` to the parquet file `path`, atomically, and before it the seal of its folder."""
-    ordered = sorted(rows, key=lambda row: row.key)
-    used = [entry for entry in COLUMNS.values() if not entry.is_optional or _is_used(entry, ordered)]
-    schema = pa.schema([entry.arrow_field for entry in used], metadata=_metadata(info))
-    table = pa.table(
-        {entry.name: [_plain(getattr(row, entry.name)) for row in ordered] for entry in used}, schema=schema
-    )
-    content = parquet_bytes(table)
+    content = parquet_bytes(_table(rows, info))
     write_seal(path.parent, {path.name: content})
     write_bytes(path, content)
+
+
+def _table(rows: Iterable[Row], info: ManifestInfo) -> pa.Table:
+    """Return the file's table; of the rows, no more than a block are there as objects at once."""
+    parts: dict[str, list[pa.Array]] = {name: [] for name in COLUMNS}
+    used = {name for name, entry in COLUMNS.items() if not entry.is_optional}
+    is_sorted, last = True, None
+    entries = iter(rows)
+    while block := tuple(islice(entries, _BLOCK)):
+        for name, entry in COLUMNS.items():
+            values = [getattr(row, name) for row in block]
+            if name not in used and any(value != entry.default for value in values):
+                used.add(name)
+            parts[name].append(pa.array([_plain(value) for value in values], type=entry.type))
+        keys = [row.key for row in block]
+        is_sorted &= all(one <= other for one, other in pairwise(keys if last is None else (last, *keys)))
+        last = keys[-1]
+    named = [name for name in COLUMNS if name in used]
+    schema = pa.schema([COLUMNS[name].arrow_field for name in named], metadata=_metadata(info))
+    # A column of a row group in one piece: where pieces meet has a say in the file's pages.
+    arrays = [_whole(parts.pop(name), COLUMNS[name].type) for name in named]
+    table = pa.table(arrays, schema=schema)
+    if not is_sorted:
+        of_rows = zip(*(table.column(name).to_pylist() for name in _ORDER if name in used), strict=True)
+        names = [
+            (split, clip_id, name, -inf if level is None else level, *draw)
+            for split, clip_id, name, level, *draw in of_rows
+        ]
+        table = table.take(pa.array(sorted(range(len(names)), key=names.__getitem__)))
+    return table
+
+
+def _whole(blocks: list[pa.Array], kind: pa.DataType) -> pa.ChunkedArray:
+    """Return a column whose pieces are row groups, and empty the list of blocks that it is put together from."""
+    at_once, groups = _ROW_GROUP // _BLOCK, list[pa.Array]()
+    blocks.reverse()
+    while blocks:
+        group = [blocks.pop() for _ in range(min(at_once, len(blocks)))]
+        groups.append(pa.concat_arrays(group))
+    return pa.chunked_array(groups, type=kind)
 
 
 def remember_data_root(folder: Path, data_root: Path) -> bool:
@@ -429,10 +468,6 @@ def _make_rows(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> list[R
         for row, value in zip(rows, given.get(name, (entry.default,) * count), strict=True):
             put(row, value)
     return rows
-
-
-def _is_used(entry: Column, rows: Iterable[Row]) -> bool:
-    return any(getattr(row, entry.name) != entry.default for row in rows)
 
 
 def _plain(value: object) -> object:

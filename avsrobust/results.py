@@ -31,26 +31,79 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from avsrobust.condition_facts import are_facts
 from avsrobust.errors import AvsRobustError, MetricInputError, ResultsError
-from avsrobust.files import atomic_path, read_regular, sha256_of_file, write_text
+from avsrobust.files import read_regular, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME
 from avsrobust.limits import METADATA_BYTES
 from avsrobust.mask_overlaps import OVERLAPS_FIELD
 from avsrobust.metrics.binary.counts import HISTOGRAMS, NUM_THRESHOLDS, Counts, FrameStatistics
-from avsrobust.metrics.binary.histograms import Histograms
 from avsrobust.metrics.semantic.counts import COUNTS as CLASS_COUNTS
-from avsrobust.metrics.semantic.counts import ClassStatistics, take_classes
-from avsrobust.parquet import Kind, open_writer
+from avsrobust.metrics.semantic.counts import ClassStatistics
+from avsrobust.parquet import Kind
 from avsrobust.score_checks import HistogramCheck, check_overlaps, check_values, content_sha256
 from avsrobust.score_columns import ScoreColumns
+from avsrobust.score_frames import FrameTable, SortedFrames
+from avsrobust.score_schema import (
+    CLASSES_FIELD,
+    COUNT_COLUMNS,
+    DRAW_FIELD,
+    HISTOGRAM_COLUMNS,
+    INDEX_COLUMNS,
+    INDEX_FIELDS,
+    ROW_GROUP,
+    SCHEMA,
+    SORT_COLUMNS,
+    schema_with,
+)
+from avsrobust.score_writing import CHECKSUM_KEY, write_frames
 from avsrobust.stored_histograms import Ints32, StoredHistograms, read_histograms
 from avsrobust.textfiles import parse_json
 from avsrobust.vocabulary import BASELINES
+
+__all__ = [
+    "COUNT_COLUMNS",
+    "DRAW_FIELD",
+    "EVALUATION_KEY",
+    "EXTRAS_NAME",
+    "HISTOGRAM_COLUMNS",
+    "INDEX_COLUMNS",
+    "INDEX_FIELDS",
+    "IN_MEMORY",
+    "MASKS_NAME",
+    "NEXT_NAME",
+    "PARTS_NAME",
+    "READOUT_PREFIX",
+    "RESULTS_KIND",
+    "ROW_GROUP",
+    "RUN_NAME",
+    "SCHEMA",
+    "SCORES_FORMAT",
+    "SCORES_NAME",
+    "SHARDS_NAME",
+    "SORT_COLUMNS",
+    "FailedClip",
+    "Run",
+    "ScoreInfo",
+    "Scores",
+    "file_entry",
+    "is_baseline",
+    "read_run",
+    "read_scores",
+    "readout_file",
+    "readout_model",
+    "readout_of",
+    "require_vouched",
+    "section",
+    "vouches_for",
+    "with_draws",
+    "write_run",
+    "write_scores",
+    "write_table",
+]
 
 # The format of results: as `manifest.BUILD_FORMAT`.
 SCORES_FORMAT = 2
@@ -70,44 +123,10 @@ _READOUT_KEY = "avsrobust.readout"
 _SCORE_SIZE_KEY = "avsrobust.score_size"
 _LIMITED_KEY = "avsrobust.limited"
 _SHARD_KEY = "avsrobust.shard"
-_CHECKSUM_KEY = "avsrobust.content_sha256"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
-COUNT_COLUMNS = ("pixels", "target_pixels", "tp_050", "fp_050", "tp_040", "fp_040")
-HISTOGRAM_COLUMNS = HISTOGRAMS
-# Rows in a row group: results of a published data set are one group.
-ROW_GROUP = 1 << 16
 # Most frames whose histograms are held in memory, 4 kB each.
 IN_MEMORY = 4096
-_BLOCK = 4096
 _TEXTS = ("split", "clip_id", "condition", "polarity")
-SORT_COLUMNS = ["split", "clip_id", "condition", "level", "draw", "frame"]
-
-INDEX_FIELDS = (
-    pa.field("split", pa.string(), nullable=False),
-    pa.field("clip_id", pa.string(), nullable=False),
-    pa.field("labels", pa.list_(pa.string()), nullable=False),
-    pa.field("condition", pa.string(), nullable=False),
-    pa.field("polarity", pa.string(), nullable=False),
-    pa.field("level", pa.float32()),
-    pa.field("frame", pa.int32(), nullable=False),
-    pa.field("clean_intersection", pa.int64()),
-    pa.field("clean_union", pa.int64()),
-)
-SCHEMA = pa.schema(
-    [
-        *INDEX_FIELDS,
-        *(pa.field(name, pa.int64(), nullable=False) for name in COUNT_COLUMNS),
-        *(pa.field(name, pa.list_(pa.int32(), NUM_THRESHOLDS), nullable=False) for name in HISTOGRAM_COLUMNS),
-    ]
-)
-CLASSES_FIELD = pa.field(
-    "classes",
-    pa.list_(pa.struct([pa.field("class_id", pa.int32()), *(pa.field(name, pa.int64()) for name in CLASS_COUNTS)])),
-    nullable=False,
-)
-# Written only where a condition was drawn more than once; without it every row is draw 0.
-DRAW_FIELD = pa.field("draw", pa.int16(), nullable=False)
-INDEX_COLUMNS = [*(entry.name for entry in INDEX_FIELDS), DRAW_FIELD.name]
 
 
 @dataclass(frozen=True)
@@ -249,59 +268,15 @@ def readout_model(model: str, readout: str) -> str:
 
 def write_scores(path: Path | str, scores: Scores) -> None:
     """Write `scores` to the parquet file `path`, sorted, atomically; equal scores give equal bytes."""
-    index = with_draws(scores.index.reset_index(drop=True))
-    order = index.sort_values(SORT_COLUMNS, kind="stable", na_position="first").index.to_numpy()
-    columns: dict[str, pa.Array] = {
-        entry.name: pa.array(
-            [None if _is_missing(value) else value for value in index[entry.name].iloc[order]],
-            type=entry.type,
-        )
-        for entry in INDEX_FIELDS
-    }
-    schema = SCHEMA
-    if index[DRAW_FIELD.name].any():
-        columns[DRAW_FIELD.name] = pa.array(index[DRAW_FIELD.name].iloc[order].to_numpy(), type=DRAW_FIELD.type)
-        schema = schema.insert(len(INDEX_FIELDS), DRAW_FIELD)
-    statistics = scores.statistics
-    for name in COUNT_COLUMNS:
-        columns[name] = pa.array(getattr(statistics, name)[order], type=pa.int64())
-    if scores.overlaps is not None and scores.overlaps.null_count < len(scores.overlaps):
-        columns[OVERLAPS_FIELD.name] = scores.overlaps.take(pa.array(order))
-        schema = schema.append(OVERLAPS_FIELD)
-    if scores.classes is not None:
-        columns[CLASSES_FIELD.name] = _class_lists(take_classes(scores.classes, order))
-        schema = schema.append(CLASSES_FIELD)
-    others = pa.schema([entry for entry in schema if entry.name not in HISTOGRAMS])
-    table = pa.table({name: columns[name] for name in others.names}, schema=others)
-    histograms = {name: (getattr(statistics, name), order) for name in HISTOGRAMS}
-    metadata = _metadata(scores.info)
-    parts = {name: _blocks(*found) for name, found in histograms.items()}
-    metadata[_CHECKSUM_KEY] = content_sha256(
-        metadata, schema.names, lambda name: table.column(name).combine_chunks(), parts
-    )
-    with atomic_path(Path(path)) as temporary, open_writer(temporary, schema.with_metadata(metadata)) as writer:
-        for part in _parts(len(order), ROW_GROUP) or [slice(0, 0)]:
-            stored = {name: _stored_block(*found, part) for name, found in histograms.items()}
-            group = table.slice(part.start, part.stop - part.start)
-            arrays = [stored[name] if name in stored else group.column(name) for name in schema.names]
-            writer.write_table(pa.table(arrays, schema=schema.with_metadata(metadata)))
+    table = FrameTable()
+    table.add(scores.index, scores.statistics, scores.classes, scores.overlaps)
+    table.has_classes = scores.classes is not None
+    write_table(path, table.sorted(), scores.info)
 
 
-def _parts(rows: int, size: int) -> list[slice]:
-    return [slice(first, min(first + size, rows)) for first in range(0, rows, size)]
-
-
-def _blocks(histograms: Counts | Histograms, order: npt.NDArray[np.intp]) -> Iterator[Counts]:
-    for part in _parts(len(order), _BLOCK):
-        yield histograms[order[part]]
-
-
-def _stored_block(histograms: Counts | Histograms, order: npt.NDArray[np.intp], part: slice) -> pa.Array:
-    """Return some histograms as a column of the file, one array, whatever part of them is in memory as numbers of 64 bits."""
-    values = np.empty((part.stop - part.start, NUM_THRESHOLDS), dtype=np.int32)
-    for inner in _parts(len(values), _BLOCK):
-        values[inner] = histograms[order[part][inner]]
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), type=pa.int32()), NUM_THRESHOLDS)
+def write_table(path: Path | str, frames: SortedFrames, info: ScoreInfo) -> None:
+    """Write frames that were put together to the parquet file `path`, atomically, as `write_scores` does."""
+    write_frames(Path(path), frames, _metadata(info))
 
 
 def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_MEMORY) -> Scores:
@@ -331,9 +306,7 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
             f"{path}: is not of the run that {RUN_NAME} beside it describes ({run.model}); evaluate again"
         )
     has_classes, has_overlaps = CLASSES_FIELD.name in found.names, OVERLAPS_FIELD.name in found.names
-    schema = SCHEMA.insert(len(INDEX_FIELDS), DRAW_FIELD) if DRAW_FIELD.name in found.names else SCHEMA
-    schema = schema.append(OVERLAPS_FIELD) if has_overlaps else schema
-    schema = schema.append(CLASSES_FIELD) if has_classes else schema
+    schema = schema_with(draws=DRAW_FIELD.name in found.names, overlaps=has_overlaps, classes=has_classes)
     _KIND.require_types(path, found, schema)
     others = pa.schema([entry for entry in schema if entry.name not in HISTOGRAMS])
     rows = opened.metadata.num_rows
@@ -363,7 +336,7 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     classes = _classes(path, columns.values(CLASSES_FIELD.name)) if has_classes else None
     if classes is not None and not np.array_equal(classes.pixels, statistics.pixels):
         raise ResultsError(f"{path}: the pixels of its classes are not those of its frames; evaluate again")
-    if metadata.get(_CHECKSUM_KEY) != checksum:
+    if metadata.get(CHECKSUM_KEY) != checksum:
         raise ResultsError(f"{path}: is damaged: its content is not what was written; restore it, or evaluate again")
     return Scores(info, index, statistics, path, classes, overlaps)
 
@@ -462,19 +435,6 @@ def _run_sha256(content: Mapping[str, Any]) -> str:
     ).hexdigest()
 
 
-def _is_missing(value: object) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
-
-
-def _class_lists(classes: ClassStatistics) -> pa.Array:
-    """Return the entries of each frame as a list of structs."""
-    names = [entry.name for entry in CLASSES_FIELD.type.value_type]
-    fields = [pa.array(getattr(classes, entry.name), type=entry.type) for entry in CLASSES_FIELD.type.value_type]
-    starts = np.searchsorted(classes.frame, np.arange(classes.num_frames + 1))
-    entries = pa.StructArray.from_arrays(fields, names=names)
-    return pa.ListArray.from_arrays(pa.array(starts, type=pa.int32()), entries).cast(CLASSES_FIELD.type)
-
-
 def _classes(path: Path, lists: pa.ListArray) -> ClassStatistics:
     try:
         lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
@@ -515,7 +475,7 @@ def _metadata(info: ScoreInfo) -> dict[str, str]:
 
 
 def _without_checksum(metadata: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in metadata.items() if key != _CHECKSUM_KEY}
+    return {key: value for key, value in metadata.items() if key != CHECKSUM_KEY}
 
 
 def _texts(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, str]:

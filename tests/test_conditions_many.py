@@ -75,19 +75,12 @@ def test_first_draws_are_what_lend_returns(
         from avsrobust.conditions.base import PlannedDataset
 
         lender = Lender(PlannedDataset(dataset, tuple(clips), seed))
-        requests = [
-            Request(
-                "offscreen",
-                clips[number],
-                None,
-                0,
-                row_seed(seed, dataset, clips[number].clip_id, "offscreen", None),
-                lambda level, draw: 0,
-            )
-            for number in chosen
-        ]
-        for request, drawn in zip(requests, lender.first_draws(requests), strict=True):
-            found = lender.lend(request)
+        asked = [clips[number] for number in chosen]
+        seeds = [row_seed(seed, dataset, clip.clip_id, "offscreen", None) for clip in asked]
+        for clip, its_seed, drawn in zip(
+            asked, seeds, lender.first_draws(asked, np.array(seeds, dtype=np.uint64)), strict=True
+        ):
+            found = lender.lend(Request("offscreen", clip, None, 0, its_seed, lambda level, draw: 0))
             assert drawn is not None
             assert found == (drawn, False)
 

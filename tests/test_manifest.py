@@ -39,6 +39,18 @@ def test_bytes_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_bytes_do_not_depend_on_how_many_rows_are_objects_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [replace(OFFSCREEN, clip_id=f"c/{index:05d}", draw=index % 2) for index in range(3000)]
+    write_manifest(tmp_path / "a", rows, INFO)
+    for block, group in ((1, 4096), (7, 1 << 20), (1024, 1 << 20)):
+        monkeypatch.setattr("avsrobust.manifest._BLOCK", block)
+        monkeypatch.setattr("avsrobust.manifest._ROW_GROUP", group)
+        write_manifest(tmp_path / "b", iter(rows), INFO)
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_other_tools_open_it(tmp_path: Path) -> None:
     duckdb = pytest.importorskip("duckdb")
     datasets = pytest.importorskip("datasets")

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from avsrobust import results, stored_histograms
+from avsrobust import results, score_writing, stored_histograms
 from avsrobust.errors import ResultsError
 from avsrobust.metrics import PROTOCOLS, ScoredFrames, clip_scores
 from avsrobust.metrics.binary.counts import (
@@ -66,8 +66,8 @@ def sizes(request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, 
     at_once, group = request.param
     monkeypatch.setattr(stored_histograms, "_ROWS_AT_ONCE", at_once)
     monkeypatch.setattr(stored_histograms, "_KEPT_BYTES", 3 * at_once * 255 * 4)
-    monkeypatch.setattr(results, "_BLOCK", at_once)
-    monkeypatch.setattr(results, "ROW_GROUP", group)
+    monkeypatch.setattr(score_writing, "_BLOCK", at_once)
+    monkeypatch.setattr(score_writing, "ROW_GROUP", group)
     return request.param
 
 

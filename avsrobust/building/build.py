@@ -13,7 +13,7 @@ Conventions
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -194,12 +194,12 @@ def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, mete
         # What vouches for other files comes after them, and the manifest after everything.
         flush_folders(output)
         info = replace(info, checksums_sha256=write_checksums(output, made.files.values()))
-        write_manifest(manifest, made.rows, info)
+        write_manifest(manifest, made.rows(), info)
     remove_journal(output)
     remember_data_root(output, job.roots.data)
     survey = tuple(survey_lines(info.survey, info.dataset, brief=True))
     return BuildReport(
-        manifest, len(made.rows), made.rendered, made.reused, info.skipped, info.notes, survey, info.muted
+        manifest, len(made.drafts), made.rendered, made.reused, info.skipped, info.notes, survey, info.muted
     )
 
 
@@ -257,7 +257,7 @@ class _Job:
             ),
             notes=tuple(self.portable(note) for note in (*self.dataset.notes, *self.lenders.notes, *planned.notes)),
             release=self.dataset.release,
-            muted=tuple(sorted({row.clip.clip_id for row in planned.rows if row.clip.is_muted})),
+            muted=tuple(sorted({clip.clip_id for clip in planned.rows.clips() if clip.is_muted})),
             survey={**checked.summary, **self.dataset.facts, SOURCES: count_sources(planned.rows)},
             conditions=_facts(self.recipe),
         )
@@ -271,12 +271,19 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Made:
-    """Finished rows, the checksums of all files they name, and how many files were made for them or were there."""
+    """Rows, the checksums of all files they name, and how many files were made for them or were there."""
 
-    rows: tuple[Row, ...]
+    drafts: Sequence[Row]
+    sums: Mapping[str, str]
     files: Mapping[str, FileSum]
     rendered: int
     reused: int
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows, with the checksums of their sounds."""
+        for row in self.drafts:
+            is_made = row.audio.startswith(MADE_PREFIX)
+            yield replace(row, audio_sha256=made_sha256(row, self.sums) if is_made else self.sums[row.audio])
 
 
 def _refuse(dataset: DataSet, findings: Sequence[str]) -> None:
@@ -338,11 +345,7 @@ def _make(job: _Job, layout: Layout, checked: Checked, engine: Engine, meter: Me
     data = {DATA_PREFIX + path for path in data_files(layout.rows)}
     files = {**{path: entry for path, entry in checked.files.items() if path in data}, **good, **made}
     sums = {path: entry.sha256 for path, entry in files.items()}
-    rows = tuple(
-        replace(row, audio_sha256=made_sha256(row, sums) if row.audio.startswith(MADE_PREFIX) else sums[row.audio])
-        for row in layout.rows
-    )
-    return _Made(rows, files, len(made), len(good))
+    return _Made(layout.rows, sums, files, len(made), len(good))
 
 
 def _with_recordings(layout: Layout, lenders: Lenders) -> list[MadeSound]:

@@ -83,7 +83,7 @@ def describe(
     made = [*layout.sounds, *(sound for name, sound in lenders.sounds.items() if name in used)]
     sounds = sum(_WAV_HEADER + 2 * sound.num_samples for sound in made)
     log_mels = sum(_NPY_HEADER + shard.num_bytes for shard in layout.shards)
-    conditions = Counter(row.condition for row in plan.rows)
+    conditions = plan.rows.conditions()
     return Summary(
         layout=dataset.layout,
         clips=dict(Counter(clip.split for clip in dataset.clips)),

@@ -136,15 +136,16 @@ def lay_out(plan: Plan) -> Layout:
 
 
 def _lay_out(plan: Plan) -> Layout:
-    made = {
-        row.sound.audio: row.sound
-        for row in plan.rows
-        if isinstance(row.sound, MadeSound) and not is_unstored(row.sound)
-    }
-    pictures = {entry.path: entry for row in plan.rows if row.picture is not None for entry in row.picture.made}
+    made: dict[str, MadeSound] = {}
+    groups: dict[tuple[str, int], set[tuple[str, str]]] = {}
+    for sound, num_frames, front_end in plan.rows.stored_sounds():
+        groups.setdefault((sound.home, num_frames), set()).add((sound.audio, front_end))
+        if isinstance(sound, MadeSound):
+            made[sound.audio] = sound
+    pictures = {entry.path: entry for row in plan.rows.held() if row.picture is not None for entry in row.picture.made}
     sounds = tuple(made[audio] for audio in sorted(made))
     made.clear()
-    shards = tuple(_shards(row for row in plan.rows if not is_unstored(row.sound)))
+    shards = tuple(_shards(groups))
     return Layout(
         sounds=sounds,
         shards=shards,
@@ -179,10 +180,7 @@ def check_paths(rows: Iterable[PlannedRow]) -> None:
             )
 
 
-def _shards(rows: Iterable[PlannedRow]) -> Iterable[Shard]:
-    groups: dict[tuple[str, int], set[tuple[str, str]]] = {}
-    for row in rows:
-        groups.setdefault((row.sound.home, row.clip.num_frames), set()).add((row.sound.audio, row.front_end))
+def _shards(groups: dict[tuple[str, int], set[tuple[str, str]]]) -> Iterable[Shard]:
     for home, num_frames in sorted(groups):
         ordered = sorted(groups.pop((home, num_frames)))
         for number, start in enumerate(range(0, len(ordered), SHARD_SOUNDS)):

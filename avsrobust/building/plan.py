@@ -8,7 +8,6 @@ Conventions
 from __future__ import annotations
 
 import gc
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,27 +16,31 @@ from functools import partial
 from itertools import cycle, repeat
 
 import numpy as np
+from numpy.typing import NDArray
 
 from avsrobust.audio.front_ends import FRONT_ENDS
+from avsrobust.building.planned_rows import PlannedRow, PlannedRows, RowCollector, RowKind
 from avsrobust.bulk import make_many
 from avsrobust.clips import Clip
 from avsrobust.conditions.base import (
     Choice,
     Chooser,
-    ManyChooser,
+    LendingChooser,
     PlannedDataset,
     RecordingPool,
     Request,
+    SoundOfClip,
     Unavailable,
 )
-from avsrobust.conditions.pictures import Picture
 from avsrobust.conditions.recipe import Recipe, RecipeEntry
 from avsrobust.conditions.reference import ReleasedListing
 from avsrobust.conditions.seeds import check_seed, row_seed, row_seeds
-from avsrobust.conditions.sounds import Sound, unstored
+from avsrobust.conditions.sounds import unstored
 from avsrobust.errors import RecipeError
 from avsrobust.manifest import Skipped
 from avsrobust.plugins import one_line
+
+__all__ = ["EVERY_CLIP", "Plan", "PlannedRow", "PlannedRows", "count_sources", "plan", "source_lines", "without_cycles"]
 
 EVERY_CLIP = "*"
 _MOST_NAMED = 20
@@ -45,46 +48,11 @@ _MOST_NAMED = 20
 _CLIPS_AT_ONCE = 1 << 17
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedRow:
-    """One clip under one condition, before anything is made.
-
-    Attributes:
-        clip: The clip.
-        condition: Name of the condition in the recipe.
-        polarity: "positive" or "negative".
-        level: In the condition's unit; None where it has none.
-        draw: Number of the draw, from 0.
-        seed: The row's own seed.
-        sound: The audio, without a file where the recipe stores none.
-        source: The clip whose sound it is, where that is another one.
-        front_end: What its log-mel is made by.
-        picture: Frames and masks where they are not the clip's own.
-    """
-
-    clip: Clip
-    condition: str
-    polarity: str
-    level: float | None
-    draw: int
-    seed: int
-    sound: Sound
-    source: Clip | None
-    front_end: str
-    picture: Picture | None = None
-
-    @property
-    def key(self) -> tuple[str, str, str, float, int]:
-        """Sort key, that of `avsrobust.manifest.Row`."""
-        level = float("-inf") if self.level is None else self.level
-        return (self.clip.split, self.clip.clip_id, self.condition, level, self.draw)
-
-
 @dataclass(frozen=True)
 class Plan:
     """Rows to make; what is left out, and why (`clip_id` is `EVERY_CLIP` where that holds for all); remarks."""
 
-    rows: tuple[PlannedRow, ...]
+    rows: PlannedRows
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -137,7 +105,7 @@ def _plan(planned: PlannedDataset, recipe: Recipe) -> Plan:
     check_seed(planned.seed)
     ordered = tuple(sorted(planned.clips, key=lambda clip: (clip.split, clip.clip_id)))
     planned = replace(planned, clips=ordered)
-    rows: list[PlannedRow] = []
+    collected = RowCollector(ordered)
     skipped: list[Skipped] = []
     notes: list[str] = []
     for entry in recipe.entries:
@@ -149,111 +117,165 @@ def _plan(planned: PlannedDataset, recipe: Recipe) -> Plan:
         if obstacle is not None:
             skipped.append(Skipped(EVERY_CLIP, entry.name, obstacle))
             continue
-        fallbacks = _plan_condition(entry, planned, rows, skipped, store_audio=recipe.store_audio)
-        if fallbacks:
-            notes.append(_fallback_note(entry.name, entry.condition.pool, fallbacks))
+        found = _plan_condition(entry, planned, collected, store_audio=recipe.store_audio)
+        skipped += found.skipped
+        if found.fallbacks:
+            notes.append(_fallback_note(entry.name, entry.condition.pool, found.fallbacks))
+    rows = collected.rows()
     notes += _source_notes(ordered, rows)
     notes += source_lines(count_sources(rows))
     # A condition with several levels gives one reason for all of them.
     unique = sorted(set(skipped), key=lambda entry: (entry.clip_id, entry.condition or "", entry.reason))
-    return Plan(_in_order(rows), tuple(unique), tuple(notes))
+    return Plan(rows, tuple(unique), tuple(notes))
 
 
-def _in_order(rows: Sequence[PlannedRow]) -> tuple[PlannedRow, ...]:
-    """Return rows, those of a condition in the order of their clips, sorted by their keys: by numbers, which take less memory."""
-    kinds = {(row.condition, row.level, row.draw): row.key[2:] for row in rows}
-    places = {kind: place for place, kind in enumerate(sorted(kinds, key=kinds.__getitem__))}
-    clips: dict[int, int] = {}
-    ordered = sorted({id(row.clip): row.clip for row in rows}.values(), key=lambda clip: (clip.split, clip.clip_id))
-    number, before = -1, None
-    for clip in ordered:
-        name = (clip.split, clip.clip_id)
-        number += name != before
-        clips[id(clip)], before = number, name
-    keys = np.fromiter(
-        (clips[id(row.clip)] * len(places) + places[row.condition, row.level, row.draw] for row in rows),
-        dtype=np.int64,
-        count=len(rows),
-    )
-    return tuple(rows[position] for position in np.argsort(keys, kind="stable").tolist())
+@dataclass(frozen=True)
+class _Exceptions:
+    """What is to be said of the rows of one condition: what is skipped, and the clips for which it fell back."""
+
+    skipped: list[Skipped]
+    fallbacks: list[str]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """One level and draw of a condition."""
+
+    level: float | None
+    draw: int
+    kind: int
 
 
 def _plan_condition(
-    entry: RecipeEntry,
-    planned: PlannedDataset,
-    rows: list[PlannedRow],
-    skipped: list[Skipped],
-    *,
-    store_audio: bool,
-) -> list[str]:
-    """Append the rows of one condition and what it skips; return the clips for which it fell back."""
-    condition = entry.condition
+    entry: RecipeEntry, planned: PlannedDataset, collected: RowCollector, *, store_audio: bool
+) -> _Exceptions:
+    """Collect the rows of one condition; return what it skips, and where it fell back."""
+    condition, said = entry.condition, f"condition {entry.name}"
+    found = _Exceptions([], [])
     if not planned.clips:
-        return []
-    said = f"condition {entry.name}"
+        return found
     with one_line(f"{said}: prepare()", RecipeError):
         choose = condition.prepare(planned)
     keep_none = not store_audio and entry.front_end in FRONT_ENDS.built_in
-    fallbacks: list[str] = []
-    names = (planned.seed, planned.dataset, entry.name)
+    own = choose if isinstance(choose, SoundOfClip) else None
+    rows = _ConditionRows(entry, planned, choose, collected, found, keep_none=keep_none)
     drawn = [
-        (level, draw, row_seeds(*names, level, draw)) for level in condition.levels for draw in range(condition.draws)
+        _Drawn(
+            level,
+            draw,
+            collected.add_kind(
+                RowKind(entry.name, condition.polarity, level, draw, entry.front_end, own, keep_none=keep_none)
+            ),
+        )
+        for level in condition.levels
+        for draw in range(condition.draws)
     ]
     for first in range(0, len(planned.clips), _CLIPS_AT_ONCE):
-        clips = planned.clips[first : first + _CLIPS_AT_ONCE]
-        seeds_of = [partial(_seed_of, names, clip.clip_id) for clip in clips]
-        requests = make_many(
-            Request,
-            len(clips) * len(drawn),
-            condition=repeat(entry.name),
-            clip=(clip for clip in clips for _ in drawn),
-            level=cycle([level for level, _, _ in drawn]),
-            draw=cycle([draw for _, draw, _ in drawn]),
-            seed=[seeds(clip.clip_id) for clip in clips for _, _, seeds in drawn],
-            seed_of=(seed_of for seed_of in seeds_of for _ in drawn),
-        )
+        numbers = range(first, min(first + _CLIPS_AT_ONCE, len(planned.clips)))
+        clips = planned.clips[first : numbers.stop]
+        seeds = [
+            row_seeds(planned.seed, planned.dataset, (clip.clip_id for clip in clips), entry.name, one.level, one.draw)
+            for one in drawn
+        ]
+        if isinstance(choose, SoundOfClip):
+            for one, its_seeds in zip(drawn, seeds, strict=True):
+                collected.add(one.kind, np.array(numbers, dtype=np.int32), its_seeds)
+        elif isinstance(choose, LendingChooser):
+            for one, its_seeds in zip(drawn, seeds, strict=True):
+                rows.add_lent(choose, one, numbers, its_seeds)
+        else:
+            rows.add_held(drawn, numbers, seeds)
+    return found
+
+
+@dataclass(frozen=True)
+class _ConditionRows:
+    """Collects the rows of one condition."""
+
+    entry: RecipeEntry
+    planned: PlannedDataset
+    choose: Chooser
+    collected: RowCollector
+    found: _Exceptions
+    keep_none: bool
+
+    def add_lent(self, lender: LendingChooser, one: _Drawn, numbers: range, seeds: NDArray[np.uint64]) -> None:
+        """Collect the rows of one level and draw that have the sound of another clip."""
+        clips = self.planned.clips[numbers.start : numbers.stop]
+        drawn = lender.first_draws(clips, seeds) if one.draw == 0 else [None] * len(clips)
+        sources = np.array([self.collected.number_of(source) for source in drawn], dtype=np.int32)
+        for position in np.flatnonzero(sources < 0).tolist():
+            request = next(iter(self._requests([one], [clips[position]], [seeds[position : position + 1]])))
+            chosen = self._chosen(request)
+            if chosen is not None:
+                sources[position] = self.collected.number_of(chosen.source)
+        has_one = sources >= 0
+        chosen_numbers = np.array(numbers, dtype=np.int32)[has_one]
+        self.collected.add(one.kind, chosen_numbers, seeds[has_one], sources[has_one])
+
+    def add_held(self, drawn: Sequence[_Drawn], numbers: range, seeds: Sequence[NDArray[np.uint64]]) -> None:
+        """Collect the rows of some clips as objects."""
+        clips = self.planned.clips[numbers.start : numbers.stop]
+        asked = ((one.kind, number) for number in numbers for one in drawn)
         made: list[tuple[Request, Choice]] = []
-        for request, chosen in zip(requests, _choices(said, choose, requests), strict=True):
-            if isinstance(chosen, Unavailable):
-                skipped.append(Skipped(request.clip.clip_id, entry.name, chosen.reason))
-                continue
-            made.append((request, chosen))
-            if chosen.fallback:
-                fallbacks.append(request.clip.clip_id)
+        kinds: list[int] = []
+        of_clips: list[int] = []
+        for request, (kind, number) in zip(self._requests(drawn, clips, seeds), asked, strict=True):
+            chosen = self._chosen(request)
+            if chosen is not None:
+                made.append((request, chosen))
+                kinds.append(kind)
+                of_clips.append(number)
         sounds = (chosen.sound for _, chosen in made)
-        rows += make_many(
+        rows = make_many(
             PlannedRow,
             len(made),
             clip=(request.clip for request, _ in made),
-            condition=repeat(entry.name),
-            polarity=repeat(condition.polarity),
+            condition=repeat(self.entry.name),
+            polarity=repeat(self.entry.condition.polarity),
             level=(request.level for request, _ in made),
             draw=(request.draw for request, _ in made),
             seed=(request.seed for request, _ in made),
-            sound=map(unstored, sounds) if keep_none else sounds,
+            sound=map(unstored, sounds) if self.keep_none else sounds,
             source=(chosen.source for _, chosen in made),
-            front_end=repeat(entry.front_end),
+            front_end=repeat(self.entry.front_end),
             picture=(chosen.picture for _, chosen in made),
         )
-    return fallbacks
+        self.collected.add_held(kinds, of_clips, rows)
 
+    def _requests(
+        self, drawn: Sequence[_Drawn], clips: Sequence[Clip], seeds: Sequence[NDArray[np.uint64]]
+    ) -> list[Request]:
+        """Return the requests of some clips, all levels and draws of one after the other."""
+        names = (self.planned.seed, self.planned.dataset, self.entry.name)
+        seeds_of = [partial(_seed_of, names, clip.clip_id) for clip in clips]
+        return make_many(
+            Request,
+            len(clips) * len(drawn),
+            condition=repeat(self.entry.name),
+            clip=(clip for clip in clips for _ in drawn),
+            level=cycle([one.level for one in drawn]),
+            draw=cycle([one.draw for one in drawn]),
+            seed=(seed for of_clip in zip(*(values.tolist() for values in seeds), strict=True) for seed in of_clip),
+            seed_of=(seed_of for seed_of in seeds_of for _ in drawn),
+        )
 
-def _choices(said: str, choose: Chooser, requests: Sequence[Request]) -> Iterator[Choice | Unavailable]:
-    """Yield what is chosen for each request; a built-in rule may answer many of them at once, sooner."""
-    if isinstance(choose, ManyChooser):
-        yield from choose.many(requests)
-        return
-    for request in requests:
+    def _chosen(self, request: Request) -> Choice | None:
+        """Return what is chosen, None where nothing is."""
+        said = f"condition {self.entry.name}, clip {request.clip.clip_id}"
         try:
-            chosen = choose(request)
+            chosen = self.choose(request)
         except (Exception, SystemExit):
-            with one_line(f"{said}, clip {request.clip.clip_id}: choosing", RecipeError):
+            with one_line(f"{said}: choosing", RecipeError):
                 raise
-        if not isinstance(chosen, Choice | Unavailable):
-            raise RecipeError(
-                f"{said}, clip {request.clip.clip_id}: found {type(chosen).__name__}; expected a Choice or Unavailable"
-            )
-        yield chosen
+        if isinstance(chosen, Unavailable):
+            self.found.skipped.append(Skipped(request.clip.clip_id, self.entry.name, chosen.reason))
+            return None
+        if not isinstance(chosen, Choice):
+            raise RecipeError(f"{said}: found {type(chosen).__name__}; expected a Choice or Unavailable")
+        if chosen.fallback:
+            self.found.fallbacks.append(request.clip.clip_id)
+        return chosen
 
 
 def _seed_of(names: tuple[int, str, str], clip_id: str, level: float | None, draw: int) -> int:
@@ -269,49 +291,41 @@ def _fallback_note(condition: str, pool: str, clip_ids: Iterable[str]) -> str:
     )
 
 
-def _source_notes(clips: Iterable[Clip], rows: Iterable[PlannedRow]) -> Iterator[str]:
+def _source_notes(clips: Iterable[Clip], rows: PlannedRows) -> Iterator[str]:
     """Say which clips are muted, and how often a rule draws source clips that `offscreen` never does by our own rule."""
     muted = [clip.clip_id for clip in clips if clip.is_muted]
     silent: Counter[str] = Counter()
     unlabelled: Counter[str] = Counter()
-    for row in rows:
-        if row.source is not None and row.source.is_muted:
-            silent[row.condition] += 1
-        if row.source is not None and row.source.has_no_label:
-            unlabelled[row.condition] += 1
+    for lent in rows.lent():
+        silent[lent.condition] = lent.count(lambda source: source.is_muted)
+        unlabelled[lent.condition] = lent.count(lambda source: source.has_no_label)
     if muted:
         count = "1 clip is" if len(muted) == 1 else f"{len(muted)} clips are"
-        never = "" if silent else "; none is a source clip"
+        never = "" if +silent else "; none is a source clip"
         yield f"{count} muted, the recording is silent or nearly so: {_named(muted)}{never}"
     for counts, sources in ((silent, "a muted clip"), (unlabelled, "a clip without an on-screen label")):
-        for condition, number in sorted(counts.items()):
+        for condition, number in sorted((+counts).items()):
             yield f"{condition}: rows with the sound of {sources}, as the recipe's rule draws it: {number}"
 
 
-def count_sources(rows: Iterable[PlannedRow]) -> dict[str, dict[str, dict[str, int]]]:
+def count_sources(rows: PlannedRows) -> dict[str, dict[str, dict[str, int]]]:
     """Count the distinct recordings behind the rows of each condition that takes its sound from other clips.
 
     Returns:
         By condition and split: `rows`, the number of rows, `sources`, of distinct source clips, `largest`, the number of clips
         that the most used one serves.
     """
-    names: dict[tuple[str, str], int] = {}
-    clips: dict[str, int] = {}
-    pairs: dict[tuple[str, str], array[int]] = {}
-    for row in rows:
-        if row.source is not None:
-            source = names.setdefault((row.source.dataset, row.source.clip_id), len(names))
-            clip = clips.setdefault(row.clip.clip_id, len(clips))
-            pairs.setdefault((row.condition, row.clip.split), array("q")).append(source << 32 | clip)
     found: dict[str, dict[str, dict[str, int]]] = {}
-    for (condition, split), served in sorted(pairs.items()):
-        # A clip that a source serves under several levels or draws counts once.
-        _, clips_of_source = np.unique(np.unique(np.frombuffer(served, dtype=np.int64)) >> 32, return_counts=True)
-        found.setdefault(condition, {})[split] = {
-            "rows": len(served),
-            "sources": len(clips_of_source),
-            "largest": int(clips_of_source.max()),
-        }
+    for lent in rows.lent():
+        for split in sorted({clip.split for clip in lent.clips}):
+            served = lent.pairs_of(split)
+            # A clip that a source serves under several levels or draws counts once.
+            _, clips_of_source = np.unique(np.unique(served) >> 32, return_counts=True)
+            found.setdefault(lent.condition, {})[split] = {
+                "rows": len(served),
+                "sources": len(clips_of_source),
+                "largest": int(clips_of_source.max()),
+            }
     return found
 
 

@@ -30,10 +30,9 @@ def try_plugins(planned: Plan, recipe: Recipe, roots: Roots) -> None:
         is_own = type(entry.condition).__module__.startswith(_BUILT_IN)
         if is_own and entry.front_end in FRONT_ENDS.built_in:
             continue
-        rows = [row for row in planned.rows if row.condition == entry.name]
         if not is_own:
-            check_paths(rows)
-        for row in rows:
+            check_paths(planned.rows.of_condition(entry.name))
+        for row in planned.rows.of_condition(entry.name):
             try:
                 _try(row, roots, with_front_end=entry.front_end not in FRONT_ENDS.built_in)
             except AudioError:

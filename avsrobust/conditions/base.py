@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from avsrobust.audio.definitions import Definition
@@ -168,15 +170,35 @@ class Request:
 Chooser = Callable[[Request], Choice | Unavailable]
 
 
+@dataclass(frozen=True)
+class SoundOfClip:
+    """A chooser that gives every clip a sound that follows from the clip and the row's seed alone.
+
+    A plan holds no objects of its rows, and makes the sounds when they are asked for.
+
+    Attributes:
+        sound: Returns the sound of a clip's row with this seed; all are of one class.
+    """
+
+    sound: Callable[[Clip, int], Sound]
+
+    def __call__(self, request: Request) -> Choice:
+        """Return the answer to one request."""
+        return Choice(self.sound(request.clip, request.seed))
+
+
 @runtime_checkable
-class ManyChooser(Protocol):
-    """A chooser that answers many requests at once, sooner than one after the other; the answers are the same."""
+class LendingChooser(Protocol):
+    """A chooser whose every choice is the own sound of a source clip, and no more; a plan holds the sources by number."""
 
     def __call__(self, request: Request) -> Choice | Unavailable:
         """Return the answer to one request."""
 
-    def many(self, requests: Sequence[Request]) -> Sequence[Choice | Unavailable]:
-        """Return the answers to `requests`, in their order."""
+    def first_draws(self, clips: Sequence[Clip], seeds: NDArray[np.uint64]) -> Sequence[Clip | None]:
+        """Return the source clip of each clip's first draw by the seed of its row, sooner than by asking one after the other.
+
+        None where the answer to the request has to be asked for.
+        """
 
 
 @dataclass(frozen=True)

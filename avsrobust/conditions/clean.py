@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from avsrobust.conditions.base import Choice, Chooser, Condition, PlannedDataset
+from avsrobust.conditions.base import Chooser, Condition, PlannedDataset, SoundOfClip
 from avsrobust.conditions.sounds import sound_of
 from avsrobust.vocabulary import POSITIVE
 
@@ -19,4 +19,4 @@ class Clean(Condition):
 
     def prepare(self, planned: PlannedDataset) -> Chooser:
         """Return the function that chooses."""
-        return lambda request: Choice(sound_of(request.clip))
+        return SoundOfClip(lambda clip, seed: sound_of(clip))

@@ -28,6 +28,7 @@ from avsrobust.conditions.base import (
     Generator,
     PlannedDataset,
     Request,
+    SoundOfClip,
     Unavailable,
 )
 from avsrobust.conditions.sounds import MadeSound
@@ -100,7 +101,7 @@ class Noise(Condition):
         """Return the function that chooses."""
         if self.generator == RELEASED:
             return _released(planned)
-        return lambda request: Choice(_white(request.clip, request.seed))
+        return SoundOfClip(_white)
 
 
 def with_states(sounds: Sequence[ReleasedNoiseSound]) -> list[ReleasedNoiseSound]:

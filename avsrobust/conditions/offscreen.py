@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from avsrobust.clips import Clip
@@ -34,7 +35,7 @@ from avsrobust.conditions.base import (
     Unavailable,
     later,
 )
-from avsrobust.conditions.sounds import Sound, sound_of
+from avsrobust.conditions.sounds import sound_of
 from avsrobust.conditions.source_clips import Candidates, SourceClips, is_source
 from avsrobust.vocabulary import NEGATIVE
 
@@ -127,26 +128,39 @@ class Lender:
                 return Unavailable(f"fewer than {len(seeds)} clips can lend it a sound")
         return Unavailable(self._reason(clip))
 
-    def first_draws(self, requests: Sequence[Request]) -> list[Clip | None]:
-        """Return the source clip that `lend` returns for each request, where its first rule finds it in a first draw.
+    def first_draws(self, clips: Sequence[Clip], seeds: NDArray[np.uint64]) -> list[Clip | None]:
+        """Return the source clip that `lend` returns for a first draw of each clip, where its first rule finds it.
 
-        None for the others, which `lend` has the answer to: those of a further draw, and of clips that no first rule serves.
+        None for the others, clips that no first rule serves: `lend` has the answer.
+
+        Args:
+            clips: The clips, N of them.
+            seeds: Seeds of their rows, uint64 [N].
         """
         groups: dict[int, tuple[SourceClips, Candidates, list[int]]] = {}
-        for position, request in enumerate(requests):
-            clip = request.clip
-            if request.draw or not (clip.has_no_label or (clip.labels and clip.broad)):
+        rules: dict[tuple[str, tuple[str, ...], bool, tuple[bool, ...]], list[int]] = {}
+        for position, clip in enumerate(clips):
+            if not (clip.has_no_label or (clip.labels and clip.broad)):
                 continue
-            sources = self._sources_for(clip)
-            if sources is not None:
-                candidates = sources.of_any() if clip.has_no_label else sources.of_other_kind(clip)
-                groups.setdefault(id(candidates), (sources, candidates, []))[2].append(position)
-        found: list[Clip | None] = [None] * len(requests)
+            annotated = _annotated(clip) if self._needs_masks else ()
+            rule = (clip.split, clip.broad, clip.has_no_label, annotated)
+            served = rules.get(rule)
+            if served is None:
+                served = rules[rule] = self._served(clip, groups)
+            served.append(position)
+        found: list[Clip | None] = [None] * len(clips)
         for sources, candidates, positions in groups.values():
-            drawn = candidates.draw_many(np.array([requests[position].seed for position in positions], dtype=np.uint64))
-            for position, source in zip(positions, drawn.tolist(), strict=True):
+            for position, source in zip(positions, candidates.draw_many(seeds[positions]).tolist(), strict=True):
                 found[position] = sources.clips[source] if source >= 0 else None
         return found
+
+    def _served(self, clip: Clip, groups: dict[int, tuple[SourceClips, Candidates, list[int]]]) -> list[int]:
+        """Return the positions of clips that draw by the first rule among the same candidates as `clip`."""
+        sources = self._sources_for(clip)
+        if sources is None:
+            return []
+        candidates = sources.of_any() if clip.has_no_label else sources.of_other_kind(clip)
+        return groups.setdefault(id(candidates), (sources, candidates, []))[2]
 
     def lend_same_kind(self, request: Request) -> Clip | Unavailable:
         """Return the source clip of `same_kind`: of the same supercategory, and of another category."""
@@ -208,7 +222,7 @@ def _annotated(clip: Clip) -> tuple[bool, ...]:
 
 @dataclass(frozen=True)
 class _Standard:
-    """Chooses by the rule `standard`, many rows at a time where it can."""
+    """Chooses by the rule `standard`, many first draws at a time."""
 
     lender: Lender
 
@@ -218,16 +232,9 @@ class _Standard:
             return found
         return Choice(sound_of(found[0]), found[0], fallback=found[1])
 
-    def many(self, requests: Sequence[Request]) -> list[Choice | Unavailable]:
-        """Return what calling it returns for each of `requests`."""
-        sounds: dict[int, Sound] = {}
-        found: list[Choice | Unavailable] = []
-        for request, drawn in zip(requests, self.lender.first_draws(requests), strict=True):
-            if drawn is None:
-                found.append(self(request))
-            else:
-                found.append(Choice(sounds.setdefault(id(drawn), sound_of(drawn)), drawn))
-        return found
+    def first_draws(self, clips: Sequence[Clip], seeds: NDArray[np.uint64]) -> list[Clip | None]:
+        """Return the source clips of first draws, None where calling it has the answer."""
+        return self.lender.first_draws(clips, seeds)
 
 
 def _standard(planned: PlannedDataset, pool: str) -> Chooser:

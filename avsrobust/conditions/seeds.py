@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,11 +47,15 @@ def row_seed(seed: int, dataset: str, clip_id: str, condition: str, level: float
     return _hash_text(head + _quoted(clip_id) + tail)
 
 
-def row_seeds(seed: int, dataset: str, condition: str, level: float | None, draw: int = 0) -> Callable[[str], int]:
-    """Return a function from a clip's id to the seed of its row, `row_seed` of the same arguments, at a fifth of the cost."""
+def row_seeds(
+    seed: int, dataset: str, clip_ids: Iterable[str], condition: str, level: float | None, draw: int = 0
+) -> NDArray[np.uint64]:
+    """Return `row_seed` of each of `clip_ids`, uint64 [N], at a fifth of the cost."""
     check_seed(seed)
-    head, tail = _row_texts(seed, dataset, condition, level, draw)
-    return lambda clip_id: _hash_text(head + _quoted(clip_id) + tail)
+    head, tail = (text.encode("ascii") for text in _row_texts(seed, dataset, condition, level, draw))
+    quoted = (_quoted(clip_id).encode("ascii") for clip_id in clip_ids)
+    digests = b"".join([hashlib.sha256(head + name + tail).digest()[:8] for name in quoted])
+    return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
 
 def _row_texts(seed: int, dataset: str, condition: str, level: float | None, draw: int) -> tuple[str, str]:
@@ -77,13 +81,18 @@ def rendezvous(seed: int, candidates: NDArray[np.uint64]) -> int:
     return int(np.argmax(_scores(seed, candidates)))
 
 
-def rendezvous_many(seeds: NDArray[np.uint64], candidates: NDArray[np.uint64]) -> NDArray[np.intp]:
+def rendezvous_many(
+    seeds: NDArray[np.uint64], candidates: NDArray[np.uint64], work: int | None = None
+) -> NDArray[np.intp]:
     """Return the index that `rendezvous` draws for each of `seeds`, [M]; of large tables by a compiled loop on all cores.
+
+    `work` is the number of scores of all the draws that this one is among (default: of this one), which tells whether compiling
+    pays.
 
     The work is M x N scores: a score mixes the bits of seed + candidate, so that nothing about the highest one follows from a
     part of them, and a table that answers for all seeds at once would solve 3SUM faster than quadratically.
     """
-    if len(seeds) * len(candidates) >= _COMPILED_FROM:
+    if (len(seeds) * len(candidates) if work is None else work) >= _COMPILED_FROM:
         from avsrobust.conditions.compiled import highest_scores
 
         # The mixer can be undone: the highest score names its candidate.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from avsrobust.audio.definitions import ReadFile, Zeros
 from avsrobust.conditions import reference
-from avsrobust.conditions.base import RELEASED, STANDARD, Choice, Chooser, Condition, Generator, PlannedDataset
+from avsrobust.conditions.base import RELEASED, STANDARD, Chooser, Condition, Generator, PlannedDataset, SoundOfClip
 from avsrobust.conditions.sounds import SHARED, MadeSound
 from avsrobust.vocabulary import NEGATIVE
 
@@ -55,9 +55,8 @@ class Silence(Condition):
         """Return the function that chooses."""
         if self.generator == RELEASED:
             samples, rate = reference.silence()
-            released = Choice(_silent(rate, len(samples)))
-            return lambda request: released
-        return lambda request: Choice(_silent(request.clip.sound.sample_rate, request.clip.sound.num_samples))
+            return SoundOfClip(lambda clip, seed: _silent(rate, len(samples)))
+        return SoundOfClip(lambda clip, seed: _silent(clip.sound.sample_rate, clip.sound.num_samples))
 
 
 @lru_cache

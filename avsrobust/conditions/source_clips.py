@@ -73,10 +73,12 @@ class Candidates:
         if not self.groups:
             return drawn
         category = rendezvous_many(seeds, self.category_hashes)
+        times = np.bincount(category, minlength=len(self.groups)).tolist()
+        work = sum(count * len(members) for count, (members, _) in zip(times, self.groups, strict=True))
         for number in np.unique(category):
             members, hashes = self.groups[number]
             here = np.flatnonzero(category == number)
-            drawn[here] = members[rendezvous_many(seeds[here], hashes)]
+            drawn[here] = members[rendezvous_many(seeds[here], hashes, work)]
         return drawn
 
 

@@ -1,0 +1,323 @@
+"""The frames of many scores by column, in few bytes each, to be put together, sorted and written.
+
+Conventions
+    Results of 100,000 clips have two million frames; as a data frame they take several hundred bytes each, here sixty. Texts and
+    labels are numbers of the different ones, counts 32-bit integers where they fit. Histograms stay where they are.
+    Where several sources hold a row, the first one counts; of rows with and without the overlap with the clean mask, one with it;
+    of these, one with the most overlaps with other negatives (`FrameTable.first_of_each_row`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from avsrobust.mask_overlaps import OVERLAPS_FIELD, pair_counts
+from avsrobust.metrics.binary.counts import HISTOGRAMS, Counts, FrameStatistics
+from avsrobust.metrics.binary.histograms import Histograms, joined
+from avsrobust.metrics.semantic.counts import COUNTS as CLASS_COUNTS
+from avsrobust.metrics.semantic.counts import ClassStatistics
+from avsrobust.score_schema import (
+    CLASSES_FIELD,
+    COUNT_COLUMNS,
+    DRAW_FIELD,
+    SCHEMA,
+    schema_with,
+)
+from avsrobust.vocabulary import CLEAN
+
+_TEXTS = ("split", "clip_id", "condition", "polarity")
+_CLEAN = ("clean_intersection", "clean_union")
+_ROW = ("split", "clip_id", "condition", "level", "draw")
+_CLASS_VALUES = ("class_id", *CLASS_COUNTS)
+_OTHER, _BOTH = "other", "intersection"
+# Lists that have no entries, and those that are not there.
+_NO_LIST = -1
+Values = npt.NDArray[Any]
+Positions = npt.NDArray[np.int64]
+
+
+class FrameTable:
+    """Frames of one or several scores.
+
+    Attributes:
+        has_classes: Its frames have counts of classes; None while there is no frame.
+        sources: Number of scores with frames.
+    """
+
+    def __init__(self) -> None:
+        self.has_classes: bool | None = None
+        self.sources = 0
+        self._rows = 0
+        self._words: dict[str, dict[Any, int]] = {name: {} for name in (*_TEXTS, "labels", _OTHER)}
+        self._parts: dict[str, list[Values]] = {}
+        self._histograms: dict[str, list[Counts | Histograms]] = {name: [] for name in HISTOGRAMS}
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def add(
+        self,
+        index: pd.DataFrame,
+        statistics: FrameStatistics,
+        classes: ClassStatistics | None = None,
+        overlaps: pa.ListArray | None = None,
+    ) -> None:
+        """Take the frames of one source: what `avsrobust.results.Scores` holds of them."""
+        count = len(index)
+        if not count:
+            return
+        if self.has_classes not in (None, classes is not None):
+            raise ValueError("frames with classes and frames without cannot be put together")
+        self.has_classes = classes is not None
+        for name in _TEXTS:
+            codes, words = pd.factorize(index[name])
+            self._put(name, self._numbers(name, words)[codes])
+        self._put("labels", self._labels(index["labels"]))
+        self._put("level", index["level"].to_numpy(dtype=np.float64, na_value=np.nan).astype(np.float32))
+        self._put("frame", index["frame"].to_numpy(dtype=np.int32))
+        has_draws = DRAW_FIELD.name in index.columns
+        self._put("draw", index["draw"].to_numpy(np.int16) if has_draws else np.zeros(count, np.int16))
+        for name in _CLEAN:
+            values = index[name].to_numpy(dtype=np.float64, na_value=np.nan)
+            self._put(f"{name} is there", ~np.isnan(values))
+            self._put(name, np.nan_to_num(values).astype(np.int64))
+        for name in COUNT_COLUMNS:
+            self._put(name, getattr(statistics, name))
+        for name in HISTOGRAMS:
+            self._histograms[name].append(getattr(statistics, name))
+        self._put("source", np.full(count, self.sources, dtype=np.int32))
+        self._put_overlaps(count, overlaps)
+        if classes is not None:
+            self._put("classes", np.bincount(classes.frame, minlength=count))
+            for name in _CLASS_VALUES:
+                self._put(f"classes {name}", getattr(classes, name))
+        self._rows += count
+        self.sources += 1
+
+    def _put_overlaps(self, count: int, overlaps: pa.ListArray | None) -> None:
+        self._put("overlaps", pair_counts(overlaps, count))
+        if overlaps is not None:
+            entries = overlaps.flatten()
+            names = entries.field(_OTHER).dictionary_encode()
+            words = self._numbers(_OTHER, names.dictionary.to_pylist())
+            self._put(f"overlaps {_OTHER}", words[names.indices.to_numpy()])
+            self._put(f"overlaps {_BOTH}", entries.field(_BOTH).to_numpy())
+
+    def _put(self, name: str, values: Values) -> None:
+        self._parts.setdefault(name, []).append(_small(values))
+
+    def _numbers(self, name: str, words: Iterable[Any]) -> npt.NDArray[np.int32]:
+        known = self._words[name]
+        return np.array([known.setdefault(word, len(known)) for word in words], dtype=np.int32)
+
+    def _labels(self, column: pd.Series[Any]) -> npt.NDArray[np.int32]:
+        known, numbers, before, number = self._words["labels"], np.empty(len(column), dtype=np.int32), None, 0
+        for position, labels in enumerate(column):
+            # Labels of frames that follow one another are mostly one object.
+            if labels is not before:
+                key = tuple(map(str, labels))
+                number = known.setdefault(key, len(known))
+                before = labels
+            numbers[position] = number
+        return numbers
+
+    def _column(self, name: str) -> Values:
+        """Return a column of all frames, or of all entries of their lists."""
+        parts = self._parts.get(name, [])
+        if len(parts) > 1:
+            self._parts[name] = parts = [np.concatenate(parts)]
+        return parts[0] if parts else np.zeros(0, dtype=np.int32)
+
+    def _ranks(self, name: str) -> npt.NDArray[np.int32]:
+        """Return the column of texts as their ranks among the different ones, sorted."""
+        words = list(self._words[name])
+        ranks = np.empty(len(words), dtype=np.int32)
+        ranks[sorted(range(len(words)), key=words.__getitem__)] = np.arange(len(words), dtype=np.int32)
+        return ranks[self._column(name)] if self._rows else np.zeros(0, dtype=np.int32)
+
+    def _levels(self) -> npt.NDArray[np.float32]:
+        levels = self._column("level").astype(np.float32)
+        return np.where(np.isnan(levels), np.float32(-np.inf), levels)
+
+    def order(self, chosen: npt.NDArray[np.bool_] | None = None) -> Positions:
+        """Return the positions of all frames, or of those chosen, in the order of the file."""
+        keys = (
+            self._column("frame"),
+            self._column("draw"),
+            self._levels(),
+            self._ranks("condition"),
+            self._ranks("clip_id"),
+            self._ranks("split"),
+        )
+        order = np.lexsort(keys)
+        return order if chosen is None else order[chosen[order]]
+
+    def first_of_each_row(self) -> npt.NDArray[np.bool_]:
+        """Return which frames stay where several sources hold a row, bool [N]; the module's conventions say which."""
+        if self.sources < 2:
+            return np.ones(self._rows, dtype=np.bool_)
+        order, starts = self._rows_in_order()
+        clean = self._words["condition"].get(CLEAN, -1)
+        lacks_clean = (self._column("condition") != clean) & ~self._column("clean_union is there")
+        pairs = self._column("overlaps").astype(np.int64)
+        most = int(pairs.max()) + 2
+        rank = (
+            self._column("source").astype(np.int64)
+            + self.sources * (most - 2 - pairs)
+            + self.sources * most * lacks_clean
+        )
+        rank = rank[order]
+        first = np.minimum.reduceat(rank, starts)
+        stays = np.empty(self._rows, dtype=np.bool_)
+        stays[order] = rank == np.repeat(first, np.diff(np.append(starts, self._rows)))
+        return stays
+
+    def _rows_in_order(self, chosen: npt.NDArray[np.bool_] | None = None) -> tuple[Positions, Positions]:
+        """Return the sorted positions of frames, and where among them another row begins."""
+        order = self.order(chosen)
+        begins = np.zeros(len(order), dtype=np.bool_)
+        begins[:1] = True
+        for name in _ROW:
+            values = (self._levels() if name == "level" else self._column(name))[order]
+            begins[1:] |= values[1:] != values[:-1]
+        return order, np.flatnonzero(begins)
+
+    def rows(self, chosen: npt.NDArray[np.bool_] | None = None) -> Iterator[tuple[str, str, str, float, int]]:
+        """Yield the key of each row (`avsrobust.row_keys`), sorted."""
+        order, starts = self._rows_in_order(chosen)
+        firsts = order[starts]
+        texts = [[list(self._words[name])[code] for code in self._column(name)[firsts].tolist()] for name in _ROW[:3]]
+        levels, draws = self._levels()[firsts].tolist(), self._column("draw")[firsts].tolist()
+        yield from zip(*texts, levels, draws, strict=True)
+
+    def distinct(self, name: str, chosen: npt.NDArray[np.bool_]) -> list[str]:
+        """Return the different texts of a column, sorted."""
+        words = list(self._words[name])
+        return sorted(words[code] for code in np.unique(self._column(name)[chosen]).tolist())
+
+    def count_clips(self, chosen: npt.NDArray[np.bool_]) -> int:
+        """Return the number of clips."""
+        return len(np.unique(self._clip_numbers()[chosen]))
+
+    def count_frames(self, chosen: npt.NDArray[np.bool_]) -> tuple[int, int]:
+        """Return the number of frames, those of a clip counted once for all its rows, and of those without a target.
+
+        Whether there is a target is that of the row that comes first.
+        """
+        frames = self._column("frame").astype(np.int64)
+        numbers = (self._clip_numbers() * (int(frames.max(initial=0)) + 1) + frames)[chosen]
+        _, first = np.unique(numbers, return_index=True)
+        return len(first), int((self._column("target_pixels")[chosen][first] == 0).sum())
+
+    def _clip_numbers(self) -> npt.NDArray[np.int64]:
+        clips = self._column("clip_id").astype(np.int64)
+        return clips * max(1, len(self._words["split"])) + self._column("split")
+
+    def sorted(self, chosen: npt.NDArray[np.bool_] | None = None) -> SortedFrames:
+        """Return the frames, or those chosen, in the order of the file."""
+        return SortedFrames(self, self.order(chosen))
+
+
+class SortedFrames:
+    """Frames of a table in the order of the file; columns are given as arrow has them.
+
+    Args:
+        table: The table.
+        order: Positions in it, int64 [N].
+    """
+
+    def __init__(self, table: FrameTable, order: Positions) -> None:
+        self._table = table
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The file's columns."""
+        table = self._table
+        return schema_with(
+            draws=bool(table._column("draw")[self._order].any()),
+            overlaps=bool((table._column("overlaps")[self._order] != _NO_LIST).any()),
+            classes=table.has_classes is True,
+        )
+
+    def histograms(self, name: str, part: slice) -> Counts:
+        """Return the histograms of some frames, [K, 255]."""
+        parts = self._table._histograms[name]
+        if len(parts) != 1:
+            self._table._histograms[name] = parts = [joined(parts)]
+        return cast("Counts", parts[0][self._order[part]])
+
+    def column(self, name: str) -> pa.Array:
+        """Return a column in one piece; texts as numbers of different ones."""
+        table, order = self._table, self._order
+        if name in _TEXTS:
+            codes = table._column(name)[order].astype(np.int32)
+            return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(list(table._words[name]), pa.string()))
+        if name == "labels":
+            lists = pa.array([list(labels) for labels in table._words[name]], type=SCHEMA.field(name).type)
+            return lists.take(pa.array(table._column(name)[order]))
+        if name == OVERLAPS_FIELD.name:
+            other = pa.array(list(table._words[_OTHER]), pa.string())
+            return self._lists(
+                "overlaps",
+                OVERLAPS_FIELD,
+                lambda entries: [
+                    other.take(pa.array(table._column(f"overlaps {_OTHER}")[entries])),
+                    _integers(table._column(f"overlaps {_BOTH}")[entries]),
+                ],
+            )
+        if name == CLASSES_FIELD.name:
+            return self._lists(
+                "classes",
+                CLASSES_FIELD,
+                lambda entries: [
+                    pa.array(table._column(f"classes {entry.name}")[entries], type=entry.type)
+                    for entry in CLASSES_FIELD.type.value_type
+                ],
+            )
+        values = table._column(name)[order]
+        if name == "level":
+            return pa.array(values, type=pa.float32(), mask=np.isnan(values))
+        if name in _CLEAN:
+            return pa.array(values.astype(np.int64), mask=~table._column(f"{name} is there")[order])
+        kind = DRAW_FIELD.type if name == DRAW_FIELD.name else SCHEMA.field(name).type
+        return pa.array(values, type=kind)
+
+    def _lists(self, name: str, field: pa.Field, entries_at: Callable[[Positions], list[pa.Array]]) -> pa.ListArray:
+        """Return a column of lists of structs, whose entries at some positions `entries_at` returns, a field each."""
+        lengths = self._table._column(name).astype(np.int64)
+        counts = np.maximum(lengths, 0)
+        begins = (np.cumsum(counts) - counts)[self._order]
+        counts, is_null = counts[self._order], lengths[self._order] == _NO_LIST
+        ends = np.cumsum(counts)
+        entries = np.arange(ends[-1] if len(ends) else 0) + np.repeat(begins - (ends - counts), counts)
+        names = [entry.name for entry in field.type.value_type]
+        structs = pa.StructArray.from_arrays(entries_at(entries), names=names)
+        offsets = pa.array(np.concatenate([[0], ends]), type=pa.int32())
+        mask = pa.array(is_null) if is_null.any() else None
+        return pa.ListArray.from_arrays(offsets, structs, mask=mask).cast(field.type)
+
+
+def _integers(values: Values) -> pa.Array:
+    return pa.array(values.astype(np.int64))
+
+
+def _small(values: Values) -> Values:
+    """Return integers in 32 bits where they fit, in 16 where they are few; others as they are."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize < 4 or not len(values):
+        return values
+    low, high = int(values.min()), int(values.max())
+    if low >= np.iinfo(np.int16).min and high <= np.iinfo(np.int16).max:
+        return values.astype(np.int16)
+    if low >= np.iinfo(np.int32).min and high <= np.iinfo(np.int32).max:
+        return values.astype(np.int32)
+    return values
