@@ -203,13 +203,40 @@ class AdapterCaller:
     @property
     def segments_many(self) -> bool:
         """Whether the adapter's `segment_many` answers as its `segment` does: it is defined in the same class, or below it."""
+        return self._stands_in("segment_many")
+
+    @property
+    def segments_in_turn(self) -> bool:
+        """Whether the adapter's `segment_in_turn` answers as its `segment` does."""
+        return self._stands_in("segment_in_turn")
+
+    def _stands_in(self, method: str) -> bool:
         own = getattr(self.adapter, "__dict__", {})
         for members in (own, *(vars(defining) for defining in type(self.adapter).__mro__)):
-            if "segment_many" in members:
+            if method in members:
                 return True
             if members.keys() & {"segment", "segment_rows"}:
                 return False
         return False
+
+    def iterate_in_turn(
+        self, encoding: Any, audio: Sequence[Audio], clips: Sequence[ClipViews | None]
+    ) -> Iterator[Any]:
+        """Yield the adapter's own answers of `segment_in_turn`, one per condition.
+
+        Args:
+            encoding: What `encode` returned for B clips.
+            audio: Audio of the clips under each condition.
+            clips: Make the views of the B clips under each condition.
+
+        Raises:
+            AdapterError: `segment_in_turn` fails.
+        """
+        adapter: Any = self.adapter
+        views = [self._views(maker, len(sound)) for sound, maker in zip(audio, clips, strict=True)]
+        answers = self._call("segment_in_turn", lambda: iter(adapter.segment_in_turn(encoding, audio, views)))
+        for _ in audio:
+            yield self._call("segment_in_turn", lambda: next(answers))
 
     def iterate_many(
         self, encoding: Any, audio: Tensor, rows: Sequence[RowViews], clips: Sequence[ClipViews | None]
@@ -362,6 +389,10 @@ class EncodedClips:
         caller = self._caller
         tensors = [sound for sound in audio if isinstance(sound, Tensor)]
         makers: Sequence[ClipViews | None] = [None] * len(audio) if clips is None else clips
+        if caller.segments_in_turn:
+            for returned in caller.iterate_in_turn(self._encoding, audio, makers):
+                yield self._checked(returned, num_classes)
+            return
         apart = caller.needs_seed or len(tensors) < len(audio) or len(audio) == 1
         if apart or not caller.segments_many:
             for sound, views, maker in zip(audio, rows, makers, strict=True):

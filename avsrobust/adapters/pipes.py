@@ -6,12 +6,16 @@ Conventions
     without control characters, line by line.
     Every failure of the process, of the pipe or of the model behind it is an `AdapterError` of one line; where the process
     or the pipe fails on a clip, a `ClipError`: the next clip gets a new process.
+    A message may be sent before earlier ones are answered; answers come in the order of the messages. All that is sent ahead
+    fits into the pipe, so that the two sides never wait for each other, and its arrays go through memory that both map
+    (`adapters.shared_memory`), where there is such memory and where they fit.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import os
 import select
 import shlex
@@ -20,13 +24,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from avsrobust.adapters.remote import avsrobust_worker as protocol
+from avsrobust.adapters.shared_memory import Area, AreaPool, view_arrays
 from avsrobust.errors import AdapterError, ClipError
 from avsrobust.inert import inert_line
 from avsrobust.limits import MESSAGE_BYTES
@@ -41,10 +47,35 @@ _SHOWN = 120
 _START = 9
 _REMEDY = "expected a program that calls avsrobust_worker.serve(Model)"
 _CHUNK = 1 << 20
+# Of what POSIX promises for a pipe; all systems have more.
+_SMALLEST_PIPE = 512
 # A worker of protocol 1 reads "version" alone and requires 1; later ones choose the highest of "versions".
 _VERSIONS: Mapping[str, Any] = {"version": 1, "versions": list(protocol.PROTOCOL_VERSIONS)}
 _GRACE_S = 2.0
+# In each direction: three messages under way, and one answer that is being looked at.
+_MOST_AREAS = 4
+_MOST_SHARED = 1 << 29
 Array = np.ndarray[Any, np.dtype[Any]]
+Answer = tuple[dict[str, Any], list[Array]]
+
+
+@dataclass(eq=False)
+class Request:
+    """A message that was sent.
+
+    Attributes:
+        kind: Its type.
+        lent: Area of its arrays, or None.
+        room: Area for those of the answer, or None.
+        held: Bytes that it may take in the pipe.
+        answer: Header and arrays of the answer, or the error, once it has come; None before.
+    """
+
+    kind: str
+    lent: Area | None
+    room: Area | None
+    held: int
+    answer: Answer | AdapterError | None = None
 
 
 class WorkerProcess:
@@ -70,63 +101,126 @@ class WorkerProcess:
         self._lines: collections.deque[str] = collections.deque(maxlen=_STDERR_LINES)
         self._received = bytearray()
         self._banner = b""
+        self._waiting: collections.deque[Request] = collections.deque()
+        self._closed: list[int] = []
+        numbers = itertools.count()
+        self._lent, self._room = (AreaPool(_MOST_AREAS, _MOST_SHARED, numbers, self._closed) for _ in range(2))
+        self._largest_answer = 0
+        self._shares = False
+        self._starting = True
         self._process = self._start()
-        self.ready, _ = self.request("hello", {**_VERSIONS, **hello}, starting=True)
+        tried = self._lent.take(1)
+        memory = {} if tried is None else {"memory": tried.named}
+        self.ready, _ = self.receive(self.send("hello", {**_VERSIONS, **memory, **hello}))
         if self.ready["type"] != "ready":
-            raise self._failure(f"answered '{self.ready['type']}' to the greeting; expected 'ready'", starting=True)
+            raise self._failure(f"answered '{self.ready['type']}' to the greeting; expected 'ready'")
+        self._starting = False
+        if tried is not None:
+            self._lent.give(tried)
+            self._shares = self.ready.get("memory") is True
+        if not self._shares:
+            self._lent.close()
 
     @property
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def request(
-        self, kind: str, fields: Mapping[str, Any], arrays: Sequence[Array] = (), *, starting: bool = False
-    ) -> tuple[dict[str, Any], list[Array]]:
-        """Send one message and wait for its answer.
+    def send(self, kind: str, fields: Mapping[str, Any], arrays: Sequence[Array] = ()) -> Request:
+        """Send one message; where it does not fit beside those under way, receive their answers first.
 
         Args:
             kind: Type of the message.
             fields: Fields of its header.
-            arrays: Its arrays.
-            starting: The message is the first one.
+            arrays: Its arrays, which may be changed afterwards.
 
-        Returns:
-            Header and arrays of the answer.
+        Raises:
+            AdapterError: The message is too large, or the process ends while it starts.
+            ClipError: The process or the pipe fails later.
+        """
+        described = [(array.dtype.str, list(array.shape)) for array in arrays]
+        count = sum(array.nbytes for array in arrays)
+        MESSAGE_BYTES.check(count, f"worker '{self.command}': '{kind}'", AdapterError)
+        lent = room = None
+        if self._shares:
+            lent = self._lent.take(protocol.place(described)[1]) if arrays else None
+            room = self._room.take(self._largest_answer)
+            # The list is the pools', which add to it.
+            closed, self._closed[:] = list(self._closed), []
+            named = {"lent": lent and lent.named, "room": room and room.named, "closed": closed}
+            fields = {**fields, **{name: value for name, value in named.items() if value}}
+        parts = protocol.encode_message(kind, dict(fields), arrays, lent and (lent.number, lent.contents()))
+        request = Request(kind, lent, room, sum(len(memoryview(part)) for part in parts))
+        while self._waiting and request.held + sum(earlier.held for earlier in self._waiting) > self._ahead:
+            self._receive_next()
+        self._waiting.append(request)
+        deadline = time.monotonic() + self.timeout_s
+        with self._failing(self._waiting[0].kind):
+            for part in parts:
+                self._write(memoryview(part), deadline)
+        return request
+
+    def receive(self, request: Request) -> Answer:
+        """Wait for the answer to a message, within the time limit for each answer that comes before it and its own.
 
         Raises:
             AdapterError: The model fails, or the process does while starting.
             ClipError: The process or the pipe fails later.
         """
+        while request.answer is None:
+            self._receive_next()
+        answer, request.answer = request.answer, None
+        if isinstance(answer, AdapterError):
+            raise answer
+        return answer
+
+    def settle(self) -> None:
+        """Receive what is under way; errors stay with their messages."""
+        with contextlib.suppress(AdapterError):
+            while self._waiting:
+                self._receive_next()
+
+    def _receive_next(self) -> None:
+        """Receive the answer to the first of the messages under way."""
+        request = self._waiting[0]
         deadline = time.monotonic() + self.timeout_s
-        try:
-            parts = protocol.encode_message(kind, dict(fields), arrays)
-            MESSAGE_BYTES.check(
-                sum(len(memoryview(part)) for part in parts), f"worker '{self.command}': '{kind}'", AdapterError
-            )
-            for part in parts:
-                self._write(memoryview(part), deadline)
-            if starting:
+        with self._failing(request.kind):
+            if self._starting:
                 self._skip_banner(deadline)
-            header, received = self._read_message(deadline)
+            header, arrays = self._read_message(request, deadline)
+        self._waiting.popleft()
+        if request.lent is not None:
+            self._lent.give(request.lent)
+        self._largest_answer = max(self._largest_answer, sum(array.nbytes + protocol.ALIGNMENT for array in arrays))
+        if header["type"] != "error":
+            request.answer = header, arrays
+            return
+        message = f"worker '{self.command}': {str(header.get('message', 'an error without a message'))[:_LONGEST_MESSAGE]}"
+        if self._starting:
+            self.close()
+        request.answer = AdapterError(inert_line(" ".join(message.split())))
+
+    @contextlib.contextmanager
+    def _failing(self, kind: str) -> Iterator[None]:
+        """Turn a failure of process or pipe in the block into an error of all messages under way, and raise it."""
+        try:
+            yield
         except TimeoutError:
-            raise self._failure(
+            reason = (
                 f"{self._printed()}gave no answer to '{kind}' within {self.timeout_s:g} s and was stopped; "
-                "raise the limit with --option timeout=SECONDS",
-                starting,
-            ) from None
+                "raise the limit with --option timeout=SECONDS"
+            )
         except (EOFError, BrokenPipeError):
-            raise self._failure(
-                f"{self._printed()}ended while it worked on '{kind}' ({self._exit_status()})", starting
-            ) from None
+            reason = f"{self._printed()}ended while it worked on '{kind}' ({self._exit_status()})"
         except protocol.ProtocolError as error:
-            raise self._failure(f"wrote something else than messages to its stdout ({error})", starting) from None
-        if header["type"] == "error":
-            message = f"worker '{self.command}': {str(header.get('message', 'an error without a message'))[:_LONGEST_MESSAGE]}"
-            if starting:
-                self.close()
-            raise AdapterError(inert_line(" ".join(message.split())))
-        return header, received
+            reason = f"wrote something else than messages to its stdout ({error})"
+        else:
+            return
+        failure = self._failure(reason)
+        for request in self._waiting:
+            request.answer = failure
+        self._waiting.clear()
+        raise failure from None
 
     def close(self) -> None:
         """End the process and everything it has started."""
@@ -139,6 +233,8 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             self._kill()
         self._stderr_thread.join(_GRACE_S)
+        self._lent.close()
+        self._room.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
@@ -165,6 +261,7 @@ class WorkerProcess:
         for descriptor in (self._stdin, self._stdout):
             os.set_blocking(descriptor, False)
             _enlarge(descriptor)
+        self._ahead = _capacity(self._stdin) // 2
         self._stderr_thread = threading.Thread(target=self._pass_stderr, args=(process.stderr,), daemon=True)
         self._stderr_thread.start()
         return process
@@ -204,7 +301,7 @@ class WorkerProcess:
 
     def _printed(self) -> str:
         """Return a note on the text that the process printed instead of its first message, "" where it printed none."""
-        if hasattr(self, "ready"):
+        if not self._starting:
             return ""
         shown = inert_line(" ".join(self._banner.decode(errors="replace").split()))
         if not shown:
@@ -231,12 +328,21 @@ class WorkerProcess:
                 raise EOFError
             self._received += content
 
+    def _fill(self, count: int, deadline: float) -> None:
+        """Receive until `_received` has `count` bytes; what can be read at once is."""
+        while len(self._received) < count:
+            self._receive(_LONGEST_LINE, deadline)
+
+    def _take(self, count: int) -> bytearray:
+        taken = self._received[:count]
+        del self._received[:count]
+        return taken
+
     def _read(self, count: int, deadline: float) -> bytearray:
         buffer = bytearray(count)
         view = memoryview(buffer)
         done = min(count, len(self._received))
-        view[:done] = self._received[:done]
-        del self._received[:done]
+        view[:done] = self._take(done)
         while done < count:
             readable, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not readable:
@@ -250,15 +356,26 @@ class WorkerProcess:
             done += received
         return buffer
 
-    def _read_message(self, deadline: float) -> tuple[dict[str, Any], list[Array]]:
-        start = bytes(self._read(len(protocol.MAGIC), deadline))
+    def _read_message(self, request: Request, deadline: float) -> Answer:
+        before = len(protocol.MAGIC)
+        self._fill(before, deadline)
+        start = bytes(self._take(before))
         if start != protocol.MAGIC:
             raise protocol.ProtocolError(f"it began with {start!r}")
-        length = int.from_bytes(self._read(4, deadline), "little")
+        self._fill(4, deadline)
+        length = int.from_bytes(self._take(4), "little")
         if length > protocol.MAX_HEADER:
             raise protocol.ProtocolError(f"a header of {length} bytes")
-        header = protocol.parse_header(self._read(length, deadline))
+        self._fill(length, deadline)
+        header = protocol.parse_header(self._take(length))
         protocol.check_sizes(header, MESSAGE_BYTES.current)
+        room = request.room
+        if "area" in header:
+            if room is None or header["area"] != room.number:
+                raise protocol.ProtocolError("arrays in shared memory that it was not offered")
+            return header, view_arrays(self._room, room, header["arrays"])
+        if room is not None:
+            self._room.give(room)
         arrays = [
             protocol.as_array(self._read(protocol.array_bytes(dtype, shape), deadline), dtype, shape)
             for dtype, shape in header["arrays"]
@@ -277,7 +394,7 @@ class WorkerProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _failure(self, reason: str, starting: bool) -> AdapterError:
+    def _failure(self, reason: str) -> AdapterError:
         self._kill()
         self.close()
         last = (
@@ -285,7 +402,7 @@ class WorkerProcess:
             if self._lines
             else "; it wrote nothing to stderr"
         )
-        if starting:
+        if self._starting:
             return AdapterError(inert_line(f"worker '{self.command}' while starting: {reason}{last}"))
         return ClipError(inert_line(f"worker '{self.command}': {reason}{last}"))
 
@@ -328,6 +445,16 @@ def _enlarge(descriptor: int) -> None:
     except (ImportError, AttributeError, OSError):
         # Only Linux can; a pipe of the usual size is slower, not wrong.
         return
+
+
+def _capacity(descriptor: int) -> int:
+    """Return how many bytes a pipe holds for certain."""
+    try:
+        import fcntl
+
+        return int(fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ))
+    except (ImportError, AttributeError, OSError):
+        return _SMALLEST_PIPE
 
 
 def _descriptor(stream: IO[bytes] | None) -> int:

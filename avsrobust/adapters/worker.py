@@ -6,14 +6,17 @@ Conventions
     is an error, and the next clip starts a new one.
     Clips, seeds, native sounds, masks apart and readouts pass the pipe as they pass in process; a worker file of protocol 1,
     which knows none of them, is served as before.
+    Frames are sent and not waited for: an error of the model's `encode_frames` is raised where their clips are segmented. Of
+    several conditions (`segment_in_turn`) the next ones are sent while the model works on one.
+    Masks of floating point may be views of memory that the worker writes to (`adapters.shared_memory`), until they are dropped.
 """
 
 from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args
@@ -22,15 +25,19 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, AudioInput, ClipView, NativeSound, Resampler, Segmentation
-from avsrobust.adapters.pipes import WorkerProcess
+from avsrobust.adapters.pipes import Answer, WorkerProcess
 from avsrobust.errors import AdapterError
 
 DEFAULT_TIMEOUT_S = 300.0
 # In Hz: above what any recording has, and far below what fills the memory.
 _HIGHEST_RATE = 1_000_000
 
+# Conditions that are sent to a worker while it works on another one.
+_AHEAD = 2
+
 _Item = TypeVar("_Item")
-_Answer = TypeVar("_Answer")
+# The answer about one share of a batch, with further values by name.
+_Segmented = tuple[Segmentation, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,14 @@ class _Share:
         generation: Number of its process, counted from 1.
         handle: Handle of the encoding that the process holds.
         clips: Number of clips.
+        encoded: Waits until the process has encoded them; raises its error.
     """
 
     worker: int
     generation: int
     handle: int
     clips: int
+    encoded: Callable[[], None]
 
 
 class _Encoded:
@@ -76,18 +85,39 @@ class _Worker:
             self._process = WorkerProcess(*self._arguments)
         return self._process.ready
 
-    def encode(self, frames: Tensor, clips: Sequence[ClipView]) -> tuple[int, int]:
-        """Have the model encode uint8 [B, T, 3, H, W]; return (generation, handle)."""
+    def encode(self, frames: Tensor, clips: Sequence[ClipView]) -> tuple[int, int, Callable[[], None]]:
+        """Have the model encode uint8 [B, T, 3, H, W].
+
+        Returns:
+            Number of the process, handle of the encoding, and what waits for it and raises the error, if any.
+        """
+        if self._process is not None:
+            # A process that ends over what nobody waits for any more must not take these clips with it.
+            self._process.settle()
         self.start()
         handle = next(self._handles)
-        self._request("encode", {"handle": handle, **_clips_field(clips)}, frames)
-        return self.generation, handle
+        request = self._send("encode", {"handle": handle, **_clips_field(clips)}, frames)
+        errors: list[AdapterError] = []
+
+        def encoded() -> None:
+            nonlocal request
+            if request is not None:
+                waiting, request = request, None
+                try:
+                    waiting()
+                except AdapterError as error:
+                    errors.append(error)
+            if errors:
+                raise errors[0]
+
+        return self.generation, handle, encoded
 
     def segment(
         self, share: _Share, audio: Tensor | Sequence[NativeSound], clips: Sequence[ClipView]
-    ) -> tuple[Segmentation, dict[str, Tensor]]:
-        """Have the model segment the clips of a share; return the answer, and further values by name."""
+    ) -> Callable[[], _Segmented]:
+        """Have the model segment the clips of a share; return what waits for the answer."""
         if share.generation != self.generation or self._process is None or not self._process.alive:
+            share.encoded()
             raise AdapterError(f"worker '{self._arguments[0]}': ended before it had segmented this clip")
         fields: dict[str, Any] = {"handle": share.handle, **_clips_field(clips)}
         if isinstance(audio, Tensor):
@@ -103,7 +133,15 @@ class _Worker:
             ]
             flat = [sound.samples.flatten() for sound in audio]
             sent = flat[0] if len(flat) == 1 else torch.cat(flat)
-        header, arrays = self._request("segment", fields, sent)
+        answer = self._send("segment", fields, sent)
+
+        def segmented() -> _Segmented:
+            share.encoded()
+            return self._segmentation(*answer())
+
+        return segmented
+
+    def _segmentation(self, header: Mapping[str, Any], arrays: Sequence[Any]) -> _Segmented:
         names = [str(name) for name in header.get("extras", ())]
         parts = _parts(header.get("parts", [["", False]]))
         expected = sum(1 + has_mask for _, has_mask in parts) + len(names)
@@ -119,11 +157,13 @@ class _Worker:
         if self._process is not None:
             self._process.close()
 
-    def _request(self, kind: str, fields: dict[str, Any], tensor: Tensor) -> tuple[dict[str, Any], list[Any]]:
-        if self._process is None:
+    def _send(self, kind: str, fields: dict[str, Any], tensor: Tensor) -> Callable[[], Answer]:
+        process = self._process
+        if process is None:
             raise AdapterError(f"worker '{self._arguments[0]}': is not running")
         released, self.released = self.released, []
-        return self._process.request(kind, {**fields, "release": released}, [tensor.cpu().numpy()])
+        request = process.send(kind, {**fields, "release": released}, [tensor.cpu().numpy()])
+        return lambda: process.receive(request)
 
 
 class Worker(Adapter):
@@ -131,7 +171,6 @@ class Worker(Adapter):
 
     def __init__(self, workers: Sequence[_Worker], audio: AudioInput) -> None:
         self._workers = tuple(workers)
-        self._threads = ThreadPoolExecutor(len(self._workers))
         self.audio = audio  # type: ignore[misc]
         self._extras: dict[str, Tensor] = {}
         weakref.finalize(self, _close_all, self._workers)
@@ -172,12 +211,10 @@ class Worker(Adapter):
         """Send each worker its share of the clips, uint8 [B, T, 3, H, W], and of their views."""
         parts = torch.tensor_split(frames, min(len(self._workers), len(frames)))
         views = _split(clips, [len(part) for part in parts])
-        answers = self._together(
-            lambda index, part: self._workers[index].encode(part, views[index]), range(len(parts)), parts
-        )
         shares = [
-            _Share(index, generation, handle, len(part))
-            for index, ((generation, handle), part) in enumerate(zip(answers, parts, strict=True))
+            _Share(index, generation, handle, len(part), encoded)
+            for index, part in enumerate(parts)
+            for generation, handle, encoded in [self._workers[index].encode(part, views[index])]
         ]
         encoded = _Encoded(shares)
         weakref.finalize(encoded, _release, self._workers, encoded.shares)
@@ -187,13 +224,41 @@ class Worker(Adapter):
         self, encoded: _Encoded, audio: Tensor | Sequence[NativeSound], clips: Sequence[ClipView] = ()
     ) -> Tensor | Segmentation:
         """Collect the workers' answers, in the order of the clips."""
+        return self._receive(self._send(encoded, audio, clips))
+
+    def segment_in_turn(
+        self,
+        encoded: _Encoded,
+        audio: Sequence[Tensor | Sequence[NativeSound]],
+        clips: Sequence[Sequence[ClipView]],
+    ) -> Iterator[Tensor | Segmentation]:
+        """Yield what `segment` returns under each of several conditions.
+
+        Args:
+            encoded: The encoding.
+            audio: Audio of the clips under each condition.
+            clips: Views of the clips under each condition, none for a model that takes none.
+        """
+        sent: deque[list[Callable[[], _Segmented]]] = deque()
+        for sound, views in zip(audio, clips, strict=True):
+            sent.append(self._send(encoded, sound, views))
+            if len(sent) > _AHEAD:
+                yield self._receive(sent.popleft())
+        while sent:
+            yield self._receive(sent.popleft())
+
+    def _send(
+        self, encoded: _Encoded, audio: Tensor | Sequence[NativeSound], clips: Sequence[ClipView]
+    ) -> list[Callable[[], _Segmented]]:
         counts = [share.clips for share in encoded.shares]
         parts = torch.split(audio, counts) if isinstance(audio, Tensor) else _split(audio, counts)
-        views = _split(clips, counts)
-        numbered = list(enumerate(encoded.shares))
-        answers = self._together(
-            lambda item, part: self._workers[item[1].worker].segment(item[1], part, views[item[0]]), numbered, parts
-        )
+        return [
+            self._workers[share.worker].segment(share, part, views)
+            for share, part, views in zip(encoded.shares, parts, _split(clips, counts), strict=True)
+        ]
+
+    def _receive(self, waiting: Sequence[Callable[[], _Segmented]]) -> Tensor | Segmentation:
+        answers = [wait() for wait in waiting]
         names = answers[0][1]
         if len(answers) == 1:
             self._extras = names
@@ -201,14 +266,6 @@ class Worker(Adapter):
             self._extras = {name: torch.cat([extras[name] for _, extras in answers]) for name in names}
         answer = _joined([answer for answer, _ in answers])
         return answer if answer.mask is not None or answer.readouts else answer.probabilities
-
-    def _together(
-        self, call: Callable[[_Item, Any], _Answer], items: Sequence[_Item], parts: Sequence[Any]
-    ) -> list[_Answer]:
-        """Call several workers at once, or the only one without the detour through a thread."""
-        if len(items) == 1:
-            return [call(items[0], parts[0])]
-        return list(self._threads.map(call, items, parts))
 
     def extras(self) -> dict[str, Tensor]:
         """Return the model's further values of its last masks, [B, T] by name."""

@@ -39,6 +39,10 @@ Conventions
     num_frames and sample_rate; in encode_frames condition is "" and sound None. Paths are those of avsrobust's machine.
     A message is 4 bytes ``AVSR``, the length of its header as a little-endian uint32, the header as JSON, then the bytes of its
     arrays one after the other, in C order. The header holds ``type``, fields, and ``arrays``: a list of [dtype, shape].
+    On one Linux machine arrays go through memory that both sides map instead: the other side names an area of it in "lent" for
+    its own arrays, in "room" for those of the answer, as [number, path, name, bytes], and in "closed" areas it will not name
+    again. Where a header has "area", a number, the arrays lie in that area, each at the next multiple of 64 bytes, and none
+    follow. Who cannot map the area of the greeting, in a container or on another machine, leaves "memory" out of the answer.
     Requests come on stdin, answers go to stdout; whatever the model prints once it is served goes to stderr, C code included.
     What was printed before (banners, imports) is skipped on the other side. No pickle anywhere.
     Sizes are checked before memory is taken: a message has at most MAX_MESSAGE bytes of arrays, times the factor of the
@@ -48,6 +52,7 @@ Conventions
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import random
 import struct
@@ -67,6 +72,7 @@ MAX_MESSAGE = 2 << 30
 MAX_ARRAYS = 64
 MAX_DIMENSIONS = 8
 MAX_LENGTH = 1 << 31
+ALIGNMENT = 64
 DTYPES = ("|u1", "|b1", "<f2", "<f4", "<f8", "<i4", "<i8")
 
 
@@ -143,7 +149,10 @@ def as_array(raw: bytearray, dtype: str, shape: list[int]) -> Any:
 
 
 def read_message(stream: Any) -> tuple[dict[str, Any], list[Any]]:
-    """Return (header, arrays) of the next message; raise EOFError at the end, ProtocolError for anything else."""
+    """Return (header, arrays) of the next message, no arrays where they lie in shared memory.
+
+    Raise EOFError at the end, ProtocolError for anything else.
+    """
     start = bytes(read_exactly(stream, 8))
     if start[:4] != MAGIC:
         raise ProtocolError(f"expected {MAGIC!r}, got {start!r}")
@@ -152,22 +161,40 @@ def read_message(stream: Any) -> tuple[dict[str, Any], list[Any]]:
         raise ProtocolError(f"a header of {length} bytes")
     header = parse_header(read_exactly(stream, length))
     check_sizes(header, MAX_MESSAGE * float(os.environ.get("AVSROBUST_RAISE_LIMITS") or 1))
+    if "area" in header:
+        return header, []
     arrays = [
         as_array(read_exactly(stream, array_bytes(dtype, shape)), dtype, shape) for dtype, shape in header["arrays"]
     ]
     return header, arrays
 
 
-def encode_message(kind: str, fields: Any = None, arrays: Any = ()) -> list[Any]:
-    """Return the parts (bytes-like) of a message."""
-    plain = [np.ascontiguousarray(array).reshape(np.shape(array)) for array in arrays]
-    for array in plain:
+def place(described: list[Any]) -> tuple[list[int], int]:
+    """Return where each array begins in an area of shared memory, and where the last one ends; `described`: [dtype, shape]."""
+    starts = []
+    end = 0
+    for dtype, shape in described:
+        starts.append(-(-end // ALIGNMENT) * ALIGNMENT)
+        end = starts[-1] + array_bytes(dtype, shape)
+    return starts, end
+
+
+def encode_message(kind: str, fields: Any = None, arrays: Any = (), area: Any = None) -> list[Any]:
+    """Return the parts (bytes-like) of a message; its arrays are laid into `area`, (number, uint8 array), where they fit."""
+    given = [np.asarray(array) for array in arrays]
+    for array in given:
         if array.dtype.str not in DTYPES:
             raise ProtocolError(f"cannot send arrays of dtype {array.dtype}; expected one of {', '.join(DTYPES)}")
-    header = dict(fields or {}, type=kind, arrays=[[array.dtype.str, list(array.shape)] for array in plain])
+    header = dict(fields or {}, type=kind, arrays=[[array.dtype.str, list(array.shape)] for array in given])
+    starts, end = place(header["arrays"])
+    if area is not None and 0 < end <= len(area[1]):
+        header["area"], memory = area
+        for start, array in zip(starts, given):
+            np.copyto(memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape), array)
+        given = []
     raw = json.dumps(header).encode("utf-8")
     parts: list[Any] = [MAGIC + struct.pack("<I", len(raw)) + raw]
-    parts.extend(array.data.cast("B") for array in plain if array.size)
+    parts.extend(np.ascontiguousarray(array).reshape(array.shape).data.cast("B") for array in given if array.size)
     return parts
 
 
@@ -182,6 +209,46 @@ def write_parts(stream: Any, parts: list[Any]) -> None:
 def write_message(stream: Any, kind: str, fields: Any = None, arrays: Any = ()) -> None:
     """Write one message to a raw, unbuffered stream."""
     write_parts(stream, encode_message(kind, fields, arrays))
+
+
+class SharedMemory:
+    """The areas of memory that the other side has named so far."""
+
+    def __init__(self) -> None:
+        self._maps: dict[int, mmap.mmap] = {}
+
+    def area(self, named: Any) -> Any:
+        """Return (number, uint8 array) of an area, [number, path, name, bytes]; None where there is none, or not this one."""
+        try:
+            number, path, name, size = named
+            if number not in self._maps:
+                # In another container the path may be that of some other process's file.
+                if os.readlink(path) != name:
+                    return None
+                descriptor = os.open(path, os.O_RDWR)
+                try:
+                    self._maps[number] = mmap.mmap(descriptor, size)
+                finally:
+                    os.close(descriptor)
+            return number, np.frombuffer(self._maps[number], dtype=np.uint8)
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def arrays(self, header: dict[str, Any]) -> list[Any]:
+        """Return copies of the arrays of a message that lie in the area it lends."""
+        area = self.area(header.get("lent"))
+        starts, end = place(header["arrays"])
+        if area is None or header["area"] != area[0] or end > len(area[1]):
+            raise ProtocolError("arrays in shared memory that cannot be mapped here")
+        return [
+            as_array(bytearray(area[1][start : start + array_bytes(dtype, shape)]), dtype, shape)
+            for start, (dtype, shape) in zip(starts, header["arrays"])
+        ]
+
+    def close(self, numbers: Any) -> None:
+        """Give areas up."""
+        for number in numbers:
+            self._maps.pop(number, None)
 
 
 def _audio_of(model: Any) -> list[Any]:
@@ -286,6 +353,9 @@ def serve(model_class: Any) -> None:
         traceback.print_exc()
         write_message(answers, "error", _describe(error))
         return
+    memory = SharedMemory()
+    if memory.area(hello.get("memory")) is not None:
+        ready["memory"] = True
     write_message(answers, "ready", ready)
     encoded: dict[int, Any] = {}
     while True:
@@ -294,8 +364,11 @@ def serve(model_class: Any) -> None:
         except EOFError:
             return
         try:
+            memory.close(header.get("closed", ()))
+            if "area" in header:
+                arrays = memory.arrays(header)
             kind, fields, results = _answer(model, encoded, header, arrays)
-            parts = encode_message(kind, fields, results)
+            parts = encode_message(kind, fields, results, memory.area(header.get("room")))
         except Exception as error:
             write_message(answers, "error", _describe(error))
             continue
