@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,16 +124,16 @@ class SoundReader:
             )
         if self._audio.kind == "waveform":
             return self._waveform(row)
-        log_mel = self._log_mel(row)
+        log_mel = torch.from_numpy(np.array(self._log_mel(row)))
         if self._audio.kind == "log_mel":
             return log_mel
         return self._embedding(log_mel)
 
-    def read_seconds(self, row: Row, seconds: Sequence[int]) -> Tensor:
-        """Return some seconds of `read`, [len(seconds), ...], of a log-mel or an embedding. Raises as `read` does."""
+    def view(self, row: Row) -> npt.NDArray[np.float32]:
+        """Return what `read` does as an array for reading alone, which may be a map of the build's file; raises as `read`."""
         if self._audio.kind == "log_mel":
-            return self._log_mel(row, seconds)
-        return self.read(row)[list(seconds)]
+            return self._log_mel(row)
+        return self.read(row).numpy()
 
     def _embedding(self, log_mel: Tensor) -> Tensor:
         if self._embed is None and self._vggish is not None:
@@ -225,10 +225,10 @@ class SoundReader:
                 self._arrays.popitem(last=False)
         return array
 
-    def _log_mel(self, row: Row, seconds: Sequence[int] | None = None) -> Tensor:
+    def _log_mel(self, row: Row) -> npt.NDArray[np.float32]:
+        """Return the log-mel of a row, of most a map of the file that holds it."""
         if row.log_mel.startswith(MADE_PREFIX):
-            made = torch.from_numpy(log_mel_of_row(row, self._files))
-            return made if seconds is None else made[list(seconds)]
+            return log_mel_of_row(row, self._files)
         array = self._array(row)
         expected = (row.num_frames, 1, STEPS, BANDS)
         if not 0 <= row.log_mel_row < len(array) or array.shape[1:] != expected or array.dtype != np.float32:
@@ -236,8 +236,8 @@ class SoundReader:
                 f"{self._manifest.log_mel_path(row)}: holds {array.dtype} {list(array.shape)}; expected float32 "
                 f"[more than {row.log_mel_row}, {', '.join(map(str, expected))}] for {row.clip_id}/{row.condition}; build again"
             )
-        found = array[row.log_mel_row]
-        return torch.from_numpy(np.array(found if seconds is None else found[list(seconds)]))
+        found: npt.NDArray[np.float32] = array[row.log_mel_row]
+        return found
 
 
 def _load_embedding(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -249,7 +249,8 @@ def _load_embedding(weights: Path, device: torch.device) -> Callable[[Tensor], T
 def _open_array(path: Path) -> npt.NDArray[Any]:
     """Map an array of one clip's features per entry. Raises `ManifestError`."""
     try:
-        array = map_npy(path, ManifestError, "build again")
+        # A plain array over the map: numpy's own class for maps takes its time for every index.
+        array = np.asarray(map_npy(path, ManifestError, "build again"))
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read as an array ({error}); build again") from error
     if array.ndim == 0:

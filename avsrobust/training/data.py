@@ -16,7 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -32,35 +34,13 @@ from avsrobust.training.negatives import Negatives
 from avsrobust.training.pictures import Content, Picture, PictureCache, open_cache
 from avsrobust.training.recipe import DataPart, NegativesPart
 from avsrobust.training.sampler import SampleIndex
+from avsrobust.training.samples import AudioQuery, Sample, collate
 from avsrobust.vocabulary import ALIASES, NEGATIVE
 
+__all__ = ["AudioQuery", "Sample", "TrainingBuild", "TrainingSet", "collate"]
 _MIB = 1 << 20
 # S4 names sounds, AVSBench-semantic their sources; both are one category to a model that is given their audio.
 _SEMANTIC_NAME = {sound: source for source, sound in S4_CATEGORY.items()}
-
-
-class AudioQuery(NamedTuple):
-    """Audio and the target that is right for it; the fields are those of `Batch`, without the first axis."""
-
-    audio: Tensor
-    target: Tensor
-    positive: float
-    weight: float
-    audio_labels: Tensor
-
-
-class Sample(NamedTuple):
-    """The frames of a sample and its audio queries.
-
-    Attributes:
-        frames: uint8 [T, 3, S, S].
-        scored: bool [T], whether a frame has a mask.
-        queries: The sample's own query, then the extra negatives.
-    """
-
-    frames: Tensor
-    scored: Tensor
-    queries: tuple[AudioQuery, ...]
 
 
 @dataclass(frozen=True)
@@ -77,6 +57,15 @@ class _Excerpt:
 
     clip: int
     seconds: tuple[int, ...]
+
+
+class _Draw(NamedTuple):
+    """What is drawn for a sample in an epoch: its audio, then extra negatives, and whether its pictures are mirrored."""
+
+    row: Row
+    excerpt: _Excerpt
+    mirrored: bool
+    audio_rows: list[Row]
 
 
 class TrainingSet(Dataset[Sample]):
@@ -184,44 +173,85 @@ class TrainingSet(Dataset[Sample]):
 
     def __getitem__(self, index: SampleIndex) -> Sample:
         """Return a sample. Raises `DataSetError`, `AudioError` or `ManifestError` for files that are bad."""
+        batch = self.read_batch([index])
+        queries = zip(
+            batch.audio, batch.target, batch.positive.tolist(), batch.weight.tolist(), batch.audio_labels, strict=True
+        )
+        return Sample(batch.frames[0], batch.scored[0], tuple(AudioQuery(*query) for query in queries))
+
+    def read_batch(self, indices: Sequence[SampleIndex], seed: int = 0) -> Batch:
+        """Return the batch of some samples: what `collate` makes of them one by one.
+
+        Args:
+            indices: The samples.
+            seed: Seed of all noise that the model draws for the batch.
+
+        Raises:
+            DataSetError, AudioError, ManifestError: Files are bad.
+        """
+        drawn = [self._draw(index) for index in indices]
+        frames, masks, scored = self._read_pictures(drawn)
+        # The samples' own queries first (`Batch`).
+        queries = [(number, one.audio_rows[0]) for number, one in enumerate(drawn)]
+        queries += [(number, row) for number, one in enumerate(drawn) for row in one.audio_rows[1:]]
+        picture = np.array([number for number, _ in queries])
+        positive = np.array([_belongs(row, drawn[number].row) for number, row in queries])
+        target = masks[picture]
+        target[~positive] = 0
+        weight = [1.0] * len(drawn) + [self._extra_weight] * (len(queries) - len(drawn))
+        labels = _audio_labels(queries, drawn, positive, scored & ~masks.any(axis=(2, 3)))
+        return Batch(
+            frames=torch.from_numpy(frames),
+            picture=torch.from_numpy(picture),
+            audio=torch.from_numpy(
+                _padded_together([self._audio(row, drawn[number].excerpt.seconds) for number, row in queries])
+            ),
+            target=torch.from_numpy(target),
+            scored=torch.from_numpy(scored[picture]),
+            positive=torch.from_numpy(positive.astype(np.float32)),
+            weight=torch.tensor(weight),
+            audio_labels=torch.from_numpy(labels),
+            seed=seed,
+        )
+
+    def _draw(self, index: SampleIndex) -> _Draw:
         excerpt = self._excerpts[index.sample]
-        row = self._clips[excerpt.clip]
         generator = index.generator()
         audio_rows = [self._negatives.draw(excerpt.clip, generator)]
         mirrored = bool(generator.random() < self._mirror)
         audio_rows += [self._negatives.draw_negative(excerpt.clip, generator) for _ in range(self._extra)]
-        pictures = [self._picture(excerpt.clip, second) for second in excerpt.seconds]
-        frames, masks = (torch.stack(parts) for parts in zip(*pictures, strict=True))
-        scored = torch.tensor([row.masks[second] is not None for second in excerpt.seconds])
-        if mirrored:
-            frames, masks = frames.flip(-1), masks.flip(-1)
-        queries = [self._query(row, audio_row, excerpt.seconds, masks, scored) for audio_row in audio_rows]
-        queries[1:] = [query._replace(weight=self._extra_weight) for query in queries[1:]]
-        return Sample(frames, scored, tuple(queries))
+        return _Draw(self._clips[excerpt.clip], excerpt, mirrored, audio_rows)
 
-    def _query(self, row: Row, audio_row: Row, seconds: tuple[int, ...], masks: Tensor, scored: Tensor) -> AudioQuery:
-        positive = audio_row.polarity != NEGATIVE and audio_row.clip_id == row.clip_id
-        target = masks if positive else torch.zeros_like(masks)
-        labels = _audio_labels(audio_row, positive, target, scored)
-        return AudioQuery(self._audio(audio_row, seconds), target, float(positive), 1.0, labels)
+    def _read_pictures(self, drawn: Sequence[_Draw]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return frames [P, T, 3, S, S], masks [P, T, S, S] and whether a second has a mask [P, T]; S is 1 where none is seen."""
+        longest = max(len(one.excerpt.seconds) for one in drawn)
+        side = 1 if self._content == "presence" else self._size
+        frames = np.zeros((len(drawn), longest, 3, side, side), np.uint8)
+        masks = np.zeros((len(drawn), longest, side, side), np.uint8)
+        scored = np.zeros((len(drawn), longest), np.bool_)
+        for number, one in enumerate(drawn):
+            for place, second in enumerate(one.excerpt.seconds):
+                scored[number, place] = one.row.masks[second] is not None
+                *frame, mask = self._picture(one.excerpt.clip, second)
+                step = -1 if one.mirrored else 1
+                masks[number, place] = mask[..., ::step]
+                if frame:
+                    frames[number, place] = frame[0][..., ::step]
+        return frames, masks, scored
 
-    def _picture(self, clip: int, second: int) -> tuple[Tensor, Tensor]:
-        """Return a frame, uint8 [3, S, S], and its mask, uint8 [S, S], empty where there is none; S is 1 where none is seen."""
-        parts = self._read_picture(clip, second)
-        if self._content == "presence":
-            return torch.zeros(3, 1, 1, dtype=torch.uint8), parts[0].reshape(1, 1)
-        return parts[0], parts[1]
-
-    def _read_picture(self, clip: int, second: int) -> tuple[Tensor, ...]:
+    def _picture(self, clip: int, second: int) -> tuple[NDArray[np.uint8], ...]:
+        """Return what is kept of a picture (`avsrobust.training.pictures`): frame and mask, or its presence, [1, 1]."""
         build = self._build_of_clip[clip]
         cache, number = self._on_disk[build], self._numbers[build][clip, second]
         if cache is not None and number < cache.count:
-            return cache.read(number)
-        found = self._cache.get((clip, second))
-        if found is None:
-            found = self._picture_files(clip, second).read(self._content, self._size)
-            self._cache.put((clip, second), found)
-        return found
+            found = cache.views(number)
+        else:
+            kept = self._cache.get((clip, second))
+            if kept is None:
+                kept = self._picture_files(clip, second).read(self._content, self._size)
+                self._cache.put((clip, second), kept)
+            found = tuple(part.numpy() for part in kept)
+        return found if self._content == "pictures" else (found[0].reshape(1, 1),)
 
     def _picture_files(self, clip: int, second: int) -> Picture:
         row, build = self._clips[clip], self._builds[self._build_of_clip[clip]]
@@ -234,46 +264,15 @@ class TrainingSet(Dataset[Sample]):
             row.foreground,
         )
 
-    def _audio(self, row: Row, seconds: tuple[int, ...]) -> Tensor:
+    def _audio(self, row: Row, seconds: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the audio of a row in some seconds of the picture's clip, or all of it; it may be a view that is read alone."""
         reader = self._sounds[self._build_of_key[row.dataset, row.split, row.clip_id]]
-        if self._cuts_audio and not self._is_waveform:
-            return reader.read_seconds(row, seconds)
-        sound = reader.read(row)
-        if self._cuts_audio:
-            length = len(sound) // row.num_frames
-            return torch.cat([sound[second * length : (second + 1) * length] for second in seconds])
-        return sound
-
-
-def collate(samples: Sequence[Sample], seed: int = 0) -> Batch:
-    """Return the batch of some samples, padded to the longest (see the module's conventions).
-
-    Args:
-        samples: The samples.
-        seed: Seed of all noise that the model draws for the batch.
-    """
-    longest = max(len(sample.frames) for sample in samples)
-    # The samples' own queries first (`Batch`).
-    numbered = [(number, sample.queries[0]) for number, sample in enumerate(samples)]
-    numbered += [(number, query) for number, sample in enumerate(samples) for query in sample.queries[1:]]
-    queries = [query for _, query in numbered]
-    audio_length = max(len(query.audio) for query in queries)
-    return Batch(
-        frames=torch.stack([_padded(sample.frames, longest) for sample in samples]),
-        picture=torch.tensor([number for number, _ in numbered]),
-        audio=torch.stack([_padded(query.audio, audio_length) for query in queries]),
-        target=torch.stack([_padded(query.target, longest) for query in queries]),
-        scored=torch.stack([_padded(samples[number].scored, longest) for number, _ in numbered]),
-        positive=torch.tensor([query.positive for query in queries]),
-        weight=torch.tensor([query.weight for query in queries]),
-        audio_labels=torch.stack([_padded(query.audio_labels, longest) for query in queries]),
-        seed=seed,
-    )
-
-
-def _padded(tensor: Tensor, length: int) -> Tensor:
-    missing = length - len(tensor)
-    return tensor if missing == 0 else torch.cat((tensor, tensor.new_zeros(missing, *tensor.shape[1:])))
+        sound = reader.view(row)
+        if not self._cuts_audio:
+            return sound
+        length = len(sound) // row.num_frames if self._is_waveform else 1
+        cuts = [sound[second * length : (second + 1) * length] for second in seconds]
+        return cuts[0] if len(cuts) == 1 else np.concatenate(cuts)
 
 
 class _Cache:
@@ -321,18 +320,34 @@ def _part(row: Row) -> str:
     return min(parts, default="")
 
 
-def _audio_labels(row: Row, positive: bool, target: Tensor, scored: Tensor) -> Tensor:
-    """Return the categories of the audio of each second, float32 [T, 71], 1 for those that sound, as far as labels tell.
+def _belongs(audio: Row, picture: Row) -> bool:
+    """Return whether the audio of a row belongs to the picture of another."""
+    return audio.polarity != NEGATIVE and audio.clip_id == picture.clip_id
 
-    Labels are the clip's. In a second whose mask is empty none of a clean clip's objects sounds.
+
+def _audio_labels(
+    queries: Sequence[tuple[int, Row]], drawn: Sequence[_Draw], positive: NDArray[np.bool_], empty: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return the categories of the audio of each second, float32 [B, T, 71], 1 for those that sound, as far as labels tell.
+
+    Labels are the clip's. In a second whose mask is empty (`empty`, [P, T]) none of a clean clip's objects sounds.
     """
-    audio_labels = torch.zeros(len(target), len(AVSS_CLASSES))
-    ids = _class_ids(row.labels) if row.polarity != NEGATIVE else []
-    if ids:
-        audio_labels[:, ids] = 1
-        if positive:
-            audio_labels[scored & ~target.flatten(1).any(dim=1).bool()] = 0
+    audio_labels = np.zeros((len(queries), empty.shape[1], len(AVSS_CLASSES)), np.float32)
+    for query, (number, row) in enumerate(queries):
+        ids = _class_ids(row.labels) if row.polarity != NEGATIVE else []
+        if ids:
+            audio_labels[query, : len(drawn[number].excerpt.seconds), ids] = 1
+            if positive[query] and empty[number].any():
+                audio_labels[query, empty[number]] = 0
     return audio_labels
+
+
+def _padded_together(arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return arrays as one [B, ...], each padded with zeros to the longest."""
+    together = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), np.float32)
+    for number, array in enumerate(arrays):
+        together[number, : len(array)] = array
+    return together
 
 
 @lru_cache(maxsize=4096)

@@ -21,7 +21,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from avsrobust.callbacks import MessageCallback, ProgressCallback
 from avsrobust.errors import OptionError, RecipeError, did_you_mean
@@ -37,8 +36,9 @@ from avsrobust.training.checkpoints import (
     restore,
     save_checkpoint,
 )
-from avsrobust.training.data import TrainingBuild, TrainingSet, collate
+from avsrobust.training.data import TrainingBuild, TrainingSet
 from avsrobust.training.inputs import VALIDATION_SPLIT
+from avsrobust.training.loading import TrainingBatches
 from avsrobust.training.logs import PARAMETERS, RunLog, write_parameters
 from avsrobust.training.losses import Similarity, mask_losses, similarity_loss
 from avsrobust.training.model import Batch, Trainable, find_family
@@ -314,14 +314,10 @@ class _Run:
             [part_of(self.sampler.batch(step), rank * accumulate + number, self.parts) for number in range(accumulate)]
             for step in range(first, self.recipe.run.steps)
         ]
-        loader: DataLoader[Any] = DataLoader(
-            self.samples,
-            batch_sampler=[part for parts in indices for part in parts],
-            num_workers=self.options.workers,
-            # In the workers: a batch's tensors are then passed on as a few large ones.
-            collate_fn=collate,
+        # Put together in the workers: a batch's tensors are then passed on as a few large ones.
+        batches = iter(
+            TrainingBatches(self.samples, [part for parts in indices for part in parts]).loader(self.options.workers)
         )
-        batches = iter(loader)
         for step in range(first, self.recipe.run.steps):
             seeds = (noise_seed(self.recipe.run.seed, step, rank * accumulate + part) for part in range(accumulate))
             yield [next(batches)._replace(seed=seed) for seed in seeds]

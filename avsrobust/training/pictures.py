@@ -102,8 +102,10 @@ class PictureCache:
     count: int
 
     def __post_init__(self) -> None:
+        # Plain arrays over the maps: numpy's own class for maps takes its time for every index.
         arrays = tuple(
-            map_npy(self.folder / f"{name}.npy", DataSetError, "delete its folder") for name in _arrays(self.content, 0)
+            np.asarray(map_npy(self.folder / f"{name}.npy", DataSetError, "delete its folder"))
+            for name in _arrays(self.content, 0)
         )
         object.__setattr__(self, "_maps", arrays)
 
@@ -116,10 +118,14 @@ class PictureCache:
         maps: tuple[NDArray[np.uint8], ...] = self._maps  # type: ignore[attr-defined]
         return sum(part.nbytes for part in maps)
 
-    def read(self, number: int) -> tuple[Tensor, ...]:
-        """Return the entries of picture `number`, below `count`, as tensors of the caller's own (as `Picture.read` does)."""
+    def views(self, number: int) -> tuple[NDArray[np.uint8], ...]:
+        """Return the entries of picture `number`, below `count`, as `Picture.read` does; they are maps of the file."""
         maps: tuple[NDArray[np.uint8], ...] = self._maps  # type: ignore[attr-defined]
-        return tuple(torch.from_numpy(np.array(part[number])) for part in maps)
+        return tuple(part[number, ...] for part in maps)
+
+    def read(self, number: int) -> tuple[Tensor, ...]:
+        """Return the entries of picture `number` as tensors of the caller's own."""
+        return tuple(torch.from_numpy(np.array(view)) for view in self.views(number))
 
 
 def open_cache(
