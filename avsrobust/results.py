@@ -323,11 +323,11 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
         name: _in_memory(parts) if rows <= in_memory else StoredHistograms(path, name, rows, _KIND)
         for name, parts in kept.items()
     }
-    index = columns.index([name for name in INDEX_COLUMNS if name in schema.names])
-    if DRAW_FIELD.name not in index.columns:
-        index[DRAW_FIELD.name] = np.zeros(len(index), dtype=np.int16)
-    # What decoding took would else stay with the process.
-    pa.default_memory_pool().release_unused()
+    draws = {} if DRAW_FIELD.name in schema.names else {DRAW_FIELD.name: np.zeros(rows, dtype=np.int16)}
+    index = columns.index([name for name in INDEX_COLUMNS if name in schema.names], draws)
+    if rows > in_memory:
+        # What decoding took would else stay with the process; that of a small file serves the next one.
+        pa.default_memory_pool().release_unused()
     statistics = FrameStatistics(**{name: columns.values(name) for name in COUNT_COLUMNS}, **histograms)
     check_values(path, index, statistics, checks)
     overlaps = columns.values(OVERLAPS_FIELD.name) if has_overlaps else None
@@ -341,15 +341,18 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     return Scores(info, index, statistics, path, classes, overlaps)
 
 
-def _keep(parts: Iterator[Ints32], kept: list[Counts], are_kept: bool) -> Iterator[Ints32]:
-    """Yield parts of a column of histograms, and append them to `kept` where they are to be held in memory."""
+def _keep(parts: Iterator[Ints32], kept: list[Counts], are_kept: bool) -> Iterator[Counts]:
+    """Yield parts of a column of histograms as int64, and append them to `kept` where they are to be held in memory."""
     for part in parts:
+        numbers = part.astype(np.int64)
         if are_kept:
-            kept.append(part.astype(np.int64))
-        yield part
+            kept.append(numbers)
+        yield numbers
 
 
 def _in_memory(parts: Sequence[Counts]) -> Counts:
+    if len(parts) == 1:
+        return parts[0]
     return np.concatenate(parts) if parts else np.zeros((0, NUM_THRESHOLDS), dtype=np.int64)
 
 

@@ -8,7 +8,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,10 @@ class ScoreColumns:
         """Return what is kept of a column that was read: numbers, texts or labels as numpy arrays, other lists as arrow's."""
         return self._found[name]
 
-    def index(self, names: Sequence[str]) -> pd.DataFrame:
-        """Return columns that were read as a data frame, and keep them no longer."""
+    def index(self, names: Sequence[str], further: Mapping[str, npt.NDArray[Any]]) -> pd.DataFrame:
+        """Return columns that were read as a data frame, with `further` ones behind them, and keep them no longer."""
         # Texts as objects: pandas' own columns of them hold the text of every cell, and most of these are equal.
-        found = {name: self._found.pop(name) for name in names}
+        found = {name: self._found.pop(name) for name in names} | dict(further)
         return pd.DataFrame({name: pd.Series(values, dtype=values.dtype, copy=False) for name, values in found.items()})
 
 

@@ -20,7 +20,7 @@ from typing import Protocol as Interface
 import numpy as np
 
 from avsrobust.metrics.g_score import g_score
-from avsrobust.metrics.rows import Flags, Floats, Strings
+from avsrobust.metrics.rows import Flags, Floats, Strings, distinct_conditions
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 MEASURES = ("miou", "f", "fpr")
@@ -214,7 +214,7 @@ def conditions_of(
 ) -> Iterator[tuple[str, float | None, Flags]]:
     """Yield each condition, its level, and bool [R] of its rows: clean, `negatives`, then the others by name and level."""
     level = np.where(np.isnan(rows.level), -np.inf, rows.level)
-    found = sorted({(str(name), float(value)) for name, value in zip(rows.condition, level, strict=True)})
+    found = sorted(distinct_conditions(rows.condition, level))
     # A condition with levels follows the one of its name without.
     known = (CLEAN, *(negative_key(name)[0] for name in negatives))
     found.sort(key=lambda key: known.index(key[0]) if key[0] in known else len(known))

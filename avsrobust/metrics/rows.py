@@ -20,8 +20,12 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Strings = npt.NDArray[np.str_]
 
-# Enough frames for numpy to be quick, few enough for their histograms (2 kB each) to stay in the cache.
+# Frames whose sums over thresholds are added up as one: another number changes last digits.
 _BLOCK_FRAMES = 1024
+# Frames whose histograms, 2 kB each and as much again for each step of the work, stay in the cache together.
+CACHED_FRAMES = 128
+# glibc returns freed arrays to the system unless they are smaller than the largest that was freed before.
+_REUSED_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -141,10 +145,19 @@ def rows_under(condition: Strings, level: Floats, key: tuple[str, float | None])
     return under
 
 
+def distinct_conditions(condition: Strings, level: Floats) -> set[tuple[str, float]]:
+    """Return the conditions and levels of rows, `condition` [R] and `level` [R], which mostly follow those of the same ones."""
+    differs = np.ones(len(condition), dtype=np.bool_)
+    differs[1:] = (condition[1:] != condition[:-1]) | (level[1:] != level[:-1])
+    return {(str(name), float(value)) for name, value in zip(condition[differs], level[differs], strict=True)}
+
+
 def blocks_of(order: Ints, start: Ints, size: int = _BLOCK_FRAMES) -> Iterator[tuple[slice, Ints, Ints]]:
     """Yield groups of whole runs of `order` that begin at `start`, as `Rows.blocks` does."""
     stop = np.append(start[1:], len(order))
     first = 0
+    # Freed at once and never written to: from here on the arrays of one block serve the next. Fresh pages take as long as the work.
+    np.empty(_REUSED_BYTES, dtype=np.uint8)
     while first < len(start):
         last = max(int(np.searchsorted(stop, start[first] + size, side="right")), first + 1)
         begin = start[first]

@@ -21,7 +21,7 @@ from avsrobust.metrics.binary.protocols import PROTOCOLS
 from avsrobust.metrics.binary.thresholds import NUM_THRESHOLDS, at_least, thresholds
 from avsrobust.metrics.dataset_score import negative_key
 from avsrobust.metrics.g_score import g_scores
-from avsrobust.metrics.rows import Flags, Floats, Ints, blocks_of, in_place, sums_from
+from avsrobust.metrics.rows import CACHED_FRAMES, Flags, Floats, Ints, blocks_of, in_place, sums_from
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
 
@@ -178,7 +178,7 @@ def threshold_curve(frames: ScoredFrames, negatives: Sequence[str] = NEGATIVES) 
     if any((np.diff(visited[flags[visited]]) < 0).any() for flags in chosen):
         visited, order, starts = np.arange(len(rows)), rows.order, rows.start
     totals = [_GroupedSum(total) for total in sums]
-    for block, index, start in blocks_of(order, starts):
+    for block, index, start in blocks_of(order, starts, CACHED_FRAMES):
         number = visited[block]
         if not needed[number].any():
             continue

@@ -25,7 +25,7 @@ from avsrobust.metrics import (
 )
 from avsrobust.metrics.binary.histograms import blocks
 from avsrobust.metrics.dataset_score import ConditionKey, negative_key
-from avsrobust.metrics.rows import ClipRows
+from avsrobust.metrics.rows import ClipRows, distinct_conditions
 from avsrobust.reporting.split_results import SplitResult
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
@@ -184,9 +184,10 @@ def _is_binary(statistics: FrameStatistics) -> bool:
 def _conditions(result: SplitResult) -> list[tuple[str, float | None]]:
     """The conditions other than clean, the three negatives first, then the others by name and level."""
     rows = result.frames.rows.clips
+    level = np.where(np.isnan(rows.level), -np.inf, rows.level)
     found = {
-        (str(name), None if np.isnan(level) else float(level))
-        for name, level in zip(rows.condition, rows.level, strict=True)
+        (name, None if np.isinf(value) else value)
+        for name, value in distinct_conditions(rows.condition, level)
         if name != CLEAN
     }
     return sorted(found, key=lambda key: (_position(key[0]), key[0], -np.inf if key[1] is None else key[1]))

@@ -21,7 +21,7 @@ from avsrobust.metrics.binary.counts import activated_at, activated_from
 from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.binary.protocols import Protocol
 from avsrobust.metrics.dataset_score import MEASURES
-from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, Strings, blocks_of, in_place, sums_from
+from avsrobust.metrics.rows import CACHED_FRAMES, Flags, Floats, Ints, Rows, Strings, blocks_of, in_place, sums_from
 
 # Frames whose counts are worked on at once.
 _BLOCK_FRAMES = 1 << 16
@@ -152,7 +152,7 @@ def _best_f(frames: ScoredFrames, protocol: Protocol, frames_with_target: Floats
     best = np.empty(len(batches))
     # Where the frames lie, since histograms may have to be read: each batch's best is its own.
     visited, order, starts = in_place(rows.order, rows.start[batches])
-    for block, index, start in blocks_of(order, starts):
+    for block, index, start in blocks_of(order, starts, CACHED_FRAMES):
         tp, fp = activated_from(statistics, index)
         activated = tp + fp
         # Frames with an empty target add 0.
