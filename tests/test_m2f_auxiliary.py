@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from model_adapters.m2f.auxiliary import (
     LabelledAudio,
+    Mixture,
     Teachable,
     active_queries,
     coloured_noise,
@@ -57,8 +58,8 @@ def test_mixed_sounds_are_louder_and_keep_their_categories(seed: int) -> None:
     for row in range(5):
         audio[row, ..., 10 * row : 10 * row + 5] = 2.0
     labels = labels_of((DOG,), (CAT,), (MAN,), (DOG, CAT), (DOG,), ())
-    mixed = mix_audio(audio, labels, seed)
-    again = mix_audio(audio, labels, seed)
+    mixed = mix_audio(audio, labels, Mixture.drawn(6, seed))
+    again = mix_audio(audio, labels, Mixture.drawn(6, seed))
     assert torch.equal(mixed.audio, again.audio)
     assert torch.equal(mixed.labels, again.labels)
     assert mixed.exact.tolist() == [True, True, True, False, True, True]
@@ -78,7 +79,7 @@ def test_mixed_sounds_are_louder_and_keep_their_categories(seed: int) -> None:
 def test_some_sounds_are_mixed_and_some_are_not() -> None:
     labels = torch.zeros(200, 71)
     labels[torch.arange(200), torch.arange(200) % 70 + 1] = 1
-    mixed = mix_audio(torch.full((200, 1, 96, 64), SILENCE), labels, 3)
+    mixed = mix_audio(torch.full((200, 1, 96, 64), SILENCE), labels, Mixture.drawn(200, 3))
     share = float((mixed.labels.sum(dim=1) == 2).float().mean())
     assert 0.3 < share < 0.7
 
@@ -100,7 +101,9 @@ def test_visual_queries_is_the_slow_sum() -> None:
     generator = torch.Generator().manual_seed(1)
     masks = 3 * torch.randn(3, 4, 2, 2, generator=generator)
     target = torch.tensor([[[1.0, 0.0], [0.5, 0.0]], [[0.0, 1.0], [0.0, 0.0]]])
-    frames = Teachable(torch.tensor([2, 0]), torch.tensor([CAT, DOG]), target)
+    # The second frame teaches nothing, whatever its mask.
+    teaches, category = torch.tensor([True, False, True]), torch.tensor([DOG, MAN, CAT])
+    frames = Teachable(teaches, category, torch.stack((target[1], torch.ones(2, 2), target[0])))
     found, dice, wrong, weights = [], [], 0.0, 0.0
     for frame, right, mask in ((2, 1, target[0]), (0, 0, target[1])):
         chance = torch.sigmoid(masks[frame, right])
@@ -111,17 +114,17 @@ def test_visual_queries_is_the_slow_sum() -> None:
             wrong += float((weight * -torch.log(1 - torch.sigmoid(masks[frame, query]))).sum())
             weights += float(weight.sum())
     expected = float(sum(found) / 2 + sum(dice) / 2) + wrong / weights
-    assert float(visual_queries(masks, frames, ASSIGNMENT)) == pytest.approx(expected, rel=1e-5)
+    assert float(visual_queries(masks, frames, ASSIGNMENT, 3)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_visual_queries_of_no_known_category() -> None:
-    frames = Teachable(torch.tensor([0]), torch.tensor([30]), torch.ones(1, 2, 2))
-    assert float(visual_queries(torch.ones(1, 4, 2, 2), frames, ASSIGNMENT)) == 0
+    frames = Teachable(torch.tensor([True]), torch.tensor([30]), torch.ones(1, 2, 2))
+    assert float(visual_queries(torch.ones(1, 4, 2, 2), frames, ASSIGNMENT, 3)) == 0
 
 
 def test_a_batch_that_teaches_no_pixel_reaches_every_weight_all_the_same() -> None:
     head, features = nn.Linear(3, 71), torch.randn(2, 3, 2, 2, requires_grad=True)
-    nothing = Teachable(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2, 2))
+    nothing = Teachable(torch.tensor([False, True]), torch.tensor([DOG, CAT]), torch.zeros(2, 2, 2))
     loss = pixel_classes(head, EncodedFrames(features), nothing)
     assert float(loss.detach()) == 0
     gradients = torch.autograd.grad(loss, [*head.parameters(), features])

@@ -108,7 +108,7 @@ def test_backbone_and_pixel_decoder_run_once_for_many_sounds() -> None:
         return hook
 
     core = network.mask2former.model
-    core.pixel_level_module.encoder.register_forward_pre_hook(count("backbone"))
+    core.pixel_level_module.encoder.swin.embeddings.register_forward_pre_hook(count("backbone"))
     core.pixel_level_module.decoder.mask_projection.register_forward_pre_hook(count("pixels"))
     core.transformer_module.decoder.layers[0].fc1.register_forward_pre_hook(count("decoder"))
     pictures, heard = inputs(TINY)

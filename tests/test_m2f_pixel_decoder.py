@@ -12,9 +12,17 @@ from transformers.models.mask2former.modeling_mask2former import multi_scale_def
 
 from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.network import M2FNetwork
-from model_adapters.m2f.pixel_decoder import Attend, decode_pixels, gathered, sampled, shrink
+from model_adapters.m2f.pixel_decoder import (
+    Layer,
+    decode_pixels,
+    gathered,
+    gathered_layer,
+    sampled,
+    sampled_layer,
+    shrink,
+)
 
-ATTEND = pytest.mark.parametrize("attend", [sampled, gathered])
+LAYERS = pytest.mark.parametrize("layer", [sampled_layer, gathered_layer])
 
 
 def network_and_frames() -> tuple[M2FNetwork, Tensor]:
@@ -26,21 +34,21 @@ def network_and_frames() -> tuple[M2FNetwork, Tensor]:
     return network, torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
 
 
-@ATTEND
-def test_features_are_the_librarys(attend: Attend) -> None:
+@LAYERS
+def test_features_are_the_librarys(layer: Layer) -> None:
     network, frames = network_and_frames()
     module = network.mask2former.model.pixel_level_module
     with torch.inference_mode():
         expected = module(frames)
-        levels, mask_features = decode_pixels(module.decoder, tuple(module.encoder(frames).feature_maps), attend)
+        levels, mask_features = decode_pixels(module.decoder, tuple(module.encoder(frames).feature_maps), layer)
     for found, wanted in zip(
         (*levels, mask_features), (*expected.decoder_hidden_states, expected.decoder_last_hidden_state), strict=True
     ):
         torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-4)
 
 
-@ATTEND
-def test_gradients_are_the_librarys(attend: Attend) -> None:
+@LAYERS
+def test_gradients_are_the_librarys(layer: Layer) -> None:
     network, frames = network_and_frames()
     module = network.mask2former.model.pixel_level_module
     features = tuple(part.detach().requires_grad_() for part in module.encoder(frames).feature_maps)
@@ -52,7 +60,7 @@ def test_gradients_are_the_librarys(attend: Attend) -> None:
 
     stock = module.decoder(list(features), output_hidden_states=True)
     theirs = gradients(stock.multi_scale_features, stock.mask_features)
-    ours = gradients(*decode_pixels(module.decoder, features, attend))
+    ours = gradients(*decode_pixels(module.decoder, features, layer))
     for found, wanted in zip(ours, theirs, strict=True):
         assert (found is None) == (wanted is None)
         if found is not None and wanted is not None:

@@ -149,14 +149,16 @@ def test_only_frames_with_one_known_category_teach_it() -> None:
     target[:2, :4] = 1
     target[3] = 1
     frames = teachable(heard, target, (2, 2))
-    assert frames.frame.tolist() == [0]
-    assert frames.category.tolist() == [5]
-    assert frames.mask.tolist() == [[[1.0, 1.0], [0.0, 0.0]]]
+    assert frames.teaches.tolist() == [True, False, False, False]
+    assert frames.category[0] == 5
+    assert frames.mask[0].tolist() == [[1.0, 1.0], [0.0, 0.0]]
 
 
 def test_pixel_classes_are_learned_from_the_mask_alone() -> None:
     features = torch.randn(2, 3, 2, 2, requires_grad=True)
-    frames = Teachable(torch.tensor([1]), torch.tensor([4]), torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]))
+    frames = Teachable(
+        torch.tensor([False, True]), torch.tensor([3, 4]), torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 0.0]]])
+    )
     loss = pixel_classes(torch.nn.Linear(3, 71), EncodedFrames(features), frames)
     (gradient,) = torch.autograd.grad(loss, features)
     assert (gradient != 0).any(dim=1).nonzero().tolist() == [[1, 0, 0]]

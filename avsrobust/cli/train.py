@@ -58,6 +58,7 @@ from avsrobust.errors import OptionError
     help="Folder of resized pictures, shared by runs; it may be deleted [default: training/.pictures; in --output's folder].",
 )
 @click.option("--compile", "compiled", is_flag=True, help="Compile the model with torch.compile; kept between runs.")
+@click.option("--cuda-graph", is_flag=True, help="Launch each step's passes as one CUDA graph: for small models on a GPU.")
 @click.option(
     "--smoke", is_flag=True, help="Two steps and one validation clip per data set: do data, weights and memory fit?"
 )
@@ -75,6 +76,7 @@ def train(
     vggish: Path | None,
     cache: Path | None,
     compiled: bool,
+    cuda_graph: bool,
     smoke: bool,
     wait: bool,
 ) -> int:
@@ -116,6 +118,7 @@ def train(
             wait=wait,
             pictures=PICTURES_ROOT if cache is None and output is None else cache,
             compiled=compiled,
+            cuda_graph=cuda_graph,
         )
         progress = bar if is_main_process() else None
         report = run_training(chosen, builds, options, where=recipe, progress=progress, on_message=on_message)

@@ -198,8 +198,8 @@ def restore(checkpoint: Checkpoint, module: nn.Module, optimizer: torch.optim.Op
         states.setdefault(owner, {})[key] = tensor
     for name, parameter in module.named_parameters():
         for key, tensor in states.get(name, {}).items():
-            # Adam's step count lives on the CPU, its moments where the weights are.
-            optimizer.state[parameter][key] = tensor.clone() if key == "step" else tensor.to(parameter.device)
+            # A copy also where the device is the host, on which all parameters' step counts may be one tensor.
+            optimizer.state[parameter][key] = tensor.to(parameter.device, copy=True)
 
 
 def _with_current_names(key: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import Tensor, nn
 
 from avsrobust.callbacks import MessageCallback, ProgressCallback
 from avsrobust.errors import OptionError, RecipeError, did_you_mean
@@ -40,11 +39,12 @@ from avsrobust.training.data import TrainingBuild, TrainingSet
 from avsrobust.training.inputs import VALIDATION_SPLIT
 from avsrobust.training.loading import TrainingBatches
 from avsrobust.training.logs import PARAMETERS, RunLog, write_parameters
-from avsrobust.training.losses import Similarity, mask_losses, similarity_loss
+from avsrobust.training.losses import Similarity
 from avsrobust.training.model import Batch, Trainable, find_family
 from avsrobust.training.optimizer import choose_trained, learning_rate, parameter_groups
-from avsrobust.training.recipe import LossPart, TrainRecipe
+from avsrobust.training.recipe import TrainRecipe
 from avsrobust.training.sampler import Sampler, noise_seed, part_of, stages_of
+from avsrobust.training.step import Losses, Pending, Update
 from avsrobust.training.validation import Validation, validate
 
 BEST, FINAL = "best.safetensors", "final.safetensors"
@@ -86,6 +86,7 @@ class TrainOptions:
         wait: Whether to wait while another process holds the folder.
         pictures: Folder of the resized pictures; None: ``pictures`` in the run's folder.
         compiled: Whether the model is compiled (torch.compile).
+        cuda_graph: Whether forward and backward pass are replayed as a CUDA graph (`avsrobust.training.graphs`).
     """
 
     output: Path
@@ -97,6 +98,7 @@ class TrainOptions:
     wait: bool = False
     pictures: Path | None = None
     compiled: bool = False
+    cuda_graph: bool = False
 
     def __post_init__(self) -> None:
         for name in ("output", "start", "vggish", "pictures"):
@@ -134,28 +136,6 @@ def train(
     ).run()
 
 
-class _Losses(nn.Module):
-    """The model and the losses around it, as one module: distributed training wraps a forward pass."""
-
-    def __init__(self, network: nn.Module, weights: LossPart, similarity: Similarity | None) -> None:
-        super().__init__()
-        self.model = network
-        self.similarity = similarity
-        self._weights = weights
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted losses by name."""
-        predictions = self.model(batch)
-        frame_weight = batch.per_scored_frame(batch.weight)
-        named = mask_losses(predictions.logits, batch.scored_target, self._weights, frame_weight)
-        weights = {"bce": self._weights.bce, "dice": self._weights.dice, **self._weights.extra}
-        named |= {name: predictions.extra[name] for name in self._weights.extra if name in predictions.extra}
-        if self.similarity is not None:
-            named["similarity"] = similarity_loss(self.similarity, predictions, batch)
-            weights["similarity"] = self._weights.similarity
-        return {name: weights[name] * loss for name, loss in named.items()}
-
-
 class _Run:
     """One run, all choices made."""
 
@@ -177,11 +157,10 @@ class _Run:
         _check_similarity(recipe, self.model, where)
         if options.compiled:
             _compile(self.model, recipe.model.family)
-        self.losses = _Losses(self.model.network, recipe.loss, _similarity(recipe, self.model))
+        self.losses = Losses(self.model.network, recipe.loss, _similarity(recipe, self.model))
         self.trained = choose_trained(self.model.network, recipe.model.trainable, where)
         groups = parameter_groups(self.losses, recipe.optimizer)
-        fused = True if self.accelerator.device.type == "cuda" else None
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.optimizer.lr, fused=fused)
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.optimizer.lr, fused=True)
         self.samples = TrainingSet(
             builds,
             recipe.data,
@@ -225,13 +204,18 @@ class _Run:
         resumed_from = done.step
         names = _loss_names(self.recipe)
         self.progress(done.step, self.recipe.run.steps)
+        update = self._update(module, optimizer)
         with RunLog(output, names, done.step) if main else nullcontext() as log:
+            pending = Pending(self.accelerator, log.losses if log is not None else lambda _step, _numbers: None)
+            module.train()
             for step, micro in enumerate(self._batches(done.step), start=done.step):
-                logged = self._step(module, optimizer, step, micro)
+                rate = learning_rate(self.recipe.optimizer, step, self.recipe.run.steps)
+                pending.add(step + 1, update(micro, rate))
                 done = replace(done, step=step + 1)
-                if log is not None:
-                    log.losses(step + 1, logged)
-                done = self._validate_and_save(done, log)
+                if self._is_due(done):
+                    pending.read()
+                    done = self._validate_and_save(done, log)
+                    module.train()
                 self.progress(done.step, self.recipe.run.steps)
         if main:
             self.model.export(output / FINAL, export_info(self.recipe, self.builds, done))
@@ -251,29 +235,19 @@ class _Run:
         if not self.accelerator.is_main_process:
             self.samples.decode_once(root)
 
-    def _step(self, module: Any, optimizer: Any, step: int, micro: Sequence[Batch]) -> dict[str, float]:
-        """Update the weights once; return the losses, learning rate and gradient norm for the log."""
-        module.train()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe.optimizer, step, self.recipe.run.steps)
-        optimizer.zero_grad()
-        sums: dict[str, Tensor] = {}
-        for number, batch in enumerate(micro):
-            # Dropout and its like draw from torch's own generator.
-            torch.manual_seed(batch.seed)
-            last = number == len(micro) - 1
-            with nullcontext() if last else self.accelerator.no_sync(module):
-                named = module(batch.to(self.accelerator.device))
-                self.accelerator.backward(torch.stack(list(named.values())).sum() / len(micro))
-            for name, value in named.items():
-                sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach().float() / len(micro)
-        norm = self.accelerator.clip_grad_norm_(self._parameters(), self.recipe.optimizer.clip_norm or math.inf)
-        _require_finite(sums, step)
-        optimizer.step()
-        means = self.accelerator.reduce(torch.stack([sums[name] for name in sorted(sums)]), reduction="mean")
-        logged = dict(zip(sorted(sums), means.tolist(), strict=True))
-        lr = float(optimizer.param_groups[0]["lr"])
-        return {"loss": sum(logged.values()), **logged, "lr": lr, "gradient_norm": float(norm)}
+    def _update(self, module: Any, optimizer: Any) -> Update:
+        graphed = self.options.cuda_graph
+        if graphed:
+            _check_graphed(self.recipe, self.model, self.accelerator)
+        return Update(
+            self.accelerator, module, optimizer, self.recipe.optimizer, graphed=graphed, on_message=self.on_message
+        )
+
+    def _is_due(self, done: Progress) -> bool:
+        """Return whether a step is followed by a validation or a checkpoint."""
+        run = self.recipe.run
+        intervals = (run.validate_every, self.options.checkpoint_every or run.checkpoint_every)
+        return done.step == run.steps or any(done.step % interval == 0 for interval in intervals)
 
     def _validate_and_save(self, done: Progress, log: RunLog | None) -> Progress:
         """Validate and save a checkpoint at the steps where that is due."""
@@ -315,15 +289,15 @@ class _Run:
             for step in range(first, self.recipe.run.steps)
         ]
         # Put together in the workers: a batch's tensors are then passed on as a few large ones.
-        batches = iter(
-            TrainingBatches(self.samples, [part for parts in indices for part in parts]).loader(self.options.workers)
-        )
+        reading = TrainingBatches(self.samples, [part for parts in indices for part in parts])
+        batches = iter(reading.loader(self.options.workers, pinned=self.accelerator.device.type == "cuda"))
         for step in range(first, self.recipe.run.steps):
             seeds = (noise_seed(self.recipe.run.seed, step, rank * accumulate + part) for part in range(accumulate))
-            yield [next(batches)._replace(seed=seed) for seed in seeds]
+            yield [self._with_noise(next(batches)._replace(seed=seed)) for seed in seeds]
 
-    def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.losses.parameters() if parameter.requires_grad]
+    def _with_noise(self, batch: Batch) -> Batch:
+        draw = getattr(self.model, "draw", None)
+        return batch.known()._replace(drawn=None if draw is None else draw(batch))
 
     def _describe(self, done: Progress) -> None:
         if not self.accelerator.is_main_process:
@@ -362,6 +336,21 @@ def _compile(model: Trainable, family: str) -> None:
     compile_model()
 
 
+def _check_graphed(recipe: TrainRecipe, model: Trainable, accelerator: Accelerator) -> None:
+    if accelerator.device.type != "cuda":
+        raise OptionError(f"--cuda-graph: trains on {accelerator.device}; expected a GPU; leave it out")
+    if accelerator.num_processes > 1 or recipe.run.accumulate > 1:
+        raise OptionError(
+            f"--cuda-graph: {accelerator.num_processes} process(es), run.accumulate {recipe.run.accumulate}; expected one "
+            "process and no accumulation; leave it out"
+        )
+    if not callable(getattr(model, "draw", None)):
+        raise OptionError(
+            f"--cuda-graph: model family '{recipe.model.family}' draws its noise in the forward pass (no method 'draw'); "
+            "leave it out"
+        )
+
+
 def _similarity(recipe: TrainRecipe, model: Trainable) -> Similarity | None:
     if recipe.loss.similarity == 0 or model.similarity_widths is None:
         return None
@@ -396,12 +385,3 @@ def _loss_names(recipe: TrainRecipe) -> list[str]:
         **recipe.loss.extra,
     }
     return sorted(name for name, weight in plain.items() if weight)
-
-
-def _require_finite(losses: Mapping[str, Tensor], step: int) -> None:
-    for name, value in losses.items():
-        if not torch.isfinite(value):
-            raise OptionError(
-                f"step {step + 1}: loss '{name}' is {value.item()}; expected a finite number; lower optimizer.lr, or train "
-                "in float32; the last checkpoint is in the output folder"
-            )

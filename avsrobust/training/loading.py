@@ -31,6 +31,11 @@ class TrainingBatches(Dataset[Batch]):
         """Return a batch. Raises as `TrainingSet.read_batch` does."""
         return self._samples.read_batch(self._indices[number])
 
-    def loader(self, workers: int) -> DataLoader[Any]:
-        """Return a loader of the batches, in order, read by `workers` processes (0: by this one)."""
-        return DataLoader(self, batch_size=None, num_workers=workers)
+    def loader(self, workers: int, *, pinned: bool = False) -> DataLoader[Any]:
+        """Return a loader of the batches, in order.
+
+        Args:
+            workers: Processes that read; 0: this one reads.
+            pinned: Whether batches lie in pinned memory, from which a GPU copies without waiting.
+        """
+        return DataLoader(self, batch_size=None, num_workers=workers, pin_memory=pinned)

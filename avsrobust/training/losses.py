@@ -3,7 +3,8 @@
 Conventions
     N scored frames; logits [N, h, w] or class scores [N, C, h, w] >= 0; targets uint8 [N, S, S]. Predictions are resized
     bilinearly to the targets' size. Every loss is a scalar, the mean over frames weighted by their queries' weight [N]. Empty
-    targets count like all others: that is how negative audio teaches silence.
+    targets count like all others: that is how negative audio teaches silence. Nothing is looked up on the host: what does not
+    count has weight 0, and where nothing counts a loss is 0.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def _class_dice(probabilities: Tensor, target: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    return (values * weight).sum() / weight.sum()
+    return (values * weight).sum() / weight.sum().clamp(min=_SMALLEST)
 
 
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.errors import RecipeError, did_you_mean
 
+_DRAWN = "drawn."
 FAMILIES = {"m2f": "model_adapters.m2f.training:M2FTraining"}
 
 
@@ -37,6 +38,8 @@ class Batch(NamedTuple):
         weight: float32 [B], of the query in the mask losses.
         audio_labels: float32 [B, T, 71], 1 for the categories (AVSBench-semantic's ids) in the audio of a second.
         seed: Seed of all noise that the model draws for this batch.
+        drawn: That noise, where the model has drawn it before its forward pass (`Trainable`), by the model's own names.
+        complete: Whether every frame is known to be scored; then nothing needs to be looked up on the device.
     """
 
     frames: Tensor
@@ -48,20 +51,45 @@ class Batch(NamedTuple):
     weight: Tensor
     audio_labels: Tensor
     seed: int
+    drawn: Mapping[str, Tensor] | None = None
+    complete: bool = False
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors by name, those of `drawn` as "drawn.NAME"."""
+        own = {name: part for name, part in self._asdict().items() if isinstance(part, Tensor)}
+        return own | {f"{_DRAWN}{name}": part for name, part in (self.drawn or {}).items()}
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Batch:
+        """Return the batch with other tensors, named as `tensors` names them."""
+        own = {name: part for name, part in tensors.items() if not name.startswith(_DRAWN)}
+        drawn = {name.removeprefix(_DRAWN): part for name, part in tensors.items() if name.startswith(_DRAWN)}
+        return self._replace(**own, drawn=None if self.drawn is None else drawn)
+
+    def known(self) -> Batch:
+        """Return the batch, on the host, with `complete` as its frames are."""
+        return self._replace(complete=bool(self.scored.all()))
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on another device."""
-        tensors = {name: part.to(device) for name, part in self._asdict().items() if name != "seed"}
-        return Batch(**tensors, seed=self.seed)
+        """Return the batch on another device; to a GPU the copies go on beside what the host does next."""
+        moved = {name: _pinned(part, device).to(device, non_blocking=True) for name, part in self.tensors().items()}
+        return self.with_tensors(moved)
+
+    def of_scored(self, values: Tensor) -> Tensor:
+        """Return values [B', T, ...] of the first B' queries for each of their scored frames, [N', ...]."""
+        return values.flatten(0, 1) if self.complete else values[self.scored[: len(values)]]
 
     @property
     def scored_target(self) -> Tensor:
         """The targets of the scored frames, uint8 [N, S, S]."""
-        return self.target[self.scored]
+        return self.of_scored(self.target)
 
     @property
     def scored_picture(self) -> Tensor:
         """Number of each scored frame among the pictures' own scored frames, ``frames[scored[:P]]``, int64 [N]."""
+        if self.complete:
+            seconds = self.scored.shape[1]
+            within = torch.arange(seconds, device=self.picture.device)
+            return (self.picture.unsqueeze(1) * seconds + within).flatten()
         own = self.scored[: len(self.frames)]
         number = torch.full(own.shape, -1, dtype=torch.int64, device=own.device)
         number[own] = torch.arange(int(own.sum()), device=own.device)
@@ -69,7 +97,12 @@ class Batch(NamedTuple):
 
     def per_scored_frame(self, values: Tensor) -> Tensor:
         """Return values [B] of the queries for each of their scored frames, [N]."""
-        return values.unsqueeze(1).expand(self.scored.shape)[self.scored]
+        return self.of_scored(values.unsqueeze(1).expand(self.scored.shape))
+
+
+def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host in memory from which a GPU copies by itself."""
+    return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
 
 
 class Predictions(NamedTuple):
@@ -125,7 +158,8 @@ class Trainable(Protocol):
             AdapterError: The start cannot be read or does not fit.
         """
 
-    # A model may also have a method `compile()`, for ``--compile``.
+    # A model may also have a method `compile()`, for ``--compile``, and one `draw(batch) -> Mapping[str, Tensor]`, which draws
+    # its noise of a batch on the host: `Batch.drawn`. Without it the forward pass draws, and there is no ``--cuda-graph``.
 
     @property
     def similarity_widths(self) -> tuple[int, int] | None:

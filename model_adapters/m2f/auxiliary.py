@@ -47,21 +47,24 @@ GATE_LOSSES = (ACTIVE_QUERIES, QUIET_GATE, VISUAL_QUERIES)
 # log-mel's unit: beyond those of VGGish log-mels of any recording.
 _LEVELS, _COLOUR, _SPREAD = (-3.0, 3.0), 1.5, 1.5
 _ELSEWHERE = 0.1
+# Pixels of a shrunk mask that belong to the object, and the label of those that teach nothing.
+_INSIDE, _IGNORED = 0.5, -100
+_SMALLEST = 1e-6
 # Of audio that the gate alone is trained on: the share that is mixed, and the change of level in nepers.
 _MIXED, _GAIN = 0.5, (-1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Teachable:
-    """The M frames that teach categories of pixels.
+    """Which of N' frames teach categories of pixels; the others stay, with no weight, so that shapes depend on no label.
 
     Attributes:
-        frame: Their numbers among the N' frames, int64 [M].
-        category: Their categories, int64 [M].
-        mask: Their masks, float32 [M, h, w] in [0, 1].
+        teaches: Whether each does, bool [N'].
+        category: The category of each that does, int64 [N'].
+        mask: The masks, float32 [N', h, w] in [0, 1].
     """
 
-    frame: Tensor
+    teaches: Tensor
     category: Tensor
     mask: Tensor
 
@@ -87,16 +90,17 @@ class LabelledAudio:
 
 
 def teachable(labels: Tensor, target: Tensor, size: tuple[int, int]) -> Teachable:
-    """Return the frames that teach categories of pixels.
+    """Return which frames teach categories of pixels.
 
     Args:
         labels: float32 [N', 71].
         target: uint8 [N', S, S].
         size: Height and width of the masks that are returned.
     """
-    frame = torch.nonzero((labels.sum(dim=1) == 1) & (target != 0).flatten(1).any(dim=1)).flatten()
-    mask = F.interpolate((target[frame] != 0).float().unsqueeze(1), size=size, mode="area").squeeze(1)
-    return Teachable(frame, labels[frame].argmax(dim=1), mask)
+    foreground = target != 0
+    mask = F.interpolate(foreground.float().unsqueeze(1), size=size, mode="area").squeeze(1)
+    teaches = (labels.sum(dim=1) == 1) & foreground.flatten(1).any(dim=1)
+    return Teachable(teaches, labels.argmax(dim=1), mask)
 
 
 def active_queries(gate_logits: Tensor, labels: Tensor, assignment: Tensor, categories: int, exact: Tensor) -> Tensor:
@@ -110,13 +114,36 @@ def active_queries(gate_logits: Tensor, labels: Tensor, assignment: Tensor, cate
         exact: bool [N], as in `LabelledAudio`.
     """
     expected = gate_of_labels(labels, assignment, categories)
-    unsure = ~exact.unsqueeze(1) & (expected > 0)
-    unsure[:, categories:] = False
+    known = exact.unsqueeze(1) | (expected == 0)
+    known[:, categories:] = True
     each = F.binary_cross_entropy_with_logits(gate_logits.float(), expected, reduction="none")
-    return each[~unsure].mean()
+    return (each * known).sum() / known.sum().clamp(min=1)
 
 
-def mix_audio(audio: Tensor, labels: Tensor, seed: int) -> LabelledAudio:
+@dataclass(frozen=True)
+class Mixture:
+    """How N seconds of audio are mixed.
+
+    Attributes:
+        other: Number of the audio that each may be mixed with, int64 [N].
+        chosen: Whether it is, bool [N].
+        level: Change of level in nepers, float32 [N, 1, 1, 1].
+    """
+
+    other: Tensor
+    chosen: Tensor
+    level: Tensor
+
+    @classmethod
+    def drawn(cls, count: int, seed: int) -> Mixture:
+        """Return the mixture of `count` seconds that a seed draws, on the host."""
+        generator = torch.Generator().manual_seed(seed)
+        other = torch.randperm(count, generator=generator)
+        chosen = torch.rand(count, generator=generator) < _MIXED
+        return cls(other, chosen, torch.empty(count, 1, 1, 1).uniform_(*_GAIN, generator=generator))
+
+
+def mix_audio(audio: Tensor, labels: Tensor, mixture: Mixture) -> LabelledAudio:
     """Return audio at other levels, half of it mixed with other audio of the batch.
 
     Only audio of one category at most is mixed, so that the labels of the mixture are exact. Log-mels are mixed as if
@@ -125,16 +152,14 @@ def mix_audio(audio: Tensor, labels: Tensor, seed: int) -> LabelledAudio:
     Args:
         audio: Log-mels [N, 1, 96, 64].
         labels: float32 [N, 71].
-        seed: Seed of all draws.
+        mixture: What is mixed, on the audio's device.
     """
-    generator = torch.Generator().manual_seed(seed)
     known = LabelledAudio.of(audio, labels).exact
-    other = torch.randperm(len(audio), generator=generator).to(audio.device)
-    chosen = (torch.rand(len(audio), generator=generator) < _MIXED).to(audio.device) & known & known[other]
-    level = torch.empty(len(audio), 1, 1, 1).uniform_(*_GAIN, generator=generator).to(audio.device)
-    first, second = audio + level, audio[other]
+    chosen = mixture.chosen & known & known[mixture.other]
+    first, second = audio + mixture.level, audio[mixture.other]
     mixed = torch.where(chosen.view(-1, 1, 1, 1), torch.logaddexp(first, second), first)
-    return LabelledAudio(mixed, torch.where(chosen.unsqueeze(1), torch.maximum(labels, labels[other]), labels), known)
+    together = torch.maximum(labels, labels[mixture.other])
+    return LabelledAudio(mixed, torch.where(chosen.unsqueeze(1), together, labels), known)
 
 
 def gate_of_labels(labels: Tensor, assignment: Tensor, categories: int) -> Tensor:
@@ -150,17 +175,15 @@ def gate_of_labels(labels: Tensor, assignment: Tensor, categories: int) -> Tenso
     return gate
 
 
-def quiet_gate(network: M2FNetwork, audio: Tensor, categories: int, seed: int) -> Tensor:
+def quiet_gate(network: M2FNetwork, noise: Tensor, categories: int) -> Tensor:
     """Return the loss of the network's gate on noise.
 
     Args:
         network: A network with a learned gate.
-        audio: Log-mels [N, 1, 96, 64], whose shape and device the noise has.
+        noise: `coloured_noise`, [N, 1, 96, 64].
         categories: Number K of queries with a category.
-        seed: Seed of the noise.
     """
-    noise = coloured_noise(audio.shape, torch.Generator().manual_seed(seed))
-    gate_logits = gate_logits_of(network, network.embed_audio(noise.to(audio.device)))
+    gate_logits = gate_logits_of(network, network.embed_audio(noise))
     expected = torch.zeros_like(gate_logits)
     expected[:, categories:] = 1
     return F.binary_cross_entropy_with_logits(gate_logits, expected)
@@ -183,26 +206,26 @@ def coloured_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     return level + tilt + bow + spread * torch.randn(tuple(shape), generator=generator)
 
 
-def visual_queries(masks: Tensor, frames: Teachable, assignment: Tensor) -> Tensor:
+def visual_queries(masks: Tensor, frames: Teachable, assignment: Tensor, categories: int) -> Tensor:
     """Return the loss of the queries' masks on the frames that teach.
 
     Args:
         masks: Mask logits [N', Q, h, w].
-        frames: The frames that teach.
+        frames: Which frames teach.
         assignment: float32 [71, Q], 1 where a query has a category.
+        categories: Number K of queries with a category.
     """
-    categories = int(assignment.any(dim=0).sum())
-    expected = assignment[frames.category][:, :categories] > 0
-    known = expected.any(dim=1)
-    if not known.any():
-        return masks.sum() * 0
-    chosen, target = masks[frames.frame[known], :categories].float(), frames.mask[known]
-    right = chosen[expected[known]]
-    found = F.binary_cross_entropy_with_logits(right, target) + dice_of_frames(torch.sigmoid(right), target).mean()
-    others = ~expected[known]
-    wrong = F.softplus(chosen[others])
-    weight = (target + _ELSEWHERE * (1 - target)).unsqueeze(1).expand_as(chosen)[others]
-    return found + (wrong * weight).sum() / weight.sum()
+    expected = assignment[frames.category][:, :categories]
+    # Of each frame, 1 where it teaches and its category has a query.
+    weight = (frames.teaches & expected.any(dim=1)).float()
+    count = weight.sum().clamp(min=1)
+    chosen, target = masks[:, :categories].float(), frames.mask
+    right = chosen.take_along_dim(expected.argmax(dim=1).view(-1, 1, 1, 1), dim=1).squeeze(1)
+    each = F.binary_cross_entropy_with_logits(right, target, reduction="none").flatten(1).mean(dim=1)
+    found = ((each + dice_of_frames(torch.sigmoid(right), target)) * weight).sum() / count
+    others = ((1 - expected) * weight.unsqueeze(1))[..., None, None]
+    wrong = others * (_ELSEWHERE + (1 - _ELSEWHERE) * target).unsqueeze(1)
+    return found + (F.softplus(chosen) * wrong).sum() / wrong.sum().clamp(min=_SMALLEST)
 
 
 def roles(queries: QueryLogits, target: Tensor) -> Tensor:
@@ -229,15 +252,13 @@ def pixel_classes(head: nn.Module, encoded: EncodedFrames, frames: Teachable) ->
     Args:
         head: Layer from mask features [.., H] to logits [.., 71].
         encoded: Features of the frames.
-        frames: The frames that teach.
+        frames: Which frames teach.
     """
-    inside = frames.mask > 0.5
-    if not inside.any():
-        # Distributed training waits for gradients of the head all the same.
-        return torch.as_tensor(head(encoded.mask_features.mean(dim=(0, 2, 3)))).sum() * 0
-    features = encoded.mask_features[frames.frame].permute(0, 2, 3, 1)[inside]
-    category = frames.category[torch.nonzero(inside)[:, 0]]
-    return F.cross_entropy(head(features).float(), category)
+    inside = (frames.mask > _INSIDE) & frames.teaches[:, None, None]
+    category = torch.where(inside, frames.category[:, None, None], _IGNORED)
+    logits = head(encoded.mask_features.permute(0, 2, 3, 1)).float().flatten(0, 2)
+    total = F.cross_entropy(logits, category.flatten(), ignore_index=_IGNORED, reduction="sum")
+    return total / inside.sum().clamp(min=1)
 
 
 def gate_logits_of(network: M2FNetwork, audio: Tensor) -> Tensor:

@@ -13,15 +13,19 @@ Conventions
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model_adapters.m2f.pixel_decoder import shrink
+from model_adapters.m2f.pixel_decoder import shrink, sine
 
 _LEVELS = 3
+_Tensors = tuple[Tensor, ...]
+# As `apply_layer`.
+Layer = Callable[[Any, Any, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class EncodedFrames(NamedTuple):
@@ -53,30 +57,35 @@ def prepare(module: Any, levels: tuple[Tensor, ...], mask_features: Tensor) -> E
         levels: The pixel decoder's three levels, [N, H, h_l, w_l], from coarse to fine.
         mask_features: Its mask features [N, H, h, w].
     """
-    memories, positions, shrunk = [], [], []
+    layers = list(module.decoder.layers)
+    shrunk = []
+    keys: list[Tensor | None] = [None for _ in layers]
+    values: list[Tensor | None] = [None for _ in layers]
     for number, level in enumerate(levels):
-        shape = torch.Size((1, *level.shape[1:]))
-        position = module.position_embedder(shape, level.device, level.dtype, None)
+        height, width = level.shape[-2:]
         memory = module.input_projections[number](level) + module.level_embed.weight[number][:, None, None]
-        positions.append(position.flatten(2).transpose(1, 2))
-        memories.append(memory.flatten(2).transpose(1, 2))
+        memory = memory.flatten(2).transpose(1, 2)
+        placed = memory + sine(module.position_embedder, height, width, level.device, level.dtype)
         with torch.no_grad():
-            shrunk.append(shrink(mask_features, (level.shape[-2], level.shape[-1])).flatten(2))
-    keys, values = [], []
-    for number, layer in enumerate(module.decoder.layers):
-        memory, position = memories[number % _LEVELS], positions[number % _LEVELS]
-        keys.append(_projected(layer.cross_attn, memory + position, 1))
-        values.append(_projected(layer.cross_attn, memory, 2))
-    return EncodedFrames(mask_features, tuple(shrunk), tuple(keys), tuple(values))
+            shrunk.append(shrink(mask_features, (height, width)).flatten(2))
+        # The layers that attend to this level: one product for all.
+        own = range(number, len(layers), _LEVELS)
+        attentions = [layers[each].cross_attn for each in own]
+        if attentions:
+            projected = (_projected(attentions, x, part) for part, x in ((1, placed), (2, memory)))
+            for each, key, value in zip(own, *projected, strict=True):
+                keys[each], values[each] = key, value
+    return EncodedFrames(mask_features, tuple(shrunk), cast("_Tensors", tuple(keys)), cast("_Tensors", tuple(values)))
 
 
-def decode(module: Any, encoded: EncodedFrames, prompts: Tensor | None) -> tuple[Tensor, Tensor]:
+def decode(module: Any, encoded: EncodedFrames, prompts: Tensor | None, layer: Layer) -> tuple[Tensor, Tensor]:
     """Run the masked decoder's layers on R audio queries of each frame.
 
     Args:
         module: The library's `Mask2FormerTransformerModule`.
         encoded: Features of N frames.
         prompts: Added to the query features, [N, R, Q, H]; None: nothing is added, and R is 1.
+        layer: `apply_layer`, or what torch.compile made of it.
 
     Returns:
         The last layer's normalised states and mask embeddings, both [N, R, Q, H].
@@ -84,12 +93,41 @@ def decode(module: Any, encoded: EncodedFrames, prompts: Tensor | None) -> tuple
     decoder, position = module.decoder, module.queries_embedder.weight
     features = module.queries_features.weight
     states = features.expand(len(encoded.mask_features), 1, -1, -1) if prompts is None else features + prompts
-    for number, layer in enumerate(decoder.layers):
-        with torch.no_grad():
-            allowed = _attended(decoder, states, encoded.shrunk[number % _LEVELS])
-        states = _layer(layer, states, position, encoded.keys[number], encoded.values[number], allowed)
+    for number, each in enumerate(decoder.layers):
+        shrunk = encoded.shrunk[number % _LEVELS]
+        states = layer(decoder, each, states, position, encoded.keys[number], encoded.values[number], shrunk)
     last = decoder.layernorm(states)
     return last, decoder.mask_predictor.mask_embedder(last)
+
+
+def apply_layer(
+    decoder: Any, layer: Any, states: Tensor, position: Tensor, keys: Tensor, values: Tensor, shrunk: Tensor
+) -> Tensor:
+    """Return the states [N, R, Q, H] after a layer: attention to the frame, among the queries, and the feed-forward block.
+
+    Args:
+        decoder: The library's decoder, whose norm and mask predictor all layers share.
+        layer: One of its layers.
+        states: [N, R, Q, H].
+        position: Position of each query, [Q, H].
+        keys: Keys of the frames, [N, A, S, H / A].
+        values: Values of the frames, [N, A, S, H / A].
+        shrunk: Mask features of the frames, [N, H, S].
+    """
+    with torch.no_grad():
+        allowed = _attended(decoder, states, shrunk)
+    cross, own = layer.cross_attn, layer.self_attn
+    queries = _projected([cross], (states + position).flatten(1, 2), 0)[0]
+    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
+    states = layer.cross_attn_layer_norm(states + cross.out_proj(_merged(attended)).view_as(states))
+    flat = states.flatten(0, 1)
+    weight = torch.cat((own.q_proj.weight, own.k_proj.weight))
+    both = F.linear(flat + position, weight, torch.cat((own.q_proj.bias, own.k_proj.bias)))
+    queries, keys = (_split(part, own.num_heads) for part in both.chunk(2, dim=-1))
+    attended = F.scaled_dot_product_attention(queries, keys, _split(own.v_proj(flat), own.num_heads))
+    flat = layer.self_attn_layer_norm(flat + own.out_proj(_merged(attended)))
+    flat = layer.final_layer_norm(flat + layer.fc2(layer.activation_fn(layer.fc1(flat))))
+    return cast("Tensor", flat.view_as(states))
 
 
 def masks_of(embeddings: Tensor, mask_features: Tensor) -> Tensor:
@@ -104,33 +142,18 @@ def _attended(decoder: Any, states: Tensor, shrunk: Tensor) -> Tensor:
     return (inside | ~inside.any(dim=-1, keepdim=True)).unsqueeze(1)
 
 
-def _layer(layer: Any, states: Tensor, position: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
-    """Return the states [N, R, Q, H] after a layer: attention to the frame, among the queries, and the feed-forward block."""
-    cross, own = layer.cross_attn, layer.self_attn
-    queries = _projected(cross, (states + position).flatten(1, 2), 0)
-    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
-    states = layer.cross_attn_layer_norm(states + cross.out_proj(_merged(attended)).view_as(states))
-    flat = states.flatten(0, 1)
-    placed = flat + position
-    attended = F.scaled_dot_product_attention(
-        _split(own.q_proj(placed), own.num_heads),
-        _split(own.k_proj(placed), own.num_heads),
-        _split(own.v_proj(flat), own.num_heads),
-    )
-    flat = layer.self_attn_layer_norm(flat + own.out_proj(_merged(attended)))
-    flat = layer.final_layer_norm(flat + layer.fc2(layer.activation_fn(layer.fc1(flat))))
-    return cast("Tensor", flat.view_as(states))
-
-
-def _projected(attention: Any, x: Tensor, part: int) -> Tensor:
-    """Return the projection of x [N, L, H] to queries (part 0), keys (1) or values (2), [N, A, L, H / A]."""
-    width = attention.embed_dim
+def _projected(attentions: Sequence[Any], x: Tensor, part: int) -> list[Tensor]:
+    """Return the projections of x [N, L, H] to queries (part 0), keys (1) or values (2), [N, A, L, H / A] for each attention."""
+    width, heads = attentions[0].embed_dim, attentions[0].num_heads
     rows = slice(part * width, (part + 1) * width)
-    return _split(F.linear(x, attention.in_proj_weight[rows], attention.in_proj_bias[rows]), attention.num_heads)
+    weights = [attention.in_proj_weight[rows] for attention in attentions]
+    biases = [attention.in_proj_bias[rows] for attention in attentions]
+    weight, bias = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (weights, biases))
+    return [_split(one, heads) for one in F.linear(x, weight, bias).split(width, dim=-1)]
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
-    return x.view(*x.shape[:-1], heads, -1).transpose(1, 2)
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _merged(x: Tensor) -> Tensor:

@@ -14,21 +14,26 @@ Conventions
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch import _dynamo as dynamo
 from torch.nn import functional as F
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
+from model_adapters.m2f.backbone import Block, apply_block, feature_maps
 from model_adapters.m2f.blocks import insert_adapters
 from model_adapters.m2f.config import EMBEDDING_SIZE, M2FConfig
 from model_adapters.m2f.debias import Branch, Contrast, prompt_queries
-from model_adapters.m2f.decoder import EncodedFrames, decode, prepare
-from model_adapters.m2f.pixel_decoder import decode_pixels, gathered, sampled
+from model_adapters.m2f.decoder import EncodedFrames, apply_layer, decode, prepare
+from model_adapters.m2f.decoder import Layer as MaskLayer
+from model_adapters.m2f.pixel_decoder import Layer as PixelLayer
+from model_adapters.m2f.pixel_decoder import decode_pixels, gathered_layer, sampled_layer
 from model_adapters.m2f.readout import QueryLogits, read_out
 
 # Of ImageNet, as facebook/mask2former-swin-base-ade-semantic's preprocessor_config.json has them.
@@ -43,6 +48,8 @@ _MEL_BANDS = 64
 _LOG_MEL_MEAN, _LOG_MEL_STD = -1.0, 1.4
 # Kernels that torch.compile has made, unless TORCHINDUCTOR_CACHE_DIR names another folder.
 COMPILE_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "avsrobust" / "torch_compile"
+# Graphs that torch.compile keeps of one function before it runs it uncompiled.
+_MOST_GRAPHS = 128
 # A hard gate switches on the queries that are more likely active than not.
 _ACTIVE = 0.5
 
@@ -62,9 +69,16 @@ def prepare_frames(frames: Tensor, image_size: int) -> Tensor:
     scaled = frames.to(torch.float32)
     if scaled.shape[-2:] != (image_size, image_size):
         scaled = F.interpolate(scaled, size=(image_size, image_size), mode="bilinear", antialias=True)
-    mean = torch.tensor(IMAGE_MEAN, device=frames.device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGE_STD, device=frames.device).view(1, 3, 1, 1)
+    mean, std = _image_statistics(frames.device)
     return (scaled / 255.0 - mean) / std
+
+
+@lru_cache(maxsize=8)
+def _image_statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    # They are kept, and later used where gradients are taken.
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(device) for values in (IMAGE_MEAN, IMAGE_STD))
+        return mean, std
 
 
 class LogMelEncoder(nn.Module):
@@ -110,22 +124,27 @@ class M2FNetwork(nn.Module):
         )
         self.query_gate = nn.Linear(config.hidden_dim, config.num_queries) if config.query_gate != "all" else None
         self._freeze_what_no_output_depends_on()
-        self._backbone: Callable[[Tensor], tuple[Tensor, ...]] = self._features
-        self._decode_pixels = decode_pixels
-        self._attend = sampled
-        self._decode = decode
+        self._block: Block = apply_block
+        self._pixel_layer: PixelLayer = sampled_layer
+        self._mask_layer: MaskLayer = apply_layer
 
     def compile_parts(self, backend: str = "inductor") -> None:
-        """Compile backbone, pixel decoder and masked decoder, each at its first call; `COMPILE_CACHE` keeps the kernels.
+        """Compile the layers that repeat, each kind and shape once, at its first call; `COMPILE_CACHE` keeps the kernels.
+
+        These are the blocks of the backbone and the layers of both decoders: with their backward nearly all of the work, and a
+        few small graphs in place of one large one for each part.
 
         Args:
             backend: The backend of torch.compile.
         """
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILE_CACHE))
-        self._backbone = torch.compile(self._features, backend=backend)
-        self._decode_pixels = torch.compile(decode_pixels, backend=backend)
-        self._attend = gathered
-        self._decode = torch.compile(decode, backend=backend)
+        # A graph for each stage, shifted or not, in training and in evaluation, for a few sizes of the batch.
+        dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, _MOST_GRAPHS)
+        # Weights of a block are arguments of its graph, so that blocks of one shape share it.
+        dynamo.config.inline_inbuilt_nn_modules = True
+        self._block = torch.compile(apply_block, backend=backend, dynamic=False)
+        self._pixel_layer = torch.compile(gathered_layer, backend=backend, dynamic=False)
+        self._mask_layer = torch.compile(apply_layer, backend=backend, dynamic=False)
 
     @classmethod
     def seeded(cls, config: M2FConfig, seed: int) -> Self:
@@ -137,9 +156,8 @@ class M2FNetwork(nn.Module):
     def encode(self, frames: Tensor) -> EncodedFrames:
         """Run backbone and pixel decoder on frames, float32 [N, 3, image_size, image_size]."""
         model = self.mask2former.model
-        levels, mask_features = self._decode_pixels(
-            model.pixel_level_module.decoder, self._backbone(frames), self._attend
-        )
+        maps = feature_maps(model.pixel_level_module.encoder, frames, self._block)
+        levels, mask_features = decode_pixels(model.pixel_level_module.decoder, maps, self._pixel_layer)
         return prepare(model.transformer_module, levels, mask_features)
 
     def embed_audio(self, audio: Tensor) -> Tensor:
@@ -170,7 +188,7 @@ class M2FNetwork(nn.Module):
             prompts: Prompts [N, Q, H], each added to the query features; None: one, without a prompt.
         """
         together = None if prompts is None else torch.stack(list(prompts), dim=1)
-        states, embeddings = self._decode(self.mask2former.model.transformer_module, encoded, together)
+        states, embeddings = decode(self.mask2former.model.transformer_module, encoded, together, self._mask_layer)
         return (
             QueryLogits(
                 self.mask2former.class_predictor(states[:, number]),
@@ -210,10 +228,6 @@ class M2FNetwork(nn.Module):
         queries, gates = self.decode_queries(encoded, audio, gate, contrast)
         logits = read_out(self.config, queries, gates)
         return (logits if contrast is None else contrast.finish(logits)), queries[0]
-
-    def _features(self, frames: Tensor) -> tuple[Tensor, ...]:
-        """Return the backbone's feature maps, from fine to coarse."""
-        return tuple(self.mask2former.model.pixel_level_module.encoder(frames).feature_maps)
 
     def _freeze_what_no_output_depends_on(self) -> None:
         # Distributed training waits for gradients of everything that is not frozen.

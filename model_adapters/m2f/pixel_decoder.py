@@ -7,6 +7,7 @@ Conventions
     Deformable attention (Zhu et al. 2021, "Deformable DETR", equation 3) samples the values bilinearly, with zeros beyond the
     border. `sampled` leaves that to the library's `grid_sample`, level by level. `gathered` writes it as a weighted sum over
     rows of the values, which torch.compile makes one kernel; uncompiled, it would hold 4 D numbers per point.
+    What depends on sizes alone (positions, centres) is made once per size and device.
     Dropout and the clamping of infinite states in the library's layer are not repeated: the configuration has dropout at 0
     (`network._stock_config`), and the trainer stops at a loss that is not finite.
 """
@@ -14,6 +15,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -25,15 +27,17 @@ _LEVELS = 3
 # Values [N, S, A, D], sizes of the levels, sampling locations (x, y) in [0, 1] [N, S, A, L, P, 2] and their weights
 # [N, S, A, L, P] to attended values [N, S, H].
 Attend = Callable[[Tensor, tuple[tuple[int, int], ...], Tensor, Tensor], Tensor]
+# A layer, states [N, S, H], positions [1, S, H], centres [S, 2], the levels' extents [L, 2] and sizes to states [N, S, H].
+Layer = Callable[[Any, Tensor, Tensor, Tensor, Tensor, tuple[tuple[int, int], ...]], Tensor]
 
 
-def decode_pixels(module: Any, features: tuple[Tensor, ...], attend: Attend) -> tuple[tuple[Tensor, ...], Tensor]:
+def decode_pixels(module: Any, features: tuple[Tensor, ...], layer: Layer) -> tuple[tuple[Tensor, ...], Tensor]:
     """Run the pixel decoder.
 
     Args:
         module: The library's `Mask2FormerPixelDecoder`.
         features: The backbone's feature maps, from fine to coarse, [N, C, h, w] each.
-        attend: `sampled` or `gathered`.
+        layer: `sampled_layer`, or what torch.compile made of `gathered_layer`.
 
     Returns:
         The levels for the masked decoder, [N, H, h_l, w_l] from coarse to fine, and the mask features [N, H, h, w].
@@ -42,9 +46,9 @@ def decode_pixels(module: Any, features: tuple[Tensor, ...], attend: Attend) -> 
     sizes = tuple((int(x.shape[2]), int(x.shape[3])) for x in maps)
     states = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)
     position = torch.cat([_position(module, level, x) for level, x in enumerate(maps)], dim=1)
-    centres = _centres(sizes, states.device)
-    for layer in module.encoder.layers:
-        states = _layer(layer, states, position, centres, sizes, attend)
+    centres, extents = _centres(sizes, states.device)
+    for each in module.encoder.layers:
+        states = layer(each, states, position, centres, extents, sizes)
     outputs = [
         part.transpose(1, 2).reshape(len(part), -1, *size)
         for part, size in zip(torch.split(states, [h * w for h, w in sizes], dim=1), sizes, strict=True)
@@ -61,12 +65,13 @@ def sampled(values: Tensor, sizes: tuple[tuple[int, int], ...], locations: Tenso
     frames, positions, heads, width = values.shape
     grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
     weights = weights.transpose(1, 2).flatten(0, 1).unsqueeze(1)
-    total = values.new_zeros(frames * heads, width, positions, dtype=weights.dtype)
+    total: Tensor | None = None
     for level, part in enumerate(torch.split(values, [h * w for h, w in sizes], dim=1)):
         maps = part.permute(0, 2, 3, 1).reshape(frames * heads, width, *sizes[level])
         points = F.grid_sample(maps, grids[:, :, level], mode="bilinear", padding_mode="zeros", align_corners=False)
-        total = total + (points * weights[..., level, :]).sum(-1)
-    return total.view(frames, heads * width, positions).transpose(1, 2)
+        one = (points * weights[..., level, :]).sum(-1)
+        total = one if total is None else total + one
+    return cast("Tensor", total).view(frames, heads * width, positions).transpose(1, 2)
 
 
 def gathered(values: Tensor, sizes: tuple[tuple[int, int], ...], locations: Tensor, weights: Tensor) -> Tensor:
@@ -113,24 +118,71 @@ def shrink(features: Tensor, size: tuple[int, int]) -> Tensor:
     return cells[..., middle, :, middle].mean(dim=(3, 5))
 
 
+def sine(embedding: Any, height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return the sine embedding of the positions of a level, [1, h w, H]: the same for all frames.
+
+    Args:
+        embedding: The library's `Mask2FormerSinePositionEmbedding`.
+        height: Height of the level.
+        width: Width of the level.
+        device: Device of the result.
+        dtype: Type of the result.
+    """
+    named = ("num_position_features", "temperature", "normalize", "scale")
+    settings = tuple((name, getattr(embedding, name)) for name in named)
+    return _sine(type(embedding), settings, height, width, device, dtype)
+
+
+@lru_cache(maxsize=64)
+def _sine(
+    kind: Any, settings: tuple[tuple[str, Any], ...], height: int, width: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    # It is kept, and later used where gradients are taken.
+    with torch.inference_mode(False):
+        position = kind(**dict(settings))(torch.Size((1, 1, height, width)), device, dtype)
+        return cast("Tensor", position.flatten(2).transpose(1, 2).contiguous())
+
+
 def _position(module: Any, level: int, x: Tensor) -> Tensor:
     """Return the position embedding of a level, [1, h_l w_l, H]: the same for all frames."""
-    position = module.position_embedding(torch.Size((1, *x.shape[1:])), x.device, x.dtype)
-    return cast("Tensor", position.flatten(2).transpose(1, 2) + module.level_embed[level])
+    return sine(module.position_embedding, x.shape[-2], x.shape[-1], x.device, x.dtype) + module.level_embed[level]
 
 
-def _centres(sizes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
-    """Return the centres (x, y) of all positions, float32 [S, 2] in (0, 1)."""
+@lru_cache(maxsize=64)
+def _centres(sizes: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the centres (x, y) of all positions, float32 [S, 2] in (0, 1), and the levels' extents (w_l, h_l), [L, 2]."""
     centres = []
-    for height, width in sizes:
-        y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
-        x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
-        centres.append(torch.stack((x.expand(height, -1), y[:, None].expand(-1, width)), dim=-1).flatten(0, 1))
-    return torch.cat(centres)
+    with torch.inference_mode(False):
+        for height, width in sizes:
+            y = (torch.arange(height, dtype=torch.float32) + 0.5) / height
+            x = (torch.arange(width, dtype=torch.float32) + 0.5) / width
+            centres.append(torch.stack((x.expand(height, -1), y[:, None].expand(-1, width)), dim=-1).flatten(0, 1))
+        extents = torch.tensor([[width, height] for height, width in sizes], dtype=torch.float32)
+        return torch.cat(centres).to(device), extents.to(device)
+
+
+def sampled_layer(
+    layer: Any, states: Tensor, position: Tensor, centres: Tensor, extents: Tensor, sizes: tuple[tuple[int, int], ...]
+) -> Tensor:
+    """Return the states [N, S, H] after a layer, whose attention is `sampled`."""
+    return _layer(layer, states, position, centres, extents, sizes, sampled)
+
+
+def gathered_layer(
+    layer: Any, states: Tensor, position: Tensor, centres: Tensor, extents: Tensor, sizes: tuple[tuple[int, int], ...]
+) -> Tensor:
+    """Return the states [N, S, H] after a layer, whose attention is `gathered`."""
+    return _layer(layer, states, position, centres, extents, sizes, gathered)
 
 
 def _layer(
-    layer: Any, states: Tensor, position: Tensor, centres: Tensor, sizes: tuple[tuple[int, int], ...], attend: Attend
+    layer: Any,
+    states: Tensor,
+    position: Tensor,
+    centres: Tensor,
+    extents: Tensor,
+    sizes: tuple[tuple[int, int], ...],
+    attend: Attend,
 ) -> Tensor:
     """Return the states [N, S, H] after a layer: deformable attention to all levels, and the feed-forward block."""
     attention = layer.self_attn
@@ -140,8 +192,7 @@ def _layer(
     offsets = attention.sampling_offsets(queries).unflatten(-1, (heads, _LEVELS, points, 2))
     weights = attention.attention_weights(queries).unflatten(-1, (heads, _LEVELS * points)).softmax(-1)
     # An offset counts in the level's own pixels.
-    scale = torch.tensor([[width, height] for height, width in sizes], device=states.device, dtype=torch.float32)
-    locations = centres[:, None, None, None, :] + offsets / scale[:, None, :]
+    locations = torch.addcdiv(centres[:, None, None, None, :], offsets.to(centres.dtype), extents[:, None, :])
     attended = attend(values, sizes, locations, weights.unflatten(-1, (_LEVELS, points)))
     states = layer.self_attn_layer_norm(states + attention.output_proj(attended))
     return cast("Tensor", layer.final_layer_norm(states + layer.fc2(F.relu(layer.fc1(states)))))

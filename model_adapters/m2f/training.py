@@ -87,7 +87,8 @@ class M2FTraining:
         self.notes = notes
         self._options = options
         self._network = network
-        self.network: nn.Module = _Step(network, options, visual_only, losses, seed)
+        self._step = _Step(network, options, visual_only, losses, seed)
+        self.network: nn.Module = self._step
 
     @classmethod
     def open(
@@ -135,6 +136,10 @@ class M2FTraining:
         """Compile the network (`M2FNetwork.compile_parts`)."""
         self._network.compile_parts()
 
+    def draw(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Return the noise of a batch, drawn from its seed on the host, so that a seed means the same on every machine."""
+        return self._step.draw(batch)
+
     def export(self, path: Path, info: Mapping[str, str]) -> None:
         """Write a bundle in float16."""
         save_bundle(path, self._network, {**info, "debias": self._options.debias})
@@ -164,33 +169,58 @@ class _Step(nn.Module):
                 self.pixel_head = nn.Linear(network.config.hidden_dim, len(AVSS_CLASSES))
         # In a list it is no submodule: neither trained nor stored.
         self._visual_only = [] if visual_only is None else [visual_only]
+        self._categories = len(options.query_classes)
         self.register_buffer("assignment", _assignment(options, network.config), persistent=False)
 
     def forward(self, batch: Batch) -> Predictions:
         """Return the predictions of the batch's scored frames."""
         return self._predict_audio(batch) if self._options.learns == "sounds" else self._predict_masks(batch)
 
+    def draw(self, batch: Batch) -> dict[str, Tensor]:
+        """Return all that is drawn for a batch, on the host."""
+        count, drawn = int(batch.scored.sum()), {}
+        if self._options.learns == "sounds":
+            drawn |= vars(auxiliary.Mixture.drawn(count, batch.seed))
+        elif self._options.debias == "noise":
+            generator = torch.Generator().manual_seed(batch.seed)
+            drawn["share"] = alpha_bars()[torch.randint(0, STEPS, (count,), generator=generator)]
+            drawn["noise"] = torch.randn(count, self.network.config.hidden_dim, generator=generator)
+        elif self._options.debias == "all_queries":
+            drawn["order"] = torch.randperm(count, generator=torch.Generator().manual_seed(batch.seed))
+        if auxiliary.QUIET_GATE in self._losses:
+            shape = (count, *batch.audio.shape[2:])
+            drawn["quiet"] = auxiliary.coloured_noise(shape, torch.Generator().manual_seed(batch.seed))
+        return drawn
+
+    def _drawn(self, batch: Batch) -> Mapping[str, Tensor]:
+        if batch.drawn is not None:
+            return batch.drawn
+        return {name: part.to(batch.frames.device) for name, part in self.draw(batch).items()}
+
     def _predict_audio(self, batch: Batch) -> Predictions:
-        labelled = auxiliary.mix_audio(batch.audio[batch.scored], batch.audio_labels[batch.scored], batch.seed)
+        drawn = self._drawn(batch)
+        mixture = auxiliary.Mixture(drawn["other"], drawn["chosen"], drawn["level"])
+        labelled = auxiliary.mix_audio(batch.of_scored(batch.audio), batch.of_scored(batch.audio_labels), mixture)
         audio = self.network.embed_audio(labelled.audio)
-        extra = self._gate_losses(labelled, audio, batch.seed)
+        extra = self._gate_losses(labelled, audio, drawn)
         return Predictions(audio.new_zeros(len(audio), 1, 1), audio, None, extra)
 
     def _predict_masks(self, batch: Batch) -> Predictions:
-        network, scored = self.network, batch.scored
+        network, drawn = self.network, self._drawn(batch)
         # Each picture passes backbone and pixel decoder once, whatever the number of its audio queries.
-        pictures = prepare_frames(batch.frames[scored[: len(batch.frames)]], network.config.image_size)
-        index = batch.scored_picture
-        own = network.encode(pictures)
-        encoded = own if len(index) == len(pictures) else own.take(index)
-        labelled = auxiliary.LabelledAudio.of(batch.audio[scored], batch.audio_labels[scored])
+        pictures = prepare_frames(batch.of_scored(batch.frames), network.config.image_size)
+        encoded = own = network.encode(pictures)
+        labelled = auxiliary.LabelledAudio.of(batch.of_scored(batch.audio), batch.of_scored(batch.audio_labels))
+        if len(labelled.audio) != len(pictures):
+            index = batch.scored_picture
+            encoded, pictures = own.take(index), pictures[index]
         audio = network.embed_audio(labelled.audio)
-        contrast = self._contrast(pictures[index], encoded, audio, batch.seed)
+        contrast = self._contrast(pictures, encoded, audio, drawn)
         queries, gates = network.decode_queries(encoded, audio, self._label_gate(batch), contrast)
         logits = read_out(network.config, queries, gates)
         if contrast is not None:
             logits = contrast.finish(logits)
-        extra = self._gate_losses(labelled, audio, batch.seed) | self._picture_losses(batch, own, queries[1:])
+        extra = self._gate_losses(labelled, audio, drawn) | self._picture_losses(batch, own, queries[1:])
         if auxiliary.BIASED in self._losses:
             extra[auxiliary.BIASED] = self._biased_loss(batch, queries, gates)
         if auxiliary.ROLES in self._losses:
@@ -201,21 +231,18 @@ class _Step(nn.Module):
         """Return the gate of the labels, [N, Q]; None where the network's own gate learns from the masks."""
         if self.network.config.query_gate != "hard":
             return None
-        categories = len(self._options.query_classes)
-        return auxiliary.gate_of_labels(batch.audio_labels[batch.scored], self.assignment, categories)
+        categories = self._categories
+        return auxiliary.gate_of_labels(batch.of_scored(batch.audio_labels), self.assignment, categories)
 
-    def _contrast(self, pixels: Tensor, encoded: EncodedFrames, audio: Tensor, seed: int) -> Contrast | None:
+    def _contrast(
+        self, pixels: Tensor, encoded: EncodedFrames, audio: Tensor, drawn: Mapping[str, Tensor]
+    ) -> Contrast | None:
         debias = self._options.debias
         if debias == "noise":
-            # On the CPU, so that a seed means the same noise on every machine.
-            generator = torch.Generator().manual_seed(seed)
-            steps = torch.randint(0, STEPS, (len(pixels),), generator=generator)
-            noise = torch.randn(len(pixels), self.network.config.hidden_dim, generator=generator)
-            return NoisyAudio(alpha_bars()[steps].to(pixels.device), noise.to(pixels.device))
+            return NoisyAudio(drawn["share"], drawn["noise"])
         if debias == "all_queries":
             # The audio of any other sample: what all queries mark together must not depend on the audio.
-            order = torch.randperm(len(audio), generator=torch.Generator().manual_seed(seed))
-            return AllQueries(audio[order.to(audio.device)])
+            return AllQueries(audio[drawn["order"]])
         return (
             None if debias == "none" else VisualOnly(self._visual_only_logits(pixels, encoded.mask_features.shape[-1]))
         )
@@ -227,9 +254,11 @@ class _Step(nn.Module):
         opened = pixels.new_ones(len(pixels), network.config.num_queries)
         return resize(read_out(network.config, [queries], [opened]).float(), (side, side))
 
-    def _gate_losses(self, labelled: auxiliary.LabelledAudio, projected: Tensor, seed: int) -> dict[str, Tensor]:
+    def _gate_losses(
+        self, labelled: auxiliary.LabelledAudio, projected: Tensor, drawn: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
-        categories = len(self._options.query_classes)
+        categories = self._categories
         if auxiliary.ACTIVE_QUERIES in self._losses:
             losses[auxiliary.ACTIVE_QUERIES] = auxiliary.active_queries(
                 auxiliary.gate_logits_of(self.network, projected),
@@ -239,18 +268,20 @@ class _Step(nn.Module):
                 labelled.exact,
             )
         if auxiliary.QUIET_GATE in self._losses:
-            losses[auxiliary.QUIET_GATE] = auxiliary.quiet_gate(self.network, labelled.audio, categories, seed)
+            losses[auxiliary.QUIET_GATE] = auxiliary.quiet_gate(self.network, drawn["quiet"], categories)
         return losses
 
     def _picture_losses(self, batch: Batch, own: EncodedFrames, biased: Sequence[QueryLogits]) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         count, size = len(own.mask_features), (own.mask_features.shape[-2], own.mask_features.shape[-1])
-        labels, target = batch.audio_labels[batch.scored][:count], batch.scored_target[:count]
+        labels, target = batch.of_scored(batch.audio_labels)[:count], batch.scored_target[:count]
         frames = auxiliary.teachable(labels, target, size)
         if auxiliary.VISUAL_QUERIES in self._losses:
             # Decoded without audio where no biased branch has decoded all queries with other audio.
             masks = biased[0].masks[:count] if biased else self.network.decode(own, None).masks
-            losses[auxiliary.VISUAL_QUERIES] = auxiliary.visual_queries(masks, frames, self.assignment)
+            losses[auxiliary.VISUAL_QUERIES] = auxiliary.visual_queries(
+                masks, frames, self.assignment, self._categories
+            )
         if self.pixel_head is not None:
             losses[auxiliary.PIXEL_CLASSES] = auxiliary.pixel_classes(self.pixel_head, own, frames)
         return losses
@@ -258,10 +289,8 @@ class _Step(nn.Module):
     def _biased_loss(self, batch: Batch, queries: list[QueryLogits], gates: list[Tensor]) -> Tensor:
         biased = read_out(self.network.config, queries[1:], gates[1:])
         has_foreground = (batch.scored_target != 0).flatten(1).any(dim=1)
-        if not has_foreground.any():
-            return biased.sum() * 0
-        weight = batch.per_scored_frame(batch.weight)[has_foreground]
-        losses = mask_losses(biased[has_foreground], batch.scored_target[has_foreground], LossPart(), weight)
+        weight = batch.per_scored_frame(batch.weight) * has_foreground
+        losses = mask_losses(biased, batch.scored_target, LossPart(), weight)
         return torch.stack(list(losses.values())).sum()
 
 

@@ -1,0 +1,114 @@
+"""The Swin backbone over the library's own layers: the same function of the same weights, with less work.
+
+Conventions
+    N frames, C channels of a stage, h, w its height and width in patches, A attention heads. Windows are s x s patches, W of them
+    in a frame, L = s^2; h and w are padded to multiples of s. Every second block shifts the map by half a window before the cut.
+    Queries, keys and values are one product. What depends on sizes alone, the masks of shifted windows, is made once per size
+    and device. Dropout of the library's layers is not repeated: the configuration has it at 0 (`network._stock_config`); its
+    stochastic depth is, which draws from torch's generator in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# A block, states [N, h w, C], height, width and the mask of its shifted windows to states [N, h w, C].
+Block = Callable[[Any, Tensor, int, int, Tensor | None], Tensor]
+# As the library has it, of patches that are no neighbours.
+_APART = -100.0
+
+
+def feature_maps(backbone: Any, frames: Tensor, block: Block) -> tuple[Tensor, ...]:
+    """Return the feature maps of the four stages, from fine to coarse, [N, C, h, w] each.
+
+    Args:
+        backbone: The library's `SwinBackbone`.
+        frames: float32 [N, 3, S, S].
+        block: `apply_block`, or what torch.compile made of it.
+    """
+    states, (height, width) = backbone.swin.embeddings(frames)
+    maps = []
+    for stage, name in zip(backbone.swin.encoder.layers, backbone.stage_names[1:], strict=True):
+        for layer in stage.blocks:
+            mask = _mask_of(layer, height, width, states.device)
+            states = block(layer, states, height, width, mask)
+        normed = backbone.hidden_states_norms[name](states)
+        maps.append(normed.transpose(1, 2).unflatten(2, (height, width)).contiguous())
+        if stage.downsample is not None:
+            states = stage.downsample(states, (height, width))
+            height, width = (height + 1) // 2, (width + 1) // 2
+    return tuple(maps)
+
+
+def apply_block(layer: Any, states: Tensor, height: int, width: int, mask: Tensor | None) -> Tensor:
+    """Return the states [N, h w, C] after a block: attention within windows, and the feed-forward block.
+
+    Args:
+        layer: The library's `SwinLayer`.
+        states: [N, h w, C].
+        height: Height of the map, h.
+        width: Width of the map, w.
+        mask: Added to the scores of shifted windows, [W, 1, L, L]; None: the windows are not shifted.
+    """
+    side, shift = layer.window_size, layer.shift_size
+    frames, _, channels = states.shape
+    maps = layer.layernorm_before(states).view(frames, height, width, channels)
+    below, right = -height % side, -width % side
+    if below or right:
+        maps = F.pad(maps, (0, 0, 0, right, 0, below))
+    if mask is not None:
+        maps = torch.roll(maps, (-shift, -shift), (1, 2))
+    rows, columns = (height + below) // side, (width + right) // side
+    windows = maps.view(frames, rows, side, columns, side, channels).transpose(2, 3).reshape(-1, side * side, channels)
+    attended = _attend(layer.attention, windows, mask)
+    maps = attended.view(frames, rows, columns, side, side, channels).transpose(2, 3)
+    maps = maps.reshape(frames, rows * side, columns * side, channels)
+    if mask is not None:
+        maps = torch.roll(maps, (shift, shift), (1, 2))
+    if below or right:
+        maps = maps[:, :height, :width]
+    states = states + layer.drop_path(maps.reshape(frames, height * width, channels))
+    return cast("Tensor", states + layer.mlp(layer.layernorm_after(states)))
+
+
+def _attend(attention: Any, windows: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the projected attention within windows, [N W, L, C]."""
+    count, length, channels = windows.shape
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+    weight = torch.cat([part.weight for part in parts])
+    bias = None if parts[0].bias is None else torch.cat([part.bias for part in parts])
+    heads = F.linear(windows, weight, bias).view(count, length, 3, attention.num_attention_heads, -1)
+    queries, keys, values = heads.permute(2, 0, 3, 1, 4).unbind(0)
+    scores = attention.relative_position_bias()
+    # Rounded as attention would round them, before they are repeated for every frame.
+    scores = (scores if mask is None else scores + mask).to(queries.dtype)
+    if mask is not None:
+        scores = scores.expand(count // len(mask), -1, -1, -1, -1).flatten(0, 1)
+    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=scores, scale=attention.scaling)
+    return cast("Tensor", attention.o_proj(attended.transpose(1, 2).reshape(count, length, channels)))
+
+
+def _mask_of(layer: Any, height: int, width: int, device: torch.device) -> Tensor | None:
+    side, shift = layer.window_size, layer.shift_size
+    return None if shift <= 0 else _shift_mask(height + -height % side, width + -width % side, side, shift, device)
+
+
+@lru_cache(maxsize=64)
+def _shift_mask(height: int, width: int, side: int, shift: int, device: torch.device) -> Tensor:
+    """Return 0 where two patches of a shifted window are neighbours in the map, else `_APART`, float32 [W, 1, L, L]."""
+    # It is kept, and later used where gradients are taken.
+    with torch.inference_mode(False):
+        regions = []
+        for length in (height, width):
+            place = torch.arange(length)
+            regions.append((place >= length - side).long() + (place >= length - shift).long())
+        region = regions[0][:, None] * 3 + regions[1]
+        windows = region.view(height // side, side, width // side, side).transpose(1, 2).reshape(-1, side * side)
+        apart = windows[:, None, :] != windows[:, :, None]
+        return torch.where(apart, _APART, 0.0).unsqueeze(1).to(device)
