@@ -217,7 +217,7 @@ class _Stage:
                 temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
                 shutil.copyfile(copy.files / name, temporary)
                 temporary.replace(path)
-            self.known[name] = _Known(copy.versions[name], theirs)
+            self.known[name] = _Known(there[name], theirs)
         self.write()
         if conflicts:
             raise self._conflict(conflicts)
@@ -291,7 +291,7 @@ class _Stage:
             copy = make_copy(self.store.url, changed)
             for name in sorted(changed):
                 if sha256_of_file(copy.files / name) == sums.get(name):
-                    self.known[name] = _Known(copy.versions[name], sums[name])
+                    self.known[name] = _Known(there[name], sums[name])
                     changed.discard(name)
         if changed or gone:
             raise self._conflict(sorted(changed | gone))

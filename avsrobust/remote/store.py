@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class Store:
         Raises:
             OptionError: The URL cannot be opened.
         """
+        if not url.partition("://")[2].strip("/"):
+            raise OptionError(f"{url}: names no folder; {_EXPECTED}")
         url = url.rstrip("/")
         try:
             import fsspec
@@ -69,10 +72,7 @@ class Store:
             raise OptionError(f"{url}: needs a package that is not installed; run: {install}") from error
         except ValueError as error:
             raise OptionError(f"{url}: cannot be opened ({_words(error)}); {_EXPECTED}") from error
-        root = str(root).rstrip("/")
-        if not root.strip("/"):
-            raise OptionError(f"{url}: names no folder; {_EXPECTED}")
-        return cls(url, system, root)
+        return cls(url, system, str(root).rstrip("/"))
 
     def listing(self) -> dict[str, RemoteFile]:
         """Return the files below the folder by name; a file whose name is no safe path is none.
@@ -194,6 +194,8 @@ class Store:
 
 def _remote_file(info: Mapping[str, Any]) -> RemoteFile:
     mark = info.get("ETag") or info.get("LastModified") or info.get("mtime") or info.get("created")
+    # A time comes as a number from one call and as a `datetime` from another.
+    mark = mark.timestamp() if isinstance(mark, datetime) else mark
     return RemoteFile(int(info.get("size") or 0), f"{info.get('size')} {mark}")
 
 
