@@ -1,22 +1,34 @@
 """The public functions: each does what the command of its name does, and returns values instead of printing.
 
 Conventions
-    Paths are text or `pathlib.Path`; defaults are those of the commands (`avsrobust.defaults`). Every error that the caller can
-    put right is an `avsrobust.errors.AvsRobustError` with a message of one line.
+    Paths are text or `pathlib.Path`; folders that are read or written may be URLs (``s3://bucket/folder``, as text), which
+    messages then name; what is returned has the paths of the copy on this machine. Defaults are those of the commands
+    (`avsrobust.defaults`). Every error that the caller can put right is an `avsrobust.errors.AvsRobustError` with a message of
+    one line.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from avsrobust import defaults
 from avsrobust.callbacks import MessageCallback, ProgressCallback
-from avsrobust.evaluation_targets import check_selection, find_device, local_data_root, results_folders, select_builds
+from avsrobust.evaluation_targets import (
+    check_selection,
+    evaluate_into,
+    find_device,
+    local_data_root,
+    results_folders,
+    select_builds,
+)
+from avsrobust.remote import naming_addresses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +50,7 @@ if TYPE_CHECKING:
 AnyPath = Path | str
 
 
+@naming_addresses()
 def build(
     dataset: str | type[DataSetSpec] | DataSet,
     *,
@@ -88,41 +101,44 @@ def build(
     """
     from avsrobust.building.build import build as build_dataset
     from avsrobust.building.build import check_options
+    from avsrobust.building.identity import BUILD_KIND
+    from avsrobust.building.remote_data import local_data_set
     from avsrobust.conditions.recipe import Recipe, load_recipe
     from avsrobust.datasets.read import ListedDataSet, list_dataset
+    from avsrobust.remote import join, output_folder, published
     from avsrobust.seal import is_intact
 
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
     chosen = chosen.adapted(store_audio=store_audio, recordings=recordings)
     if isinstance(dataset, str | type):
-        root = defaults.default_data_root(data_root)
+        root = local_data_set(data_root, dataset, splits, release, chosen)
         found: ListedDataSet | DataSet = list_dataset(dataset, root, splits=splits or None, release=release)
     else:
         found = dataset
-    folder = (
-        Path(output)
-        if output is not None
-        else defaults.BUILDS_ROOT / defaults.build_name(found.name, seed, chosen.name, found.release)
-    )
-    if isinstance(found, ListedDataSet):
-        check_options(found.name, seed, workers, engine, scheduler, on_error, export)
-        # A finished build knows the contents of the recordings; for another, header and contents come from one reading.
-        found = found.checked(workers, whole_sounds=not is_intact(folder))
-    return build_dataset(
-        found,
-        chosen,
-        seed,
-        folder,
-        workers=workers,
-        engine=engine,
-        scheduler=scheduler,
-        on_error=on_error,
-        export=export,
-        wait=wait,
-        progress=progress,
-    )
+    name = defaults.build_name(found.name, seed, chosen.name, found.release)
+    place = join(defaults.BUILDS_ROOT, name) if output is None else output
+    check_options(found.name, seed, workers, engine, scheduler, on_error, export)
+    with output_folder(place, "avsrobust build", BUILD_KIND, wait=wait) as folder:
+        if isinstance(found, ListedDataSet):
+            # A finished build knows the contents of the recordings; for another, header and contents come from one reading.
+            found = found.checked(workers, whole_sounds=not is_intact(folder))
+        report = build_dataset(
+            found,
+            chosen,
+            seed,
+            folder,
+            workers=workers,
+            engine=engine,
+            scheduler=scheduler,
+            on_error=on_error,
+            export=export,
+            wait=wait,
+            progress=progress,
+        )
+    return dataclasses.replace(report, manifest=published(report.manifest))
 
 
+@naming_addresses()
 def read_dataset(
     name: str | type[DataSetSpec],
     data_root: AnyPath | None = None,
@@ -148,11 +164,14 @@ def read_dataset(
         DataSetError: There is no such data set below the root, or its table cannot be read.
         OptionError: The name is unknown.
     """
+    from avsrobust.building.remote_data import local_data_set
     from avsrobust.datasets.read import read_dataset as read
 
-    return read(name, defaults.default_data_root(data_root), splits=splits or None, release=release, workers=workers)
+    root = local_data_set(data_root, name, splits, release)
+    return read(name, root, splits=splits or None, release=release, workers=workers)
 
 
+@naming_addresses()
 def evaluate(
     adapter: str | type[Any] | Adapter,
     manifests: AnyPath | Manifest | Sequence[AnyPath | Manifest] | None = None,
@@ -183,8 +202,7 @@ def evaluate(
 
     Args:
         adapter: A name, ``package.module:Class`` or ``file.py:Class``; an adapter class; or a loaded adapter.
-        manifests: Manifests, their paths or their folders (default: every build under ``robust``); folders may be remote
-            (``s3://bucket/folder``).
+        manifests: Manifests, their paths or their folders (default: every build under ``robust``).
         dataset: Only builds of this data set.
         name: Name of the model in tables (default: the adapter's, or its class's).
         checkpoint: Weights of the model.
@@ -194,7 +212,7 @@ def evaluate(
         conditions: Conditions to evaluate (default: all).
         batch_size: Clips at a time; scores do not depend on it (default: on a GPU what its memory holds, else 1).
         save_masks: Keep the masks too.
-        data_root: Folder that the data set lies in now, where it has moved; it may be remote.
+        data_root: Folder that the data set lies in now, where it has moved.
         output: Root of the results: they lie in ``output/<model>/<build>``.
         check: First run a few clips twice, to find models that keep state.
         replace: Let results of another model in the same folder give way to these.
@@ -222,7 +240,9 @@ def evaluate(
     from avsrobust.errors import OptionError
     from avsrobust.evaluation.cluster import ClusterAdapter
     from avsrobust.evaluation.runner import evaluate as run_evaluation
+    from avsrobust.evaluation.shards import Shard
     from avsrobust.plugins import spec_of
+    from avsrobust.remote.inputs import local_place
 
     check_engine(engine, scheduler, own_cluster=False)
     if scheduler is not None and not isinstance(adapter, str | type):
@@ -232,12 +252,13 @@ def evaluate(
         )
     chosen = select_builds(manifests, dataset)
     check_selection(chosen, splits, conditions or ())
-    data_root = local_data_root(data_root, chosen, splits)
+    root = local_data_root(data_root, chosen, splits)
+    part = None if shard is None else Shard.parse(shard)
     on = find_device(device) if scheduler is None else None
     spec = adapter if isinstance(adapter, str) else _class_of(adapter).__name__
     model = defaults.model_name(spec) if name is None else name
-    folders = results_folders(Path(output), {spec: model}, chosen)[spec]
-    weights = None if checkpoint is None else Path(checkpoint)
+    folders = results_folders(output, {spec: model}, chosen)[spec]
+    weights = local_place(checkpoint)
     with nullcontext() if scheduler is None else connect(scheduler) as client:
         loaded: Any = adapter
         if isinstance(adapter, str | type):
@@ -246,34 +267,35 @@ def evaluate(
                 if on is None
                 else load_adapter(adapter, checkpoint=weights, device=on, options=dict(options or {}))
             )
+        run = partial(
+            run_evaluation,
+            adapter=loaded,
+            name=model,
+            spec=spec,
+            splits=tuple(splits),
+            conditions=conditions or None,
+            data_root=root,
+            device=on,
+            batch_size=batch_size,
+            readers=readers,
+            save_masks=save_masks,
+            checkpoint=weights,
+            options=options,
+            check=check,
+            replace=replace,
+            wait=wait,
+            score_size=score_size,
+            limit=limit,
+            shard=part,
+            progress=progress,
+        )
         return [
-            run_evaluation(
-                manifest,
-                loaded,
-                name=model,
-                spec=spec,
-                splits=tuple(splits),
-                conditions=conditions or None,
-                data_root=data_root,
-                output=folder,
-                device=on,
-                batch_size=batch_size,
-                readers=readers,
-                save_masks=save_masks,
-                checkpoint=weights,
-                options=options,
-                check=check,
-                replace=replace,
-                wait=wait,
-                score_size=score_size,
-                limit=limit,
-                shard=shard,
-                progress=progress,
-            )
+            evaluate_into(folder, partial(run, manifest), part, wait=wait)
             for manifest, folder in zip(chosen, folders, strict=True)
         ]
 
 
+@naming_addresses()
 def report(
     results: AnyPath | Sequence[AnyPath] | Results | None = None,
     *,
@@ -378,6 +400,7 @@ def report(
     )
 
 
+@naming_addresses()
 def make_gallery(
     results: Sequence[Scores],
     number: int,
@@ -405,16 +428,16 @@ def make_gallery(
     """
     from avsrobust.gallery.collect import make_gallery as collect
 
-    root = None if data_root is None else Path(data_root)
     if not rerun:
-        return collect(results, number, data_root=root, relative_to=relative_to)
+        return collect(results, number, data_root=data_root, relative_to=relative_to)
     from avsrobust.clip_reruns import ClipReruns
 
     with TemporaryDirectory(prefix="avsrobust-") as folder:
-        reruns = ClipReruns(Path(folder), root, on_message=on_message)
-        return collect(results, number, data_root=root, relative_to=relative_to, rerun=reruns)
+        reruns = ClipReruns(Path(folder), data_root, on_message=on_message)
+        return collect(results, number, data_root=data_root, relative_to=relative_to, rerun=reruns)
 
 
+@naming_addresses()
 def compare(
     a: AnyPath | Scores,
     b: AnyPath | Scores,
@@ -455,6 +478,7 @@ def compare(
     return compare_scores(one, other, protocol, samples, seed, task, negatives, changed)
 
 
+@naming_addresses()
 def compare_models(
     results: Sequence[AnyPath | Scores],
     *,
@@ -565,6 +589,7 @@ class Results:
         return self.table()._repr_html_()
 
 
+@naming_addresses()
 def load_results(paths: AnyPath | Sequence[AnyPath] | None = None) -> Results:
     """Read stored results.
 

@@ -22,7 +22,9 @@ from avsrobust.errors import AdapterError, AvsRobustError, ResultsError
 from avsrobust.evaluation.model_key import differences, make_model_key
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.evaluation.score_size import ScoreSize
-from avsrobust.evaluation_targets import find_device
+from avsrobust.evaluation_targets import find_device, local_data_root
+from avsrobust.remote import is_remote
+from avsrobust.remote.inputs import named_copy
 from avsrobust.results import MASKS_NAME, Run, Scores, section
 from avsrobust.row_keys import ClipKey, key_of, rows_in
 
@@ -44,7 +46,7 @@ class ClipReruns:
     """
 
     folder: Path
-    data_root: Path | None = None
+    data_root: Path | str | None = None
     device: torch.device | None = None
     on_message: MessageCallback = lambda _message: None
     _runs: int = 0
@@ -104,7 +106,7 @@ class ClipReruns:
             name=run.model,
             output=output,
             splits=sorted({row.split for row in rows}),
-            data_root=self.data_root,
+            data_root=local_data_root(self.data_root, [dataclasses.replace(manifest, rows=rows)]),
             device=device,
             save_masks=True,
             checkpoint=checkpoint,
@@ -149,7 +151,9 @@ def _checkpoint(where: Path, details: Mapping[str, Any]) -> Path | None:
 
 
 def _found(where: Path, path: str) -> Path | None:
-    """A path of ``run.json``, in the working folder or above the results."""
+    """A path of ``run.json``, in the working folder or above the results, or the copy of a URL."""
+    if is_remote(path):
+        return named_copy(path, where)
     for folder in (Path(), *where.absolute().parents):
         try:
             if (folder / path).exists():

@@ -6,18 +6,31 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avsrobust import defaults
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
-from avsrobust.remote import is_remote, local_copy
+from avsrobust.remote import is_remote, join, output_folder, published, require_own
+from avsrobust.remote.inputs import local_data_root
 
 if TYPE_CHECKING:
     import torch
 
+    from avsrobust.evaluation.runner import EvaluationReport
+    from avsrobust.evaluation.shards import Shard
     from avsrobust.manifest import Manifest
+
+__all__ = [
+    "check_selection",
+    "evaluate_into",
+    "find_device",
+    "local_data_root",
+    "results_folders",
+    "select_builds",
+]
 
 
 def select_builds(
@@ -51,10 +64,7 @@ def select_builds(
             f"{root}/: found no build; expected {root}/<dataset>-seed<seed>/{MANIFEST_NAME}; "
             "run 'avsrobust build --dataset s4 --seed 42' first, or name one with --manifest"
         )
-    builds = [
-        entry if isinstance(entry, Manifest) else load_manifest(_local_build(entry) if is_remote(entry) else entry)
-        for entry in found
-    ]
+    builds = [entry if isinstance(entry, Manifest) else load_manifest(entry) for entry in found]
     if unknown is not None and dataset not in {manifest.info.dataset for manifest in builds}:
         raise unknown
     chosen = [manifest for manifest in builds if wanted in (None, manifest.info.dataset)]
@@ -64,29 +74,6 @@ def select_builds(
             f"--dataset {dataset}: found builds of {names} only; run 'avsrobust build --dataset {dataset}'"
         )
     return chosen
-
-
-def _local_build(url: Path | str) -> Path:
-    from avsrobust.manifest import MANIFEST_NAME
-
-    return local_copy(str(url).rstrip("/").removesuffix(f"/{MANIFEST_NAME}"))
-
-
-def local_data_root(
-    data_root: Path | str | None, builds: Sequence[Manifest], splits: Sequence[str]
-) -> Path | str | None:
-    """Return the data root that evaluations of some splits read: of a remote one, a copy of the files that they need.
-
-    Raises:
-        OptionError: A remote one cannot be opened.
-        DataSetError: It lacks a file.
-    """
-    if not is_remote(data_root):
-        return data_root
-    from avsrobust.manifest import data_files
-
-    rows = (row for build in builds for row in build.rows if row.split in splits)
-    return local_copy(str(data_root), data_files(rows))
 
 
 def check_selection(builds: Sequence[Manifest], splits: Sequence[str], conditions: Sequence[str]) -> None:
@@ -103,8 +90,10 @@ def check_selection(builds: Sequence[Manifest], splits: Sequence[str], condition
                     )
 
 
-def results_folders(root: Path, models: Mapping[str, str], builds: Sequence[Manifest]) -> dict[str, list[Path]]:
-    """Return the results folder ``ROOT/<model>/<build>`` of each adapter's spec on each build.
+def results_folders(
+    root: Path | str, models: Mapping[str, str], builds: Sequence[Manifest]
+) -> dict[str, list[Path | str]]:
+    """Return the results folder ``ROOT/<model>/<build>`` of each adapter's spec on each build: URLs where the root is one.
 
     Raises:
         OptionError: Two of them are one folder, or one holds files that are not ours.
@@ -113,7 +102,7 @@ def results_folders(root: Path, models: Mapping[str, str], builds: Sequence[Mani
     from avsrobust.results import RESULTS_KIND
 
     taken: dict[str, str] = {}
-    folders: dict[str, list[Path]] = {}
+    folders: dict[str, list[Path | str]] = {}
     for spec, model in models.items():
         if not model.strip() or not model.isprintable():
             raise OptionError(f"--name {model!r}: expected a name of printable characters")
@@ -123,16 +112,42 @@ def results_folders(root: Path, models: Mapping[str, str], builds: Sequence[Mani
             build_folder = defaults.build_name(
                 info.dataset, info.seed, str(info.recipe.get("name", defaults.RECIPE)), info.release
             )
-            folder = root / folder_name(model) / folder_name(build_folder)
+            folder = join(root, folder_name(model), folder_name(build_folder))
             found = f"--adapter {spec} on {manifest.path}"
             if (other := taken.setdefault(same_folder(folder), found)) != found:
                 raise OptionError(
                     f"{found}: its results would lie in {folder}, as those of {other} do; expected a folder for each; evaluate "
                     "them one at a time, with a --name (models) or an --output (builds) of its own"
                 )
-            ensure_own(folder, RESULTS_KIND)
+            if is_remote(folder):
+                require_own(folder, RESULTS_KIND)
+            else:
+                ensure_own(Path(folder), RESULTS_KIND)
             folders[spec].append(folder)
     return folders
+
+
+def evaluate_into(
+    folder: Path | str, run: Callable[..., EvaluationReport], shard: Shard | None = None, *, wait: bool = False
+) -> EvaluationReport:
+    """Return the report of an evaluation that writes to a results folder, here or at a URL.
+
+    Args:
+        folder: The results folder.
+        run: Evaluates into the folder of this machine that it is called with, as ``output``.
+        shard: The part of the clips that is evaluated.
+        wait: Wait until another process gives the folder up.
+
+    Raises:
+        OptionError: The folder cannot be used.
+    """
+    from avsrobust.results import RESULTS_KIND, SHARDS_NAME
+
+    part = "" if shard is None else f"{SHARDS_NAME}/{shard.folder_name}"
+    with output_folder(folder, "avsrobust evaluate", RESULTS_KIND, part=part, without=SHARDS_NAME, wait=wait) as local:
+        report = run(output=local)
+    masks = None if report.masks is None else published(report.masks)
+    return dataclasses.replace(report, scores=published(report.scores), masks=masks)
 
 
 def find_device(name: str | torch.device) -> torch.device:

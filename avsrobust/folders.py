@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -45,20 +45,30 @@ def ensure_own(folder: Path, kind: str) -> tuple[str, int] | None:
     Raises `OptionError` where it holds anything that is not ours, or is of another kind. Nothing is changed.
     """
     found = read_marker(folder)
-    if found is None and (foreign := foreign_entries(folder)):
+    foreign = foreign_entries(folder) if found is None else []
+    if foreign:
         # Another process may have marked it, and begun to fill it, in between.
         found = read_marker(folder)
-        if found is None:
-            names = ", ".join(foreign[:_MOST_NAMED]) + (", .." if len(foreign) > _MOST_NAMED else "")
-            raise OptionError(
-                f"{folder}: holds {names}, which avsrobust did not write there (no {MARKER_NAME}); "
-                "expected a new, an empty or an own folder; choose another one"
-            )
-    if found is not None and found[0] != kind:
-        raise OptionError(
-            f"{folder}: holds {_title(found[0])} of format {found[1]}; expected {_title(kind)}; choose another folder"
-        )
+    check_owner(folder, kind, found, foreign)
     return found
+
+
+def check_owner(folder: Path | str, kind: str, marker: tuple[str, int] | None, entries: Sequence[str]) -> None:
+    """Check that a folder with this marker and these entries can become, or is, one of ours of this kind.
+
+    Raises `OptionError`, which names `folder`, where it holds anything that is not ours, or is of another kind.
+    """
+    foreign = [name for name in entries if name not in _OURS and not name.endswith(TEMPORARY_SUFFIX)]
+    if marker is None and foreign:
+        names = ", ".join(foreign[:_MOST_NAMED]) + (", .." if len(foreign) > _MOST_NAMED else "")
+        raise OptionError(
+            f"{folder}: holds {names}, which avsrobust did not write there (no {MARKER_NAME}); "
+            "expected a new, an empty or an own folder; choose another one"
+        )
+    if marker is not None and marker[0] != kind:
+        raise OptionError(
+            f"{folder}: holds {_title(marker[0])} of format {marker[1]}; expected {_title(kind)}; choose another folder"
+        )
 
 
 def ensure_output_dir(folder: Path, kind: str, format_version: int, *, replace: bool = False) -> None:
@@ -160,9 +170,20 @@ def read_marker(folder: Path) -> tuple[str, int] | None:
         return None
     try:
         with path.open("rb") as stream:
-            content = parse_json(stream.read(_MOST_BYTES))
+            content = stream.read(_MOST_BYTES)
+    except OSError as error:
+        raise OptionError(
+            f"{path}: is damaged ({error}); expected avsrobust's own marker; choose another folder"
+        ) from error
+    return parse_marker(path, content)
+
+
+def parse_marker(path: Path | str, text: bytes) -> tuple[str, int]:
+    """Return kind and format that the bytes of a marker name. Raises `OptionError`, which names `path`, for damaged ones."""
+    try:
+        content = parse_json(text[:_MOST_BYTES])
         kind, version = content["kind"], content["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise OptionError(
             f"{path}: is damaged ({error}); expected avsrobust's own marker; choose another folder"
         ) from error
@@ -201,7 +222,7 @@ def folder_name(name: str) -> str:
     return f"{plain if is_safe_name(plain) else '_'}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
-def same_folder(path: Path) -> str:
+def same_folder(path: Path | str) -> str:
     """Return a key that is equal for paths which some file system takes for one (upper and lower case, Unicode's forms)."""
     return unicodedata.normalize("NFC", str(path)).casefold()
 

@@ -50,6 +50,7 @@ from avsrobust.manifest_columns import (
 )
 from avsrobust.manifest_rows import RowTable
 from avsrobust.parquet import Kind, parquet_bytes
+from avsrobust.remote.inputs import local_build
 from avsrobust.seal import write_seal
 from avsrobust.textfiles import parse_json
 
@@ -433,13 +434,13 @@ def remember_data_root(folder: Path, data_root: Path) -> bool:
 
 
 def load_manifest(path: Path | str, *, consistent: bool = True) -> Manifest:
-    """Read a manifest, or the ``manifest.parquet`` of a build's folder.
+    """Read a manifest, or the ``manifest.parquet`` of a build's folder, here or at a URL, of which all files are copied.
 
     `consistent`: whether columns that contradict each other are refused too; `verify` lists those, row by row.
     Raises `ManifestError` where the file is no manifest, is of another format, holds what no build writes (a column or a
     metadata entry of another kind) or names files outside its roots.
     """
-    path = Path(path)
+    path = local_build(path)
     if path.is_dir():
         path = path / MANIFEST_NAME
     opened = _KIND.open(path, [entry.name for entry in COLUMNS.values() if entry.type == pa.string()])

@@ -25,6 +25,8 @@ from avsrobust.audit.descriptions import STATISTICS, ConditionSummary, Described
 from avsrobust.audit.separability import Estimate, Flags, Groups, estimate, linear_scores, weighted_auroc
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import MADE_PREFIX, Manifest, Row
+from avsrobust.remote import address_of
+from avsrobust.remote.inputs import local_data_root
 from avsrobust.vocabulary import CLEAN, NEGATIVE
 
 # By nature unlike any recording: that they can be separated is no fault.
@@ -126,7 +128,7 @@ def audit(manifest: Manifest, data_root: Path | str | None = None) -> AuditRepor
     separations = tuple(_separation(described, condition) for condition in negative)
     findings = [*_front_end_findings(described.summaries), *_separation_findings(separations)]
     return AuditReport(
-        manifest=str(manifest.path),
+        manifest=address_of(manifest.path),
         dataset=manifest.info.dataset,
         recipe=str(manifest.info.recipe.get("name", "unnamed")),
         summaries=described.summaries,
@@ -138,6 +140,7 @@ def audit(manifest: Manifest, data_root: Path | str | None = None) -> AuditRepor
 
 def _data_root(manifest: Manifest, data_root: Path | str | None) -> Path | None:
     needed = data_root is not None or any(row.audio.startswith(MADE_PREFIX) for row in manifest.rows)
+    data_root = local_data_root(data_root, [manifest])
     try:
         return manifest.data_root(data_root)
     except ManifestError:

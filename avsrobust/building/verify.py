@@ -54,6 +54,7 @@ from avsrobust.manifest import (
     sound_files,
 )
 from avsrobust.manifest_rows import RowTable
+from avsrobust.remote.inputs import local_build, local_data_root
 from avsrobust.seal import SEAL_NAME, broken_seals
 from avsrobust.vocabulary import FOREGROUND_RULES
 
@@ -86,12 +87,13 @@ def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, qu
     Checked are the bytes of all files (sounds, frames, masks, log-mel arrays, checksums, the manifest itself), the arrays' form,
     the data's fingerprint, seeds, polarity, source clips, sort order and completeness. `data_root`: where the data lies now.
     Sounds without a file are made, and what had to be scaled down or clipped is counted.
+    Where either is a URL, its files are fetched again, and what is there is compared.
     `quick`: of sounds, frames, masks and arrays only presence and size, not the bytes; no sound is made.
     Raises `ManifestError` where the manifest cannot be read or the data root is not there.
     """
     # What contradicts itself is listed below, row by row.
-    manifest = load_manifest(manifest_path, consistent=False)
-    root = manifest.data_root(data_root)
+    manifest = load_manifest(local_build(manifest_path, fresh=not quick), consistent=False)
+    root = manifest.data_root(local_data_root(data_root, [manifest], fresh=not quick, lenient=True))
     problems = list(check_rows(manifest))
     notes: list[str] = []
     seals = dict(_check_seals(manifest))

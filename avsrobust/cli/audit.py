@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import data_root_option
+from avsrobust.cli.options import ANYWHERE, data_root_option
 
 
 @click.command()
-@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("manifest", type=ANYWHERE)
 @data_root_option
-def audit(manifest: Path, data_root: Path | None) -> int:
+def audit(manifest: Path | str, data_root: Path | str | None) -> int:
     """Check whether negatives can be separated from clean audio by feature statistics alone."""
     from avsrobust.audit import audit as audit_manifest
     from avsrobust.audit import render_audit

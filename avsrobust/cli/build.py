@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import complete_dataset, complete_recipe, data_root_option, wait_option
+from avsrobust.cli.options import ANYWHERE, HERE, complete_dataset, complete_recipe, data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar, warn
 from avsrobust.defaults import RECIPE, SEED
 
@@ -32,7 +32,10 @@ _MOST_SKIPPED = 20
 @click.option("--seed", default=SEED, show_default=True, type=int, help="Seed of every draw.")
 @data_root_option
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder [default: robust/<dataset>-seed<seed>]."
+    "--output",
+    type=ANYWHERE,
+    metavar="DIR|URL",
+    help="Folder, here or at s3://.. [default: robust/<dataset>-seed<seed>].",
 )
 @click.option(
     "--recipe",
@@ -60,7 +63,7 @@ _MOST_SKIPPED = 20
 )
 @click.option(
     "--recordings",
-    type=click.Path(path_type=Path),
+    type=HERE,
     metavar="DIR",
     help="Your own recordings, for the condition 'unseen', which is added to the recipe.",
 )
@@ -69,8 +72,8 @@ _MOST_SKIPPED = 20
 def build(
     dataset_name: str,
     seed: int,
-    data_root: Path | None,
-    output: Path | None,
+    data_root: Path | str | None,
+    output: Path | str | None,
     recipe_name: str,
     splits: tuple[str, ...],
     release: str | None,
@@ -86,11 +89,13 @@ def build(
 ) -> int:
     """Make the seeded conditions of a recipe for a data set, and their manifest."""
     from avsrobust import api
+    from avsrobust.building.remote_data import local_data_set
     from avsrobust.conditions.recipe import load_recipe
 
     recipe = load_recipe(recipe_name).adapted(store_audio=store_audio, recordings=recordings)
     if dry_run:
-        dataset = api.read_dataset(dataset_name, data_root, splits=splits, release=release, workers=workers)
+        root = local_data_set(data_root, dataset_name, splits, release, recipe)
+        dataset = api.read_dataset(dataset_name, root, splits=splits, release=release, workers=workers)
         return _describe(dataset, recipe, seed, workers)
     with progress_bar(f"building {dataset_name}") as progress:
         report = api.build(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import allow_limited_option, complete_protocol, negatives_option
+from avsrobust.cli.options import ANYWHERE, allow_limited_option, complete_protocol, negatives_option
 from avsrobust.vocabulary import TASKS
 
 
 @click.command()
-@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, required=True, type=ANYWHERE)
 @click.option(
     "--reference",
     metavar="MODEL",
@@ -50,7 +50,7 @@ from avsrobust.vocabulary import TASKS
 @allow_limited_option
 @click.option("--format", "format_name", type=click.Choice(["md", "json"]), default="md", show_default=True)
 def compare(
-    results: tuple[Path, ...],
+    results: tuple[Path | str, ...],
     reference: str | None,
     protocol: str,
     task: str | None,
@@ -64,9 +64,9 @@ def compare(
 ) -> int:
     """Paired bootstrap over clips: does a difference between models exceed sampling error?
 
-    RESULTS are results of two models or more, or folders above them; models are compared on each data set by itself. A resample
-    draws from the clips that two models share, with all their frames and conditions, the same ones for both; the data set's
-    scores, means over classes included, are computed anew from the clips drawn. p is corrected by Holm's method.
+    RESULTS are results of two models or more, or folders above them, here or at s3://..; models are compared on each data set by
+    itself. A resample draws from the clips that two models share, with all their frames and conditions, the same ones for both;
+    the data set's scores, means over classes included, are computed anew from the clips drawn. p is corrected by Holm's method.
     """
     from avsrobust import api
     from avsrobust.reporting.compare import comparisons_json, render_comparisons

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from avsrobust.cli.options import HERE
 from avsrobust.cli.progress import note
 
 
 @click.command()
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=HERE,
     default=Path("avsrobust-demo"),
     show_default=True,
     metavar="DIR",

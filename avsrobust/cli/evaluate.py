@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import PathOrUrl, complete_adapter, complete_dataset, key_values, wait_option
+from avsrobust.cli.options import ANYWHERE, complete_adapter, complete_dataset, key_values, wait_option
 from avsrobust.cli.progress import ProgressLog, note, print_result, progress_bar, warn
 from avsrobust.defaults import RESULTS_ROOT, model_name
 from avsrobust.errors import OptionError
@@ -40,17 +41,17 @@ _MOST_FAILURES = 20
     "--manifest",
     "manifests",
     multiple=True,
-    type=PathOrUrl(path_type=Path),
+    type=ANYWHERE,
     metavar="FILE|URL",
     help="Manifest or build folder, here or at s3://.. [default: every build under 'robust'].",
 )
 @click.option(
     "--data-root",
-    type=PathOrUrl(path_type=Path),
+    type=ANYWHERE,
     metavar="DIR|URL",
     help="Folder the data sets lie in, here or at s3://.. [default: $AVSROBUST_DATA, else 'data'].",
 )
-@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="Weights of the model.")
+@click.option("--checkpoint", type=ANYWHERE, metavar="FILE|URL", help="Weights of the model.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the model runs.")
 @click.option("--split", "splits", multiple=True, default=("test",), show_default=True, help="Split; repeatable.")
 @click.option("--condition", "conditions", multiple=True, help="Only these conditions; repeatable.")
@@ -96,9 +97,9 @@ _MOST_FAILURES = 20
 @click.option("--name", help="What tables call the model [default: the adapter's name].")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Root of the results: they lie in DIR/<model>/<build> [default: results].",
+    type=ANYWHERE,
+    metavar="DIR|URL",
+    help="Root of the results, here or at s3://..: they lie in DIR/<model>/<build> [default: results].",
 )
 @click.option("--replace", is_flag=True, help="Let results of another model in the same folder give way to these.")
 @wait_option
@@ -107,7 +108,7 @@ def evaluate(
     dataset: str | None,
     manifests: tuple[Path | str, ...],
     data_root: Path | str | None,
-    checkpoint: Path | None,
+    checkpoint: Path | str | None,
     device: str,
     splits: tuple[str, ...],
     conditions: tuple[str, ...],
@@ -122,7 +123,7 @@ def evaluate(
     scheduler: str | None,
     no_check: bool,
     name: str | None,
-    output: Path | None,
+    output: Path | str | None,
     replace: bool,
     wait: bool,
 ) -> int:
@@ -138,11 +139,13 @@ def evaluate(
     from avsrobust.evaluation.shards import Shard
     from avsrobust.evaluation_targets import (
         check_selection,
+        evaluate_into,
         find_device,
         local_data_root,
         results_folders,
         select_builds,
     )
+    from avsrobust.remote.inputs import local_place
 
     if score_size is not None:
         ScoreSize.of(score_size)
@@ -161,36 +164,36 @@ def evaluate(
     # The workers of a cluster have devices of their own.
     on = find_device(device) if scheduler is None else None
     check_selection(builds, splits, conditions)
-    data_root = local_data_root(data_root, builds, splits)
+    root, weights = local_data_root(data_root, builds, splits), local_place(checkpoint)
     models = {spec: model_name(spec) if name is None else name for spec in specs}
     folders = results_folders(output or RESULTS_ROOT, models, builds)
     complete = True
     clips = [_count(manifest, splits, conditions, limit, part) for manifest in builds]
-    log, number = ProgressLog(clips * len(models)), 0
+    log, number, done = ProgressLog(clips * len(models)), 0, list[Path]()
     with nullcontext() if scheduler is None else connect(scheduler) as client:
         for spec, model in models.items():
             adapter: Adapter | ClusterAdapter
             if on is None:
                 adapter = ClusterAdapter(client, spec, device)
             else:
-                adapter = load_adapter(spec, checkpoint=checkpoint, device=on, options=options)
+                adapter = load_adapter(spec, checkpoint=weights, device=on, options=options)
             for manifest, folder in zip(builds, folders[spec], strict=True):
                 title = f"{model} on {manifest.info.dataset}"
                 with progress_bar(title, log.part(number, title)) as progress:
-                    report = run_evaluation(
+                    run = partial(
+                        run_evaluation,
                         manifest,
                         adapter,
                         name=model,
                         spec=spec,
                         splits=splits,
                         conditions=conditions or None,
-                        data_root=data_root,
-                        output=folder,
+                        data_root=root,
                         device=on,
                         batch_size=batch_size,
                         readers=readers,
                         save_masks=save_masks,
-                        checkpoint=checkpoint,
+                        checkpoint=weights,
                         options=options,
                         check=not no_check,
                         replace=replace,
@@ -200,13 +203,15 @@ def evaluate(
                         shard=part,
                         progress=progress,
                     )
+                    report = evaluate_into(folder, run, part, wait=wait)
+                done.append(report.scores.parent)
                 complete &= _print_report(report)
                 number += 1
-    reports = [report for of_model in folders.values() for report in of_model]
     if part is None:
-        _print_scores(reports, limit)
+        _print_scores(done, limit)
     else:
-        note(f"shard {part} is done; when all {part.of} are: avsrobust merge {' '.join(map(str, reports))}")
+        named = " ".join(str(folder) for of_model in folders.values() for folder in of_model)
+        note(f"shard {part} is done; when all {part.of} are: avsrobust merge {named}")
     return 0 if complete else STATUS_INCOMPLETE
 
 

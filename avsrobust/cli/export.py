@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import complete_adapter, complete_protocol, data_root_option, key_values, protocols_option
+from avsrobust.cli.options import (
+    ANYWHERE,
+    HERE,
+    complete_adapter,
+    complete_protocol,
+    data_root_option,
+    key_values,
+    protocols_option,
+)
 from avsrobust.cli.progress import print_result, progress_bar, warn
 from avsrobust.vocabulary import TASKS
 
@@ -20,7 +28,7 @@ def export() -> None:
 
 
 @export.command("results")
-@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, type=ANYWHERE)
 @click.option("--to", "tracker", required=True, metavar="|".join(TRACKERS), help="The experiment tracker.")
 @click.option(
     "--output",
@@ -33,7 +41,7 @@ def export() -> None:
 @click.option("--project", metavar="NAME", help="Project of W&B, experiment of MLflow [default: avsrobust].")
 @click.option("--artifacts", is_flag=True, help="Attach the files of each result, and its table (mlflow, wandb).")
 def results_command(
-    results: tuple[Path, ...],
+    results: tuple[Path | str, ...],
     tracker: str,
     output: str,
     protocols: tuple[str, ...],
@@ -44,10 +52,15 @@ def results_command(
     """Write RESULTS (default: everything under 'results') as runs of an experiment tracker."""
     from avsrobust.exporting.trackers import export_results
     from avsrobust.metrics import DEFAULT_PROTOCOL
+    from avsrobust.remote.inputs import with_folder
     from avsrobust.reporting.loading import load_results
 
+    loaded = load_results(results or None)
+    if artifacts:
+        for scores in loaded:
+            with_folder(Path(str(scores.source)))
     exported = export_results(
-        load_results(results or None),
+        loaded,
         tracker,
         output,
         protocols=protocols or (DEFAULT_PROTOCOL,),
@@ -62,18 +75,18 @@ def results_command(
 
 
 @export.command("model")
-@click.argument("output", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("output", type=HERE, metavar="DIR")
 @click.option(
     "--adapter", required=True, shell_complete=complete_adapter, metavar="NAME|file.py:CLASS", help="As in evaluate."
 )
-@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="Weights of the model.")
+@click.option("--checkpoint", type=ANYWHERE, metavar="FILE|URL", help="Weights of the model.")
 @click.option("--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the adapter; repeatable.")
 @click.option("--name", metavar="NAME", help="Name of the model on the card [default: the adapter's].")
 @click.option(
     "--results",
     multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
+    type=ANYWHERE,
+    metavar="DIR|URL",
     help="Its results, for the card; repeatable.",
 )
 @click.option(
@@ -87,21 +100,22 @@ def results_command(
 def model_command(
     output: Path,
     adapter: str,
-    checkpoint: Path | None,
+    checkpoint: Path | str | None,
     pairs: tuple[str, ...],
     name: str | None,
-    results: tuple[Path, ...],
+    results: tuple[Path | str, ...],
     protocols: tuple[str, ...],
 ) -> None:
     """Write a model to DIR in the layout of Hugging Face: config.json, model.safetensors, a card with its results."""
     from avsrobust.exporting.model_folder import export_model
     from avsrobust.metrics import DEFAULT_PROTOCOL
+    from avsrobust.remote.inputs import local_place
     from avsrobust.reporting.loading import load_results
 
     folder = export_model(
         adapter,
         output,
-        checkpoint=checkpoint,
+        checkpoint=local_place(checkpoint),
         options=key_values(pairs),
         name=name,
         results=load_results(results) if results else (),
@@ -111,14 +125,19 @@ def model_command(
 
 
 @export.command("hf")
-@click.argument("build", type=click.Path(path_type=Path))
-@click.argument("output", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("build", type=ANYWHERE)
+@click.argument("output", type=HERE, metavar="DIR")
 @click.option("--embed", is_flag=True, help="Store pictures and sounds in the files, not the paths of theirs.")
 @click.option("--split", "splits", multiple=True, help="Only these splits; repeatable [default: all].")
 @click.option("--condition", "conditions", multiple=True, help="Only these conditions; repeatable [default: all].")
 @data_root_option
 def hf_command(
-    build: Path, output: Path, embed: bool, splits: tuple[str, ...], conditions: tuple[str, ...], data_root: Path | None
+    build: Path | str,
+    output: Path,
+    embed: bool,
+    splits: tuple[str, ...],
+    conditions: tuple[str, ...],
+    data_root: Path | str | None,
 ) -> None:
     """Write BUILD to DIR as a data set of Hugging Face, with Image and Audio columns."""
     from avsrobust.evaluation_targets import check_selection
@@ -134,13 +153,13 @@ def hf_command(
 
 
 @export.command("croissant")
-@click.argument("build", type=click.Path(path_type=Path))
+@click.argument("build", type=ANYWHERE)
 @click.option("--license", "license_name", metavar="TEXT", help="Licence, by name or address.")
 @click.option("--cite", metavar="TEXT", help="How to cite the data.")
 @click.option("--date", metavar="YYYY-MM-DD", help="Day of publication.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to a new FILE, not to stdout.")
+@click.option("--output", type=HERE, metavar="FILE", help="Write to a new FILE, not to stdout.")
 def croissant_command(
-    build: Path, license_name: str | None, cite: str | None, date: str | None, output: Path | None
+    build: Path | str, license_name: str | None, cite: str | None, date: str | None, output: Path | None
 ) -> None:
     """Describe BUILD in Croissant: its files, their checksums, the columns of its tables."""
     from avsrobust.exporting.croissant import Publication, croissant, export_croissant

@@ -22,6 +22,7 @@ from avsrobust import __version__, limits
 from avsrobust.cli import streams
 from avsrobust.cli.progress import note
 from avsrobust.errors import AvsRobustError, DataSetError, did_you_mean
+from avsrobust.remote import telling
 
 STATUS_INCOMPLETE = 1
 STATUS_USER = 2
@@ -150,7 +151,8 @@ def invoke(arguments: list[str]) -> int:
 
 def _invoke(arguments: list[str], invocation: Invocation) -> int:
     try:
-        outcome = main.main(args=arguments, prog_name="avsrobust", standalone_mode=False, obj=invocation)
+        with telling(note):
+            outcome = main.main(args=arguments, prog_name="avsrobust", standalone_mode=False, obj=invocation)
         streams.flush_results()
         return outcome if isinstance(outcome, int) else 0
     except AvsRobustError as error:

@@ -7,16 +7,16 @@ from pathlib import Path
 import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import data_root_option
+from avsrobust.cli.options import ANYWHERE, HERE, data_root_option
 from avsrobust.cli.progress import print_result, progress_bar, warn
 
 
 @click.command()
-@click.argument("result", type=click.Path(path_type=Path))
+@click.argument("result", type=ANYWHERE)
 @click.option(
     "--overlay",
     required=True,
-    type=click.Path(path_type=Path),
+    type=HERE,
     metavar="DIR",
     help="Write a PNG per frame to DIR: the predicted mask as a tint, the true mask as an outline.",
 )
@@ -24,7 +24,7 @@ from avsrobust.cli.progress import print_result, progress_bar, warn
 @click.option("--clip", "clips", multiple=True, metavar="ID", help="Only these clips; repeatable.")
 @data_root_option
 def masks(
-    result: Path, overlay: Path, conditions: tuple[str, ...], clips: tuple[str, ...], data_root: Path | None
+    result: Path | str, overlay: Path, conditions: tuple[str, ...], clips: tuple[str, ...], data_root: Path | str | None
 ) -> int:
     """Write the masks of RESULT, stored by 'evaluate --save-masks', over the frames."""
     from avsrobust.gallery.overlays import write_overlays

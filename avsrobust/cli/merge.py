@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import wait_option
+from avsrobust.cli.options import ANYWHERE, wait_option
 from avsrobust.cli.progress import note, print_result, warn
 from avsrobust.defaults import RESULTS_ROOT
 
@@ -15,13 +15,14 @@ _MOST_FAILURES = 20
 
 
 @click.command()
-@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, type=ANYWHERE)
 @click.option("--replace", is_flag=True, help="Let results that are in the folder already give way to the shards.")
 @wait_option
-def merge(results: tuple[Path, ...], replace: bool, wait: bool) -> int:
+def merge(results: tuple[Path | str, ...], replace: bool, wait: bool) -> int:
     """Put the shards of evaluations together (evaluate --shard i/n): the results are those of one process.
 
-    RESULTS are results folders, or folders above them; without any, everything under 'results'. The shards stay.
+    RESULTS are results folders, or folders above them, here or at s3://..; without any, everything under 'results'. The
+    shards stay.
     """
     from avsrobust.evaluation.merging import merge_shards, results_with_shards
 

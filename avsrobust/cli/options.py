@@ -20,13 +20,6 @@ from avsrobust.vocabulary import DATASETS
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
-data_root_option = click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder the data sets lie in [default: $AVSROBUST_DATA, else 'data'].",
-)
-
 
 class PathOrUrl(click.Path):
     """A path, or the address of a folder on another machine, which stays as it was typed."""
@@ -34,6 +27,28 @@ class PathOrUrl(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a `Path`, or the address as a text."""
         return value if is_remote(value) else super().convert(value, param, ctx)
+
+
+class LocalPath(click.Path):
+    """A path of this machine: an address would else become a folder called ``s3:``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a `Path`. Raises `OptionError` for an address."""
+        if is_remote(value):
+            name = "" if param is None else f"{param.opts[0]} " if isinstance(param, click.Option) else ""
+            raise OptionError(f"{name}{value}: is an address; expected a path of this machine; copy it there and back")
+        return super().convert(value, param, ctx)
+
+
+ANYWHERE = PathOrUrl(path_type=Path)
+HERE = LocalPath(path_type=Path)
+
+data_root_option = click.option(
+    "--data-root",
+    type=ANYWHERE,
+    metavar="DIR|URL",
+    help="Folder the data sets lie in, here or at s3://.. [default: $AVSROBUST_DATA, else 'data'].",
+)
 
 
 allow_limited_option = click.option(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import data_root_option, wait_option
+from avsrobust.cli.options import ANYWHERE, HERE, data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar
 from avsrobust.defaults import CLASSES_ROOT, build_name
 
@@ -15,24 +15,27 @@ _MOST_NAMES = 8
 
 @click.command()
 @click.option(
-    "--manifest", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Manifest or build folder."
+    "--manifest", required=True, type=ANYWHERE, metavar="FILE|URL", help="Manifest or build folder, here or at s3://..."
 )
 @data_root_option
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder [default: classes/<build>-<encoder>]."
+    "--output",
+    type=ANYWHERE,
+    metavar="DIR|URL",
+    help="Folder, here or at s3://.. [default: classes/<build>-<encoder>].",
 )
 @click.option("--encoder", required=True, metavar="NAME", help="ast, clap, hubert, beats, vggish or log_mel.")
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER|FILE",
+    type=ANYWHERE,
+    metavar="FOLDER|FILE|URL",
     help="Its weights: a transformers folder (ast, clap, hubert) or a file (beats, vggish). Nothing is downloaded.",
 )
 @click.option("--queries", type=click.IntRange(min=1), help="Queries that the network has [default: 100].")
 @click.option("--clusters", type=click.IntRange(min=1), metavar="K", help="Clusters of k-means [default: 30].")
 @click.option(
     "--clusters-from",
-    type=click.Path(path_type=Path),
+    type=HERE,
     metavar="FILE",
     help="clusters.safetensors of an earlier run, for the same clusters and classes.",
 )
@@ -40,7 +43,7 @@ _MOST_NAMES = 8
 @click.option("--class-threshold", type=float, help="Score above which a sound is of a class [default: 0.4].")
 @click.option(
     "--class-map",
-    type=click.Path(path_type=Path),
+    type=HERE,
     metavar="FILE",
     help="YAML or JSON, label: query [default: the classes found in the fitted splits].",
 )
@@ -51,11 +54,11 @@ _MOST_NAMES = 8
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the encoder runs.")
 @wait_option
 def pretransform(
-    manifest: Path,
-    data_root: Path | None,
-    output: Path | None,
+    manifest: Path | str,
+    data_root: Path | str | None,
+    output: Path | str | None,
     encoder: str,
-    checkpoint: Path | None,
+    checkpoint: Path | str | None,
     queries: int | None,
     clusters: int | None,
     clusters_from: Path | None,
@@ -75,13 +78,15 @@ def pretransform(
     """
     from avsrobust.evaluation_targets import find_device
     from avsrobust.manifest import load_manifest
-    from avsrobust.pretransform.write import DEFAULT_QUERIES, Choices
+    from avsrobust.pretransform.write import CLASSES_KIND, DEFAULT_QUERIES, Choices
     from avsrobust.pretransform.write import pretransform as write_class_files
+    from avsrobust.remote import output_folder
+    from avsrobust.remote.inputs import local_place
 
     build = load_manifest(manifest)
     choices = Choices(
         encoder,
-        checkpoint,
+        local_place(checkpoint),
         DEFAULT_QUERIES if queries is None else queries,
         clusters_from,
         clusters,
@@ -95,9 +100,12 @@ def pretransform(
         recipe = str(build.info.recipe.get("name", "standard"))
         name = build_name(build.info.dataset, build.info.seed, recipe, build.info.release)
         output = CLASSES_ROOT / f"{name}-{encoder}"
-    with progress_bar(f"pretransform {build.info.dataset}") as progress:
+    with (
+        progress_bar(f"pretransform {build.info.dataset}") as progress,
+        output_folder(output, "avsrobust pretransform", CLASSES_KIND, wait=wait) as folder,
+    ):
         report = write_class_files(
-            build, output, choices, data_root=data_root, device=find_device(device), wait=wait, progress=progress
+            build, folder, choices, data_root=data_root, device=find_device(device), wait=wait, progress=progress
         )
     layout = report.layout
     note(
@@ -111,5 +119,5 @@ def pretransform(
         note(
             f"{len(report.skipped)} classes, the rarest, found no query: {names}; fewer --clusters or a --class-map make room"
         )
-    print_result(report.folder)
+    print_result(output)
     return 0

@@ -1,7 +1,8 @@
 """Output of the commands: progress on stderr (a bar on a terminal, elsewhere a line now and then), remarks, result lines.
 
 Conventions
-    Every line is inert (`avsrobust.inert`): names in it come from files, workers and other people.
+    Every line is inert (`avsrobust.inert`): names in it come from files, workers and other people. Files of remote folders are
+    named by their addresses.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import click
 
 from avsrobust.callbacks import ProgressCallback
 from avsrobust.inert import inert_line
+from avsrobust.remote import with_addresses
 
 EVERY_S = 30.0
 _MOST_CHARACTERS = 8000
@@ -93,7 +95,7 @@ def warn(message: str) -> None:
 
 def note(message: object) -> None:
     """Print a remark to stderr, as one inert line. A remark that cannot be written is dropped."""
-    line = inert_line(message)
+    line = inert_line(with_addresses(str(message)))
     if len(line) > _MOST_CHARACTERS:
         line = f"{line[:_MOST_CHARACTERS]} .. and {len(line) - _MOST_CHARACTERS:,} characters more"
     with suppress(OSError):
@@ -106,4 +108,4 @@ def print_result(line: object) -> None:
     Raises:
         OSError: Stdout cannot be written.
     """
-    click.echo(inert_line(line))
+    click.echo(inert_line(with_addresses(str(line))))

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import allow_limited_option, data_root_option, negatives_option, protocols_option
+from avsrobust.cli.options import (
+    ANYWHERE,
+    HERE,
+    allow_limited_option,
+    data_root_option,
+    negatives_option,
+    protocols_option,
+)
 from avsrobust.cli.progress import note, print_result, warn
 from avsrobust.errors import OptionError
 from avsrobust.vocabulary import TASKS
@@ -19,7 +26,7 @@ LAYOUTS = ("full", "wide")
 
 
 @click.command()
-@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, type=ANYWHERE)
 @click.option(
     "--format",
     "format_name",
@@ -79,7 +86,7 @@ LAYOUTS = ("full", "wide")
     "--reported-file",
     "reported_files",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=HERE,
     metavar="FILE",
     help="Published numbers of your own, in YAML. Repeatable.",
 )
@@ -116,9 +123,9 @@ LAYOUTS = ("full", "wide")
 )
 @data_root_option
 @allow_limited_option
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, not to stdout.")
+@click.option("--output", type=HERE, metavar="FILE", help="Write to FILE, not to stdout.")
 def report(
-    results: tuple[Path, ...],
+    results: tuple[Path | str, ...],
     format_name: str | None,
     protocols: tuple[str, ...],
     by: str | None,
@@ -141,11 +148,11 @@ def report(
     compare: bool,
     gallery: int | None,
     rerun: bool,
-    data_root: Path | None,
+    data_root: Path | str | None,
     allow_limited: bool,
     output: Path | None,
 ) -> int:
-    """Turn RESULTS (default: everything under 'results') into one table."""
+    """Turn RESULTS, here or at s3://.. (default: everything under 'results'), into one table."""
     from avsrobust.files import write_bytes
     from avsrobust.reporting.formats import format_of_file
     from avsrobust.reporting.loading import require_complete

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import complete_toy, wait_option
+from avsrobust.cli.options import HERE, complete_toy, wait_option
 from avsrobust.cli.progress import print_result, progress_bar
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=HERE)
 @click.option(
     "--dataset",
     required=True,

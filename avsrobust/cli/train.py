@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from avsrobust.cli.options import complete_recipe, data_root_option, wait_option
+from avsrobust.cli.options import ANYWHERE, HERE, complete_recipe, data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar
 from avsrobust.defaults import BUILDS_ROOT
 from avsrobust.errors import OptionError
@@ -28,18 +28,22 @@ from avsrobust.errors import OptionError
     "--manifest",
     "manifests",
     multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Manifest or build folder, one per data set of the recipe [default: those under 'robust', or the recipe's toy].",
+    type=ANYWHERE,
+    metavar="FILE|URL",
+    help="Manifest or build folder, here or at s3://.., one per data set of the recipe [default: those under 'robust', or the "
+    "recipe's toy].",
 )
 @data_root_option
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder [default: training/NAME]."
+    "--output",
+    type=ANYWHERE,
+    metavar="DIR|URL",
+    help="The run's folder, here or at s3://.. [default: training/NAME].",
 )
 @click.option(
     "--init",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER|FILE",
+    type=ANYWHERE,
+    metavar="FOLDER|FILE|URL",
     help="Start: a run's folder, a bundle, or a public Mask2Former checkpoint folder.",
 )
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where it trains.")
@@ -48,12 +52,10 @@ from avsrobust.errors import OptionError
     "--checkpoint-every", type=click.IntRange(min=1), metavar="STEPS", help="Instead of the recipe's interval."
 )
 @click.option("--workers", default=0, show_default=True, type=click.IntRange(min=0), help="Processes that read data.")
-@click.option(
-    "--vggish", type=click.Path(path_type=Path), metavar="FILE", help="VGGish's weights, for models that need them."
-)
+@click.option("--vggish", type=HERE, metavar="FILE", help="VGGish's weights, for models that need them.")
 @click.option(
     "--cache",
-    type=click.Path(path_type=Path),
+    type=HERE,
     metavar="DIR",
     help="Folder of resized pictures, shared by runs; it may be deleted [default: training/.pictures; in --output's folder].",
 )
@@ -65,10 +67,10 @@ from avsrobust.errors import OptionError
 @wait_option
 def train(
     recipe: str,
-    manifests: tuple[Path, ...],
-    data_root: Path | None,
-    output: Path | None,
-    init: Path | None,
+    manifests: tuple[Path | str, ...],
+    data_root: Path | str | None,
+    output: Path | str | None,
+    init: Path | str | None,
     device: str,
     steps: int | None,
     checkpoint_every: int | None,
@@ -85,17 +87,24 @@ def train(
     \b
     On several GPUs: accelerate launch --num_processes 4 -m avsrobust train --recipe NAME
     """
+    from avsrobust.remote import is_remote, output_folder, published
     from avsrobust.toy.build import toy_build
     from avsrobust.training.inputs import PICTURES_ROOT, find_start, open_builds
     from avsrobust.training.recipe import default_output, load_train_recipe
 
     chosen = load_train_recipe(recipe).with_steps(steps)
     try:
+        from avsrobust.training.checkpoints import TRAINING_KIND
         from avsrobust.training.engine import TrainOptions
         from avsrobust.training.engine import train as run_training
     except ImportError as error:
         raise OptionError(f"train: needs more packages ({error}); run 'pip install \"avsrobust[train]\"'") from error
 
+    if is_remote(output) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise OptionError(
+            f"--output {output}: found {os.environ['WORLD_SIZE']} processes; expected one, or a folder of this machine or a "
+            "shared one; copy the run there when it is done"
+        )
     start = find_start(chosen, init)
     on_message = note if is_main_process() else lambda _line: None
     with ExitStack() as stack:
@@ -108,15 +117,16 @@ def train(
             make_toy = partial(toy_build, progress=bar, workers=1 if smoke else os.cpu_count() or 1, root=toys)
             builds = open_builds(chosen, manifests, data_root, BUILDS_ROOT, make_toy=make_toy, on_message=on_message)
         bar = stack.enter_context(progress_bar(f"train {chosen.name}"))
+        place = default_output(chosen) if output is None else output
         options = TrainOptions(
-            output=default_output(chosen) if output is None else output,
+            output=stack.enter_context(output_folder(place, "avsrobust train", TRAINING_KIND, wait=wait)),
             start=start,
             device=device,
             workers=workers,
             checkpoint_every=checkpoint_every,
             vggish=vggish,
             wait=wait,
-            pictures=PICTURES_ROOT if cache is None and output is None else cache,
+            pictures=PICTURES_ROOT if cache is None and (output is None or is_remote(output)) else cache,
             compiled=compiled,
             cuda_graph=cuda_graph,
         )
@@ -127,7 +137,7 @@ def train(
     elif is_main_process():
         best = "none" if report.best_score is None else f"{report.best_score:.4f} at step {report.best_step}"
         note(f"{report.steps} steps done; best strict G-mIoU on validation clips: {best}")
-        print_result(report.best)
+        print_result(published(report.best))
     return 0
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
-from avsrobust.cli.options import data_root_option
+from avsrobust.cli.options import ANYWHERE, data_root_option
 from avsrobust.cli.progress import note, print_result
 
 
 @click.command()
-@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("manifest", type=ANYWHERE)
 @data_root_option
 @click.option("--quick", is_flag=True, help="Compare sizes of sounds, pictures and arrays only, not their bytes.")
-def verify(manifest: Path, data_root: Path | None, quick: bool) -> int:
-    """Check every file that MANIFEST names: presence, checksums, shapes, seeds."""
+def verify(manifest: Path | str, data_root: Path | str | None, quick: bool) -> int:
+    """Check every file that MANIFEST, here or at s3://.., names: presence, checksums, shapes, seeds."""
     from avsrobust.building.verify import verify as verify_manifest
 
     report = verify_manifest(manifest, data_root, quick=quick)

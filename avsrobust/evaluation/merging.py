@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from avsrobust.errors import ResultsError
@@ -25,6 +25,8 @@ from avsrobust.evaluation.publishing import finish_publishing, merge_scores, nex
 from avsrobust.evaluation.shards import Shard, shards_in
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import hold_output_dir, read_marker
+from avsrobust.remote import is_remote, output_folder, published
+from avsrobust.remote.store import Store
 from avsrobust.results import (
     EXTRAS_NAME,
     MASKS_NAME,
@@ -93,7 +95,12 @@ def merge_shards(output: Path | str, *, replace: bool = False, wait: bool = Fals
         ResultsError: A shard is missing, unfinished or damaged, or shards do not belong together.
         OptionError: The folder is in use, or holds results of another model.
     """
-    output = Path(output)
+    with output_folder(output, COMMAND, RESULTS_KIND, wait=wait) as folder:
+        report = _merge(folder, replace=replace, wait=wait)
+    return dataclasses.replace(report, scores=published(report.scores))
+
+
+def _merge(output: Path, *, replace: bool, wait: bool) -> MergeReport:
     found = _complete(output, shards_in(output))
     with hold_output_dir(output, RESULTS_KIND, SCORES_FORMAT, COMMAND, wait=wait):
         # Shards may be under way: what they write is theirs.
@@ -108,12 +115,15 @@ def merge_shards(output: Path | str, *, replace: bool = False, wait: bool = Fals
     return report
 
 
-def results_with_shards(path: Path) -> list[Path]:
-    """Return the results folders at or below `path` that hold shards, sorted; of a shard, the one that it is a part of.
+def results_with_shards(place: Path | str) -> list[Path | str]:
+    """Return the results folders at or below a path or URL that hold shards, sorted; of a shard, the one that it is a part of.
 
     Raises:
         ResultsError: There is none.
     """
+    if is_remote(place):
+        return _remote_with_shards(str(place).rstrip("/"))
+    path = Path(place)
     whole = path.absolute()
     if Shard.of_folder(whole.name) is not None and whole.parent.name == SHARDS_NAME:
         return [whole.parent.parent]
@@ -121,11 +131,33 @@ def results_with_shards(path: Path) -> list[Path]:
         return [whole.parent]
     found = sorted({folder.parent for folder in path.rglob(SHARDS_NAME) if shards_in(folder.parent)})
     if not found:
-        raise ResultsError(
-            f"{path}: found no shards in it; expected results of 'avsrobust evaluate --shard i/n'; name a results folder, or one "
-            "above it"
-        )
-    return found
+        raise _no_shards(path)
+    return list(found)
+
+
+def _remote_with_shards(url: str) -> list[Path | str]:
+    """Return the URLs of the results folders with shards at or below a URL."""
+    whole, _, last = url.rpartition("/")
+    if Shard.of_folder(last) is not None:
+        url = whole
+    url = url.removesuffix(f"/{SHARDS_NAME}")
+    parts = (PurePosixPath(name).parts for name in Store.open(url).listing())
+    found = {
+        "/".join((url, *folders[:place]))
+        for folders in parts
+        for place in range(len(folders) - 2)
+        if folders[place] == SHARDS_NAME and Shard.of_folder(folders[place + 1]) is not None
+    }
+    if not found:
+        raise _no_shards(url)
+    return sorted(found)
+
+
+def _no_shards(place: Path | str) -> ResultsError:
+    return ResultsError(
+        f"{place}: found no shards in it; expected results of 'avsrobust evaluate --shard i/n'; name a results folder, or one "
+        "above it"
+    )
 
 
 def _complete(output: Path, found: Sequence[Shard]) -> list[Shard]:

@@ -3,7 +3,7 @@
 Conventions
     Times in seconds. `runs` has an entry per evaluation that added something to the folder; the last one is repeated at the top
     level. `clips_per_s` counts the clips that were run then. `frames` are scored frames of all clips, each counted once;
-    `frames_with_empty_target` are those whose mask file marks nothing.
+    `frames_with_empty_target` are those whose mask file marks nothing. Files of remote folders are named by their URLs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from avsrobust.evaluation.scorer import AdapterFacts
 from avsrobust.manifest import Manifest
+from avsrobust.remote import address_of
 from avsrobust.results import SCORES_NAME, Run, Scores, readout_of
 from avsrobust.row_keys import ClipKey, RowKey
 
@@ -95,9 +96,9 @@ def run_details(
         "identity": dict(model_key),
         "evaluation": scores.info.evaluation,
         "adapter": {"spec": spec, "class": model_key["class"], "file": file and str(file)},
-        "checkpoint": checkpoint and {"path": str(checkpoint), "sha256": model_key["checkpoint_sha256"]},
-        "manifest": {"path": str(manifest.path), "sha256": model_key["manifest_sha256"]},
-        "data_root": str(data_root),
+        "checkpoint": checkpoint and {"path": address_of(checkpoint), "sha256": model_key["checkpoint_sha256"]},
+        "manifest": {"path": address_of(manifest.path), "sha256": model_key["manifest_sha256"]},
+        "data_root": address_of(data_root),
         "options": model_key["options"],
         "score_size": scores.info.score_size,
         "sees_targets": adapter.sees_targets,

@@ -26,6 +26,7 @@ from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.evaluation.clip_data import ClipRows, check_data, clips_of, load_clip
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.manifest import Manifest, Row, load_manifest
+from avsrobust.remote.inputs import local_data_root
 from avsrobust.vocabulary import CLEAN, NEGATIVE
 
 Item = dict[str, Any]
@@ -217,11 +218,12 @@ class _Source:
         check: bool,
     ) -> _Source:
         whole = manifest if isinstance(manifest, Manifest) else load_manifest(manifest)
-        root = whole.data_root(data_root)
         chosen = whole.select(
             _chosen(whole, "split", split, set(whole.distinct("split"))),
             _chosen(whole, "condition", conditions, set(whole.distinct("condition"))),
         )
+        # The fingerprints that are checked are those of whole splits.
+        root = whole.data_root(local_data_root(data_root, [whole], chosen.distinct("split")))
         if check:
             check_data(whole, root, chosen.distinct("split"))
         return cls(

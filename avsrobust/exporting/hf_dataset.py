@@ -34,6 +34,7 @@ from avsrobust.files import atomic_path, read_regular, write_text
 from avsrobust.folders import new_folder
 from avsrobust.limits import PICTURE_BYTES, SOUND_BYTES, Limit
 from avsrobust.manifest import MADE_PREFIX, Manifest, Row, picture_entry
+from avsrobust.remote.inputs import local_data_root
 from avsrobust.reporting.escape import markdown
 
 README_NAME = "README.md"
@@ -96,7 +97,7 @@ def export_hf(
         raise ManifestError(f"{manifest.path}: holds no rows; expected at least one; build again")
     names = _split_names(manifest)
     folder = Path(output)
-    media = _Media(manifest, manifest.data_root(data_root), embed)
+    media = _Media(manifest, manifest.data_root(local_data_root(data_root, [manifest])), embed)
     counts: dict[str, int] = {}
     with new_folder(folder) as temporary:
         done = 0

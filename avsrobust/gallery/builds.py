@@ -21,6 +21,7 @@ from avsrobust.checksums import Checksums, load_checksums
 from avsrobust.datasets.masks import read_frame, read_mask
 from avsrobust.errors import ResultsError
 from avsrobust.manifest import MADE_PREFIX, Manifest, Row, load_manifest, picture_entry
+from avsrobust.remote.inputs import local_data_root, with_folder
 from avsrobust.reporting.build_files import manifest_file
 from avsrobust.results import Run
 from avsrobust.row_keys import ClipKey
@@ -41,9 +42,9 @@ class Build:
         ManifestError: The data root is not there any more, or the checksums are damaged.
     """
 
-    def __init__(self, manifest: Manifest, data_root: Path | None = None) -> None:
+    def __init__(self, manifest: Manifest, data_root: Path | str | None = None) -> None:
         self.manifest = manifest
-        self._root = manifest.data_root(data_root)
+        self._root = manifest.data_root(local_data_root(data_root, [manifest]))
         self._sums: Checksums | None = load_checksums(manifest)
         self._files = FileReader(self._checked)
         clips: dict[ClipKey, list[Row]] = {}
@@ -119,7 +120,7 @@ def find_manifest(results: Path, run: Run) -> Manifest:
     Raises:
         ResultsError: ``run.json`` names none, or it is not there any more.
     """
-    return _load(manifest_file(results, run.details))
+    return _load(with_folder(manifest_file(results, run.details)))
 
 
 @lru_cache(8)

@@ -28,6 +28,8 @@ from avsrobust.gallery.ogg import RATE, encode_vorbis
 from avsrobust.gallery.pictures import Mosaic, spectrogram_picture
 from avsrobust.gallery.ranking import RowScores, rank_clips, row_scores, worst_clips
 from avsrobust.manifest import Manifest, Row
+from avsrobust.remote import address_of
+from avsrobust.remote.inputs import with_file
 from avsrobust.reporting.columns import condition_title
 from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.media import ClipRanks, Gallery, GalleryClip, GalleryRow, Medium, PredictedMask
@@ -59,7 +61,7 @@ class _Model:
     @property
     def source(self) -> str:
         """The file of the scores, as `Subject.source` names it."""
-        return str(self.scores.source)
+        return address_of(str(self.scores.source))
 
     @property
     def is_baseline(self) -> bool:
@@ -76,7 +78,7 @@ def make_gallery(
     results: Sequence[Scores],
     number: int,
     *,
-    data_root: Path | None = None,
+    data_root: Path | str | None = None,
     relative_to: Path | None = None,
     most_bytes: int = MOST_BYTES,
     rerun: Rerun | None = None,
@@ -126,13 +128,13 @@ def _lacks(scores: Scores) -> str:
 
 def _model(scores: Scores, rerun: Rerun | None) -> _Model | None:
     folder = Path(str(scores.source)).parent
-    has_masks = not scores.info.readout and (folder / MASKS_NAME).is_file()
+    has_masks = not scores.info.readout and with_file(folder / MASKS_NAME).is_file()
     if not has_masks and rerun is None:
         return None
     return _Model(scores, folder, read_run(folder / RUN_NAME), StoredMasks(folder / MASKS_NAME) if has_masks else None)
 
 
-def _groups(models: Sequence[_Model], data_root: Path | None) -> Iterator[tuple[Build, str, list[_Model]]]:
+def _groups(models: Sequence[_Model], data_root: Path | str | None) -> Iterator[tuple[Build, str, list[_Model]]]:
     """Yield each build and split, and the models that were scored on it."""
     manifests = [find_manifest(model.folder, model.run) for model in models]
     for path in dict.fromkeys(manifest.path.resolve() for manifest in manifests):

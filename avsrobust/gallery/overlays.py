@@ -20,6 +20,8 @@ from avsrobust.folders import hold_output_dir
 from avsrobust.gallery.builds import Build, find_manifest
 from avsrobust.gallery.pictures import overlay
 from avsrobust.manifest import Row
+from avsrobust.remote import is_remote
+from avsrobust.remote.inputs import with_file
 from avsrobust.reporting.loading import load_result
 from avsrobust.results import MASKS_NAME, RUN_NAME, read_run
 from avsrobust.row_keys import key_of
@@ -39,12 +41,12 @@ class WrittenOverlays:
 
 
 def write_overlays(
-    result: Path,
+    result: Path | str,
     folder: Path,
     conditions: Sequence[str] = (),
     clips: Sequence[str] = (),
     *,
-    data_root: Path | None = None,
+    data_root: Path | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> WrittenOverlays:
     """Write the stored masks of some results over their frames.
@@ -62,10 +64,10 @@ def write_overlays(
         ResultsError: The build is not there any more.
         ManifestError: The build's data is not there any more.
     """
-    scores = load_result(result.parent if result.name == MASKS_NAME else result)
+    scores = load_result(_folder_of(result))
     home = Path(str(scores.source)).parent
     path = home / MASKS_NAME
-    if not path.is_file():
+    if not with_file(path).is_file():
         raise OptionError(
             f"{result}: found no {MASKS_NAME}; expected a results folder with masks; run 'avsrobust evaluate --save-masks' again"
         )
@@ -85,6 +87,14 @@ def write_overlays(
             if progress is not None:
                 progress(done, len(rows))
     return WrittenOverlays(folder, pictures, tuple(skipped))
+
+
+def _folder_of(result: Path | str) -> Path | str:
+    """Return the results folder of a file of masks; other results as they are."""
+    text, masks = str(result), f"/{MASKS_NAME}"
+    if text.endswith(masks) or text == MASKS_NAME:
+        return text.removesuffix(masks) if is_remote(result) else Path(result).parent
+    return result
 
 
 def _chosen(option: str, path: Path, rows: list[Row], wanted: Sequence[str], values: Sequence[str]) -> list[Row]:

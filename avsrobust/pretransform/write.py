@@ -32,6 +32,7 @@ from avsrobust.pretransform.base import Encoder, Encoding
 from avsrobust.pretransform.clusters import fit_clusters
 from avsrobust.pretransform.encoders import load_encoder, names_classes
 from avsrobust.pretransform.layout import QueryLayout, class_map_of, read_class_map, read_layout, require_room
+from avsrobust.remote.inputs import local_data_root
 from avsrobust.vocabulary import CLEAN
 
 CLASSES_KIND = "classes"
@@ -128,7 +129,7 @@ def pretransform(
         AudioError, ManifestError: Sounds cannot be read.
     """
     output = Path(output)
-    root = None if data_root is None else Path(data_root)
+    root = local_data_root(data_root, [manifest])
     stored = _stored_layout(choices)
     classes = names_classes(choices.encoder, choices.classes) if stored is None else bool(stored.labels)
     fit_rows = () if stored is not None else _fit_rows(manifest, choices.fit_splits or ("train",))

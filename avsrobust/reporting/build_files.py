@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from avsrobust.datasets.overlap import source_of_clip
-from avsrobust.errors import ResultsError
+from avsrobust.errors import AvsRobustError, ResultsError
 from avsrobust.files import sha256_of_file
 from avsrobust.limits import MANIFEST_ROWS, MANIFEST_VALUES
 from avsrobust.metrics.dataset_score import ConditionKey
 from avsrobust.parquet import Kind
+from avsrobust.remote import is_remote
+from avsrobust.remote.inputs import named_copy
 
 _KIND = Kind(ResultsError, "a manifest made by 'avsrobust build'", "build")
 _COLUMNS = ("dataset", "split", "clip_id", "condition", "level", "source_clip_id")
@@ -46,8 +48,11 @@ def manifest_file(results: Path, details: Mapping[str, Any]) -> Path:
     sha256 = entry.get("sha256") if isinstance(entry, Mapping) else None
     if not (isinstance(path, str) and path and isinstance(sha256, str)):
         raise ResultsError(f"{results}: its run.json names no manifest; evaluate again")
-    for folder in (Path(), *results.absolute().parents):
-        candidate = folder / path
+    try:
+        candidates = [named_copy(path, results)] if is_remote(path) else []
+    except AvsRobustError as error:
+        raise ResultsError(f"{results}: {error}") from error
+    for candidate in filter(None, candidates or (folder / path for folder in (Path(), *results.absolute().parents))):
         try:
             if candidate.is_file() and _checksum(candidate) == sha256:
                 return candidate

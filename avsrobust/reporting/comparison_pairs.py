@@ -13,6 +13,7 @@ from itertools import combinations
 
 from avsrobust.errors import OptionError, ResultsError, did_you_mean
 from avsrobust.metrics import SemanticProtocol
+from avsrobust.remote import address_of
 from avsrobust.reporting.common_clips import on_common_clips
 from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.selection import AnyProtocol
@@ -122,7 +123,7 @@ def check_pair(a: Scores, b: Scores) -> None:
 
 def _origin(scores: Scores, otherwise: str) -> str:
     """The results' file, for messages."""
-    return otherwise if scores.source is None else one_line(str(scores.source))
+    return otherwise if scores.source is None else one_line(address_of(scores.source))
 
 
 def common_splits(a: Scores, b: Scores) -> tuple[list[str], list[str]]:

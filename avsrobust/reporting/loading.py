@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from avsrobust.errors import ResultsError
+from avsrobust.remote.inputs import local_results
 from avsrobust.results import (
     NEXT_NAME,
     PARTS_NAME,
@@ -27,7 +28,7 @@ def load_results(paths: Sequence[Path | str] | None = None, results_root: Path |
     """Read every ``scores.parquet`` at or below some paths, sorted by path, each file once, and the readouts next to it.
 
     Args:
-        paths: Folders, searched through, or files; None: `results_root`.
+        paths: Folders, searched through, or files; paths or URLs; None: `results_root`.
         results_root: The folder of all results.
 
     Raises:
@@ -35,7 +36,7 @@ def load_results(paths: Sequence[Path | str] | None = None, results_root: Path |
     """
     found: dict[Path, Path] = {}
     for path in [results_root] if paths is None else paths:
-        for scores in _with_readouts(_scores_below(Path(path))):
+        for scores in _with_readouts(_scores_below(local_results(path))):
             found.setdefault(scores.resolve(), scores)
     return [read_scores(path) for path in sorted(found.values())]
 
@@ -46,7 +47,7 @@ def load_result(path: Path | str) -> Scores:
     Raises:
         ResultsError: There is none, there are several, or it cannot be read.
     """
-    found = _scores_below(Path(path))
+    found = _scores_below(local_results(path))
     if len(found) > 1:
         for shard in filter(None, (read_scores(scores).info.shard for scores in found)):
             raise _unmerged(Path(path), shard)
@@ -85,7 +86,7 @@ def load_each(paths: Sequence[Path | str]) -> list[Scores]:
     Raises:
         ResultsError: A path holds no results, or a file cannot be read.
     """
-    below = [_scores_below(Path(path)) for path in paths]
+    below = [_scores_below(local_results(path)) for path in paths]
     seen = {found[0].resolve() for found in below if len(found) == 1}
     chosen: list[Path] = []
     for found in below:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from avsrobust.errors import ResultsError
 from avsrobust.metrics import ClassStatistics, FrameStatistics
+from avsrobust.remote import address_of
 from avsrobust.reporting.escape import one_line
 from avsrobust.results import SORT_COLUMNS, ScoreInfo, Scores, with_draws
 from avsrobust.score_checks import row_numbers
@@ -28,7 +29,7 @@ _HIGHEST_SEED = 2**64 - 1
 
 def check_scores(scores: Scores) -> None:
     """Raise `ResultsError`, naming the file and a frame, where `scores` cannot be those of masks and sounds."""
-    origin = one_line(f"results of {scores.info.model}" if scores.source is None else str(scores.source))
+    origin = one_line(f"results of {scores.info.model}" if scores.source is None else address_of(scores.source))
     for problem in _problems_of_info(scores.info):
         raise ResultsError(f"{origin}: {problem} in its metadata; the results are damaged; evaluate again")
     if len(scores.index) != len(scores.statistics):

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from avsrobust.metrics import ClassStatistics, ScoredFrames, take, take_classes
+from avsrobust.remote import address_of
 from avsrobust.reporting.columns import condition_title
 from avsrobust.reporting.escape import one_line
 from avsrobust.results import FailedClip, Scores
@@ -168,7 +169,7 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
         dataset=scores.info.dataset,
         split=split,
         seed=scores.info.seed,
-        source=None if scores.source is None else str(scores.source),
+        source=None if scores.source is None else address_of(scores.source),
         clip_ids=tuple(ids),
         labels=_labels(index, clip, len(ids)),
         frames=frames,

@@ -15,6 +15,7 @@ from avsrobust.callbacks import MessageCallback
 from avsrobust.errors import ManifestError, OptionError
 from avsrobust.evaluation.clip_data import check_data
 from avsrobust.manifest import MANIFEST_NAME, Manifest, load_manifest
+from avsrobust.remote.inputs import local_data_root, local_place
 from avsrobust.training.data import TrainingBuild
 from avsrobust.training.recipe import TrainRecipe
 
@@ -73,8 +74,9 @@ def open_builds(
                 "add --manifest with a build of it"
             )
         manifest = by_dataset.pop(dataset)
-        root = manifest.data_root(data_root)
-        check_data(manifest, root, [recipe.data.split, VALIDATION_SPLIT])
+        splits = [recipe.data.split, VALIDATION_SPLIT]
+        root = manifest.data_root(local_data_root(data_root, [manifest], splits))
+        check_data(manifest, root, splits)
         builds.append(TrainingBuild(manifest, root))
     if by_dataset:
         raise OptionError(
@@ -96,7 +98,7 @@ def find_start(recipe: TrainRecipe, init: Path | str | None, runs_root: Path | s
         OptionError: The start is not there.
     """
     if init is not None:
-        init = Path(init)
+        init = local_place(init) or Path()
         if not init.exists():
             raise OptionError(
                 f"--init {init}: not found; expected a run's folder, a bundle (.safetensors) or a checkpoint folder"

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 import avsrobust as ar
@@ -22,77 +18,28 @@ from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
 from avsrobust.remote import is_remote, local_copy
 
-pytest.importorskip("s3fs")
 BIN = Path(sys.executable).parent
-KEYS = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_CONFIG_FILE": "/dev/null",
-    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **KEYS})
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            assert server.poll() is None
-            assert time.monotonic() < deadline
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
 
 
 @pytest.fixture
-def surroundings(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Keys, endpoint and a cache of the test's own; also what a command that is started gets."""
-    values = {**KEYS, "AWS_ENDPOINT_URL": endpoint, "AVSROBUST_CACHE": str(tmp_path / "cache")}
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    return {**os.environ, **values}
-
-
-@pytest.fixture
-def remote(surroundings: dict[str, str], tmp_path: Path, make_build: Callable[..., Manifest]) -> tuple[Any, Manifest]:
+def remote(s3: Any, tmp_path: Path, make_build: Callable[..., Manifest]) -> tuple[Any, Manifest]:
     """A build and its data, on the server in s3://lab, and on this machine."""
     build = make_build(clips=3)
-    system = fsspec.filesystem("s3")
-    system.mkdirs("lab", exist_ok=True)
     (build.folder / "data_root").unlink(missing_ok=True)
     for name in ("build", "data"):
-        if system.exists(f"lab/{name}"):
-            system.rm(f"lab/{name}", recursive=True)
-        system.put(f"{tmp_path / name}/", f"lab/{name}/", recursive=True)
-    return system, build
+        s3.put(f"{tmp_path / name}/", f"lab/{name}/", recursive=True)
+    return s3, build
 
 
-def evaluate(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def evaluate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(BIN / "avsrobust"), "evaluate", "--adapter", "visual_prior", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_an_evaluation_from_s3_has_the_bytes_of_a_local_one(
-    remote: tuple[Any, Manifest], surroundings: dict[str, str], tmp_path: Path
-) -> None:
+def test_an_evaluation_from_s3_has_the_bytes_of_a_local_one(remote: tuple[Any, Manifest], tmp_path: Path) -> None:
     system, build = remote
     places = ("--manifest", "s3://lab/build", "--data-root", "s3://lab/data")
-    done = evaluate(surroundings, tmp_path, *places)
+    done = evaluate(tmp_path, *places)
     assert done.returncode == 0, done.stderr
     (one,) = ar.evaluate("visual_prior", build, data_root=tmp_path / "data", output=tmp_path / "local")
     assert sha256_of_file(tmp_path / done.stdout.strip()) == sha256_of_file(one.scores)
@@ -129,9 +76,7 @@ def test_a_file_that_changes_there_is_fetched_again(remote: tuple[Any, Manifest]
     assert local_copy("s3://lab/data", names) == folder
 
 
-def test_what_is_missing_there_is_named(
-    remote: tuple[Any, Manifest], surroundings: dict[str, str], tmp_path: Path
-) -> None:
+def test_what_is_missing_there_is_named(remote: tuple[Any, Manifest], tmp_path: Path) -> None:
     system, build = remote
     system.rm("lab/data/frames/group/clip1/2.png")
     with pytest.raises(DataSetError, match=r"s3://lab/data: lacks frames/group/clip1/2.png and 0 more"):
@@ -140,18 +85,16 @@ def test_what_is_missing_there_is_named(
         local_copy("s3://lab/nothing")
     with pytest.raises(OptionError, match=r"gopher9://lab: cannot be opened"):
         local_copy("gopher9://lab")
-    done = evaluate(surroundings, tmp_path, "--manifest", "s3://lab/build", "--data-root", "s3://lab/data")
+    done = evaluate(tmp_path, "--manifest", "s3://lab/build", "--data-root", "s3://lab/data")
     assert (done.returncode, done.stdout) == (2, "")
     assert "error: s3://lab/data: lacks frames/group/clip1/2.png" in done.stderr
     assert not (tmp_path / "results").exists()
 
 
-def test_other_data_there_are_refused_as_they_are_here(
-    remote: tuple[Any, Manifest], surroundings: dict[str, str], tmp_path: Path
-) -> None:
+def test_other_data_there_are_refused_as_they_are_here(remote: tuple[Any, Manifest], tmp_path: Path) -> None:
     system, _ = remote
     system.pipe("lab/data/frames/group/clip0/0.png", b"longer than it was" * 1000)
-    done = evaluate(surroundings, tmp_path, "--manifest", "s3://lab/build", "--data-root", "s3://lab/data")
+    done = evaluate(tmp_path, "--manifest", "s3://lab/build", "--data-root", "s3://lab/data")
     assert done.returncode == 2
     assert "the files of split 'test' are not those that" in done.stderr
 
@@ -164,11 +107,9 @@ def test_addresses_are_told_from_paths(place: object, expected: bool) -> None:
     assert is_remote(place) is expected
 
 
-def test_a_file_that_is_a_folder_too_is_one_line(surroundings: dict[str, str]) -> None:
-    system = fsspec.filesystem("s3")
-    system.mkdirs("clash", exist_ok=True)
+def test_a_file_that_is_a_folder_too_is_one_line(s3: Any) -> None:
     # S3 has names, not folders: both can be there.
-    system.pipe_file("clash/build/x", b"1")
-    system.pipe_file("clash/build/x/y", b"2")
-    with pytest.raises(DataSetError, match="s3://clash/build: cannot be fetched"):
-        local_copy("s3://clash/build", ["x", "x/y"])
+    s3.pipe_file("lab/build/x", b"1")
+    s3.pipe_file("lab/build/x/y", b"2")
+    with pytest.raises(DataSetError, match="s3://lab/build: cannot be fetched"):
+        local_copy("s3://lab/build", ["x", "x/y"])

@@ -1,0 +1,101 @@
+"""URLs of folders on other machines, the local folders that stand for them, and the way back, for messages.
+
+Conventions
+    A local folder that stands for a URL is ``<cache>/<room>/<name>/files``; ``index.json`` beside it says of which.
+    A text that names a file in such a folder is put right by `with_addresses`: in whatever process, since the index is on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from avsrobust.errors import AvsRobustError, DataSetError
+from avsrobust.folders import folder_name
+from avsrobust.textfiles import parse_json
+
+ENVIRONMENT_CACHE = "AVSROBUST_CACHE"
+COPIES, STAGING = "remote", "staging"
+FILES_NAME = "files"
+INDEX_NAME = "index.json"
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+def is_remote(place: object) -> bool:
+    """Return whether a text names a folder on another machine.
+
+    >>> is_remote("s3://bucket/robust"), is_remote("robust/s4-seed42"), is_remote("C:/data")
+    (True, False, False)
+    """
+    return isinstance(place, str) and _URL.match(place) is not None
+
+
+def join(place: Path | str, *names: str) -> Path | str:
+    """Return what lies below a path or a URL.
+
+    >>> join("s3://bucket/robust/", "s4-seed42")
+    's3://bucket/robust/s4-seed42'
+    """
+    if is_remote(place):
+        return "/".join((str(place).rstrip("/"), *names))
+    return Path(place, *names)
+
+
+def cache_folder() -> Path:
+    """Return the folder of copies and staging folders."""
+    named = os.environ.get(ENVIRONMENT_CACHE)
+    return (Path(named) if named else Path.home() / ".cache" / "avsrobust").absolute()
+
+
+def local_home(room: str, url: str) -> Path:
+    """Return the folder of a room (`COPIES` or `STAGING`) that stands for a URL."""
+    return cache_folder() / room / folder_name(url.rstrip("/"))
+
+
+def with_addresses(text: str) -> str:
+    """Return a text with URLs in place of the local folders that stand for them."""
+    root = cache_folder()
+    for written in {str(root), str(root.resolve())}:
+        if written in text:
+            pattern = rf"{re.escape(written)}/((?:{COPIES}|{STAGING})/[A-Za-z0-9._+-]+)/{FILES_NAME}(?![^/\s:;,'\")\]])"
+            text = re.sub(pattern, lambda found: _url_of(root / found[1]) or found[0], text)
+    return text
+
+
+def address_of(path: Path | str) -> str:
+    """Return a path as a text: the URL where it lies in a folder that stands for one."""
+    return with_addresses(str(path))
+
+
+def origin(path: Path) -> tuple[str, str] | None:
+    """Return URL and relative name of a file in the copy of a remote folder, None for other paths."""
+    room = cache_folder() / COPIES
+    for written in (path.absolute(), path.resolve()):
+        for root in (room, room.resolve()):
+            if written.is_relative_to(root) and len(parts := written.relative_to(root).parts) > 1:
+                url = _url_of(root / parts[0])
+                return None if url is None else (url, "/".join(parts[2:]))
+    return None
+
+
+@contextmanager
+def naming_addresses() -> Iterator[None]:
+    """Let the errors that leave the block name URLs."""
+    try:
+        yield
+    except AvsRobustError as error:
+        error.args = tuple(with_addresses(entry) if isinstance(entry, str) else entry for entry in error.args)
+        if isinstance(error, DataSetError):
+            error.findings = tuple(map(with_addresses, error.findings))
+        raise
+
+
+def _url_of(home: Path) -> str | None:
+    try:
+        url = parse_json((home / INDEX_NAME).read_bytes())["url"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return url if is_remote(url) else None

@@ -1,0 +1,259 @@
+"""Copies of remote folders on this machine, for reading.
+
+Conventions
+    A copy is ``<cache>/remote/<name of the URL>/files``. A file is fetched again where its size or version there is another than
+    that of the copy; one that is gone there goes here too. What a build vouches for by checksums is compared with these as
+    everywhere; fetching compares sizes.
+    Nothing is fetched that the disk has no room for, and whoever listens (`telling`) is told how much is. Copies stay until
+    somebody deletes them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from avsrobust.callbacks import MessageCallback
+from avsrobust.errors import DataSetError, OptionError
+from avsrobust.files import TEMPORARY_SUFFIX, write_text
+from avsrobust.locks import LOCK_NAME, acquire
+from avsrobust.remote.addresses import COPIES, ENVIRONMENT_CACHE, FILES_NAME, INDEX_NAME, local_home
+from avsrobust.remote.store import RemoteFile, Store
+from avsrobust.textfiles import parse_json
+
+# Chosen files: by name, by a test of the name, or (None) all.
+Names = Collection[str] | Callable[[str], bool] | None
+
+_AT_ONCE = 256
+_FEW = 8
+_TRIES = 4
+_TELL_EVERY_S = 30.0
+_SPARE_BYTES = 1 << 28
+_LISTENER: ContextVar[MessageCallback | None] = ContextVar("remote_listener", default=None)
+
+
+@contextmanager
+def telling(on_message: MessageCallback) -> Iterator[None]:
+    """Call `on_message` with lines for people about what is copied in the block."""
+    token = _LISTENER.set(on_message)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
+def tell(line: str) -> None:
+    """Hand a line to whoever listens."""
+    listener = _LISTENER.get()
+    if listener is not None:
+        listener(line)
+
+
+@dataclass
+class Copy:
+    """The copy of a remote folder.
+
+    Attributes:
+        home: Its folder; the files lie in ``files/``.
+        url: The remote folder.
+        versions: Version of each file that was fetched.
+    """
+
+    home: Path
+    url: str
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, url: str) -> Copy:
+        """Return the copy of a remote folder as far as it is there; the caller holds its folder."""
+        url = url.rstrip("/")
+        home = local_home(COPIES, url)
+        try:
+            files = parse_json((home / INDEX_NAME).read_bytes())["files"]
+            versions = {str(name): str(version) for name, version in files.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            versions = {}
+        return cls(home, url, versions)
+
+    @property
+    def files(self) -> Path:
+        """Folder of the files."""
+        return self.home / FILES_NAME
+
+    def write(self) -> None:
+        """Note on disk which versions the copy has."""
+        write_text(self.home / INDEX_NAME, json.dumps({"url": self.url, "files": self.versions}, sort_keys=True))
+
+    def has(self, name: str, file: RemoteFile) -> bool:
+        """Return whether the copy has this version of a file, whole."""
+        try:
+            size = (self.files / name).stat().st_size
+        except OSError:
+            return False
+        return self.versions.get(name) == file.version and size == file.size
+
+    def forget(self, names: Collection[str]) -> None:
+        """Delete files that are gone there, and folders that this leaves empty."""
+        for name in names:
+            path = self.files / name
+            path.unlink(missing_ok=True)
+            del self.versions[name]
+            with suppress(OSError):
+                for parent in path.parents:
+                    if parent == self.files:
+                        break
+                    parent.rmdir()
+
+    def make_folders(self, wanted: Collection[PurePosixPath]) -> None:
+        """Make folders, and take away empty ones that are not among them."""
+        for folder, _, _ in os.walk(self.files, topdown=False):
+            if PurePosixPath(Path(folder).relative_to(self.files).as_posix()) not in wanted:
+                with suppress(OSError):
+                    Path(folder).rmdir()
+        for name in wanted:
+            (self.files / name).mkdir(parents=True, exist_ok=True)
+
+    def fetch(self, store: Store, due: Mapping[str, RemoteFile]) -> None:
+        """Fetch files.
+
+        Raises:
+            OptionError: The disk has no room for them.
+            DataSetError: One cannot be fetched.
+        """
+        total = sum(file.size for file in due.values())
+        free = shutil.disk_usage(self.home).free
+        if total + _SPARE_BYTES > free:
+            raise OptionError(
+                f"{self.url}: its copy takes {_size(total)}, but {self.home} has {_size(free)} left; name a folder on a larger "
+                f"disk with {ENVIRONMENT_CACHE}, or delete copies below {self.home.parent}"
+            )
+        tell(f"copying {len(due):,} files ({_size(total)}) of {self.url} to {self.home}")
+        names, told = list(due), time.monotonic()
+        try:
+            for start in range(0, len(names), _AT_ONCE):
+                self._fetch_batch(store, names[start : start + _AT_ONCE], due)
+                if time.monotonic() - told > _TELL_EVERY_S:
+                    told = time.monotonic()
+                    tell(f"copied {min(start + _AT_ONCE, len(names)):,} of {len(names):,} files of {self.url}")
+                    self.write()
+        finally:
+            self.write()
+
+    def _fetch_batch(self, store: Store, names: Sequence[str], due: Mapping[str, RemoteFile]) -> None:
+        paths = [self.files / name for name in names]
+        temporaries = [path.with_name(path.name + TEMPORARY_SUFFIX) for path in paths]
+        try:
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            store.fetch(names, temporaries)
+            for name, temporary, path in zip(names, temporaries, paths, strict=True):
+                # One that has another size has changed since it was listed: the next listing says so.
+                if temporary.stat().st_size == due[name].size:
+                    temporary.replace(path)
+                    self.versions[name] = due[name].version
+                else:
+                    temporary.unlink()
+        except OSError as error:
+            raise DataSetError(f"{self.url}: cannot be fetched ({error}); run the same command again") from error
+
+
+def local_copy(
+    url: str, names: Names = None, *, fresh: bool = False, lenient: bool = False, folders: bool = False
+) -> Path:
+    """Return a folder on this machine that holds files of a remote folder, fetched as far as they are not there.
+
+    Args:
+        url: The remote folder.
+        names: Paths of the files, relative to it, with forward slashes, or a test of such paths; None: all that it has.
+        fresh: Fetch them again in any case.
+        lenient: Do without those that are not there.
+        folders: Make the folders of all other files too.
+
+    Raises:
+        OptionError: The URL cannot be opened, or there is no room for the copy.
+        DataSetError: The folder lacks a file, one cannot be fetched, or they change all the time.
+    """
+    return make_copy(url, names, fresh=fresh, lenient=lenient, folders=folders).files
+
+
+def make_copy(
+    url: str, names: Names = None, *, fresh: bool = False, lenient: bool = False, folders: bool = False
+) -> Copy:
+    """Return the copy whose files `local_copy` returns, with the same arguments and errors."""
+    store = Store.open(url)
+    home = local_home(COPIES, store.url)
+    home.mkdir(parents=True, exist_ok=True)
+    # Several processes of one machine fetch once.
+    with acquire(home, "avsrobust", wait=True):
+        copy = Copy.read(store.url)
+        for attempt in range(_TRIES):
+            few = names if isinstance(names, Collection) and len(names) <= _FEW else None
+            there = store.listing() if few is None else store.look(few)
+            there = {name: file for name, file in there.items() if name.rpartition("/")[2] != LOCK_NAME}
+            copy.forget({name for name in copy.versions if name not in there and (few is None or name in few)})
+            wanted = _wanted(store.url, there, names, lenient=lenient)
+            # What was fetched is compared with another listing: it may have changed meanwhile.
+            anew = fresh and attempt == 0
+            due = {name: there[name] for name in wanted if anew or not copy.has(name, there[name])}
+            if not due:
+                break
+            copy.fetch(store, due)
+        else:
+            raise DataSetError(
+                f"{store.url}: {min(due)} changed each time that it was fetched; expected files that stay; run the same command "
+                "again when nobody writes there"
+            )
+        copy.files.mkdir(exist_ok=True)
+        if folders:
+            copy.make_folders({parent for name in there for parent in PurePosixPath(name).parents})
+        copy.write()
+    return copy
+
+
+def adopt(url: str, folder: Path, versions: Mapping[str, str]) -> Path:
+    """Move files that were just put to a remote folder into its copy; return the folder of its files."""
+    home = local_home(COPIES, url)
+    home.mkdir(parents=True, exist_ok=True)
+    with acquire(home, "avsrobust", wait=True):
+        copy = Copy.read(url)
+        try:
+            for name, version in versions.items():
+                path = copy.files / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).replace(path)
+                copy.versions[name] = version
+        finally:
+            copy.write()
+    return copy.files
+
+
+def _wanted(url: str, there: Collection[str], names: Names, *, lenient: bool) -> list[str]:
+    if names is None:
+        wanted = sorted(there)
+    elif callable(names):
+        wanted = sorted(filter(names, there))
+    else:
+        wanted = sorted(set(names))
+    missing = [name for name in wanted if name not in there]
+    if lenient:
+        return [name for name in wanted if name in there]
+    if missing or not wanted:
+        found = f"lacks {missing[0]} and {len(missing) - 1} more" if missing else "found no file of what is needed"
+        raise DataSetError(f"{url}: {found}; expected the files of a build, results or data set; check the address")
+    return wanted
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes for people.
+
+    >>> _size(3), _size(41_500_000), _size(7_210_000_000)
+    ('0.0 MB', '41.5 MB', '7.2 GB')
+    """
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

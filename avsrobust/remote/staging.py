@@ -1,0 +1,361 @@
+"""Writing to a remote folder: the work is done in a folder of this machine, and put there whole at the end.
+
+Conventions
+    The staging folder is ``<cache>/staging/<name of the URL>/files``. First it is given what the remote folder holds, so that a
+    command adds to it, continues it or refuses it by the rules for local folders. When the command has succeeded, files that
+    differ are put there: first the marker, which makes the folder ours, last those that say that the rest is whole (`_LAST`).
+    Then the staging folder moves to the copy for reading. Where the command fails, is interrupted or killed, the staging folder
+    stays, and the same command continues in it.
+    The remote folder holds ``.avsrobust.lock`` meanwhile, made only where it is not there: another machine is refused. A
+    killed process leaves it; whoever continues its staging folder takes it over.
+    Where something else changes the remote folder all the same, a file that both sides have changed is a conflict, and nothing
+    is put there. ``index.json`` holds version and SHA-256 of each file as both sides last had it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from avsrobust.errors import AvsRobustError, OptionError
+from avsrobust.files import TEMPORARY_SUFFIX, make_folder, sha256_of_file, write_text
+from avsrobust.folders import MARKER_NAME, check_owner, parse_marker
+from avsrobust.locks import LOCK_NAME, OWNER_NAME, acquire
+from avsrobust.remote.addresses import (
+    COPIES,
+    FILES_NAME,
+    INDEX_NAME,
+    STAGING,
+    cache_folder,
+    is_remote,
+    local_home,
+)
+from avsrobust.remote.copies import adopt, make_copy, tell
+from avsrobust.remote.store import Store
+from avsrobust.textfiles import parse_json
+
+_PRIVATE = (LOCK_NAME, OWNER_NAME)
+# In this order after all others: readers take a folder for whole where the last one is there.
+_LAST = ("scores.parquet", "checksums.parquet", "seal.json", "run.json", "manifest.parquet")
+_POLL_S = 2.0
+_AT_ONCE = 4096
+
+
+@contextmanager
+def output_folder(
+    place: Path | str, command: str, kind: str, *, part: str = "", without: str = "", wait: bool = False
+) -> Iterator[Path]:
+    """Yield the local folder that a command writes to: a path itself, or the staging folder of a URL, put there at the end.
+
+    Args:
+        place: A path or a URL.
+        command: Names the holder to others, such as "avsrobust build".
+        kind: Kind of the folder (`avsrobust.folders`).
+        part: A folder below the URL: the rest of the remote folder stays as it is, but for its marker.
+        without: A folder below the URL that stays as it is.
+        wait: Wait until another process gives the remote folder up.
+
+    Raises:
+        OptionError: The remote folder cannot be used: it is in use, holds what is not ours, has changed, or cannot be written.
+    """
+    if not is_remote(place):
+        yield Path(place)
+        return
+    stage = _Stage(Store.open(str(place)), part, without)
+    require_own(stage.store.url, kind)
+    make_folder(stage.home)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(acquire(stage.home, command, wait=wait))
+        except OptionError as error:
+            raise OptionError(str(error).replace(str(stage.home), stage.store.url)) from error
+        stage.read()
+        stack.enter_context(stage.hold(command, wait=wait))
+        stage.take()
+        try:
+            yield stage.files
+            stage.publish()
+        finally:
+            stage.leave()
+
+
+def require_own(place: Path | str, kind: str) -> None:
+    """Check that a remote folder can become, or is, one of ours of this kind, as `folders.ensure_own` does for local ones.
+
+    Raises:
+        OptionError: It holds anything that is not ours, or cannot be read.
+    """
+    store = Store.open(str(place))
+    names = {name.partition("/")[0] for name in store.listing()}
+    content = store.read(MARKER_NAME) if MARKER_NAME in names else None
+    marker = None if content is None else parse_marker(f"{store.url}/{MARKER_NAME}", content)
+    check_owner(store.url, kind, marker, sorted(names))
+
+
+def published(path: Path) -> Path:
+    """Return where a file of a staging folder lies after it was put to its URL; other paths as they are."""
+    room = cache_folder() / STAGING
+    if not path.is_relative_to(room):
+        return path
+    home, *rest = path.relative_to(room).parts
+    try:
+        url = parse_json((room / home / INDEX_NAME).read_bytes())["url"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return path
+    return local_home(COPIES, str(url)).joinpath(*rest)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A file as the remote folder and the staging folder both had it."""
+
+    version: str
+    sha256: str
+
+
+@dataclass
+class _Stage:
+    """A staging folder.
+
+    Attributes:
+        store: The remote folder.
+        part: The folder below it that is written; "": all.
+        without: A folder below it that is not.
+        token: Names the staging folder to others.
+        known: Files as both sides last had them.
+        claim: Content of the remote lock while it is held.
+    """
+
+    store: Store
+    part: str
+    without: str
+    token: str = ""
+    known: dict[str, _Known] = field(default_factory=dict)
+    claim: bytes = b""
+
+    @property
+    def home(self) -> Path:
+        return local_home(STAGING, f"{self.store.url}/{self.part}")
+
+    @property
+    def files(self) -> Path:
+        return self.home / FILES_NAME
+
+    @property
+    def lock(self) -> str:
+        return f"{self.part}/{LOCK_NAME}" if self.part else LOCK_NAME
+
+    def read(self) -> None:
+        """Read what an earlier command left, or begin anew."""
+        try:
+            content = parse_json((self.home / INDEX_NAME).read_bytes())
+            self.token = str(content["token"])
+            self.known = {str(name): _Known(*map(str, entry)) for name, entry in content["files"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            self.token = secrets.token_hex(8)
+        self.write()
+
+    def write(self) -> None:
+        files = {name: [entry.version, entry.sha256] for name, entry in self.known.items()}
+        content = {"url": self.store.url, "token": self.token, "files": files}
+        write_text(self.home / INDEX_NAME, json.dumps(content, sort_keys=True))
+
+    @contextmanager
+    def hold(self, command: str, *, wait: bool) -> Iterator[None]:
+        """Hold the remote lock for the block."""
+        who = f"{command} (process {os.getpid()} on {socket.gethostname()})"
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        # The last entry tells one process from the next in the same staging folder.
+        content = {"holder": self.token, "who": who, "since": since, "claim": secrets.token_hex(8)}
+        self.claim = json.dumps(content, sort_keys=True).encode()
+        while not self.store.create(self.lock, self.claim):
+            other = self._holder()
+            if other.get("holder") == self.token:
+                # Of a process that died: this one has its staging folder.
+                self.store.write(self.lock, self.claim)
+                break
+            if other and not wait:
+                raise self._in_use(other)
+            time.sleep(_POLL_S if other else 0.1)
+        try:
+            # A store without exclusive creation may have let two have it.
+            self._require_held()
+            yield
+        finally:
+            self._give_up()
+
+    def take(self) -> None:
+        """Bring what is new in the remote folder to the staging folder; what is new here stays."""
+        there = self._there()
+        changed = [name for name in there if name not in self.known or self.known[name].version != there[name]]
+        copy = make_copy(self.store.url, changed) if changed else None
+        conflicts = []
+        for name in sorted({*changed, *(self.known.keys() - there.keys())}):
+            path, before = self.files / name, self.known.get(name)
+            mine = sha256_of_file(path) if path.is_file() else None
+            unchanged_here = mine == (None if before is None else before.sha256)
+            if copy is None or name not in there:
+                if unchanged_here:
+                    path.unlink(missing_ok=True)
+                del self.known[name]
+                continue
+            theirs = sha256_of_file(copy.files / name)
+            if mine != theirs and not unchanged_here:
+                conflicts.append(name)
+                continue
+            if mine != theirs:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+                shutil.copyfile(copy.files / name, temporary)
+                temporary.replace(path)
+            self.known[name] = _Known(there[name], theirs)
+        self.write()
+        if conflicts:
+            raise self._conflict(conflicts)
+
+    def publish(self) -> None:
+        """Put what is new to the remote folder, and delete there what is gone here."""
+        sums = {name: sha256_of_file(self.files / name) for name in self._here()}
+        due = {name for name, sha256 in sums.items() if name not in self.known or self.known[name].sha256 != sha256}
+        gone = self.known.keys() - sums.keys()
+        self._require_unchanged(sums)
+        if due or gone:
+            count = sum((self.files / name).stat().st_size for name in due)
+            tell(f"writing {len(due):,} files ({count / 1e6:.1f} MB) to {self.store.url}")
+            for batch in _batches(due):
+                self._require_held()
+                self.store.put({name: self.files / name for name in batch})
+                self._note(batch, sums)
+            self.store.remove(gone)
+            for name in gone:
+                del self.known[name]
+            self.write()
+        adopt(self.store.url, self.files, {name: entry.version for name, entry in self.known.items()})
+        shutil.rmtree(self.files)
+        # What is left says of which URL the folder was.
+        self.known = {}
+        self.write()
+
+    def leave(self) -> None:
+        """Delete a staging folder that holds nothing new; say where the others are."""
+        if not self.files.is_dir():
+            return
+        new = (name for name in self._here() if name.rpartition("/")[2] != MARKER_NAME)
+        if any(name not in self.known or self._is_changed(name) for name in new):
+            tell(f"{self.store.url}: what is finished is kept in {self.home}; the same command continues there")
+            return
+        shutil.rmtree(self.files, ignore_errors=True)
+        self.known = {}
+        self.write()
+
+    def _is_changed(self, name: str) -> bool:
+        return self.known[name].sha256 != sha256_of_file(self.files / name)
+
+    def _here(self) -> list[str]:
+        """Return the names of the files to put: no locks, unfinished files and links."""
+        found = (path for path in self.files.rglob("*") if path.is_file() and not path.is_symlink())
+        names = (path.relative_to(self.files).as_posix() for path in found if _is_public(path.name))
+        return sorted(name for name in names if self._is_mine(name))
+
+    def _there(self) -> dict[str, str]:
+        """Return the versions of the remote files that this folder is about."""
+        listing = self.store.listing()
+        return {
+            name: file.version
+            for name, file in listing.items()
+            if self._is_mine(name) and _is_public(name.rpartition("/")[2])
+        }
+
+    def _is_mine(self, name: str) -> bool:
+        if self.part:
+            return name == MARKER_NAME or name.startswith(f"{self.part}/")
+        return not self.without or not name.startswith(f"{self.without}/")
+
+    def _require_unchanged(self, sums: Mapping[str, str]) -> None:
+        """Refuse where the remote folder is not as it was when the work began, but for files that are as ours."""
+        there = self._there()
+        changed = {
+            name for name, version in there.items() if name not in self.known or self.known[name].version != version
+        }
+        gone = self.known.keys() - there.keys()
+        if changed:
+            copy = make_copy(self.store.url, changed)
+            for name in sorted(changed):
+                if sha256_of_file(copy.files / name) == sums.get(name):
+                    self.known[name] = _Known(there[name], sums[name])
+                    changed.discard(name)
+        if changed or gone:
+            raise self._conflict(sorted(changed | gone))
+
+    def _note(self, names: Iterator[str] | list[str], sums: Mapping[str, str]) -> None:
+        """Note the versions that files have got; refuse where one has not arrived whole."""
+        listing = self.store.listing()
+        for name in names:
+            if name not in listing or listing[name].size != (self.files / name).stat().st_size:
+                raise OptionError(
+                    f"{self.store.url}/{name}: is not there as it was written; expected its {sums[name][:12]}..; run the same "
+                    "command again"
+                )
+            self.known[name] = _Known(listing[name].version, sums[name])
+        self.write()
+
+    def _holder(self) -> dict[str, str]:
+        """Return what the remote lock says; nothing where it is gone, or is none of ours."""
+        content = self.store.read(self.lock)
+        if content is None:
+            return {}
+        try:
+            found = parse_json(content)
+            return {str(key): str(value)[:200] for key, value in found.items()}
+        except (ValueError, AttributeError):
+            return {"who": "another process"}
+
+    def _require_held(self) -> None:
+        if self.store.read(self.lock) != self.claim:
+            raise self._in_use(self._holder())
+
+    def _give_up(self) -> None:
+        try:
+            if self.store.read(self.lock) == self.claim:
+                self.store.remove([self.lock])
+        # What the block did, or failed at, is what counts.
+        except AvsRobustError as error:
+            tell(f"{self.store.url}/{self.lock}: cannot be deleted; delete it ({error})")
+
+    def _in_use(self, other: Mapping[str, str]) -> OptionError:
+        return OptionError(
+            f"{self.store.url}: is in use by {other.get('who', 'another process')}, since {other.get('since', 'some time')}; "
+            f"wait until it is done, run again with --wait, or choose another folder; where that process is no more, delete "
+            f"{self.store.url}/{self.lock}"
+        )
+
+    def _conflict(self, names: list[str]) -> OptionError:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return OptionError(
+            f"{self.store.url}: {names[0]}{more} changed there while this command worked on it; expected nobody else to write "
+            f"there; nothing was put there, the finished work is kept in {self.home}; choose another --output, or delete that "
+            "folder and run again to begin with what is there now"
+        )
+
+
+def _is_public(name: str) -> bool:
+    return name not in _PRIVATE and not name.endswith(TEMPORARY_SUFFIX)
+
+
+def _batches(names: set[str]) -> Iterator[list[str]]:
+    """Yield names to put side by side: markers, all others, and those of `_LAST` one after the other."""
+    ordered: dict[str, list[str]] = {MARKER_NAME: [], "": [], **{last: [] for last in _LAST}}
+    for name in sorted(names):
+        ordered.get(name.rpartition("/")[2], ordered[""]).append(name)
+    for group in ordered.values():
+        for start in range(0, len(group), _AT_ONCE):
+            yield group[start : start + _AT_ONCE]

@@ -1,0 +1,213 @@
+"""A folder that fsspec opens: its files listed, fetched, put and made exclusively, with errors in one line.
+
+Conventions
+    Names are paths relative to the folder, with forward slashes. A version is a text that changes when a file does: its size and
+    ETag, or, of file systems without one, the time of its last change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from avsrobust.errors import OptionError
+from avsrobust.files import is_safe_relative
+
+_EXPECTED = "expected s3://bucket/folder, or another address that fsspec opens"
+_CHECK = "check the address, the keys and the endpoint"
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a remote folder.
+
+    Attributes:
+        size: Its size in bytes.
+        version: What changes when it does.
+    """
+
+    size: int
+    version: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """A remote folder.
+
+    Attributes:
+        url: Its address, without a slash at the end.
+        system: The file system of fsspec.
+        root: The folder's path there.
+    """
+
+    url: str
+    system: Any
+    root: str
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """Return the folder at a URL.
+
+        Raises:
+            OptionError: The URL cannot be opened.
+        """
+        if not url.partition("://")[2].strip("/"):
+            raise OptionError(f"{url}: names no folder; {_EXPECTED}")
+        url = url.rstrip("/")
+        try:
+            import fsspec
+        except ImportError as error:
+            raise OptionError(f"{url}: fsspec is not installed; run: pip install 'avsrobust[s3]'") from error
+        if url.lower().startswith(("file:", "local:")):
+            raise OptionError(f"{url}: is on this machine; expected the path itself; leave 'file://' out")
+        try:
+            system, root = fsspec.core.url_to_fs(url)
+        except ImportError as error:
+            install = (
+                "pip install 'avsrobust[s3]'" if url.lower().startswith("s3") else f"what it says ({_words(error)})"
+            )
+            raise OptionError(f"{url}: needs a package that is not installed; run: {install}") from error
+        except ValueError as error:
+            raise OptionError(f"{url}: cannot be opened ({_words(error)}); {_EXPECTED}") from error
+        return cls(url, system, str(root).rstrip("/"))
+
+    def listing(self) -> dict[str, RemoteFile]:
+        """Return the files below the folder by name; a file whose name is no safe path is none.
+
+        Raises:
+            OptionError: The folder cannot be listed.
+        """
+        try:
+            self.system.invalidate_cache()
+            found = self.system.find(self.root, detail=True)
+        # Each file system has errors of its own.
+        except Exception as error:
+            raise OptionError(f"{self.url}: cannot be listed ({_reason(error)}); {_CHECK}") from error
+        files = {path[len(self.root) :].lstrip("/"): info for path, info in found.items() if self._has(path)}
+        return {name: _remote_file(info) for name, info in files.items() if is_safe_relative(name)}
+
+    def look(self, names: Iterable[str]) -> dict[str, RemoteFile]:
+        """Return the files of these names that are there: for a few, quicker than a listing.
+
+        Raises:
+            OptionError: The folder cannot be looked at.
+        """
+        found: dict[str, RemoteFile] = {}
+        for name in names:
+            try:
+                self.system.invalidate_cache()
+                info = self.system.info(self._path(name))
+            except FileNotFoundError:
+                continue
+            except Exception as error:
+                raise OptionError(f"{self.url}: cannot be looked at ({_reason(error)}); {_CHECK}") from error
+            if info.get("type") == "file":
+                found[name] = _remote_file(info)
+        return found
+
+    def fetch(self, names: Sequence[str], paths: Sequence[Path]) -> None:
+        """Write files to local paths, side by side. Raises `OSError` with the reason where that fails."""
+        try:
+            self.system.get([self._path(name) for name in names], [str(path) for path in paths])
+        except Exception as error:
+            raise OSError(_reason(error)) from error
+
+    def put(self, files: Mapping[str, Path]) -> None:
+        """Write local files, side by side, over what is there.
+
+        Raises:
+            OptionError: That fails.
+        """
+        if not files:
+            return
+        try:
+            self.system.put([str(path) for path in files.values()], [self._path(name) for name in files])
+            self.system.invalidate_cache()
+        except Exception as error:
+            raise self._cannot_be_written(error) from error
+
+    def read(self, name: str) -> bytes | None:
+        """Return the bytes of a small file, None where there is none.
+
+        Raises:
+            OptionError: It cannot be read.
+        """
+        try:
+            self.system.invalidate_cache()
+            content: bytes = self.system.cat_file(self._path(name))
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise OptionError(f"{self.url}/{name}: cannot be read ({_reason(error)}); {_CHECK}") from error
+        return content
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Make a small file; return False, and change nothing, where it is there.
+
+        Raises:
+            OptionError: It cannot be written, or the file system offers no such thing.
+        """
+        try:
+            self.system.pipe_file(self._path(name), content, mode="create")
+        except FileExistsError:
+            return False
+        except (TypeError, NotImplementedError) as error:
+            raise OptionError(
+                f"{self.url}: cannot be written safely (its file system does not make files exclusively: {_words(error)}); "
+                "expected s3:// or another that does; write to a folder of this machine, and copy it"
+            ) from error
+        except Exception as error:
+            raise self._cannot_be_written(error) from error
+        return True
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a small file over what is there. Raises `OptionError` where that fails."""
+        try:
+            self.system.pipe_file(self._path(name), content)
+        except Exception as error:
+            raise self._cannot_be_written(error) from error
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete files. Raises `OptionError` where that fails."""
+        paths = [self._path(name) for name in names]
+        try:
+            if paths:
+                self.system.rm(paths)
+                self.system.invalidate_cache()
+        except FileNotFoundError:
+            pass
+        except Exception as error:
+            raise self._cannot_be_written(error) from error
+
+    def _cannot_be_written(self, error: Exception) -> OptionError:
+        return OptionError(f"{self.url}: cannot be written ({_reason(error)}); {_CHECK}")
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    def _has(self, path: str) -> bool:
+        return path.startswith(f"{self.root}/")
+
+
+def _remote_file(info: Mapping[str, Any]) -> RemoteFile:
+    mark = info.get("ETag") or info.get("LastModified") or info.get("mtime") or info.get("created")
+    # A time comes as a number from one call and as a `datetime` from another.
+    mark = mark.timestamp() if isinstance(mark, datetime) else mark
+    return RemoteFile(int(info.get("size") or 0), f"{info.get('size')} {mark}")
+
+
+def _reason(error: BaseException) -> str:
+    """Return what went wrong; of the commonest cases in plain words."""
+    kind = type(error).__name__
+    if kind == "NoCredentialsError":
+        return "found no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+    if isinstance(error, FileNotFoundError) and "bucket" in str(error):
+        return "there is no such bucket"
+    return f"{kind}: {_words(error)}"
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
