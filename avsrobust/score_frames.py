@@ -33,9 +33,11 @@ from avsrobust.vocabulary import CLEAN
 
 _TEXTS = ("split", "clip_id", "condition", "polarity")
 _CLEAN = ("clean_intersection", "clean_union")
+_THERE = "clean_union is there"
 _ROW = ("split", "clip_id", "condition", "level", "draw")
 _CLASS_VALUES = ("class_id", *CLASS_COUNTS)
 _OTHER, _BOTH = "other", "intersection"
+_OVERLAPS_OTHER, _OVERLAPS_BOTH = f"overlaps {_OTHER}", f"overlaps {_BOTH}"
 # Lists that have no entries, and those that are not there.
 _NO_LIST = -1
 Values = npt.NDArray[Any]
@@ -100,14 +102,31 @@ class FrameTable:
         self._rows += count
         self.sources += 1
 
+    def extend(self, other: FrameTable) -> None:
+        """Take the frames of another table, its sources behind those that are here."""
+        if not len(other):
+            return
+        if self.has_classes not in (None, other.has_classes):
+            raise ValueError("frames with classes and frames without cannot be put together")
+        self.has_classes = other.has_classes
+        for name in other._parts:
+            values = other._column(name)
+            if name in self._words or name == _OVERLAPS_OTHER:
+                values = self._numbers(_words_of(name), other._words[_words_of(name)])[values]
+            self._put(name, values + self.sources if name == "source" else values)
+        for name, histograms in other._histograms.items():
+            self._histograms[name] += histograms
+        self._rows += other._rows
+        self.sources += other.sources
+
     def _put_overlaps(self, count: int, overlaps: pa.ListArray | None) -> None:
         self._put("overlaps", pair_counts(overlaps, count))
         if overlaps is not None:
             entries = overlaps.flatten()
             names = entries.field(_OTHER).dictionary_encode()
             words = self._numbers(_OTHER, names.dictionary.to_pylist())
-            self._put(f"overlaps {_OTHER}", words[names.indices.to_numpy()])
-            self._put(f"overlaps {_BOTH}", entries.field(_BOTH).to_numpy())
+            self._put(_OVERLAPS_OTHER, words[names.indices.to_numpy()])
+            self._put(_OVERLAPS_BOTH, entries.field(_BOTH).to_numpy())
 
     def _put(self, name: str, values: Values) -> None:
         self._parts.setdefault(name, []).append(_small(values))
@@ -164,7 +183,7 @@ class FrameTable:
             return np.ones(self._rows, dtype=np.bool_)
         order, starts = self._rows_in_order()
         clean = self._words["condition"].get(CLEAN, -1)
-        lacks_clean = (self._column("condition") != clean) & ~self._column("clean_union is there")
+        lacks_clean = (self._column("condition") != clean) & ~self.is_compared
         pairs = self._column("overlaps").astype(np.int64)
         most = int(pairs.max()) + 2
         rank = (
@@ -192,9 +211,17 @@ class FrameTable:
         """Yield the key of each row (`avsrobust.row_keys`), sorted."""
         order, starts = self._rows_in_order(chosen)
         firsts = order[starts]
-        texts = [[list(self._words[name])[code] for code in self._column(name)[firsts].tolist()] for name in _ROW[:3]]
+        texts = []
+        for name in _ROW[:3]:
+            words = list(self._words[name])
+            texts.append([words[code] for code in self._column(name)[firsts].tolist()])
         levels, draws = self._levels()[firsts].tolist(), self._column("draw")[firsts].tolist()
         yield from zip(*texts, levels, draws, strict=True)
+
+    @property
+    def is_compared(self) -> npt.NDArray[np.bool_]:
+        """Which frames have their overlap with the clean mask, bool [N]."""
+        return self._column(_THERE).astype(np.bool_)
 
     def distinct(self, name: str, chosen: npt.NDArray[np.bool_]) -> list[str]:
         """Return the different texts of a column, sorted."""
@@ -271,8 +298,8 @@ class SortedFrames:
                 "overlaps",
                 OVERLAPS_FIELD,
                 lambda entries: [
-                    other.take(pa.array(table._column(f"overlaps {_OTHER}")[entries])),
-                    _integers(table._column(f"overlaps {_BOTH}")[entries]),
+                    other.take(pa.array(table._column(_OVERLAPS_OTHER)[entries])),
+                    _integers(table._column(_OVERLAPS_BOTH)[entries]),
                 ],
             )
         if name == CLASSES_FIELD.name:
@@ -288,7 +315,7 @@ class SortedFrames:
         if name == "level":
             return pa.array(values, type=pa.float32(), mask=np.isnan(values))
         if name in _CLEAN:
-            return pa.array(values.astype(np.int64), mask=~table._column(f"{name} is there")[order])
+            return pa.array(values.astype(np.int64), mask=~table._column(f"{name} is there").astype(np.bool_)[order])
         kind = DRAW_FIELD.type if name == DRAW_FIELD.name else SCHEMA.field(name).type
         return pa.array(values, type=kind)
 
@@ -305,6 +332,10 @@ class SortedFrames:
         offsets = pa.array(np.concatenate([[0], ends]), type=pa.int32())
         mask = pa.array(is_null) if is_null.any() else None
         return pa.ListArray.from_arrays(offsets, structs, mask=mask).cast(field.type)
+
+
+def _words_of(name: str) -> str:
+    return _OTHER if name == _OVERLAPS_OTHER else name
 
 
 def _integers(values: Values) -> pa.Array:

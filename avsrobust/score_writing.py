@@ -76,7 +76,7 @@ class _Aside:
         if len(self._groups) == 1:
             self._held[name] = _plain(column)
             return
-        file = self._files[name] = self._stack.enter_context(tempfile.TemporaryFile(dir=self._folder))
+        file = self._files[name] = self._stack.enter_context(tempfile.TemporaryFile(dir=self._folder))  # noqa: SIM115
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         schema = pa.schema([pa.field(name, kind)])
         with pa.ipc.new_file(file, schema) as writer:

@@ -1,10 +1,12 @@
 """How time and memory grow with the number of clips: plan, manifest, evaluation, report, each in a process of its own.
 
-    python benchmarks/growth.py [--million] [--only plan,load,select,verify,report,evaluate] [--sizes 100,1000,10000]
+    python benchmarks/growth.py [--million] [--only plan,load,select,publish,...] [--sizes 100,1000,10000]
 
 Tables are made up (S4's categories, five frames a clip, the standard recipe's four conditions), and there is no picture or sound
 on disk, but for `evaluate`, which runs `visual_prior` on all splits of a toy, of at most 1,000 clips. `select` is what
-evaluating does but for pictures, sounds and model: the manifest, its files, the plan, each batch of clips in turn. `verify` is
+evaluating does but for pictures, sounds and model: the manifest, its files, the plan, each batch of clips in turn. `publish` is
+an evaluation that finds all its clips scored, in parts of made-up counts, and has nothing left to do but put them together;
+`compare` compares two models. `verify` is
 what verifying does but for the bytes of pictures and sounds: its checks of rows, and its list of files.
 A step's memory is the peak of its process (`ru_maxrss`) above that of a process that only imports what the step imports.
 Seconds are those of the clock, CPU seconds those of all the process's threads: on a busy machine the first say little.
@@ -31,7 +33,7 @@ SIZES = (100, 1_000, 10_000, 100_000)
 MILLION = 1_000_000
 FRAMES, SIDE = 5, 224
 CONDITIONS = ("clean", "noise", "offscreen", "silence")
-STEPS = ("plan", "load", "select", "verify", "report", "evaluate")
+STEPS = ("plan", "load", "select", "publish", "verify", "report", "compare", "evaluate")
 # Different frames in made-up results.
 TEMPLATES = 64
 EVALUATE_AT_MOST = 1_000
@@ -204,19 +206,20 @@ def _templates() -> object:
     return frame_statistics((1 / (1 + np.exp(-logits))).astype(np.float32), distance < 50**2)
 
 
-def _prepare_report(clips: int, folder: Path) -> None:
+def _made_up(clips: range, model: str, shift: int = 0) -> object:
+    """Return the scores of some clips, whose histograms are not in memory: 100,000 clips would have 8 GB of them."""
     import dataclasses
 
     import pandas as pd
 
     from avsrobust.metrics import take
     from avsrobust.metrics.binary.histograms import JoinedHistograms
-    from avsrobust.results import SCORES_NAME, ScoreInfo, Scores, write_scores
+    from avsrobust.results import ScoreInfo, Scores
 
-    number = clips * len(CONDITIONS) * FRAMES
+    number = len(clips) * len(CONDITIONS) * FRAMES
     position = np.arange(number)
     clip, condition = position // (len(CONDITIONS) * FRAMES), position // FRAMES % len(CONDITIONS)
-    ids = np.array([f"clip_{index:07d}" for index in range(clips)], dtype=object)
+    ids = np.array([f"clip_{index:07d}" for index in clips], dtype=object)
     clean = condition == CONDITIONS.index("clean")
     labels = np.empty(number, dtype=object)
     labels[:] = [("dog_barking",)] * number
@@ -233,11 +236,102 @@ def _prepare_report(clips: int, folder: Path) -> None:
             "clean_union": np.where(clean, np.nan, 200.0),
         }
     )
-    # Histograms that are not in memory: 100,000 clips would have 8 GB of them.
     templates = _templates()
     away = {name: JoinedHistograms([getattr(templates, name)]) for name in ("inside", "outside")}
-    statistics = take(dataclasses.replace(templates, **away), position * 7 % TEMPLATES)
-    write_scores(folder / SCORES_NAME, Scores(ScoreInfo("growth", "s4", 0), index, statistics))
+    first = clips.start * len(CONDITIONS) * FRAMES + shift
+    statistics = take(dataclasses.replace(templates, **away), (first + position) * 7 % TEMPLATES)
+    return Scores(ScoreInfo(model, "s4", 0), index, statistics)
+
+
+def _prepare_report(clips: int, folder: Path) -> None:
+    from avsrobust.results import SCORES_NAME, write_scores
+
+    write_scores(folder / SCORES_NAME, _made_up(range(clips), "growth"))
+
+
+def _prepare_compare(clips: int, folder: Path) -> None:
+    from avsrobust.results import SCORES_NAME, write_scores
+
+    for shift, model in enumerate(("one", "other")):
+        (folder / model).mkdir()
+        write_scores(folder / model / SCORES_NAME, _made_up(range(clips), model, shift))
+
+
+def _compare(clips: int, folder: Path) -> Callable[[], int]:
+    from avsrobust import compare
+    from avsrobust.reporting.compare import compare as _imported  # noqa: F401
+
+    def work() -> int:
+        compare(folder / "one", folder / "other")
+        return 2 * clips * len(CONDITIONS) * FRAMES
+
+    return work
+
+
+def _prepare_publish(clips: int, folder: Path) -> None:
+    """Write a manifest, and the parts of an evaluation that was interrupted when its last clip was scored."""
+    import dataclasses
+
+    import pyarrow as pa
+    import torch
+
+    from avsrobust.evaluation.model_key import evaluation_sha256
+    from avsrobust.evaluation.parts import CLIPS_PER_PART, PartStore
+    from avsrobust.evaluation.scorer import LocalScorer
+    from avsrobust.folders import hold_output_dir
+    from avsrobust.manifest import load_manifest
+    from avsrobust.mask_overlaps import OVERLAPS_FIELD
+    from avsrobust.results import RESULTS_KIND, SCORES_FORMAT, ScoreInfo, write_scores
+
+    _prepare_load(clips, folder)
+    manifest, output = load_manifest(folder), folder / "results"
+    device = torch.device("cpu")
+    scorer = LocalScorer(manifest, _adapter(), name="visual_prior", data_root=folder, device=device)
+    with hold_output_dir(output, RESULTS_KIND, SCORES_FORMAT, "benchmark"):
+        key = scorer.facts(output).model_key
+        info = ScoreInfo("visual_prior", "s4", 0, evaluation=evaluation_sha256(key))
+        PartStore(output, key, info, keep_masks=False).begin()
+        # As many pairs of negatives as each has before it.
+        pairs = [[(other, 7) for other in CONDITIONS[1:position]] for position in range(len(CONDITIONS))]
+        of_clip = [
+            None if not position else pairs[position] for position in range(len(CONDITIONS)) for _ in range(FRAMES)
+        ]
+        entries = [
+            None if found is None else [{"other": name, "intersection": both} for name, both in found]
+            for found in of_clip
+        ]
+        overlaps = pa.array(entries * CLIPS_PER_PART, type=OVERLAPS_FIELD.type)
+        for number, first in enumerate(range(0, clips, CLIPS_PER_PART)):
+            scores = _made_up(range(first, min(first + CLIPS_PER_PART, clips)), "visual_prior")
+            write_scores(
+                output / "parts" / f"{number:06d}.scores.parquet",
+                dataclasses.replace(scores, info=info, overlaps=overlaps[: len(scores.index)]),
+            )
+
+
+def _publish(clips: int, folder: Path) -> Callable[[], int]:
+    import torch  # noqa: F401
+
+    from avsrobust.evaluation import runner
+    from avsrobust.manifest import load_manifest
+
+    adapter = _adapter()
+    # There are no pictures and sounds.
+    runner.check_data = lambda *_: None
+
+    def work() -> int:
+        report = runner.evaluate(
+            load_manifest(folder),
+            adapter,
+            name="visual_prior",
+            output=folder / "results",
+            data_root=folder,
+            splits=["test"],
+            check=False,
+        )
+        return FRAMES * len(CONDITIONS) * report.clips
+
+    return work
 
 
 def _report(clips: int, folder: Path) -> Callable[[], int]:
@@ -261,14 +355,19 @@ def _prepare_evaluate(clips: int, folder: Path) -> None:
     build(read_dataset("s4", folder), load_recipe("standard"), 0, folder / "build")
 
 
-def _evaluate(clips: int, folder: Path) -> Callable[[], int]:
+def _adapter() -> object:
     import torch
 
     from avsrobust.adapters.lookup import load_adapter
+
+    return load_adapter("visual_prior", checkpoint=None, device=torch.device("cpu"), options={})
+
+
+def _evaluate(clips: int, folder: Path) -> Callable[[], int]:
     from avsrobust.evaluation.runner import evaluate
     from avsrobust.manifest import load_manifest
 
-    adapter = load_adapter("visual_prior", checkpoint=None, device=torch.device("cpu"), options={})
+    adapter = _adapter()
 
     def work() -> int:
         manifest = load_manifest(folder / "build")
@@ -282,18 +381,27 @@ def _evaluate(clips: int, folder: Path) -> Callable[[], int]:
 
 
 # What a step reads, of the folder that was prepared for it.
-FILES = {**dict.fromkeys(("load", "select", "verify"), "manifest.parquet"), "report": "scores.parquet"}
+FILES = {
+    **dict.fromkeys(("load", "select", "verify"), "manifest.parquet"),
+    "publish": "results/scores.parquet",
+    "report": "scores.parquet",
+    "compare": "one/scores.parquet",
+}
 PREPARE = {
     **dict.fromkeys(("load", "select", "verify"), _prepare_load),
+    "publish": _prepare_publish,
     "report": _prepare_report,
+    "compare": _prepare_compare,
     "evaluate": _prepare_evaluate,
 }
 WORK = {
     "plan": _plan,
     "load": _load,
     "select": _select,
+    "publish": _publish,
     "verify": _verify,
     "report": _report,
+    "compare": _compare,
     "evaluate": _evaluate,
 }
 

@@ -21,6 +21,7 @@ from avsrobust.errors import AdapterError, OptionError, ResultsError
 from avsrobust.evaluation.extras import rows_of_extras
 from avsrobust.evaluation.model_key import differences, evaluation_sha256
 from avsrobust.evaluation.parts import unfinished_key
+from avsrobust.evaluation.stored_scores import StoredScores
 from avsrobust.results import (
     EVALUATION_KEY,
     EXTRAS_NAME,
@@ -28,7 +29,6 @@ from avsrobust.results import (
     RUN_NAME,
     SCORES_NAME,
     Run,
-    Scores,
     read_run,
     read_scores,
     readout_file,
@@ -55,13 +55,13 @@ class ExistingResults:
     """
 
     run: Run | None = None
-    scores: Scores | None = None
+    scores: StoredScores | None = None
     masks: Path | None = None
     extras: Path | None = None
     masked: frozenset[RowKey] = frozenset()
     described: frozenset[RowKey] = frozenset()
     damaged: tuple[str, ...] = ()
-    readouts: Mapping[str, Scores] = field(default_factory=dict)
+    readouts: Mapping[str, StoredScores] = field(default_factory=dict)
 
     def named(self, name: str) -> bool:
         """Return whether ``run.json`` names a file of this name."""
@@ -172,14 +172,14 @@ def require_covered(
         )
 
 
-def _scores(output: Path, run: Run | None, damaged: list[str], *, replace: bool) -> Scores | None:
+def _scores(output: Path, run: Run | None, damaged: list[str], *, replace: bool) -> StoredScores | None:
     path = output / SCORES_NAME
     if run is None and not path.exists():
         return None
     try:
         if run is not None and not vouches_for(run, path):
             raise ResultsError(f"{path}: is not the file that {RUN_NAME} vouches for")
-        return read_scores(path, vouched=False)
+        return StoredScores.of(read_scores(path, vouched=False))
     except (OSError, ResultsError) as error:
         if run is None and not replace:
             raise OptionError(
@@ -190,12 +190,14 @@ def _scores(output: Path, run: Run | None, damaged: list[str], *, replace: bool)
         return None
 
 
-def _readouts(output: Path, run: Run | None, scores: Scores | None, damaged: list[str]) -> dict[str, Scores]:
+def _readouts(
+    output: Path, run: Run | None, scores: StoredScores | None, damaged: list[str]
+) -> dict[str, StoredScores]:
     """Return the scores of readouts that are there, of these results and whole."""
     files = run.details.get("files") if run is not None else None
     named = {str(name) for name in files} if isinstance(files, Mapping) else set[str]()
     there = {path.name for path in output.glob(readout_file("*"))}
-    found: dict[str, Scores] = {}
+    found: dict[str, StoredScores] = {}
     for name in sorted(entry for entry in named | there if readout_of(entry) is not None):
         path = output / name
         evaluation = _evaluation_of(path)
@@ -209,7 +211,7 @@ def _readouts(output: Path, run: Run | None, scores: Scores | None, damaged: lis
                 raise ResultsError(f"{path}: is not a file that {RUN_NAME} vouches for")
             if run is None and (scores is None or evaluation != scores.info.evaluation):
                 raise ResultsError(f"{path}: is of another evaluation")
-            readout = read_scores(path, vouched=False)
+            readout = StoredScores.of(read_scores(path, vouched=False))
             found[readout.info.readout] = readout
         except (OSError, ResultsError) as error:
             damaged.append(str(error))
@@ -217,7 +219,7 @@ def _readouts(output: Path, run: Run | None, scores: Scores | None, damaged: lis
 
 
 def _optional(
-    path: Path, run: Run | None, scores: Scores | None, damaged: list[str]
+    path: Path, run: Run | None, scores: StoredScores | None, damaged: list[str]
 ) -> tuple[Path | None, frozenset[RowKey]]:
     """Return a file next to the scores and the rows it holds, where it is there, ours and whole."""
     files = run.details.get("files") if run is not None else None

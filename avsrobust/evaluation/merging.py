@@ -21,8 +21,9 @@ from avsrobust.evaluation.existing_results import ExistingResults, read_existing
 from avsrobust.evaluation.model_key import differences, evaluation_sha256, with_states
 from avsrobust.evaluation.planning import Failure
 from avsrobust.evaluation.provenance import content_details, requested_pairs
-from avsrobust.evaluation.publishing import finish_publishing, merge_scores, next_folder, write_next_files
+from avsrobust.evaluation.publishing import finish_publishing, next_folder, write_next_files
 from avsrobust.evaluation.shards import Shard, shards_in
+from avsrobust.evaluation.stored_scores import StoredScores, frames_of
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import hold_output_dir, read_marker
 from avsrobust.remote import is_remote, output_folder, published
@@ -38,11 +39,11 @@ from avsrobust.results import (
     SHARDS_NAME,
     FailedClip,
     Run,
-    Scores,
+    ScoreInfo,
     read_run,
     write_run,
 )
-from avsrobust.row_keys import ClipKey, RowKey, clip_of, rows_in
+from avsrobust.row_keys import ClipKey, RowKey, clip_of
 
 COMMAND = "avsrobust merge"
 _MOST_NAMED = 3
@@ -75,7 +76,7 @@ class _Part:
     folder: Path
     stored: ExistingResults
     run: Run
-    scores: Scores
+    scores: StoredScores
     rows: frozenset[RowKey]
 
     @property
@@ -198,7 +199,7 @@ def _read(shard: Shard, folder: Path) -> _Part:
             f"{folder}: holds results of {stored.scores.info.shard or 'all clips'}; expected those of shard {shard}, as its name "
             "says; move it away, or back to where it was"
         )
-    return _Part(shard, folder, stored, run, stored.scores, frozenset(rows_in(stored.scores)))
+    return _Part(shard, folder, stored, run, stored.scores, frozenset(stored.scores.rows))
 
 
 def _require_one_evaluation(parts: Sequence[_Part]) -> None:
@@ -250,7 +251,7 @@ def _stored(output: Path, parts: Sequence[_Part], *, replace: bool) -> ExistingR
         return ExistingResults()
     rows: set[RowKey] = set().union(*(part.rows for part in parts))
     clips: set[ClipKey] = set().union(*(part.clips for part in parts))
-    if lacking := [key for key in rows_in(stored.scores) - rows if clip_of(key) in clips]:
+    if lacking := [key for key in stored.scores.rows - rows if clip_of(key) in clips]:
         split, clip_id, condition, *_ = min(lacking)
         raise ResultsError(
             f"{output}: holds {len(lacking)} rows that the shards lack, such as {split}/{clip_id} under {condition}; expected "
@@ -266,7 +267,7 @@ def _publish(output: Path, parts: Sequence[_Part], stored: ExistingResults) -> M
         if isinstance(other.model_key(), Mapping):
             model_key = with_states(other.model_key(), model_key)
     sources = [*(part.scores for part in parts), *([stored.scores] if stored.scores else [])]
-    rows: set[RowKey] = set().union(*map(rows_in, sources))
+    rows: set[RowKey] = set().union(*(source.rows for source in sources))
     failed_rows = _failures(parts, stored, rows)
     if not rows:
         (split, clip_id), (error, _) = min(failed_rows.items(), key=lambda entry: entry[0])
@@ -278,10 +279,10 @@ def _publish(output: Path, parts: Sequence[_Part], stored: ExistingResults) -> M
     info = dataclasses.replace(
         parts[0].scores.info, failed=failed, limited=limited, shard="", evaluation=evaluation_sha256(model_key)
     )
-    scores = merge_scores(sources, info)
+    scores = _together(sources, info)
     names = sorted({name for shard in (*shards, stored) for name in shard.readouts})
     readouts = [
-        merge_scores(
+        _together(
             [shard.readouts[name] for shard in (*shards, stored) if name in shard.readouts], info.of_readout(name)
         )
         for name in names
@@ -290,7 +291,9 @@ def _publish(output: Path, parts: Sequence[_Part], stored: ExistingResults) -> M
     masks = [shard.masks for shard in (*shards, stored) if shard.masks is not None]
     extras = [shard.extras for shard in (*shards, stored) if shard.extras is not None]
     _require_described(output, rows, shards, stored)
-    ready = write_next_files(output, scores, rows, ExistingResults(), masks=masks, extras=extras, readouts=readouts)
+    ready = write_next_files(
+        output, scores, lambda: rows, ExistingResults(), masks=masks, extras=extras, readouts=readouts
+    )
     details = {
         **_effort(parts),
         "identity": model_key,
@@ -302,6 +305,10 @@ def _publish(output: Path, parts: Sequence[_Part], stored: ExistingResults) -> M
     write_run(next_folder(output) / RUN_NAME, Run(info.model, info.dataset, details))
     finish_publishing(output)
     return MergeReport(output / SCORES_NAME, len(parts), int(details["clips"]), failed, limited)
+
+
+def _together(sources: Sequence[StoredScores], info: ScoreInfo) -> StoredScores:
+    return StoredScores(info, frames_of((source.frames for source in sources), info))
 
 
 def _require_described(

@@ -54,6 +54,7 @@ class PartStore:
     """The parts folder of one evaluation; parts that are in it already are of the same model.
 
     Attributes:
+        info: Metadata of the scores.
         keep_masks: Masks are written too.
 
     Args:
@@ -66,7 +67,7 @@ class PartStore:
     def __init__(self, output: Path, model_key: Mapping[str, Any], info: ScoreInfo, *, keep_masks: bool) -> None:
         self._folder = output / PARTS_NAME
         self._model_key = dict(model_key)
-        self._info = info
+        self.info = info
         self.keep_masks = keep_masks
         self._pending: list[ScoredClip] = []
         self._number: int | None = None
@@ -107,7 +108,7 @@ class PartStore:
             self._number = max((int(path.name.split(".")[0]) for path in self._files(_SCORES_SUFFIX)), default=-1)
         self._number += 1
         place = self._folder / f"{self._number:06d}"
-        evaluation = self._info.evaluation
+        evaluation = self.info.evaluation
         if self.keep_masks:
             tables = [table for clip in self._pending for table in clip.masks]
             draws = any(entry["draw"] for clip in self._pending for entry in clip.index)
@@ -116,43 +117,47 @@ class PartStore:
             write_extras(place.with_name(place.name + _EXTRAS_SUFFIX), extras, evaluation)
         for name in sorted({name for clip in self._pending for name in clip.readouts}):
             of_readout = [clip.readouts[name] for clip in self._pending if name in clip.readouts]
-            scores = _scores_of(of_readout, self._info.of_readout(name))
+            scores = _scores_of(of_readout, self.info.of_readout(name))
             write_scores(place.with_name(f"{place.name}.{readout_file(name)}"), scores)
-        write_scores(place.with_name(place.name + _SCORES_SUFFIX), _scores_of(self._pending, self._info))
+        write_scores(place.with_name(place.name + _SCORES_SUFFIX), _scores_of(self._pending, self.info))
         self._pending.clear()
 
-    def read(self) -> list[Scores]:
-        """Return the parts on disk, their histograms not in memory.
+    def each(self) -> Iterator[Scores]:
+        """Yield the parts on disk one after the other, their histograms not in memory.
 
         A damaged or incomplete one is deleted, and its clips count as not done.
         """
-        found: list[Scores] = []
         for path in self._files(_SCORES_SUFFIX):
             masks = _beside(path, _MASKS_SUFFIX)
             try:
                 scores = read_scores(path, in_memory=0)
-                if scores.info.evaluation != self._info.evaluation:
+                if scores.info.evaluation != self.info.evaluation:
                     raise ResultsError(f"{path}: is of another evaluation")
                 if masks.exists() and not rows_in(scores) <= rows_of_masks(masks):
                     raise ResultsError(f"{masks}: lacks rows")
                 for readout in self._readout_files(path):
                     read_scores(readout)
-                found.append(scores)
             except (ResultsError, AdapterError):
                 for readout in self._readout_files(path):
                     readout.unlink(missing_ok=True)
                 for suffix in (_SCORES_SUFFIX, _MASKS_SUFFIX, _EXTRAS_SUFFIX):
                     _beside(path, suffix).unlink(missing_ok=True)
-        return found
+                continue
+            yield scores
 
-    def read_readouts(self) -> dict[str, list[Scores]]:
-        """Return the scores of further readouts that belong to the parts, by name."""
-        found: dict[str, list[Scores]] = {}
+    def readout_names(self) -> list[str]:
+        """Return the names of the further readouts that the parts have scores of, sorted."""
+        files = (readout for path in self._files(_SCORES_SUFFIX) for readout in self._readout_files(path))
+        names = {readout_of(file.name.partition(".")[2]) for file in files}
+        return sorted(name for name in names if name is not None)
+
+    def each_readout(self, name: str) -> Iterator[Scores]:
+        """Yield the scores of a further readout that belong to the parts, one after the other."""
         for path in self._files(_SCORES_SUFFIX):
-            for readout in self._readout_files(path):
-                scores = read_scores(readout, in_memory=0)
-                found.setdefault(scores.info.readout, []).append(scores)
-        return found
+            number = path.name.removesuffix(_SCORES_SUFFIX)
+            readout = path.with_name(f"{number}.{readout_file(name)}")
+            if readout.exists():
+                yield read_scores(readout, in_memory=0)
 
     def _readout_files(self, scores: Path) -> list[Path]:
         """Return the files of readouts of the part whose file of scores is given."""

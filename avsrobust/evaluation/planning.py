@@ -12,16 +12,16 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from avsrobust.evaluation.clip_data import ClipRows
 from avsrobust.evaluation.clip_table import ClipTable, KnownRows
 from avsrobust.evaluation.existing_results import ExistingResults
 from avsrobust.evaluation.parts import PartStore
+from avsrobust.evaluation.stored_scores import StoredScores, frames_of
 from avsrobust.manifest import Manifest, Row, load_manifest
-from avsrobust.results import Scores
-from avsrobust.row_keys import ClipKey, RowKey, clip_of, key_of, rows_in, rows_with_overlap
+from avsrobust.row_keys import ClipKey, RowKey, clip_of, key_of
 from avsrobust.stored_masks import rows_of_masks
 from avsrobust.vocabulary import CLASS_DATASET, CLEAN
 
@@ -70,9 +70,9 @@ def plan_evaluation(
     # Keys are made once and shared: there are as many as rows.
     known = KnownRows(wanted.source)
     keys = wanted.keys(known)
-    kept = rows_in(stored.scores) if stored.scores else set[RowKey]()
-    parts = store.read()
-    scored: set[RowKey] = set().union(*map(rows_in, parts))
+    kept = stored.scores.rows if stored.scores else set[RowKey]()
+    parts = StoredScores(store.info, frames_of(store.each(), store.info))
+    scored = parts.rows
     masked: set[RowKey] = set().union(*map(rows_of_masks, store.mask_files()))
     again: set[RowKey] = set()
     if save_masks:
@@ -81,9 +81,11 @@ def plan_evaluation(
         again |= keys - stored.described - scored
     for name in stored.readout_names:
         # A damaged readout is scored again as far as requested.
-        again |= keys - (rows_in(stored.readouts[name]) if name in stored.readouts else set()) - scored
-    sources = [*([stored.scores] if stored.scores else []), *parts]
-    clips, due = _rows_to_run(_known(manifest, known, keys, kept | scored), keys, sources, again)
+        again |= keys - (stored.readouts[name].rows if name in stored.readouts else set()) - scored
+    sources = [*([stored.scores] if stored.scores else []), parts]
+    compared = parts.rows_with_overlap.union(stored.scores.rows_with_overlap if stored.scores else ())
+    every = kept | scored
+    clips, due = _rows_to_run(_known(manifest, known, keys, every), keys, every, compared, again)
     return EvaluationPlan(
         clips,
         frozenset(due),
@@ -167,7 +169,11 @@ def _known(manifest: Manifest, known: KnownRows, wanted: set[RowKey], scored: se
 
 
 def _rows_to_run(
-    known: KnownRows, wanted: Collection[RowKey], sources: Sequence[Scores], again: Collection[RowKey] = ()
+    known: KnownRows,
+    wanted: Collection[RowKey],
+    scored: Set[RowKey],
+    compared: Set[RowKey],
+    again: Collection[RowKey] = (),
 ) -> tuple[ClipTable, set[RowKey]]:
     """Return the clips to run, each with its rows, and the keys of those rows that results come of.
 
@@ -177,11 +183,10 @@ def _rows_to_run(
     Args:
         known: Rows of the manifest.
         wanted: Keys of the rows requested.
-        sources: Scores that exist.
+        scored: Keys of rows that are scored.
+        compared: Those of them that are compared with the clean mask.
         again: Keys of rows that are scored but lack something else that is requested.
     """
-    scored: set[RowKey] = set().union(*map(rows_in, sources))
-    compared: set[RowKey] = set().union(*map(rows_with_overlap, sources))
     clean = {clip_of(key): key for key in (*scored, *wanted) if key[2] == CLEAN}
     touched = {clip_of(key) for key in wanted}
     stale = {
@@ -207,9 +212,7 @@ def _rows_to_run(
     return known.clips(due | {key for key in helpers if key in known}), due
 
 
-def _has_classes(sources: Sequence[Scores]) -> bool | None:
+def _has_classes(sources: Sequence[StoredScores]) -> bool | None:
     """Return whether finished clips of avss have scores of classes; None: their data set does not show it."""
-    known = [
-        source.classes is not None for source in sources if source.info.dataset == CLASS_DATASET and len(source.index)
-    ]
+    known = [source.has_classes for source in sources if source.info.dataset == CLASS_DATASET and len(source.frames)]
     return known[0] if known else None

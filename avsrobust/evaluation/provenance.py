@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from avsrobust.evaluation.scorer import AdapterFacts
+from avsrobust.evaluation.stored_scores import StoredScores
 from avsrobust.manifest import Manifest
 from avsrobust.remote import address_of
-from avsrobust.results import SCORES_NAME, Run, Scores, readout_of
+from avsrobust.results import SCORES_NAME, Run, readout_of
 from avsrobust.row_keys import ClipKey, RowKey
 
 
@@ -60,7 +61,7 @@ class Effort:
 
 def run_details(
     model_key: Mapping[str, Any],
-    scores: Scores,
+    scores: StoredScores,
     *,
     spec: str,
     manifest: Manifest,
@@ -108,29 +109,28 @@ def run_details(
 
 
 def content_details(
-    scores: Scores,
+    scores: StoredScores,
     failed_rows: Mapping[ClipKey, tuple[str, frozenset[RowKey] | None]],
     files: Mapping[str, Mapping[str, Any]],
     extras: Sequence[str],
 ) -> dict[str, Any]:
     """Return what ``run.json`` says of the content of a folder, whoever put it together; arguments as `run_details`."""
-    clips = scores.index[["split", "clip_id"]].drop_duplicates()
-    index = scores.index.drop_duplicates(["split", "clip_id", "frame"]).index.to_numpy()
+    frames, empty = scores.num_frames
     return {
-        "splits": sorted(set(scores.index["split"])),
-        "conditions": sorted(set(scores.index["condition"])),
+        "splits": scores.splits,
+        "conditions": scores.conditions,
         "files": {name: dict(entry) for name, entry in sorted(files.items())},
         "scores_sha256": files[SCORES_NAME]["sha256"],
         "extras": list(extras),
         "readouts": sorted(filter(None, map(readout_of, files))),
-        "classes": scores.classes is not None,
-        "clips": len(clips),
+        "classes": scores.has_classes,
+        "clips": scores.num_clips,
         "failed": [
             {"split": split, "clip_id": clip_id, "error": error, **({} if rows is None else {"rows": _pairs(rows)})}
             for (split, clip_id), (error, rows) in sorted(failed_rows.items())
         ],
-        "frames": len(index),
-        "frames_with_empty_target": int((scores.statistics.target_pixels[index] == 0).sum()),
+        "frames": frames,
+        "frames_with_empty_target": empty,
     }
 
 

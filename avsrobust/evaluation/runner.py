@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,12 @@ from avsrobust.evaluation.model_key import differences, evaluation_sha256, with_
 from avsrobust.evaluation.parts import PartStore, remove_parts, unfinished_key
 from avsrobust.evaluation.planning import EvaluationPlan, failures, limited_splits, plan_evaluation
 from avsrobust.evaluation.provenance import Effort, requested_pairs, run_details
-from avsrobust.evaluation.publishing import finish_publishing, merge_scores, next_folder, write_next_files
+from avsrobust.evaluation.publishing import finish_publishing, next_folder, write_next_files
 from avsrobust.evaluation.score_size import ScoreSize
 from avsrobust.evaluation.scorer import AdapterFacts, LocalScorer, Scorer, ScoringChoices
 from avsrobust.evaluation.scoring import ScoredClip
 from avsrobust.evaluation.shards import Shard
+from avsrobust.evaluation.stored_scores import StoredScores, frames_of
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import ensure_output_dir, hold_output_dir
 from avsrobust.manifest import Manifest, Row
@@ -52,16 +54,11 @@ from avsrobust.results import (
     FailedClip,
     Run,
     ScoreInfo,
-    Scores,
     readout_file,
     write_run,
 )
-from avsrobust.row_keys import (
-    ClipKey,
-    RowKey,
-    clip_of,
-    rows_in,
-)
+from avsrobust.row_keys import ClipKey, clip_of
+from avsrobust.score_frames import FrameTable
 
 COMMAND = "avsrobust evaluate"
 Progress = Callable[[int, int], None]
@@ -277,18 +274,18 @@ class _Evaluation:
                 notes += self.scorer.remarks
         finally:
             self.scorer.end(model_key)
-        sources = [*([stored.scores] if stored.scores else []), *store.read()]
-        scored: set[RowKey] = set().union(*map(rows_in, sources))
-        if not scored & plan.wanted and self.shard is None:
+        frames = frames_of(chain([stored.scores.frames] if stored.scores else [], store.each()), store.info)
+        if self.shard is None and not any(key in plan.wanted for key in frames.rows()):
             (split, clip_id), error = next(iter(failed.items()))
             raise AdapterError(
                 f"{self.name}: none of {len(self.clips)} clips could be scored; the first one, {split}/{clip_id}: {error}"
             )
         effort = self._effort(facts, len(plan.clips) - len(failed), time.perf_counter() - started)
-        self._publish(model_key, facts, stored, store, sources, plan, failed, effort)
+        self._publish(model_key, facts, stored, store, frames, plan, failed, effort)
         remove_parts(self.output)
         if plan.kept:
-            notes.append(f"{len(plan.kept)} rows were there and are kept, {len(scored - plan.kept)} were added")
+            added = sum(key not in plan.kept for key in frames.rows())
+            notes.append(f"{len(plan.kept)} rows were there and are kept, {added} were added")
         return self._report(plan, failed, tuple(notes))
 
     def _stored(self, model_key: dict[str, Any]) -> tuple[ExistingResults, dict[str, Any], tuple[str, ...]]:
@@ -352,7 +349,7 @@ class _Evaluation:
             keep_masks=store.keep_masks,
             returns_classes=plan.classes,
             # A shard without clips tells nothing of the adapter.
-            readouts=tuple(stored.readout_names) if stored.scores is not None and len(stored.scores.index) else None,
+            readouts=tuple(stored.readout_names) if stored.scores is not None and len(stored.scores.frames) else None,
             check=self.check,
         )
         self.scorer.begin(plan.clips, choices)
@@ -381,23 +378,27 @@ class _Evaluation:
         facts: AdapterFacts,
         stored: ExistingResults,
         store: PartStore,
-        sources: Sequence[Scores],
+        frames: FrameTable,
         plan: EvaluationPlan,
         failed: Mapping[ClipKey, str],
         effort: Effort,
     ) -> None:
         """Write all files anew under ``parts/next/``, and move them to the folder."""
-        rows: set[RowKey] = set().union(*map(rows_in, sources))
+        rows = set(frames.rows())
         failed_rows = failures(stored, rows, plan, failed)
         of_clips = tuple(FailedClip(*clip, error) for clip, (error, _) in sorted(failed_rows.items()))
         splits = limited_splits(self._own_rows(), self.limited, stored, rows, failed_rows, self._requested())
         info = dataclasses.replace(self._info(of_clips, evaluation_sha256(model_key)), limited=splits)
-        scores = merge_scores(sources, info)
-        readouts = [
-            merge_scores(found, info.of_readout(name)) for name, found in self._readout_sources(stored, store).items()
-        ]
+        scores = StoredScores(info, frames)
+        del rows
         ready = write_next_files(
-            self.output, scores, rows, stored, masks=store.mask_files(), extras=store.extras_files(), readouts=readouts
+            self.output,
+            scores,
+            lambda: scores.rows,
+            stored,
+            masks=store.mask_files(),
+            extras=store.extras_files(),
+            readouts=self._readouts(stored, store, info),
         )
         earlier = None if stored.run is None else stored.run.details.get("runs")
         details = run_details(
@@ -439,12 +440,12 @@ class _Evaluation:
         mine = _clips_of_shard(self.manifest, self.shard)
         return (row for row in self.manifest.rows if (row.split, row.clip_id) in mine)
 
-    def _readout_sources(self, stored: ExistingResults, store: PartStore) -> dict[str, list[Scores]]:
-        """Return all scores of each further readout: earlier ones, and those of new parts."""
-        found = {name: [scores] for name, scores in stored.readouts.items()}
-        for name, parts in store.read_readouts().items():
-            found.setdefault(name, []).extend(parts)
-        return dict(sorted(found.items()))
+    def _readouts(self, stored: ExistingResults, store: PartStore, info: ScoreInfo) -> Iterator[StoredScores]:
+        """Yield the scores of each further readout, put together of earlier ones and those of new parts."""
+        for name in sorted({*stored.readouts, *store.readout_names()}):
+            earlier = [stored.readouts[name].frames] if name in stored.readouts else []
+            of_readout = info.of_readout(name)
+            yield StoredScores(of_readout, frames_of(chain(earlier, store.each_readout(name)), of_readout))
 
     def _report(self, plan: EvaluationPlan, failed: Mapping[ClipKey, str], notes: tuple[str, ...]) -> EvaluationReport:
         masks = self.output / MASKS_NAME

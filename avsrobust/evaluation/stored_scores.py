@@ -1,0 +1,109 @@
+"""Scores that an evaluation puts together: those of a folder, or of its parts, in few bytes a frame (`score_frames`).
+
+Conventions
+    Sources count in the order in which they are taken; which of several rows counts, `avsrobust.score_frames` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from avsrobust.errors import ResultsError
+from avsrobust.results import ScoreInfo, Scores, write_table
+from avsrobust.row_keys import RowKey
+from avsrobust.score_frames import FrameTable
+
+
+@dataclass(frozen=True)
+class StoredScores:
+    """Frames of one or several files of scores, and what the file says of itself that they are, or will be, in.
+
+    Attributes:
+        info: Metadata.
+        frames: All frames, those of a row that several files hold included.
+    """
+
+    info: ScoreInfo
+    frames: FrameTable
+
+    @classmethod
+    def of(cls, scores: Scores) -> StoredScores:
+        """Return the frames of one file."""
+        return cls(scores.info, frames_of([scores], scores.info))
+
+    @cached_property
+    def _chosen(self) -> npt.NDArray[np.bool_]:
+        return self.frames.first_of_each_row()
+
+    @property
+    def rows(self) -> set[RowKey]:
+        """Keys of the rows."""
+        return set(self.frames.rows())
+
+    @property
+    def rows_with_overlap(self) -> set[RowKey]:
+        """Keys of the rows that are compared with the clean mask."""
+        return set(self.frames.rows(self.frames.is_compared))
+
+    @property
+    def has_classes(self) -> bool:
+        """Tell whether there are counts of classes."""
+        return self.frames.has_classes is True
+
+    @property
+    def splits(self) -> list[str]:
+        """Splits of the frames, sorted."""
+        return self.frames.distinct("split", self._chosen)
+
+    @property
+    def conditions(self) -> list[str]:
+        """Conditions of the frames, sorted."""
+        return self.frames.distinct("condition", self._chosen)
+
+    @property
+    def num_clips(self) -> int:
+        """Number of clips."""
+        return self.frames.count_clips(self._chosen)
+
+    @property
+    def num_frames(self) -> tuple[int, int]:
+        """Number of frames, each counted once for all rows of its clip, and of those whose target is empty."""
+        return self.frames.count_frames(self._chosen)
+
+    def write(self, path: Path) -> None:
+        """Write the file: of a row that several sources hold, the frames of the first."""
+        write_table(path, self.frames.sorted(self._chosen), self.info)
+
+
+def frames_of(sources: Iterable[Scores | FrameTable], info: ScoreInfo) -> FrameTable:
+    """Return the frames of several sources, in their order; of no more than one the whole is in memory at once.
+
+    Raises:
+        ResultsError: Some have classes and some have not.
+    """
+    table = FrameTable()
+    for source in sources:
+        of_classes, count = _kind(source)
+        if count and table.has_classes not in (None, of_classes):
+            raise ResultsError(
+                f"{info.model} on {info.dataset}: some clips were scored by class and some were not; expected one of the two; "
+                "evaluate with --replace"
+            )
+        if isinstance(source, FrameTable):
+            table.extend(source)
+        else:
+            table.add(source.index, source.statistics, source.classes, source.overlaps)
+    return table
+
+
+def _kind(source: Scores | FrameTable) -> tuple[bool | None, int]:
+    """Return whether a source has classes, and its number of frames."""
+    if isinstance(source, FrameTable):
+        return source.has_classes, len(source)
+    return source.classes is not None, len(source.index)
