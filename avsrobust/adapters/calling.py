@@ -31,6 +31,7 @@ from avsrobust.adapters.outputs import (
     check_mask,
     check_output,
     check_readouts,
+    copied,
     is_classes,
 )
 from avsrobust.adapters.randomness import seeded
@@ -342,7 +343,7 @@ class EncodedClips:
     def __init__(self, caller: AdapterCaller, frames: Tensor, encoding: Any, guard: EncodingGuard) -> None:
         self._caller = caller
         self._frames = frames
-        self._untouched = frames.clone()
+        self._untouched = copied(frames, torch.uint8)
         self._encoding = encoding
         self._guard = guard
 

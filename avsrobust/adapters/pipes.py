@@ -242,6 +242,8 @@ class WorkerProcess:
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, [str(WORKER_FILE.parent), environment.get("PYTHONPATH")])
         )
+        # Threads of OpenMP that wait by spinning would take the cores on which clips are read and counted meanwhile.
+        environment.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             process = subprocess.Popen(
                 _words(self.command),
