@@ -19,7 +19,8 @@ import os
 import secrets
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class Area:
             os.close(self._descriptor)
             raise
         path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
-        self.named = [number, path, os.readlink(path), size]
+        self.named = [number, path, str(Path(path).readlink()), size]
 
     def contents(self) -> Array:
         """Return the area as uint8 [size], an object of its own."""
@@ -89,7 +90,7 @@ class AreaPool:
         closed: Takes the numbers of areas that are given up.
     """
 
-    def __init__(self, most: int, most_bytes: int, numbers: Any, closed: list[int]) -> None:
+    def __init__(self, most: int, most_bytes: int, numbers: Iterator[int], closed: list[int]) -> None:
         self._most = most
         self._most_bytes = most_bytes
         self._numbers = numbers

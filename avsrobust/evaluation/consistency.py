@@ -25,7 +25,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from avsrobust.adapters.calling import AdapterCaller, CheckedOutput
+from avsrobust.adapters.calling import AdapterCaller
+from avsrobust.adapters.checked_output import CheckedOutput
 from avsrobust.adapters.encodings import EncodingChangedError
 from avsrobust.adapters.outputs import ExtraValues, copied
 from avsrobust.adapters.randomness import DropoutWatch, generators_kept, seed_generators

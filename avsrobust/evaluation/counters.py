@@ -19,7 +19,7 @@ from typing import Protocol, Self
 import torch
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from avsrobust.adapters.calling import CheckedOutput
+from avsrobust.adapters.checked_output import CheckedOutput
 from avsrobust.adapters.outputs import ExtraValues
 from avsrobust.errors import AdapterError
 from avsrobust.evaluation.batches import ClipGroup
