@@ -98,10 +98,11 @@ class AreaPool:
         self._areas: list[Area] = []
         # Areas come back in whatever thread lets go of an array.
         self._free: collections.deque[Area] = collections.deque()
+        self._ended = False
 
     def take(self, count: int) -> Area | None:
         """Return a free area of at least `count` bytes; None where there is none and none can be made."""
-        if not 0 < count <= self._most_bytes:
+        if self._ended or not 0 < count <= self._most_bytes:
             return None
         free = [self._free.popleft() for _ in range(len(self._free))]
         chosen = next((area for area in free if area.size >= count), None)
@@ -115,10 +116,13 @@ class AreaPool:
 
     def give(self, area: Area) -> None:
         """Take an area back."""
-        self._free.append(area)
+        if not self._ended:
+            self._free.append(area)
 
     def close(self) -> None:
         """Give all areas up."""
+        self._ended = True
+        self._free.clear()
         for area in list(self._areas):
             self._close(area)
 

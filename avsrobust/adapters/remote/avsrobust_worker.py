@@ -231,7 +231,7 @@ class SharedMemory:
                 finally:
                     os.close(descriptor)
             return number, np.frombuffer(self._maps[number], dtype=np.uint8)
-        except (OSError, ValueError, TypeError):
+        except (OSError, OverflowError, ValueError, TypeError):
             return None
 
     def arrays(self, header: dict[str, Any]) -> list[Any]:
