@@ -27,7 +27,8 @@ from torch import Tensor
 
 from avsrobust.adapter_inputs import InputMaker, Inputs, RealClip, samples_of
 from avsrobust.adapters.base import Adapter, AudioInput, Segmentation
-from avsrobust.adapters.calling import AdapterCaller, CheckedOutput
+from avsrobust.adapters.calling import AdapterCaller
+from avsrobust.adapters.checked_output import CheckedOutput
 from avsrobust.adapters.clip_files import OpenedFiles, without_condition
 from avsrobust.adapters.lookup import load_adapter
 from avsrobust.adapters.randomness import DropoutWatch

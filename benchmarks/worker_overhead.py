@@ -1,14 +1,16 @@
 """What a model behind a pipe costs: evaluating through `worker` against the same model in process, as ratios of one run.
 
-    python benchmarks/worker_overhead.py [--clips 12] [--model-ms 50] [--rounds 7] [--plain]
+    python benchmarks/worker_overhead.py [--clips 40] [--model-ms 50] [--rounds 5] [--plain]
 
 The model waits, as for a GPU, 10 ms for pictures and 10 ms for each of the 4 sounds, and answers with masks of full size. It
 takes views of the clips and native sound, and returns a mask apart and two readouts; with ``--plain`` it takes log-mels and
-returns probabilities alone. Two
-ratios: whole evaluations on the toy (reading and scoring included), and the calls of the model alone, where all that the pipe
-costs is seen. On a busy machine a time says little, so times are compared in pairs: both ways one right after the other, which
-goes first alternating, after a pair that is not counted. The ratio is the median over the pairs, its range is that of the middle
-half, and the times are medians too. The calls are paired clip by clip.
+returns probabilities alone. Two ratios: whole evaluations on the toy (reading and scoring included), and the calls of the model
+alone, one after the other, where all that the pipe costs is seen. Each evaluation has a fixed part (two clips are run twice to
+see that they repeat, files are opened and published), which an evaluation of the first clip alone shows. Besides, the CPU time
+of an evaluation per clip, of this process and of the worker; starting the worker is in none of them.
+On a busy machine a time says little, so times are compared in pairs: both ways one right after the other, which goes first
+alternating, after a pair that is not counted. The ratio is the median over the pairs, its range is that of the middle half, and
+the times are medians too. The calls are paired clip by clip.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import torch
 from avsrobust import load_manifest
 from avsrobust.adapters.base import ClipView, NativeSound
 from avsrobust.adapters.lookup import load_adapter
+from avsrobust.adapters.worker import Worker
 from avsrobust.evaluation.clip_views import ClipViewer
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.toy.write import write_toy
@@ -99,9 +102,9 @@ class Paired:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=12, help="clips of the test split, about")
+    parser.add_argument("--clips", type=int, default=40, help="clips of the test split, about")
     parser.add_argument("--model-ms", type=float, default=50, help="what the model itself takes per clip")
-    parser.add_argument("--rounds", type=int, default=7, help="pairs of evaluations; of calls, so many for each clip")
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of evaluations; of calls, so many for each clip")
     parser.add_argument("--plain", action="store_true", help="log-mels in, probabilities out, as protocol 1 sends them")
     choices = parser.parse_args()
     if choices.rounds < 2 or choices.clips < 1:
@@ -134,8 +137,11 @@ def measure(folder: Path, wait: float, rounds: int, *, rich: bool) -> None:
         sound = [NativeSound(torch.randn(5 * 44_100, 2), 44_100)]
     numbers = iter(range(10**6))
 
-    def evaluation(name: str) -> Callable[[], object]:
-        return lambda: evaluate(build, adapters[name], name=name, output=folder / str(next(numbers)))
+    def evaluation(name: str, limit: int | None = None) -> Callable[[], object]:
+        return lambda: evaluate(build, adapters[name], name=name, output=folder / str(next(numbers)), limit=limit)
+
+    def start(name: str) -> Callable[[], object]:
+        return evaluation(name, 1)
 
     def calls(name: str) -> Callable[[], object]:
         def one_clip() -> None:
@@ -152,12 +158,33 @@ def measure(folder: Path, wait: float, rounds: int, *, rich: bool) -> None:
     for what, ways, pairs, parts in (
         ("evaluation", evaluation, rounds, clips),
         ("calls of the model", calls, rounds * clips, 1),
+        ("first clip alone", start, rounds, 1),
     ):
         found = paired_times(ways("in process"), ways("worker"), pairs)
         print(
             f"  {what:<20} in process {found.first_s / parts * 1e3:.1f}, worker {found.second_s / parts * 1e3:.1f} ms per clip; "
             f"ratio {found.ratio:.2f} ({found.low:.2f} to {found.high:.2f} in the middle half of {pairs} pairs)"
         )
+    worker = adapters["worker"]
+    assert isinstance(worker, Worker)
+    for name in adapters:
+        before = cpu_seconds(worker)
+        evaluation(name)()
+        ours, theirs = (after - started for after, started in zip(cpu_seconds(worker), before, strict=True))
+        print(
+            f"  CPU time per clip, {name}: {ours / clips * 1e3:.1f} ms here, {theirs / clips * 1e3:.1f} ms of the worker"
+        )
+
+
+def cpu_seconds(worker: Worker) -> tuple[float, float]:
+    """Return the CPU time of this process and of the worker's; NaN for the worker's where the system does not tell."""
+    process = worker._workers[0]._process
+    status = Path(f"/proc/{process.pid if process else 0}/stat")
+    if not status.exists():
+        return time.process_time(), float("nan")
+    # After the name in parentheses, user and system time are the 12th and 13th entries (proc(5)).
+    entries = status.read_text().rsplit(")", 1)[1].split()
+    return time.process_time(), (int(entries[11]) + int(entries[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def paired_times(first: Callable[[], object], second: Callable[[], object], pairs: int) -> Paired:

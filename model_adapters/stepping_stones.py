@@ -13,9 +13,10 @@ Conventions
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -92,6 +93,19 @@ class SteppingStones(Worker):
             for clip in clips:
                 self._first_stage.lay_out(clip)
         return super().segment(encoded, audio, clips)
+
+
+    def segment_in_turn(
+        self,
+        encoded: Any,
+        audio: Sequence[Tensor | Sequence[NativeSound]],
+        clips: Sequence[Sequence[ClipView]],
+    ) -> Iterator[Tensor | Segmentation]:
+        """Segment the clips under several conditions, whose first-stage masks are laid out before."""
+        if self._first_stage is not None:
+            for clip in itertools.chain.from_iterable(clips):
+                self._first_stage.lay_out(clip)
+        return super().segment_in_turn(encoded, audio, clips)
 
 
 class FirstStage:

@@ -31,7 +31,7 @@ from avsrobust.results import read_run, read_scores
 
 CPU = torch.device("cpu")
 PYTHON = f"'{sys.executable}'"
-PROTOCOL_1 = Path(__file__).parent / "released/avsrobust_worker_protocol_1.py.txt"
+RELEASED = Path(__file__).parent / "released"
 READOUTS = ("readout-second.parquet", "readout-third.parquet")
 
 
@@ -229,11 +229,14 @@ avsrobust_worker.serve(Model)
 """
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_worker_files_of_protocol_1_keep_running(tiny_build: Manifest, tmp_path: Path, version: int) -> None:
-    if version == 1:
+@pytest.mark.parametrize(("version", "copied"), [(1, True), (2, True), (2, False)])
+def test_worker_files_of_earlier_releases_keep_running(
+    tiny_build: Manifest, tmp_path: Path, version: int, copied: bool
+) -> None:
+    if copied:
         # Python takes the copy next to the program, as in an environment that was set up long ago.
-        shutil.copyfile(PROTOCOL_1, tmp_path / "avsrobust_worker.py")
+        released = RELEASED / f"avsrobust_worker_protocol_{version}.py.txt"
+        shutil.copyfile(released, tmp_path / "avsrobust_worker.py")
     (tmp_path / "old.py").write_text(OLD_MODEL.replace("== VERSION", f"== {version}"))
     options = {"command": f"{PYTHON} '{tmp_path / 'old.py'}'"}
     there = load_adapter("worker", checkpoint=None, device=CPU, options=options)

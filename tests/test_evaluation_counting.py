@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avsrobust.adapters.calling import CheckedOutput
+from avsrobust.adapters.checked_output import CheckedOutput
 from avsrobust.evaluation.batches import ClipGroup, LoadedClip
 from avsrobust.evaluation.clip_data import ClipSample, Target, clips_of
 from avsrobust.evaluation.counting import ClipCounter, FrameOutput

@@ -5,34 +5,28 @@ Conventions
     Every call runs under `torch.no_grad` and in the adapter's own surroundings (`adapters.surroundings`): prints go to stderr.
     Whatever the adapter raises, `quit()` included, becomes an `AdapterError` of one line that begins with the adapter's name.
     `AdapterCaller.encoded` encodes B clips once and hands out an `EncodedClips`, whose `segment` is called once per condition;
-    `segment_many` takes several conditions at once where the adapter has such a method, and calls `segment` where it has none.
+    `segment_many` takes several conditions at once where the adapter has such a method, and calls `segment` where it has none;
+    `segment_in_turn`, which `worker` has, is asked for them one by one and may send the next before the last is answered.
     An adapter with `needs_seed` is called for one clip at a time, with seeded generators (`adapters.randomness`).
     Each call gets tensors of its own, and outputs are copied at once: an adapter that works in place or returns a view of its
     own buffer harms no other call, except by changing its own encoding or the frames, which is refused.
-    Shapes are those of `adapters.base`; checks of outputs are those of `adapters.outputs`.
+    Shapes are those of `adapters.base`; checks of outputs are those of `adapters.checked_output`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.base import Adapter, ClipView, NativeSound, RowView, Segmentation
+from avsrobust.adapters.base import Adapter, ClipView, NativeSound, RowView
+from avsrobust.adapters.checked_output import CheckedOutput, check_answer
 from avsrobust.adapters.encodings import EncodingGuard, changed_in_place
-from avsrobust.adapters.outputs import (
-    ExtraValues,
-    check_extras,
-    check_mask,
-    check_output,
-    check_readouts,
-    is_classes,
-)
+from avsrobust.adapters.outputs import check_extras, copied, is_classes
 from avsrobust.adapters.randomness import seeded
 from avsrobust.adapters.surroundings import surroundings
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
@@ -52,37 +46,6 @@ _NEEDS_GRADIENTS = (
 )
 _LONGEST_MESSAGE = 400
 _MISSING = object()
-
-
-@dataclass(frozen=True)
-class CheckedOutput:
-    """Output of an adapter for B clips under one condition, checked and copied.
-
-    Attributes:
-        masks: Probabilities, float32 [B, T, h, w] in [0, 1]; class logits, float32 [B, T, C, h, w]; or class ids, uint8
-            [B, T, h, w].
-        extras: Further values by name, float64 [B, T].
-        mask: A mask apart from `masks`, bool or, beside classes, uint8 [B, T, h, w]; None: there is none.
-        readouts: Further outputs by name, without values and readouts of their own.
-    """
-
-    masks: Tensor
-    extras: ExtraValues
-    mask: Tensor | None = None
-    readouts: Mapping[str, CheckedOutput] = field(default_factory=dict)
-
-    @property
-    def is_classes(self) -> bool:
-        """Whether the masks are class logits or class ids, and not probabilities."""
-        return is_classes(self.masks)
-
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every tensor of masks with a name: "masks", "mask", and those of the readouts behind their names."""
-        yield "masks", self.masks
-        if self.mask is not None:
-            yield "mask", self.mask
-        for name, readout in self.readouts.items():
-            yield from ((f"{name}.{part}", tensor) for part, tensor in readout.tensors())
 
 
 class AdapterCaller:
@@ -172,33 +135,19 @@ class AdapterCaller:
     def check_answer(
         self, returned: object, *, batch: int, num_frames: int, num_classes: int | None = None
     ) -> CheckedOutput:
-        """Check an answer of the adapter: a tensor, or a `Segmentation` with all its parts. Its extras are empty.
-
-        Args:
-            returned: What `segment` returned.
-            batch: Number B of clips.
-            num_frames: Number T of frames.
-            num_classes: Number of classes that logits must have; None: any, from 2.
+        """Check an answer of the adapter, as `adapters.checked_output.check_answer` does.
 
         Raises:
             AdapterOutputError: A part has a wrong type, shape, device or range.
         """
-
-        def checked(value: Any) -> CheckedOutput:
-            answer = value if isinstance(value, Segmentation) else Segmentation(value)
-            masks = self.check(answer.probabilities, batch=batch, num_frames=num_frames, num_classes=num_classes)
-            if answer.mask is None:
-                return CheckedOutput(masks, {})
-            mask = check_mask(
-                answer.mask, adapter=self.name, batch=batch, num_frames=num_frames, has_classes=is_classes(masks)
-            )
-            return CheckedOutput(masks, {}, mask)
-
-        output = checked(returned)
-        if not isinstance(returned, Segmentation):
-            return output
-        readouts = check_readouts(returned.readouts, adapter=self.name)
-        return CheckedOutput(output.masks, {}, output.mask, {name: checked(value) for name, value in readouts.items()})
+        return check_answer(
+            returned,
+            adapter=self.name,
+            batch=batch,
+            num_frames=num_frames,
+            device=self.device,
+            num_classes=num_classes,
+        )
 
     @property
     def segments_many(self) -> bool:
@@ -261,21 +210,6 @@ class AdapterCaller:
         answers = self._call("segment_many", lambda: iter(adapter.segment_many(encoding, audio, views)))
         while (answer := self._call("segment_many", lambda: next(answers, _MISSING))) is not _MISSING:
             yield answer
-
-    def check(self, masks: object, *, batch: int, num_frames: int, num_classes: int | None = None) -> Tensor:
-        """Return masks as `adapters.outputs.check_output` does.
-
-        Raises:
-            AdapterOutputError: The masks have a wrong type, shape, device or range.
-        """
-        return check_output(
-            masks,
-            adapter=self.name,
-            batch=batch,
-            num_frames=num_frames,
-            device=self.device,
-            num_classes=num_classes,
-        )
 
     def extras_unchecked(self) -> Any:
         """Return the further values of the last segmentation; an empty dict for an adapter without `extras`.
@@ -342,7 +276,7 @@ class EncodedClips:
     def __init__(self, caller: AdapterCaller, frames: Tensor, encoding: Any, guard: EncodingGuard) -> None:
         self._caller = caller
         self._frames = frames
-        self._untouched = frames.clone()
+        self._untouched = copied(frames, torch.uint8)
         self._encoding = encoding
         self._guard = guard
 

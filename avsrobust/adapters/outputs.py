@@ -36,6 +36,10 @@ ExtraValues = Mapping[str, npt.NDArray[np.float64]]
 _READOUT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,59}")
 _MOST_READOUTS = 16
 _ID_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+# Values up to which one thread is enough. Those of torch spin when they are done, for longer than all of this takes, on the
+# cores where clips are read and counted and a worker's model runs.
+_MOST_ALONE = 1 << 24
+_NUMPY_TYPES = {torch.float32: np.float32, torch.uint8: np.uint8, torch.bool: np.bool_}
 
 
 def check_output(
@@ -83,8 +87,9 @@ def check_output(
         )
     if not output.is_floating_point():
         _check_ids(output, adapter)
-        return output.detach().to(torch.uint8, copy=True)
-    values = output.detach().to(torch.float32, copy=True)
+        return copied(output, torch.uint8)
+    # Checked is the copy: what a worker returned may change until then.
+    values = copied(output, torch.float32)
     if values.ndim == 5:
         _check_finite(values, adapter, f"finite class logits [B={batch}, T={num_frames}, C, h, w]")
         return values
@@ -125,8 +130,27 @@ def check_mask(mask: object, *, adapter: str, batch: int, num_frames: int, has_c
         raise AdapterOutputError(f"{adapter}: returned a mask of dtype {_dtype(mask)}; expected {expected}{hint}")
     if has_classes:
         _check_ids(mask, adapter)
-        return mask.detach().to(torch.uint8, copy=True)
-    return mask.detach().clone()
+        return copied(mask, torch.uint8)
+    return copied(mask, torch.bool)
+
+
+def copied(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor's values in memory of their own, on the same device.
+
+    Args:
+        tensor: Any tensor.
+        dtype: float32, uint8 or bool.
+    """
+    values = tensor.detach()
+    if values.device.type != "cpu" or values.numel() > _MOST_ALONE or values.dtype == torch.bfloat16:
+        return values.to(dtype, copy=True)
+    try:
+        plain = values.numpy()
+    except (RuntimeError, TypeError):
+        # Sparse ones, and views of a conjugate.
+        return values.to(dtype, copy=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return torch.from_numpy(plain.astype(_NUMPY_TYPES[dtype]))
 
 
 def check_readouts(readouts: object, *, adapter: str) -> dict[str, Any]:
@@ -301,13 +325,21 @@ def _check_ids(ids: Tensor, adapter: str) -> None:
 
 def _check_finite(values: Tensor, adapter: str, expected: str) -> tuple[float, float]:
     """Return minimum and maximum, which are NaN where any value is."""
-    # As one tensor: each value by itself would wait for a GPU.
-    low, high = torch.stack(torch.aminmax(values)).tolist()
+    low, high = _range(values)
     if low != low or high != high:
         share = float(values.isnan().float().mean())
         raise AdapterOutputError(f"{adapter}: returned NaN in {share:.2%} of the values; expected {expected}")
     if values.ndim == 5 and not (math.isfinite(low) and math.isfinite(high)):
         raise AdapterOutputError(f"{adapter}: returned values from {low:.4g} to {high:.4g}; expected {expected}")
+    return low, high
+
+
+def _range(values: Tensor) -> tuple[float, float]:
+    if values.device.type == "cpu" and values.numel() <= _MOST_ALONE:
+        plain = values.numpy()
+        return float(plain.min()), float(plain.max())
+    # As one tensor: each value by itself would wait for a GPU.
+    low, high = torch.stack(torch.aminmax(values)).tolist()
     return low, high
 
 

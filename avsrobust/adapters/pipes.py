@@ -1,9 +1,8 @@
-"""A worker process behind a pipe: start it, exchange messages within a time limit, end it.
+"""A worker process behind a pipe: exchange messages with it within a time limit.
 
 Conventions
     The messages are those of `avsrobust.adapters.remote.avsrobust_worker`, which the other side runs. What comes before the first
-    of them (a container's banner, prints of imports) is passed on to stderr, as is what the worker writes to its own stderr:
-    without control characters, line by line.
+    of them (a container's banner, prints of imports) is passed on to stderr, as is what the worker writes to its own stderr.
     Every failure of the process, of the pipe or of the model behind it is an `AdapterError` of one line; where the process
     or the pipe fails on a clip, a `ClipError`: the next clip gets a new process.
     A message may be sent before earlier ones are answered; answers come in the order of the messages. All that is sent ahead
@@ -16,21 +15,15 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-import os
-import select
-import shlex
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from avsrobust.adapters.child_process import LONGEST_LINE, ChildProcess
 from avsrobust.adapters.remote import avsrobust_worker as protocol
 from avsrobust.adapters.shared_memory import Area, AreaPool, view_arrays
 from avsrobust.errors import AdapterError, ClipError
@@ -38,20 +31,14 @@ from avsrobust.inert import inert_line
 from avsrobust.limits import MESSAGE_BYTES
 
 WORKER_FILE = Path(protocol.__file__)
-_STDERR_LINES = 20
-_LONGEST_LINE = 1 << 16
 _LONGEST_BANNER = 1 << 20
 _LONGEST_MESSAGE = 2000
 _SHOWN = 120
 # Magic, length and the first character of the header.
 _START = 9
 _REMEDY = "expected a program that calls avsrobust_worker.serve(Model)"
-_CHUNK = 1 << 20
-# Of what POSIX promises for a pipe; all systems have more.
-_SMALLEST_PIPE = 512
 # A worker of protocol 1 reads "version" alone and requires 1; later ones choose the highest of "versions".
 _VERSIONS: Mapping[str, Any] = {"version": 1, "versions": list(protocol.PROTOCOL_VERSIONS)}
-_GRACE_S = 2.0
 # In each direction: three messages under way, and one answer that is being looked at.
 _MOST_AREAS = 4
 _MOST_SHARED = 1 << 29
@@ -98,8 +85,6 @@ class WorkerProcess:
     def __init__(self, command: str, hello: Mapping[str, Any], timeout_s: float) -> None:
         self.command = command
         self.timeout_s = timeout_s
-        self._lines: collections.deque[str] = collections.deque(maxlen=_STDERR_LINES)
-        self._received = bytearray()
         self._banner = b""
         self._waiting: collections.deque[Request] = collections.deque()
         self._closed: list[int] = []
@@ -108,7 +93,7 @@ class WorkerProcess:
         self._largest_answer = 0
         self._shares = False
         self._starting = True
-        self._process = self._start()
+        self._child = ChildProcess(command, WORKER_FILE.parent)
         tried = self._lent.take(1)
         memory = {} if tried is None else {"memory": tried.named}
         self.ready, _ = self.receive(self.send("hello", {**_VERSIONS, **memory, **hello}))
@@ -124,7 +109,12 @@ class WorkerProcess:
     @property
     def alive(self) -> bool:
         """Whether the process still runs."""
-        return self._process.poll() is None
+        return self._child.alive
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._child.pid
 
     def send(self, kind: str, fields: Mapping[str, Any], arrays: Sequence[Array] = ()) -> Request:
         """Send one message; where it does not fit beside those under way, receive their answers first.
@@ -144,20 +134,21 @@ class WorkerProcess:
         lent = room = None
         if self._shares:
             lent = self._lent.take(protocol.place(described)[1]) if arrays else None
-            room = self._room.take(self._largest_answer)
+            # All other answers are headers.
+            room = self._room.take(self._largest_answer) if kind == "segment" else None
             # The list is the pools', which add to it.
             closed, self._closed[:] = list(self._closed), []
             named = {"lent": lent and lent.named, "room": room and room.named, "closed": closed}
             fields = {**fields, **{name: value for name, value in named.items() if value}}
         parts = protocol.encode_message(kind, dict(fields), arrays, lent and (lent.number, lent.contents()))
         request = Request(kind, lent, room, sum(len(memoryview(part)) for part in parts))
-        while self._waiting and request.held + sum(earlier.held for earlier in self._waiting) > self._ahead:
+        while self._waiting and sum(each.held for each in (request, *self._waiting)) > self._child.capacity // 2:
             self._receive_next()
         self._waiting.append(request)
         deadline = time.monotonic() + self.timeout_s
         with self._failing(self._waiting[0].kind):
             for part in parts:
-                self._write(memoryview(part), deadline)
+                self._child.write(memoryview(part), deadline)
         return request
 
     def receive(self, request: Request) -> Answer:
@@ -169,16 +160,21 @@ class WorkerProcess:
         """
         while request.answer is None:
             self._receive_next()
-        answer, request.answer = request.answer, None
-        if isinstance(answer, AdapterError):
-            raise answer
-        return answer
+        if isinstance(request.answer, AdapterError):
+            raise request.answer
+        return request.answer
 
     def settle(self) -> None:
         """Receive what is under way; errors stay with their messages."""
         with contextlib.suppress(AdapterError):
             while self._waiting:
                 self._receive_next()
+
+    def close(self) -> None:
+        """End the process and everything it has started."""
+        self._child.close()
+        self._lent.close()
+        self._room.close()
 
     def _receive_next(self) -> None:
         """Receive the answer to the first of the messages under way."""
@@ -195,10 +191,10 @@ class WorkerProcess:
         if header["type"] != "error":
             request.answer = header, arrays
             return
-        message = f"worker '{self.command}': {str(header.get('message', 'an error without a message'))[:_LONGEST_MESSAGE]}"
+        message = str(header.get("message", "an error without a message"))[:_LONGEST_MESSAGE]
         if self._starting:
             self.close()
-        request.answer = AdapterError(inert_line(" ".join(message.split())))
+        request.answer = AdapterError(inert_line(" ".join(f"worker '{self.command}': {message}".split())))
 
     @contextlib.contextmanager
     def _failing(self, kind: str) -> Iterator[None]:
@@ -211,7 +207,7 @@ class WorkerProcess:
                 "raise the limit with --option timeout=SECONDS"
             )
         except (EOFError, BrokenPipeError):
-            reason = f"{self._printed()}ended while it worked on '{kind}' ({self._exit_status()})"
+            reason = f"{self._printed()}ended while it worked on '{kind}' ({self._child.exit_status()})"
         except protocol.ProtocolError as error:
             reason = f"wrote something else than messages to its stdout ({error})"
         else:
@@ -222,82 +218,27 @@ class WorkerProcess:
         self._waiting.clear()
         raise failure from None
 
-    def close(self) -> None:
-        """End the process and everything it has started."""
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        try:
-            self._process.wait(_GRACE_S if self._process.returncode is None else 0)
-        except subprocess.TimeoutExpired:
-            self._kill()
-        self._stderr_thread.join(_GRACE_S)
-        self._lent.close()
-        self._room.close()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        environment = dict(os.environ)
-        # The worker's program can import avsrobust_worker without a copy of its own.
-        environment["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [str(WORKER_FILE.parent), environment.get("PYTHONPATH")])
-        )
-        try:
-            process = subprocess.Popen(
-                _words(self.command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                env=environment,
-                start_new_session=True,
-            )
-        except (OSError, ValueError, IndexError) as error:
-            raise AdapterError(
-                f"--option command={self.command}: cannot be started ({error}); expected a command line, "
-                "for example command='conda run -n avsegformer python my_worker.py'"
-            ) from error
-        self._stdin, self._stdout = _descriptor(process.stdin), _descriptor(process.stdout)
-        for descriptor in (self._stdin, self._stdout):
-            os.set_blocking(descriptor, False)
-            _enlarge(descriptor)
-        self._ahead = _capacity(self._stdin) // 2
-        self._stderr_thread = threading.Thread(target=self._pass_stderr, args=(process.stderr,), daemon=True)
-        self._stderr_thread.start()
-        return process
-
-    def _pass_stderr(self, stream: IO[bytes]) -> None:
-        # In bounded pieces, as a line may never end.
-        while raw := stream.readline(_LONGEST_LINE):
-            self._pass_on(raw)
-
-    def _pass_on(self, raw: bytes) -> None:
-        line = inert_line(raw.decode(errors="replace").rstrip())
-        if line:
-            self._lines.append(line)
-        sys.stderr.write(f"{line}\n")
-
     def _skip_banner(self, deadline: float) -> None:
-        """Receive up to the first message, which stays in `_received`; pass earlier bytes on to stderr."""
+        """Receive up to the first message, which stays in `received`; pass earlier bytes on to stderr."""
         skipped = bytearray()
         try:
-            while (start := _find_message(self._received)) is None:
+            while (start := _find_message(self._child.received)) is None:
                 # The beginning of a message may be among the last bytes.
-                done = max(0, len(self._received) - _START)
-                skipped += self._received[:done]
-                del self._received[:done]
+                done = max(0, len(self._child.received) - _START)
+                skipped += self._child.received[:done]
+                del self._child.received[:done]
                 if len(skipped) > _LONGEST_BANNER:
                     raise protocol.ProtocolError(f"{len(skipped)} bytes and no message; {_REMEDY}")
-                self._receive(_LONGEST_LINE, deadline)
-            skipped += self._received[:start]
-            del self._received[:start]
+                self._child.receive(LONGEST_LINE, deadline)
+            skipped += self._child.received[:start]
+            del self._child.received[:start]
         except (TimeoutError, EOFError):
-            skipped += self._received
+            skipped += self._child.received
             raise
         finally:
             self._banner = bytes(skipped)
             for line in self._banner.splitlines():
-                self._pass_on(line)
+                self._child.pass_on(line)
 
     def _printed(self) -> str:
         """Return a note on the text that the process printed instead of its first message, "" where it printed none."""
@@ -309,65 +250,18 @@ class WorkerProcess:
         shown = f"{shown[:_SHOWN]}.." if len(shown) > _SHOWN else shown
         return f"wrote something else than messages to its stdout ('{shown}'; {_REMEDY}) and "
 
-    def _write(self, view: memoryview, deadline: float) -> None:
-        while len(view):
-            _, writable, _ = select.select([], [self._stdin], [], max(0.0, deadline - time.monotonic()))
-            if not writable:
-                raise TimeoutError
-            with contextlib.suppress(BlockingIOError):
-                view = view[os.write(self._stdin, view[:_CHUNK]) :]
-
-    def _receive(self, most: int, deadline: float) -> None:
-        """Add the bytes that can be read now to `_received`."""
-        readable, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
-        if not readable:
-            raise TimeoutError
-        with contextlib.suppress(BlockingIOError):
-            content = os.read(self._stdout, most)
-            if not content:
-                raise EOFError
-            self._received += content
-
-    def _fill(self, count: int, deadline: float) -> None:
-        """Receive until `_received` has `count` bytes; what can be read at once is."""
-        while len(self._received) < count:
-            self._receive(_LONGEST_LINE, deadline)
-
-    def _take(self, count: int) -> bytearray:
-        taken = self._received[:count]
-        del self._received[:count]
-        return taken
-
-    def _read(self, count: int, deadline: float) -> bytearray:
-        buffer = bytearray(count)
-        view = memoryview(buffer)
-        done = min(count, len(self._received))
-        view[:done] = self._take(done)
-        while done < count:
-            readable, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
-            if not readable:
-                raise TimeoutError
-            try:
-                received = os.readv(self._stdout, [view[done:]])
-            except BlockingIOError:
-                continue
-            if not received:
-                raise EOFError
-            done += received
-        return buffer
-
     def _read_message(self, request: Request, deadline: float) -> Answer:
         before = len(protocol.MAGIC)
-        self._fill(before, deadline)
-        start = bytes(self._take(before))
+        self._child.fill(before, deadline)
+        start = bytes(self._child.take(before))
         if start != protocol.MAGIC:
             raise protocol.ProtocolError(f"it began with {start!r}")
-        self._fill(4, deadline)
-        length = int.from_bytes(self._take(4), "little")
+        self._child.fill(4, deadline)
+        length = int.from_bytes(self._child.take(4), "little")
         if length > protocol.MAX_HEADER:
             raise protocol.ProtocolError(f"a header of {length} bytes")
-        self._fill(length, deadline)
-        header = protocol.parse_header(self._take(length))
+        self._child.fill(length, deadline)
+        header = protocol.parse_header(self._child.take(length))
         protocol.check_sizes(header, MESSAGE_BYTES.current)
         room = request.room
         if "area" in header:
@@ -377,34 +271,18 @@ class WorkerProcess:
         if room is not None:
             self._room.give(room)
         arrays = [
-            protocol.as_array(self._read(protocol.array_bytes(dtype, shape), deadline), dtype, shape)
+            protocol.as_array(self._child.read(protocol.array_bytes(dtype, shape), deadline), dtype, shape)
             for dtype, shape in header["arrays"]
         ]
         return header, arrays
 
-    def _exit_status(self) -> str:
-        try:
-            status = self._process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
-            return "it closed its pipe"
-        return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
     def _failure(self, reason: str) -> AdapterError:
-        self._kill()
+        self._child.kill()
         self.close()
-        last = (
-            f"; its stderr ends: {' | '.join(list(self._lines)[-3:])}"
-            if self._lines
-            else "; it wrote nothing to stderr"
-        )
+        last = self._child.last_lines()
         if self._starting:
-            return AdapterError(inert_line(f"worker '{self.command}' while starting: {reason}{last}"))
-        return ClipError(inert_line(f"worker '{self.command}': {reason}{last}"))
+            return AdapterError(inert_line(f"worker '{self.command}' while starting: {reason}; {last}"))
+        return ClipError(inert_line(f"worker '{self.command}': {reason}; {last}"))
 
 
 def _find_message(content: bytearray) -> int | None:
@@ -421,43 +299,3 @@ def _find_message(content: bytearray) -> int | None:
             return start
         start = content.find(protocol.MAGIC, start + 1)
     return None
-
-
-def _words(command: str) -> list[str]:
-    """Split a command line; let ``conda run`` pass the pipe on, which it holds back until the program's end otherwise.
-
-    >>> _words("conda run -n old python 'my worker.py'")
-    ['conda', 'run', '--no-capture-output', '-n', 'old', 'python', 'my worker.py']
-    """
-    words = shlex.split(command)
-    if words[1:2] == ["run"] and Path(words[0]).name in ("conda", "conda.exe"):
-        # Naming it twice does no harm.
-        words.insert(2, "--no-capture-output")
-    return words
-
-
-def _enlarge(descriptor: int) -> None:
-    """Let a pipe hold a clip's mask at once where the system allows it: each filling of a small one wakes two processes."""
-    try:
-        import fcntl
-
-        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _CHUNK)
-    except (ImportError, AttributeError, OSError):
-        # Only Linux can; a pipe of the usual size is slower, not wrong.
-        return
-
-
-def _capacity(descriptor: int) -> int:
-    """Return how many bytes a pipe holds for certain."""
-    try:
-        import fcntl
-
-        return int(fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ))
-    except (ImportError, AttributeError, OSError):
-        return _SMALLEST_PIPE
-
-
-def _descriptor(stream: IO[bytes] | None) -> int:
-    if stream is None:
-        raise AdapterError("a worker was started without pipes")
-    return stream.fileno()

@@ -19,7 +19,8 @@ import os
 import secrets
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class Area:
             os.close(self._descriptor)
             raise
         path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
-        self.named = [number, path, os.readlink(path), size]
+        self.named = [number, path, str(Path(path).readlink()), size]
 
     def contents(self) -> Array:
         """Return the area as uint8 [size], an object of its own."""
@@ -89,7 +90,7 @@ class AreaPool:
         closed: Takes the numbers of areas that are given up.
     """
 
-    def __init__(self, most: int, most_bytes: int, numbers: Any, closed: list[int]) -> None:
+    def __init__(self, most: int, most_bytes: int, numbers: Iterator[int], closed: list[int]) -> None:
         self._most = most
         self._most_bytes = most_bytes
         self._numbers = numbers
@@ -97,10 +98,11 @@ class AreaPool:
         self._areas: list[Area] = []
         # Areas come back in whatever thread lets go of an array.
         self._free: collections.deque[Area] = collections.deque()
+        self._ended = False
 
     def take(self, count: int) -> Area | None:
         """Return a free area of at least `count` bytes; None where there is none and none can be made."""
-        if not 0 < count <= self._most_bytes:
+        if self._ended or not 0 < count <= self._most_bytes:
             return None
         free = [self._free.popleft() for _ in range(len(self._free))]
         chosen = next((area for area in free if area.size >= count), None)
@@ -114,10 +116,13 @@ class AreaPool:
 
     def give(self, area: Area) -> None:
         """Take an area back."""
-        self._free.append(area)
+        if not self._ended:
+            self._free.append(area)
 
     def close(self) -> None:
         """Give all areas up."""
+        self._ended = True
+        self._free.clear()
         for area in list(self._areas):
             self._close(area)
 

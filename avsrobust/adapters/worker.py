@@ -56,7 +56,7 @@ class _Share:
     generation: int
     handle: int
     clips: int
-    encoded: Callable[[], None]
+    encoded: Callable[[], object]
 
 
 class _Encoded:
@@ -85,7 +85,7 @@ class _Worker:
             self._process = WorkerProcess(*self._arguments)
         return self._process.ready
 
-    def encode(self, frames: Tensor, clips: Sequence[ClipView]) -> tuple[int, int, Callable[[], None]]:
+    def encode(self, frames: Tensor, clips: Sequence[ClipView]) -> tuple[int, int, Callable[[], object]]:
         """Have the model encode uint8 [B, T, 3, H, W].
 
         Returns:
@@ -96,21 +96,7 @@ class _Worker:
             self._process.settle()
         self.start()
         handle = next(self._handles)
-        request = self._send("encode", {"handle": handle, **_clips_field(clips)}, frames)
-        errors: list[AdapterError] = []
-
-        def encoded() -> None:
-            nonlocal request
-            if request is not None:
-                waiting, request = request, None
-                try:
-                    waiting()
-                except AdapterError as error:
-                    errors.append(error)
-            if errors:
-                raise errors[0]
-
-        return self.generation, handle, encoded
+        return self.generation, handle, self._send("encode", {"handle": handle, **_clips_field(clips)}, frames)
 
     def segment(
         self, share: _Share, audio: Tensor | Sequence[NativeSound], clips: Sequence[ClipView]
@@ -251,7 +237,7 @@ class Worker(Adapter):
         self, encoded: _Encoded, audio: Tensor | Sequence[NativeSound], clips: Sequence[ClipView]
     ) -> list[Callable[[], _Segmented]]:
         counts = [share.clips for share in encoded.shares]
-        parts = torch.split(audio, counts) if isinstance(audio, Tensor) else _split(audio, counts)
+        parts: Sequence[Any] = torch.split(audio, counts) if isinstance(audio, Tensor) else _split(audio, counts)
         return [
             self._workers[share.worker].segment(share, part, views)
             for share, part, views in zip(encoded.shares, parts, _split(clips, counts), strict=True)

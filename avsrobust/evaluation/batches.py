@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -233,7 +234,8 @@ def _load(
 
 def _stacked(tensors: Sequence[Tensor], pin: bool) -> Tensor:
     if not pin:
-        return torch.stack(list(tensors))
+        # Not torch's, whose threads would take the model's cores.
+        return torch.from_numpy(np.stack([tensor.numpy() for tensor in tensors]))
     first = tensors[0]
     held = torch.empty((len(tensors), *first.shape), dtype=first.dtype, pin_memory=True)
     return torch.stack(list(tensors), out=held)

@@ -195,10 +195,10 @@ class _PictureReader:
         is_classes = row.dataset == CLASS_DATASET
         everything = None if row.annotated is None else self._masks(row, row.annotated, frame_size)[0]
         return Target(
-            target=masks != 0,
+            target=_foreground(masks),
             has_mask=has_mask,
             classes=masks if is_classes else None,
-            annotated=None if everything is None else everything != 0,
+            annotated=None if everything is None else _foreground(everything),
             annotated_classes=everything if is_classes else None,
         )
 
@@ -268,6 +268,11 @@ def _header_size(build: Manifest, data_root: Path, name: str | None) -> tuple[in
     except DataSetError:
         return None
     return header.width, header.height
+
+
+def _foreground(masks: Tensor) -> Tensor:
+    # numpy's, in this thread alone: clips are read while a model works on the other cores.
+    return torch.from_numpy(np.asarray(masks.numpy() != 0))
 
 
 def _require_one_size(row: Row, noun: str, shapes: Sequence[tuple[int, ...]]) -> None:

@@ -18,14 +18,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from avsrobust.adapters.calling import AdapterCaller, CheckedOutput
+from avsrobust.adapters.calling import AdapterCaller
+from avsrobust.adapters.checked_output import CheckedOutput
 from avsrobust.adapters.encodings import EncodingChangedError
-from avsrobust.adapters.outputs import ExtraValues
+from avsrobust.adapters.outputs import ExtraValues, copied
 from avsrobust.adapters.randomness import DropoutWatch, generators_kept, seed_generators
 from avsrobust.errors import AdapterError, ClipError
 from avsrobust.evaluation.batches import ClipGroup, LoadedClip, load_batch, of_one_shape, plan_batches
@@ -54,8 +57,8 @@ class _Answer:
         parts: Masks of its own, and the same of readouts, by name.
     """
 
-    probability: Tensor
-    ids: Tensor | None
+    probability: npt.NDArray[np.float32]
+    ids: npt.NDArray[np.integer] | None
     extras: ExtraValues
     parts: Mapping[str, _Answer] = field(default_factory=dict)
 
@@ -64,7 +67,7 @@ class _Answer:
         """Reduce a checked output."""
         parts = {name: cls.of(readout) for name, readout in answer.readouts.items()}
         if answer.mask is not None:
-            parts["mask "] = cls._of_tensor(answer.mask.to(torch.uint8), True, {})
+            parts["mask "] = cls._of_tensor(copied(answer.mask, torch.uint8), True, {})
         return replace(cls._of_tensor(answer.masks, answer.is_classes, answer.extras), parts=parts)
 
     @classmethod
@@ -73,7 +76,8 @@ class _Answer:
         if not is_classes:
             return cls(_sample(output), None, extras)
         if output.ndim == 4:
-            return cls(_sample(output != BACKGROUND).to(torch.float32), _sample(output), extras)
+            ids = _sample(output)
+            return cls((ids != BACKGROUND).astype(np.float32), ids, extras)
         # Frame by frame, as the softmax of a whole clip of 71 classes would need gigabytes.
         frames = output.flatten(0, 1)
         probability = torch.stack([1.0 - logits.softmax(dim=0)[BACKGROUND] for logits in frames])
@@ -86,9 +90,9 @@ class _Answer:
         if (self.ids is None) != (other.ids is None) or self.parts.keys() != other.parts.keys():
             return float("inf")
         if self.ids is not None and other.ids is not None:
-            found = float((self.ids != other.ids).to(torch.float32).mean())
+            found = float((self.ids != other.ids).mean())
         else:
-            found = float((self.probability - other.probability).abs().max())
+            found = float(np.abs(self.probability - other.probability).max())
         for name, values in self.extras.items():
             scale = max(1.0, float(np.abs(values).max(initial=0.0)))
             found = max(found, float(np.abs(values - other.extras[name]).max(initial=0.0)) / scale)
@@ -295,6 +299,6 @@ def _keep(answers: dict[_Key, _Answer], number: int) -> OutputCallback:
     return take
 
 
-def _sample(values: Tensor) -> Tensor:
+def _sample(values: Tensor) -> npt.NDArray[Any]:
     flat = values.reshape(-1)
-    return flat[:: max(1, -(-flat.numel() // _MOST_VALUES))].cpu().clone()
+    return flat[:: max(1, -(-flat.numel() // _MOST_VALUES))].cpu().numpy().copy()

@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import torch
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from avsrobust.adapters.calling import CheckedOutput
+from avsrobust.adapters.checked_output import CheckedOutput
 from avsrobust.adapters.outputs import ExtraValues
 from avsrobust.errors import AdapterError
 from avsrobust.evaluation.batches import ClipGroup
@@ -41,8 +42,12 @@ class Counters:
     """
 
     def __init__(self, threads: int | None, *, keep_masks: bool, as_foreground: bool) -> None:
-        count = max(1, min(_MOST_THREADS, os.cpu_count() or 1)) if threads is None else threads
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="avsrobust-counter")
+        cores = os.cpu_count() or 1
+        count = max(1, min(_MOST_THREADS, cores)) if threads is None else threads
+        share = max(1, cores // count)
+        self._pool = ThreadPoolExecutor(
+            count, thread_name_prefix="avsrobust-counter", initializer=_limit_torch, initargs=(share,)
+        )
         self._keep_masks = keep_masks
         self._as_foreground = as_foreground
         self._budget = _Budget(_MOST_WAITING)
@@ -231,6 +236,16 @@ class _Strand:
                 # What a task holds is given back before anybody is told.
                 del task
                 afterwards()
+
+
+def _limit_torch(threads: int) -> None:
+    """Let torch use so many threads for what the calling thread computes, and for nothing else.
+
+    All of its own, they would spin on the cores where the model runs.
+    """
+    # Torch sets its number when a thread first asks, once.
+    torch.get_num_threads()
+    ThreadpoolController().limit(limits=threads, user_api="openmp")
 
 
 class _Budget:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.calling import CheckedOutput
+from avsrobust.adapters.checked_output import CheckedOutput
 from avsrobust.adapters.outputs import ExtraValues, resize_classes, resize_mask, resize_probability
 from avsrobust.evaluation.clip_data import ClipSample
 from avsrobust.evaluation.scored_clips import Ints, RowCounts, is_compared, overlapping

@@ -19,7 +19,8 @@ from functools import partial
 from itertools import groupby
 
 from avsrobust.adapters.base import ClipView, RowView
-from avsrobust.adapters.calling import AdapterCaller, CheckedOutput, message_of
+from avsrobust.adapters.calling import AdapterCaller, message_of
+from avsrobust.adapters.checked_output import CheckedOutput
 from avsrobust.errors import AdapterError, AvsRobustError, ClipError, DataSetError
 from avsrobust.evaluation.batches import READERS, Batch, ClipGroup, LoadedClip, read_ahead
 from avsrobust.evaluation.counters import Counters

@@ -189,7 +189,7 @@ def encode_message(kind: str, fields: Any = None, arrays: Any = (), area: Any = 
     starts, end = place(header["arrays"])
     if area is not None and 0 < end <= len(area[1]):
         header["area"], memory = area
-        for start, array in zip(starts, given):
+        for start, array in zip(starts, given):  # noqa: B905
             np.copyto(memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape), array)
         given = []
     raw = json.dumps(header).encode("utf-8")
@@ -223,7 +223,7 @@ class SharedMemory:
             number, path, name, size = named
             if number not in self._maps:
                 # In another container the path may be that of some other process's file.
-                if os.readlink(path) != name:
+                if os.readlink(path) != name:  # noqa: PTH115
                     return None
                 descriptor = os.open(path, os.O_RDWR)
                 try:
@@ -231,7 +231,7 @@ class SharedMemory:
                 finally:
                     os.close(descriptor)
             return number, np.frombuffer(self._maps[number], dtype=np.uint8)
-        except (OSError, ValueError, TypeError):
+        except (OSError, OverflowError, ValueError, TypeError):
             return None
 
     def arrays(self, header: dict[str, Any]) -> list[Any]:
@@ -242,7 +242,7 @@ class SharedMemory:
             raise ProtocolError("arrays in shared memory that cannot be mapped here")
         return [
             as_array(bytearray(area[1][start : start + array_bytes(dtype, shape)]), dtype, shape)
-            for start, (dtype, shape) in zip(starts, header["arrays"])
+            for start, (dtype, shape) in zip(starts, header["arrays"])  # noqa: B905
         ]
 
     def close(self, numbers: Any) -> None:
