@@ -233,7 +233,8 @@ def _load(
 
 def _stacked(tensors: Sequence[Tensor], pin: bool) -> Tensor:
     if not pin:
-        return torch.stack(list(tensors))
+        # Of a single clip without a copy: adapters are refused that write to what they are given.
+        return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0][None]
     first = tensors[0]
     held = torch.empty((len(tensors), *first.shape), dtype=first.dtype, pin_memory=True)
     return torch.stack(list(tensors), out=held)
