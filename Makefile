@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 STAMP := $(VENV)/.setup-done
-EXTRAS := test,lint,docs,dask,s3,train,torchmetrics
+EXTRAS := test,lint,docs,dask,pictures,s3,train,torchmetrics
 TEST_WORKERS ?= auto
 
 .PHONY: setup demo test lint docs pictures api format bench package clean

@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
 )
 _CHUNK = 1 << 20
 _ENTRIES_AT_ONCE = 1 << 16
+_BLOCK = 64
 _KIND = Kind(ManifestError, "the checksums that 'avsrobust build' writes beside the manifest", "build")
 
 
@@ -101,6 +102,9 @@ class _SumTable(Mapping[str, FileSum]):
 
     def __init__(self, paths: pa.Array, sizes: pa.Array, digests: pa.Array) -> None:
         self._paths, self._sizes, self._digests = paths, sizes, digests
+        # The last path of every block: two short searches, since each value of a column is slow to get.
+        ends = [*range(_BLOCK - 1, len(paths), _BLOCK), *([len(paths) - 1] if len(paths) % _BLOCK else [])]
+        self._last: list[str] = paths.take(pa.array(ends, pa.int64())).to_pylist()
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -110,9 +114,12 @@ class _SumTable(Mapping[str, FileSum]):
             yield from self._paths.slice(first, _ENTRIES_AT_ONCE).to_pylist()
 
     def __getitem__(self, path: str) -> FileSum:
-        place = bisect_left(range(len(self)), path, key=lambda position: self._paths[position].as_py())
-        if place == len(self) or self._paths[place].as_py() != path:
+        first = bisect_left(self._last, path) * _BLOCK
+        block = self._paths.slice(first, _BLOCK).to_pylist()
+        within = bisect_left(block, path)
+        if within == len(block) or block[within] != path:
             raise KeyError(path)
+        place = first + within
         return FileSum(path, self._sizes[place].as_py(), self._digests[place].as_py())
 
     def items(self) -> ItemsView[str, FileSum]:

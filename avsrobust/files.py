@@ -190,8 +190,9 @@ def read_regular(path: Path, limit: Limit, error: type[AvsRobustError]) -> bytes
         size = os.fstat(stream.fileno()).st_size
         limit.check(size, path, error)
         # One more than that, to notice a file that grows; no more, since so much memory is taken at once.
-        content = stream.read(min(size, limit.current) + 1)
-    limit.check(len(content), path, error)
+        content = stream.read(size + 1)
+    if len(content) > size:
+        limit.check(len(content), path, error)
     return content
 
 

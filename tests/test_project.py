@@ -26,7 +26,18 @@ INSTALLED_BY = {
 # Needed by libraries that import them in our stead: pydub, and torch.utils.tensorboard.
 NEEDED_BY_LIBRARIES = {"audioop-lts", "s3fs", "tensorboard"}
 # Extras that the package's own code uses; the others are for those who work on it.
-EXTRAS_OF_THE_PACKAGE = ("torchaudio", "dask", "s3", "m2f", "train", "torchmetrics", "tensorboard", "mlflow", "wandb")
+EXTRAS_OF_THE_PACKAGE = (
+    "torchaudio",
+    "dask",
+    "pictures",
+    "s3",
+    "m2f",
+    "train",
+    "torchmetrics",
+    "tensorboard",
+    "mlflow",
+    "wandb",
+)
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -126,6 +137,7 @@ def test_what_always_is_imported_is_no_extra() -> None:
         "accelerate",
         "dask",
         "fsspec",
+        "imagecodecs",
         "mlflow",
         "torchaudio",
         "torchmetrics",

@@ -80,7 +80,11 @@ def foreground(picture: Image.Image, rule: str = NON_ZERO) -> NDArray[np.bool_]:
         picture: The mask, of any mode.
         rule: One of `avsrobust.vocabulary.FOREGROUND_RULES`.
     """
-    levels, _ = _levels(picture)
+    return foreground_of_levels(_levels(picture)[0], rule)
+
+
+def foreground_of_levels(levels: NDArray[np.uint8], rule: str = NON_ZERO) -> NDArray[np.bool_]:
+    """Return the foreground of a mask's levels, as `foreground` does of a picture."""
     above: NDArray[np.bool_] = levels > (HALF if rule == ABOVE_HALF else 0)
     return above
 

@@ -14,14 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from avsrobust.datasets.avss import RGB_MASKS
-from avsrobust.datasets.mask_values import HIGHEST, foreground
-from avsrobust.datasets.pictures import ContentCheck, decode
+from avsrobust.datasets.mask_values import HIGHEST, foreground, foreground_of_levels
+from avsrobust.datasets.pictures import ContentCheck, decode_content, read_checked
+from avsrobust.datasets.plain_png import GREY, RGB, plain_pixels
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import DataSetError, OptionError
 from avsrobust.manifest_checks import is_dataset_name
@@ -51,7 +53,14 @@ def read_frame(path: Path, check: ContentCheck | None = None) -> NDArray[np.uint
     Raises:
         DataSetError: The picture cannot be decoded.
     """
-    return np.ascontiguousarray(np.asarray(decode(path, "RGB", check), dtype=np.uint8).transpose(2, 0, 1))
+    return np.ascontiguousarray(read_pixels(path, check).transpose(2, 0, 1))
+
+
+def read_pixels(path: Path, check: ContentCheck | None = None) -> NDArray[np.uint8]:
+    """Read a frame as `read_frame` does, uint8 [H, W, 3], RGB: as decoders have it."""
+    content = read_checked(path, check)
+    plain = _plain(content, RGB, check)
+    return np.asarray(decode_content(path, content, "RGB"), dtype=np.uint8) if plain is None else plain
 
 
 def read_mask(
@@ -98,7 +107,9 @@ def read_binary_mask(path: Path, rule: str = NON_ZERO, check: ContentCheck | Non
     Raises:
         DataSetError: The picture cannot be decoded.
     """
-    return foreground(decode(path, check=check), rule)
+    content = read_checked(path, check)
+    plain = _plain(content, GREY, check)
+    return foreground(decode_content(path, content), rule) if plain is None else foreground_of_levels(plain, rule)
 
 
 def read_class_mask(path: Path, labels: Iterable[str] = (), check: ContentCheck | None = None) -> NDArray[np.uint8]:
@@ -115,7 +126,14 @@ def read_class_mask(path: Path, labels: Iterable[str] = (), check: ContentCheck 
     Raises:
         DataSetError: The picture cannot be decoded, has ids above 70, or colours that do not fit the labels.
     """
-    return class_mask(path, decode(path, check=check), labels)
+    content = read_checked(path, check)
+    plain = None if path.parent.name == RGB_MASKS else _plain(content, GREY, check)
+    return class_mask(path, decode_content(path, content), labels) if plain is None else _class_ids(path, plain)
+
+
+def _plain(content: bytes, colour: int, check: ContentCheck | None) -> NDArray[np.uint8] | None:
+    """Return the pixels of a plain PNG whose bytes are known to be those that were built from; None: Pillow is to decode it."""
+    return None if check is None else plain_pixels(content, colour)
 
 
 def class_mask(path: Path, picture: Image.Image, labels: Iterable[str] = ()) -> NDArray[np.uint8]:
@@ -135,6 +153,10 @@ def class_mask(path: Path, picture: Image.Image, labels: Iterable[str] = ()) -> 
                 "take labels_semantic as it was released"
             )
         pixels = channels[..., 0]
+    return _class_ids(path, pixels)
+
+
+def _class_ids(path: Path, pixels: NDArray[Any]) -> NDArray[np.uint8]:
     highest = int(pixels.max())
     if highest >= len(AVSS_CLASSES):
         raise DataSetError(

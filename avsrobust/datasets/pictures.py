@@ -111,6 +111,14 @@ def check_structure(path: Path, content: bytes) -> None:
         raise DataSetError(f"{path}: found a file that is no PNG or JPEG, or one cut off in its header; {_REPLACE}")
 
 
+def read_checked(path: Path, check: ContentCheck | None = None) -> bytes:
+    """Return the bytes of a picture's file, after `check` has seen them; raises as `read_content`, and what `check` raises."""
+    content = read_content(path)
+    if check is not None:
+        check(path, content)
+    return content
+
+
 def decode(path: Path, mode: str | None = None, check: ContentCheck | None = None) -> Image.Image:
     """Return a picture with its pixels.
 
@@ -122,10 +130,7 @@ def decode(path: Path, mode: str | None = None, check: ContentCheck | None = Non
     Raises:
         DataSetError: The file is missing, empty, no regular file, no PNG or JPEG, too large, truncated or damaged.
     """
-    content = read_content(path)
-    if check is not None:
-        check(path, content)
-    return decode_content(path, content, mode)
+    return decode_content(path, read_checked(path, check), mode)
 
 
 def decode_content(path: Path, content: bytes, mode: str | None = None) -> Image.Image:

@@ -234,7 +234,10 @@ def _load(
 
 def _stacked(tensors: Sequence[Tensor], pin: bool) -> Tensor:
     if not pin:
-        # Not torch's, whose threads would take the model's cores.
+        if len(tensors) == 1:
+            # Without a copy: adapters are refused that write to what they are given.
+            return tensors[0][None]
+        # Not by torch, whose threads would take the model's cores.
         return torch.from_numpy(np.stack([tensor.numpy() for tensor in tensors]))
     first = tensors[0]
     held = torch.empty((len(tensors), *first.shape), dtype=first.dtype, pin_memory=True)

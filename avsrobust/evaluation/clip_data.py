@@ -183,11 +183,14 @@ class _PictureReader:
 
     def frames(self, row: Row) -> Tensor:
         """Return a row's frames, uint8 [T, 3, H, W]."""
-        from avsrobust.datasets.masks import read_frame
+        from avsrobust.datasets.masks import read_pixels
 
-        pictures = [read_frame(self._locate(name), self._check_of(name)) for name in row.frames]
-        _require_one_size(row, "frames", [picture.shape for picture in pictures])
-        return torch.from_numpy(np.stack(pictures))
+        pictures = [read_pixels(self._locate(name), self._check_of(name)) for name in row.frames]
+        _require_one_size(row, "frames", [picture.shape[:2] for picture in pictures])
+        frames = np.empty((len(pictures), 3, *pictures[0].shape[:2]), np.uint8)
+        for frame, picture in zip(frames, pictures, strict=True):
+            frame[...] = picture.transpose(2, 0, 1)
+        return torch.from_numpy(frames)
 
     def target(self, row: Row, frame_size: Sequence[int]) -> Target:
         """Return a row's masks; `frame_size` (height, width) is that of masks which are all missing."""

@@ -19,14 +19,16 @@ from torch import Tensor
 
 from avsrobust.adapters.checked_output import CheckedOutput
 from avsrobust.adapters.outputs import ExtraValues, resize_classes, resize_mask, resize_probability
-from avsrobust.evaluation.clip_data import ClipSample
+from avsrobust.evaluation.clip_data import ClipSample, Target
 from avsrobust.evaluation.scored_clips import Ints, RowCounts, is_compared, overlapping
 from avsrobust.metrics.binary.counts import FrameStatistics, count_frames
-from avsrobust.metrics.semantic.counts import class_statistics
+from avsrobust.metrics.semantic.counts import ClassStatistics, class_statistics
 from avsrobust.vocabulary import BACKGROUND, CLEAN, NEGATIVE
 
 MASK_THRESHOLD = 0.5
 _Value = TypeVar("_Value", bound=np.generic)
+# Words of an output that are compared first.
+_LOOK = 1024
 # Bits that are set in each byte.
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
@@ -95,6 +97,7 @@ class ClipCounter:
         self._sample = sample
         self._keep_masks = keep_masks
         self._clean: tuple[int, npt.NDArray[np.bool_]] | None = None
+        self._last: _Counted | None = None
         # Of each negative row, a bit per pixel: those of all are kept until the clip is finished.
         self._negatives: dict[int, npt.NDArray[np.uint8]] = {}
         self.rows: dict[int, RowCounts] = {}
@@ -102,33 +105,95 @@ class ClipCounter:
     def add(self, position: int, output: FrameOutput, extras: ExtraValues) -> None:
         """Count the output of the row at `position`, and keep further values [T]."""
         sample = self._sample
-        target = sample.of_row(position)
-        has_mask = target.has_mask.numpy()
-        probability, foreground, ids = output.read_out(*target.target.shape[-2:])
-        masks = foreground.cpu().numpy()
-        annotated = _taken(masks, has_mask)
-        truth = _taken(target.target.numpy(), has_mask)
-        statistics = count_frames(np.ascontiguousarray(_taken(probability.cpu().numpy(), has_mask)), truth)
-        if output.mask is not None:
-            statistics = _counted_by(annotated, truth, statistics)
+        has_mask = sample.of_row(position).has_mask.numpy()
+        counted = self._last
+        if counted is None or not counted.is_of(sample.target_of[position], output):
+            counted = self._last = _Counted.of(sample.target_of[position], sample.of_row(position), output)
+        annotated = _taken(counted.masks, has_mask)
         clean = None
         if self._clean is not None and is_compared(sample, position, self._clean[0]):
-            clean = _overlap(annotated, _taken(self._clean[1], has_mask))
+            same = counted.masks is self._clean[1]
+            clean = _overlap(annotated, annotated if same else _taken(self._clean[1], has_mask))
         if sample.rows[position].condition == CLEAN:
-            self._clean = position, masks
+            self._clean = position, counted.masks
         overlaps = {}
         if sample.rows[position].polarity == NEGATIVE:
-            packed = np.packbits(annotated.reshape(len(annotated), -1), axis=1)
+            packed = counted.packed(annotated)
             overlaps = {
-                other: _BITS[packed & self._negatives[other]].sum(axis=1, dtype=np.int64)
+                other: _common_bits(packed, self._negatives[other])
                 for other in overlapping(sample, position, list(self._negatives))
             }
             self._negatives[position] = packed
+        kept = counted.masks if self._keep_masks else None
+        self.rows[position] = RowCounts(counted.statistics, clean, overlaps, counted.classes, kept, extras)
+
+
+@dataclass
+class _Counted:
+    """What was counted of the output of one row: a model that does not listen gives the next row the same output, mostly.
+
+    Attributes:
+        target: Position of the row's masks in the clip.
+        output: The output.
+        masks: Its masks, bool [T, h, w].
+        statistics: Counts of its annotated frames.
+        classes: Counts per class of these, or None.
+    """
+
+    target: int
+    output: FrameOutput
+    masks: npt.NDArray[np.bool_]
+    statistics: FrameStatistics
+    classes: ClassStatistics | None
+    _packed: npt.NDArray[np.uint8] | None = None
+
+    @classmethod
+    def of(cls, number: int, target: Target, output: FrameOutput) -> _Counted:
+        """Count an output; `number` is the position of `target` in its clip."""
+        has_mask = target.has_mask.numpy()
+        probability, foreground, ids = output.read_out(*target.target.shape[-2:])
+        masks = foreground.cpu().numpy()
+        truth = _taken(target.target.numpy(), has_mask)
+        statistics = count_frames(np.ascontiguousarray(_taken(probability.cpu().numpy(), has_mask)), truth)
+        if output.mask is not None:
+            statistics = _counted_by(_taken(masks, has_mask), truth, statistics)
         classes = None
         if ids is not None and target.classes is not None:
             classes = class_statistics(_taken(ids.cpu().numpy(), has_mask), _taken(target.classes.numpy(), has_mask))
-        kept = masks if self._keep_masks else None
-        self.rows[position] = RowCounts(statistics, clean, overlaps, classes, kept, extras)
+        return cls(number, output, masks, statistics, classes)
+
+    def is_of(self, target: int, output: FrameOutput) -> bool:
+        """Return whether an output has the same bytes, and its row the same target: then so are all counts."""
+        if target != self.target or output.classes != self.output.classes:
+            return False
+        return _same_bytes(output.values, self.output.values) and _same_bytes(output.mask, self.output.mask)
+
+    def packed(self, annotated: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+        """Return the masks of the annotated frames as a bit per pixel."""
+        if self._packed is None:
+            self._packed = np.packbits(annotated.reshape(len(annotated), -1), axis=1)
+        return self._packed
+
+
+def _same_bytes(one: Tensor | None, other: Tensor | None) -> bool:
+    """Return whether two outputs on the CPU hold the same bytes; others count as different."""
+    if one is None or other is None:
+        return one is other
+    if one.shape != other.shape or one.dtype != other.dtype or not (one.is_contiguous() and other.is_contiguous()):
+        return False
+    bits, others = (tensor.numpy().reshape(-1).view(_words(tensor.nbytes)) for tensor in (one, other))
+    # Outputs that differ mostly do so in their middle: a look at it is enough.
+    part = slice(len(bits) // 2, len(bits) // 2 + _LOOK)
+    return np.array_equal(bits[part], others[part]) and np.array_equal(bits, others)
+
+
+def _words(num_bytes: int) -> type[np.uint64 | np.uint8]:
+    return np.uint64 if num_bytes % 8 == 0 else np.uint8
+
+
+def _common_bits(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> Ints:
+    """Return how many bits two arrays [N, bytes] have in common, int64 [N]."""
+    return _BITS[one if one is other else one & other].sum(axis=1, dtype=np.int64)
 
 
 def _taken(frames: npt.NDArray[_Value], has_mask: npt.NDArray[np.bool_]) -> npt.NDArray[_Value]:
@@ -138,6 +203,9 @@ def _taken(frames: npt.NDArray[_Value], has_mask: npt.NDArray[np.bool_]) -> npt.
 
 def _overlap(masks: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
     """Return intersection and union of N pairs of masks [N, h, w]."""
+    if masks is others:
+        size = np.count_nonzero(masks, axis=(1, 2)).astype(np.int64)
+        return size, size
     sizes = [(np.count_nonzero(a & b), np.count_nonzero(a | b)) for a, b in zip(masks, others, strict=True)]
     both = np.array(sizes, dtype=np.int64).reshape(-1, 2)
     return both[:, 0], both[:, 1]

@@ -1,16 +1,17 @@
 """Finished clips of an evaluation that is under way, on disk, so that an interrupted one continues.
 
 Conventions
-    ``<output>/parts/`` holds ``identity.json`` and, per `CLIPS_PER_PART` finished clips, ``<number>.scores.parquet`` and,
-    where there are any, ``<number>.masks.parquet``, ``<number>.extras.parquet`` and ``<number>.readout-<name>.parquet``, written
-    before the scores, which commit the part. They are removed when the evaluation is finished; nothing else in that folder is
-    touched.
+    ``<output>/parts/`` holds ``identity.json`` and, per part, ``<number>.scores.parquet`` and, where there are any,
+    ``<number>.masks.parquet``, ``<number>.extras.parquet`` and ``<number>.readout-<name>.parquet``, written before the scores,
+    which commit the part. A part has 16 finished clips, or up to 64 where these took less than a second and have few frames.
+    Parts are removed when the evaluation is finished; nothing else in that folder is touched.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,7 +43,10 @@ from avsrobust.row_keys import rows_in
 from avsrobust.stored_masks import rows_of_masks, write_masks
 from avsrobust.textfiles import parse_json
 
-CLIPS_PER_PART = 16
+# The most: every part costs time, when it is written and when all are put together.
+CLIPS_PER_PART = 64
+# From so many on a part is written after a time, which a killed evaluation may lose, or where its histograms take 16 MB.
+_FEW_CLIPS, _SECONDS, _FRAMES = 16, 1.0, 4096
 _KEY_NAME = "identity.json"
 _SCORES_SUFFIX = ".scores.parquet"
 _MASKS_SUFFIX = ".masks.parquet"
@@ -71,16 +75,20 @@ class PartStore:
         self.keep_masks = keep_masks
         self._pending: list[ScoredClip] = []
         self._number: int | None = None
+        self._written = time.monotonic()
 
     def begin(self) -> None:
         """Make the folder, where it is not there."""
         write_text(self._folder / _KEY_NAME, json.dumps(self._model_key, indent=2, sort_keys=True) + "\n")
 
     def add(self, clips: Iterable[ScoredClip]) -> None:
-        """Take finished clips; write a part when there are `CLIPS_PER_PART`."""
+        """Take finished clips; write a part when it is due (see the module's conventions)."""
         self._pending.extend(clips)
-        if len(self._pending) >= CLIPS_PER_PART:
+        if len(self._pending) >= CLIPS_PER_PART or (len(self._pending) >= _FEW_CLIPS and self._is_due()):
             self.flush()
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._written >= _SECONDS or sum(len(clip.index) for clip in self._pending) >= _FRAMES
 
     @contextmanager
     def writing(self) -> Iterator[Callable[[ScoredClip], None]]:
@@ -121,6 +129,7 @@ class PartStore:
             write_scores(place.with_name(f"{place.name}.{readout_file(name)}"), scores)
         write_scores(place.with_name(place.name + _SCORES_SUFFIX), _scores_of(self._pending, self.info))
         self._pending.clear()
+        self._written = time.monotonic()
 
     def each(self) -> Iterator[Scores]:
         """Yield the parts on disk one after the other, their histograms not in memory.
