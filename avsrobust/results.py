@@ -76,7 +76,7 @@ COUNT_COLUMNS = ("pixels", "target_pixels", "tp_050", "fp_050", "tp_040", "fp_04
 HISTOGRAM_COLUMNS = HISTOGRAMS
 # Rows in a row group: results of a published data set are one group.
 ROW_GROUP = 1 << 16
-# Most frames whose histograms are held in memory, 4 kB each.
+# Most frames whose histograms are held in memory, 2 kB each.
 IN_MEMORY = 4096
 _BLOCK = 4096
 _TEXTS = ("split", "clip_id", "condition", "polarity")
@@ -339,7 +339,7 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     rows = opened.metadata.num_rows
     columns = ScoreColumns(path, opened, others, _KIND)
     checks = {name: HistogramCheck(rows) for name in HISTOGRAMS}
-    kept: dict[str, list[Counts]] = {name: [] for name in HISTOGRAMS}
+    kept: dict[str, list[Ints32]] = {name: [] for name in HISTOGRAMS}
     passing = {
         name: _keep(check.watch(read_histograms(path, opened, name, _KIND)), kept[name], rows <= in_memory)
         for name, check in checks.items()
@@ -368,19 +368,18 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     return Scores(info, index, statistics, path, classes, overlaps)
 
 
-def _keep(parts: Iterator[Ints32], kept: list[Counts], are_kept: bool) -> Iterator[Counts]:
-    """Yield parts of a column of histograms as int64, and append them to `kept` where they are to be held in memory."""
+def _keep(parts: Iterator[Ints32], kept: list[Ints32], are_kept: bool) -> Iterator[Ints32]:
+    """Yield parts of a column of histograms, and append them to `kept` where they are to be held in memory."""
     for part in parts:
-        numbers = part.astype(np.int64)
         if are_kept:
-            kept.append(numbers)
-        yield numbers
+            kept.append(part)
+        yield part
 
 
-def _in_memory(parts: Sequence[Counts]) -> Counts:
+def _in_memory(parts: Sequence[Ints32]) -> Ints32:
     if len(parts) == 1:
         return parts[0]
-    return np.concatenate(parts) if parts else np.zeros((0, NUM_THRESHOLDS), dtype=np.int64)
+    return np.concatenate(parts) if parts else np.zeros((0, NUM_THRESHOLDS), dtype=np.int32)
 
 
 def with_draws(index: pd.DataFrame) -> pd.DataFrame:
