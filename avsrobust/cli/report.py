@@ -7,7 +7,13 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import allow_limited_option, data_root_option, negatives_option, protocols_option
+from avsrobust.cli.options import (
+    allow_different_builds_option,
+    allow_limited_option,
+    data_root_option,
+    negatives_option,
+    protocols_option,
+)
 from avsrobust.cli.progress import note, print_result, warn
 from avsrobust.errors import OptionError
 from avsrobust.vocabulary import TASKS
@@ -116,6 +122,7 @@ LAYOUTS = ("full", "wide")
 )
 @data_root_option
 @allow_limited_option
+@allow_different_builds_option
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, not to stdout.")
 def report(
     results: tuple[Path, ...],
@@ -143,6 +150,7 @@ def report(
     rerun: bool,
     data_root: Path | None,
     allow_limited: bool,
+    allow_different_builds: bool,
     output: Path | None,
 ) -> int:
     """Turn RESULTS (default: everything under 'results') into one table."""
@@ -151,6 +159,7 @@ def report(
     from avsrobust.reporting.loading import require_complete
     from avsrobust.reporting.report import check_page_option, load_results, report_options
     from avsrobust.reporting.report import report as render_report
+    from avsrobust.reporting.same_build import require_one_build
 
     options = report_options(
         layout=layout,
@@ -169,6 +178,8 @@ def report(
         format_name = format_of_file(output)
     loaded = load_results(results or None)
     require_complete(loaded, allow_limited=allow_limited)
+    if not allow_different_builds:
+        require_one_build(loaded, aggregate=aggregate)
     media = None
     if rerun and gallery is None:
         raise OptionError("--rerun: found no --gallery; expected --gallery N, for whose clips models are run again")
