@@ -323,6 +323,7 @@ def report(
     rerun: bool = False,
     data_root: AnyPath | None = None,
     allow_limited: bool = False,
+    allow_different_builds: bool = False,
 ) -> Rendered:
     """Turn results into one table.
 
@@ -352,6 +353,7 @@ def report(
         rerun: With `gallery`: run models on the clips shown where their masks are not stored; named readouts too.
         data_root: Folder that the data set of the gallery lies in now, where it has moved.
         allow_limited: Take results of smoke runs (`evaluate`'s `limit`) too.
+        allow_different_builds: Take results of different builds of a split too, whose negatives are others.
 
     Returns:
         The rendered table and its warnings.
@@ -364,6 +366,7 @@ def report(
     from avsrobust.reporting.loading import require_complete
     from avsrobust.reporting.report import check_page_option, report_options
     from avsrobust.reporting.report import report as render
+    from avsrobust.reporting.same_build import require_one_build
 
     options = report_options(
         protocols=protocols or (),
@@ -380,6 +383,8 @@ def report(
     )
     found = results if isinstance(results, Results) else load_results(results)
     require_complete(found.scores, allow_limited=allow_limited)
+    if not allow_different_builds:
+        require_one_build(found.scores, aggregate=aggregate)
     media = None
     if gallery is not None:
         check_page_option("--gallery", format, options["layout"])
@@ -449,6 +454,7 @@ def compare(
     negatives: Sequence[str] | None = None,
     changed: int = 0,
     allow_limited: bool = False,
+    allow_different_builds: bool = False,
 ) -> Comparison:
     """Compare two models on the clips both were scored on, by a paired bootstrap over clips.
 
@@ -462,6 +468,7 @@ def compare(
         negatives: The negative conditions that the G scores average over; None: silence, noise and offscreen.
         changed: How many of the clips that changed most to list of each split.
         allow_limited: Take results of smoke runs (`evaluate`'s `limit`) too.
+        allow_different_builds: Take results of different builds of a split too, whose negatives are others.
 
     Returns:
         The differences a - b with intervals and p, by split.
@@ -472,9 +479,12 @@ def compare(
     """
     from avsrobust.reporting.compare import compare as compare_scores
     from avsrobust.reporting.loading import load_result, require_complete
+    from avsrobust.reporting.same_build import require_one_build
 
     one, other = (load_result(side) if isinstance(side, Path | str) else side for side in (a, b))
     require_complete([one, other], allow_limited=allow_limited)
+    if not allow_different_builds:
+        require_one_build([one, other], can_aggregate=False)
     return compare_scores(one, other, protocol, samples, seed, task, negatives, changed)
 
 
@@ -491,6 +501,7 @@ def compare_models(
     changed: int = 0,
     common_clips: bool = False,
     allow_limited: bool = False,
+    allow_different_builds: bool = False,
 ) -> Comparisons:
     """Compare any number of models, on each data set by itself, with p corrected for several comparisons.
 
@@ -505,6 +516,7 @@ def compare_models(
         changed: How many of the clips that changed most to list of each split and pair.
         common_clips: Compare on the clips that all models of a data set were scored on.
         allow_limited: Take results of smoke runs (`evaluate`'s `limit`) too.
+        allow_different_builds: Take results of different builds of a split too, whose negatives are others.
 
     Returns:
         The comparison of each pair.
@@ -515,11 +527,14 @@ def compare_models(
     """
     from avsrobust.reporting.compare import compare_models as compare_scores
     from avsrobust.reporting.loading import load_each, require_complete
+    from avsrobust.reporting.same_build import require_one_build
 
     loaded = [
         scores for entry in results for scores in (load_each([entry]) if isinstance(entry, Path | str) else [entry])
     ]
     require_complete(loaded, allow_limited=allow_limited)
+    if not allow_different_builds:
+        require_one_build(loaded, can_aggregate=False)
     return compare_scores(loaded, reference, protocol, samples, seed, task, negatives, changed, common_clips)
 
 
@@ -543,14 +558,22 @@ class Results:
         names = ", ".join(f"{entry.info.model} on {entry.info.dataset}" for entry in self.scores)
         return f"Results({names})"
 
-    def to_pandas(self, protocols: Sequence[str] = ("avsbench",), task: str | None = None) -> pd.DataFrame:
+    def to_pandas(
+        self,
+        protocols: Sequence[str] = ("avsbench",),
+        task: str | None = None,
+        *,
+        allow_different_builds: bool = False,
+    ) -> pd.DataFrame:
         """Return the report's table: a row per model, data set, split and protocol; undefined scores are NaN."""
         import io
 
         import pandas as pd
 
-        text = report(self, protocols=protocols, task=task, format="csv").content
-        return pd.read_csv(io.StringIO(str(text)))
+        found = report(
+            self, protocols=protocols, task=task, format="csv", allow_different_builds=allow_different_builds
+        )
+        return pd.read_csv(io.StringIO(str(found.content)))
 
     def table(
         self,
@@ -561,6 +584,7 @@ class Results:
         negatives: Sequence[str] | None = None,
         intervals: bool = False,
         aggregate: str | None = None,
+        allow_different_builds: bool = False,
     ) -> ScoreTable:
         """Return the report's table as a data frame that a notebook shows in percent, with the best scores marked.
 
@@ -571,6 +595,7 @@ class Results:
             negatives: Negative conditions that G averages over (default: silence, noise, offscreen).
             intervals: Add 95 % intervals, in columns that end in ``_low`` and ``_high``.
             aggregate: "seeds": one row for a model's results of several seeds.
+            allow_different_builds: Take results of different builds of a split too, whose negatives are others.
 
         Returns:
             A row per line of the report, with the csv's columns; fractions, NaN is undefined.
@@ -580,7 +605,10 @@ class Results:
             ResultsError: There are no results, or they cannot be true.
         """
         from avsrobust.exporting.frames import score_table
+        from avsrobust.reporting.same_build import require_one_build
 
+        if not allow_different_builds:
+            require_one_build(self.scores, aggregate=aggregate)
         return score_table(
             self.scores, protocols, task, by=by, negatives=negatives, intervals=intervals, aggregate=aggregate
         )

@@ -40,7 +40,7 @@ from avsrobust.files import read_regular, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME
 from avsrobust.limits import METADATA_BYTES
 from avsrobust.mask_overlaps import OVERLAPS_FIELD
-from avsrobust.metrics.binary.counts import HISTOGRAMS, NUM_THRESHOLDS, Counts, FrameStatistics
+from avsrobust.metrics.binary.counts import HISTOGRAMS, NUM_THRESHOLDS, FrameStatistics
 from avsrobust.metrics.semantic.counts import COUNTS as CLASS_COUNTS
 from avsrobust.metrics.semantic.counts import ClassStatistics
 from avsrobust.parquet import Kind
@@ -124,7 +124,7 @@ _SCORE_SIZE_KEY = "avsrobust.score_size"
 _LIMITED_KEY = "avsrobust.limited"
 _SHARD_KEY = "avsrobust.shard"
 _KIND = Kind(ResultsError, "results made by 'avsrobust evaluate'", "evaluate")
-# Most frames whose histograms are held in memory, 4 kB each.
+# Most frames whose histograms are held in memory, 2 kB each.
 IN_MEMORY = 4096
 _TEXTS = ("split", "clip_id", "condition", "polarity")
 
@@ -312,7 +312,7 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     rows = opened.metadata.num_rows
     columns = ScoreColumns(path, opened, others, _KIND)
     checks = {name: HistogramCheck(rows) for name in HISTOGRAMS}
-    kept: dict[str, list[Counts]] = {name: [] for name in HISTOGRAMS}
+    kept: dict[str, list[Ints32]] = {name: [] for name in HISTOGRAMS}
     passing = {
         name: _keep(check.watch(read_histograms(path, opened, name, _KIND)), kept[name], rows <= in_memory)
         for name, check in checks.items()
@@ -341,19 +341,18 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     return Scores(info, index, statistics, path, classes, overlaps)
 
 
-def _keep(parts: Iterator[Ints32], kept: list[Counts], are_kept: bool) -> Iterator[Counts]:
-    """Yield parts of a column of histograms as int64, and append them to `kept` where they are to be held in memory."""
+def _keep(parts: Iterator[Ints32], kept: list[Ints32], are_kept: bool) -> Iterator[Ints32]:
+    """Yield parts of a column of histograms, and append them to `kept` where they are to be held in memory."""
     for part in parts:
-        numbers = part.astype(np.int64)
         if are_kept:
-            kept.append(numbers)
-        yield numbers
+            kept.append(part)
+        yield part
 
 
-def _in_memory(parts: Sequence[Counts]) -> Counts:
+def _in_memory(parts: Sequence[Ints32]) -> Ints32:
     if len(parts) == 1:
         return parts[0]
-    return np.concatenate(parts) if parts else np.zeros((0, NUM_THRESHOLDS), dtype=np.int64)
+    return np.concatenate(parts) if parts else np.zeros((0, NUM_THRESHOLDS), dtype=np.int32)
 
 
 def with_draws(index: pd.DataFrame) -> pd.DataFrame:

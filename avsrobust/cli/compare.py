@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from avsrobust.cli.options import ANYWHERE, allow_limited_option, complete_protocol, negatives_option
+from avsrobust.cli.options import (
+    ANYWHERE,
+    allow_different_builds_option,
+    allow_limited_option,
+    complete_protocol,
+    negatives_option,
+)
 from avsrobust.vocabulary import TASKS
 
 
@@ -48,6 +54,7 @@ from avsrobust.vocabulary import TASKS
 @click.option("--samples", default=10_000, show_default=True, type=click.IntRange(min=100), help="Bootstrap samples.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the bootstrap.")
 @allow_limited_option
+@allow_different_builds_option
 @click.option("--format", "format_name", type=click.Choice(["md", "json"]), default="md", show_default=True)
 def compare(
     results: tuple[Path | str, ...],
@@ -60,6 +67,7 @@ def compare(
     samples: int,
     seed: int,
     allow_limited: bool,
+    allow_different_builds: bool,
     format_name: str,
 ) -> int:
     """Paired bootstrap over clips: does a difference between models exceed sampling error?
@@ -82,6 +90,7 @@ def compare(
         changed=changed,
         common_clips=common_clips,
         allow_limited=allow_limited,
+        allow_different_builds=allow_different_builds,
     )
     click.echo(comparisons_json(found) if format_name == "json" else render_comparisons(found), nl=False)
     return 0

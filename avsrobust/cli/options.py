@@ -55,6 +55,12 @@ allow_limited_option = click.option(
     "--allow-limited", is_flag=True, help="Take results of smoke runs (evaluate --limit) too."
 )
 
+allow_different_builds_option = click.option(
+    "--allow-different-builds",
+    is_flag=True,
+    help="Take results of different builds of a split too, whose negatives are others.",
+)
+
 negatives_option = click.option(
     "--negatives",
     multiple=True,

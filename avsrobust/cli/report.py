@@ -10,6 +10,7 @@ import click
 from avsrobust.cli.options import (
     ANYWHERE,
     HERE,
+    allow_different_builds_option,
     allow_limited_option,
     data_root_option,
     negatives_option,
@@ -123,6 +124,7 @@ LAYOUTS = ("full", "wide")
 )
 @data_root_option
 @allow_limited_option
+@allow_different_builds_option
 @click.option("--output", type=HERE, metavar="FILE", help="Write to FILE, not to stdout.")
 def report(
     results: tuple[Path | str, ...],
@@ -150,6 +152,7 @@ def report(
     rerun: bool,
     data_root: Path | str | None,
     allow_limited: bool,
+    allow_different_builds: bool,
     output: Path | None,
 ) -> int:
     """Turn RESULTS, here or at s3://.. (default: everything under 'results'), into one table."""
@@ -158,6 +161,7 @@ def report(
     from avsrobust.reporting.loading import require_complete
     from avsrobust.reporting.report import check_page_option, load_results, report_options
     from avsrobust.reporting.report import report as render_report
+    from avsrobust.reporting.same_build import require_one_build
 
     options = report_options(
         layout=layout,
@@ -176,6 +180,8 @@ def report(
         format_name = format_of_file(output)
     loaded = load_results(results or None)
     require_complete(loaded, allow_limited=allow_limited)
+    if not allow_different_builds:
+        require_one_build(loaded, aggregate=aggregate)
     media = None
     if rerun and gallery is None:
         raise OptionError("--rerun: found no --gallery; expected --gallery N, for whose clips models are run again")

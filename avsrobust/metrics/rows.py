@@ -156,7 +156,7 @@ def blocks_of(order: Ints, start: Ints, size: int = _BLOCK_FRAMES) -> Iterator[t
     """Yield groups of whole runs of `order` that begin at `start`, as `Rows.blocks` does."""
     stop = np.append(start[1:], len(order))
     first = 0
-    # Freed at once and never written to: from here on the arrays of one block serve the next. Fresh pages take as long as the work.
+    # Freed at once, never written to: from here on the arrays of one block serve the next. Fresh pages take as long as the work.
     np.empty(_REUSED_BYTES, dtype=np.uint8)
     while first < len(start):
         last = max(int(np.searchsorted(stop, start[first] + size, side="right")), first + 1)

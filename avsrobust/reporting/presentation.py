@@ -237,28 +237,24 @@ def best_columns(lines: Sequence[Line]) -> list[frozenset[str]]:
     competing = models or list(lines)
     if len(competing) < 2:
         return [frozenset()] * len(lines)
-    best = {name: _best(competing, name) for name in METRICS}
+    shown = {id(line): _displayed(line) for line in competing}
+    best = {name: _best([values[name] for values in shown.values()], name) for name in METRICS}
     return [
-        frozenset(
-            name
-            for name in METRICS
-            if line in competing and best[name] is not None and _displayed(line, name) == best[name]
-        )
+        frozenset(name for name, value in shown.get(id(line), {}).items() if value is not None and value == best[name])
         for line in lines
     ]
 
 
-def _best(lines: Sequence[Line], name: str) -> float | None:
-    """The best displayed value of a column; None where all are undefined."""
-    values = [value for line in lines if (value := _displayed(line, name)) is not None]
+def _best(values: Sequence[float | None], name: str) -> float | None:
+    """The best value of a column; None where all are undefined."""
     choose = max if METRICS[name].higher_is_better else min
-    return choose(values, default=None)
+    return choose((value for value in values if value is not None), default=None)
 
 
-def _displayed(line: Line, name: str) -> float | None:
-    """A score in percent, rounded as tables show it."""
-    value = line.score.columns()[name]
-    return None if value is None else round(100 * value, DECIMALS)
+def _displayed(line: Line) -> dict[str, float | None]:
+    """The scores in percent, rounded as tables show them."""
+    scores = line.score.columns()
+    return {name: None if (value := scores[name]) is None else round(100 * value, DECIMALS) for name in METRICS}
 
 
 def _block_key(line: Line) -> tuple[SplitKey, str, str, str]:

@@ -113,4 +113,4 @@ def at_least(histogram: Counts) -> Counts:
     >>> at_least(np.array([5, 0, 2])).tolist()
     [7, 2, 2]
     """
-    return np.cumsum(histogram[..., ::-1], axis=-1)[..., ::-1]
+    return np.cumsum(histogram[..., ::-1], axis=-1, dtype=np.int64)[..., ::-1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -266,8 +267,14 @@ def _curves(curve: ThresholdCurve) -> tuple[Curve, ...]:
 
 def _path(threshold: Floats, score: Floats) -> str:
     """The path's ``d`` of a line through the scores over the thresholds."""
-    points = [f"{_curve_x(float(x)):g} {_curve_y(float(y)):g}" for x, y in zip(threshold, score, strict=True)]
-    return "M" + "L".join(points)
+    points = zip(_curve_texts(tuple(threshold.tolist())), score.tolist(), strict=True)
+    return "M" + "L".join([f"{x} {_curve_y(y):g}" for x, y in points])
+
+
+@lru_cache(maxsize=1)
+def _curve_texts(thresholds: tuple[float, ...]) -> tuple[str, ...]:
+    """The positions of all thresholds, as a path has them: curves share them."""
+    return tuple(f"{_curve_x(value):g}" for value in thresholds)
 
 
 def _curve_axes(x_ticks: Iterable[Tick], highest: float = 1.0) -> Axes:

@@ -209,7 +209,7 @@ def _threshold_view(subjects: Sequence[Subject]) -> ThresholdView | None:
             (
                 subject,
                 tuple(
-                    tuple(percent(float(value)) for value in scores)
+                    tuple(percent(value) for value in scores.tolist())
                     for scores in (curve.miou, curve.miou_negative, curve.g_miou)
                 ),
             )
