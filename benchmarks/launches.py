@@ -26,6 +26,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,10 @@ _CLIPS = 60
 # Frames of a step: what is handed over does not depend on their number.
 _FRAMES = {"toy": 8, "published": 2}
 # Their result has a shape, or is a number, that the host waits for.
-_WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2", "lift_fresh")
+_WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2")
+# What is counted as a wait in clipping and AdamW is none on a GPU: their numbers of the host, and copies that change no device.
+_BESIDE = ("gradients", "optimizer")
+_ATTENTION = "attention"
 _NO_LAUNCH = (
     "detach", "empty", "empty_like", "empty_strided", "is_same_size", "lift_fresh", "_local_scalar_dense", "new_empty",
     "new_empty_strided", "_record_function_enter_new", "_record_function_exit", "_unsafe_view",
@@ -81,7 +85,8 @@ class Launches(TorchDispatchMode):
         self.counting = False
         self._parts = ["rest"]
         # From which number of autograd's nodes on they belong to which part.
-        self._nodes: list[tuple[int, str]] = []
+        self._nodes: list[tuple[int, str]] = [(0, "rest")]
+        self._undone: set[tuple[str, int]] = set()
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -96,7 +101,7 @@ class Launches(TorchDispatchMode):
 
     def copied(self) -> None:
         """Count a copy to the device that is waited for."""
-        if self.counting and self._parts[-1] != "reading":
+        if self.counting and self._parts[-1] not in ("reading", *_BESIDE):
             self.counts[self._parts[-1], "forward", "wait", "to(device)"] += 1
 
     def _mark(self) -> None:
@@ -107,15 +112,28 @@ class Launches(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.counting and self._parts[-1] != "reading":
+        node = torch._C._current_autograd_node()
+        if self.counting and node is not None and (call := self._call_of(node)) is not None:
+            if call not in self._undone:
+                self._undone.add(call)
+                self.counts[call[0], "backward", "launch", _ATTENTION] += 1
+        elif self.counting and node is None and _ATTENTION in self._parts:
+            pass
+        elif self.counting and (node is not None or self._parts[-1] != "reading"):
             name = function.overloadpacket.__name__
-            node = torch._C._current_autograd_node()
             part, direction = (self._parts[-1], "forward") if node is None else (self._part_of(node), "backward")
             for kind, number in _kinds(function, name, args, kwargs):
                 # AdamW's counts of steps are numbers of the host on a GPU too.
-                if (part, kind) != ("optimizer", "wait"):
+                if kind != "wait" or part not in _BESIDE:
                     self.counts[part, direction, kind, name] += number
         return function(*args, **kwargs)
+
+    def attend(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call attention, which is one launch forward and one backward on a GPU, whatever the CPU makes of it."""
+        if self.counting:
+            self.counts[self._parts[-1], "forward", "launch", _ATTENTION] += 1
+        with self.part(_ATTENTION):
+            return call(*args, **kwargs)
 
     def _part_of(self, node: Any) -> str:
         number = node._sequence_nr()
@@ -123,12 +141,22 @@ class Launches(TorchDispatchMode):
             return "gradients"
         return next((part for first, part in reversed(self._nodes) if first <= number), "rest")
 
+    def _call_of(self, node: Any) -> tuple[str, int] | None:
+        """Return part and first node of the call of attention that a node of autograd belongs to, None where it does to none."""
+        number = node._sequence_nr()
+        place = next((place for place, (first, _) in enumerate(reversed(self._nodes)) if first <= number), None)
+        if place is None or number >= 1 << 62:
+            return None
+        at = len(self._nodes) - 1 - place
+        return (self._nodes[at - 1][1], self._nodes[at][0]) if self._nodes[at][1] == _ATTENTION else None
+
 
 def _kinds(function: Any, name: str, args: Any, kwargs: Any) -> Iterator[tuple[str, int]]:
     if kwargs.get("generator") is not None or name == "randperm":
         yield "host", 1
         return
-    if name in _WAITS or (name.startswith("index") and _has_mask(args)):
+    constant = name == "lift_fresh" and args[0].dim() > 0
+    if constant or name in _WAITS or (name.startswith("index") and _has_mask(args)):
         yield "wait", 1
     if name in _NO_LAUNCH or _is_view(function):
         return
@@ -230,6 +258,10 @@ def _name_parts(launches: Launches) -> None:
     wrap(network, "read_out", "readout")
     for name in ("read_out", "resize"):
         wrap(training, name, "readout")
+    # On the host, before a step.
+    wrap(engine._Run, "_with_noise", "reading")
+    plain_attention = torch.nn.functional.scaled_dot_product_attention
+    torch.nn.functional.scaled_dot_product_attention = partial(launches.attend, plain_attention)
     # Earlier the engine took the losses itself.
     for name in ("mask_losses", "similarity_loss"):
         wrap(sys.modules.get("avsrobust.training.step", engine), name, "losses")

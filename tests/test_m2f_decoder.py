@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.decoder import EncodedFrames
@@ -162,6 +163,29 @@ def test_captured_as_graphs_it_returns_and_learns_the_same() -> None:
         assert (found is None) == (expected is None)
         if found is not None and expected is not None:
             torch.testing.assert_close(found, expected, atol=1e-3 * float(expected.abs().max()) + 1e-6, rtol=1e-2)
+
+
+@torch.inference_mode()
+def test_layers_of_one_shape_share_a_graph() -> None:
+    config = M2FConfig(depths=(1, 1, 4, 1), encoder_layers=3, decoder_layers=7)
+    network = M2FNetwork.seeded(config, seed=0).eval()
+    counter = CompileCounterWithBackend("eager")
+    network.compile_parts(backend=counter)
+    encoded = network.encode(torch.zeros(1, 3, config.image_size, config.image_size))
+    network.decode(encoded, torch.zeros(1, config.num_queries, config.hidden_dim))
+    # Of 16 layers: four stages, one of them with shifted windows too; one pixel layer; a masked layer for each of three levels.
+    assert counter.frame_count == 9
+
+
+def test_compiled_for_training_alone_it_evaluates_as_it_is() -> None:
+    network, frames = network_and_frames()
+    counter = CompileCounterWithBackend("eager")
+    network.compile_parts(backend=counter, training_alone=True)
+    with torch.inference_mode():
+        network.eval().encode(frames)
+        assert counter.frame_count == 0
+        network.train().encode(frames)
+        assert counter.frame_count > 0
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")

@@ -37,18 +37,17 @@ class Losses(nn.Module):
         self.model = network
         self.similarity = similarity
         self._weights = weights
+        self.weight_of = {"bce": weights.bce, "dice": weights.dice, "similarity": weights.similarity, **weights.extra}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted losses by name."""
+        """Return the losses by name, not yet weighted (`weight_of`)."""
         predictions = self.model(batch)
         frame_weight = batch.per_scored_frame(batch.weight)
         named = mask_losses(predictions.logits, batch.scored_target, self._weights, frame_weight)
-        weights = {"bce": self._weights.bce, "dice": self._weights.dice, **self._weights.extra}
         named |= {name: predictions.extra[name] for name in self._weights.extra if name in predictions.extra}
         if self.similarity is not None:
             named["similarity"] = similarity_loss(self.similarity, predictions, batch)
-            weights["similarity"] = self._weights.similarity
-        return {name: weights[name] * loss for name, loss in named.items()}
+        return named
 
 
 class Update:
@@ -76,7 +75,9 @@ class Update:
         self._accelerator, self._module, self._optimizer = accelerator, module, optimizer
         self._clip = part.clip_norm or math.inf
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._weight_of = accelerator.unwrap_model(module).weight_of
         self._names: list[str] = []
+        self._weights: Tensor | None = None
         self._pass: Callable[[Batch, float], Tensor] = self._forward_backward
         if graphed:
             self._pass = GraphedPass(self._forward_backward, self._parameters, accelerator.device, on_message)
@@ -106,9 +107,11 @@ class Update:
     def _forward_backward(self, batch: Batch, share: float) -> Tensor:
         """Add a part's gradients, weighted with its share of the batch; return its losses, likewise, in `_names`' order."""
         named = self._module(batch.to(self._accelerator.device))
-        self._names = list(named)
-        losses = torch.stack(list(named.values()))
-        losses = losses if share == 1 else losses * share
+        if self._weights is None:
+            self._names = list(named)
+            weights = [self._weight_of[name] * share for name in self._names]
+            self._weights = torch.tensor(weights, device=self._accelerator.device)
+        losses = torch.stack([named[name] for name in self._names]) * self._weights
         self._accelerator.backward(losses.sum())
         return losses.detach().float()
 

@@ -180,10 +180,10 @@ def quiet_gate(network: M2FNetwork, noise: Tensor, categories: int) -> Tensor:
 
     Args:
         network: A network with a learned gate.
-        noise: `coloured_noise`, [N, 1, 96, 64].
+        noise: The projected audio of `coloured_noise`, [N, H].
         categories: Number K of queries with a category.
     """
-    gate_logits = gate_logits_of(network, network.embed_audio(noise))
+    gate_logits = gate_logits_of(network, noise)
     expected = torch.zeros_like(gate_logits)
     expected[:, categories:] = 1
     return F.binary_cross_entropy_with_logits(gate_logits, expected)

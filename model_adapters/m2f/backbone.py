@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# A block, states [N, h w, C], height, width and the mask of its shifted windows to states [N, h w, C].
-Block = Callable[[Any, Tensor, int, int, Tensor | None], Tensor]
+# As `apply_block`.
+Block = Callable[[Any, Tensor, int, int, Tensor | None, Tensor | None], Tensor]
 # As the library has it, of patches that are no neighbours.
 _APART = -100.0
 
@@ -37,16 +37,18 @@ def feature_maps(backbone: Any, frames: Tensor, block: Block) -> tuple[Tensor, .
     for stage, name in zip(backbone.swin.encoder.layers, backbone.stage_names[1:], strict=True):
         for layer in stage.blocks:
             mask = _mask_of(layer, height, width, states.device)
-            states = block(layer, states, height, width, mask)
+            states = block(layer, states, height, width, mask, _kept(layer, states))
         normed = backbone.hidden_states_norms[name](states)
         maps.append(normed.transpose(1, 2).unflatten(2, (height, width)).contiguous())
         if stage.downsample is not None:
-            states = stage.downsample(states, (height, width))
+            states = _merged(stage.downsample, states, height, width)
             height, width = (height + 1) // 2, (width + 1) // 2
     return tuple(maps)
 
 
-def apply_block(layer: Any, states: Tensor, height: int, width: int, mask: Tensor | None) -> Tensor:
+def apply_block(
+    layer: Any, states: Tensor, height: int, width: int, mask: Tensor | None, kept: Tensor | None
+) -> Tensor:
     """Return the states [N, h w, C] after a block: attention within windows, and the feed-forward block.
 
     Args:
@@ -55,6 +57,7 @@ def apply_block(layer: Any, states: Tensor, height: int, width: int, mask: Tenso
         height: Height of the map, h.
         width: Width of the map, w.
         mask: Added to the scores of shifted windows, [W, 1, L, L]; None: the windows are not shifted.
+        kept: Factor of each frame's attention, [N, 1, 1]; None: 1.
     """
     side, shift = layer.window_size, layer.shift_size
     frames, _, channels = states.shape
@@ -73,7 +76,8 @@ def apply_block(layer: Any, states: Tensor, height: int, width: int, mask: Tenso
         maps = torch.roll(maps, (shift, shift), (1, 2))
     if below or right:
         maps = maps[:, :height, :width]
-    states = states + layer.drop_path(maps.reshape(frames, height * width, channels))
+    attended = maps.reshape(frames, height * width, channels)
+    states = states + (attended if kept is None else attended * kept)
     return cast("Tensor", states + layer.mlp(layer.layernorm_after(states)))
 
 
@@ -92,6 +96,21 @@ def _attend(attention: Any, windows: Tensor, mask: Tensor | None) -> Tensor:
         scores = scores.expand(count // len(mask), -1, -1, -1, -1).flatten(0, 1)
     attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=scores, scale=attention.scaling)
     return cast("Tensor", attention.o_proj(attended.transpose(1, 2).reshape(count, length, channels)))
+
+
+def _merged(merging: Any, states: Tensor, height: int, width: int) -> Tensor:
+    """Return the states [N, h w / 4, 2 C] of patches merged two by two: the library's `SwinPatchMerging` in one copy."""
+    maps = merging.maybe_pad(states.unflatten(1, (height, width)), height, width)
+    # Of a patch's four, first those of the left column, from top to bottom.
+    corners = maps.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5)
+    return cast("Tensor", merging.reduction(merging.norm(corners.flatten(3).flatten(1, 2))))
+
+
+def _kept(layer: Any, states: Tensor) -> Tensor | None:
+    """Return what stochastic depth makes of ones, [N, 1, 1]; drawn here, blocks of all rates are alike to torch.compile."""
+    if not layer.training or getattr(layer.drop_path, "drop_prob", 0.0) == 0:
+        return None
+    return cast("Tensor", layer.drop_path(states.new_ones(len(states), 1, 1)))
 
 
 def _mask_of(layer: Any, height: int, width: int, device: torch.device) -> Tensor | None:

@@ -24,6 +24,8 @@ from model_adapters.m2f.pixel_decoder import shrink, sine
 
 _LEVELS = 3
 _Tensors = tuple[Tensor, ...]
+# Weight [H, H] and bias [H].
+_Projection = tuple[Tensor, Tensor]
 # As `apply_layer`.
 Layer = Callable[[Any, Any, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -72,8 +74,10 @@ def prepare(module: Any, levels: tuple[Tensor, ...], mask_features: Tensor) -> E
         own = range(number, len(layers), _LEVELS)
         attentions = [layers[each].cross_attn for each in own]
         if attentions:
-            projected = (_projected(attentions, x, part) for part, x in ((1, placed), (2, memory)))
-            for each, key, value in zip(own, *projected, strict=True):
+            of_keys, of_values = zip(*[_keys_and_values(attention) for attention in attentions], strict=True)
+            heads = attentions[0].num_heads
+            projected = zip(_projected(placed, of_keys, heads), _projected(memory, of_values, heads), strict=True)
+            for each, (key, value) in zip(own, projected, strict=True):
                 keys[each], values[each] = key, value
     return EncodedFrames(mask_features, tuple(shrunk), cast("_Tensors", tuple(keys)), cast("_Tensors", tuple(values)))
 
@@ -117,7 +121,9 @@ def apply_layer(
     with torch.no_grad():
         allowed = _attended(decoder, states, shrunk)
     cross, own = layer.cross_attn, layer.self_attn
-    queries = _projected([cross], (states + position).flatten(1, 2), 0)[0]
+    width = cross.embed_dim
+    query = (cross.in_proj_weight[:width], cross.in_proj_bias[:width])
+    queries = _projected((states + position).flatten(1, 2), [query], cross.num_heads)[0]
     attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
     states = layer.cross_attn_layer_norm(states + cross.out_proj(_merged(attended)).view_as(states))
     flat = states.flatten(0, 1)
@@ -142,14 +148,16 @@ def _attended(decoder: Any, states: Tensor, shrunk: Tensor) -> Tensor:
     return (inside | ~inside.any(dim=-1, keepdim=True)).unsqueeze(1)
 
 
-def _projected(attentions: Sequence[Any], x: Tensor, part: int) -> list[Tensor]:
-    """Return the projections of x [N, L, H] to queries (part 0), keys (1) or values (2), [N, A, L, H / A] for each attention."""
-    width, heads = attentions[0].embed_dim, attentions[0].num_heads
-    rows = slice(part * width, (part + 1) * width)
-    weights = [attention.in_proj_weight[rows] for attention in attentions]
-    biases = [attention.in_proj_bias[rows] for attention in attentions]
-    weight, bias = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (weights, biases))
-    return [_split(one, heads) for one in F.linear(x, weight, bias).split(width, dim=-1)]
+def _keys_and_values(attention: Any) -> tuple[_Projection, _Projection]:
+    """Return the projections of an attention to keys and to values."""
+    weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+    return (weights[1], biases[1]), (weights[2], biases[2])
+
+
+def _projected(x: Tensor, projections: Sequence[_Projection], heads: int) -> list[Tensor]:
+    """Return several projections of x [N, L, H], taken in one product, split into heads, [N, A, L, H / A] each."""
+    weight, bias = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*projections, strict=True))
+    return [_split(one, heads) for one in F.linear(x, weight, bias).chunk(len(projections), dim=-1)]
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,19 @@ COMPILE_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 _MOST_GRAPHS = 128
 # A hard gate switches on the queries that are more likely active than not.
 _ACTIVE = 0.5
+
+
+class _Layers(NamedTuple):
+    """The functions of the layers that repeat."""
+
+    block: Block
+    pixel_layer: PixelLayer
+    mask_layer: MaskLayer
+
+
+_PLAIN = _Layers(apply_block, sampled_layer, apply_layer)
+# The pixel decoder's `gathered` is one kernel only where it is compiled.
+_COMPILED = _Layers(apply_block, gathered_layer, apply_layer)
 
 
 def prepare_frames(frames: Tensor, image_size: int) -> Tensor:
@@ -124,11 +137,10 @@ class M2FNetwork(nn.Module):
         )
         self.query_gate = nn.Linear(config.hidden_dim, config.num_queries) if config.query_gate != "all" else None
         self._freeze_what_no_output_depends_on()
-        self._block: Block = apply_block
-        self._pixel_layer: PixelLayer = sampled_layer
-        self._mask_layer: MaskLayer = apply_layer
+        self._compiled: _Layers | None = None
+        self._compiled_in_training_alone = False
 
-    def compile_parts(self, backend: str = "inductor") -> None:
+    def compile_parts(self, backend: Any = "inductor", *, training_alone: bool = False) -> None:
         """Compile the layers that repeat, each kind and shape once, at its first call; `COMPILE_CACHE` keeps the kernels.
 
         These are the blocks of the backbone and the layers of both decoders: with their backward nearly all of the work, and a
@@ -136,15 +148,19 @@ class M2FNetwork(nn.Module):
 
         Args:
             backend: The backend of torch.compile.
+            training_alone: Leave evaluation as it is: for a few clips of varying number the compilation would take longer.
         """
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILE_CACHE))
         # A graph for each stage, shifted or not, in training and in evaluation, for a few sizes of the batch.
         dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, _MOST_GRAPHS)
-        # Weights of a block are arguments of its graph, so that blocks of one shape share it.
-        dynamo.config.inline_inbuilt_nn_modules = True
-        self._block = torch.compile(apply_block, backend=backend, dynamic=False)
-        self._pixel_layer = torch.compile(gathered_layer, backend=backend, dynamic=False)
-        self._mask_layer = torch.compile(apply_layer, backend=backend, dynamic=False)
+        # Weights are arguments of a graph, so that layers of one shape share it.
+        parts = (torch.compile(part, backend=backend, dynamic=False) for part in _COMPILED)
+        self._compiled, self._compiled_in_training_alone = _Layers(*parts), training_alone
+
+    def _layers(self) -> _Layers:
+        if self._compiled is None or (self._compiled_in_training_alone and not self.training):
+            return _PLAIN
+        return self._compiled
 
     @classmethod
     def seeded(cls, config: M2FConfig, seed: int) -> Self:
@@ -155,9 +171,9 @@ class M2FNetwork(nn.Module):
 
     def encode(self, frames: Tensor) -> EncodedFrames:
         """Run backbone and pixel decoder on frames, float32 [N, 3, image_size, image_size]."""
-        model = self.mask2former.model
-        maps = feature_maps(model.pixel_level_module.encoder, frames, self._block)
-        levels, mask_features = decode_pixels(model.pixel_level_module.decoder, maps, self._pixel_layer)
+        model, layers = self.mask2former.model, self._layers()
+        maps = feature_maps(model.pixel_level_module.encoder, frames, layers.block)
+        levels, mask_features = decode_pixels(model.pixel_level_module.decoder, maps, layers.pixel_layer)
         return prepare(model.transformer_module, levels, mask_features)
 
     def embed_audio(self, audio: Tensor) -> Tensor:
@@ -188,7 +204,9 @@ class M2FNetwork(nn.Module):
             prompts: Prompts [N, Q, H], each added to the query features; None: one, without a prompt.
         """
         together = None if prompts is None else torch.stack(list(prompts), dim=1)
-        states, embeddings = decode(self.mask2former.model.transformer_module, encoded, together, self._mask_layer)
+        states, embeddings = decode(
+            self.mask2former.model.transformer_module, encoded, together, self._layers().mask_layer
+        )
         return (
             QueryLogits(
                 self.mask2former.class_predictor(states[:, number]),

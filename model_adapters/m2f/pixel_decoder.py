@@ -45,7 +45,14 @@ def decode_pixels(module: Any, features: tuple[Tensor, ...], layer: Layer) -> tu
     maps = [module.input_projections[level](x) for level, x in enumerate(features[::-1][:_LEVELS])]
     sizes = tuple((int(x.shape[2]), int(x.shape[3])) for x in maps)
     states = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)
-    position = torch.cat([_position(module, level, x) for level, x in enumerate(maps)], dim=1)
+    embeddings = module.level_embed.unbind(0)
+    position = torch.cat(
+        [
+            sine(module.position_embedding, *size, x.device, x.dtype) + embedding
+            for x, size, embedding in zip(maps, sizes, embeddings, strict=True)
+        ],
+        dim=1,
+    )
     centres, extents = _centres(sizes, states.device)
     for each in module.encoder.layers:
         states = layer(each, states, position, centres, extents, sizes)
@@ -63,13 +70,14 @@ def decode_pixels(module: Any, features: tuple[Tensor, ...], layer: Layer) -> tu
 def sampled(values: Tensor, sizes: tuple[tuple[int, int], ...], locations: Tensor, weights: Tensor) -> Tensor:
     """Return the attended values [N, S, H], sampled by `grid_sample`, one level after the other."""
     frames, positions, heads, width = values.shape
-    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
-    weights = weights.transpose(1, 2).flatten(0, 1).unsqueeze(1)
+    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1).unbind(2)
+    shares = weights.transpose(1, 2).flatten(0, 1).unsqueeze(1).unbind(-2)
+    levels = torch.split(values, [h * w for h, w in sizes], dim=1)
     total: Tensor | None = None
-    for level, part in enumerate(torch.split(values, [h * w for h, w in sizes], dim=1)):
-        maps = part.permute(0, 2, 3, 1).reshape(frames * heads, width, *sizes[level])
-        points = F.grid_sample(maps, grids[:, :, level], mode="bilinear", padding_mode="zeros", align_corners=False)
-        one = (points * weights[..., level, :]).sum(-1)
+    for part, size, grid, share in zip(levels, sizes, grids, shares, strict=True):
+        maps = part.permute(0, 2, 3, 1).reshape(frames * heads, width, *size)
+        points = F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        one = (points * share).sum(-1)
         total = one if total is None else total + one
     return cast("Tensor", total).view(frames, heads * width, positions).transpose(1, 2)
 
@@ -141,11 +149,6 @@ def _sine(
     with torch.inference_mode(False):
         position = kind(**dict(settings))(torch.Size((1, 1, height, width)), device, dtype)
         return cast("Tensor", position.flatten(2).transpose(1, 2).contiguous())
-
-
-def _position(module: Any, level: int, x: Tensor) -> Tensor:
-    """Return the position embedding of a level, [1, h_l w_l, H]: the same for all frames."""
-    return sine(module.position_embedding, x.shape[-2], x.shape[-1], x.device, x.dtype) + module.level_embed[level]
 
 
 @lru_cache(maxsize=64)

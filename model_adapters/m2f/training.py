@@ -133,8 +133,8 @@ class M2FTraining:
         )
 
     def compile(self) -> None:
-        """Compile the network (`M2FNetwork.compile_parts`)."""
-        self._network.compile_parts()
+        """Compile the network's layers for training (`M2FNetwork.compile_parts`)."""
+        self._network.compile_parts(training_alone=True)
 
     def draw(self, batch: Batch) -> Mapping[str, Tensor]:
         """Return the noise of a batch, drawn from its seed on the host, so that a seed means the same on every machine."""
@@ -201,8 +201,8 @@ class _Step(nn.Module):
         drawn = self._drawn(batch)
         mixture = auxiliary.Mixture(drawn["other"], drawn["chosen"], drawn["level"])
         labelled = auxiliary.mix_audio(batch.of_scored(batch.audio), batch.of_scored(batch.audio_labels), mixture)
-        audio = self.network.embed_audio(labelled.audio)
-        extra = self._gate_losses(labelled, audio, drawn)
+        audio, quiet = self._embed(labelled.audio, drawn)
+        extra = self._gate_losses(labelled, audio, quiet)
         return Predictions(audio.new_zeros(len(audio), 1, 1), audio, None, extra)
 
     def _predict_masks(self, batch: Batch) -> Predictions:
@@ -214,18 +214,26 @@ class _Step(nn.Module):
         if len(labelled.audio) != len(pictures):
             index = batch.scored_picture
             encoded, pictures = own.take(index), pictures[index]
-        audio = network.embed_audio(labelled.audio)
+        audio, quiet = self._embed(labelled.audio, drawn)
         contrast = self._contrast(pictures, encoded, audio, drawn)
         queries, gates = network.decode_queries(encoded, audio, self._label_gate(batch), contrast)
         logits = read_out(network.config, queries, gates)
         if contrast is not None:
             logits = contrast.finish(logits)
-        extra = self._gate_losses(labelled, audio, drawn) | self._picture_losses(batch, own, queries[1:])
+        extra = self._gate_losses(labelled, audio, quiet) | self._picture_losses(batch, own, queries[1:])
         if auxiliary.BIASED in self._losses:
             extra[auxiliary.BIASED] = self._biased_loss(batch, queries, gates)
         if auxiliary.ROLES in self._losses:
             extra[auxiliary.ROLES] = auxiliary.roles(queries[0], batch.scored_target)
         return Predictions(logits, audio, encoded.mask_features.mean(dim=(2, 3)), extra)
+
+    def _embed(self, audio: Tensor, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return the projected audio [N, H], and that of the noise that closes the gate, [N, H], where it is wanted."""
+        if "quiet" not in drawn:
+            return self.network.embed_audio(audio), None
+        together = self.network.embed_audio(torch.cat((audio, drawn["quiet"])))
+        sound, quiet = together.chunk(2)
+        return sound, quiet
 
     def _label_gate(self, batch: Batch) -> Tensor | None:
         """Return the gate of the labels, [N, Q]; None where the network's own gate learns from the masks."""
@@ -255,7 +263,7 @@ class _Step(nn.Module):
         return resize(read_out(network.config, [queries], [opened]).float(), (side, side))
 
     def _gate_losses(
-        self, labelled: auxiliary.LabelledAudio, projected: Tensor, drawn: Mapping[str, Tensor]
+        self, labelled: auxiliary.LabelledAudio, projected: Tensor, quiet: Tensor | None
     ) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         categories = self._categories
@@ -267,8 +275,8 @@ class _Step(nn.Module):
                 categories,
                 labelled.exact,
             )
-        if auxiliary.QUIET_GATE in self._losses:
-            losses[auxiliary.QUIET_GATE] = auxiliary.quiet_gate(self.network, drawn["quiet"], categories)
+        if quiet is not None:
+            losses[auxiliary.QUIET_GATE] = auxiliary.quiet_gate(self.network, quiet, categories)
         return losses
 
     def _picture_losses(self, batch: Batch, own: EncodedFrames, biased: Sequence[QueryLogits]) -> dict[str, Tensor]:
