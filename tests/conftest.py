@@ -67,8 +67,8 @@ AWS_KEYS = {
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a server of moto: a process of its own, that speaks S3."""
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which a server of moto is found: a process of its own, that speaks S3."""
     pytest.importorskip("s3fs")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -86,18 +86,18 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 break
             except OSError:
                 time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
+        yield {**AWS_KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
     finally:
         server.kill()
         server.wait()
 
 
 @pytest.fixture
-def s3(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def s3(s3_server: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """fsspec's S3 with an empty bucket "lab"; keys, endpoint and a cache of the test's own are in the environment."""
     import fsspec
 
-    for name, value in {**AWS_KEYS, "AWS_ENDPOINT_URL": s3_endpoint}.items():
+    for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AVSROBUST_CACHE", str(tmp_path / "cache"))
     fsspec.get_filesystem_class("s3").clear_instance_cache()

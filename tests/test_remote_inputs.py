@@ -16,7 +16,7 @@ from avsrobust.errors import DataSetError, OptionError
 from avsrobust.evaluation_targets import local_data_root
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
-from avsrobust.remote import is_remote, local_copy
+from avsrobust.remote import local_copy
 
 BIN = Path(sys.executable).parent
 
@@ -97,14 +97,6 @@ def test_other_data_there_are_refused_as_they_are_here(remote: tuple[Any, Manife
     done = evaluate(tmp_path, "--manifest", "s3://lab/build", "--data-root", "s3://lab/data")
     assert done.returncode == 2
     assert "the files of split 'test' are not those that" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("place", "expected"),
-    [("s3://a/b", True), ("gs://a", True), ("a/b", False), ("C:/a", False), (Path("s3:/a"), False)],
-)
-def test_addresses_are_told_from_paths(place: object, expected: bool) -> None:
-    assert is_remote(place) is expected
 
 
 def test_a_file_that_is_a_folder_too_is_one_line(s3: Any) -> None:

@@ -3,8 +3,9 @@
 Conventions
     First everything that is neither picture nor sound is copied, and the folders are made: tables and folders tell which clips
     there are. Then all files of the folders that the clips' files lie in: what lies there beside them is looked at too.
-    Conditions that draw from other splits, or from the whole release, need their sounds as well (`building.lenders`,
-    `building.listing`). A plug-in's data set may read anything: all of the data root is copied.
+    Conditions that draw from other splits, or from the whole release, need all files of these clips too (`building.lenders`);
+    those that draw as the released generator did, the names of all sounds (`building.listing`). A plug-in's data set may read
+    anything: all of the data root is copied.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avsrobust.clips import DeclaredClip
+from avsrobust.conditions.base import RELEASE, SPLIT
 from avsrobust.datasets.read import list_dataset
 from avsrobust.datasets.registry import find_dataset
 from avsrobust.defaults import ENVIRONMENT_DATA_ROOT, default_data_root
-from avsrobust.errors import DataSetError
+from avsrobust.errors import DataSetError, OptionError
 from avsrobust.remote import is_remote, local_copy
-from avsrobust.vocabulary import DATASETS
+from avsrobust.vocabulary import DATASETS, RELEASES
 
 if TYPE_CHECKING:
     from avsrobust.conditions.recipe import Recipe
@@ -58,21 +60,21 @@ def local_data_set(
     root = local_copy(url, lambda name: not _is_media(name), folders=True, lenient=True)
     clips = list_dataset(dataset, root, splits=splits or None, release=release).declared.clips
     wanted = {_parent(file) for clip in clips for file in _files(clip)}
-    wanted |= {_parent(clip.audio) for clip in _lending_clips(spec.name, root, release, recipe)}
+    if recipe is not None and recipe.pool != SPLIT:
+        others = DATASETS if recipe.pool == RELEASE else (spec.name,)
+        wanted |= {_parent(file) for name in others for clip in _all_clips(name, root) for file in _files(clip)}
+    elif recipe is not None and any(entry.condition.needs_listing for entry in recipe.entries):
+        wanted |= {_parent(clip.audio) for clip in _all_clips(spec.name, root)}
     return local_copy(url, lambda name: not _is_media(name) or _parent(name) in wanted, folders=True, lenient=True)
 
 
-def _lending_clips(dataset: str, root: Path, release: str | None, recipe: Recipe | None) -> Iterator[DeclaredClip]:
-    """Yield the clips whose sounds conditions may draw from, beyond those that rows are built for."""
-    from avsrobust.conditions.base import RELEASE, SPLIT
-
-    if recipe is None or (recipe.pool == SPLIT and not any(entry.condition.needs_listing for entry in recipe.entries)):
-        return
-    for name in DATASETS if recipe.pool == RELEASE else (dataset,):
+def _all_clips(dataset: str, root: Path) -> Iterator[DeclaredClip]:
+    """Yield the clips of all splits, in all forms that the data set is there in."""
+    for release in RELEASES:
         try:
-            yield from list_dataset(name, root, release=release if name == dataset else None).declared.clips
-        except DataSetError:
-            # Building says so, where it needs it.
+            yield from list_dataset(dataset, root, release=release).declared.clips
+        except (DataSetError, OptionError):
+            # Not there in this form: building says so, where it needs it.
             continue
 
 

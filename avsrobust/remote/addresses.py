@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from avsrobust.errors import AvsRobustError, DataSetError
@@ -21,6 +22,7 @@ ENVIRONMENT_CACHE = "AVSROBUST_CACHE"
 COPIES, STAGING = "remote", "staging"
 FILES_NAME = "files"
 INDEX_NAME = "index.json"
+_FILES = rf"([A-Za-z0-9._+-]+)/{FILES_NAME}(?![^/\s:;,'\")\]])"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
@@ -57,11 +59,12 @@ def local_home(room: str, url: str) -> Path:
 
 def with_addresses(text: str) -> str:
     """Return a text with URLs in place of the local folders that stand for them."""
-    root = cache_folder()
-    for written in {str(root), str(root.resolve())}:
-        if written in text:
-            pattern = rf"{re.escape(written)}/((?:{COPIES}|{STAGING})/[A-Za-z0-9._+-]+)/{FILES_NAME}(?![^/\s:;,'\")\]])"
-            text = re.sub(pattern, lambda found: _url_of(root / found[1]) or found[0], text)
+    for room in (COPIES, STAGING):
+        folder = cache_folder() / room
+        # It may be a link to a larger disk.
+        for written in {str(folder), str(folder.resolve())}:
+            if written in text:
+                text = re.sub(rf"{re.escape(written)}/{_FILES}", partial(_address, folder), text)
     return text
 
 
@@ -91,6 +94,10 @@ def naming_addresses() -> Iterator[None]:
         if isinstance(error, DataSetError):
             error.findings = tuple(map(with_addresses, error.findings))
         raise
+
+
+def _address(folder: Path, found: re.Match[str]) -> str:
+    return _url_of(folder / found[1]) or found[0]
 
 
 def _url_of(home: Path) -> str | None:

@@ -98,7 +98,7 @@ class SplitResult:
     @property
     def origin(self) -> str:
         """The results' file, or the model, for messages."""
-        return one_line(self.source or f"{self.model} (in memory)")
+        return one_line(address_of(self.source or f"{self.model} (in memory)"))
 
     @property
     def scored_clips(self) -> tuple[str, ...]:
@@ -169,7 +169,7 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
         dataset=scores.info.dataset,
         split=split,
         seed=scores.info.seed,
-        source=None if scores.source is None else address_of(scores.source),
+        source=None if scores.source is None else str(scores.source),
         clip_ids=tuple(ids),
         labels=_labels(index, clip, len(ids)),
         frames=frames,

@@ -38,6 +38,7 @@ from avsrobust.metrics import (
     take_classes,
 )
 from avsrobust.metrics.resampling import Clusters, Resamplings
+from avsrobust.remote import address_of
 from avsrobust.reporting.aggregate import aggregated, check_aggregate
 from avsrobust.reporting.bounds import Bounds
 from avsrobust.reporting.breakdowns import CATEGORY, GROUPINGS, class_parts, clip_parts
@@ -211,7 +212,7 @@ def _subject(label: Label, result: SplitResult, run: RunDetails, task: str | Non
         seed=result.seed,
         recipe=result.recipe,
         release=result.release,
-        source=result.source,
+        source=None if result.source is None else address_of(result.source),
         diagnostics=diagnostics,
         failed=result.failed,
         run=MappingProxyType(dict(run)),

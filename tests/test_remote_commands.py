@@ -1,0 +1,436 @@
+"""The commands on S3, a server of moto: the bytes of local folders, continued, refused and read as these are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import avsrobust as ar
+from avsrobust.cli.main import STATUS_INCOMPLETE, STATUS_USER, invoke
+from avsrobust.evaluation.shards import Shard
+from avsrobust.locks import LOCK_NAME
+from avsrobust.manifest import MANIFEST_NAME, load_manifest
+from avsrobust.remote import local_copy
+from avsrobust.remote.addresses import COPIES, local_home
+from avsrobust.toy.write import write_toy
+
+# In the bucket "toy", which no test changes, and in "lab", which each test finds empty.
+BUILD, DATA = "s3://toy/robust/s4-seed42", "s3://toy/data"
+OUTPUT, RESULTS = "s3://lab/robust/s4-seed42", "s3://lab/results"
+READ = ("--manifest", BUILD, "--data-root", DATA)
+Elsewhere = Callable[[str], None]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root, and a build of it on this machine."""
+    root = tmp_path_factory.mktemp("toy")
+    write_toy(root / "data", "s4", clips=14, seed=5)
+    ar.build("s4", data_root=root / "data", output=root / "build")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.delenv("AVSROBUST_DATA", raising=False)
+
+
+@pytest.fixture(scope="module")
+def copies(toy: Path, s3_server: dict[str, str]) -> Path:
+    """Data and build are put to the server; the folder of their copies, which caches of tests begin with."""
+    import fsspec
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**s3_server, "AVSROBUST_CACHE": str(toy / "cache")}.items():
+            patch.setenv(name, value)
+        system = fsspec.filesystem("s3", skip_instance_cache=True)
+        system.mkdirs("toy", exist_ok=True)
+        put(system, toy, "toy")
+        local_copy(DATA)
+        local_copy(BUILD)
+    return toy / "cache"
+
+
+def put(system: Any, toy: Path, bucket: str) -> None:
+    system.put(f"{toy}/data/", f"{bucket}/data/", recursive=True)
+    files = [path for path in (toy / "build").rglob("*") if path.is_file() and path.name != LOCK_NAME]
+    files = [path for path in files if "data_root" not in path.parts]
+    names = [f"{bucket}/robust/s4-seed42/{path.relative_to(toy / 'build')}" for path in files]
+    system.put([str(path) for path in files], names)
+
+
+@pytest.fixture
+def elsewhere(copies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
+    """Makes this another machine, by a name: one with a cache of its own, in which copies of data and build are."""
+
+    def elsewhere(name: str) -> None:
+        monkeypatch.setenv("AVSROBUST_CACHE", str(tmp_path / name))
+        (tmp_path / name / COPIES).mkdir(parents=True, exist_ok=True)
+        for url in (DATA, BUILD):
+            home = local_home(COPIES, url)
+            if not home.exists():
+                shutil.copytree(copies / COPIES / home.name, home, copy_function=os.link)
+
+    return elsewhere
+
+
+@pytest.fixture
+def server(s3: Any, elsewhere: Elsewhere) -> Any:
+    """The server; this machine has copies of data and build."""
+    elsewhere("cache")
+    return s3
+
+
+def contents(system: Any, folder: str) -> dict[str, bytes]:
+    system.invalidate_cache()
+    return {path.removeprefix(f"{folder}/"): system.cat_file(path) for path in system.find(folder)}
+
+
+def local_contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK_NAME)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if "data_root" not in path.parts}
+
+
+def run(*arguments: object, status: int = 0) -> None:
+    assert invoke([str(argument) for argument in arguments]) == status
+
+
+def test_a_build_from_s3_to_s3_has_the_bytes_of_a_local_one(
+    s3: Any, copies: Path, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], elsewhere: Elsewhere
+) -> None:
+    run("build", "--dataset", "s4", "--data-root", DATA, "--dry-run")
+    assert contents(s3, "lab") == {}
+    capsys.readouterr()
+    run("build", "--dataset", "s4", "--data-root", DATA, "--output", OUTPUT, "--workers", "2")
+    told = capsys.readouterr()
+    assert told.out == f"{OUTPUT}/{MANIFEST_NAME}\n"
+    assert str(tmp_path / "cache") not in told.err
+    # Checksums, seal, manifest and all other files.
+    assert contents(s3, "lab/robust/s4-seed42") == local_contents(toy / "build")
+    # Done again, by another machine that continues it, it stays as it is.
+    times = {path: entry["LastModified"] for path, entry in s3.find("lab/robust", detail=True).items()}
+    elsewhere("other")
+    report = ar.build("s4", data_root=DATA, output=OUTPUT)
+    assert (report.rendered, report.reused > 0) == (0, True)
+    assert load_manifest(report.manifest).info.dataset == "s4"
+    s3.invalidate_cache()
+    assert {path: entry["LastModified"] for path, entry in s3.find("lab/robust", detail=True).items()} == times
+
+
+@pytest.mark.usefixtures("s3", "copies")
+def test_only_the_splits_that_are_built_are_copied(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVSROBUST_DATA", DATA)
+    run("build", "--dataset", "s4", "--split", "test", "--output", "here")
+    copied = {path.parts[-3] for path in (tmp_path / "cache").rglob("*.wav")}
+    assert copied == {"test"}
+    # Sounds of other splits are copied for conditions that draw from them.
+    for recipe in ("extended", "reference"):
+        choices = ("--dataset", "s4", "--recipe", recipe, "--split", "test")
+        invoke(["build", *choices, "--output", f"{recipe}/s3"])
+        invoke(["build", *choices, "--output", f"{recipe}/local", "--data-root", str(toy / "data")])
+        # The notes of an extended build name the data root.
+        there, here = local_contents(Path(recipe, "s3")), local_contents(Path(recipe, "local"))
+        assert there.keys() == here.keys()
+        assert there["checksums.parquet"] == here["checksums.parquet"]
+
+
+def test_a_build_that_is_another_is_refused(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    before = server.find("toy", detail=True)
+    arguments = ("build", "--dataset", "s4", "--data-root", DATA, "--output")
+    run(*arguments, BUILD, "--seed", "7", status=STATUS_USER)
+    assert f"error: --output {BUILD}: holds a build of another seed" in capsys.readouterr().err
+    run(*arguments, DATA, status=STATUS_USER)
+    assert f"error: {DATA}: holds Single-source, which avsrobust did not write there" in capsys.readouterr().err
+    run(*arguments, "s3://no-such-bucket/x", status=STATUS_USER)
+    assert "s3://no-such-bucket/x: cannot be listed (there is no such bucket)" in capsys.readouterr().err
+    run("build", "--dataset", "ms3", "--data-root", DATA, status=STATUS_USER)
+    assert f"{DATA}: found Single-source/, which serves s4" in capsys.readouterr().err
+    server.invalidate_cache()
+    assert server.find("toy", detail=True) == before
+
+
+def test_without_keys(s3: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    type(s3).clear_instance_cache()
+    run("report", RESULTS, status=STATUS_USER)
+    expected = f"error: {RESULTS}: cannot be listed (found no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    assert expected in capsys.readouterr().err
+
+
+def test_an_evaluation_from_s3_to_s3_has_the_bytes_of_a_local_one(
+    server: Any, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], elsewhere: Elsewhere
+) -> None:
+    to = f"{RESULTS}/visual_prior/s4-seed42"
+    run("evaluate", "--adapter", "visual_prior", *READ, "--output", RESULTS, "--save-masks")
+    told = capsys.readouterr()
+    assert told.out == f"{to}/scores.parquet\n"
+    assert "| _visual_prior_" in told.err
+    (local,) = ar.evaluate("visual_prior", toy / "build", output=tmp_path / "local", save_masks=True)
+    there = contents(server, to.removeprefix("s3://"))
+    assert there["scores.parquet"] == local.scores.read_bytes()
+    assert there["masks.parquet"] == local.masks.read_bytes()  # type: ignore[union-attr]
+    details = json.loads(there["run.json"])
+    assert details["manifest"]["path"] == f"{BUILD}/{MANIFEST_NAME}"
+    assert details["data_root"] == DATA
+    # Another machine adds a split, and both are one.
+    elsewhere("other")
+    (report,) = ar.evaluate("visual_prior", BUILD, data_root=DATA, output=RESULTS, splits=["val"])
+    assert report.rows_kept > 0
+    (both,) = ar.evaluate("visual_prior", toy / "build", output=tmp_path / "local", splits=["val"])
+    assert report.scores.read_bytes() == both.scores.read_bytes()
+    assert contents(server, to.removeprefix("s3://"))["scores.parquet"] == both.scores.read_bytes()
+    # Another model under the name is refused.
+    run("evaluate", "--adapter", "empty", "--name", "visual_prior", *READ, "--output", RESULTS, status=STATUS_USER)
+    assert f"error: {to}: holds results of another model or build" in capsys.readouterr().err
+
+
+def test_results_are_read_from_s3(
+    server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], elsewhere: Elsewhere
+) -> None:
+    for adapter in ("visual_prior", "oracle"):
+        run("evaluate", "--adapter", adapter, *READ, "--output", RESULTS, "--save-masks")
+    elsewhere("other")
+    capsys.readouterr()
+    run("report", RESULTS, "--format", "json", "--intervals")
+    told = capsys.readouterr()
+    assert f'"source": "{RESULTS}/oracle/s4-seed42/scores.parquet"' in told.out
+    assert "warning" not in told.err
+    # Masks are not needed.
+    copied = [path.name for path in (tmp_path / "other").glob("remote/*results*/**/*.parquet")]
+    assert sorted(copied) == ["scores.parquet", "scores.parquet"]
+    run(
+        "compare", f"{RESULTS}/oracle/s4-seed42", f"{RESULTS}/visual_prior/s4-seed42/scores.parquet", "--samples", "100"
+    )
+    assert "A: oracle" in capsys.readouterr().out
+    run("masks", f"{RESULTS}/oracle/s4-seed42", "--overlay", "overlays", "--data-root", DATA, "--condition", "clean")
+    assert list(Path("overlays").rglob("*.png"))
+    page = ("report", RESULTS, "--format", "html", "--output", "page.html", "--data-root", DATA)
+    run(*page, "--gallery", "1")
+    assert f"{RESULTS}/oracle/s4-seed42" in Path("page.html").read_text()
+    assert str(tmp_path / "other") not in Path("page.html").read_text()
+    run(*page, "--gallery", "1", "--rerun")
+    # Results that are gone there are no longer reported.
+    server.rm("lab/results/oracle", recursive=True)
+    assert [scores.info.model for scores in ar.load_results(RESULTS)] == ["visual_prior"]
+
+
+def test_verify_reads_what_is_there(s3: Any, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(s3, toy, "lab")
+    verify = ("verify", OUTPUT, "--data-root", "s3://lab/data")
+    run(*verify)
+    assert capsys.readouterr().out.endswith(f"{OUTPUT}: 56 rows, all in order\n")
+    sound = min(path for path in s3.find("lab/robust") if path.endswith(".wav"))
+    frame = min(path for path in s3.find("lab/data") if path.endswith(".png"))
+    # What the copy holds is of no account: verify asks the server.
+    copied = local_copy(OUTPUT) / sound.removeprefix("lab/robust/s4-seed42/")
+    copied.write_bytes(copied.read_bytes()[:-1] + b"?")
+    run(*verify)
+    s3.pipe_file(sound, s3.cat_file(sound)[:-1] + b"?")
+    s3.rm_file(frame)
+    capsys.readouterr()
+    run(*verify, status=STATUS_INCOMPLETE)
+    out = capsys.readouterr().out
+    assert f"s3://{sound}: found sha256" in out
+    assert f"s3://{frame}: not found" in out
+
+
+@pytest.fixture
+def another_writer(server: Any, tmp_path: Path) -> Iterator[None]:
+    """A process of another machine that evaluates into the same folder, slowly."""
+    Path("slow.py").write_text(
+        "import time, torch\nfrom pathlib import Path\nfrom avsrobust.adapters.base import Adapter\n"
+        "class Slow(Adapter):\n    def segment(self, encoded, audio):\n        Path('begun').touch()\n"
+        "        time.sleep(600)\n"
+    )
+    command = [
+        "evaluate",
+        "--adapter",
+        "slow.py:Slow",
+        "--name",
+        "visual_prior",
+        *READ,
+        "--output",
+        RESULTS,
+        "--no-check",
+    ]
+    environment = {**os.environ, "AVSROBUST_CACHE": str(tmp_path / "its")}
+    process = subprocess.Popen([sys.executable, "-m", "avsrobust", *command], env=environment, stderr=subprocess.PIPE)
+    try:
+        while not Path("begun").exists():
+            assert process.poll() is None
+            try:
+                process.wait(0.2)
+            except subprocess.TimeoutExpired:
+                continue
+        yield
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.usefixtures("another_writer")
+def test_two_machines_do_not_write_at_once(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation = ("evaluate", "--adapter", "visual_prior", *READ, "--output", RESULTS)
+    run(*evaluation, status=STATUS_USER)
+    message = capsys.readouterr().err
+    assert f"error: {RESULTS}/visual_prior/s4-seed42: is in use by avsrobust evaluate (process" in message
+    # Other folders are free.
+    run("evaluate", "--adapter", "oracle", *READ, "--output", RESULTS)
+
+
+KILLED = """
+import os, signal, sys
+from avsrobust.remote.store import Store
+from avsrobust.cli.main import invoke
+put, limit = Store.put, int(sys.argv[1])
+def counted(self, files):
+    global limit
+    limit -= 1
+    if limit < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(self, files)
+Store.put = counted
+sys.exit(invoke(sys.argv[2:]))
+"""
+
+
+def test_a_build_that_was_killed_while_it_was_put_there_is_finished(
+    server: Any, toy: Path, capsys: pytest.CaptureFixture[str], elsewhere: Elsewhere
+) -> None:
+    command = ["build", "--dataset", "s4", "--data-root", DATA, "--output", OUTPUT]
+    killed = subprocess.run([sys.executable, "-c", KILLED, "2", *command], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    half = contents(server, "lab/robust/s4-seed42")
+    assert LOCK_NAME in half
+    assert MANIFEST_NAME not in half
+    # Another machine finds no build, and does not write over it.
+    elsewhere("other")
+    run("evaluate", "--adapter", "oracle", "--manifest", OUTPUT, "--data-root", DATA, status=STATUS_USER)
+    run(*command, status=STATUS_USER)
+    assert f"delete {OUTPUT}/{LOCK_NAME}" in capsys.readouterr().err
+    elsewhere("cache")
+    run(*command)
+    assert " 0 files made" in capsys.readouterr().err
+    assert contents(server, "lab/robust/s4-seed42") == local_contents(toy / "build")
+
+
+def test_an_interrupted_evaluation_goes_on(
+    server: Any, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avsrobust.evaluation.parts.CLIPS_PER_PART", 1)
+    Path("model.py").write_text(
+        "import torch\nfrom pathlib import Path\nfrom avsrobust.adapters.base import Adapter\n"
+        "class Net(Adapter):\n    def segment(self, encoded, audio):\n        count = len(list(Path().glob('call*')))\n"
+        "        if count == 4 and not Path('again').exists():\n            raise KeyboardInterrupt\n"
+        "        Path(f'call{count}').touch()\n        return encoded.float().mean(dim=2) / 255\n"
+    )
+    evaluation = ("evaluate", "--adapter", "model.py:Net", "--no-check", "--batch-size", "1")
+    run(*evaluation, *READ, "--output", RESULTS, status=130)
+    home = next((tmp_path / "cache" / "staging").glob("*results*"))
+    assert f"{RESULTS}/Net/s4-seed42: what is finished is kept in {home}" in capsys.readouterr().err
+    assert contents(server, "lab/results") == {}
+    Path("again").touch()
+    run(*evaluation, *READ, "--output", RESULTS)
+    calls = len(list(Path().glob("call*")))
+    run(*evaluation, "--manifest", toy / "build", "--output", "local")
+    # One clip was scored before, and so were not all of them twice.
+    assert len(list(Path().glob("call*"))) - calls > calls - 4
+    there = contents(server, "lab/results/Net/s4-seed42")
+    assert there["scores.parquet"] == Path("local/Net/s4-seed42/scores.parquet").read_bytes()
+    assert not (home / "files").exists()
+
+
+def test_shards_of_two_machines_are_merged(
+    server: Any, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], elsewhere: Elsewhere
+) -> None:
+    for number in (1, 2):
+        elsewhere(str(number))
+        run("evaluate", "--adapter", "visual_prior", *READ, "--output", RESULTS, "--shard", f"{number}/2")
+    assert f"avsrobust merge {RESULTS}/visual_prior/s4-seed42" in capsys.readouterr().err
+    elsewhere("other")
+    run("merge", RESULTS)
+    assert capsys.readouterr().out == f"{RESULTS}/visual_prior/s4-seed42/scores.parquet\n"
+    (local,) = ar.evaluate("visual_prior", toy / "build", output=tmp_path / "local")
+    there = contents(server, "lab/results/visual_prior/s4-seed42")
+    assert there["scores.parquet"] == local.scores.read_bytes()
+    assert f"{Shard.parse('1/2').folder(Path())}/scores.parquet" in there
+    run("merge", f"{RESULTS}/visual_prior/s4-seed42/shards/1-of-2")
+    run("merge", DATA, status=STATUS_USER)
+    assert f"{DATA}: found no shards in it" in capsys.readouterr().err
+
+
+def test_a_run_of_training_from_s3_to_s3(
+    server: Any, toy: Path, tiny_recipe: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("accelerate")
+    recipe = tiny_recipe(data={"datasets": ["s4"], "mix": {}})
+    train = ("train", "--recipe", recipe, *READ, "--device", "cpu", "--steps", "1")
+    run(*train, "--output", "s3://lab/runs/one")
+    assert capsys.readouterr().out == "s3://lab/runs/one/best.safetensors\n"
+    assert "best.safetensors" in contents(server, "lab/runs/one")
+    run(*train, "--output", "second", "--init", "s3://lab/runs/one")
+    assert "starts from s3://lab/runs/one" in capsys.readouterr().err
+    checkpoint = ("--checkpoint", "s3://lab/runs/one/best.safetensors")
+    run("evaluate", "--adapter", "model_adapters.m2f.adapter:M2F", *READ, *checkpoint, "--limit", "1")
+    details = json.loads(Path("results/M2F/s4-seed42/run.json").read_text())
+    assert details["checkpoint"]["path"] == checkpoint[1]
+
+
+def test_other_commands_read_builds_from_s3(server: Any, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("audit", BUILD, "--data-root", DATA)
+    run("export", "hf", BUILD, "hf", "--data-root", DATA, "--split", "test")
+    run("export", "croissant", BUILD)
+    run("pretransform", *READ, "--encoder", "log_mel", "--clusters", "2", "--output", "s3://lab/classes")
+    assert capsys.readouterr().out.endswith("s3://lab/classes\n")
+    run("pretransform", "--manifest", toy / "build", "--encoder", "log_mel", "--clusters", "2", "--output", "classes")
+    assert contents(server, "lab/classes") == local_contents(Path("classes"))
+    assert len(ar.RobustDataset(BUILD, split="test", data_root=DATA)) > 0
+    assert ar.read_dataset("s4", DATA).clips == ar.read_dataset("s4", toy / "data").clips
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("toy", "s3://lab/toy", "--dataset", "s4"),
+        ("masks", "results", "--overlay", "s3://lab/x"),
+        ("report", "--output", "s3://lab/report.html"),
+        ("export", "hf", "robust/x", "s3://lab/x"),
+        ("build", "--dataset", "s4", "--recordings", "s3://lab/x"),
+    ],
+)
+def test_what_is_for_paths_of_this_machine_refuses_addresses(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*arguments, status=STATUS_USER)
+    assert "is an address; expected a path of this machine" in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+def test_a_file_of_results_cannot_make_the_machine_call_others(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run("evaluate", "--adapter", "visual_prior", *READ)
+    run_json = Path("results/visual_prior/s4-seed42/run.json")
+    for sent in (f"{BUILD}/{MANIFEST_NAME}", "s3://elsewhere/x/manifest.parquet", "http://127.0.0.1:9/x"):
+        details = json.loads(run_json.read_text())
+        details["manifest"]["path"] = sent
+        from avsrobust.reporting.build_files import manifest_file
+
+        folder = run_json.parent.absolute()
+        if sent.startswith(BUILD):
+            # The copy that the evaluation made.
+            assert manifest_file(folder, details) == local_copy(BUILD) / MANIFEST_NAME
+        else:
+            with pytest.raises(ar.AvsRobustError, match="found no manifest"):
+                manifest_file(folder, details)
