@@ -37,11 +37,36 @@ _THERE = "clean_union is there"
 _ROW = ("split", "clip_id", "condition", "level", "draw")
 _CLASS_VALUES = ("class_id", *CLASS_COUNTS)
 _OTHER, _BOTH = "other", "intersection"
-_OVERLAPS_OTHER, _OVERLAPS_BOTH = f"overlaps {_OTHER}", f"overlaps {_BOTH}"
+_OVERLAPS = OVERLAPS_FIELD.name
+_OVERLAPS_OTHER, _OVERLAPS_BOTH = f"{_OVERLAPS} {_OTHER}", f"{_OVERLAPS} {_BOTH}"
 # Lists that have no entries, and those that are not there.
 _NO_LIST = -1
 Values = npt.NDArray[Any]
 Positions = npt.NDArray[np.int64]
+
+
+class _Growing:
+    """An array that grows: memory that was asked for and not used yet is none, where many small arrays would leave gaps."""
+
+    def __init__(self, values: Values) -> None:
+        self._held = values
+        self._count = len(values)
+
+    def append(self, values: Values) -> None:
+        if not len(values):
+            return
+        # What it began with may be somebody else's: there is no room behind it, so it is copied before it is written to.
+        count, kind = self._count + len(values), np.promote_types(self._held.dtype, values.dtype)
+        if count > len(self._held) or kind != self._held.dtype:
+            held = np.empty(max(count, 2 * len(self._held)), dtype=kind)
+            held[: self._count] = self.values
+            self._held = held
+        self._held[self._count : count] = values
+        self._count = count
+
+    @property
+    def values(self) -> Values:
+        return self._held[: self._count]
 
 
 class FrameTable:
@@ -57,7 +82,7 @@ class FrameTable:
         self.sources = 0
         self._rows = 0
         self._words: dict[str, dict[Any, int]] = {name: {} for name in (*_TEXTS, "labels", _OTHER)}
-        self._parts: dict[str, list[Values]] = {}
+        self._parts: dict[str, _Growing] = {}
         self._histograms: dict[str, list[Counts | Histograms]] = {name: [] for name in HISTOGRAMS}
 
     def __len__(self) -> int:
@@ -120,7 +145,7 @@ class FrameTable:
         self.sources += other.sources
 
     def _put_overlaps(self, count: int, overlaps: pa.ListArray | None) -> None:
-        self._put("overlaps", pair_counts(overlaps, count))
+        self._put(_OVERLAPS, pair_counts(overlaps, count))
         if overlaps is not None:
             entries = overlaps.flatten()
             names = entries.field(_OTHER).dictionary_encode()
@@ -129,7 +154,10 @@ class FrameTable:
             self._put(_OVERLAPS_BOTH, entries.field(_BOTH).to_numpy())
 
     def _put(self, name: str, values: Values) -> None:
-        self._parts.setdefault(name, []).append(_small(values))
+        if name in self._parts:
+            self._parts[name].append(_small(values))
+        else:
+            self._parts[name] = _Growing(_small(values))
 
     def _numbers(self, name: str, words: Iterable[Any]) -> npt.NDArray[np.int32]:
         known = self._words[name]
@@ -148,10 +176,7 @@ class FrameTable:
 
     def _column(self, name: str) -> Values:
         """Return a column of all frames, or of all entries of their lists."""
-        parts = self._parts.get(name, [])
-        if len(parts) > 1:
-            self._parts[name] = parts = [np.concatenate(parts)]
-        return parts[0] if parts else np.zeros(0, dtype=np.int32)
+        return self._parts[name].values if name in self._parts else np.zeros(0, dtype=np.int32)
 
     def _ranks(self, name: str) -> npt.NDArray[np.int32]:
         """Return the column of texts as their ranks among the different ones, sorted."""
@@ -184,7 +209,7 @@ class FrameTable:
         order, starts = self._rows_in_order()
         clean = self._words["condition"].get(CLEAN, -1)
         lacks_clean = (self._column("condition") != clean) & ~self.is_compared
-        pairs = self._column("overlaps").astype(np.int64)
+        pairs = self._column(_OVERLAPS).astype(np.int64)
         most = int(pairs.max()) + 2
         rank = (
             self._column("source").astype(np.int64)
@@ -246,9 +271,9 @@ class FrameTable:
         clips = self._column("clip_id").astype(np.int64)
         return clips * max(1, len(self._words["split"])) + self._column("split")
 
-    def sorted(self, chosen: npt.NDArray[np.bool_] | None = None) -> SortedFrames:
-        """Return the frames, or those chosen, in the order of the file."""
-        return SortedFrames(self, self.order(chosen))
+    def sorted(self, chosen: npt.NDArray[np.bool_] | None = None, *, use_up: bool = False) -> SortedFrames:
+        """Return the frames, or those chosen, in the order of the file; `use_up`: the table gives up what they are asked for."""
+        return SortedFrames(self, self.order(chosen), use_up=use_up)
 
 
 class SortedFrames:
@@ -257,11 +282,13 @@ class SortedFrames:
     Args:
         table: The table.
         order: Positions in it, int64 [N].
+        use_up: Each column is asked for once, and then given up.
     """
 
-    def __init__(self, table: FrameTable, order: Positions) -> None:
+    def __init__(self, table: FrameTable, order: Positions, *, use_up: bool = False) -> None:
         self._table = table
         self._order = order
+        self._use_up = use_up
 
     def __len__(self) -> int:
         return len(self._order)
@@ -272,7 +299,7 @@ class SortedFrames:
         table = self._table
         return schema_with(
             draws=bool(table._column("draw")[self._order].any()),
-            overlaps=bool((table._column("overlaps")[self._order] != _NO_LIST).any()),
+            overlaps=bool((table._column(_OVERLAPS)[self._order] != _NO_LIST).any()),
             classes=table.has_classes is True,
         )
 
@@ -285,6 +312,13 @@ class SortedFrames:
 
     def column(self, name: str) -> pa.Array:
         """Return a column in one piece; texts as numbers of different ones."""
+        found = self._made(name)
+        if self._use_up:
+            for part in [part for part in self._table._parts if part == name or part.startswith(f"{name} ")]:
+                del self._table._parts[part]
+        return found
+
+    def _made(self, name: str) -> pa.Array:
         table, order = self._table, self._order
         if name in _TEXTS:
             codes = table._column(name)[order].astype(np.int32)
@@ -292,10 +326,9 @@ class SortedFrames:
         if name == "labels":
             lists = pa.array([list(labels) for labels in table._words[name]], type=SCHEMA.field(name).type)
             return lists.take(pa.array(table._column(name)[order]))
-        if name == OVERLAPS_FIELD.name:
+        if name == _OVERLAPS:
             other = pa.array(list(table._words[_OTHER]), pa.string())
             return self._lists(
-                "overlaps",
                 OVERLAPS_FIELD,
                 lambda entries: [
                     other.take(pa.array(table._column(_OVERLAPS_OTHER)[entries])),
@@ -304,7 +337,6 @@ class SortedFrames:
             )
         if name == CLASSES_FIELD.name:
             return self._lists(
-                "classes",
                 CLASSES_FIELD,
                 lambda entries: [
                     pa.array(table._column(f"classes {entry.name}")[entries], type=entry.type)
@@ -319,9 +351,9 @@ class SortedFrames:
         kind = DRAW_FIELD.type if name == DRAW_FIELD.name else SCHEMA.field(name).type
         return pa.array(values, type=kind)
 
-    def _lists(self, name: str, field: pa.Field, entries_at: Callable[[Positions], list[pa.Array]]) -> pa.ListArray:
+    def _lists(self, field: pa.Field, entries_at: Callable[[Positions], list[pa.Array]]) -> pa.ListArray:
         """Return a column of lists of structs, whose entries at some positions `entries_at` returns, a field each."""
-        lengths = self._table._column(name).astype(np.int64)
+        lengths = self._table._column(field.name).astype(np.int64)
         counts = np.maximum(lengths, 0)
         begins = (np.cumsum(counts) - counts)[self._order]
         counts, is_null = counts[self._order], lengths[self._order] == _NO_LIST

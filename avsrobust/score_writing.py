@@ -48,12 +48,18 @@ def write_frames(path: Path, frames: SortedFrames, metadata: dict[str, str]) -> 
         # What hashing took would else stay with the process.
         pa.default_memory_pool().release_unused()
         with atomic_path(path) as temporary, open_writer(temporary, schema) as writer:
-            for number, group in enumerate(groups):
-                arrays = [
-                    _histograms(frames, name, group) if name in HISTOGRAMS else aside.get(name, number)
-                    for name in schema.names
-                ]
-                writer.write_table(pa.table(arrays, schema=schema))
+            for number in range(len(groups)):
+                writer.write_table(_group(frames, schema, aside, number))
+                # Of the group before, nothing is left when the next one is made.
+                pa.default_memory_pool().release_unused()
+
+
+def _group(frames: SortedFrames, schema: pa.Schema, aside: _Aside, number: int) -> pa.Table:
+    arrays = [
+        _histograms(frames, name, aside.groups[number]) if name in HISTOGRAMS else aside.get(name, number)
+        for name in schema.names
+    ]
+    return pa.table(arrays, schema=schema)
 
 
 class _Aside:
@@ -61,7 +67,7 @@ class _Aside:
 
     def __init__(self, folder: Path, groups: list[slice]) -> None:
         self._folder = folder
-        self._groups = groups
+        self.groups = groups
         self._held: dict[str, pa.Array] = {}
         self._files: dict[str, IO[bytes]] = {}
         self._stack = ExitStack()
@@ -73,14 +79,14 @@ class _Aside:
         self._stack.close()
 
     def put(self, name: str, column: pa.Array) -> None:
-        if len(self._groups) == 1:
+        if len(self.groups) == 1:
             self._held[name] = _plain(column)
             return
         file = self._files[name] = self._stack.enter_context(tempfile.TemporaryFile(dir=self._folder))  # noqa: SIM115
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         schema = pa.schema([pa.field(name, kind)])
         with pa.ipc.new_file(file, schema) as writer:
-            for group in self._groups:
+            for group in self.groups:
                 part = _plain(column.slice(group.start, group.stop - group.start))
                 writer.write_batch(pa.record_batch([part], schema=schema))
 
@@ -106,7 +112,7 @@ def _blocks(frames: SortedFrames, name: str) -> Iterator[Counts]:
 
 
 def _histograms(frames: SortedFrames, name: str, group: slice) -> pa.Array:
-    """Return the histograms of a row group as a column of the file, one array."""
+    """Return the histograms of a row group as a column of the file, in one piece: where pieces meet has a say in its pages."""
     values = np.empty((group.stop - group.start, NUM_THRESHOLDS), dtype=np.int32)
     for part in _parts(len(values), _BLOCK):
         values[part] = frames.histograms(name, slice(group.start + part.start, group.start + part.stop))

@@ -258,11 +258,11 @@ def _prepare_compare(clips: int, folder: Path) -> None:
 
 
 def _compare(clips: int, folder: Path) -> Callable[[], int]:
-    from avsrobust import compare
-    from avsrobust.reporting.compare import compare as _imported  # noqa: F401
+    from avsrobust.reporting.compare import compare
+    from avsrobust.results import read_scores
 
     def work() -> int:
-        compare(folder / "one", folder / "other")
+        compare(read_scores(folder / "one"), read_scores(folder / "other"))
         return 2 * clips * len(CONDITIONS) * FRAMES
 
     return work

@@ -298,7 +298,7 @@ def _publish(output: Path, parts: Sequence[_Part], stored: ExistingResults) -> M
         **_effort(parts),
         "identity": model_key,
         "evaluation": info.evaluation,
-        **content_details(scores, failed_rows, ready.files, ready.extras),
+        **content_details(ready.content, failed_rows, ready.files, ready.extras),
         "shards": parts[0].shard.of,
         "runs": _runs(stored, parts),
     }

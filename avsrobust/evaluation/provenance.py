@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from avsrobust.evaluation.scorer import AdapterFacts
-from avsrobust.evaluation.stored_scores import StoredScores
+from avsrobust.evaluation.stored_scores import Content
 from avsrobust.manifest import Manifest
 from avsrobust.remote import address_of
-from avsrobust.results import SCORES_NAME, Run, readout_of
+from avsrobust.results import SCORES_NAME, Run, ScoreInfo, readout_of
 from avsrobust.row_keys import ClipKey, RowKey
 
 
@@ -61,7 +61,8 @@ class Effort:
 
 def run_details(
     model_key: Mapping[str, Any],
-    scores: StoredScores,
+    content: Content,
+    info: ScoreInfo,
     *,
     spec: str,
     manifest: Manifest,
@@ -78,7 +79,8 @@ def run_details(
 
     Args:
         model_key: Key of the model.
-        scores: All scores of the folder.
+        content: What the scores of the folder hold.
+        info: Their metadata.
         spec: Text that named the adapter.
         manifest: The build.
         data_root: Folder of the data set.
@@ -95,42 +97,41 @@ def run_details(
     return {
         **{key: value for key, value in last.items() if key != "asked"},
         "identity": dict(model_key),
-        "evaluation": scores.info.evaluation,
+        "evaluation": info.evaluation,
         "adapter": {"spec": spec, "class": model_key["class"], "file": file and str(file)},
         "checkpoint": checkpoint and {"path": address_of(checkpoint), "sha256": model_key["checkpoint_sha256"]},
         "manifest": {"path": address_of(manifest.path), "sha256": model_key["manifest_sha256"]},
         "data_root": address_of(data_root),
         "options": model_key["options"],
-        "score_size": scores.info.score_size,
+        "score_size": info.score_size,
         "sees_targets": adapter.sees_targets,
-        **content_details(scores, failed_rows, files, extras),
+        **content_details(content, failed_rows, files, extras),
         "runs": [*earlier, last],
     }
 
 
 def content_details(
-    scores: StoredScores,
+    content: Content,
     failed_rows: Mapping[ClipKey, tuple[str, frozenset[RowKey] | None]],
     files: Mapping[str, Mapping[str, Any]],
     extras: Sequence[str],
 ) -> dict[str, Any]:
     """Return what ``run.json`` says of the content of a folder, whoever put it together; arguments as `run_details`."""
-    frames, empty = scores.num_frames
     return {
-        "splits": scores.splits,
-        "conditions": scores.conditions,
+        "splits": content.splits,
+        "conditions": content.conditions,
         "files": {name: dict(entry) for name, entry in sorted(files.items())},
         "scores_sha256": files[SCORES_NAME]["sha256"],
         "extras": list(extras),
         "readouts": sorted(filter(None, map(readout_of, files))),
-        "classes": scores.has_classes,
-        "clips": scores.num_clips,
+        "classes": content.has_classes,
+        "clips": content.clips,
         "failed": [
             {"split": split, "clip_id": clip_id, "error": error, **({} if rows is None else {"rows": _pairs(rows)})}
             for (split, clip_id), (error, rows) in sorted(failed_rows.items())
         ],
-        "frames": frames,
-        "frames_with_empty_target": empty,
+        "frames": content.frames,
+        "frames_with_empty_target": content.frames_with_empty_target,
     }
 
 

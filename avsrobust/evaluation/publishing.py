@@ -17,7 +17,7 @@ from typing import Any
 from avsrobust.errors import ResultsError
 from avsrobust.evaluation.existing_results import ExistingResults
 from avsrobust.evaluation.extras import merge_extras
-from avsrobust.evaluation.stored_scores import StoredScores
+from avsrobust.evaluation.stored_scores import Content, StoredScores
 from avsrobust.files import flush_files
 from avsrobust.results import (
     EXTRAS_NAME,
@@ -50,10 +50,12 @@ class NextFiles:
     Attributes:
         files: Entry of each file in ``run.json``.
         extras: Names of the further values.
+        content: What the scores hold.
     """
 
     files: dict[str, Mapping[str, Any]]
     extras: list[str]
+    content: Content
 
 
 def write_next_files(
@@ -72,19 +74,21 @@ def write_next_files(
 
     Args:
         output: The results folder.
-        scores: All scores, put together.
+        scores: All scores, put together; its frames are used up.
         rows: Returns the rows that the scores hold.
         stored: Earlier results.
         masks: New files of masks.
         extras: New files of further values.
         readouts: All scores of further readouts, put together.
     """
-    folder, evaluation = next_folder(output), scores.info.evaluation
-    scores.write(folder / SCORES_NAME)
+    folder, evaluation, content = next_folder(output), scores.info.evaluation, scores.content
+    valued = [*([stored.extras] if stored.extras else []), *extras]
+    names = merge_extras(folder / EXTRAS_NAME, valued, rows(), evaluation) if valued else []
+    scores.write(folder / SCORES_NAME, use_up=True)
     files: dict[str, Mapping[str, Any]] = {SCORES_NAME: file_entry(folder / SCORES_NAME)}
     for readout in readouts:
         name = readout_file(readout.info.readout)
-        readout.write(folder / name)
+        readout.write(folder / name, use_up=True)
         files[name] = file_entry(folder / name)
     if masks:
         held = [*([stored.masks] if stored.masks else []), *masks]
@@ -93,11 +97,9 @@ def write_next_files(
         files[MASKS_NAME] = file_entry(folder / MASKS_NAME)
     elif stored.masks or stored.named(MASKS_NAME):
         files[MASKS_NAME] = stored.entry(MASKS_NAME) or file_entry(output / MASKS_NAME)
-    valued = [*([stored.extras] if stored.extras else []), *extras]
-    names = merge_extras(folder / EXTRAS_NAME, valued, rows(), evaluation) if valued else []
     if names:
         files[EXTRAS_NAME] = file_entry(folder / EXTRAS_NAME)
-    return NextFiles(files, names)
+    return NextFiles(files, names, content)
 
 
 def finish_publishing(output: Path) -> bool:

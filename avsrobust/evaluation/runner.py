@@ -57,7 +57,7 @@ from avsrobust.results import (
     readout_file,
     write_run,
 )
-from avsrobust.row_keys import ClipKey, clip_of
+from avsrobust.row_keys import ClipKey, RowKey, clip_of
 from avsrobust.score_frames import FrameTable
 
 COMMAND = "avsrobust evaluate"
@@ -267,6 +267,7 @@ class _Evaluation:
         if not (plan.clips or plan.unfinished) and self._is_recorded(stored):
             remove_parts(self.output)
             return self._report(plan, {}, (*notes, "already evaluated; nothing was run again"))
+        num_clips = len(plan.clips)
         try:
             failed = dict[ClipKey, str]()
             if plan.clips:
@@ -274,19 +275,23 @@ class _Evaluation:
                 notes += self.scorer.remarks
         finally:
             self.scorer.end(model_key)
+        report = self._report(plan, failed, ())
+        if not failed:
+            # Keys of rows take as much memory as all frames.
+            plan = dataclasses.replace(plan, clips=(), due=frozenset(), wanted=frozenset())
         frames = frames_of(chain([stored.scores.frames] if stored.scores else [], store.each()), store.info)
-        if self.shard is None and not any(key in plan.wanted for key in frames.rows()):
+        if failed and self.shard is None and not any(key in plan.wanted for key in frames.rows()):
             (split, clip_id), error = next(iter(failed.items()))
             raise AdapterError(
                 f"{self.name}: none of {len(self.clips)} clips could be scored; the first one, {split}/{clip_id}: {error}"
             )
-        effort = self._effort(facts, len(plan.clips) - len(failed), time.perf_counter() - started)
-        self._publish(model_key, facts, stored, store, frames, plan, failed, effort)
-        remove_parts(self.output)
         if plan.kept:
             added = sum(key not in plan.kept for key in frames.rows())
             notes.append(f"{len(plan.kept)} rows were there and are kept, {added} were added")
-        return self._report(plan, failed, tuple(notes))
+        effort = self._effort(facts, num_clips - len(failed), time.perf_counter() - started)
+        self._publish(model_key, facts, stored, store, frames, plan, failed, effort)
+        remove_parts(self.output)
+        return dataclasses.replace(report, notes=tuple(notes), masks=self._masks())
 
     def _stored(self, model_key: dict[str, Any]) -> tuple[ExistingResults, dict[str, Any], tuple[str, ...]]:
         """Return the folder's results that are kept, the model key as far as it is known, and notes on parts that were discarded.
@@ -384,7 +389,10 @@ class _Evaluation:
         effort: Effort,
     ) -> None:
         """Write all files anew under ``parts/next/``, and move them to the folder."""
-        rows = set(frames.rows())
+        # Most evaluations do without: it takes as much memory as all frames.
+        before = () if stored.scores is None else stored.scores.info.limited
+        asks = failed or stored.failed_rows() or self.limited or before
+        rows = set(frames.rows()) if asks else set[RowKey]()
         failed_rows = failures(stored, rows, plan, failed)
         of_clips = tuple(FailedClip(*clip, error) for clip, (error, _) in sorted(failed_rows.items()))
         splits = limited_splits(self._own_rows(), self.limited, stored, rows, failed_rows, self._requested())
@@ -403,7 +411,8 @@ class _Evaluation:
         earlier = None if stored.run is None else stored.run.details.get("runs")
         details = run_details(
             model_key,
-            scores,
+            ready.content,
+            info,
             spec=self.spec,
             manifest=self.manifest,
             data_root=self.data_root,
@@ -448,17 +457,20 @@ class _Evaluation:
             yield StoredScores(of_readout, frames_of(chain(earlier, store.each_readout(name)), of_readout))
 
     def _report(self, plan: EvaluationPlan, failed: Mapping[ClipKey, str], notes: tuple[str, ...]) -> EvaluationReport:
-        masks = self.output / MASKS_NAME
         return EvaluationReport(
             scores=self.output / SCORES_NAME,
             clips=len(self.clips) - len(failed),
             reused=len(self.clips) - len(plan.clips_due),
             failed=tuple(FailedClip(*clip, error) for clip, error in failed.items()),
             notes=notes,
-            masks=masks if masks.exists() else None,
+            masks=self._masks(),
             rows_added=len({key for key in plan.due - plan.kept if clip_of(key) not in failed}),
             rows_kept=len(plan.kept),
         )
+
+    def _masks(self) -> Path | None:
+        masks = self.output / MASKS_NAME
+        return masks if masks.exists() else None
 
     def _leave_nothing(self, store: PartStore) -> None:
         """Take the parts' folder away where no clip is finished."""

@@ -21,6 +21,27 @@ from avsrobust.score_frames import FrameTable
 
 
 @dataclass(frozen=True)
+class Content:
+    """What a file of scores holds.
+
+    Attributes:
+        splits: Splits, sorted.
+        conditions: Conditions, sorted.
+        has_classes: Tells whether there are counts of classes.
+        clips: Number of clips.
+        frames: Number of frames, each counted once for all rows of its clip.
+        frames_with_empty_target: Those of them whose target is empty.
+    """
+
+    splits: list[str]
+    conditions: list[str]
+    has_classes: bool
+    clips: int
+    frames: int
+    frames_with_empty_target: int
+
+
+@dataclass(frozen=True)
 class StoredScores:
     """Frames of one or several files of scores, and what the file says of itself that they are, or will be, in.
 
@@ -57,28 +78,21 @@ class StoredScores:
         return self.frames.has_classes is True
 
     @property
-    def splits(self) -> list[str]:
-        """Splits of the frames, sorted."""
-        return self.frames.distinct("split", self._chosen)
+    def content(self) -> Content:
+        """What the file holds, of a row that several sources hold the frames of the first."""
+        frames, empty = self.frames.count_frames(self._chosen)
+        return Content(
+            splits=self.frames.distinct("split", self._chosen),
+            conditions=self.frames.distinct("condition", self._chosen),
+            has_classes=self.has_classes,
+            clips=self.frames.count_clips(self._chosen),
+            frames=frames,
+            frames_with_empty_target=empty,
+        )
 
-    @property
-    def conditions(self) -> list[str]:
-        """Conditions of the frames, sorted."""
-        return self.frames.distinct("condition", self._chosen)
-
-    @property
-    def num_clips(self) -> int:
-        """Number of clips."""
-        return self.frames.count_clips(self._chosen)
-
-    @property
-    def num_frames(self) -> tuple[int, int]:
-        """Number of frames, each counted once for all rows of its clip, and of those whose target is empty."""
-        return self.frames.count_frames(self._chosen)
-
-    def write(self, path: Path) -> None:
-        """Write the file: of a row that several sources hold, the frames of the first."""
-        write_table(path, self.frames.sorted(self._chosen), self.info)
+    def write(self, path: Path, *, use_up: bool = False) -> None:
+        """Write the file; `use_up`: nobody asks for the frames any more, and each column is given up once it is written."""
+        write_table(path, self.frames.sorted(self._chosen, use_up=use_up), self.info)
 
 
 def frames_of(sources: Iterable[Scores | FrameTable], info: ScoreInfo) -> FrameTable:
