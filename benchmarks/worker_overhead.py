@@ -1,6 +1,6 @@
 """What a model behind a pipe costs: evaluating through `worker` against the same model in process, as ratios of one run.
 
-    python benchmarks/worker_overhead.py [--clips 40] [--model-ms 50] [--rounds 5] [--plain]
+    python benchmarks/worker_overhead.py [--clips 40] [--model-ms 50] [--rounds 5] [--plain] [--threads N]
 
 The model waits, as for a GPU, 10 ms for pictures and 10 ms for each of the 4 sounds, and answers with masks of full size. It
 takes views of the clips and native sound, and returns a mask apart and two readouts; with ``--plain`` it takes log-mels and
@@ -8,6 +8,8 @@ returns probabilities alone. Two ratios: whole evaluations on the toy (reading a
 alone, one after the other, where all that the pipe costs is seen. Each evaluation has a fixed part (two clips are run twice to
 see that they repeat, files are opened and published), which an evaluation of the first clip alone shows. Besides, the CPU time
 of an evaluation per clip, of this process and of the worker; starting the worker is in none of them.
+What the model computes beside its waiting may wake threads of torch, which spin: on a busy machine that costs the model in
+process far more than the one in a worker, whose threads sleep. ``--threads 1`` takes that out of both.
 On a busy machine a time says little, so times are compared in pairs: both ways one right after the other, which goes first
 alternating, after a pair that is not counted. The ratio is the median over the pairs, its range is that of the middle half, and
 the times are medians too. The calls are paired clip by clip.
@@ -106,9 +108,16 @@ def main() -> None:
     parser.add_argument("--model-ms", type=float, default=50, help="what the model itself takes per clip")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of evaluations; of calls, so many for each clip")
     parser.add_argument("--plain", action="store_true", help="log-mels in, probabilities out, as protocol 1 sends them")
+    parser.add_argument(
+        "--threads", type=int, help="threads of torch, here and in the worker [default: torch's own choice]"
+    )
     choices = parser.parse_args()
     if choices.rounds < 2 or choices.clips < 1:
         parser.error("--rounds must be 2 or more, --clips 1 or more")
+    if choices.threads is not None:
+        torch.set_num_threads(choices.threads)
+        # The worker's, which starts with our environment.
+        os.environ["OMP_NUM_THREADS"] = str(choices.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_toy(folder / "data", "s4", clips=round(choices.clips / TEST_SHARE), seed=0)
@@ -153,7 +162,7 @@ def measure(folder: Path, wait: float, rounds: int, *, rich: bool) -> None:
 
     print(
         f"model of {wait * (1 + SOUNDS) * 1e3:.0f} ms per clip, {clips} clips of 5 frames of 224 x 224, 4 sounds each; "
-        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {torch.get_num_threads()} threads of torch"
     )
     for what, ways, pairs, parts in (
         ("evaluation", evaluation, rounds, clips),

@@ -94,7 +94,6 @@ class SteppingStones(Worker):
                 self._first_stage.lay_out(clip)
         return super().segment(encoded, audio, clips)
 
-
     def segment_in_turn(
         self,
         encoded: Any,

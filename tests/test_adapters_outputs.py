@@ -9,6 +9,7 @@ from avsrobust.adapters.outputs import (
     ROUNDING,
     check_extras,
     check_output,
+    copied,
     is_classes,
     resize_classes,
     resize_probability,
@@ -171,3 +172,27 @@ def test_classes_of_a_frame_ignore_the_others(height: int, width: int, seed: int
 def test_other_values_are_refused(returned: object, message: str) -> None:
     with pytest.raises(AdapterOutputError, match=message):
         check_extras(returned, adapter="model", batch=2, num_frames=5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_copies_hold_what_torch_converts_to_in_memory_of_their_own(dtype: torch.dtype) -> None:
+    values = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(1)).mul(1e30).to(dtype)
+    for source in (values, values.transpose(0, 2), values[:1].expand(3, 4, 5), values[:, ::2], values.requires_grad_()):
+        found = copied(source, torch.float32)
+        assert torch.equal(found, source.detach().to(torch.float32))
+        found.zero_()
+        assert source.detach().abs().sum() > 0
+    huge = torch.tensor([1e300, -1e300, float("nan")], dtype=torch.float64)
+    assert torch.equal(copied(huge, torch.float32).isinf(), torch.tensor([True, True, False]))
+
+
+def test_copies_of_masks_and_ids_are_their_own() -> None:
+    mask = torch.tensor([True, False])
+    ids = torch.tensor([70, 3])
+    assert copied(mask, torch.bool).logical_not_().tolist() == [False, True]
+    assert copied(ids, torch.uint8).add_(1).tolist() == [71, 4]
+    assert (mask.tolist(), ids.tolist()) == ([True, False], [70, 3])
+    # numpy knows no lazy negation.
+    negative = torch.tensor([1 + 2j]).conj().imag
+    assert negative.is_neg()
+    assert torch.equal(copied(negative, torch.float32), torch.tensor([-2.0]))

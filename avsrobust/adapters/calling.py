@@ -149,6 +149,10 @@ class AdapterCaller:
             num_classes=num_classes,
         )
 
+    def check(self, masks: object, *, batch: int, num_frames: int, num_classes: int | None = None) -> Tensor:
+        """Return the masks of an answer, checked as in `check_answer`."""
+        return self.check_answer(masks, batch=batch, num_frames=num_frames, num_classes=num_classes).masks
+
     @property
     def segments_many(self) -> bool:
         """Whether the adapter's `segment_many` answers as its `segment` does: it is defined in the same class, or below it."""

@@ -1,0 +1,21 @@
+"""Counting in threads beside the adapter."""
+
+from __future__ import annotations
+
+import os
+from unittest.mock import patch
+
+import torch
+
+from avsrobust.evaluation.counters import Counters
+
+
+def test_threads_that_count_share_the_cores_and_leave_torchs_elsewhere() -> None:
+    before = torch.get_num_threads()
+    for cores, counters, share in ((8, None, 2), (8, 1, 8), (2, 4, 1)):
+        with (
+            patch.object(os, "cpu_count", return_value=cores),
+            Counters(counters, keep_masks=False, as_foreground=False) as counting,
+        ):
+            assert counting._pool.submit(torch.get_num_threads).result() == share
+        assert torch.get_num_threads() == before
