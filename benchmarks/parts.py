@@ -192,7 +192,7 @@ PARTS = (
                 "of a clip, move five pictures and, for four conditions, maps and masks; CPU time",
                 "copy",
                 5 * 3 * _PIXELS + 4 * 5 * 5 * _PIXELS,
-                Number(rf"^without a model, this checkout.* {_NUMBER} ms of a core", _MS),
+                Number(rf"^without a model, with frames.* {_NUMBER} ms of a core", _MS),
             ),
         ),
     ),

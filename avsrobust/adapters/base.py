@@ -37,6 +37,8 @@ from avsrobust.errors import AdapterError
 
 # The option that names the file of VGGish's weights, for models that take its embedding; adapters never get it.
 VGGISH_OPTION = "vggish"
+# Named here and not in their own files, which are part of the key of their results.
+_BLIND = ("avsrobust.adapters.baselines", "avsrobust.adapters.predictions")
 AudioKind = Literal["waveform", "log_mel", "embedding", "native"]
 Resampler = Literal["resampy", "torchaudio", "soxr"]
 
@@ -257,11 +259,18 @@ def sees_targets(adapter: object) -> bool:
     return bool(getattr(adapter, "needs_rows", False)) and not reads_size_alone
 
 
+def looks_at_frames(adapter: object) -> bool:
+    """Return whether an adapter looks at the pictures (`Adapter.needs_frames`); the baselines and `predictions` do not."""
+    return type(adapter).__module__ not in _BLIND and bool(getattr(adapter, "needs_frames", True))
+
+
 class Adapter:
     """One AVS model behind the benchmark's interface. Subclass it, or write a class with the same members.
 
     Attributes:
         audio: Form of the audio that `segment` takes.
+        needs_frames: `encode_frames` looks at the pictures. Where it does not, none is decoded, and it is called with a black
+            pixel for each, uint8 [B, T, 3, 1, 1].
         needs_clips: `encode_frames` and `segment` are called with a further argument, a `ClipView` per clip.
         needs_seed: The model draws random numbers. Each call is about one clip, and torch's, numpy's and Python's global
             generators are seeded before it with the clip's seed (`ClipView.seed`), and put back after it.
@@ -271,6 +280,7 @@ class Adapter:
     """
 
     audio: ClassVar[AudioInput] = AudioInput.log_mel()
+    needs_frames: ClassVar[bool] = True
     needs_clips: ClassVar[bool] = False
     needs_seed: ClassVar[bool] = False
     needs_rows: ClassVar[bool] = False

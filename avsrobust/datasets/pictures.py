@@ -119,6 +119,12 @@ def read_checked(path: Path, check: ContentCheck | None = None) -> bytes:
     return content
 
 
+def header_of_content(path: Path, content: bytes) -> PictureHeader:
+    """Return the facts in the header of a picture whose bytes are known to be a whole file's; raises as `read_header`."""
+    with _data_set_errors(path), _opened(path, io.BytesIO(content)) as picture:
+        return PictureHeader(*picture.size, picture.mode)
+
+
 def decode(path: Path, mode: str | None = None, check: ContentCheck | None = None) -> Image.Image:
     """Return a picture with its pixels.
 

@@ -61,7 +61,8 @@ class ClipGroup:
 
     Attributes:
         clips: The B clips.
-        pictures: The different frames, each uint8 [B, T, 3, H, W]; row i has ``pictures[picture_of[i]]`` (`ClipSample`).
+        pictures: The different frames, each uint8 [B, T, 3, H, W]; row i has ``pictures[picture_of[i]]`` (`ClipSample`). H and W
+            are 1 where they were not decoded.
         sounds: Audio of each row, [B, ...], or B native sounds.
         targets: Foreground of the different masks, each bool [B, T, h, w], where they are in pinned memory; else none.
     """
@@ -75,9 +76,13 @@ class ClipGroup:
     def of(cls, clips: Sequence[LoadedClip], *, pin: bool = False) -> ClipGroup:
         """Return clips of one shape as a group; `pin`: its tensors are in pinned memory."""
         samples = [clip.sample for clip in clips]
+        pictures = [
+            sample.pictures if sample.has_frames else [picture[..., :1, :1] for picture in sample.pictures]
+            for sample in samples
+        ]
         return cls(
             tuple(clips),
-            tuple(_stacked(pictures, pin) for pictures in zip(*(sample.pictures for sample in samples), strict=True)),
+            tuple(_stacked(of_row, pin) for of_row in zip(*pictures, strict=True)),
             tuple(_together(sounds, pin) for sounds in zip(*(clip.sounds for clip in clips), strict=True)),
             tuple(
                 _stacked([target.target for target in targets], pin)
@@ -136,6 +141,8 @@ def load_batch(
     sounds: SoundReader,
     checksums: Checksums | None = None,
     score_size: ScoreSize | None = None,
+    *,
+    needs_frames: bool = True,
 ) -> list[LoadedClip | FailedClip]:
     """Read the clips of a batch.
 
@@ -146,11 +153,12 @@ def load_batch(
         sounds: Reader of the rows' audio.
         checksums: Checksums that the files are compared with as they are read; None: none.
         score_size: Size of the masks; None: that of their files.
+        needs_frames: Decode the frames (`load_clip`).
 
     Returns:
         A `FailedClip` for each clip that cannot be read, is not the one that was built, or has no mask.
     """
-    return [_load(clip, build, data_root, sounds, checksums, score_size) for clip in batch]
+    return [_load(clip, build, data_root, sounds, checksums, score_size, needs_frames) for clip in batch]
 
 
 def default_readers() -> int:
@@ -219,9 +227,10 @@ def _load(
     sounds: SoundReader,
     checksums: Checksums | None,
     score_size: ScoreSize | None,
+    needs_frames: bool,
 ) -> LoadedClip | FailedClip:
     try:
-        sample = load_clip(clip, build, data_root, checksums)
+        sample = load_clip(clip, build, data_root, checksums, needs_frames=needs_frames)
         if not sample.has_mask.any():
             return FailedClip(clip[0].split, clip[0].clip_id, "no frame has a mask: there is nothing to score")
         if score_size is not None:
@@ -234,9 +243,6 @@ def _load(
 
 def _stacked(tensors: Sequence[Tensor], pin: bool) -> Tensor:
     if not pin:
-        if len(tensors) == 1:
-            # Without a copy: adapters are refused that write to what they are given.
-            return tensors[0][None]
         # Not by torch, whose threads would take the model's cores.
         return torch.from_numpy(np.stack([tensor.numpy() for tensor in tensors]))
     first = tensors[0]

@@ -3,8 +3,9 @@
 Conventions
     Most rows of a clip have its own frames and masks; those of some conditions have composed ones, or masks that are empty in
     silent seconds. Every different picture is read once.
-    frames: uint8 [T, 3, H, W], RGB, at the size on disk. target: bool [T, h, w] at the mask files' own size, True where
-    any sounding object of the clip is: by the row's rule `foreground` (s4, ms3), any class but background (avss).
+    frames: uint8 [T, 3, H, W], RGB, at the size on disk; black, and without memory, for adapters that look at no picture.
+    target: bool [T, h, w] at the mask files' own size, True where any sounding object of the clip is: by the row's rule
+    `foreground` (s4, ms3), any class but background (avss).
     classes: uint8 [T, h, w], the class ids 0..70 of avss; other data sets have none.
     has_mask: bool [T]; frames without a mask have an empty target.
     The rows of a clip come in the order they are evaluated in: clean first, then by condition and level.
@@ -61,6 +62,7 @@ class ClipSample:
         targets: The different masks; row i has ``targets[target_of[i]]``.
         picture_of: Position of each row's frames.
         target_of: Position of each row's masks.
+        has_frames: Whether the frames were decoded.
     """
 
     rows: ClipRows
@@ -68,6 +70,7 @@ class ClipSample:
     targets: tuple[Target, ...]
     picture_of: tuple[int, ...]
     target_of: tuple[int, ...]
+    has_frames: bool = True
 
     @property
     def frames(self) -> Tensor:
@@ -143,7 +146,14 @@ def picture_order(rows: ClipRows) -> tuple[int, ...]:
     return _positions([row.frames for row in rows])
 
 
-def load_clip(rows: ClipRows, build: Manifest, data_root: Path, checksums: Checksums | None = None) -> ClipSample:
+def load_clip(
+    rows: ClipRows,
+    build: Manifest,
+    data_root: Path,
+    checksums: Checksums | None = None,
+    *,
+    needs_frames: bool = True,
+) -> ClipSample:
     """Read the frames and masks of one clip, each picture once.
 
     Args:
@@ -151,12 +161,15 @@ def load_clip(rows: ClipRows, build: Manifest, data_root: Path, checksums: Check
         build: The manifest they are of.
         data_root: Folder of the data set.
         checksums: Checksums that the files are compared with as they are read; None: none.
+        needs_frames: Decode the frames. Otherwise their files are compared with the checksums alone.
 
     Raises:
         DataSetError: A picture is damaged, or the pictures do not fit together.
         ManifestError: A picture is not the one that was built.
     """
-    reader = _PictureReader(build, data_root, checksums)
+    # Without checksums only decoding finds a damaged file.
+    has_frames = needs_frames or checksums is None
+    reader = _PictureReader(build, data_root, checksums, has_frames)
     picture_of = picture_order(rows)
     target_of = _positions([(row.frames, row.masks, row.annotated) for row in rows])
     pictures = [reader.frames(rows[picture_of.index(number)]) for number in range(max(picture_of) + 1)]
@@ -164,7 +177,7 @@ def load_clip(rows: ClipRows, build: Manifest, data_root: Path, checksums: Check
     for number in range(max(target_of) + 1):
         first = target_of.index(number)
         targets.append(reader.target(rows[first], pictures[picture_of[first]].shape[-2:]))
-    return ClipSample(rows, tuple(pictures), tuple(targets), picture_of, target_of)
+    return ClipSample(rows, tuple(pictures), tuple(targets), picture_of, target_of, has_frames)
 
 
 def _positions(values: Sequence[Hashable]) -> tuple[int, ...]:
@@ -180,11 +193,21 @@ class _PictureReader:
     build: Manifest
     data_root: Path
     checksums: Checksums | None
+    decodes_frames: bool
 
     def frames(self, row: Row) -> Tensor:
         """Return a row's frames, uint8 [T, 3, H, W]."""
         from avsrobust.datasets.masks import read_pixels
+        from avsrobust.datasets.pictures import header_of_content, read_checked
 
+        if not self.decodes_frames:
+            headers = []
+            for name in row.frames:
+                path = self._locate(name)
+                headers.append(header_of_content(path, read_checked(path, self._check_of(name))))
+            _require_one_size(row, "frames", [(header.height, header.width) for header in headers])
+            shape = len(headers), 3, headers[0].height, headers[0].width
+            return torch.zeros(1, dtype=torch.uint8).expand(shape)
         pictures = [read_pixels(self._locate(name), self._check_of(name)) for name in row.frames]
         _require_one_size(row, "frames", [picture.shape[:2] for picture in pictures])
         frames = np.empty((len(pictures), 3, *pictures[0].shape[:2]), np.uint8)

@@ -193,7 +193,8 @@ def _words(num_bytes: int) -> type[np.uint64 | np.uint8]:
 
 def _common_bits(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> Ints:
     """Return how many bits two arrays [N, bytes] have in common, int64 [N]."""
-    return _BITS[one if one is other else one & other].sum(axis=1, dtype=np.int64)
+    counts: Ints = _BITS[one if one is other else one & other].sum(axis=1, dtype=np.int64)
+    return counts
 
 
 def _taken(frames: npt.NDArray[_Value], has_mask: npt.NDArray[np.bool_]) -> npt.NDArray[_Value]:

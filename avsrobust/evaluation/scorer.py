@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from avsrobust import __version__
-from avsrobust.adapters.base import VGGISH_OPTION, Adapter, AudioInput, sees_targets
+from avsrobust.adapters.base import VGGISH_OPTION, Adapter, AudioInput, looks_at_frames, sees_targets
 from avsrobust.adapters.calling import AdapterCaller
 from avsrobust.checksums import load_checksums
 from avsrobust.evaluation.adapter_source import source_file
@@ -213,4 +213,12 @@ class LocalScorer:
         remember_state(self._adapter, model_key, self._device)
 
     def _load(self, batch: Batch) -> list[LoadedClip | FailedClip]:
-        return load_batch(batch, self._build, self._data_root, self._sounds, self._checksums, self._score_size)
+        return load_batch(
+            batch,
+            self._build,
+            self._data_root,
+            self._sounds,
+            self._checksums,
+            self._score_size,
+            needs_frames=looks_at_frames(self._adapter),
+        )
