@@ -284,7 +284,7 @@ def test_coverage_is_about_95_percent_of_frequent_and_of_rare_classes() -> None:
             of = found[class_id].get(((CLEAN, None), "miou"))
             covered[class_id] += of is not None and of.low <= value <= of.high
     rates = covered / repetitions
-    assert (rates > 0.91).all(), rates
+    assert (rates > 0.89).all(), rates
     assert (rates < 0.99).all(), rates
 
 
