@@ -22,7 +22,7 @@ from avsrobust.cli.main import invoke
 from avsrobust.errors import OptionError, ResultsError
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.gallery.collect import _link, make_gallery
-from avsrobust.gallery.ogg import RATE, encode_vorbis, without_serial
+from avsrobust.gallery.flac import RATE, encode_flac
 from avsrobust.gallery.overlays import write_overlays
 from avsrobust.gallery.pictures import COLUMNS, LONGER_SIDE, Mosaic, overlay, spectrogram_picture
 from avsrobust.gallery.ranking import rank_clips, row_scores, worst_clips
@@ -48,22 +48,12 @@ def _evaluate(build: Path, name: str, output: Path, *, save_masks: bool) -> None
 
 def test_sounds_are_the_same_bytes_again() -> None:
     samples = np.random.default_rng(0).uniform(-0.3, 0.3, RATE).astype(np.float32)
-    content = encode_vorbis(samples)
-    assert content == encode_vorbis(samples)
-    assert content[14:18] == bytes(4)
+    content = encode_flac(samples)
+    assert content == encode_flac(samples)
     decoded, rate = soundfile.read(io.BytesIO(content))
-    assert len(decoded) / rate == pytest.approx(1, abs=0.02)
-    # libsndfile's own pages have the checksum that is computed here.
-    assert without_serial(content) == content
-
-
-def test_checksums_of_pages_are_those_of_the_encoder() -> None:
-    stream = io.BytesIO()
-    soundfile.write(stream, np.zeros(RATE, np.float32), RATE, format="OGG", subtype="VORBIS")
-    plain = stream.getvalue()
-    changed = without_serial(plain)
-    assert len(changed) == len(plain)
-    assert soundfile.info(io.BytesIO(changed)).frames == soundfile.info(io.BytesIO(plain)).frames
+    assert (rate, len(decoded)) == (RATE, RATE)
+    # Nothing is lost but what 16 bits cannot hold.
+    assert np.abs(decoded - samples).max() <= 2**-15
 
 
 @pytest.mark.parametrize(("num_frames", "size"), [(5, (640, 480)), (10, (480, 640)), (3, (80, 40)), (1, (4000, 1))])
@@ -142,7 +132,8 @@ def test_a_gallery_has_every_condition_of_every_model(results: Path, tmp_path: P
             assert len(row.masks) == 2
             assert row.duration_s == pytest.approx(5, abs=0.01)
             assert all((tmp_path / link).exists() for _, link in row.links)
-        assert clip.num_bytes < 250_000
+        # White noise takes 160 kB, and no silence; ten such clips of each of two splits are below the bound of a page.
+        assert clip.num_bytes < 500_000
     assert gallery == make_gallery(load_results([results]), 2, relative_to=tmp_path)
 
 

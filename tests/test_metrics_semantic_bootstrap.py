@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,10 @@ from avsrobust.metrics import (
     DatasetScore,
     PairedDifference,
     ScoredFrames,
+    SemanticProtocol,
+    SemanticScores,
     SemanticSums,
+    class_intervals,
     class_statistics,
     concatenate,
     concatenate_classes,
@@ -26,7 +30,10 @@ from avsrobust.metrics import (
     take_classes,
 )
 from avsrobust.metrics.bootstrap import CONDITION_STATISTICS, STATISTICS
-from avsrobust.vocabulary import CLEAN, NEGATIVES
+from avsrobust.metrics.intervals import G_KEY, Interval, expanded_percentiles
+from avsrobust.metrics.resampling import Clusters, Resampling
+from avsrobust.metrics.semantic import bootstrap
+from avsrobust.vocabulary import BACKGROUND, CLEAN, NEGATIVES, NUM_CLASSES
 
 ALL = (CLEAN, *NEGATIVES)
 EVERY = (*STATISTICS, *CONDITION_STATISTICS)
@@ -70,7 +77,12 @@ def part(which: Model, chosen: np.ndarray) -> Model:
 
 
 def slow_score(which: Model, drawn: np.ndarray, protocol: str) -> DatasetScore:
-    """The data set's score of the drawn clips, each of them a clip of its own however often it was drawn."""
+    """The data set's score of the drawn clips."""
+    return slow_scores(which, drawn, protocol).headline
+
+
+def slow_scores(which: Model, drawn: np.ndarray, protocol: str) -> SemanticScores:
+    """The scores of the drawn clips, each of them a clip of its own however often it was drawn."""
     classes, frames = which
     places = [np.flatnonzero(frames.clip == clip) for clip in drawn]
     order = np.concatenate(places)
@@ -81,7 +93,7 @@ def slow_score(which: Model, drawn: np.ndarray, protocol: str) -> DatasetScore:
         frames.negative[order],
     )
     again = concatenate_classes([take_classes(classes, place) for place in places])
-    return semantic_scores(again, scored, SEMANTIC_PROTOCOLS[protocol]).headline
+    return semantic_scores(again, scored, SEMANTIC_PROTOCOLS[protocol])
 
 
 def value(score: DatasetScore, statistic: str) -> float | None:
@@ -185,3 +197,132 @@ def test_what_cannot_be_used_is_refused() -> None:
         paired_semantic_bootstraps(sums(a), sums(a, "pooled"), ["mIoU"], 10, generator())
     with pytest.raises(MetricInputError, match=r"classes: found .* frames next to 2; expected statistics of the same"):
         semantic_sums(a[0], a[1].select(np.arange(2)), STRICT)
+
+
+@every_protocol
+def test_a_slow_bootstrap_agrees(protocol: SemanticProtocol) -> None:
+    which = model(0.7, 1)
+    resampling = Resampling(Clusters(np.arange(CLIPS)), samples=40, seed=3)
+    class_ids = [BACKGROUND, 21, 33, 70]
+    found = class_intervals(
+        semantic_sums(*which, protocol), list(range(CLIPS)), NEGATIVES, class_ids, resampling_of=lambda _: resampling
+    )
+    grouping = resampling.grouping([(CLEAN, None)])
+    (times,) = resampling.blocks(np.eye(CLIPS), grouping)
+    resamples = [slow_scores(which, np.repeat(np.arange(CLIPS), counts.astype(int)), protocol.name) for counts in times]
+    for class_id in class_ids:
+        slow = [scores.of_class(class_id) for scores in resamples]
+        # Background is everywhere.
+        clusters = CLIPS if class_id == BACKGROUND else len(clips_with(which, class_id, protocol))
+        for name in ALL:
+            conditions = [entry for score in slow for entry in score.conditions if entry.condition == name]
+            values = {
+                "miou": [c.miou for c in conditions],
+                "f": [c.f for c in conditions],
+                "fpr": [c.fpr for c in conditions],
+            }
+            for measure, of in values.items():
+                expected = interval(of, CLIPS if measure == "fpr" else clusters)
+                same(found[class_id].get(((name, None), measure)), expected)
+        same(found[class_id].get((G_KEY, "miou")), interval([score.g_miou for score in slow], clusters))
+        same(found[class_id].get((G_KEY, "fpr")), interval([score.g_fpr for score in slow], CLIPS))
+
+
+def clips_with(which: Model, class_id: int, protocol: SemanticProtocol) -> set[int]:
+    """Clips in which a class is predicted or true; strict does not count what is predicted alone under a negative condition."""
+    classes, frames = which
+    has_class = classes.class_id == class_id
+    if protocol.name == "strict":
+        has_class &= (classes.target > 0) | ~frames.negative[classes.frame]
+    return set(frames.clip[classes.frame[has_class]].tolist())
+
+
+def interval(values: list[float | None], clusters: int) -> Interval | None:
+    defined = [value for value in values if value is not None]
+    if not defined:
+        return None
+    low, high = np.percentile(defined, expanded_percentiles(clusters))
+    return Interval(float(low), float(high))
+
+
+def same(found: Interval | None, expected: Interval | None) -> None:
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def simulated(generator: np.random.Generator, clips: int, shares: tuple[float, ...]) -> tuple[SemanticSums, np.ndarray]:
+    """Sums of clips of five frames under clean sound, class k in a share of them; and the true IoU of every class."""
+    terms = np.zeros((clips, 3, NUM_CLASSES))
+    truth = np.linspace(0.3, 0.8, len(shares))
+    for class_id, (share, mean) in enumerate(zip(shares, truth, strict=True)):
+        has = generator.random(clips) < share
+        # Frames of a clip are alike.
+        quality = generator.beta(4 * mean, 4 * (1 - mean), clips)
+        terms[:, 0, class_id] = 5 * quality * has
+        terms[:, 1, class_id] = 5 * quality * has
+        terms[:, 2, class_id] = 5 * has
+    flat = np.concatenate([terms.reshape(clips, -1), np.zeros((clips, 1)), np.ones((clips, 1))], axis=1)
+    condition = np.full(clips, CLEAN)
+    level = np.full(clips, np.nan)
+    negative = np.zeros(clips, dtype=np.bool_)
+    return (
+        SemanticSums(STRICT, np.arange(clips), condition, level, negative, flat, np.zeros((clips, NUM_CLASSES))),
+        truth,
+    )
+
+
+def test_coverage_is_about_95_percent_of_frequent_and_of_rare_classes() -> None:
+    # Of 120 clips: 60, 24, 12 and 8 on average.
+    shares, repetitions = (0.5, 0.2, 0.1, 0.07), 300
+    generator = np.random.default_rng(5)
+    covered = np.zeros(len(shares))
+    for _ in range(repetitions):
+        sums, truth = simulated(generator, 120, shares)
+        found = class_intervals(sums, list(range(120)), NEGATIVES, range(len(shares)), samples=400)
+        for class_id, value in enumerate(truth):
+            of = found[class_id].get(((CLEAN, None), "miou"))
+            covered[class_id] += of is not None and of.low <= value <= of.high
+    rates = covered / repetitions
+    assert (rates > 0.89).all(), rates
+    assert (rates < 0.99).all(), rates
+
+
+def test_a_class_of_one_cluster_has_no_interval_and_background_no_fpr() -> None:
+    sums, _ = simulated(np.random.default_rng(0), 30, (1.0, 0.0))
+    sums.terms[4, [1, NUM_CLASSES + 1, 2 * NUM_CLASSES + 1]] = (2.0, 2.0, 5.0)
+    found = class_intervals(sums, list(range(30)), NEGATIVES, [0, 1, 2], samples=100)
+    assert set(found[0]) == {((CLEAN, None), "miou"), ((CLEAN, None), "f")}
+    assert set(found[1]) == {((CLEAN, None), "fpr")}
+    assert set(found[2]) == {((CLEAN, None), "fpr")}
+    assert set(class_intervals(sums, [0] * 4 + [1] + [0] * 25, NEGATIVES, [1], samples=100)[1]) == set(found[1])
+
+
+@every_protocol
+def test_classes_are_taken_a_few_at_a_time(protocol: SemanticProtocol, monkeypatch: pytest.MonkeyPatch) -> None:
+    sums = semantic_sums(*model(0.7, 1), protocol)
+
+    def all_classes() -> dict[int, object]:
+        return dict(class_intervals(sums, list(range(CLIPS)), NEGATIVES, range(NUM_CLASSES), samples=60))
+
+    several = all_classes()
+    monkeypatch.setattr(bootstrap, "_CLASSES_AT_ONCE", 1)
+    assert all_classes().keys() == several.keys()
+    for class_id, of_class in all_classes().items():
+        assert isinstance(of_class, dict)
+        for key, one in of_class.items():
+            same(one, several[class_id][key])  # type: ignore[index]
+
+
+def test_memory_stays_flat() -> None:
+    sums, _ = simulated(np.random.default_rng(0), 400, (0.3,) * NUM_CLASSES)
+    tracemalloc.start()
+    class_intervals(sums, list(range(400)), NEGATIVES, range(NUM_CLASSES), samples=5000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # All scores of all classes at once would take 8.5 MB for each of 71 / 8 parts of them, and their sums four times as much.
+    assert peak < 40e6
+
+
+def test_no_class_is_nothing() -> None:
+    assert class_intervals(semantic_sums(*model(0.7, 1), STRICT), list(range(CLIPS)), NEGATIVES, []) == {}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -367,3 +368,34 @@ def test_a_breakdown_of_clips_scores_all_classes_on_them(protocol: str, oracle: 
         )
         assert line.category == "source in train"
         assert line.score == expected.headline
+
+
+@pytest.mark.parametrize("name", ["csv", "json", "parquet"])
+def test_classes_have_intervals_too(name: str, oracle: Scores, deaf: Scores) -> None:
+    content = report([oracle, deaf], ["strict"], by="category", format=name, intervals=True).content
+    if name == "csv":
+        lines = list(csv.DictReader(io.StringIO(str(content))))
+    elif name == "json":
+        lines = [{**line, **_ends(line["intervals"])} for line in json.loads(content)["classes"]]
+    else:
+        lines = pq.read_table(io.BytesIO(bytes(content))).to_pylist()  # type: ignore[arg-type]
+    key = "class" if name == "json" else "category"
+    of_classes = [line for line in lines if line.get(key) in {AVSS_CLASSES[class_id] for class_id in CLASS_OF}]
+    assert len(of_classes) == 4
+    for line in of_classes:
+        for column in ("mIoU", "F", "silence_mIoU", "silence_FPR", "G_mIoU", "G_FPR"):
+            low, score, high = (float(line[f"{column}{end}"]) for end in ("_low", "", "_high"))
+            assert low <= score <= high
+    # A perfect model is sure of it; shares of pixels depend on which clips are drawn.
+    perfect = next(line for line in of_classes if line["model"] == "oracle")
+    assert (float(perfect["mIoU_low"]), float(perfect["mIoU_high"])) == (1.0, 1.0)
+    shown = next(line for line in of_classes if line["model"] == "net")
+    assert float(shown["silence_FPR_low"]) < float(shown["silence_FPR_high"])
+
+
+def _ends(intervals: dict[str, list[float]]) -> dict[str, float]:
+    return {
+        f"{name}_{end}": value
+        for name, pair in intervals.items()
+        for end, value in zip(("low", "high"), pair, strict=True)
+    }

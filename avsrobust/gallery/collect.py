@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,7 +24,7 @@ from avsrobust.audio.front_ends import log_mel_of
 from avsrobust.audio.resample import resample
 from avsrobust.errors import AvsRobustError, OptionError, ResultsError
 from avsrobust.gallery.builds import Build, find_manifest
-from avsrobust.gallery.ogg import RATE, encode_vorbis
+from avsrobust.gallery.flac import RATE, encode_flac
 from avsrobust.gallery.pictures import Mosaic, spectrogram_picture
 from avsrobust.gallery.ranking import RowScores, rank_clips, row_scores, worst_clips
 from avsrobust.manifest import Manifest, Row
@@ -203,7 +203,7 @@ def _clip(
     shown: list[GalleryRow] = []
     frames = build.frames(rows[0])
     mosaic = Mosaic.of(len(frames), frames.shape[2], frames.shape[1])
-    # Encoding a sound takes a tenth of a second, and needs no lock of the interpreter.
+    # Making a sound needs the interpreter's lock for a part of the time only.
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
         sounds = list(pool.map(lambda row: _sound(build, row), rows))
     for row, (sound, spectrogram, duration_s) in zip(rows, sounds, strict=True):
@@ -266,13 +266,7 @@ def _sound(build: Build, row: Row) -> tuple[Medium, Medium, float]:
     played = resample(samples, rate, RATE, "soxr").clip(-1, 1).astype(np.float32)
     if played.size < _LOWEST_SECONDS * RATE:
         raise OptionError(f"its sound has {played.size} samples")
-    return Medium("audio/ogg", _vorbis(played.tobytes())), spectrogram_picture(log_mel), played.size / RATE
-
-
-@lru_cache(16)
-def _vorbis(samples: bytes) -> bytes:
-    """The sound of some float32 samples; silence is the same in every clip."""
-    return encode_vorbis(np.frombuffer(samples, np.float32))
+    return Medium("audio/flac", encode_flac(played)), spectrogram_picture(log_mel), played.size / RATE
 
 
 def _title(build: Build, row: Row) -> str:

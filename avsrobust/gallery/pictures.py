@@ -120,7 +120,7 @@ def spectrogram_picture(log_mel: npt.NDArray[np.float32]) -> Medium:
 
 def _webp(picture: Image.Image) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, "WEBP", quality=_WEBP_QUALITY, method=4)
+    picture.save(stream, "WEBP", quality=_WEBP_QUALITY, method=2)
     return stream.getvalue()
 
 

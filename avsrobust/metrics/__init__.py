@@ -32,6 +32,7 @@ from avsrobust.metrics.natural import NaturalNegatives, natural_negatives
 from avsrobust.metrics.protocols import NamedProtocol, find_protocol, protocol_names
 from avsrobust.metrics.semantic.bootstrap import (
     SemanticSums,
+    class_intervals,
     paired_semantic_bootstraps,
     semantic_intervals,
     semantic_sums,
@@ -98,6 +99,7 @@ __all__ = [
     "background_prediction",
     "binary_intervals",
     "ceiling_score",
+    "class_intervals",
     "class_statistics",
     "clip_scores",
     "concatenate",

@@ -20,7 +20,7 @@ import numpy as np
 from avsrobust.metrics.dataset_score import MEASURES, ConditionKey, negative_key
 from avsrobust.metrics.g_score import g_scores
 from avsrobust.metrics.resampling import DEFAULT_RESAMPLES, Clusters, Resampling, cluster_numbers
-from avsrobust.metrics.rows import Floats, Ints
+from avsrobust.metrics.rows import Flags, Floats, Ints
 from avsrobust.vocabulary import CLEAN
 
 __all__ = ["DEFAULT_RESAMPLES", "G_KEY", "Interval", "ScoreIntervals", "cluster_numbers", "score_intervals"]
@@ -65,33 +65,63 @@ def score_intervals(
         OptionError: There are no samples.
     """
     resampling = clusters if isinstance(clusters, Resampling) else Resampling(clusters, samples, seed)
+    everywhere = np.ones((len(terms), 1), dtype=np.bool_)
+    return part_intervals(terms, resampling, lambda sums: scores_of(sums)[:, None], keys, negatives, everywhere)[0]
+
+
+def part_intervals(
+    terms: Floats,
+    resampling: Resampling,
+    scores_of: Callable[[Floats], Floats],
+    keys: Sequence[ConditionKey],
+    negatives: Sequence[str],
+    counted: Flags,
+) -> list[dict[tuple[ConditionKey, str], Interval]]:
+    """Return the intervals of the scores of several parts, all from the same resamples.
+
+    Args:
+        terms: Terms that each of N clips adds to the scores, float64 [N, ...].
+        resampling: Resamples of the clips.
+        scores_of: Maps sums of terms [R, ...] to scores [R, P parts, C conditions, 3 measures], NaN where undefined.
+        keys: The C conditions.
+        negatives: The negative conditions that the G scores average over.
+        counted: Clips whose clusters an interval of IoU and F of a part is widened for, bool [N, P]; those of FPR for all.
+    """
+    parts = range(counted.shape[1])
+    found: list[dict[tuple[ConditionKey, str], Interval | None]] = [{} for _ in parts]
     if not len(terms):
-        return {}
+        return [{} for _ in parts]
     resampled: dict[int, Floats] = {}
 
-    def scores(of: Sequence[ConditionKey]) -> tuple[Floats, int]:
-        """The scores of all resamples [R, C, 3], clips drawn as these conditions need it, and the number of clusters."""
+    def scores(of: Sequence[ConditionKey]) -> tuple[Floats, list[int], int]:
+        """The scores of all resamples [R, P, C, 3], clips drawn as these conditions need it, and the numbers of clusters."""
         grouping = resampling.grouping(of)
         if id(grouping) not in resampled:
             resampled[id(grouping)] = np.concatenate([scores_of(sums) for sums in resampling.blocks(terms, grouping)])
-        return resampled[id(grouping)], grouping.clusters
+        return resampled[id(grouping)], [grouping.clusters_of(counted[:, part]) for part in parts], grouping.clusters
 
-    found = {}
+    def says_enough(part: int, clusters: int) -> bool:
+        """Whether a part of the clips is of more than one cluster: resamples of one say nothing."""
+        return clusters > 1 or bool(counted[:, part].all())
+
     for position, key in enumerate(keys):
-        values, count = scores([key])
-        for column, measure in enumerate(MEASURES):
-            found[key, measure] = _interval(values[:, position, column], count)
+        values, counts, count = scores([key])
+        for part in parts:
+            for column, measure in enumerate(MEASURES):
+                of = count if measure == "fpr" else counts[part]
+                if measure == "fpr" or says_enough(part, of):
+                    found[part][key, measure] = _interval(values[:, part, position, column], of)
     wanted = [negative_key(name) for name in negatives]
     if wanted and all(key in keys for key in wanted):
-        values, count = scores(wanted)
-        means = values[:, [keys.index(key) for key in wanted]].mean(axis=1)
-        found[G_KEY, "fpr"] = _interval(means[:, MEASURES.index("fpr")], count)
-        for measure in ("miou", "f"):
-            if (CLEAN, None) in keys:
+        values, counts, count = scores(wanted)
+        means = values[:, :, [keys.index(key) for key in wanted]].mean(axis=2)
+        for part in parts:
+            found[part][G_KEY, "fpr"] = _interval(means[:, part, MEASURES.index("fpr")], count)
+            for measure in ("miou", "f") if (CLEAN, None) in keys and says_enough(part, counts[part]) else ():
                 column = MEASURES.index(measure)
-                clean = values[:, keys.index((CLEAN, None)), column]
-                found[G_KEY, measure] = _interval(g_scores(clean, means[:, column]), count)
-    return {key: interval for key, interval in found.items() if interval is not None}
+                clean = values[:, part, keys.index((CLEAN, None)), column]
+                found[part][G_KEY, measure] = _interval(g_scores(clean, means[:, part, column]), counts[part])
+    return [{key: interval for key, interval in of.items() if interval is not None} for of in found]
 
 
 def expanded_percentiles(clusters: int) -> tuple[float, float]:

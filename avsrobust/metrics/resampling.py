@@ -114,6 +114,10 @@ class _Grouping:
     ways: tuple[tuple[Ints, Ints], ...]
     clusters: int
 
+    def clusters_of(self, clips: Flags) -> int:
+        """Return the number of clusters of the coarsest way that hold some of these clips, bool [N]."""
+        return self.clusters if clips.all() else len(np.unique(self.ways[0][0][clips]))
+
 
 class Resampling:
     """Resamples of N clips, the same for all models; see the module's conventions.

@@ -28,6 +28,7 @@ from avsrobust.metrics import (
     SemanticScores,
     SemanticSums,
     binary_intervals,
+    class_intervals,
     clip_scores,
     semantic_ceiling_scores,
     semantic_intervals,
@@ -37,6 +38,7 @@ from avsrobust.metrics import (
     summarise,
     take_classes,
 )
+from avsrobust.metrics.intervals import ScoreIntervals
 from avsrobust.metrics.resampling import Clusters, Resamplings
 from avsrobust.remote import address_of
 from avsrobust.reporting.aggregate import aggregated, check_aggregate
@@ -276,13 +278,13 @@ def _semantic_lines(
             )
             line = _line(subject, protocol, title, [entry.headline for entry in part])
             overall.append(request.with_intervals(line, None if sums is None else _sums_of(sums, clips)))
-        yield (
-            overall,
-            [
-                _line(subject, protocol, AVSS_CLASSES[class_id], [entry.of_class(class_id) for entry in scores])
-                for class_id in scores[0].occurring_classes()
-            ],
-        )
+        class_ids = scores[0].occurring_classes()
+        intervals = request.class_intervals(sums, class_ids)
+        of_single = [
+            (_line(subject, protocol, AVSS_CLASSES[class_id], [entry.of_class(class_id) for entry in scores]), class_id)
+            for class_id in class_ids
+        ]
+        yield overall, [replace(line, intervals=intervals.get(class_id, {})) for line, class_id in of_single]
 
 
 def _semantic_bounds(
@@ -320,6 +322,12 @@ class _Request:
         intervals_of = binary_intervals if isinstance(scores, ClipScores) else semantic_intervals
         found = intervals_of(scores, self.clusters, self.negatives, resampling_of=self.resamplings)  # type: ignore[arg-type]
         return replace(line, intervals=found)
+
+    def class_intervals(self, sums: SemanticSums | None, class_ids: Sequence[int]) -> dict[int, ScoreIntervals]:
+        """The intervals of the scores of single classes, where they were requested."""
+        if self.clusters is None or sums is None:
+            return {}
+        return class_intervals(sums, self.clusters, self.negatives, class_ids, resampling_of=self.resamplings)
 
     def extra_scores(
         self, result: SplitResult, threshold: float, bounds: Sequence[DatasetScore]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from avsrobust.metrics.bootstrap import (
     resampled_differences,
 )
 from avsrobust.metrics.dataset_score import ConditionKey, conditions_of
-from avsrobust.metrics.intervals import ScoreIntervals, score_intervals
+from avsrobust.metrics.intervals import ScoreIntervals, part_intervals, score_intervals
 from avsrobust.metrics.resampling import DEFAULT_RESAMPLES, ClipTerms, Clusters, Resampling, clusters_of
 from avsrobust.metrics.rows import Flags, Floats, Ints, Rows, Strings, rows_under
 from avsrobust.metrics.semantic.counts import ClassStatistics
@@ -37,6 +38,8 @@ from avsrobust.vocabulary import BACKGROUND, NUM_CLASSES
 
 _PER_CLASS = 3
 _TERMS = _PER_CLASS * NUM_CLASSES + 2
+# Classes whose resampled scores are in memory at once.
+_CLASSES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class SemanticSums:
         negative: Whether none of the picture's objects makes the sound, bool [R].
         terms: float64 [R, 215]: three sums for each of 71 classes (of IoU, of F, and the number of frames; where the protocol
             pools pixels: intersection, predicted, target), then numerator and denominator of FPR.
+        shares: What a row adds to the share of pixels given each class, float64 [R, 71]; the denominator is that of FPR.
     """
 
     protocol: SemanticProtocol
@@ -59,6 +63,7 @@ class SemanticSums:
     level: Floats
     negative: Flags
     terms: Floats
+    shares: Floats
 
 
 def semantic_sums(classes: ClassStatistics, frames: ScoredFrames, protocol: SemanticProtocol) -> SemanticSums:
@@ -83,7 +88,10 @@ def semantic_sums(classes: ClassStatistics, frames: ScoredFrames, protocol: Sema
         axis=1,
     )
     clips = rows.clips
-    return SemanticSums(protocol, clips.clip, clips.condition, clips.level, clips.negative, rows.over_draws(terms))
+    shares = _shares(classes, rows, row_of_frame[classes.frame], protocol)
+    return SemanticSums(
+        protocol, clips.clip, clips.condition, clips.level, clips.negative, rows.over_draws(terms), rows.over_draws(shares)
+    )
 
 
 def paired_semantic_bootstraps(
@@ -151,6 +159,15 @@ def _pooled(classes: ClassStatistics, rows: Rows, row: Ints, protocol: SemanticP
     """Sums of pixels in both, in the prediction and in the target per class, float64 [R, 3, 71]."""
     counts = (classes.intersection, classes.predicted, classes.target)
     return np.stack([_per_row_and_class(classes, rows, row, count.astype(np.float64)) for count in counts], axis=1)
+
+
+def _shares(classes: ClassStatistics, rows: Rows, row: Ints, protocol: SemanticProtocol) -> Floats:
+    """Numerators of the share of pixels that are given each class, float64 [R, 71]; `row` [K] is each entry's."""
+    predicted = classes.predicted.astype(np.float64)
+    if protocol.average == "pixels":
+        return _per_row_and_class(classes, rows, row, predicted)
+    share = predicted / (classes.pixels[classes.frame] * rows.frames[row])
+    return _per_row_and_class(classes, rows, row, share)
 
 
 def _per_row_and_class(classes: ClassStatistics, rows: Rows, row: Ints, values: Floats) -> Floats:
@@ -260,3 +277,66 @@ def semantic_intervals(
     counted = clusters_of(clusters).take(clips)
     resampling = Resampling(counted, samples) if resampling_of is None else resampling_of(counted)
     return score_intervals(found.terms, resampling, found.scores_of, keys, negatives)
+
+
+def class_intervals(
+    sums: SemanticSums,
+    clusters: Sequence[Hashable] | Clusters,
+    negatives: Sequence[str],
+    class_ids: Sequence[int],
+    samples: int = DEFAULT_RESAMPLES,
+    resampling_of: Callable[[Clusters], Resampling] | None = None,
+) -> dict[int, ScoreIntervals]:
+    """Return the 95 % intervals of the scores of single classes, by class, as `SemanticScores.of_class` has the scores.
+
+    All clips are drawn, as for the means over classes, a few classes at a time. IoU and F of a class are undefined in resamples
+    that drew no clip with it, which do not count; their intervals are widened for the clusters that have it, and there is none
+    for a class of a single cluster.
+
+    Args:
+        sums: The model's sums.
+        clusters: ``clusters[i]`` is the cluster of clip i by its video; or all clips' clusters.
+        negatives: The negative conditions that the G scores average over.
+        class_ids: The classes.
+        samples: Number of resamples.
+        resampling_of: Returns the resamples of the clips that count, to share them between models; None: new ones.
+    """
+    keys = list(dict.fromkeys(key[:2] for key in conditions_of(sums)))
+    clips = np.unique(sums.clip)
+    counted = clusters_of(clusters).take(clips)
+    resampling = Resampling(counted, samples) if resampling_of is None else resampling_of(counted)
+    negative = np.array([_is_negative(sums, key) for key in keys], dtype=np.bool_)
+    found: dict[int, ScoreIntervals] = {}
+    for first in range(0, len(class_ids), _CLASSES_AT_ONCE):
+        chosen = list(class_ids[first : first + _CLASSES_AT_ONCE])
+        terms = _class_table(sums, clips, keys, chosen)
+        # Frames, or pixels of the target, and sums of F or predicted pixels: all 0 where a clip has no say in a class.
+        per_class = terms[:, :, :-1].reshape(len(clips), len(keys), _PER_CLASS + 1, len(chosen))
+        has_class = np.any(per_class[:, :, 1:_PER_CLASS] > 0, axis=(1, 2))
+        scores_of = partial(_class_scores, chosen=chosen, negative=negative, protocol=sums.protocol)
+        found |= dict(
+            zip(chosen, part_intervals(terms, resampling, scores_of, keys, negatives, has_class), strict=True)
+        )
+    return found
+
+
+def _class_table(sums: SemanticSums, clips: Ints, keys: Sequence[ConditionKey], chosen: Sequence[int]) -> Floats:
+    """The rows of `clips` as [clips, C conditions, 4 * K + 1]: the sums of K classes, their shares, the denominator of FPR."""
+    terms = np.zeros((len(clips), len(keys), (_PER_CLASS + 1) * len(chosen) + 1))
+    for position, key in enumerate(keys):
+        rows = rows_under(sums.condition, sums.level, key)
+        per_class = sums.terms[rows, :-2].reshape(-1, _PER_CLASS, NUM_CLASSES)[:, :, chosen]
+        parts = (per_class.reshape(len(per_class), -1), sums.shares[rows][:, chosen], sums.terms[rows, -1:])
+        terms[np.searchsorted(clips, sums.clip[rows]), position] = np.concatenate(parts, axis=1)
+    return terms
+
+
+def _class_scores(totals: Floats, chosen: Sequence[int], negative: Flags, protocol: SemanticProtocol) -> Floats:
+    """IoU, F and FPR of K classes, float64 [R, K, C conditions, 3], of totals [R, C, 4 * K + 1] as in `_class_table`."""
+    per_class = totals[..., :-1].reshape(*totals.shape[:-1], _PER_CLASS + 1, len(chosen))
+    of_classes = _pooled_scores if protocol.average == "pixels" else _averaged_scores
+    iou, f = of_classes(per_class[..., :_PER_CLASS, :], negative, protocol)
+    share = np.minimum(_ratio(per_class[..., _PER_CLASS, :], np.broadcast_to(totals[..., -1:], iou.shape)), 1)
+    # Background activates nothing.
+    share[..., [class_id == BACKGROUND for class_id in chosen]] = np.nan
+    return np.moveaxis(np.stack([iou, f, share], axis=-1), 2, 1)
