@@ -1,24 +1,32 @@
 #!/usr/bin/env bash
-# All that is measured and trained on a GPU, in one call of at most 8 minutes: throughput, an evaluation, and the toy chain
-# m2f_sound_toy -> m2f_toy -> m2f_debias_toy beside m2f_robust_toy. Leaves weights, logs and a table in the output folder.
+# All that is measured and trained on a GPU, in calls of at most 8 minutes on a bare machine: the published size alone on the card,
+# `evaluate` end to end, training, and the toy chain m2f_sound_toy -> m2f_toy -> m2f_robust_toy beside m2f_debias_toy.
+# Leaves weights, logs and a table in the output folder; each part leaves its lines as soon as it is done.
 #
-#     benchmarks/gpu.sh OUT                       # one GPU, from a checkout of the project
+#     benchmarks/gpu.sh OUT                       # one GPU, from a checkout of the project; all parts, in this order
 #     DEVICE=cpu QUICK=1 benchmarks/gpu.sh OUT    # a rehearsal on the CPU: toy size, a few clips and steps
+#
+# In two calls on one machine, so that neither hurries the other:
+#     DATA=.gpu/data BUDGET_S=330 PARTS="toys pipeline throughput training decoder evaluation" benchmarks/gpu.sh .gpu/measured
+#     DATA=.gpu/data PARTS="speed chain" benchmarks/gpu.sh .gpu/trained
 #
 # Variables: PYTHON (default .venv/bin/python, else python3), DEVICE (cuda), QUICK (0), BUDGET_S (480, the whole call; more only on a
 # CPU), SLOW (1; 4 on a CPU: times each part's deadline), WHEELS (a folder of unpacked packages that a bare machine lacks, put on
-# PYTHONPATH), DATA (a folder of toys and their builds made before), PARTS (which of "throughput decoder evaluation pipeline chain"),
-# SOUND (best.safetensors of a run of m2f_sound_toy made before, from which the chain starts), COMPILE (1 on a GPU, else 0: whether
-# the chain trains compiled networks).
-# Each part has a deadline; one that fails or is cut off is named in table.md, and the rest goes on. Status 1 where one was.
+# PYTHONPATH), DATA (a folder of toys and their builds, kept between calls; made and filled where it is missing), PARTS (which of
+# "toys pipeline throughput training decoder evaluation speed chain"), SOUND (best.safetensors of a run of m2f_sound_toy made before,
+# from which the chain starts), GRAPH (1 on a GPU, else 0: whether the chain replays each step as a CUDA graph), COMPILE (0: whether it
+# trains compiled networks).
+# Toys are made first, on all cores, while nothing is measured. Each part has a deadline; one that fails or is cut off is named in
+# table.md, and the rest goes on. Status 1 where one was.
 set -uo pipefail
 
+BEFORE=$PWD
 OUT=$(mkdir -p "${1:?usage: benchmarks/gpu.sh OUT}" && cd "$1" && pwd) || exit 2
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=${PYTHON:-$([ -x "$ROOT/.venv/bin/python" ] && echo "$ROOT/.venv/bin/python" || command -v python3)}
 DEVICE=${DEVICE:-cuda}
 QUICK=${QUICK:-0}
-PARTS=${PARTS:-throughput decoder evaluation pipeline chain}
+PARTS=${PARTS:-toys pipeline throughput training decoder evaluation speed chain}
 BUDGET_S=${BUDGET_S:-480}
 [ "$DEVICE" = cpu ] || [ "$BUDGET_S" -le 480 ] || BUDGET_S=480
 SLOW=${SLOW:-$([ "$DEVICE" = cpu ] && echo 4 || echo 1)}
@@ -31,7 +39,9 @@ LOGS=$OUT/logs
 mkdir -p "$LOGS"
 cd "$OUT" || exit 2
 # Training looks for its toys under data/, and makes those that are missing.
-[ -n "${DATA:-}" ] && [ ! -e data ] && ln -s "$(cd "$DATA" && pwd)" data
+if [ -n "${DATA:-}" ] && [ ! -e data ]; then
+    (cd "$BEFORE" && mkdir -p "$DATA") && ln -s "$(cd "$BEFORE" && cd "$DATA" && pwd)" data
+fi
 
 left() { echo $((BUDGET_S - (SECONDS - BEGAN))); }
 
@@ -57,10 +67,19 @@ part() {
 wanted() { [[ " $PARTS " == *" $1 "* ]]; }
 
 train() {
-    local recipe=$1 limit=$2 compile=()
+    local recipe=$1 limit=$2 how=() status
     shift 2
-    [ "$COMPILE" = 1 ] && compile=(--compile)
-    part "train_$recipe" "$limit" "$PYTHON" -m avsrobust train --recipe "$recipe" --device "$DEVICE" --workers "$WORKERS" "${compile[@]}" "${STEPS[@]}" "$@"
+    [ "$COMPILE" = 1 ] && how+=(--compile)
+    local command=("$PYTHON" -m avsrobust train --recipe "$recipe" --device "$DEVICE" --workers "$WORKERS" "${STEPS[@]}" "$@")
+    if [ "$GRAPH" = 1 ]; then
+        part "train_$recipe" "$limit" "${command[@]}" "${how[@]}" --cuda-graph && return
+        status=$?
+        # Cut off, there is no time left; else it goes on from its last checkpoint, one kernel at a time.
+        case $status in 124 | 137) return $status ;; esac
+        part "train_${recipe}_without_graph" "$limit" "${command[@]}" "${how[@]}"
+        return
+    fi
+    part "train_$recipe" "$limit" "${command[@]}" "${how[@]}"
 }
 
 if [ "$DEVICE" = cuda ]; then
@@ -69,12 +88,14 @@ if [ "$DEVICE" = cuda ]; then
 else
     BFLOAT=() REPEAT=1
 fi
-WORKERS=${WORKERS:-$([ "$DEVICE" = cuda ] && echo 4 || echo 0)}
-# A step of the toys is many small kernels: compiled, it waits less for them to be launched.
-COMPILE=${COMPILE:-$([ "$DEVICE" = cuda ] && echo 1 || echo 0)}
-STEPS=() SIZE=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT")
+WORKERS=${WORKERS:-$([ "$DEVICE" = cuda ] && echo 6 || echo 0)}
+# A step of the toys is a thousand small kernels: as a graph it is launched as one.
+GRAPH=${GRAPH:-$([ "$DEVICE" = cuda ] && echo 1 || echo 0)}
+COMPILE=${COMPILE:-0}
+STEPS=() SIZE=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT") SPEED=()
 if [ "$QUICK" = 1 ]; then
     SIZE=(--toy --clips 1 --items 2 --repeat 1) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1) STAGES=(--toy --rounds 1)
+    SPEED=(--steps 6 --clips 60)
 fi
 {
     echo "# One call of benchmarks/gpu.sh"
@@ -85,7 +106,7 @@ fi
     echo "| --- | --- | --- |"
 } >table.md
 
-# The training toys, on all cores, while the card is measured.
+# The toys of training and of the evaluation, on all cores, while nothing is measured.
 toys() {
     "$PYTHON" - <<'CODE'
 import os
@@ -96,42 +117,53 @@ from avsrobust.training.recipe import load_train_recipe
 
 toy = load_train_recipe("m2f_toy").data.toy
 for dataset, clips in toy.clips.items():
-    toy_build(dataset, clips, toy.seed, workers=max(1, (os.cpu_count() or 1) - 2), root=Path("data"), on_message=print)
+    clips = 60 if os.environ["QUICK"] == "1" else clips
+    toy_build(dataset, clips, toy.seed, workers=os.cpu_count() or 1, root=Path("data"), on_message=print)
+toy_build("s4", int(os.environ["CLIPS"]), 0, workers=os.cpu_count() or 1, root=Path("data"), on_message=print)
 CODE
 }
 export -f toys
-export PYTHON CLIPS BATCH DEVICE CORES
-making=
-if wanted chain && [ "$QUICK" != 1 ]; then
-    part toys 200 bash -c toys &
-    making=$!
-fi
+export PYTHON CLIPS BATCH DEVICE CORES QUICK
+BUILD=data/toy-seed0/robust/s4-$CLIPS-seed42
+if wanted toys; then part toys 150 bash -c toys || FAILED=1; fi
 
-if wanted throughput; then
-    THROUGHPUT=("$PYTHON" "$ROOT/benchmarks/m2f_throughput.py" --device "$DEVICE" "${BFLOAT[@]}" "${SIZE[@]}")
-    part throughput 90 "${THROUGHPUT[@]}" || FAILED=1
-    if [ "$DEVICE" = cuda ]; then part throughput_compiled 150 "${THROUGHPUT[@]}" --compile || FAILED=1; fi
+# The published size: `evaluate` from the first clip read to the last one counted, and the model alone, with nothing beside it.
+if wanted pipeline; then
+    PIPELINE=("$PYTHON" -u "$ROOT/benchmarks/pipeline.py" --device "$DEVICE" "${BFLOAT[@]}" "${STAGES[@]}" --clips "$CLIPS")
+    [ -e "$BUILD" ] && PIPELINE+=(--build "$BUILD")
+    part pipeline 90 "${PIPELINE[@]}" --model-only || FAILED=1
+    part pipeline_without_model 40 "${PIPELINE[@]}" --without-model-only || FAILED=1
+    if [ "$DEVICE" = cuda ]; then part pipeline_compiled 90 "${PIPELINE[@]}" --model-only --compile || FAILED=1; fi
 fi
+THROUGHPUT=("$PYTHON" "$ROOT/benchmarks/m2f_throughput.py" --device "$DEVICE" "${BFLOAT[@]}" "${SIZE[@]}")
+for what in evaluation training; do
+    name=throughput
+    [ "$what" = training ] && name=training
+    if wanted "$name"; then
+        part "$name" 60 "${THROUGHPUT[@]}" --only "$what" || FAILED=1
+        if [ "$DEVICE" = cuda ]; then part "${name}_compiled" 90 "${THROUGHPUT[@]}" --only "$what" --compile || FAILED=1; fi
+    fi
+done
 if wanted decoder; then
-    part decoder 60 "$PYTHON" "$ROOT/benchmarks/m2f_decoder.py" --device "$DEVICE" "${BFLOAT[@]}" "${DECODER[@]}" || FAILED=1
+    part decoder 40 "$PYTHON" "$ROOT/benchmarks/m2f_decoder.py" --device "$DEVICE" "${BFLOAT[@]}" "${DECODER[@]}" || FAILED=1
 fi
 
-# An evaluation end to end, with the bundled weights.
+# The bundled weights, from the command line to the table.
 evaluation() {
-    "$PYTHON" -m avsrobust toy evaluation/data --dataset s4 --clips "$CLIPS" &&
-        "$PYTHON" -m avsrobust build --dataset s4 --seed 42 --data-root evaluation/data --output evaluation/build --workers "$CORES" &&
-        "$PYTHON" -m avsrobust evaluate --adapter m2f_debias --manifest evaluation/build --device "$DEVICE" --batch-size "$BATCH" \
-            --output evaluation/results &&
+    "$PYTHON" -m avsrobust evaluate --adapter m2f_debias --manifest "$BUILD" --device "$DEVICE" --batch-size "$BATCH" \
+        --output evaluation/results &&
         "$PYTHON" -m avsrobust report evaluation/results --format md
 }
 export -f evaluation
-if wanted evaluation; then part evaluation 90 bash -c evaluation || FAILED=1; fi
+export BUILD
+if wanted evaluation; then part evaluation 60 bash -c evaluation || FAILED=1; fi
 
-# The evaluation's stages: without a model, and the published size against the model alone.
-if wanted pipeline; then
-    PIPELINE=("$PYTHON" -u "$ROOT/benchmarks/pipeline.py" --device "$DEVICE" "${BFLOAT[@]}" --build evaluation/build "${STAGES[@]}")
-    part pipeline 70 "${PIPELINE[@]}" || FAILED=1
-    if [ "$DEVICE" = cuda ]; then part pipeline_compiled 120 "${PIPELINE[@]}" --model-only --compile || FAILED=1; fi
+# Is a step as a graph the same step, and how much faster? The chain goes without where it is not.
+if wanted speed; then
+    part speed 90 "$PYTHON" -u "$ROOT/benchmarks/train_speed.py" --device "$DEVICE" --workers "$WORKERS" "${SPEED[@]}" || {
+        FAILED=1
+        GRAPH=0
+    }
 fi
 
 # The toy chain. What does not start from another runs beside it: m2f_debias_toy starts from the sounds, m2f_robust_toy from m2f_toy.
@@ -154,14 +186,12 @@ chain() {
     local others=$?
     wait "$debias" && return "$others"
 }
-if wanted chain; then
-    if [ -n "$making" ]; then wait "$making" || FAILED=1; fi
-    chain || FAILED=1
-fi
+if wanted chain; then chain || FAILED=1; fi
 
 {
     echo
-    grep -hE "clips/s|frames/s|product|ratio" "$LOGS"/throughput*.txt "$LOGS"/decoder.txt "$LOGS"/pipeline*.txt 2>/dev/null | sed 's/^/- /'
+    grep -hE "clips/s|frames/s|steps/s|apart|product|ratio" "$LOGS"/{pipeline,throughput,training,decoder,speed}*.txt 2>/dev/null |
+        sed 's/^/- /'
     echo
     grep -h "^|" "$LOGS"/evaluation.txt 2>/dev/null
     echo

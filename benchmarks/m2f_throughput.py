@@ -6,7 +6,7 @@ step of training (losses, backward, AdamW). The share is the matrix operations t
 products and attention; twice their multiplications; uncompiled alone), per second, over those of a large square product of the
 same precision, measured in the same run.
 
-    python benchmarks/m2f_throughput.py --device cuda --bfloat16 [--compile]
+    python benchmarks/m2f_throughput.py --device cuda --bfloat16 [--compile] [--only evaluation|training]
     python benchmarks/m2f_throughput.py --toy --clips 2 --items 4 --repeat 2
 """
 
@@ -78,17 +78,20 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=8, help="clips of five frames in a batch of the evaluation")
     parser.add_argument("--items", type=int, default=32, help="frames in a batch of the training")
     parser.add_argument("--repeat", type=int, default=10)
+    parser.add_argument("--only", choices=("evaluation", "training"), help="one of the two")
     arguments = parser.parse_args()
     setting = Setting(torch.device(arguments.device), arguments.bfloat16, arguments.repeat, arguments.compile)
     peak = _product(setting)
     compiled = ", compiled" if setting.compiled else ""
     print(f"{_name(setting.device)}, {setting.dtype}, torch {torch.__version__}{compiled}")
     print(f"a square product: {peak / 1e12:.2f} TFLOP/s")
-    adapter = _adapter(arguments.toy, setting)
-    evaluation = _measure(lambda: _evaluate(adapter, arguments.clips), setting)
-    _tell("evaluation, 4 conditions x 2 branches", evaluation, arguments.clips, "clips", peak)
-    training = _measure(_training_step(_training(arguments.toy, setting), arguments.items, setting), setting)
-    _tell("training, clean and biased branch", training, arguments.items, "frames", peak)
+    if arguments.only != "training":
+        adapter = _adapter(arguments.toy, setting)
+        evaluation = _measure(lambda: _evaluate(adapter, arguments.clips), setting)
+        _tell(f"evaluation, 4 conditions x 2 branches{compiled}", evaluation, arguments.clips, "clips", peak)
+    if arguments.only != "evaluation":
+        training = _measure(_training_step(_training(arguments.toy, setting), arguments.items, setting), setting)
+        _tell(f"training, clean and biased branch{compiled}", training, arguments.items, "frames", peak)
     if setting.device.type == "cuda":
         print(f"most memory in use: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
     return 0
@@ -134,7 +137,9 @@ def _views(clips: int, condition: str) -> list[ClipView]:
 
 
 def _training_step(model: M2FTraining, items: int, setting: Setting) -> Callable[[], None]:
-    batch = _batch(model, items)
+    batch = _batch(model, items).known()
+    # Drawn on the host before the pass, as the trainer does it.
+    batch = batch._replace(drawn=model.draw(batch))
     network = model.network
     trained = [part for part in network.parameters() if part.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True if setting.device.type == "cuda" else None)

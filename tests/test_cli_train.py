@@ -151,6 +151,13 @@ def test_a_smoke_run_says_in_two_steps_whether_all_fits_and_leaves_nothing(
     assert list(work.iterdir()) == []
 
 
+def test_a_cuda_graph_needs_a_gpu(
+    toy_builds: Path, tiny_recipe: WriteRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(arguments(tiny_recipe(), toy_builds, tmp_path / "run", "--cuda-graph")) == STATUS_USER
+    assert "--cuda-graph: trains on cpu; expected a GPU; leave it out" in capsys.readouterr().err
+
+
 def test_a_model_that_cannot_be_compiled_is_refused(
     toy_builds: Path,
     tiny_recipe: WriteRecipe,

@@ -58,11 +58,11 @@ class GraphedPass:
             batch: On the host.
             share: Its share of the step; 1, the whole, is what is captured.
         """
-        shapes = _shapes_of(batch)
-        if self._replay is not None and shapes == self._shapes:
-            return self._replayed(batch)
-        if not self._possible or self._replay is not None or share != 1 or not batch.complete or batch.drawn is None:
+        if not self._possible or share != 1 or not batch.complete or batch.drawn is None:
             return self._run(batch, share)
+        shapes = _shapes_of(batch)
+        if self._replay is not None:
+            return self._replayed(batch) if shapes == self._shapes else self._run(batch, share)
         if self._passes < _WARM_UP or shapes != self._shapes:
             self._passes = self._passes + 1 if shapes == self._shapes else 1
             self._shapes = shapes
@@ -97,7 +97,7 @@ class GraphedPass:
 
     def _on_stream(self) -> AbstractContextManager[object]:
         if self._stream is None:
-            self._stream = torch.cuda.Stream(self._device)
+            self._stream = cast("Any", torch.cuda.Stream)(self._device)
         return _Beside(self._stream)
 
 
@@ -124,7 +124,7 @@ class _Beside:
     """A stream that begins after all work so far, and that later work waits for."""
 
     def __init__(self, stream: Any) -> None:
-        self._stream, self._context = stream, torch.cuda.stream(stream)
+        self._stream, self._context = stream, cast("Any", torch.cuda.stream(stream))
 
     def __enter__(self) -> None:
         self._stream.wait_stream(torch.cuda.current_stream())

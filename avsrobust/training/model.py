@@ -63,7 +63,7 @@ class Batch(NamedTuple):
         """Return the batch with other tensors, named as `tensors` names them."""
         own = {name: part for name, part in tensors.items() if not name.startswith(_DRAWN)}
         drawn = {name.removeprefix(_DRAWN): part for name, part in tensors.items() if name.startswith(_DRAWN)}
-        return self._replace(**own, drawn=None if self.drawn is None else drawn)
+        return Batch(**own, seed=self.seed, drawn=None if self.drawn is None else drawn, complete=self.complete)
 
     def known(self) -> Batch:
         """Return the batch, on the host, with `complete` as its frames are."""

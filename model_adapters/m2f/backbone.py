@@ -33,7 +33,7 @@ def feature_maps(backbone: Any, frames: Tensor, block: Block) -> tuple[Tensor, .
         block: `apply_block`, or what torch.compile made of it.
     """
     states, (height, width) = backbone.swin.embeddings(frames)
-    maps = []
+    maps: list[Tensor] = []
     for stage, name in zip(backbone.swin.encoder.layers, backbone.stage_names[1:], strict=True):
         for layer in stage.blocks:
             mask = _mask_of(layer, height, width, states.device)
@@ -100,9 +100,11 @@ def _attend(attention: Any, windows: Tensor, mask: Tensor | None) -> Tensor:
 
 def _merged(merging: Any, states: Tensor, height: int, width: int) -> Tensor:
     """Return the states [N, h w / 4, 2 C] of patches merged two by two: the library's `SwinPatchMerging` in one copy."""
-    maps = merging.maybe_pad(states.unflatten(1, (height, width)), height, width)
+    frames, _, channels = states.shape
+    maps = merging.maybe_pad(states.view(frames, height, width, channels), height, width)
+    rows, columns = (height + 1) // 2, (width + 1) // 2
     # Of a patch's four, first those of the left column, from top to bottom.
-    corners = maps.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5)
+    corners = maps.view(frames, rows, 2, columns, 2, channels).permute(0, 1, 3, 4, 2, 5)
     return cast("Tensor", merging.reduction(merging.norm(corners.flatten(3).flatten(1, 2))))
 
 

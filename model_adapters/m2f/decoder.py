@@ -161,7 +161,7 @@ def _projected(x: Tensor, projections: Sequence[_Projection], heads: int) -> lis
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.view(*x.shape[:-1], heads, x.shape[-1] // heads).transpose(1, 2)
 
 
 def _merged(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from typing import Any, cast
 
@@ -137,13 +137,18 @@ def sine(embedding: Any, height: int, width: int, device: torch.device, dtype: t
         dtype: Type of the result.
     """
     named = ("num_position_features", "temperature", "normalize", "scale")
-    settings = tuple((name, getattr(embedding, name)) for name in named)
-    return _sine(type(embedding), settings, height, width, device, dtype)
+    settings: tuple[tuple[str, Hashable], ...] = tuple((name, getattr(embedding, name)) for name in named)
+    return _sine(cast("Hashable", type(embedding)), settings, height, width, device, dtype)
 
 
 @lru_cache(maxsize=64)
 def _sine(
-    kind: Any, settings: tuple[tuple[str, Any], ...], height: int, width: int, device: torch.device, dtype: torch.dtype
+    kind: Callable[..., Any],
+    settings: tuple[tuple[str, Hashable], ...],
+    height: int,
+    width: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Tensor:
     # It is kept, and later used where gradients are taken.
     with torch.inference_mode(False):

@@ -178,7 +178,7 @@ class _Step(nn.Module):
 
     def draw(self, batch: Batch) -> dict[str, Tensor]:
         """Return all that is drawn for a batch, on the host."""
-        count, drawn = int(batch.scored.sum()), {}
+        count, drawn = int(batch.scored.sum()), dict[str, Tensor]()
         if self._options.learns == "sounds":
             drawn |= vars(auxiliary.Mixture.drawn(count, batch.seed))
         elif self._options.debias == "noise":
