@@ -64,7 +64,7 @@ def acquire(folder: Path, command: str, *, wait: bool = False) -> Iterator[None]
 
 
 def _require_locks(folder: Path) -> None:
-    """Raise the `OSError` of a file system without locks: there `filelock` takes weaker ones, or takes the refusal for a holder."""
+    """Raise the `OSError` of a file system without locks: `filelock` takes weaker ones, or takes the refusal for a holder."""
     if fcntl is None:
         return
     # A file of its own: a trial on the lock itself would be in the way of others.

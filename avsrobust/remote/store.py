@@ -160,6 +160,9 @@ class Store:
                 "expected s3:// or another that does; write to a folder of this machine, and copy it"
             ) from error
         except Exception as error:
+            # Stores differ in how they say that there is one.
+            if self.read(name) is not None:
+                return False
             raise self._cannot_be_written(error) from error
         return True
 
