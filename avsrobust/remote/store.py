@@ -66,10 +66,8 @@ class Store:
         try:
             system, root = fsspec.core.url_to_fs(url)
         except ImportError as error:
-            install = (
-                "pip install 'avsrobust[s3]'" if url.lower().startswith("s3") else f"what it says ({_words(error)})"
-            )
-            raise OptionError(f"{url}: needs a package that is not installed; run: {install}") from error
+            advice = "run: pip install 'avsrobust[s3]'" if url.lower().startswith("s3") else "install it"
+            raise OptionError(f"{url}: needs a package that is not here ({_words(error)}); {advice}") from error
         except ValueError as error:
             raise OptionError(f"{url}: cannot be opened ({_words(error)}); {_EXPECTED}") from error
         return cls(url, system, str(root).rstrip("/"))
