@@ -3,22 +3,33 @@
 Conventions
     The lock is an advisory one of the operating system (`filelock`), on ``.avsrobust.lock`` in the folder: a process that dies,
     however, gives it up. Beside it, ``.avsrobust.owner`` says who holds it, for people.
+    Some shared file systems are mounted without such locks. There a folder is refused, in place of weaker ones that nobody gives
+    up for a process that died.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from filelock import FileLock, Timeout
 
+try:
+    import fcntl
+except ImportError:  # Windows has locks of its own.
+    fcntl = None  # type: ignore[assignment]
+
 from avsrobust.errors import OptionError
+from avsrobust.files import TEMPORARY_SUFFIX
 
 LOCK_NAME = ".avsrobust.lock"
 OWNER_NAME = ".avsrobust.owner"
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -29,12 +40,18 @@ def acquire(folder: Path, command: str, *, wait: bool = False) -> Iterator[None]
     """
     lock = FileLock(folder / LOCK_NAME, thread_local=False)
     try:
+        _require_locks(folder)
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout as error:
         raise OptionError(
             f"{folder}: is in use by {_owner(folder)}; wait until it is done, run again with --wait, or choose another folder"
         ) from error
     except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise OptionError(
+                f"{folder}: its file system has no locks ({error.strerror}), by which one process keeps others out; have it "
+                "mounted with them (NFS: its lock service; Lustre: -o flock), or choose a folder on another file system"
+            ) from error
         raise OptionError(
             f"{folder}: cannot be locked ({error.strerror or error}); choose another output folder"
         ) from error
@@ -44,6 +61,15 @@ def acquire(folder: Path, command: str, *, wait: bool = False) -> Iterator[None]
     finally:
         (folder / OWNER_NAME).unlink(missing_ok=True)
         lock.release()
+
+
+def _require_locks(folder: Path) -> None:
+    """Raise the `OSError` of a file system without locks: `filelock` takes weaker ones, or takes the refusal for a holder."""
+    if fcntl is None:
+        return
+    # A file of its own: a trial on the lock itself would be in the way of others.
+    with NamedTemporaryFile(prefix=".", suffix=TEMPORARY_SUFFIX, dir=folder) as trial:
+        fcntl.flock(trial.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _name_owner(folder: Path, command: str) -> None:

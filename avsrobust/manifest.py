@@ -50,6 +50,7 @@ from avsrobust.manifest_columns import (
 )
 from avsrobust.manifest_rows import RowTable
 from avsrobust.parquet import Kind, parquet_bytes
+from avsrobust.remote import naming_addresses
 from avsrobust.remote.inputs import local_build
 from avsrobust.seal import write_seal
 from avsrobust.textfiles import parse_json
@@ -433,6 +434,7 @@ def remember_data_root(folder: Path, data_root: Path) -> bool:
     return True
 
 
+@naming_addresses()
 def load_manifest(path: Path | str, *, consistent: bool = True) -> Manifest:
     """Read a manifest, or the ``manifest.parquet`` of a build's folder, here or at a URL, of which all files are copied.
 

@@ -65,3 +65,15 @@ def test_where_a_copy_comes_from(home: Path, tmp_path: Path) -> None:
     assert origin((home / "files").resolve() / "a") == ("s3://lab/data", "a")
     assert origin(tmp_path / "a") is None
     assert origin(home.parent / "unknown" / "files" / "a") is None
+
+
+def test_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("AVSROBUST_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert with_addresses("/a/b") == "/a/b"
+    assert origin(Path("/a/b")) is None
+    with pytest.raises(OptionError, match="AVSROBUST_CACHE: is not set, and there is no home folder"):
+        local_home(COPIES, "s3://lab/data")

@@ -228,6 +228,16 @@ def test_the_lock_of_a_killed_process_is_taken_over(
     assert "is in use by another process" in refuse(filled)
 
 
+def test_a_store_that_says_otherwise_that_there_is_a_lock(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def precondition(_self: object, _path: str, _value: bytes, mode: str = "overwrite") -> None:
+        # As s3fs raises the answer of stores that do not say which condition failed.
+        raise OSError(22, "PreconditionFailed")
+
+    put(filled, LOCK_NAME, b'{"who": "somebody"}')
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "pipe_file", precondition)
+    assert "is in use by somebody" in refuse(filled)
+
+
 def test_a_lock_that_is_lost_is_noticed(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def overrun() -> None:
         with output_folder(filled, COMMAND, "results") as folder:

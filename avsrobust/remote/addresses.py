@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from avsrobust.errors import AvsRobustError, DataSetError
+from avsrobust.errors import AvsRobustError, DataSetError, OptionError
 from avsrobust.folders import folder_name
 from avsrobust.textfiles import parse_json
 
@@ -47,9 +47,27 @@ def join(place: Path | str, *names: str) -> Path | str:
 
 
 def cache_folder() -> Path:
-    """Return the folder of copies and staging folders."""
+    """Return the folder of copies and staging folders.
+
+    Raises:
+        OptionError: None is named, and this user has no home.
+    """
     named = os.environ.get(ENVIRONMENT_CACHE)
-    return (Path(named) if named else Path.home() / ".cache" / "avsrobust").absolute()
+    try:
+        return (Path(named) if named else Path.home() / ".cache" / "avsrobust").absolute()
+    except RuntimeError as error:
+        raise OptionError(
+            f"{ENVIRONMENT_CACHE}: is not set, and there is no home folder; name a folder with it"
+        ) from error
+
+
+def room_folders(room: str) -> tuple[Path, ...]:
+    """Return the folder of a room, also as what it is a link to, such as a larger disk; nothing where there is no cache."""
+    try:
+        folder = cache_folder() / room
+    except OptionError:
+        return ()
+    return (folder, folder.resolve())
 
 
 def local_home(room: str, url: str) -> Path:
@@ -60,11 +78,9 @@ def local_home(room: str, url: str) -> Path:
 def with_addresses(text: str) -> str:
     """Return a text with URLs in place of the local folders that stand for them."""
     for room in (COPIES, STAGING):
-        folder = cache_folder() / room
-        # It may be a link to a larger disk.
-        for written in {str(folder), str(folder.resolve())}:
-            if written in text:
-                text = re.sub(rf"{re.escape(written)}/{_FILES}", partial(_address, folder), text)
+        for folder in room_folders(room):
+            if str(folder) in text:
+                text = re.sub(rf"{re.escape(str(folder))}/{_FILES}", partial(_address, folder), text)
     return text
 
 
@@ -75,11 +91,10 @@ def address_of(path: Path | str) -> str:
 
 def origin(path: Path) -> tuple[str, str] | None:
     """Return URL and relative name of a file in the copy of a remote folder, None for other paths."""
-    room = cache_folder() / COPIES
     for written in (path.absolute(), path.resolve()):
-        for root in (room, room.resolve()):
+        for root in room_folders(COPIES):
             if written.is_relative_to(root) and len(parts := written.relative_to(root).parts) > 1:
-                url = _url_of(root / parts[0])
+                url = url_of(root / parts[0])
                 return None if url is None else (url, "/".join(parts[2:]))
     return None
 
@@ -97,10 +112,11 @@ def naming_addresses() -> Iterator[None]:
 
 
 def _address(folder: Path, found: re.Match[str]) -> str:
-    return _url_of(folder / found[1]) or found[0]
+    return url_of(folder / found[1]) or found[0]
 
 
-def _url_of(home: Path) -> str | None:
+def url_of(home: Path) -> str | None:
+    """Return the URL that a folder of a room stands for, None where that is not known."""
     try:
         url = parse_json((home / INDEX_NAME).read_bytes())["url"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -70,27 +70,6 @@ def local_data_root(
     return local_copy(str(data_root), names, fresh=fresh, lenient=lenient)
 
 
-def local_results(place: Path | str) -> Path:
-    """Return the path of results, or of a folder of results; masks are fetched when they are asked for (`with_file`).
-
-    Raises:
-        OptionError: The URL cannot be opened.
-        DataSetError: There is nothing.
-    """
-    from avsrobust.results import MASKS_NAME, PARTS_NAME
-
-    def is_wanted(name: str) -> bool:
-        folders, _, last = name.rpartition("/")
-        return last != MASKS_NAME and PARTS_NAME not in folders.split("/")
-
-    if not is_remote(place):
-        return Path(place)
-    folder, _, last = str(place).rstrip("/").rpartition("/")
-    if not last.endswith(".parquet"):
-        return local_copy(str(place), is_wanted)
-    return local_copy(folder, is_wanted) / last
-
-
 def local_place(place: Path | str | None) -> Path | None:
     """Return the path of a file or folder, such as a model's weights; None for None.
 

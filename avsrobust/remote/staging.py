@@ -35,9 +35,10 @@ from avsrobust.remote.addresses import (
     FILES_NAME,
     INDEX_NAME,
     STAGING,
-    cache_folder,
     is_remote,
     local_home,
+    room_folders,
+    url_of,
 )
 from avsrobust.remote.copies import adopt, make_copy, tell
 from avsrobust.remote.store import Store
@@ -103,15 +104,12 @@ def require_own(place: Path | str, kind: str) -> None:
 
 def published(path: Path) -> Path:
     """Return where a file of a staging folder lies after it was put to its URL; other paths as they are."""
-    room = cache_folder() / STAGING
-    if not path.is_relative_to(room):
-        return path
-    home, *rest = path.relative_to(room).parts
-    try:
-        url = parse_json((room / home / INDEX_NAME).read_bytes())["url"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return path
-    return local_home(COPIES, str(url)).joinpath(*rest)
+    for room in room_folders(STAGING):
+        if path.is_relative_to(room):
+            home, *rest = path.relative_to(room).parts
+            if (url := url_of(room / home)) is not None:
+                return local_home(COPIES, url).joinpath(*rest)
+    return path
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,8 @@ class Store:
         try:
             system, root = fsspec.core.url_to_fs(url)
         except ImportError as error:
-            install = (
-                "pip install 'avsrobust[s3]'" if url.lower().startswith("s3") else f"what it says ({_words(error)})"
-            )
-            raise OptionError(f"{url}: needs a package that is not installed; run: {install}") from error
+            advice = "run: pip install 'avsrobust[s3]'" if url.lower().startswith("s3") else "install it"
+            raise OptionError(f"{url}: needs a package that is not here ({_words(error)}); {advice}") from error
         except ValueError as error:
             raise OptionError(f"{url}: cannot be opened ({_words(error)}); {_EXPECTED}") from error
         return cls(url, system, str(root).rstrip("/"))
@@ -160,6 +158,9 @@ class Store:
                 "expected s3:// or another that does; write to a folder of this machine, and copy it"
             ) from error
         except Exception as error:
+            # Stores differ in how they say that there is one.
+            if self.read(name) is not None:
+                return False
             raise self._cannot_be_written(error) from error
         return True
 

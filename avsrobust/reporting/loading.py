@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from avsrobust.errors import ResultsError
-from avsrobust.remote.inputs import local_results
+from avsrobust.remote import is_remote, local_copy
 from avsrobust.results import (
+    MASKS_NAME,
     NEXT_NAME,
     PARTS_NAME,
     RUN_NAME,
@@ -36,7 +37,7 @@ def load_results(paths: Sequence[Path | str] | None = None, results_root: Path |
     """
     found: dict[Path, Path] = {}
     for path in [results_root] if paths is None else paths:
-        for scores in _with_readouts(_scores_below(local_results(path))):
+        for scores in _with_readouts(_scores_below(_local_results(path))):
             found.setdefault(scores.resolve(), scores)
     return [read_scores(path) for path in sorted(found.values())]
 
@@ -47,7 +48,7 @@ def load_result(path: Path | str) -> Scores:
     Raises:
         ResultsError: There is none, there are several, or it cannot be read.
     """
-    found = _scores_below(local_results(path))
+    found = _scores_below(_local_results(path))
     if len(found) > 1:
         for shard in filter(None, (read_scores(scores).info.shard for scores in found)):
             raise _unmerged(Path(path), shard)
@@ -86,7 +87,7 @@ def load_each(paths: Sequence[Path | str]) -> list[Scores]:
     Raises:
         ResultsError: A path holds no results, or a file cannot be read.
     """
-    below = [_scores_below(local_results(path)) for path in paths]
+    below = [_scores_below(_local_results(path)) for path in paths]
     seen = {found[0].resolve() for found in below if len(found) == 1}
     chosen: list[Path] = []
     for found in below:
@@ -114,6 +115,21 @@ def load_runs(results: Sequence[Scores]) -> tuple[list[Run | None], list[str]]:
                 warnings.append(str(error))
         runs.append(run)
     return runs, warnings
+
+
+def _local_results(place: Path | str) -> Path:
+    """Return the path of results, of a URL a copy without the masks: these are fetched by whoever asks for them (`with_file`)."""
+    if not is_remote(place):
+        return Path(place)
+    folder, _, last = str(place).rstrip("/").rpartition("/")
+    if not last.endswith(".parquet"):
+        return local_copy(str(place), _is_read)
+    return local_copy(folder, _is_read) / last
+
+
+def _is_read(name: str) -> bool:
+    *folders, last = name.split("/")
+    return last != MASKS_NAME and PARTS_NAME not in folders
 
 
 def _scores_below(path: Path) -> list[Path]:
