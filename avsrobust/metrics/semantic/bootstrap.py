@@ -90,7 +90,13 @@ def semantic_sums(classes: ClassStatistics, frames: ScoredFrames, protocol: Sema
     clips = rows.clips
     shares = _shares(classes, rows, row_of_frame[classes.frame], protocol)
     return SemanticSums(
-        protocol, clips.clip, clips.condition, clips.level, clips.negative, rows.over_draws(terms), rows.over_draws(shares)
+        protocol,
+        clips.clip,
+        clips.condition,
+        clips.level,
+        clips.negative,
+        rows.over_draws(terms),
+        rows.over_draws(shares),
     )
 
 
