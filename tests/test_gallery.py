@@ -138,7 +138,7 @@ def test_a_gallery_has_every_condition_of_every_model(results: Path, tmp_path: P
 
 
 def test_media_are_bounded_and_it_is_said(results: Path) -> None:
-    gallery = make_gallery(load_results([results]), 3, most_bytes=150_000)
+    gallery = make_gallery(load_results([results]), 3, most_bytes=450_000)
     assert len(gallery.clips) == 1
     assert gallery.notes == ("The gallery shows 1 of 3 clips of test: more would be too large.",)
 
