@@ -139,7 +139,7 @@ class M2F(Adapter):
     def encode_frames(self, frames: Tensor, views: Sequence[ClipView] = ()) -> EncodedClips:
         """Run backbone and pixel decoder on frames, uint8 [B, T, 3, H, W]; no use is made of the views."""
         clips, _, _, height, width = frames.shape
-        flat = frames.to(self.device).flatten(0, 1)
+        flat = _sent(frames, self.device).flatten(0, 1)
         with self._precision():
             encoded = self._encode(self.network, flat)
             visual_only = None if self._visual_only is None else self._visual_only_logits(self._visual_only, flat)
@@ -191,7 +191,7 @@ class M2F(Adapter):
                 self.network.branches(
                     self.network.embed_audio(sound.flatten(0, 1)), self._gate(num_frames, views), contrast
                 )
-                for sound, views, contrast in zip(audio.to(self.device), rows, contrasts, strict=True)
+                for sound, views, contrast in zip(_sent(audio, self.device), rows, contrasts, strict=True)
             ]
             prompts = [branch.prompt for condition in branches for branch in condition]
             decoded = self.network.decode_prompts(encoded.frames, prompts)
@@ -231,7 +231,7 @@ class M2F(Adapter):
             opened = torch.ones(len(rows) * num_frames, queries, device=self.device)
             return opened if self._settings.queries == "all" else None
         gates = [self._files.gate(row.clip_id, row.condition, row.level, num_frames, queries) for row in rows]
-        return torch.cat(gates).to(self.device)
+        return _sent(torch.cat(gates), self.device)
 
     def _contrast(self, encoded: EncodedClips, num_frames: int, rows: Sequence[ClipView]) -> Contrast | None:
         if self._strategy == "none":
@@ -243,7 +243,7 @@ class M2F(Adapter):
         width = self.network.config.hidden_dim
         eps = torch.cat([row_noise(row.seed, num_frames, width) for row in rows])
         share = alpha_bars()[self._settings.timestep]
-        return NoisyAudio(share.to(self.device), eps.to(self.device), self._settings.behaviour)
+        return NoisyAudio(_sent(share, self.device), _sent(eps, self.device), self._settings.behaviour)
 
     def _encode(self, network: M2FNetwork, frames: Tensor) -> EncodedFrames:
         from model_adapters.m2f.network import prepare_frames
@@ -275,6 +275,13 @@ class M2FRobust(M2F):
     """The same network, trained with negatives and with similarity of audio and picture."""
 
     bundled: ClassVar[str] = "m2f_robust"
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on the device; the host goes on while a GPU copies it, so that it has the next kernels launched in time."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _card_of(path: Path) -> Path | None:
