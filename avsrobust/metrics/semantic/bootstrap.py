@@ -18,6 +18,7 @@ from functools import partial
 
 import numpy as np
 
+from avsrobust.errors import MetricInputError
 from avsrobust.metrics import ratios
 from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.bootstrap import (
@@ -55,6 +56,7 @@ class SemanticSums:
         terms: float64 [R, 215]: three sums for each of 71 classes (of IoU, of F, and the number of frames; where the protocol
             pools pixels: intersection, predicted, target), then numerator and denominator of FPR.
         shares: What a row adds to the share of pixels given each class, float64 [R, 71]; the denominator is that of FPR.
+            None: not known, and single classes have no intervals.
     """
 
     protocol: SemanticProtocol
@@ -63,7 +65,7 @@ class SemanticSums:
     level: Floats
     negative: Flags
     terms: Floats
-    shares: Floats
+    shares: Floats | None = None
 
 
 def semantic_sums(classes: ClassStatistics, frames: ScoredFrames, protocol: SemanticProtocol) -> SemanticSums:
@@ -306,7 +308,12 @@ def class_intervals(
         class_ids: The classes.
         samples: Number of resamples.
         resampling_of: Returns the resamples of the clips that count, to share them between models; None: new ones.
+
+    Raises:
+        MetricInputError: `sums` have no shares.
     """
+    if sums.shares is None:
+        raise MetricInputError("sums: found no shares of classes; expected those of semantic_sums")
     keys = list(dict.fromkeys(key[:2] for key in conditions_of(sums)))
     clips = np.unique(sums.clip)
     counted = clusters_of(clusters).take(clips)
@@ -315,7 +322,7 @@ def class_intervals(
     found: dict[int, ScoreIntervals] = {}
     for first in range(0, len(class_ids), _CLASSES_AT_ONCE):
         chosen = list(class_ids[first : first + _CLASSES_AT_ONCE])
-        terms = _class_table(sums, clips, keys, chosen)
+        terms = _class_table(sums, sums.shares, clips, keys, chosen)
         # Frames, or pixels of the target, and sums of F or predicted pixels: all 0 where a clip has no say in a class.
         per_class = terms[:, :, :-1].reshape(len(clips), len(keys), _PER_CLASS + 1, len(chosen))
         has_class = np.any(per_class[:, :, 1:_PER_CLASS] > 0, axis=(1, 2))
@@ -326,13 +333,15 @@ def class_intervals(
     return found
 
 
-def _class_table(sums: SemanticSums, clips: Ints, keys: Sequence[ConditionKey], chosen: Sequence[int]) -> Floats:
+def _class_table(
+    sums: SemanticSums, shares: Floats, clips: Ints, keys: Sequence[ConditionKey], chosen: Sequence[int]
+) -> Floats:
     """The rows of `clips` as [clips, C conditions, 4 * K + 1]: the sums of K classes, their shares, the denominator of FPR."""
     terms = np.zeros((len(clips), len(keys), (_PER_CLASS + 1) * len(chosen) + 1))
     for position, key in enumerate(keys):
         rows = rows_under(sums.condition, sums.level, key)
         per_class = sums.terms[rows, :-2].reshape(-1, _PER_CLASS, NUM_CLASSES)[:, :, chosen]
-        parts = (per_class.reshape(len(per_class), -1), sums.shares[rows][:, chosen], sums.terms[rows, -1:])
+        parts = (per_class.reshape(len(per_class), -1), shares[rows][:, chosen], sums.terms[rows, -1:])
         terms[np.searchsorted(clips, sums.clip[rows]), position] = np.concatenate(parts, axis=1)
     return terms
 
