@@ -247,8 +247,9 @@ class _Stage:
         """Delete a staging folder that holds nothing new; say where the others are."""
         if not self.files.is_dir():
             return
-        new = (name for name in self._here() if name.rpartition("/")[2] != MARKER_NAME)
-        if any(name not in self.known or self._is_changed(name) for name in new):
+        here = self._here()
+        new = (name for name in here if name.rpartition("/")[2] != MARKER_NAME)
+        if self.known.keys() - set(here) or any(name not in self.known or self._is_changed(name) for name in new):
             tell(f"{self.store.url}: what is finished is kept in {self.home}; the same command continues there")
             return
         shutil.rmtree(self.files, ignore_errors=True)
