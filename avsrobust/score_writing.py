@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 import pyarrow as pa
 
-from avsrobust.files import atomic_path
+from avsrobust.files import atomic_path, make_folder
 from avsrobust.metrics.binary.counts import HISTOGRAMS, NUM_THRESHOLDS, Counts
 from avsrobust.parquet import open_writer
 from avsrobust.score_checks import content_sha256
@@ -33,6 +33,7 @@ def write_frames(path: Path, frames: SortedFrames, metadata: dict[str, str]) -> 
     """Write frames and the file's metadata, but its checksum, to the parquet file `path`, atomically."""
     schema = frames.schema
     groups = _parts(len(frames), ROW_GROUP) or [slice(0, 0)]
+    make_folder(path.parent)
     with _Aside(path.parent, groups) as aside:
 
         def column(name: str) -> pa.Array:
