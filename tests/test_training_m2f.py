@@ -157,7 +157,9 @@ def test_only_frames_with_one_known_category_teach_it() -> None:
 def test_pixel_classes_are_learned_from_the_mask_alone() -> None:
     features = torch.randn(2, 3, 2, 2, requires_grad=True)
     frames = Teachable(
-        torch.tensor([False, True]), torch.tensor([3, 4]), torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 0.0]]])
+        torch.tensor([False, True]),
+        torch.tensor([3, 4]),
+        torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 0.0]]]),
     )
     loss = pixel_classes(torch.nn.Linear(3, 71), EncodedFrames(features), frames)
     (gradient,) = torch.autograd.grad(loss, features)

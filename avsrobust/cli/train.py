@@ -58,7 +58,9 @@ from avsrobust.errors import OptionError
     help="Folder of resized pictures, shared by runs; it may be deleted [default: training/.pictures; in --output's folder].",
 )
 @click.option("--compile", "compiled", is_flag=True, help="Compile the model with torch.compile; kept between runs.")
-@click.option("--cuda-graph", is_flag=True, help="Launch each step's passes as one CUDA graph: for small models on a GPU.")
+@click.option(
+    "--cuda-graph", is_flag=True, help="Launch each step's passes as one CUDA graph: for small models on a GPU."
+)
 @click.option(
     "--smoke", is_flag=True, help="Two steps and one validation clip per data set: do data, weights and memory fit?"
 )
