@@ -28,6 +28,9 @@ def benchmarks() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(FOLDER))
+        # Other tests, and the models in them, have modules of such names too.
+        for path in FOLDER.glob("*.py"):
+            sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture(scope="module")

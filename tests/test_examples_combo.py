@@ -111,7 +111,7 @@ def test_maskiges_are_found_by_their_frames(repo: Path) -> None:
     seen = torch.from_numpy(np.stack(sizes)).float().mean(-1) / 255
     torch.testing.assert_close(answer[0], ((seen[5:10] + seen[15:]) * 2).sigmoid())
     with pytest.raises(AdapterError, match="a frame is not among those below --option frames"):
-        adapter.encode_frames(given.flip(-1))
+        adapter.segment(adapter.encode_frames(given.flip(-1)), torch.zeros(1, 5, 1, 96, 64))
 
 
 def test_vct_takes_larger_pictures_and_finds_maskiges_of_frames_that_were_made_from_others(repo: Path) -> None:

@@ -125,8 +125,7 @@ class WorkerProcess:
             arrays: Its arrays, which may be changed afterwards.
 
         Raises:
-            AdapterError: The message is too large, or the process ends while it starts.
-            ClipError: The process or the pipe fails later.
+            AdapterError: The message is too large.
         """
         described = [(array.dtype.str, list(array.shape)) for array in arrays]
         count = sum(array.nbytes for array in arrays)
@@ -142,14 +141,25 @@ class WorkerProcess:
             fields = {**fields, **{name: value for name, value in named.items() if value}}
         parts = protocol.encode_message(kind, dict(fields), arrays, lent and (lent.number, lent.contents()))
         request = Request(kind, lent, room, sum(len(memoryview(part)) for part in parts))
-        while self._waiting and sum(each.held for each in (request, *self._waiting)) > self._child.capacity // 2:
-            self._receive_next()
-        self._waiting.append(request)
-        deadline = time.monotonic() + self.timeout_s
-        with self._failing(self._waiting[0].kind):
-            for part in parts:
-                self._child.write(memoryview(part), deadline)
+        try:
+            while self._waiting and sum(each.held for each in (request, *self._waiting)) > self._child.capacity // 2:
+                self._receive_next()
+            self._waiting.append(request)
+            self._write(parts)
+        except AdapterError as error:
+            # Of the process, and so of this message too: raised where its answer is received.
+            request.answer = error
         return request
+
+    def _write(self, parts: Sequence[Any]) -> None:
+        deadline = time.monotonic() + self.timeout_s
+        try:
+            with self._failing(self._waiting[0].kind):
+                for part in parts:
+                    self._child.write(memoryview(part), deadline)
+        except BrokenPipeError:
+            # It has ended; what it answered before that can still be received.
+            self.settle()
 
     def receive(self, request: Request) -> Answer:
         """Wait for the answer to a message, within the time limit for each answer that comes before it and its own.
@@ -206,7 +216,7 @@ class WorkerProcess:
                 f"{self._printed()}gave no answer to '{kind}' within {self.timeout_s:g} s and was stopped; "
                 "raise the limit with --option timeout=SECONDS"
             )
-        except (EOFError, BrokenPipeError):
+        except EOFError:
             reason = f"{self._printed()}ended while it worked on '{kind}' ({self._child.exit_status()})"
         except protocol.ProtocolError as error:
             reason = f"wrote something else than messages to its stdout ({error})"

@@ -103,8 +103,7 @@ class _Worker:
     ) -> Callable[[], _Segmented]:
         """Have the model segment the clips of a share; return what waits for the answer."""
         if share.generation != self.generation or self._process is None or not self._process.alive:
-            share.encoded()
-            raise AdapterError(f"worker '{self._arguments[0]}': ended before it had segmented this clip")
+            return self._ended(share)
         fields: dict[str, Any] = {"handle": share.handle, **_clips_field(clips)}
         if isinstance(audio, Tensor):
             sent = audio
@@ -124,6 +123,17 @@ class _Worker:
         def segmented() -> _Segmented:
             share.encoded()
             return self._segmentation(*answer())
+
+        return segmented
+
+    def _ended(self, share: _Share) -> Callable[[], _Segmented]:
+        """Return what raises the error of a process that ended, after the answers it had given are received."""
+        if self._process is not None:
+            self._process.settle()
+
+        def segmented() -> _Segmented:
+            share.encoded()
+            raise AdapterError(f"worker '{self._arguments[0]}': ended before it had segmented this clip")
 
         return segmented
 

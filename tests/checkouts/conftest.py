@@ -23,6 +23,8 @@ from avsrobust.manifest import Manifest, Row
 from avsrobust.toy.write import write_toy
 
 SCRIPT = Path(__file__).with_name("forward.py")
+# Programs for other environments, which import what lies beside them.
+collect_ignore_glob = ["*_own.py"]
 
 
 @dataclass(frozen=True)
