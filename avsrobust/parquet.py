@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from avsrobust.limits import METADATA_BYTES, PARQUET_BYTES, Limit
 COMPRESSION = "zstd"
 _TAIL = 8
 _BUFFER = 1 << 18
+# Bytes of a file of one model on a published test set, or less.
+_SMALL = 1 << 20
 _MAGIC = b"PAR1"
 
 
@@ -50,6 +53,21 @@ def parquet_bytes(table: pa.Table) -> bytes:
 def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Return a writer of row groups with page checksums; `path` is one of `atomic_path`."""
     return pq.ParquetWriter(path, schema, compression=COMPRESSION, write_page_checksum=True)
+
+
+@contextmanager
+def _reused_memory() -> Iterator[None]:
+    """Have readers that are made in the block take memory from the C library, which keeps what it gets back for the next file.
+
+    arrow's own allocator gives it up, and new pages take longer than decoding a small file, of which reports read many. Of a
+    large one the C library would keep too much. A reader keeps the pool that it was made with.
+    """
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
 
 @dataclass(frozen=True)
@@ -105,9 +123,10 @@ class Kind:
                 METADATA_BYTES.check(struct.unpack("<I", tail[:4])[0], f"{path}: footer", self.error)
             # A column of a row group is read a buffer at a time, not at once.
             options = {"page_checksum_verification": True, "buffer_size": _BUFFER, "pre_buffer": False}
-            file = pq.ParquetFile(path, **options)
-            there = [name for name in dictionaries if _is_text(file, name)]
-            return pq.ParquetFile(path, metadata=file.metadata, read_dictionary=there, **options) if there else file
+            with _reused_memory() if size <= _SMALL else nullcontext():
+                file = pq.ParquetFile(path, **options)
+                there = [name for name in dictionaries if _is_text(file, name)]
+                return pq.ParquetFile(path, metadata=file.metadata, read_dictionary=there, **options) if there else file
         except FileNotFoundError as error:
             raise self.error(f"{path}: not found; expected {self.expected}") from error
         except (OSError, pa.ArrowException, ValueError) as error:

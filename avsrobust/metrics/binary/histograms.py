@@ -50,7 +50,7 @@ class Histograms(ABC):
                 return np.asarray(self)[key]
             found = self[rows]
             return found[(slice(None), *columns) if found.ndim > 1 else tuple(columns)]
-        positions = np.arange(self._num)[key]
+        positions = self._found_by(key)
         if positions.ndim == 1:
             return self.read(positions)
         return self.read(positions.reshape(-1)).reshape(*positions.shape, NUM_THRESHOLDS)
@@ -63,7 +63,18 @@ class Histograms(ABC):
 
     def take(self, index: Any) -> Histograms:
         """Return the histograms of some frames; `index` as numpy takes it."""
-        return _Taken(self, np.arange(self._num)[index])
+        return _Taken(self, self._found_by(index))
+
+    def _found_by(self, key: Any) -> Positions:
+        """Return the positions that numpy finds by `key`, without an array of all of them for a few."""
+        if isinstance(key, slice):
+            return np.arange(*key.indices(self._num))
+        is_list = isinstance(key, np.ndarray) and key.dtype == np.int64 and key.ndim == 1 and len(key) > 0
+        if is_list and -self._num <= key.min() and key.max() < self._num:
+            positions: Positions = np.where(key < 0, key + self._num, key)
+        else:
+            positions = np.arange(self._num)[key]
+        return positions
 
     def sum(self, axis: int) -> Counts:
         """Return the sum of each histogram (`axis` 1) or of each bin (0)."""
