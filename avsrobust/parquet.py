@@ -121,10 +121,13 @@ class Kind:
                 tail = stream.read(_TAIL)
             if len(tail) == _TAIL and tail[4:] == _MAGIC:
                 METADATA_BYTES.check(struct.unpack("<I", tail[:4])[0], f"{path}: footer", self.error)
-            # A column of a row group is read a buffer at a time, not at once.
-            options = {"page_checksum_verification": True, "buffer_size": _BUFFER, "pre_buffer": False}
+            # A column of a large row group is read a buffer at a time; then as much is taken as a page's header declares, which
+            # no checksum covers: up to 2 GiB. Read at once, the column bounds it.
+            buffer = _BUFFER if size > _SMALL else 0
+            options = {"page_checksum_verification": True, "buffer_size": buffer, "pre_buffer": False}
             with _reused_memory() if size <= _SMALL else nullcontext():
                 file = pq.ParquetFile(path, **options)
+                _require_rows(file)
                 there = [name for name in dictionaries if _is_text(file, name)]
                 return pq.ParquetFile(path, metadata=file.metadata, read_dictionary=there, **options) if there else file
         except FileNotFoundError as error:
@@ -171,6 +174,14 @@ class Kind:
                 raise self.error(
                     f"{path}: column {entry.name} is of type {actual}; expected {entry.type}; {self.again} again"
                 )
+
+
+def _require_rows(file: pq.ParquetFile) -> None:
+    """Raise `ValueError` where the row groups have not the file's rows: as many as they say are made room for."""
+    metadata = file.metadata
+    rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
+        raise ValueError(f"row groups of {sum(rows)} rows, of {metadata.num_rows} in all")
 
 
 def _is_text(file: pq.ParquetFile, name: str) -> bool:

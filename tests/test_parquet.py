@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from pathlib import Path
 
@@ -76,3 +77,29 @@ def test_types_are_compared_column_by_column(tmp_path: Path) -> None:
         KIND.require_types(tmp_path, pa.schema([("name", pa.string()), ("value", pa.int64())]), expected)
     with pytest.raises(ManifestError, match="has no column value"):
         KIND.require_types(tmp_path, pa.schema([("name", pa.string())]), expected)
+
+
+def test_what_a_displaced_page_declares_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write_parquet(path, pa.table({f"c{n}": ["data:s4/a.wav", "data:s4/a.wav"] for n in range(12)}))
+    whole = path.read_bytes()
+    # Pages behind these two bytes are read from within their headers, where a checksum is taken for a size.
+    path.write_bytes(whole[:60] + whole[62:])
+    pools = (pa.system_memory_pool(), pa.default_memory_pool())
+    before = [pool.max_memory() for pool in pools]
+    opened = KIND.open(path)
+    for column in range(1, 12):
+        with contextlib.suppress(ManifestError):
+            KIND.read_columns(path, opened, [f"c{column}"])
+    assert all(pool.max_memory() < max(had + 1, 1 << 28) for pool, had in zip(pools, before, strict=True))
+
+
+def test_row_groups_have_the_rows_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write_parquet(path, table())
+    whole = path.read_bytes()
+    count = b"\x16" + bytes([2000 * 2 & 127 | 128, 2000 * 2 >> 7])
+    first = whole.index(count, len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"))
+    path.write_bytes(whole[:first] + b"\x16" + bytes([1000 * 2 & 127 | 128, 1000 * 2 >> 7]) + whole[first + 3 :])
+    with pytest.raises(ManifestError, match=r"row groups of 2000 rows, of 1000 in all"):
+        KIND.open(path)
