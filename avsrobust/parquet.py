@@ -9,6 +9,7 @@ Conventions
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _TAIL = 8
 _BUFFER = 1 << 18
 # Bytes of a file of one model on a published test set, or less.
 _SMALL = 1 << 20
+_CHANGES_POOL = threading.Lock()
 _MAGIC = b"PAR1"
 
 
@@ -60,14 +62,16 @@ def _reused_memory() -> Iterator[None]:
     """Have readers that are made in the block take memory from the C library, which keeps what it gets back for the next file.
 
     arrow's own allocator gives it up, and new pages take longer than decoding a small file, of which reports read many. Of a
-    large one the C library would keep too much. A reader keeps the pool that it was made with.
+    large one the C library would keep too much. A reader keeps the pool that it was made with. The default is the process's: one
+    thread at a time changes it, so that each puts back what was there.
     """
-    before = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        yield
-    finally:
-        pa.set_memory_pool(before)
+    with _CHANGES_POOL:
+        before = pa.default_memory_pool()
+        pa.set_memory_pool(pa.system_memory_pool())
+        try:
+            yield
+        finally:
+            pa.set_memory_pool(before)
 
 
 @dataclass(frozen=True)

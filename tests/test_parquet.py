@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -103,3 +104,12 @@ def test_row_groups_have_the_rows_of_the_file(tmp_path: Path) -> None:
     path.write_bytes(whole[:first] + b"\x16" + bytes([1000 * 2 & 127 | 128, 1000 * 2 >> 7]) + whole[first + 3 :])
     with pytest.raises(ManifestError, match=r"row groups of 2000 rows, of 1000 in all"):
         KIND.open(path)
+
+
+def test_files_opened_in_threads_leave_the_processs_pool_of_memory_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write_parquet(path, table())
+    before = pa.default_memory_pool().backend_name
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _number: KIND.open(path), range(400)))
+    assert pa.default_memory_pool().backend_name == before != pa.system_memory_pool().backend_name

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from avsrobust.errors import ResultsError
+from avsrobust.remote import address_of
 from avsrobust.reporting.aggregate import SEEDS
 from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.loading import load_runs
@@ -52,7 +53,7 @@ class _Scored:
     def origin(self) -> str:
         """The results' folder, or the model of results in memory."""
         info, source = self.scores.info, self.scores.source
-        return one_line(f"{info.model} (in memory)" if source is None else str(source.parent))
+        return one_line(f"{info.model} (in memory)" if source is None else address_of(source.parent))
 
 
 def require_one_build(results: Sequence[Scores], *, aggregate: str | None = None, can_aggregate: bool = True) -> None:
