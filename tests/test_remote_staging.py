@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from avsrobust.errors import OptionError
 from avsrobust.folders import MARKER_NAME, ensure_output_dir
+from avsrobust.limits import TEXT_BYTES
 from avsrobust.locks import LOCK_NAME, OWNER_NAME
 from avsrobust.remote import local_copy, output_folder, published, staging, telling
 from avsrobust.remote.store import Store
@@ -173,6 +174,11 @@ def test_a_folder_of_somebody_else_is_refused(url: str, filled: str) -> None:
     assert f"{foreign}: holds thesis, which avsrobust did not write there" in refuse(foreign)
     put(foreign, MARKER_NAME, b"{")
     assert f"{foreign}/{MARKER_NAME}: is damaged" in refuse(foreign)
+
+
+def test_a_marker_of_any_size_is_not_read(url: str) -> None:
+    put(url, MARKER_NAME, b" " * (TEXT_BYTES.value + 1))
+    assert f"{url}/{MARKER_NAME}: found 8,388,609 bytes; expected at most 8,388,608" in refuse(url)
 
 
 def test_two_machines_do_not_write_at_once(filled: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from avsrobust.errors import OptionError
 from avsrobust.files import is_safe_relative
+from avsrobust.limits import TEXT_BYTES
 
 _EXPECTED = "expected s3://bucket/folder, or another address that fsspec opens"
 _CHECK = "check the address, the keys and the endpoint"
@@ -131,13 +132,17 @@ class Store:
         """Return the bytes of a small file, None where there is none.
 
         Raises:
-            OptionError: It cannot be read.
+            OptionError: It cannot be read, or is not small.
         """
         try:
             self.system.invalidate_cache()
+            size = int(self.system.info(self._path(name)).get("size") or 0)
+            TEXT_BYTES.check(size, f"{self.url}/{name}", OptionError)
             content: bytes = self.system.cat_file(self._path(name))
         except FileNotFoundError:
             return None
+        except OptionError:
+            raise
         except Exception as error:
             raise OptionError(f"{self.url}/{name}: cannot be read ({_reason(error)}); {_CHECK}") from error
         return content
