@@ -31,6 +31,8 @@ BUDGET_S=${BUDGET_S:-480}
 [ "$DEVICE" = cpu ] || [ "$BUDGET_S" -le 480 ] || BUDGET_S=480
 SLOW=${SLOW:-$([ "$DEVICE" = cpu ] && echo 4 || echo 1)}
 export PYTHONPATH="$ROOT${WHEELS:+:$WHEELS}${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
+# As the command does for itself: the benchmarks that call its functions have it too.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 # nproc would heed OMP_NUM_THREADS.
 CORES=$(getconf _NPROCESSORS_ONLN)
 BEGAN=$SECONDS

@@ -56,6 +56,9 @@ def main() -> int:
         )
         return 0
     sys.path.insert(0, str(ROOT))
+    from avsrobust.cli.main import let_threads_sleep
+
+    let_threads_sleep()
     with tempfile.TemporaryDirectory(prefix="avsrobust-pipeline-") as folder:
         build = arguments.build or make_build(Path(folder), arguments.clips)
         if not arguments.without_model_only:
