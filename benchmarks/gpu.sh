@@ -24,6 +24,9 @@ BEFORE=$PWD
 OUT=$(mkdir -p "${1:?usage: benchmarks/gpu.sh OUT}" && cd "$1" && pwd) || exit 2
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=${PYTHON:-$([ -x "$ROOT/.venv/bin/python" ] && echo "$ROOT/.venv/bin/python" || command -v python3)}
+# The parts run in the repository's root.
+case $PYTHON in /*) ;; */*) PYTHON=$BEFORE/$PYTHON ;; esac
+command -v "$PYTHON" > /dev/null || { echo "PYTHON: found no program '$PYTHON'; name an interpreter with the project's packages" >&2; exit 2; }
 DEVICE=${DEVICE:-cuda}
 QUICK=${QUICK:-0}
 PARTS=${PARTS:-toys pipeline throughput training decoder evaluation speed chain}
