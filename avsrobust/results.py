@@ -38,6 +38,7 @@ from avsrobust.condition_facts import are_facts
 from avsrobust.errors import AvsRobustError, MetricInputError, ResultsError
 from avsrobust.files import read_regular, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME
+from avsrobust.heap import release_unused
 from avsrobust.limits import METADATA_BYTES
 from avsrobust.mask_overlaps import OVERLAPS_FIELD
 from avsrobust.metrics.binary.counts import HISTOGRAMS, NUM_THRESHOLDS, FrameStatistics
@@ -197,7 +198,7 @@ class Scores:
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the statistics as a data frame: `index`, and a column for each count (the histograms are left out)."""
-        counts = {name: getattr(self.statistics, name) for name in COUNT_COLUMNS}
+        counts = {name: getattr(self.statistics, name).astype(np.int64) for name in COUNT_COLUMNS}
         return pd.concat([self.index.reset_index(drop=True), pd.DataFrame(counts)], axis=1)
 
     def _repr_html_(self) -> str:
@@ -327,7 +328,7 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     index = columns.index([name for name in INDEX_COLUMNS if name in schema.names], draws)
     if rows > in_memory:
         # What decoding took would else stay with the process; that of a small file serves the next one.
-        pa.default_memory_pool().release_unused()
+        release_unused()
     statistics = FrameStatistics(**{name: columns.values(name) for name in COUNT_COLUMNS}, **histograms)
     check_values(path, index, statistics, checks)
     overlaps = columns.values(OVERLAPS_FIELD.name) if has_overlaps else None

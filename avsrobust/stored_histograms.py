@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avsrobust.errors import ResultsError
+from avsrobust.heap import release_unused
 from avsrobust.metrics.binary.histograms import Histograms, Positions
 from avsrobust.metrics.binary.thresholds import NUM_THRESHOLDS, Counts
 from avsrobust.parquet import Kind
@@ -106,9 +107,10 @@ class StoredHistograms(Histograms):
             _kept.put((id(self), here), part)
             self._next = here + 1
             if self._next * _ROWS_AT_ONCE >= len(self):
-                # At its end a file need not stay open.
+                # At its end a file need not stay open; of a small one there is nothing to give back.
                 self._reader = None
-                pa.default_memory_pool().release_unused()
+                if here:
+                    release_unused()
             if here == number:
                 return part
         self._reader = None
@@ -116,6 +118,8 @@ class StoredHistograms(Histograms):
 
     def _first_group(self, number: int) -> int:
         """Return the last row group that begins at a part's first row, not behind the part `number`."""
+        if not number:
+            return 0
         opened, first, chosen = self._kind.open(self._path), 0, 0
         for group in range(opened.num_row_groups):
             if first % _ROWS_AT_ONCE == 0 and first <= number * _ROWS_AT_ONCE:
