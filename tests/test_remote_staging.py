@@ -18,7 +18,7 @@ from avsrobust.errors import OptionError
 from avsrobust.folders import MARKER_NAME, ensure_output_dir
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.locks import LOCK_NAME, OWNER_NAME
-from avsrobust.remote import local_copy, output_folder, published, staging, telling
+from avsrobust.remote import lease, local_copy, output_folder, published, telling
 from avsrobust.remote.store import Store
 
 fsspec = pytest.importorskip("fsspec")
@@ -29,7 +29,7 @@ COMMAND = "avsrobust test"
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty folder of the file system that fsspec has in memory."""
     monkeypatch.setenv("AVSROBUST_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(staging, "_POLL_S", 0.02)
+    monkeypatch.setattr(lease, "_POLL_S", 0.02)
     return f"memory://{secrets.token_hex(4)}/results"
 
 
@@ -73,7 +73,7 @@ def test_what_makes_a_folder_ours_comes_first_and_what_makes_it_whole_last(
 ) -> None:
     order: list[list[str]] = []
     put_files = Store.put
-    monkeypatch.setattr(Store, "put", lambda self, files: (order.append(list(files)), put_files(self, files))[1])
+    monkeypatch.setattr(Store, "put", lambda self, files, known: (order.append(list(files)), put_files(self, files, known))[1])
     with output_folder(url, COMMAND, "results") as folder:
         write(folder, audio__x="1", manifest="no", b="2")
         for name in (
@@ -250,14 +250,14 @@ def test_a_lock_that_is_lost_is_noticed(filled: str, monkeypatch: pytest.MonkeyP
             (folder / "a").write_text("2")
             put(filled, LOCK_NAME, b'{"who": "somebody"}')
 
-    with pytest.raises(OptionError, match="is in use by somebody"):
+    with pytest.raises(OptionError, match=rf"{filled}: its lock was taken by somebody while this command was paused"):
         overrun()
     assert there(filled)["a"] == b"1"
     # The other one's lock stays.
     assert there(filled)[LOCK_NAME] == b'{"who": "somebody"}'
     # A store that makes a file where there is one already.
     monkeypatch.setattr(Store, "create", lambda *_: True)
-    with pytest.raises(OptionError, match="is in use by somebody"), output_folder(filled, COMMAND, "results"):
+    with pytest.raises(OptionError, match="its lock was taken by somebody"), output_folder(filled, COMMAND, "results"):
         raise AssertionError
 
 
@@ -309,10 +309,10 @@ def test_new_files_there_join_unfinished_work(filled: str, monkeypatch: pytest.M
 def test_an_upload_that_broke_off_is_finished(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     put_files = Store.put
 
-    def breaks(self: Store, files: dict[str, Path]) -> None:
+    def breaks(self: Store, files: dict[str, Path], known: dict[str, str] | None) -> None:
         if "run.json" in files:
             raise OptionError("the network is gone")
-        put_files(self, files)
+        put_files(self, files, known)
 
     def broken() -> None:
         with output_folder(url, COMMAND, "results") as folder:

@@ -6,27 +6,25 @@ Conventions
     differ are put there: first the marker, which makes the folder ours, last those that say that the rest is whole (`_LAST`).
     Then the staging folder moves to the copy for reading. Where the command fails, is interrupted or killed, the staging folder
     stays, and the same command continues in it.
-    The remote folder holds ``.avsrobust.lock`` meanwhile, made only where it is not there: another machine is refused. A
-    killed process leaves it; whoever continues its staging folder takes it over.
+    The remote folder holds ``.avsrobust.lock`` meanwhile (`avsrobust.remote.lease`): another machine is refused. A killed
+    process leaves it; whoever continues its staging folder takes it over at once, others when its lease is over.
     Where something else changes the remote folder all the same, a file that both sides have changed is a conflict, and nothing
-    is put there. ``index.json`` holds version and SHA-256 of each file as both sides last had it.
+    more is put there. ``index.json`` holds version and SHA-256 of each file as both sides last had it. Where the store heeds
+    conditions, each file is written, and deleted, only while it has that version there: a process that slept through the end of
+    its lease just before it writes changes nothing of another's.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
-import socket
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-from avsrobust.errors import AvsRobustError, OptionError
+from avsrobust.errors import OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, make_folder, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME, check_owner, parse_marker
 from avsrobust.locks import LOCK_NAME, OWNER_NAME, acquire
@@ -41,14 +39,15 @@ from avsrobust.remote.addresses import (
     url_of,
 )
 from avsrobust.remote.copies import adopt, make_copy, tell
+from avsrobust.remote.lease import Lease, hold
 from avsrobust.remote.store import Store
 from avsrobust.textfiles import parse_json
 
 _PRIVATE = (LOCK_NAME, OWNER_NAME)
 # In this order after all others: readers take a folder for whole where the last one is there.
 _LAST = ("scores.parquet", "checksums.parquet", "seal.json", "run.json", "manifest.parquet")
-_POLL_S = 2.0
 _AT_ONCE = 4096
+_TRIES = 3
 
 
 @contextmanager
@@ -80,7 +79,7 @@ def output_folder(
         except OptionError as error:
             raise OptionError(str(error).replace(str(stage.home), stage.store.url)) from error
         stage.read()
-        stack.enter_context(stage.hold(command, wait=wait))
+        stage.lease = stack.enter_context(hold(stage.store, stage.lock, stage.token, command, wait=wait))
         stage.take()
         try:
             yield stage.files
@@ -130,7 +129,7 @@ class _Stage:
         without: A folder below it that is not.
         token: Names the staging folder to others.
         known: Files as both sides last had them.
-        claim: Content of the remote lock while it is held.
+        lease: The remote lock while it is held.
     """
 
     store: Store
@@ -138,7 +137,7 @@ class _Stage:
     without: str
     token: str = ""
     known: dict[str, _Known] = field(default_factory=dict)
-    claim: bytes = b""
+    lease: Lease | None = None
 
     @property
     def home(self) -> Path:
@@ -166,30 +165,6 @@ class _Stage:
         files = {name: [entry.version, entry.sha256] for name, entry in self.known.items()}
         content = {"url": self.store.url, "token": self.token, "files": files}
         write_text(self.home / INDEX_NAME, json.dumps(content, sort_keys=True))
-
-    @contextmanager
-    def hold(self, command: str, *, wait: bool) -> Iterator[None]:
-        """Hold the remote lock for the block."""
-        who = f"{command} (process {os.getpid()} on {socket.gethostname()})"
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        # The last entry tells one process from the next in the same staging folder.
-        content = {"holder": self.token, "who": who, "since": since, "claim": secrets.token_hex(8)}
-        self.claim = json.dumps(content, sort_keys=True).encode()
-        while not self.store.create(self.lock, self.claim):
-            other = self._holder()
-            if other.get("holder") == self.token:
-                # Of a process that died: this one has its staging folder.
-                self.store.write(self.lock, self.claim)
-                break
-            if other and not wait:
-                raise self._in_use(other)
-            time.sleep(_POLL_S if other else 0.1)
-        try:
-            # A store without exclusive creation may have let two have it.
-            self._require_held()
-            yield
-        finally:
-            self._give_up()
 
     def take(self) -> None:
         """Bring what is new in the remote folder to the staging folder; what is new here stays."""
@@ -221,27 +196,53 @@ class _Stage:
             raise self._conflict(conflicts)
 
     def publish(self) -> None:
-        """Put what is new to the remote folder, and delete there what is gone here."""
-        sums = {name: sha256_of_file(self.files / name) for name in self._here()}
-        due = {name for name, sha256 in sums.items() if name not in self.known or self.known[name].sha256 != sha256}
-        gone = self.known.keys() - sums.keys()
-        self._require_unchanged(sums)
-        if due or gone:
-            count = sum((self.files / name).stat().st_size for name in due)
-            tell(f"writing {len(due):,} files ({count / 1e6:.1f} MB) to {self.store.url}")
-            for batch in _batches(due):
-                self._require_held()
-                self.store.put({name: self.files / name for name in batch})
-                self._note(batch, sums)
-            self.store.remove(gone)
-            for name in gone:
-                del self.known[name]
-            self.write()
+        """Put what is new to the remote folder, delete there what is gone here, and make the files the copy for reading."""
+        self._put_changes(self.files, {name: sha256_of_file(self.files / name) for name in self._here()})
         adopt(self.store.url, self.files, {name: entry.version for name, entry in self.known.items()})
         shutil.rmtree(self.files)
         # What is left says of which URL the folder was.
         self.known = {}
         self.write()
+
+    def _put_changes(self, root: Path, sums: Mapping[str, str]) -> None:
+        """Put files below `root` that differ from what is known to be there; delete there those that `sums` does not name."""
+        due = {name for name, sha256 in sums.items() if name not in self.known or self.known[name].sha256 != sha256}
+        gone = self.known.keys() - sums.keys()
+        self._renew()
+        self._require_unchanged(sums)
+        if not due and not gone:
+            return
+        count = sum((root / name).stat().st_size for name in due)
+        tell(f"writing {len(due):,} files ({count / 1e6:.1f} MB) to {self.store.url}")
+        for batch in _batches(due):
+            self._put_batch(root, batch, sums)
+        self.store.remove_versions({name: self.known[name].version for name in gone}, fenced=self._fenced)
+        for name in gone:
+            del self.known[name]
+        self.write()
+
+    def _put_batch(self, root: Path, batch: list[str], sums: Mapping[str, str]) -> None:
+        for left in reversed(range(_TRIES if self._fenced else 1)):
+            there = {name: self.known[name].version for name in batch if name in self.known}
+            try:
+                self.store.put({name: root / name for name in batch}, there if self._fenced else None)
+                break
+            except OptionError:
+                # Because of another's files, or of our own, whose request was repeated since its answer was lost?
+                self._renew()
+                self._require_unchanged(sums)
+                batch = [name for name in batch if name not in self.known or self.known[name].sha256 != sums[name]]
+                if not left:
+                    raise
+        self._note(root, batch, sums)
+
+    @property
+    def _fenced(self) -> bool:
+        return self.lease is not None and self.lease.fenced
+
+    def _renew(self) -> None:
+        if self.lease is not None:
+            self.lease.renew()
 
     def leave(self) -> None:
         """Delete a staging folder that holds nothing new; say where the others are."""
@@ -295,11 +296,13 @@ class _Stage:
         if changed or gone:
             raise self._conflict(sorted(changed | gone))
 
-    def _note(self, names: Iterator[str] | list[str], sums: Mapping[str, str]) -> None:
+    def _note(self, root: Path, names: list[str], sums: Mapping[str, str]) -> None:
         """Note the versions that files have got; refuse where one has not arrived whole."""
         listing = self.store.listing()
+        # Held until now: what is listed is ours.
+        self._renew()
         for name in names:
-            if name not in listing or listing[name].size != (self.files / name).stat().st_size:
+            if name not in listing or listing[name].size != (root / name).stat().st_size:
                 raise OptionError(
                     f"{self.store.url}/{name}: is not there as it was written; expected its {sums[name][:12]}..; run the same "
                     "command again"
@@ -307,42 +310,12 @@ class _Stage:
             self.known[name] = _Known(listing[name].version, sums[name])
         self.write()
 
-    def _holder(self) -> dict[str, str]:
-        """Return what the remote lock says; nothing where it is gone, or is none of ours."""
-        content = self.store.read(self.lock)
-        if content is None:
-            return {}
-        try:
-            found = parse_json(content)
-            return {str(key): str(value)[:200] for key, value in found.items()}
-        except (ValueError, AttributeError):
-            return {"who": "another process"}
-
-    def _require_held(self) -> None:
-        if self.store.read(self.lock) != self.claim:
-            raise self._in_use(self._holder())
-
-    def _give_up(self) -> None:
-        try:
-            if self.store.read(self.lock) == self.claim:
-                self.store.remove([self.lock])
-        # What the block did, or failed at, is what counts.
-        except AvsRobustError as error:
-            tell(f"{self.store.url}/{self.lock}: cannot be deleted; delete it ({error})")
-
-    def _in_use(self, other: Mapping[str, str]) -> OptionError:
-        return OptionError(
-            f"{self.store.url}: is in use by {other.get('who', 'another process')}, since {other.get('since', 'some time')}; "
-            f"wait until it is done, run again with --wait, or choose another folder; where that process is no more, delete "
-            f"{self.store.url}/{self.lock}"
-        )
-
     def _conflict(self, names: list[str]) -> OptionError:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return OptionError(
             f"{self.store.url}: {names[0]}{more} changed there while this command worked on it; expected nobody else to write "
-            f"there; nothing was put there, the finished work is kept in {self.home}; choose another --output, or delete that "
-            "folder and run again to begin with what is there now"
+            f"there; nothing more was put there, the finished work is kept in {self.home}; choose another --output, or delete "
+            "that folder and run again to begin with what is there now"
         )
 
 
