@@ -260,7 +260,9 @@ class _Watched:
     def tell(self) -> None:
         """Say, once, what is waited for."""
         if not self._told and self.lease_s is not None:
-            tell(f"{self.store.url}: is locked by {_who(self.other)}; free if that gives no sign of life for {self.lease_s:g} s")
+            tell(
+                f"{self.store.url}: is locked by {_who(self.other)}; free if that gives no sign of life for {self.lease_s:g} s"
+            )
             self._told = True
 
 

@@ -268,6 +268,15 @@ class Store:
         return path.startswith(f"{self.root}/")
 
 
+def size_text(count: int) -> str:
+    """Return a number of bytes for people.
+
+    >>> size_text(3), size_text(41_500_000), size_text(7_210_000_000)
+    ('0.0 MB', '41.5 MB', '7.2 GB')
+    """
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 def _remote_file(info: Mapping[str, Any]) -> RemoteFile:
     mark = info.get("ETag") or info.get("LastModified") or info.get("mtime") or info.get("created")
     # A time comes as a number from one call and as a `datetime` from another.
