@@ -402,6 +402,63 @@ def test_a_run_of_training_from_s3_to_s3(
     assert details["checkpoint"]["path"] == checkpoint[1]
 
 
+KILLED_TRAINING = f"""{SHORT_LEASE}
+import threading
+put, when = Store.put, sys.argv[1]
+def watched(self, files, *known):
+    half = when == "half" and "checkpoints/step-000004/state.json" in files
+    if half or "checkpoints/step-000006/weights.safetensors" in files:
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(self, files, *known)
+Store.put = watched
+from avsrobust.remote import staging
+started = staging.Thread.start
+def start(self):
+    # One after the other: what is there when the process is killed is then known.
+    started(self)
+    self.join()
+staging.Thread = type("Joined", (threading.Thread,), dict(start=start))
+sys.exit(invoke(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("when", "resumed"), [("whole", 4), ("half", 2)])
+def test_training_on_a_machine_that_vanishes_goes_on_elsewhere(
+    server: Any,
+    toy: Path,
+    tiny_recipe: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    elsewhere: Elsewhere,
+    when: str,
+    resumed: int,
+) -> None:
+    pytest.importorskip("accelerate")
+    recipe = tiny_recipe(
+        data={"datasets": ["s4"], "mix": {}}, run={"steps": 7, "validate_every": 2, "checkpoint_every": 2}
+    )
+    train = ["train", "--recipe", str(recipe), *READ, "--device", "cpu", "--output"]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_TRAINING, when, *train, "s3://lab/runs/one"], check=False, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    there = contents(server, "lab/runs/one")
+    assert {"run.json", "best.safetensors", "log.csv", "validation.csv", LOCK_NAME} <= there.keys()
+    weights = {name.split("/")[1] for name in there if name.endswith("weights.safetensors")}
+    assert weights == {"step-000002", "step-000004"}
+    assert there["log.csv"].count(b"\n") == 1 + 4
+    elsewhere("other")
+    capsys.readouterr()
+    run(*train, "s3://lab/runs/one")
+    assert f"goes on after step {resumed}\n" in capsys.readouterr().err
+    run(*train, "local")
+    there = contents(server, "lab/runs/one")
+    mine = local_contents(Path("local"))
+    assert LOCK_NAME not in there
+    # Events have times.
+    for name in mine.keys() | there.keys():
+        assert name.startswith(("tensorboard/", "pictures/")) or there[name] == mine[name], name
+
+
 def test_other_commands_read_builds_from_s3(server: Any, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("audit", BUILD, "--data-root", DATA)
     run("export", "hf", BUILD, "hf", "--data-root", DATA, "--split", "test")

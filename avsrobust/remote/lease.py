@@ -112,8 +112,7 @@ class Lease:
             OptionError: The store cannot be asked.
         """
         with self._busy:
-            if self._lost is not None:
-                raise LostLeaseError(self._lost)
+            self.require()
             try:
                 if self.fenced:
                     content = self._next()
@@ -124,6 +123,11 @@ class Lease:
             except LostLeaseError as error:
                 self._lost = str(error)
                 raise
+
+    def require(self) -> None:
+        """Raise `LostLeaseError` where it is known that the lock is lost."""
+        if self._lost is not None:
+            raise LostLeaseError(self._lost)
 
     def stop(self) -> None:
         """Give the lock up, if it is ours still."""

@@ -6,6 +6,7 @@ Conventions
     differ are put there: first the marker, which makes the folder ours, last those that say that the rest is whole (`_LAST`).
     Then the staging folder moves to the copy for reading. Where the command fails, is interrupted or killed, the staging folder
     stays, and the same command continues in it.
+    A long command puts what it has so far there now and then (`put_so_far`), from copies of the files, while it goes on.
     The remote folder holds ``.avsrobust.lock`` meanwhile (`avsrobust.remote.lease`): another machine is refused. A killed
     process leaves it; whoever continues its staging folder takes it over at once, others when its lease is over.
     Where something else changes the remote folder all the same, a file that both sides have changed is a conflict, and nothing
@@ -21,10 +22,12 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 
-from avsrobust.errors import OptionError
+from avsrobust.errors import AvsRobustError, OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, make_folder, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME, check_owner, parse_marker
 from avsrobust.locks import LOCK_NAME, OWNER_NAME, acquire
@@ -39,13 +42,14 @@ from avsrobust.remote.addresses import (
     url_of,
 )
 from avsrobust.remote.copies import adopt, make_copy, tell
-from avsrobust.remote.lease import Lease, hold
+from avsrobust.remote.lease import Lease, LostLeaseError, hold
 from avsrobust.remote.store import Store
 from avsrobust.textfiles import parse_json
 
 _PRIVATE = (LOCK_NAME, OWNER_NAME)
+SNAPSHOT_NAME = "snapshot"
 # In this order after all others: readers take a folder for whole where the last one is there.
-_LAST = ("scores.parquet", "checksums.parquet", "seal.json", "run.json", "manifest.parquet")
+_LAST = ("state.json", "scores.parquet", "checksums.parquet", "seal.json", "run.json", "manifest.parquet")
 _AT_ONCE = 4096
 _TRIES = 3
 
@@ -81,11 +85,26 @@ def output_folder(
         stage.read()
         stage.lease = stack.enter_context(hold(stage.store, stage.lock, stage.token, command, wait=wait))
         stage.take()
+        _ACTIVE[stage.files] = stage
         try:
             yield stage.files
             stage.publish()
         finally:
+            del _ACTIVE[stage.files]
             stage.leave()
+
+
+def put_so_far(folder: Path) -> None:
+    """Put the files that a staging folder holds now to its URL, in the background; nothing for other folders.
+
+    While an earlier call still puts its files, nothing is begun: what is new goes with the next. Where it fails, people are told,
+    and the next call tries again.
+
+    Raises:
+        LostLeaseError: Another process writes to the URL by now.
+    """
+    if (stage := _ACTIVE.get(folder)) is not None:
+        stage.put_so_far()
 
 
 def require_own(place: Path | str, kind: str) -> None:
@@ -111,6 +130,10 @@ def published(path: Path) -> Path:
     return path
 
 
+# Staging folders that commands of this process work in.
+_ACTIVE: dict[Path, _Stage] = {}
+
+
 @dataclass(frozen=True)
 class _Known:
     """A file as the remote folder and the staging folder both had it."""
@@ -130,6 +153,8 @@ class _Stage:
         token: Names the staging folder to others.
         known: Files as both sides last had them.
         lease: The remote lock while it is held.
+        times: Time of the last change of files as they were last put, by `put_so_far`.
+        putting: The thread that puts files there.
     """
 
     store: Store
@@ -138,6 +163,8 @@ class _Stage:
     token: str = ""
     known: dict[str, _Known] = field(default_factory=dict)
     lease: Lease | None = None
+    times: dict[str, int] = field(default_factory=dict)
+    putting: Thread | None = None
 
     @property
     def home(self) -> Path:
@@ -146,6 +173,10 @@ class _Stage:
     @property
     def files(self) -> Path:
         return self.home / FILES_NAME
+
+    @property
+    def snapshot(self) -> Path:
+        return self.home / SNAPSHOT_NAME
 
     @property
     def lock(self) -> str:
@@ -195,8 +226,39 @@ class _Stage:
         if conflicts:
             raise self._conflict(conflicts)
 
+    def put_so_far(self) -> None:
+        """Copy files that have changed, and put the copies to the remote folder in the background."""
+        if self.lease is not None:
+            self.lease.require()
+        if self.putting is not None and self.putting.is_alive():
+            return
+        names = self._here()
+        times = {name: (self.files / name).stat().st_mtime_ns for name in names}
+        changed = [name for name in names if name not in self.known or self.times.get(name) != times[name]]
+        shutil.rmtree(self.snapshot, ignore_errors=True)
+        for name in changed:
+            (self.snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.files / name, self.snapshot / name)
+        self.putting = Thread(target=copy_context().run, args=(self._put_snapshot, names, changed, times), name="put")
+        self.putting.start()
+
+    def _put_snapshot(self, names: list[str], changed: list[str], times: Mapping[str, int]) -> None:
+        sums = {name: self.known[name].sha256 for name in names if name in self.known}
+        sums |= {name: sha256_of_file(self.snapshot / name) for name in changed}
+        try:
+            self._put_changes(self.snapshot, sums)
+            self.times.update(times)
+        except LostLeaseError:
+            # The next call, or the end, says so.
+            pass
+        except AvsRobustError as error:
+            tell(f"{self.store.url}: what is finished could not be put there yet ({error})")
+        finally:
+            shutil.rmtree(self.snapshot, ignore_errors=True)
+
     def publish(self) -> None:
         """Put what is new to the remote folder, delete there what is gone here, and make the files the copy for reading."""
+        self._join()
         self._put_changes(self.files, {name: sha256_of_file(self.files / name) for name in self._here()})
         adopt(self.store.url, self.files, {name: entry.version for name, entry in self.known.items()})
         shutil.rmtree(self.files)
@@ -216,7 +278,9 @@ class _Stage:
         tell(f"writing {len(due):,} files ({count / 1e6:.1f} MB) to {self.store.url}")
         for batch in _batches(due):
             self._put_batch(root, batch, sums)
-        self.store.remove_versions({name: self.known[name].version for name in gone}, fenced=self._fenced)
+        # What says that the rest is whole goes first.
+        ordered = [name for batch in _batches(gone) for name in batch][::-1]
+        self.store.remove_versions({name: self.known[name].version for name in ordered}, fenced=self._fenced)
         for name in gone:
             del self.known[name]
         self.write()
@@ -236,6 +300,12 @@ class _Stage:
                     raise
         self._note(root, batch, sums)
 
+    def _join(self) -> None:
+        if self.putting is not None:
+            self.putting.join()
+            self.putting = None
+        shutil.rmtree(self.snapshot, ignore_errors=True)
+
     @property
     def _fenced(self) -> bool:
         return self.lease is not None and self.lease.fenced
@@ -246,6 +316,7 @@ class _Stage:
 
     def leave(self) -> None:
         """Delete a staging folder that holds nothing new; say where the others are."""
+        self._join()
         if not self.files.is_dir():
             return
         here = self._here()
