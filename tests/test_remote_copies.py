@@ -118,7 +118,7 @@ def test_names_that_would_leave_the_folder_are_no_files(url: str) -> None:
 
 
 def test_without_the_package_of_a_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(_url: str) -> None:
+    def absent(_url: str, **_: object) -> None:
         raise ImportError("Install s3fs to access S3")
 
     # Environments without s3fs are others than this one.

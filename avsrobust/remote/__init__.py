@@ -18,7 +18,7 @@ from avsrobust.remote.addresses import (
     with_addresses,
 )
 from avsrobust.remote.copies import local_copy, telling
-from avsrobust.remote.staging import output_folder, published, require_own
+from avsrobust.remote.staging import output_folder, published, put_so_far, require_own
 
 __all__ = [
     "ENVIRONMENT_CACHE",
@@ -29,6 +29,7 @@ __all__ = [
     "naming_addresses",
     "output_folder",
     "published",
+    "put_so_far",
     "require_own",
     "telling",
     "with_addresses",

@@ -89,14 +89,21 @@ def address_of(path: Path | str) -> str:
     return with_addresses(str(path))
 
 
-def origin(path: Path) -> tuple[str, str] | None:
-    """Return URL and relative name of a file in the copy of a remote folder, None for other paths."""
+def copy_home(path: Path) -> tuple[Path, str] | None:
+    """Return the folder of the copy that a file lies in, and its name in the copy; None for other paths."""
     for written in (path.absolute(), path.resolve()):
         for root in room_folders(COPIES):
             if written.is_relative_to(root) and len(parts := written.relative_to(root).parts) > 1:
-                url = url_of(root / parts[0])
-                return None if url is None else (url, "/".join(parts[2:]))
+                return root / parts[0], "/".join(parts[2:])
     return None
+
+
+def origin(path: Path) -> tuple[str, str] | None:
+    """Return URL and relative name of a file in the copy of a remote folder, None for other paths."""
+    if (found := copy_home(path)) is None:
+        return None
+    url = url_of(found[0])
+    return None if url is None else (url, found[1])
 
 
 @contextmanager
