@@ -21,7 +21,7 @@ import click
 from avsrobust import __version__, limits
 from avsrobust.cli import streams
 from avsrobust.cli.progress import note
-from avsrobust.errors import AvsRobustError, DataSetError, did_you_mean
+from avsrobust.errors import AvsRobustError, DataSetError, did_you_mean, is_out_of_memory
 from avsrobust.remote import telling
 
 STATUS_INCOMPLETE = 1
@@ -183,13 +183,14 @@ def _invoke(arguments: list[str], invocation: Invocation) -> int:
     except OSError as error:
         _trace(error, verbose=invocation.verbose)
         _say(f"error: {_failed_file(error)}: {error.strerror or error}; check the path, its rights and the free space")
-    except MemoryError as error:
-        _trace(error, verbose=invocation.verbose)
-        _say(
-            "error: the machine's memory is used up; close other programs, or take fewer --workers or a smaller --batch-size"
-        )
     except Exception as error:
         _trace(error, verbose=invocation.verbose)
+        if is_out_of_memory(error):
+            _say(
+                f"error: the memory is used up ({type(error).__name__}); close other programs, or take fewer --workers or a "
+                "smaller --batch-size"
+            )
+            return STATUS_USER
         _say(
             f"internal error: {type(error).__name__}: {error} (a bug of avsrobust; --verbose shows where; please report it)"
         )
