@@ -14,8 +14,8 @@
 # CPU), SLOW (1; 4 on a CPU: times each part's deadline), WHEELS (a folder of unpacked packages that a bare machine lacks, put on
 # PYTHONPATH), DATA (a folder of toys and their builds, kept between calls; made and filled where it is missing), PARTS (which of
 # "toys pipeline throughput training decoder evaluation speed chain"), SOUND (best.safetensors of a run of m2f_sound_toy made before,
-# from which the chain starts), GRAPH (1 on a GPU, else 0: whether the chain replays each step as a CUDA graph), COMPILE (0: whether it
-# trains compiled networks).
+# from which the chain starts), CHAIN_STEPS (steps of each training, for a trial with fewer than its recipe's), GRAPH (1 on a GPU, else
+# 0: whether the chain replays each step as a CUDA graph), COMPILE (0: whether it trains compiled networks).
 # Toys are made first, on all cores, while nothing is measured. Each part has a deadline; one that fails or is cut off is named in
 # table.md, and the rest goes on. Status 1 where one was.
 set -uo pipefail
@@ -97,7 +97,7 @@ WORKERS=${WORKERS:-$([ "$DEVICE" = cuda ] && echo 6 || echo 0)}
 # A step of the toys is a thousand small kernels: as a graph it is launched as one.
 GRAPH=${GRAPH:-$([ "$DEVICE" = cuda ] && echo 1 || echo 0)}
 COMPILE=${COMPILE:-0}
-STEPS=() SIZE=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT") SPEED=()
+STEPS=(${CHAIN_STEPS:+--steps "$CHAIN_STEPS"}) SIZE=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT") SPEED=()
 if [ "$QUICK" = 1 ]; then
     SIZE=(--toy --clips 1 --items 2 --repeat 1) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1) STAGES=(--toy --rounds 1)
     SPEED=(--steps 6 --clips 60)
