@@ -326,9 +326,6 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     }
     draws = {} if DRAW_FIELD.name in schema.names else {DRAW_FIELD.name: np.zeros(rows, dtype=np.int16)}
     index = columns.index([name for name in INDEX_COLUMNS if name in schema.names], draws)
-    if rows > in_memory:
-        # What decoding took would else stay with the process; that of a small file serves the next one.
-        release_unused()
     statistics = FrameStatistics(**{name: columns.values(name) for name in COUNT_COLUMNS}, **histograms)
     check_values(path, index, statistics, checks)
     overlaps = columns.values(OVERLAPS_FIELD.name) if has_overlaps else None
@@ -339,6 +336,9 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
         raise ResultsError(f"{path}: the pixels of its classes are not those of its frames; evaluate again")
     if metadata.get(CHECKSUM_KEY) != checksum:
         raise ResultsError(f"{path}: is damaged: its content is not what was written; restore it, or evaluate again")
+    if rows > max(in_memory, IN_MEMORY):
+        # What decoding and checking took would else stay with the process; that of a small file serves the next one.
+        release_unused()
     return Scores(info, index, statistics, path, classes, overlaps)
 
 

@@ -1,4 +1,4 @@
-"""The histograms of ``scores.parquet``, read and written a few thousand frames at a time: in memory a frame has 4 kB of them.
+"""The histograms of ``scores.parquet``, read and written a thousand frames at a time: in memory a frame has 4 kB of them.
 
 Conventions
     `StoredHistograms` reads the file again whenever it is asked: forwards, so that whoever goes through the frames in the file's
@@ -26,8 +26,11 @@ from avsrobust.metrics.binary.thresholds import NUM_THRESHOLDS, Counts
 from avsrobust.parquet import Kind
 
 HISTOGRAM_TYPE = pa.list_(pa.int32(), NUM_THRESHOLDS)
-_ROWS_AT_ONCE = 4096
-_KEPT_BYTES = 32 << 20
+# A part has 1 MB: sixteen files can be read side by side, shards that are merged among them.
+_ROWS_AT_ONCE = 1024
+_KEPT_BYTES = 16 << 20
+# Frames of a file from which on reading it leaves memory behind that is worth giving back.
+_LARGE = 1 << 16
 Ints32 = npt.NDArray[np.int32]
 
 
@@ -109,7 +112,7 @@ class StoredHistograms(Histograms):
             if self._next * _ROWS_AT_ONCE >= len(self):
                 # At its end a file need not stay open; of a small one there is nothing to give back.
                 self._reader = None
-                if here:
+                if len(self) >= _LARGE:
                     release_unused()
             if here == number:
                 return part

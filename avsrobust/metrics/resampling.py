@@ -101,6 +101,8 @@ class ClipTerms:
 
     def only(self, rows: Flags) -> ClipTerms:
         """Return the terms with some rows [N, C] alone, without the clips that have none of them."""
+        if rows.all():
+            return self
         counted = rows.any(axis=1)
         shape = (*rows.shape, *[1] * (self.terms.ndim - 2))
         return ClipTerms((self.terms * rows.reshape(shape))[counted], (self.has_row & rows)[counted], self.scores_of)

@@ -89,6 +89,10 @@ class ScoredFrames:
         found.__dict__["rows"] = self.rows
         return found
 
+    def forget_rows(self) -> None:
+        """Keep the rows no longer: of many frames they take as much memory as the counts, and are found again when asked for."""
+        self.__dict__.pop("rows", None)
+
     @cached_property
     def rows(self) -> Rows:
         """The frames grouped by condition, level, draw and clip.
