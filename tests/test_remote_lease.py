@@ -30,6 +30,7 @@ COMMAND = "avsrobust test"
 class MemoryWriter:
     """Conditional requests of fsspec's files in memory, which have none: a lock of this process stands for the server's."""
 
+    impossible = "never"
     one_at_a_time = threading.RLock()
 
     def write(self, system: Any, path: str, content: bytes, mark: str) -> None:
@@ -171,7 +172,7 @@ def test_a_renewal_that_fails_is_tried_again(store: Store, monkeypatch: pytest.M
     told: list[str] = []
     replace, calls = Store.replace, count()
 
-    def flaky(self: Store, *arguments: Any) -> bool:
+    def flaky(self: Store, *arguments: Any) -> str | None:
         if next(calls) in (1, 2):
             raise OptionError("the network is gone")
         return replace(self, *arguments)
@@ -231,35 +232,7 @@ def test_a_store_that_does_not_heed_conditions_has_no_leases(
     assert lock(store) == {}
 
 
-HOLDER = """
-import os, signal, sys, time
-from pathlib import Path
-from avsrobust.folders import ensure_output_dir
-from avsrobust.remote import lease, output_folder
-from avsrobust.remote.store import Store
-lease.LEASE_S = 2.0
-lease._POLL_S = 0.2
-url, pause, content = sys.argv[1:4]
-put = Store.put
-def paused_put(self, files, *known):
-    if "a" in files and pause == "putting":
-        os.kill(os.getpid(), signal.SIGSTOP)
-    put(self, files, *known)
-Store.put = paused_put
-try:
-    with output_folder(url, "avsrobust holder", "results", wait="wait" in sys.argv) as folder:
-        ensure_output_dir(folder, "results", 1)
-        (folder / "a").write_text(content)
-        (folder / "b").write_text(content)
-        (folder / "old").unlink(missing_ok=True)
-        if pause == "working":
-            os.kill(os.getpid(), signal.SIGSTOP)
-        if pause == "sleeping":
-            Path("begun").touch()
-            time.sleep(600)
-except Exception as error:
-    sys.exit(str(error))
-"""
+HOLDER = Path(__file__).parent / "samples" / "remote_holder.py"
 URL = "s3://lab/results"
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -272,7 +245,7 @@ def start(s3: Any, tmp_path: Path) -> Iterator[Start]:
 
     def start(machine: str, *arguments: str) -> subprocess.Popen[str]:
         environment = {**os.environ, "AVSROBUST_CACHE": str(tmp_path / machine)}
-        command = [sys.executable, "-c", HOLDER, URL, *arguments]
+        command = [sys.executable, str(HOLDER), URL, *arguments]
         started.append(subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True))
         return started[-1]
 
@@ -343,6 +316,16 @@ def test_a_holder_that_wakes_up_with_nobody_else_goes_on(s3: Any, start: Start) 
     holder.send_signal(signal.SIGCONT)
     assert finish(holder) == (0, "")
     assert contents(s3)["a"] == "1"
+
+
+def test_the_version_of_what_was_written_is_that_of_what_is_listed(s3: Any) -> None:
+    s3.pipe_file("lab/x/a", b"1")
+    store = Store.open("s3://lab/x")
+    before = store.look(["a"])["a"].version
+    after = store.replace("a", b"22", before)
+    assert after == store.look(["a"])["a"].version == store.listing()["a"].version
+    assert store.replace("a", b"333", before) is None
+    assert s3.cat_file("lab/x/a") == b"22"
 
 
 def test_a_deletion_by_one_that_wakes_up_takes_nothing_away(s3: Any) -> None:

@@ -73,9 +73,12 @@ def test_what_makes_a_folder_ours_comes_first_and_what_makes_it_whole_last(
 ) -> None:
     order: list[list[str]] = []
     put_files = Store.put
-    monkeypatch.setattr(
-        Store, "put", lambda self, files, known: (order.append(list(files)), put_files(self, files, known))[1]
-    )
+
+    def noted(self: Store, files: dict[str, Path], known: dict[str, str] | None) -> None:
+        order.append(list(files))
+        put_files(self, files, known)
+
+    monkeypatch.setattr(Store, "put", noted)
     with output_folder(url, COMMAND, "results") as folder:
         write(folder, audio__x="1", manifest="no", b="2")
         for name in (

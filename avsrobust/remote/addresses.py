@@ -24,6 +24,7 @@ FILES_NAME = "files"
 INDEX_NAME = "index.json"
 _FILES = rf"([A-Za-z0-9._+-]+)/{FILES_NAME}(?![^/\s:;,'\")\]])"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_SLIP = re.compile(r"(s3a?|gs|gcs|abfss?|az|memory|file|https?):/?(?!/)", re.IGNORECASE)
 
 
 def is_remote(place: object) -> bool:
@@ -33,6 +34,23 @@ def is_remote(place: object) -> bool:
     (True, False, False)
     """
     return isinstance(place, str) and _URL.match(place) is not None
+
+
+def is_remote_place(place: object) -> bool:
+    """Return `is_remote` of what a user names as a place.
+
+    Raises:
+        OptionError: It is an address with a slip, which would else be a folder of this machine called ``s3:``.
+    """
+    if is_remote(place):
+        return True
+    text = place.as_posix() if isinstance(place, Path) else place
+    if isinstance(text, str) and (found := _SLIP.match(text)) is not None:
+        form = "as text: a Path loses a slash" if isinstance(place, Path) else "with two slashes"
+        raise OptionError(
+            f"{text}: is no address; expected {found[1].lower()}://{text[found.end() :].lstrip('/')}, {form}"
+        )
+    return False
 
 
 def join(place: Path | str, *names: str) -> Path | str:

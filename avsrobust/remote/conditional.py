@@ -1,8 +1,9 @@
 """Writes that a store carries out only where a file still has the version that the writer knows of.
 
 Conventions
-    A mark is what the file system says of a file that changes when it does: S3's ETag. fsspec has no call of its own for this
-    beyond making a file exclusively, so that each kind of file system needs its own (`WRITERS`, by fsspec's protocol).
+    A mark is what the file system says of a file that changes when it does: the ETag of S3 and of Azure. fsspec has no call
+    of its own for this beyond making a file exclusively, so that each kind of file system needs its own (`WRITERS`, by fsspec's
+    protocol).
     A condition that does not hold is an exception, of many kinds. One that the store does not know may be passed over in
     silence: whoever relies on it tries it first (`avsrobust.remote.lease`).
 """
@@ -19,8 +20,11 @@ _PART_BYTES = 64 << 20
 class ConditionalWriter(Protocol):
     """Conditional requests of one kind of file system."""
 
-    def write(self, system: Any, path: str, content: bytes, mark: str) -> None:
-        """Write a small file over the one of this mark."""
+    impossible: str
+    """A mark that no file has."""
+
+    def write(self, system: Any, path: str, content: bytes, mark: str) -> str | None:
+        """Write a small file over the one of this mark; return its new mark, None where the store does not say it."""
 
     def put(self, system: Any, local: Path, path: str, mark: str) -> None:
         """Write a local file over the one of this mark."""
@@ -35,9 +39,12 @@ class S3Writer:
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html
     """
 
-    def write(self, system: Any, path: str, content: bytes, mark: str) -> None:
+    impossible = '"00000000000000000000000000000000"'
+
+    def write(self, system: Any, path: str, content: bytes, mark: str) -> str | None:
         """Put an object in one request."""
-        system.pipe_file(path, content, IfMatch=mark)
+        answer = system.pipe_file(path, content, IfMatch=mark)
+        return str(answer["ETag"]) if isinstance(answer, dict) and "ETag" in answer else None
 
     def put(self, system: Any, local: Path, path: str, mark: str) -> None:
         """Put an object in one request, or, where it is large, in parts, of which the last request has the condition."""
@@ -68,7 +75,41 @@ class S3Writer:
         system.call_s3("delete_object", Bucket=bucket, Key=key, IfMatch=mark)
 
 
-WRITERS: dict[str, ConditionalWriter] = {"s3": S3Writer()}
+class AzureWriter:
+    """``If-Match`` of Azure's blobs, by adlfs, which hands these arguments on.
+
+    https://learn.microsoft.com/rest/api/storageservices/specifying-conditional-headers-for-blob-service-operations
+    """
+
+    impossible = '"0x000000000000000"'
+
+    def write(self, system: Any, path: str, content: bytes, mark: str) -> str | None:
+        """Write a blob in one request."""
+        answer = system.pipe_file(path, content, **self._condition(mark))
+        return str(answer["etag"]) if isinstance(answer, dict) and "etag" in answer else None
+
+    def put(self, system: Any, local: Path, path: str, mark: str) -> None:
+        """Write a blob, where it is large, in parts, of which the last request has the condition."""
+        system.put_file(str(local), path, **self._condition(mark))
+
+    def remove(self, system: Any, path: str, mark: str) -> None:
+        """Delete a blob."""
+        from fsspec.asyn import sync
+
+        sync(system.loop, self._remove, system, path, mark)
+
+    async def _remove(self, system: Any, path: str, mark: str) -> None:
+        container, name, _ = system.split_path(path)
+        async with system.service_client.get_blob_client(container=container, blob=name) as blob:
+            await blob.delete_blob(**self._condition(mark))
+
+    def _condition(self, mark: str) -> dict[str, Any]:
+        from azure.core import MatchConditions
+
+        return {"etag": mark, "match_condition": MatchConditions.IfNotModified}
+
+
+WRITERS: dict[str, ConditionalWriter] = {"s3": S3Writer(), "abfs": AzureWriter()}
 
 
 def writer_of(system: Any) -> ConditionalWriter | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from avsrobust.errors import OptionError
 from avsrobust.files import is_safe_relative
-from avsrobust.remote.addresses import COPIES, FILES_NAME, is_remote, local_home, origin
+from avsrobust.remote.addresses import COPIES, FILES_NAME, is_remote, is_remote_place, local_home, origin
 from avsrobust.remote.copies import keep, local_copy
 from avsrobust.remote.store import Store
 
@@ -30,7 +30,7 @@ def local_build(place: Path | str, *, fresh: bool = False) -> Path:
     """
     from avsrobust.manifest import MANIFEST_NAME
 
-    if not is_remote(place):
+    if not is_remote_place(place):
         return Path(place)
     return local_copy(str(place).rstrip("/").removesuffix(f"/{MANIFEST_NAME}"), fresh=fresh)
 
@@ -64,7 +64,7 @@ def local_data_root(
     named = os.environ.get(ENVIRONMENT_DATA_ROOT)
     if data_root is None and is_remote(named):
         data_root = None if all((build.folder / DATA_ROOT_LINK).is_dir() for build in builds) else named
-    if data_root is not None and not is_remote(data_root):
+    if data_root is not None and not is_remote_place(data_root):
         return Path(data_root)
 
     def names(some: Sequence[Manifest]) -> set[str]:
@@ -87,7 +87,7 @@ def local_place(place: Path | str | None) -> Path | None:
         OptionError: The URL cannot be opened.
         DataSetError: There is nothing.
     """
-    if place is None or not is_remote(place):
+    if place is None or not is_remote_place(place):
         return None if place is None else Path(place)
     url = str(place).rstrip("/")
     folder, _, name = url.rpartition("/")

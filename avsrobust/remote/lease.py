@@ -76,7 +76,7 @@ class Lease:
     def replace(self, version: str) -> bool:
         """Take the place of a lock of this version; return whether it is ours."""
         if self.store.conditional is not None:
-            return self.store.replace(self.name, self._content, version)
+            return self.store.replace(self.name, self._content, version) is not None
         # Only ours, of a process that died, is replaced there: it is no lease.
         self.store.write(self.name, self._content)
         return True
@@ -114,12 +114,14 @@ class Lease:
         with self._busy:
             self.require()
             try:
-                if self.fenced:
-                    content = self._next()
-                    if not self.store.replace(self.name, content, self._version):
-                        raise self._is_lost()
-                    self._content = content
-                self._version = self._require_content()
+                if not self.fenced:
+                    self._version = self._require_content()
+                    return
+                content = self._next()
+                version = self.store.replace(self.name, content, self._version)
+                if version is None:
+                    raise self._is_lost()
+                self._content, self._version = content, version
             except LostLeaseError as error:
                 self._lost = str(error)
                 raise
@@ -168,10 +170,10 @@ class Lease:
 
     def _require_content(self) -> str:
         """Return the lock's version, which has our content."""
-        version = self.store.look([self.name]).get(self.name)
-        if version is None or self.store.read(self.name) != self._content:
+        version = self.store.version_of(self.name, self._content)
+        if version is None:
             raise self._is_lost()
-        return version.version
+        return version
 
     def _is_lost(self) -> LostLeaseError:
         other = read_lock(self.store, self.name)

@@ -36,7 +36,7 @@ from avsrobust.remote.addresses import (
     FILES_NAME,
     INDEX_NAME,
     STAGING,
-    is_remote,
+    is_remote_place,
     local_home,
     room_folders,
     url_of,
@@ -71,7 +71,7 @@ def output_folder(
     Raises:
         OptionError: The remote folder cannot be used: it is in use, holds what is not ours, has changed, or cannot be written.
     """
-    if not is_remote(place):
+    if not is_remote_place(place):
         yield Path(place)
         return
     stage = _Stage(Store.open(str(place)), part, without)

@@ -19,11 +19,20 @@ from avsrobust.files import is_safe_relative
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.remote.conditional import ConditionalWriter, writer_of
 
-_EXPECTED = "expected s3://bucket/folder, or another address that fsspec opens"
+# Schemes that were tried, and the package that opens them.
+SCHEMES = {
+    "s3": "'avsrobust[s3]'",
+    "s3a": "'avsrobust[s3]'",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+    "az": "adlfs",
+    "memory": "fsspec",
+}
+_EXPECTED = "expected s3://bucket/folder, gs://bucket/folder (Google) or abfs://container/folder (Azure)"
 _CHECK = "check the address, the keys and the endpoint"
 _THREADS = 16
-# No file has this MD5, or a mark of this form that is none.
-_NO_MARK = '"00000000000000000000000000000000"'
 
 
 @dataclass(frozen=True)
@@ -60,23 +69,30 @@ class Store:
         Raises:
             OptionError: The URL cannot be opened.
         """
-        if not url.partition("://")[2].strip("/"):
+        scheme, _, place = url.partition("://")
+        if scheme.lower() in ("file", "local"):
+            raise OptionError(f"{url}: is on this machine; expected the path itself; leave '{scheme}://' out")
+        if scheme not in SCHEMES:
+            advice = (
+                f"write '{scheme.lower()}://'" if scheme.lower() in SCHEMES else "copy it to a folder of this machine"
+            )
+            raise OptionError(f"{url}: cannot be opened; {_EXPECTED}; {advice}")
+        if not place.strip("/"):
             raise OptionError(f"{url}: names no folder; {_EXPECTED}")
         url = url.rstrip("/")
         try:
             import fsspec
         except ImportError as error:
             raise OptionError(f"{url}: fsspec is not installed; run: pip install 'avsrobust[s3]'") from error
-        if url.lower().startswith(("file:", "local:")):
-            raise OptionError(f"{url}: is on this machine; expected the path itself; leave 'file://' out")
         try:
             # Listings that are kept would be out of date: other machines write there.
             system, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
-            advice = "run: pip install 'avsrobust[s3]'" if url.lower().startswith("s3") else "install it"
+            advice = f"run: pip install {SCHEMES[scheme]}"
             raise OptionError(f"{url}: needs a package that is not here ({_words(error)}); {advice}") from error
-        except ValueError as error:
-            raise OptionError(f"{url}: cannot be opened ({_words(error)}); {_EXPECTED}") from error
+        # Each file system has errors of its own.
+        except Exception as error:
+            raise OptionError(f"{url}: cannot be opened ({_words(error)}); {_CHECK}") from error
         return cls(url, system, str(root).rstrip("/"))
 
     @property
@@ -89,7 +105,7 @@ class Store:
         if self.conditional is None:
             return False
         try:
-            self.conditional.write(self.system, self._path(name), content, _NO_MARK)
+            self.conditional.write(self.system, self._path(name), content, self.conditional.impossible)
         # Whatever the reason: that a condition which holds is taken shows only when it is tried.
         except Exception:
             return True
@@ -213,8 +229,11 @@ class Store:
         except Exception as error:
             raise self._cannot_be_written(error) from error
 
-    def replace(self, name: str, content: bytes, version: str) -> bool:
-        """Write a small file over one of this version; return False, and change nothing, where that is no more there.
+    def replace(self, name: str, content: bytes, version: str) -> str | None:
+        """Write a small file, whose content nobody else writes, over one of this version.
+
+        Returns:
+            Its new version; None where the old one is no more there, and nothing has changed.
 
         Raises:
             OptionError: It cannot be written.
@@ -223,14 +242,25 @@ class Store:
         if writer is None:
             raise OptionError(f"{self.url}: its file system has no conditional writes")
         try:
-            writer.write(self.system, self._path(name), content, _mark(version))
+            mark = writer.write(self.system, self._path(name), content, _mark(version))
         except Exception as error:
             found = self.look([name]).get(name)
             if found is not None and found.version == version:
                 raise self._cannot_be_written(error) from error
-            # A request that the store has carried out is repeated where its answer was lost.
-            return found is not None and self.read(name) == content
-        return True
+            mark = None
+        if mark is not None:
+            return f"{len(content)} {mark}"
+        # Also where a request failed that the store has carried out: it is repeated when its answer is lost.
+        return self.version_of(name, content)
+
+    def version_of(self, name: str, content: bytes) -> str | None:
+        """Return the version of a small file with this content, which nobody else writes; None where there is another, or none.
+
+        Raises:
+            OptionError: It cannot be read.
+        """
+        found = self.look([name]).get(name)
+        return None if found is None or self.read(name) != content else found.version
 
     def remove_versions(self, versions: Mapping[str, str], *, fenced: bool) -> None:
         """Delete files; `fenced`: each on condition that it has this version. Raises `OptionError` where that fails."""
@@ -278,7 +308,9 @@ def size_text(count: int) -> str:
 
 
 def _remote_file(info: Mapping[str, Any]) -> RemoteFile:
-    mark = info.get("ETag") or info.get("LastModified") or info.get("mtime") or info.get("created")
+    # Of S3, Google (whose ETag is of the content alone), Azure, and all others.
+    names = ("ETag", "generation", "etag", "LastModified", "mtime", "created")
+    mark = next((info[name] for name in names if info.get(name)), None)
     # A time comes as a number from one call and as a `datetime` from another.
     mark = mark.timestamp() if isinstance(mark, datetime) else mark
     return RemoteFile(int(info.get("size") or 0), f"{info.get('size')} {mark}")
