@@ -26,8 +26,10 @@ from avsrobust.arrays import map_npy
 from avsrobust.audio.definitions import ReadFile, Rendered
 from avsrobust.audio.front_ends import BANDS, FRONT_ENDS, STEPS
 from avsrobust.audio.made import FileReader, render_row, row_definition
+from avsrobust.building.contents import Meter
 from avsrobust.building.map_ahead import map_ahead
 from avsrobust.building.plan import EVERY_CLIP
+from avsrobust.callbacks import ProgressCallback
 from avsrobust.checksums import (
     CHECKSUMS_NAME,
     FileSum,
@@ -62,6 +64,7 @@ from avsrobust.vocabulary import FOREGROUND_RULES
 _THREADS = (os.cpu_count() or 1) + 2
 _AHEAD = 64 * _THREADS
 _ROWS_AT_ONCE = 1024
+_TOLD_AT_ONCE = 64
 _PICTURE, _SOUND, _LOG_MELS, _ANY = "a frame or mask", "a sound", "log-mels", "a file of the build"
 _AGAIN = "delete it and build again with the same command"
 
@@ -81,7 +84,13 @@ class VerifyReport:
     notes: tuple[str, ...] = ()
 
 
-def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, quick: bool = False) -> VerifyReport:
+def verify(
+    manifest_path: Path | str,
+    data_root: Path | str | None = None,
+    *,
+    quick: bool = False,
+    progress: ProgressCallback | None = None,
+) -> VerifyReport:
     """Check every file and every row of a manifest.
 
     Checked are the bytes of all files (sounds, frames, masks, log-mel arrays, checksums, the manifest itself), the arrays' form,
@@ -89,6 +98,7 @@ def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, qu
     Sounds without a file are made, and what had to be scaled down or clipped is counted.
     Where either is a URL, its files are fetched again, and what is there is compared.
     `quick`: of sounds, frames, masks and arrays only presence and size, not the bytes; no sound is made.
+    `progress`: called with the number of files and of sounds to be made, those done and all.
     Raises `ManifestError` where the manifest cannot be read or the data root is not there.
     """
     # What contradicts itself is listed below, row by row.
@@ -96,17 +106,18 @@ def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, qu
     root = manifest.data_root(local_data_root(data_root, [manifest], fresh=not quick, lenient=True))
     problems = list(check_rows(manifest))
     notes: list[str] = []
+    meter = Meter(progress)
     seals = dict(_check_seals(manifest))
     sums = _trusted_checksums(manifest, seals)
     if MANIFEST_NAME in seals:
         # Its rows are not to be relied on, nor what follows from them. Only a line about the file itself says more than the seal.
         problems = [problem for problem in problems if problem.startswith(f"{manifest.path}: ")]
         seals = {name: line for name, line in seals.items() if name != MANIFEST_NAME or not problems}
-        problems += [*seals.values(), *_Files(replace(manifest, rows=()), root, sums, quick).check()]
+        problems += [*seals.values(), *_Files(replace(manifest, rows=()), root, sums, quick, meter).check()]
     else:
-        files = _Files(manifest, root, sums, quick)
+        files = _Files(manifest, root, sums, quick, meter)
         problems += [*seals.values(), *files.check(), *_check_fingerprints(manifest, root)]
-        made = _MadeSounds(manifest, root, sums)
+        made = _MadeSounds(manifest, root, sums, meter)
         problems += made.check_checksums()
         if not (quick or problems):
             made_problems, notes = made.check_samples()
@@ -250,6 +261,7 @@ class _Files:
     root: Path
     sums: Mapping[str, FileSum] | None
     quick: bool
+    meter: Meter
 
     def check(self) -> Iterator[str]:
         """Yield the problems: files that are missing, changed or not listed, one line each."""
@@ -257,18 +269,26 @@ class _Files:
         sounds: dict[str, frozenset[str]] = {}
         arrays: dict[str, array[int]] = {}
         sums: dict[str, frozenset[str]] = {}
+        self.meter.expect(len(self.sums or ()))
         for position, row in enumerate(rows):
             if not row.audio.startswith(MADE_PREFIX):
                 one = sums.setdefault(row.audio_sha256, frozenset({row.audio_sha256}))
                 known = sounds.setdefault(row.audio, one)
                 if row.audio_sha256 not in known:
                     sounds[row.audio] = known | one
+            elif not self.quick:
+                self.meter.expect(1)
             if not row.log_mel.startswith(MADE_PREFIX):
                 arrays.setdefault(row.log_mel, array("q")).append(position)
         del sums
         kinds = used_files_by_kind(rows) if rows else ((path, _ANY) for path in sorted(self.sums or ()))
+        unsaid = 0
         with ThreadPoolExecutor(_THREADS) as pool:
             for (path, kind), found in map_ahead(pool, lambda item: self._found(item[0]), kinds, _AHEAD):
+                unsaid += 1
+                if unsaid == _TOLD_AT_ONCE:
+                    self.meter.advance(unsaid)
+                    unsaid = 0
                 problems = [self._problem(path, kind, found, sounds.get(path, frozenset()))]
                 if kind == _LOG_MELS and isinstance(found, FileSum):
                     # Of an array that is damaged, the contents may say how.
@@ -276,6 +296,7 @@ class _Files:
                     detailed = list(self._check_array(path, of_array, is_whole=problems[0] is None))
                     problems = list[str | None](detailed) or problems
                 yield from (problem for problem in problems if problem is not None)
+        self.meter.advance(unsaid)
 
     def _found(self, path: str) -> FileSum | OSError:
         file = located(path, self.manifest.folder, self.root)
@@ -324,6 +345,7 @@ class _MadeSounds:
     manifest: Manifest
     root: Path
     sums: Mapping[str, FileSum] | None
+    meter: Meter
 
     def rows(self) -> Iterator[Row]:
         return (row for row in self.manifest.rows if row.audio.startswith(MADE_PREFIX))
@@ -358,6 +380,7 @@ class _MadeSounds:
         read = FileReader(lambda name: located(name, self.manifest.folder, self.root))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for row, made in map_ahead(pool, lambda row: _make(row, read), self.rows(), _AHEAD):
+                self.meter.advance(1)
                 totals[row.condition] += 1
                 if isinstance(made, AvsRobustError):
                     problems.append(f"row {_name(row)}: its sound cannot be made ({made})")

@@ -16,7 +16,7 @@ from avsrobust.defaults import BUILDS_ROOT
 from avsrobust.errors import OptionError
 
 
-@click.command()
+@click.command(short_help="Train a model, or go on where it was stopped.")
 @click.option(
     "--recipe",
     required=True,
