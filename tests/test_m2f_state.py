@@ -75,7 +75,7 @@ def test_truncated_pytorch_file(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "best.pth"
     torch.save(TENSORS, path)
     path.write_bytes(path.read_bytes()[:keep])
-    refused(path, "truncated or no PyTorch file|is damaged")
+    refused(path, "truncated or no PyTorch file|is damaged|is empty; copy")
 
 
 @pytest.mark.parametrize("keep", [0, 5, 9, 60, -1])
@@ -91,7 +91,7 @@ def test_noise_is_no_checkpoint(tmp_path: Path) -> None:
     path.write_bytes(
         torch.randint(0, 256, (5000,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy()
     )
-    refused(path, "truncated or no PyTorch file|is damaged")
+    refused(path, "truncated or no PyTorch file|is damaged|is empty; copy")
 
 
 @pytest.mark.parametrize(
