@@ -63,8 +63,6 @@ def check_weights_file(path: Path, error: type[AvsRobustError]) -> None:
 
 def _instead_of_weights(beginning: bytes) -> str | None:
     """Return what is often saved under the name of a file of weights instead of it, and what to do; None: something else."""
-    if not beginning:
-        return "is empty; copy or download it again"
     if beginning.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS, not the file itself; fetch that with 'git lfs pull', or download it"
     if beginning.lstrip().lower().startswith((b"<!doctype html", b"<html")):

@@ -90,7 +90,6 @@ def test_pickles_that_take_more_than_they_hold(kind: str, reader: str, tmp_path:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty; copy or download it again"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
             "is a pointer of Git LFS.*'git lfs pull'",
