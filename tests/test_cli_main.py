@@ -49,6 +49,13 @@ def test_verbose_shows_the_traceback_wherever_it_stands(
     assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
+def test_the_list_of_commands_cuts_no_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert len(listed) == len(cli.COMMANDS)
+    assert [line for line in listed if not line.endswith(".") or line.endswith("..")] == []
+
+
 def test_verbose_as_the_value_of_an_option_is_no_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["toy", "--dataset", "--verbose", "out"]) == STATUS_USER
     assert "Traceback" not in capsys.readouterr().err

@@ -25,8 +25,10 @@ from avsrobust.arrays import map_npy
 from avsrobust.audio.definitions import ReadFile, Rendered
 from avsrobust.audio.front_ends import BANDS, FRONT_ENDS, STEPS
 from avsrobust.audio.made import FileReader, render_row, row_definition
+from avsrobust.building.contents import Meter
 from avsrobust.building.map_ahead import map_ahead
 from avsrobust.building.row_checks import check_rows, row_name
+from avsrobust.callbacks import ProgressCallback
 from avsrobust.checksums import (
     CHECKSUMS_NAME,
     FileSum,
@@ -56,6 +58,7 @@ from avsrobust.seal import SEAL_NAME, broken_seals
 _THREADS = (os.cpu_count() or 1) + 2
 _AHEAD = 64 * _THREADS
 _ROWS_AT_ONCE = 1024
+_TOLD_AT_ONCE = 64
 _PICTURE, _SOUND, _LOG_MELS, _ANY = "a frame or mask", "a sound", "log-mels", "a file of the build"
 _AGAIN = "delete it and build again with the same command"
 
@@ -75,7 +78,13 @@ class VerifyReport:
     notes: tuple[str, ...] = ()
 
 
-def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, quick: bool = False) -> VerifyReport:
+def verify(
+    manifest_path: Path | str,
+    data_root: Path | str | None = None,
+    *,
+    quick: bool = False,
+    progress: ProgressCallback | None = None,
+) -> VerifyReport:
     """Check every file and every row of a manifest.
 
     Checked are the bytes of all files (sounds, frames, masks, log-mel arrays, checksums, the manifest itself), the arrays' form,
@@ -83,6 +92,7 @@ def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, qu
     Sounds without a file are made, and what had to be scaled down or clipped is counted.
     Where either is a URL, its files are fetched again, and what is there is compared.
     `quick`: of sounds, frames, masks and arrays only presence and size, not the bytes; no sound is made.
+    `progress`: called with the number of files and of sounds to be made, those done and all.
     Raises `ManifestError` where the manifest cannot be read or the data root is not there.
     """
     # What contradicts itself is listed below, row by row.
@@ -90,17 +100,18 @@ def verify(manifest_path: Path | str, data_root: Path | str | None = None, *, qu
     root = manifest.data_root(local_data_root(data_root, [manifest], fresh=not quick, lenient=True))
     problems = list(check_rows(manifest))
     notes: list[str] = []
+    meter = Meter(progress)
     seals = dict(_check_seals(manifest))
     sums = _trusted_checksums(manifest, seals)
     if MANIFEST_NAME in seals:
         # Its rows are not to be relied on, nor what follows from them. Only a line about the file itself says more than the seal.
         problems = [problem for problem in problems if problem.startswith(f"{manifest.path}: ")]
         seals = {name: line for name, line in seals.items() if name != MANIFEST_NAME or not problems}
-        problems += [*seals.values(), *_Files(replace(manifest, rows=()), root, sums, quick).check()]
+        problems += [*seals.values(), *_Files(replace(manifest, rows=()), root, sums, quick, meter).check()]
     else:
-        files = _Files(manifest, root, sums, quick)
+        files = _Files(manifest, root, sums, quick, meter)
         problems += [*seals.values(), *files.check(), *_check_fingerprints(manifest, root)]
-        made = _MadeSounds(manifest, root, sums)
+        made = _MadeSounds(manifest, root, sums, meter)
         problems += made.check_checksums()
         if not (quick or problems):
             made_problems, notes = made.check_samples()
@@ -149,6 +160,7 @@ class _Files:
     root: Path
     sums: Mapping[str, FileSum] | None
     quick: bool
+    meter: Meter
 
     def check(self) -> Iterator[str]:
         """Yield the problems: files that are missing, changed or not listed, one line each."""
@@ -156,18 +168,26 @@ class _Files:
         sounds: dict[str, frozenset[str]] = {}
         arrays: dict[str, array[int]] = {}
         sums: dict[str, frozenset[str]] = {}
+        self.meter.expect(len(self.sums or ()))
         for position, row in enumerate(rows):
             if not row.audio.startswith(MADE_PREFIX):
                 one = sums.setdefault(row.audio_sha256, frozenset({row.audio_sha256}))
                 known = sounds.setdefault(row.audio, one)
                 if row.audio_sha256 not in known:
                     sounds[row.audio] = known | one
+            elif not self.quick:
+                self.meter.expect(1)
             if not row.log_mel.startswith(MADE_PREFIX):
                 arrays.setdefault(row.log_mel, array("q")).append(position)
         del sums
         kinds = used_files_by_kind(rows) if rows else ((path, _ANY) for path in sorted(self.sums or ()))
+        unsaid = 0
         with ThreadPoolExecutor(_THREADS) as pool:
             for (path, kind), found in map_ahead(pool, lambda item: self._found(item[0]), kinds, _AHEAD):
+                unsaid += 1
+                if unsaid == _TOLD_AT_ONCE:
+                    self.meter.advance(unsaid)
+                    unsaid = 0
                 problems = [self._problem(path, kind, found, sounds.get(path, frozenset()))]
                 if kind == _LOG_MELS and isinstance(found, FileSum):
                     # Of an array that is damaged, the contents may say how.
@@ -175,6 +195,7 @@ class _Files:
                     detailed = list(self._check_array(path, of_array, is_whole=problems[0] is None))
                     problems = list[str | None](detailed) or problems
                 yield from (problem for problem in problems if problem is not None)
+        self.meter.advance(unsaid)
 
     def _found(self, path: str) -> FileSum | OSError:
         file = located(path, self.manifest.folder, self.root)
@@ -223,6 +244,7 @@ class _MadeSounds:
     manifest: Manifest
     root: Path
     sums: Mapping[str, FileSum] | None
+    meter: Meter
 
     def rows(self) -> Iterator[Row]:
         return (row for row in self.manifest.rows if row.audio.startswith(MADE_PREFIX))
@@ -234,18 +256,18 @@ class _MadeSounds:
             try:
                 row_definition(row)
             except AvsRobustError as error:
-                yield f"row {row_name(row)}: its sound cannot be made ({error})"
+                yield f"row {rowrow_name(row)}: its sound cannot be made ({error})"
                 continue
             if row.log_mel.removeprefix(MADE_PREFIX) not in FRONT_ENDS.built_in:
                 known_ones = " or ".join(MADE_PREFIX + name for name in FRONT_ENDS.built_in)
-                yield f"row {row_name(row)}: found the log-mel {row.log_mel}; expected {known_ones}; build again"
+                yield f"row {rowrow_name(row)}: found the log-mel {row.log_mel}; expected {known_ones}; build again"
             try:
                 expected = made_sha256(row, known)
             except KeyError:
                 # A file without a checksum is named by the check of files.
                 continue
             if self.sums is not None and row.audio_sha256 != expected:
-                yield f"row {row_name(row)}: found audio_sha256 {row.audio_sha256}; expected {expected}; build again"
+                yield f"row {rowrow_name(row)}: found audio_sha256 {row.audio_sha256}; expected {expected}; build again"
 
     def check_samples(self) -> tuple[list[str], list[str]]:
         """Make every sound; return problems, and remarks about those that had to be scaled down or clipped."""
@@ -257,9 +279,10 @@ class _MadeSounds:
         read = FileReader(lambda name: located(name, self.manifest.folder, self.root))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for row, made in map_ahead(pool, lambda row: _make(row, read), self.rows(), _AHEAD):
+                self.meter.advance(1)
                 totals[row.condition] += 1
                 if isinstance(made, AvsRobustError):
-                    problems.append(f"row {row_name(row)}: its sound cannot be made ({made})")
+                    problems.append(f"row {rowrow_name(row)}: its sound cannot be made ({made})")
                     continue
                 scaled[row.condition] += made.gain_db < 0
                 clipped[row.condition] += made.num_clipped > 0
@@ -337,6 +360,6 @@ def _array_problems(
         if not 0 <= row.log_mel_row < len(array) or row.num_frames != array.shape[1]:
             found = f"{array.shape[1]} frames in {len(array)} rows"
             expected = f"{row.num_frames} frames in row {row.log_mel_row}"
-            yield f"{path}: found {found}; row {row_name(row)} expects {expected}; build again"
+            yield f"{path}: found {found}; row {rowrow_name(row)} expects {expected}; build again"
         elif row.log_mel_row in bad:
-            yield f"{path}: found NaN or infinity in row {row.log_mel_row} ({row_name(row)}); {_AGAIN}"
+            yield f"{path}: found NaN or infinity in row {row.log_mel_row} ({rowrow_name(row)}); {_AGAIN}"
