@@ -256,18 +256,18 @@ class _MadeSounds:
             try:
                 row_definition(row)
             except AvsRobustError as error:
-                yield f"row {rowrow_name(row)}: its sound cannot be made ({error})"
+                yield f"row {row_name(row)}: its sound cannot be made ({error})"
                 continue
             if row.log_mel.removeprefix(MADE_PREFIX) not in FRONT_ENDS.built_in:
                 known_ones = " or ".join(MADE_PREFIX + name for name in FRONT_ENDS.built_in)
-                yield f"row {rowrow_name(row)}: found the log-mel {row.log_mel}; expected {known_ones}; build again"
+                yield f"row {row_name(row)}: found the log-mel {row.log_mel}; expected {known_ones}; build again"
             try:
                 expected = made_sha256(row, known)
             except KeyError:
                 # A file without a checksum is named by the check of files.
                 continue
             if self.sums is not None and row.audio_sha256 != expected:
-                yield f"row {rowrow_name(row)}: found audio_sha256 {row.audio_sha256}; expected {expected}; build again"
+                yield f"row {row_name(row)}: found audio_sha256 {row.audio_sha256}; expected {expected}; build again"
 
     def check_samples(self) -> tuple[list[str], list[str]]:
         """Make every sound; return problems, and remarks about those that had to be scaled down or clipped."""
@@ -282,7 +282,7 @@ class _MadeSounds:
                 self.meter.advance(1)
                 totals[row.condition] += 1
                 if isinstance(made, AvsRobustError):
-                    problems.append(f"row {rowrow_name(row)}: its sound cannot be made ({made})")
+                    problems.append(f"row {row_name(row)}: its sound cannot be made ({made})")
                     continue
                 scaled[row.condition] += made.gain_db < 0
                 clipped[row.condition] += made.num_clipped > 0
@@ -360,6 +360,6 @@ def _array_problems(
         if not 0 <= row.log_mel_row < len(array) or row.num_frames != array.shape[1]:
             found = f"{array.shape[1]} frames in {len(array)} rows"
             expected = f"{row.num_frames} frames in row {row.log_mel_row}"
-            yield f"{path}: found {found}; row {rowrow_name(row)} expects {expected}; build again"
+            yield f"{path}: found {found}; row {row_name(row)} expects {expected}; build again"
         elif row.log_mel_row in bad:
-            yield f"{path}: found NaN or infinity in row {row.log_mel_row} ({rowrow_name(row)}); {_AGAIN}"
+            yield f"{path}: found NaN or infinity in row {row.log_mel_row} ({row_name(row)}); {_AGAIN}"
