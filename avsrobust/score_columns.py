@@ -23,6 +23,8 @@ from avsrobust.parquet import Kind
 from avsrobust.score_checks import require_filled
 
 _AT_ONCE = 1 << 16
+# Rows from which on a column of one value is that value alone, which numpy shows for every row.
+_LARGE = 1 << 16
 _LEAST, _MOST = np.iinfo(np.int32).min, np.iinfo(np.int32).max
 
 
@@ -77,9 +79,14 @@ def _texts(column: pa.ChunkedArray) -> pa.DictionaryArray:
 
 
 def _values(array: pa.Array) -> Any:
+    is_large = len(array) > _LARGE
     if pa.types.is_dictionary(array.type):
         words = array.dictionary.to_numpy(zero_copy_only=False)
+        if is_large and len(words) == 1:
+            return np.broadcast_to(words, len(array))
         return words[array.indices.to_numpy()] if len(words) else np.empty(0, dtype=object)
+    if is_large and array.null_count == len(array) and pa.types.is_floating(array.type):
+        return np.broadcast_to(np.array([np.nan], array.type.to_pandas_dtype()), len(array))
     if pa.types.is_list(array.type):
         return _labels(array) if pa.types.is_string(array.type.value_type) else array
     # As pandas has it: floats, not numbered, where cells are empty.

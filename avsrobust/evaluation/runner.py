@@ -283,7 +283,7 @@ class _Evaluation:
         release_unused()
         frames = store.frames()
         if stored.scores is not None:
-            frames = frames_of([stored.scores.frames, frames], store.info)
+            frames = frames_of([stored.scores.frames, frames], store.info, use_up=True)
         if failed and self.shard is None and not any(key in plan.wanted for key in frames.rows()):
             (split, clip_id), error = next(iter(failed.items()))
             raise AdapterError(

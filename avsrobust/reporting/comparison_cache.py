@@ -23,6 +23,7 @@ from avsrobust.metrics.dataset_score import ConditionKey, conditions_of
 from avsrobust.metrics.resampling import ClipTerms, Clusters, Resamplings
 from avsrobust.metrics.semantic.bootstrap import semantic_terms
 from avsrobust.reporting.clip_clusters import clip_clusters
+from avsrobust.reporting.columns import is_extended
 from avsrobust.reporting.comparison_pairs import Group
 from avsrobust.reporting.selection import AnyProtocol, requested_negatives
 from avsrobust.reporting.split_results import SplitResult, clip_ids_of, split_result, splits_of
@@ -126,11 +127,17 @@ class Cache:
             return found
 
         def make() -> ClipTerms:
-            found = self._once(("rows", id(group), number, split, type(protocol)), rows)
+            name = ("rows", id(group), number, split, type(protocol))
+            found = self._once(name, rows)
             clips = np.arange(len(self.result(group, number, split).clip_ids))
-            if isinstance(found, SemanticSums):
-                return semantic_terms(found, clips, of)
-            return binary_terms(found, clips, of)
+            terms = (
+                semantic_terms(found, clips, of) if isinstance(found, SemanticSums) else binary_terms(found, clips, of)
+            )
+            conditions = self.polarities(group, number, split)
+            if not any(is_extended(key) for key in conditions if key not in of.values()):
+                # Nobody asks for terms of other conditions.
+                del self._found[name]
+            return terms
 
         return self._once(("terms", id(group), number, split, type(protocol), tuple(of.items())), make)
 

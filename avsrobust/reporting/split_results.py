@@ -155,7 +155,7 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
     codes, words = pd.factorize(_objects(index["clip_id"]))
     ids = sorted(words) if clip_ids is None else list(clip_ids)
     number = {clip_id: position for position, clip_id in enumerate(ids)}
-    clip = np.array([number[clip_id] for clip_id in words], dtype=np.int64)[codes]
+    clip = np.array([number[clip_id] for clip_id in words], dtype=np.int32)[codes]
     frames = ScoredFrames(
         scores.statistics if is_all else take(scores.statistics, chosen),
         clip,
@@ -226,7 +226,7 @@ def _ints(column: pd.Series[Any]) -> npt.NDArray[np.integer[Any]]:
     return column.to_numpy() if column.dtype.kind in "iu" else column.to_numpy(dtype=np.int64)
 
 
-def _labels(index: pd.DataFrame, clip: npt.NDArray[np.int64], num_clips: int) -> tuple[tuple[str, ...], ...]:
+def _labels(index: pd.DataFrame, clip: npt.NDArray[np.int32], num_clips: int) -> tuple[tuple[str, ...], ...]:
     numbers, first = np.unique(clip, return_index=True)
     labels: list[tuple[str, ...]] = [()] * num_clips
     for number, of_clip in zip(numbers, index["labels"].iloc[first], strict=True):
