@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,36 @@ def test_an_evaluation_from_s3_to_s3_has_the_bytes_of_a_local_one(
     # Another model under the name is refused.
     run("evaluate", "--adapter", "empty", "--name", "visual_prior", *READ, "--output", RESULTS, status=STATUS_USER)
     assert f"error: {to}: holds results of another model or build" in capsys.readouterr().err
+
+
+def test_each_object_is_read_once(
+    s3: Any, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: Path
+) -> None:
+    """Requests do not grow with the clips, but for one per file."""
+    requests: list[tuple[str, str]] = []
+    call = type(s3)._call_s3
+
+    async def counted(self: Any, method: str, *arguments: Any, **options: Any) -> Any:
+        requests.append((method, str(options.get("Key", ""))))
+        return await call(self, method, *arguments, **options)
+
+    monkeypatch.setattr(type(s3), "_call_s3", counted)
+    seen: dict[str, list[Counter[str]]] = {"val": [], "train": []}
+    for split, found in seen.items():
+        monkeypatch.setenv("AVSROBUST_CACHE", str(tmp_path / split))
+        for adapter in ("visual_prior", "oracle"):
+            requests.clear()
+            run("evaluate", "--adapter", adapter, *READ, "--output", f"{RESULTS}/{split}", "--split", split)
+            read = Counter(key for method, key in requests if method == "get_object" and not key.endswith(LOCK_NAME))
+            assert set(read.values()) <= {1}
+            there = [path for path in (tmp_path / split / COPIES).glob("*toy*/files/**/*") if path.is_file()]
+            assert len(read) == (0 if found else len(there))
+            found.append(Counter(method for method, _ in requests))
+    for methods in zip(*seen.values(), strict=True):
+        val, train = methods
+        del val["get_object"], train["get_object"]
+        assert val == train
+        assert val["list_objects_v2"] < 20
 
 
 def test_results_are_read_from_s3(
