@@ -371,6 +371,25 @@ def test_a_build_that_was_killed_while_it_was_put_there_is_finished(
     assert contents(server, "lab/robust/s4-seed42") == local_contents(toy / "build")
 
 
+@pytest.mark.parametrize("puts", [1, 2])
+def test_results_of_a_machine_that_died_while_they_were_put_there_are_made_whole(
+    server: Any, toy: Path, tmp_path: Path, elsewhere: Elsewhere, puts: int
+) -> None:
+    command = ["evaluate", "--adapter", "visual_prior", *READ, "--output", RESULTS]
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(puts), *command], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    folder = "lab/results/visual_prior/s4-seed42"
+    assert ("scores.parquet" in contents(server, folder)) == (puts == 2)
+    assert "run.json" not in contents(server, folder)
+    elsewhere("other")
+    run(*command)
+    (local,) = ar.evaluate("visual_prior", toy / "build", output=tmp_path / "local")
+    there = contents(server, folder)
+    assert there["scores.parquet"] == local.scores.read_bytes()
+    assert "run.json" in there
+    assert LOCK_NAME not in there
+
+
 def test_an_interrupted_evaluation_goes_on(
     server: Any, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
