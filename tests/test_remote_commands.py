@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,36 @@ def test_an_evaluation_from_s3_to_s3_has_the_bytes_of_a_local_one(
     assert f"error: {to}: holds results of another model or build" in capsys.readouterr().err
 
 
+def test_each_object_is_read_once(
+    s3: Any, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: Path
+) -> None:
+    """Requests do not grow with the clips, but for one per file."""
+    requests: list[tuple[str, str]] = []
+    call = type(s3)._call_s3
+
+    async def counted(self: Any, method: str, *arguments: Any, **options: Any) -> Any:
+        requests.append((method, str(options.get("Key", ""))))
+        return await call(self, method, *arguments, **options)
+
+    monkeypatch.setattr(type(s3), "_call_s3", counted)
+    seen: dict[str, list[Counter[str]]] = {"val": [], "train": []}
+    for split, found in seen.items():
+        monkeypatch.setenv("AVSROBUST_CACHE", str(tmp_path / split))
+        for adapter in ("visual_prior", "oracle"):
+            requests.clear()
+            run("evaluate", "--adapter", adapter, *READ, "--output", f"{RESULTS}/{split}", "--split", split)
+            read = Counter(key for method, key in requests if method == "get_object" and not key.endswith(LOCK_NAME))
+            assert set(read.values()) <= {1}
+            there = [path for path in (tmp_path / split / COPIES).glob("*toy*/files/**/*") if path.is_file()]
+            assert len(read) == (0 if found else len(there))
+            found.append(Counter(method for method, _ in requests))
+    for methods in zip(*seen.values(), strict=True):
+        val, train = methods
+        del val["get_object"], train["get_object"]
+        assert val == train
+        assert val["list_objects_v2"] < 20
+
+
 def test_results_are_read_from_s3(
     server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], elsewhere: Elsewhere
 ) -> None:
@@ -338,6 +369,25 @@ def test_a_build_that_was_killed_while_it_was_put_there_is_finished(
     elsewhere("cache")
     run(*command)
     assert contents(server, "lab/robust/s4-seed42") == local_contents(toy / "build")
+
+
+@pytest.mark.parametrize("puts", [1, 2])
+def test_results_of_a_machine_that_died_while_they_were_put_there_are_made_whole(
+    server: Any, toy: Path, tmp_path: Path, elsewhere: Elsewhere, puts: int
+) -> None:
+    command = ["evaluate", "--adapter", "visual_prior", *READ, "--output", RESULTS]
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(puts), *command], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    folder = "lab/results/visual_prior/s4-seed42"
+    assert ("scores.parquet" in contents(server, folder)) == (puts == 2)
+    assert "run.json" not in contents(server, folder)
+    elsewhere("other")
+    run(*command)
+    (local,) = ar.evaluate("visual_prior", toy / "build", output=tmp_path / "local")
+    there = contents(server, folder)
+    assert there["scores.parquet"] == local.scores.read_bytes()
+    assert "run.json" in there
+    assert LOCK_NAME not in there
 
 
 def test_an_interrupted_evaluation_goes_on(

@@ -10,6 +10,7 @@ Conventions
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,9 +105,9 @@ class AzureWriter:
             await blob.delete_blob(**self._condition(mark))
 
     def _condition(self, mark: str) -> dict[str, Any]:
-        from azure.core import MatchConditions
-
-        return {"etag": mark, "match_condition": MatchConditions.IfNotModified}
+        # Imported by adlfs, through which alone it comes here.
+        condition = sys.modules["azure.core"].MatchConditions.IfNotModified
+        return {"etag": mark, "match_condition": condition}
 
 
 WRITERS: dict[str, ConditionalWriter] = {"s3": S3Writer(), "abfs": AzureWriter()}

@@ -33,6 +33,7 @@ SCHEMES = {
 _EXPECTED = "expected s3://bucket/folder, gs://bucket/folder (Google) or abfs://container/folder (Azure)"
 _CHECK = "check the address, the keys and the endpoint"
 _THREADS = 16
+_CONNECTIONS = 32
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ class Store:
             raise OptionError(f"{url}: fsspec is not installed; run: pip install 'avsrobust[s3]'") from error
         try:
             # Listings that are kept would be out of date: other machines write there.
-            system, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+            system, root = fsspec.core.url_to_fs(
+                url, use_listings_cache=False, **_connections(scheme, fsspec.config.conf)
+            )
         except ImportError as error:
             advice = f"run: pip install {SCHEMES[scheme]}"
             raise OptionError(f"{url}: needs a package that is not here ({_words(error)}); {advice}") from error
@@ -296,6 +299,17 @@ class Store:
 
     def _has(self, path: str) -> bool:
         return path.startswith(f"{self.root}/")
+
+
+def _connections(scheme: str, configured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options for more connections at once than botocore's ten, which wait for answers most of the time.
+
+    What the user has configured for fsspec stays.
+    """
+    if not scheme.startswith("s3"):
+        return {}
+    chosen = configured.get("s3", {}).get("config_kwargs", {})
+    return {"config_kwargs": {"max_pool_connections": _CONNECTIONS, **chosen}}
 
 
 def size_text(count: int) -> str:
