@@ -53,3 +53,21 @@ def test_the_list_of_commands_cuts_no_sentence(capsys: pytest.CaptureFixture[str
 def test_verbose_as_the_value_of_an_option_is_no_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["toy", "--dataset", "--verbose", "out"]) == STATUS_USER
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")])
+def test_memory_that_is_used_up_is_no_bug(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command()
+    def command() -> None:
+        raise error
+
+    monkeypatch.setattr(cli.main, "get_command", lambda _context, _name: _with_common_options(command))
+    monkeypatch.setitem(cli.COMMANDS, "hungry", "nowhere:command")
+    assert invoke(["hungry"]) == STATUS_USER
+    told = capsys.readouterr().err
+    assert told.startswith(
+        f"error: the memory is used up ({type(error).__name__}); close other programs, or take fewer"
+    )
+    assert told.count("\n") == 1
