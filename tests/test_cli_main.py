@@ -74,3 +74,21 @@ def test_torchs_threads_wait_asleep_unless_the_user_chose(policy: str | None, sp
         pytest.skip("torch's OpenMP is not GNU's here")
     counts = [int(count) for count in re.findall(r"GOMP_SPINCOUNT = '(\d+)'", run.stderr)]
     assert [count > 0 for count in counts] == [spins] * len(counts)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")])
+def test_memory_that_is_used_up_is_no_bug(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command()
+    def command() -> None:
+        raise error
+
+    monkeypatch.setattr(cli.main, "get_command", lambda _context, _name: _with_common_options(command))
+    monkeypatch.setitem(cli.COMMANDS, "hungry", "nowhere:command")
+    assert invoke(["hungry"]) == STATUS_USER
+    told = capsys.readouterr().err
+    assert told.startswith(
+        f"error: the memory is used up ({type(error).__name__}); close other programs, or take fewer"
+    )
+    assert told.count("\n") == 1

@@ -86,7 +86,8 @@ def test_through_the_command(build: Manifest, tmp_path: Path) -> None:
     done = call("evaluate", "--adapter", "oracle", "--manifest", build.path, "--limit", 1, "--output", "results")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("scores.parquet\n")
-    assert "a smoke run of at most 1 clips per build: these scores are no result" in done.stderr
+    told = "a smoke run (--limit): these scores are of a part of the clips, and no result"
+    assert told in done.stderr
     assert done.stderr.count("| _oracle_") == 1
     refused = call("report", "results")
     assert refused.returncode == 2
@@ -94,3 +95,8 @@ def test_through_the_command(build: Manifest, tmp_path: Path) -> None:
     allowed = call("report", "results", "--allow-limited", "--format", "csv")
     assert allowed.returncode == 0
     assert "oracle" in allowed.stdout
+    assert told not in call("evaluate", "--adapter", "oracle", "--manifest", build.path, "--output", "results").stderr
+    # What is there is whole, and stays so.
+    again = call("evaluate", "--adapter", "oracle", "--manifest", build.path, "--limit", 1, "--output", "results")
+    assert again.stderr.count("| _oracle_") == 1
+    assert told not in again.stderr

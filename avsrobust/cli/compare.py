@@ -51,7 +51,9 @@ from avsrobust.vocabulary import TASKS
     metavar="N",
     help="List the N clips of each pair and split that changed most.",
 )
-@click.option("--samples", default=10_000, show_default=True, type=click.IntRange(min=100), help="Bootstrap samples.")
+@click.option(
+    "--samples", default=10_000, show_default=True, type=click.IntRange(100, 1_000_000), help="Bootstrap samples."
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the bootstrap.")
 @allow_limited_option
 @allow_different_builds_option

@@ -208,7 +208,7 @@ def evaluate(
                 complete &= _print_report(report)
                 number += 1
     if part is None:
-        _print_scores(done, limit)
+        _print_scores(done)
     else:
         named = " ".join(str(folder) for of_model in folders.values() for folder in of_model)
         note(f"shard {part} is done; when all {part.of} are: avsrobust merge {named}")
@@ -226,20 +226,21 @@ def _count(
     return clips if shard is None else -(-clips // shard.of)
 
 
-def _print_scores(folders: list[Path], limit: int | None) -> None:
+def _print_scores(folders: list[Path]) -> None:
     """Print the table of the scores to stderr: for a terminal, or as Markdown."""
     from avsrobust.errors import AvsRobustError
     from avsrobust.reporting.loading import load_results
     from avsrobust.reporting.report import report as render
 
     try:
-        content = "\n".join(_first_tables(str(render(load_results(folders)).content)))
+        results = load_results(folders)
+        content = "\n".join(_first_tables(str(render(results).content)))
     # The results are there all the same: whoever asks for the report is told.
     except AvsRobustError as error:
         note(f"no table: {error}")
         return
-    if limit is not None:
-        note(f"a smoke run of at most {limit} clips per build: these scores are no result")
+    if any(scores.info.limited for scores in results):
+        note("a smoke run (--limit): these scores are of a part of the clips, and no result")
     if sys.stderr.isatty():
         from rich.console import Console
 

@@ -187,8 +187,8 @@ def _invoke(arguments: list[str], invocation: Invocation) -> int:
         _trace(error, verbose=invocation.verbose)
         if is_out_of_memory(error):
             _say(
-                f"error: the memory is used up ({type(error).__name__}); close other programs, or take fewer --workers or a "
-                "smaller --batch-size"
+                f"error: the memory is used up ({type(error).__name__}); close other programs, or take fewer --workers, a "
+                "smaller --batch-size, or less in one call"
             )
             return STATUS_USER
         _say(
