@@ -29,7 +29,9 @@ class PathOrUrl(click.Path):
         if not is_remote_place(value):
             return super().convert(value, param, ctx)
         if value.startswith("memory:"):
-            raise OptionError(f"{value}: would be gone when this command ends; expected a path, or an address such as s3://..")
+            raise OptionError(
+                f"{value}: would be gone when this command ends; expected a path, or an address such as s3://.."
+            )
         return value
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from avsrobust.metrics import ClassStatistics, ScoredFrames, take, take_classes
+from avsrobust.metrics.coded_texts import CodedTexts
 from avsrobust.remote import address_of
 from avsrobust.reporting.columns import condition_title
 from avsrobust.reporting.escape import one_line
@@ -202,10 +203,10 @@ def _floats(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def _texts(column: pd.Series[Any]) -> npt.NDArray[np.str_]:
-    """Texts as numpy's: few are different."""
+def _texts(column: pd.Series[Any]) -> CodedTexts:
+    """Texts of which few are different."""
     codes, words = pd.factorize(_objects(column))
-    return np.array(list(words), dtype=np.str_)[codes] if len(words) else np.empty(0, dtype=np.str_)
+    return CodedTexts(list(words), codes)
 
 
 def _levels(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
