@@ -282,6 +282,8 @@ from avsrobust.remote import lease
 from avsrobust.remote.store import Store
 from avsrobust.cli.main import invoke
 lease.LEASE_S = 3.0
+# Processes that a script starts in the background inherit that it is passed over.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 
 
