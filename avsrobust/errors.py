@@ -79,3 +79,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception says that memory, the machine's or a GPU's, is used up; imports no torch.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: ..."))
+    (True, True)
+    >>> is_out_of_memory(ValueError("shape"))
+    False
+    """
+    # torch's own class is OutOfMemoryError for a GPU; on the CPU it raises a RuntimeError.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )

@@ -20,7 +20,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +29,7 @@ from avsrobust.limits import Limit
 
 _CHUNK = 1 << 20
 _FLUSHED_AT_ONCE = 16
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 TEMPORARY_SUFFIX = ".avsrobust-tmp"
 SAFE_NAME = "a name of at most 100 letters a-z, A-Z, digits and . _ + -, whose first is a letter, digit or _"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
@@ -62,10 +63,12 @@ def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
             _flush(path.parent)
     except OSError as error:
         raise OptionError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another output folder"
+            f"{path}: cannot be written ({error.strerror or error}); {remedy_for_writing(error)}"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # A read-only disk refuses this too, and its first error is the one to show.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
@@ -116,10 +119,22 @@ def require_writable(path: Path) -> None:
         probe.write_bytes(b"")
     except OSError as error:
         raise OptionError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another output folder"
+            f"{path}: cannot be written ({error.strerror or error}); {remedy_for_writing(error)}"
         ) from error
     finally:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
+def remedy_for_writing(error: OSError) -> str:
+    """Return what a user can do where a file cannot be written.
+
+    >>> remedy_for_writing(PermissionError(errno.EACCES, "denied"))
+    'choose another output folder'
+    """
+    if error.errno in _FULL:
+        return "free some space there and run the same command again, or choose another output folder"
+    return "choose another output folder"
 
 
 def flush_files(paths: Iterable[Path]) -> None:

@@ -13,7 +13,9 @@ import hashlib
 import importlib
 import importlib.util
 import logging
+import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +31,9 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _MOST_CHARACTERS = 400
 _FILE_MODULE = "avsrobust_file_"
+_INSTALLED = {"site-packages", "dist-packages"}
+_PYTHON = f"{sysconfig.get_paths()['stdlib']}{os.sep}"
+_NOT_THEIRS = (f"{Path(__file__).parent}{os.sep}",)
 
 
 @dataclass(frozen=True)
@@ -194,11 +199,36 @@ def one_line(what: str, error_class: type[AvsRobustError]) -> Iterator[None]:
     except AvsRobustError:
         raise
     except (Exception, SystemExit) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        message = " ".join(str(error).split())[:_MOST_CHARACTERS]
-        raise error_class(
-            f"{what} raised {type(error).__name__}: {message} ({last.filename}, line {last.lineno}); put that right first"
-        ) from error
+        where = "".join(f" ({file}, line {line})" for file, line in place_of(error)[:1])
+        raise error_class(f"{what} raised {described(error)}{where}; put that right first") from error
+
+
+def described(error: BaseException) -> str:
+    """Return an exception's type and message in one line of bounded length.
+
+    >>> described(ValueError("two\\nlines")), described(AssertionError())
+    ('ValueError: two lines', 'AssertionError')
+    """
+    # Some messages, such as those of SyntaxError, name the place themselves, which comes behind them anyway.
+    text = error.msg if isinstance(error, SyntaxError) and error.msg else str(error)
+    message = " ".join(text.split())[:_MOST_CHARACTERS]
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def place_of(error: BaseException) -> list[tuple[str, int]]:
+    """Return file and line of the last call in a user's own code that led to an exception; [] where there is none.
+
+    A user's own code is not this package's nor, where there is other code, Python's or an installed package's.
+    """
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return [(error.filename, error.lineno)]
+    outside = [
+        (frame.filename, frame.lineno or 0)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<", *_NOT_THEIRS))
+    ]
+    own = [entry for entry in outside if not (entry[0].startswith(_PYTHON) or _INSTALLED & set(Path(entry[0]).parts))]
+    return (own or outside)[-1:]
 
 
 _FOLDERS: set[Path] = set()

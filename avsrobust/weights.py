@@ -31,6 +31,7 @@ _GREEDY = b"\nbytearray\n"
 # Weights that several layers share, and prepared views of them, count once each.
 _MOST_SHARED = 8
 _SMALL = 1 << 20
+_BEGINNING = 256
 
 
 def is_safetensors(path: Path) -> bool:
@@ -48,6 +49,9 @@ def check_weights_file(path: Path, error: type[AvsRobustError]) -> None:
         size = stream.seek(0, 2)
         WEIGHTS_BYTES.check(size, path, error)
         stream.seek(0)
+        if (instead := _instead_of_weights(stream.read(_BEGINNING))) is not None:
+            raise error(f"{path}: {instead}")
+        stream.seek(0)
         head = stream.read(_LENGTH.size + 1)
         if path.suffix == SUFFIX or head[_LENGTH.size :] == b"{":
             _check_header(path, head, size, error)
@@ -55,6 +59,15 @@ def check_weights_file(path: Path, error: type[AvsRobustError]) -> None:
             _check_archive(stream, path, size, error)
         elif size and _is_greedy(stream):
             raise _greedy(path, error)
+
+
+def _instead_of_weights(beginning: bytes) -> str | None:
+    """Return what is often saved under the name of a file of weights instead of it, and what to do; None: something else."""
+    if beginning.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself; fetch that with 'git lfs pull', or download it"
+    if beginning.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "is a web page, not a file of weights; download it again, in a browser if a log-in or a confirmation is needed"
+    return None
 
 
 def check_tensors(path: Path, tensors: Mapping[str, Tensor], error: type[AvsRobustError]) -> None:

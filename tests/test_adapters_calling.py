@@ -82,8 +82,40 @@ def test_whatever_is_raised_is_one_line_with_the_name(error: BaseException) -> N
 
     with (
         caller(Raises()).encoded(FRAMES) as clips,
-        pytest.raises(AdapterError, match=rf"^model: segment raised {type(error).__name__}: two lines$"),
+        pytest.raises(
+            AdapterError,
+            match=rf"^model: segment raised {type(error).__name__}: two lines \(test_adapters_calling\.py, line \d+\)$",
+        ),
     ):
+        clips.segment(AUDIO, no_rows)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (AssertionError(), r"raised AssertionError \(test_"),
+        (MemoryError(), r"raised MemoryError \(.*memory is used up: take a smaller --batch-size"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: 4 bytes"),
+            "memory is used up: take a smaller --batch-size",
+        ),
+    ],
+)
+def test_errors_without_a_message_and_of_memory_are_explained(error: BaseException, message: str) -> None:
+    class Raises(Model):
+        def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+            raise error
+
+    with caller(Raises()).encoded(FRAMES) as clips, pytest.raises(AdapterError, match=message):
+        clips.segment(AUDIO, no_rows)
+
+
+def test_extras_must_be_dense() -> None:
+    class Sparse(Model):
+        def extras(self) -> dict[str, Tensor]:
+            return {"confidence": torch.ones(FRAMES.shape[:2]).to_sparse()}
+
+    with caller(Sparse()).encoded(FRAMES) as clips, pytest.raises(AdapterOutputError, match="layout sparse_coo"):
         clips.segment(AUDIO, no_rows)
 
 
@@ -200,6 +232,9 @@ def test_an_error_while_several_conditions_are_yielded_is_one_line() -> None:
 
     with (
         caller(Breaks()).encoded(FRAMES) as clips,
-        pytest.raises(AdapterError, match=r"^model: segment_many raised ValueError: two lines$"),
+        pytest.raises(
+            AdapterError,
+            match=r"^model: segment_many raised ValueError: two lines \(test_adapters_calling\.py, line \d+\)$",
+        ),
     ):
         list(clips.segment_many([AUDIO, AUDIO / 2], [no_rows] * 2))

@@ -14,6 +14,7 @@ from avsrobust.adapters.lookup import find_adapter, load_adapter
 from avsrobust.errors import AdapterError
 
 CPU = torch.device("cpu")
+METHODS = "\n    def encode_frames(self, frames): ...\n    def segment(self, encoded, audio): ...\n"
 MODEL = """
 import torch
 
@@ -100,7 +101,12 @@ def test_a_module_beside_the_user_names_a_class(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("content", "spec", "message"),
     [
-        ("def broken(:\n", "m.py:Model", r"m\.py: importing it raised SyntaxError: .*put that right"),
+        (
+            "def broken(:\n",
+            "m.py:Model",
+            r"m\.py: importing it raised SyntaxError: invalid syntax \([^()]*m\.py, line 1\); put that right",
+        ),
+        ("import json\njson.loads('{')\n", "m.py:Model", r"raised JSONDecodeError: .*m\.py, line 2\)"),
         ("import no_such_module_here\n", "m.py:Model", "raised ModuleNotFoundError: .*no_such_module_here.*line 1"),
         ("x = 1\nraise RuntimeError('two\\nlines')\n", "m.py:Model", r"RuntimeError: two lines \(.*m\.py, line 2\)"),
         ("quit()\n", "m.py:Model", "raised (SystemExit|NameError)"),
@@ -169,6 +175,39 @@ def test_load_adapter_explains_what_goes_wrong(tmp_path: Path) -> None:
         load_adapter(spec, checkpoint=None, device=CPU, options={"size": "x"})
     with pytest.raises(AdapterError, match=r"--checkpoint .*w\.pth: not found; expected the weights of"):
         load_adapter(spec, checkpoint=tmp_path / "w.pth", device=CPU, options={})
+
+
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        ("def load(cls): ...", r"load is defined as load\(\) .*expected a class method load\(cls, checkpoint, device"),
+        ("def load(cls, checkpoint, device, repo, *, depth): ...", "needs --option repo=VALUE, --option depth=VALUE"),
+        (
+            "def load(cls, checkpoint, device): ...",
+            "load returned None, which has no encode_frames, segment.*'return adapter'",
+        ),
+        ("def load(cls, checkpoint, device): return [1]", "load returned a list, which has no encode_frames"),
+        (
+            "def load(cls, checkpoint, device): return cls()",
+            "m.py:Model: attribute audio: found 'log_mels'; expected AudioInput",
+        ),
+    ],
+)
+def test_loads_that_make_no_adapter_are_explained(tmp_path: Path, load: str, message: str) -> None:
+    write(tmp_path / "m.py", "class Model:\n    audio = 'log_mels'\n    @classmethod\n    " + load + METHODS)
+    with pytest.raises(AdapterError, match=message):
+        load_adapter(f"{tmp_path}/m.py:Model", checkpoint=None, device=CPU, options={})
+
+
+def test_a_load_of_the_instance_is_refused_and_given_options_are_enough(tmp_path: Path) -> None:
+    write(tmp_path / "m.py", "class Model:\n    def load(self, checkpoint, device): ..." + METHODS)
+    with pytest.raises(AdapterError, match=r"load\(self, checkpoint, device\) .*expected a class method"):
+        load_adapter(f"{tmp_path}/m.py:Model", checkpoint=None, device=CPU, options={})
+    load = "    audio = 'log_mel'\n    @classmethod\n    def load(cls, checkpoint, device, repo): return cls()"
+    write(tmp_path / "n.py", "class Model:\n" + load + METHODS)
+    load_adapter(f"{tmp_path}/n.py:Model", checkpoint=None, device=CPU, options={"repo": "x"})
+    with pytest.raises(AdapterError, match=r"--option q: unknown to .*, which takes repo"):
+        load_adapter(f"{tmp_path}/n.py:Model", checkpoint=None, device=CPU, options={"repo": "x", "q": "3"})
 
 
 def test_load_adapter_takes_a_class_and_needs_its_audio() -> None:

@@ -49,6 +49,11 @@ def test_rounding_beyond_the_bounds_is_clamped() -> None:
         (torch.zeros(2, 4, 3, 4), r"returned shape \[2, 4, 3, 4\]; expected probabilities \[B=2, T=5, h, w\]"),
         (torch.zeros(10, 3, 4), "separate clips and frames"),
         (torch.zeros(2, 5, 0, 4), r"returned shape \[2, 5, 0, 4\]"),
+        (torch.zeros(2, 5, 3, 4).to_sparse(), r"layout sparse_coo; expected probabilities .*\.to_dense\(\)"),
+        (
+            torch.zeros(2, 5, 1, 1).expand(2, 5, 100_000, 100_000),
+            "masks of 100000x100000; expected at most 64,000,000 pixels",
+        ),
         (torch.zeros(2, 5, 1, 3, 4), "drop the channel axis"),
         (torch.zeros(2, 4, 71, 3, 4), r"returned shape \[2, 4, 71, 3, 4\]; expected probabilities"),
         (torch.zeros(2, 5, 71, 3, 4, dtype=torch.int64), "returned dtype int64; expected floating-point"),

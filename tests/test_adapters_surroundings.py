@@ -184,3 +184,31 @@ def test_an_error_of_the_adapters_names_its_line(tmp_path: Path, monkeypatch) ->
         AdapterError, match=r"model\.py:Net: load raised OSError: no such thing \(.*model\.py, line \d+\)"
     ):
         load_adapter("model.py:Net", checkpoint=None, device=CPU, options={})
+
+
+@pytest.mark.parametrize(
+    ("ends", "status"), [("sys.exit(3)", 3), ("sys.exit()", 0), ("raise ValueError('broken')", 1), ("pass", 0)]
+)
+def test_a_process_that_an_adapter_forks_ends_with_the_adapters_code(tmp_path: Path, ends: str, status: int) -> None:
+    """It would go on with the evaluation, and fork at the next call again."""
+    (tmp_path / "forks.py").write_text(
+        "import os, sys, torch\n"
+        "from avsrobust.adapters.calling import AdapterCaller\n"
+        "from avsrobust.adapters.base import Adapter\n"
+        "class Forks(Adapter):\n"
+        "    def segment(self, frames, audio):\n"
+        "        self.child = os.fork()\n"
+        "        if self.child == 0:\n"
+        f"            {ends}\n"
+        "        return torch.zeros(1, 1, 2, 2)\n"
+        "adapter = Forks()\n"
+        "try:\n"
+        "    with AdapterCaller(adapter, 'm', torch.device('cpu')).encoded(torch.zeros(1, 1, 3, 2, 2).byte()) as clips:\n"
+        "        clips.segment(torch.zeros(1, 1, 1, 96, 64), lambda: [])\n"
+        "finally:\n"
+        "    print('went on', flush=True)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(adapter.child, 0)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "forks.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == ["went on", str(status)], done
+    assert ("in a forked process: ValueError: broken" in done.stderr) == (status == 1)

@@ -79,7 +79,7 @@ def test_other_data_is_never_mixed_in(built, own_data, tmp_path):
         build(dataset, STANDARD, 42, output)
     with path.open("ab") as stream:
         stream.write(b"more")
-    with pytest.raises(OptionError, match=r"holds a build of other data \(names or sizes of its files\)"):
+    with pytest.raises(OptionError, match=r"other data \(sizes of its files, or their names below --data-root\)"):
         build(dataset, STANDARD, 42, output)
     assert not (output / "manifest.parquet").exists()
 

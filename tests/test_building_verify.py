@@ -12,10 +12,11 @@ import pytest
 
 from avsrobust.building.build import build
 from avsrobust.building.verify import verify
+from avsrobust.checksums import read_checksums
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.errors import ManifestError
-from avsrobust.manifest import Row, load_manifest, write_manifest
+from avsrobust.manifest import MADE_PREFIX, Row, load_manifest, write_manifest
 from avsrobust.toy.write import write_toy
 
 
@@ -55,6 +56,18 @@ def test_a_sound_build_has_no_problem(folder, pristine):
     assert problems(folder) == ()
     report = verify(pristine / "build")
     assert (report.problems, report.rows) == ((), 48)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("recipe", ["standard", "extended"])
+def test_progress_ends_at_the_number_of_files_and_sounds_to_be_made(folder, recipe, quick):
+    build(read_dataset("s4", folder / "data"), load_recipe(recipe), 42, folder / "other")
+    seen: list[tuple[int, int]] = []
+    assert verify(folder / "other", quick=quick, progress=lambda *entry: seen.append(entry)).problems == ()
+    made = sum(row.audio.startswith(MADE_PREFIX) for row in load_manifest(folder / "other").rows)
+    assert seen == sorted(seen)
+    assert seen[-1] == (seen[-1][0],) * 2
+    assert seen[-1][0] == len(read_checksums(folder / "other")) + (0 if quick else made)
 
 
 @pytest.mark.parametrize("condition", ["clean", "noise", "silence"])

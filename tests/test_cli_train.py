@@ -151,6 +151,29 @@ def test_a_smoke_run_says_in_two_steps_whether_all_fits_and_leaves_nothing(
     assert list(work.iterdir()) == []
 
 
+def test_a_smoke_run_of_a_recipe_whose_start_is_not_trained_yet_says_so(
+    toy_builds: Path,
+    tiny_recipe: WriteRecipe,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe, work = tiny_recipe(model={"start_from": "earlier"}), tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    given = [line for line in arguments(recipe, toy_builds, work) if not line.startswith("--output")]
+    assert invoke([*given, "--smoke"]) == 0
+    told = capsys.readouterr().err
+    assert (
+        "data and memory fit; it ran on random weights, as the run that it starts from, 'earlier', is not there" in told
+    )
+    assert invoke(given) == STATUS_USER
+    assert "--init: not given, and training/earlier/best.safetensors is not there" in capsys.readouterr().err
+    # A start that is named must be there.
+    assert invoke([*given, "--smoke", "--init=nowhere"]) == STATUS_USER
+    assert "--init nowhere: not found" in capsys.readouterr().err
+
+
 def test_a_cuda_graph_needs_a_gpu(
     toy_builds: Path, tiny_recipe: WriteRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

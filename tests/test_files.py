@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -40,6 +41,37 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         _fail_while_writing(target)
     assert target.read_bytes() == b"old"
     assert [path.name for path in target.parent.iterdir()] == ["file.bin"]
+
+
+def test_a_full_disk_has_a_remedy_of_its_own(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no device that is always full")
+    with (
+        pytest.raises(
+            OptionError, match=r"a\.csv: cannot be written \(No space left on device\); free some space there"
+        ),
+        atomic_path(tmp_path / "a.csv"),
+        Path("/dev/full").open("wb", buffering=0) as stream,
+    ):
+        stream.write(b"x")
+
+
+def test_a_read_only_disk_is_named_by_the_file_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a disk refuses to delete what is not there, too; none can be mounted here, so the calls are stand-ins."""
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(
+        OptionError, match=r"/a\.csv: cannot be written \(Read-only file system\); choose another output"
+    ):
+        write_bytes(tmp_path / "a.csv", b"x")
+    with pytest.raises(OptionError, match=r"cannot be written \(Read-only file system"):
+        require_writable(tmp_path)
 
 
 def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_noise_is_no_checkpoint(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ([torch.zeros(1)], "found a list; expected a state dict"),
-        ({}, "found a dict; expected a state dict"),
+        ({}, "found an empty dict; expected a state dict"),
         ({"a": 1}, "found a int under 'a'; expected a state dict"),
         ({1: torch.zeros(1)}, "found a Tensor under 1; expected a state dict"),
     ],

@@ -83,7 +83,7 @@ def test_what_is_missing_there_is_named(remote: tuple[Any, Manifest], tmp_path: 
         local_data_root("s3://lab/data", [build], ["test"])
     with pytest.raises(DataSetError, match=r"s3://lab/nothing: found no file"):
         local_copy("s3://lab/nothing")
-    with pytest.raises(OptionError, match=r"gopher9://lab: cannot be opened"):
+    with pytest.raises(OptionError, match=r"gopher9://lab: cannot be opened; expected s3://"):
         local_copy("gopher9://lab")
     done = evaluate(tmp_path, "--manifest", "s3://lab/build", "--data-root", "s3://lab/data")
     assert (done.returncode, done.stdout) == (2, "")

@@ -182,7 +182,7 @@ def test_good_adapters_pass(adapter: Any) -> None:
         (Elsewhere, "it returns probabilities", "returned a tensor on meta"),
         (Quits, "it returns probabilities", "segment raised SystemExit"),
         (FiveFrames, "clips of 10 frames", r"returned shape \[1, 5, 8, 8\]; expected probabilities \[B=1, T=10"),
-        (OneSize, "frames of 24x40", "encode_frames raised RuntimeError: size mismatch; .*resize .* inside"),
+        (OneSize, "frames of 24x40", "encode_frames raised RuntimeError: size mismatch .*; .*resize .* inside"),
         (BatchNorm, "two clips in a batch", "the batch changes a clip's mask"),
         (BatchClasses, "two clips in a batch", "class ids differ in 1 of the pixels: the batch changes a clip's mask"),
         (NowAndThenClasses, "two clips in a batch", "probabilities or logits here, class ids there"),

@@ -86,6 +86,28 @@ def test_pickles_that_take_more_than_they_hold(kind: str, reader: str, tmp_path:
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            "is a pointer of Git LFS.*'git lfs pull'",
+        ),
+        (b"\n<!DOCTYPE html><html>quota exceeded</html>", "is a web page, not a file of weights; download it again"),
+        (b"<HTML><head>", "is a web page"),
+    ],
+)
+def test_what_is_downloaded_instead_of_weights_is_named(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    for reader in (read_state, load_vggish):
+        with pytest.raises(AdapterError, match=rf"{name}: {message}"):
+            reader(path)
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_only_regular_files_are_opened(reader: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "weights.pth")

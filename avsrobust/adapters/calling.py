@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ from avsrobust.adapters.encodings import EncodingGuard, changed_in_place
 from avsrobust.adapters.outputs import check_extras, copied, is_classes
 from avsrobust.adapters.randomness import seeded
 from avsrobust.adapters.surroundings import surroundings
-from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
+from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError, is_out_of_memory
+from avsrobust.plugins import described, place_of
 
 # Makes the views of B rows; called only for an adapter that needs them, since each view copies the clip's target.
 RowViews = Callable[[], Sequence[RowView]]
@@ -269,9 +271,8 @@ class AdapterCaller:
             raise
         # A model may raise anything, and research code calls quit().
         except (Exception, SystemExit) as error:
-            raise AdapterError(
-                f"{self.name}: {method} raised {type(error).__name__}: {message_of(error)}{_advice(error)}"
-            ) from error
+            where = "".join(f" ({Path(file).name}, line {line})" for file, line in place_of(error))
+            raise AdapterError(f"{self.name}: {method} raised {described(error)}{where}{_advice(error)}") from error
 
 
 class EncodedClips:
@@ -389,6 +390,8 @@ def _advice(error: BaseException) -> str:
     text = str(error)
     if any(sign in text for sign in _NEEDS_GRADIENTS):
         return "; adapters run under torch.no_grad(): put what needs gradients in a block 'with torch.enable_grad():'"
+    if is_out_of_memory(error):
+        return "; memory is used up: take a smaller --batch-size, or close other programs that hold it"
     if isinstance(error, ValueError) and "read-only" in text:
         return "; what encode_frames returned is used again for the next condition: copy it before it is changed"
     return ""

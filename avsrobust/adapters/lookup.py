@@ -64,13 +64,29 @@ def load_adapter(
     _require_options(name, adapter_class, own)
     with surroundings(adapter_class), one_line(f"--adapter {name}: load", AdapterError):
         adapter = adapter_class.load(checkpoint, device, **own)
-    AudioInput.of(getattr(adapter, "audio", None))
+    _require_loaded(name, adapter)
     return adapter
 
 
+def _require_loaded(name: str, adapter: object) -> None:
+    """Refuse what `load` returned, before it is called, where it is no adapter."""
+    missing = [method for method in METHODS[1:] if not callable(getattr(adapter, method, None))]
+    if missing:
+        raise AdapterError(
+            f"--adapter {name}: load returned {'None' if adapter is None else f'a {type(adapter).__name__}'}, which has no "
+            f"{', '.join(missing)}; expected the adapter: let load end with 'return adapter'"
+        )
+    try:
+        AudioInput.of(getattr(adapter, "audio", None))
+    except AdapterError as error:
+        raise AdapterError(f"--adapter {name}: attribute {error}") from error
+
+
 def _require_options(name: str, adapter_class: type[Adapter], options: Mapping[str, str]) -> None:
-    """Refuse options that `load` has no parameter for, before its TypeError does."""
-    parameters = inspect.signature(adapter_class.load).parameters
+    """Refuse a `load` that cannot be called, and options that it has no parameter for, before its TypeError does."""
+    signature = inspect.signature(adapter_class.load)
+    parameters = signature.parameters
+    _require_signature(name, signature, options)
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     takes = [key for key in parameters if key not in ("checkpoint", "device")]
@@ -78,6 +94,27 @@ def _require_options(name: str, adapter_class: type[Adapter], options: Mapping[s
         if key not in takes:
             known = ", ".join(takes) or "no options"
             raise AdapterError(f"--option {key}: unknown to {name}, which takes {known}{did_you_mean(key, takes)}")
+
+
+def _require_signature(name: str, signature: inspect.Signature, options: Mapping[str, str]) -> None:
+    """Refuse a `load` that takes no checkpoint and device, or needs an option that is not given."""
+    needed = [key for key, parameter in signature.parameters.items() if _must_be_named(key, parameter, options)]
+    try:
+        given = {key: value for key, value in options.items() if key in signature.parameters}
+        signature.bind(None, torch.device("cpu"), **given, **dict.fromkeys(needed, ""))
+    except TypeError as error:
+        raise AdapterError(
+            f"--adapter {name}: load is defined as load{signature} ({error}); expected a class method "
+            "load(cls, checkpoint, device, **options)"
+        ) from error
+    if needed:
+        raise AdapterError(f"--adapter {name}: needs {', '.join(f'--option {key}=VALUE' for key in needed)}")
+
+
+def _must_be_named(key: str, parameter: inspect.Parameter, options: Mapping[str, str]) -> bool:
+    named = parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    required = named and parameter.default is inspect.Parameter.empty
+    return required and key not in options and key not in ("self", "cls", "checkpoint", "device")
 
 
 def _require_adapter(spec: str, found: object) -> type[Adapter]:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from avsrobust.errors import AdapterError, AdapterOutputError, did_you_mean
+from avsrobust.limits import PICTURE_PIXELS
 from avsrobust.vocabulary import BACKGROUND, BINARY, NUM_CLASSES, TASKS
 
 ROUNDING = 1e-5
@@ -76,7 +77,9 @@ def check_output(
     expected = f"probabilities [B={batch}, T={num_frames}, h, w]"
     if not isinstance(output, Tensor):
         raise AdapterOutputError(f"{adapter}: returned {type(output).__name__}; expected a torch tensor of {expected}")
+    _check_layout(output, adapter, expected)
     _check_shape(output, adapter, expected, (batch, num_frames), num_classes)
+    _check_size(output, adapter)
     if not (output.is_floating_point() or (output.dtype in _ID_TYPES and output.ndim == 4)):
         raise AdapterOutputError(
             f"{adapter}: returned dtype {_dtype(output)}; expected floating-point {expected}; convert with .float()"
@@ -123,6 +126,7 @@ def check_mask(mask: object, *, adapter: str, batch: int, num_frames: int, has_c
         raise AdapterOutputError(
             f"{adapter}: returned a mask of {type(mask).__name__}; expected a torch tensor, {expected}"
         )
+    _check_layout(mask, adapter, expected)
     if mask.ndim != 4 or tuple(mask.shape[:2]) != (batch, num_frames) or 0 in mask.shape:
         raise AdapterOutputError(f"{adapter}: returned a mask of shape {list(mask.shape)}; expected {expected}")
     if mask.dtype not in (_ID_TYPES if has_classes else (torch.bool,)):
@@ -147,7 +151,7 @@ def copied(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     try:
         plain = values.numpy()
     except (RuntimeError, TypeError):
-        # Sparse ones, and views of a conjugate.
+        # Views of a conjugate.
         return values.to(dtype, copy=True)
     with np.errstate(over="ignore", invalid="ignore"):
         return torch.from_numpy(plain.astype(_NUMPY_TYPES[dtype]))
@@ -269,6 +273,7 @@ def _extra_values(
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
         found = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise AdapterOutputError(f"{adapter}: extras returned {found} under '{name}'; expected {expected}")
+    _check_layout(value, adapter, expected)
     values = value.detach().to("cpu", torch.float64, copy=True).numpy()
     if not np.isfinite(values).all():
         raise AdapterOutputError(f"{adapter}: extras returned NaN or infinity under '{name}'; expected {expected}")
@@ -312,6 +317,24 @@ def _check_shape(
     if output.ndim != 4 or tuple(shape[:2]) != leading or 0 in shape:
         hint = "; separate clips and frames" if output.ndim == 3 and shape[0] == leading[0] * leading[1] else ""
         raise AdapterOutputError(f"{adapter}: returned shape {shape}; expected {expected}{hint}")
+
+
+def _check_layout(tensor: Tensor, adapter: str, expected: str) -> None:
+    if tensor.layout is not torch.strided:
+        layout = str(tensor.layout).removeprefix("torch.")
+        raise AdapterOutputError(
+            f"{adapter}: returned a tensor of the layout {layout}; expected {expected}; convert it with .to_dense()"
+        )
+
+
+def _check_size(output: Tensor, adapter: str) -> None:
+    """Refuse masks of more pixels than any picture has, before they are copied: a view of one value can have any size."""
+    height, width = output.shape[-2:]
+    if height * width > PICTURE_PIXELS.current:
+        raise AdapterOutputError(
+            f"{adapter}: returned masks of {height}x{width}; expected at most {PICTURE_PIXELS.current:,} pixels "
+            f"({PICTURE_PIXELS.reason}); return them at the frames' size or below, they are resized to the target's"
+        )
 
 
 def _check_ids(ids: Tensor, adapter: str) -> None:

@@ -5,6 +5,7 @@ Conventions
     every call), stdout is stderr, for Python, C code and child processes alike: results alone go to stdout. Afterwards the
     working folder is the user's again, so that paths given on the command line hold; the adapter finds its own at the next call.
     Both are properties of the whole process: threads that read data meanwhile must use absolute paths.
+    A process that an adapter's code forks ends where that code does: it would go on with the user's evaluation beside us.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 _STDOUT, _STDERR = 1, 2
 # The folder that an adapter's code has changed to, by the adapter's class, which outlives its adapters.
@@ -49,10 +50,17 @@ def surroundings(adapter_class: type | None = None) -> Iterator[Departure]:
         with contextlib.suppress(OSError):
             os.chdir(theirs)
     departure = Departure()
+    process = os.getpid()
     try:
         with _stdout_to_stderr():
             yield departure
+    except BaseException as error:
+        if os.getpid() != process:
+            _end_child(error)
+        raise
     finally:
+        if os.getpid() != process:
+            _end_child(None)
         now = _working_folder()
         departure.folder = now if now != ours else None
         if ours is not None and now != ours:
@@ -66,6 +74,18 @@ def remember_folder(adapter_class: type, departure: Departure) -> None:
     """Let the calls of an adapter run in the folder that its import has changed to, if any."""
     if departure.folder is not None:
         _FOLDERS[adapter_class] = departure.folder
+
+
+def _end_child(error: BaseException | None) -> NoReturn:
+    """End this process, a fork of ours, as Python would have ended it, but without the remainder of our own work."""
+    status = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        # What our copy of stdout holds is not the child's to write.
+        with contextlib.suppress(OSError):
+            os.write(_STDERR, f"in a forked process: {type(error).__name__}: {error}\n".encode(errors="replace"))
+    os._exit(status)
 
 
 def _working_folder() -> str | None:

@@ -137,13 +137,18 @@ def build(
         export,
         read_lenders(dataset, recipe, workers, whole_sounds=True),
     )
-    try_plugins(job.plan_without(()), recipe, roots)
+    planned = job.plan_without(())
+    try_plugins(planned, recipe, roots)
+    meter = Meter(progress)
+    # About as many files are made, and log-mels computed, as there are rows; how many is known after the survey.
+    meter.foresee(len(planned.rows))
+    del planned
     identity = Identity.of(dataset, recipe, seed)
     with (
         hold_output_dir(output, BUILD_KIND, BUILD_FORMAT, "avsrobust build", wait=wait),
         open_engine(engine, workers, scheduler) as workforce,
     ):
-        return _build(job, identity, on_error, workforce, Meter(progress))
+        return _build(job, identity, on_error, workforce, meter)
 
 
 def check_options(
@@ -317,6 +322,7 @@ def _make(job: _Job, layout: Layout, checked: Checked, engine: Engine, meter: Me
         *(shard.path for shard in layout.shards),
     ]
     candidates = [known[path] for path in wanted if path in known]
+    meter.foresee(0)
     meter.expect(len(candidates))
     good: dict[str, FileSum] = {}
     tasks = check_tasks(roots.output, candidates)

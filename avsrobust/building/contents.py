@@ -69,6 +69,11 @@ class Meter:
         self._progress = progress
         self._done = 0
         self._total = 0
+        self._foreseen = 0
+
+    def foresee(self, count: int) -> None:
+        """Name work that follows and is not counted yet; 0 once it is. Without it, the first part of the work looks like all."""
+        self._foreseen = count
 
     def expect(self, count: int) -> None:
         """Add to the total."""
@@ -78,7 +83,7 @@ class Meter:
         """Add to what is done, and tell the callback."""
         self._done += count
         if self._progress is not None:
-            self._progress(self._done, self._total)
+            self._progress(self._done, self._total + self._foreseen)
 
 
 def look_at_files(data: Path, clips: Sequence[Clip], lenders: Lenders, engine: Engine, meter: Meter) -> Checked:

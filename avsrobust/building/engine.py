@@ -8,22 +8,19 @@ Conventions
 
 from __future__ import annotations
 
-import os
-import tempfile
-import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from avsrobust import dask_client
 from avsrobust.dask_client import CONNECT_SECONDS, connect, distributed_library
 from avsrobust.errors import AvsRobustError, OptionError
+from avsrobust.processes import map_in_processes
 
 _CONNECT_SECONDS = CONNECT_SECONDS
-_WATCH_SECONDS = 0.5
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -71,22 +68,8 @@ class _Pool:
         self._workers = workers
 
     def map(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-        if not tasks:
-            return iter(())
-        from joblib import Parallel, delayed
-
-        pool = Parallel(
-            n_jobs=min(self._workers, len(tasks)),
-            backend="loky",
-            return_as="generator",
-            # No arrays are passed by file. With a folder named, none is made: a killed build would leave it in shared memory.
-            max_nbytes=None,
-            temp_folder=tempfile.gettempdir(),
-            initializer=_end_with,
-            initargs=(os.getpid(),),
-        )
         # The pool would raise the error of whichever task fails first by the clock.
-        outcomes: Iterator[Result | _Failure] = pool(delayed(_outcome)(function, task) for task in tasks)
+        outcomes: Iterator[Result | _Failure] = map_in_processes(partial(_outcome, function), tasks, self._workers)
         return _in_order(outcomes)
 
 
@@ -110,17 +93,6 @@ def _in_order(outcomes: Iterator[Result | _Failure]) -> Iterator[Result]:
         if isinstance(outcome, _Failure):
             raise outcome.error from RuntimeError(f"in a worker:\n{outcome.trace}")
         yield outcome
-
-
-def _end_with(parent: int) -> None:
-    """End this worker when its parent has gone: a killed one cannot tell it, and it would wait for work for minutes."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Dask:

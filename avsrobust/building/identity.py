@@ -49,7 +49,7 @@ _TITLES = {
     "recipe": "another recipe",
     "format": "another format",
     "splits": "other splits",
-    "data": "other data (names or sizes of its files)",
+    "data": "other data (sizes of its files, or their names below --data-root)",
     "sounds": "other data (contents of its sounds)",
     "plan": "another plan",
 }

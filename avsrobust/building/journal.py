@@ -19,7 +19,7 @@ from pathlib import Path
 
 from avsrobust.checksums import FileSum
 from avsrobust.errors import OptionError
-from avsrobust.files import flush_files, make_folder, read_regular
+from avsrobust.files import flush_files, make_folder, read_regular, remedy_for_writing
 from avsrobust.limits import TABLE_BYTES
 from avsrobust.textfiles import parse_json
 
@@ -41,7 +41,7 @@ def record(output: Path, files: Iterable[FileSum]) -> None:
             os.fsync(stream.fileno())
     except OSError as error:
         raise OptionError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another output folder"
+            f"{path}: cannot be written ({error.strerror or error}); {remedy_for_writing(error)}"
         ) from error
 
 

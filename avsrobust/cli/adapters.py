@@ -12,7 +12,7 @@ from avsrobust.cli.progress import print_result
 WORKER_FILE = Path(__file__).parents[1] / "adapters" / "remote" / "avsrobust_worker.py"
 
 
-@click.command()
+@click.command(short_help="List what can be named after --adapter.")
 @click.option("--worker-file", is_flag=True, help="Print the file that a worker's environment needs, and nothing else.")
 def adapters(worker_file: bool) -> int:
     """List what can be named after --adapter, what each needs, and whether it can run here."""

@@ -10,7 +10,7 @@ from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import ANYWHERE, data_root_option
 
 
-@click.command()
+@click.command(short_help="Tell whether features alone give negatives away.")
 @click.argument("manifest", type=ANYWHERE)
 @data_root_option
 def audit(manifest: Path | str, data_root: Path | str | None) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MOST_SKIPPED = 20
 
 
-@click.command()
+@click.command(short_help="Make the conditions of a recipe for a data set.")
 @click.option(
     "--dataset",
     "dataset_name",

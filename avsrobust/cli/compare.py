@@ -16,7 +16,7 @@ from avsrobust.cli.options import (
 from avsrobust.vocabulary import TASKS
 
 
-@click.command()
+@click.command(short_help="Tell whether models differ by more than chance.")
 @click.argument("results", nargs=-1, required=True, type=ANYWHERE)
 @click.option(
     "--reference",

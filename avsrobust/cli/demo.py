@@ -10,7 +10,7 @@ from avsrobust.cli.options import HERE
 from avsrobust.cli.progress import note
 
 
-@click.command()
+@click.command(short_help="Make toy data, build, evaluate and report.")
 @click.option(
     "--output",
     type=HERE,

@@ -22,7 +22,7 @@ from avsrobust.vocabulary import TASKS
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
-@click.group()
+@click.group(short_help="Hand results, models and builds to other tools.")
 def export() -> None:
     """Hand results, models and builds to other tools; nothing is sent anywhere."""
 

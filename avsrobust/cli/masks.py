@@ -11,7 +11,7 @@ from avsrobust.cli.options import ANYWHERE, HERE, data_root_option
 from avsrobust.cli.progress import print_result, progress_bar, warn
 
 
-@click.command()
+@click.command(short_help="Write stored masks over the frames.")
 @click.argument("result", type=ANYWHERE)
 @click.option(
     "--overlay",

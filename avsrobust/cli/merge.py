@@ -14,7 +14,7 @@ from avsrobust.defaults import RESULTS_ROOT
 _MOST_FAILURES = 20
 
 
-@click.command()
+@click.command(short_help="Put the shards of evaluations together.")
 @click.argument("results", nargs=-1, type=ANYWHERE)
 @click.option("--replace", is_flag=True, help="Let results that are in the folder already give way to the shards.")
 @wait_option

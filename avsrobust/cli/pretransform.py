@@ -13,7 +13,7 @@ from avsrobust.defaults import CLASSES_ROOT, build_name
 _MOST_NAMES = 8
 
 
-@click.command()
+@click.command(short_help="Write class files for the rows of a manifest.")
 @click.option(
     "--manifest", required=True, type=ANYWHERE, metavar="FILE|URL", help="Manifest or build folder, here or at s3://..."
 )

@@ -26,7 +26,7 @@ BY = ("category", "train_source", "avs_v3")
 LAYOUTS = ("full", "wide")
 
 
-@click.command()
+@click.command(short_help="Turn results into one table.")
 @click.argument("results", nargs=-1, type=ANYWHERE)
 @click.option(
     "--format",

@@ -10,7 +10,7 @@ from avsrobust.cli.options import HERE, complete_toy, wait_option
 from avsrobust.cli.progress import print_result, progress_bar
 
 
-@click.command()
+@click.command(short_help="Write a procedural data set in AVSBench's layout.")
 @click.argument("out", type=HERE)
 @click.option(
     "--dataset",

@@ -16,7 +16,7 @@ from avsrobust.defaults import BUILDS_ROOT
 from avsrobust.errors import OptionError
 
 
-@click.command()
+@click.command(short_help="Train a model, or go on where it was stopped.")
 @click.option(
     "--recipe",
     required=True,
@@ -89,9 +89,9 @@ def train(
     \b
     On several GPUs: accelerate launch --num_processes 4 -m avsrobust train --recipe NAME
     """
-    from avsrobust.remote import is_remote, output_folder, published
+    from avsrobust.remote import is_remote, output_folder, published, put_so_far
     from avsrobust.toy.build import toy_build
-    from avsrobust.training.inputs import PICTURES_ROOT, find_start, open_builds
+    from avsrobust.training.inputs import PICTURES_ROOT, find_start, lacks_start, open_builds
     from avsrobust.training.recipe import default_output, load_train_recipe
 
     chosen = load_train_recipe(recipe).with_steps(steps)
@@ -107,7 +107,9 @@ def train(
             f"--output {output}: found {os.environ['WORLD_SIZE']} processes; expected one, or a folder of this machine or a "
             "shared one; copy the run there when it is done"
         )
-    start = find_start(chosen, init)
+    # The recipes of a chain can be tried before the first has been trained, which takes days.
+    untrained = smoke and init is None and lacks_start(chosen)
+    start = None if untrained else find_start(chosen, init)
     on_message = note if is_main_process() else lambda _line: None
     with ExitStack() as stack:
         toys = Path("data")
@@ -133,9 +135,23 @@ def train(
             cuda_graph=cuda_graph,
         )
         progress = bar if is_main_process() else None
-        report = run_training(chosen, builds, options, where=recipe, progress=progress, on_message=on_message)
+        report = run_training(
+            chosen,
+            builds,
+            options,
+            where=recipe,
+            progress=progress,
+            on_message=on_message,
+            on_saved=partial(put_so_far, options.output),
+        )
     if is_main_process() and smoke:
-        note(f"smoke run of {chosen.name}: {report.steps} steps and a validation done; data, weights and memory fit")
+        fits = "data, weights and memory fit"
+        if untrained:
+            fits = (
+                f"data and memory fit; it ran on random weights, as the run that it starts from, '{chosen.model.start_from}', is "
+                "not there yet"
+            )
+        note(f"smoke run of {chosen.name}: {report.steps} steps and a validation done; {fits}")
     elif is_main_process():
         best = "none" if report.best_score is None else f"{report.best_score:.4f} at step {report.best_step}"
         note(f"{report.steps} steps done; best strict G-mIoU on validation clips: {best}")

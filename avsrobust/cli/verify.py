@@ -8,10 +8,10 @@ import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import ANYWHERE, data_root_option
-from avsrobust.cli.progress import note, print_result
+from avsrobust.cli.progress import note, print_result, progress_bar
 
 
-@click.command()
+@click.command(short_help="Check every file that a manifest names.")
 @click.argument("manifest", type=ANYWHERE)
 @data_root_option
 @click.option("--quick", is_flag=True, help="Compare sizes of sounds, pictures and arrays only, not their bytes.")
@@ -19,12 +19,14 @@ def verify(manifest: Path | str, data_root: Path | str | None, quick: bool) -> i
     """Check every file that MANIFEST, here or at s3://.., names: presence, checksums, shapes, seeds."""
     from avsrobust.building.verify import verify as verify_manifest
 
-    report = verify_manifest(manifest, data_root, quick=quick)
+    with progress_bar(f"verifying {manifest}") as progress:
+        report = verify_manifest(manifest, data_root, quick=quick, progress=progress)
     for problem in report.problems:
         print_result(problem)
     for line in report.notes:
         note(line)
-    verdict = f"{len(report.problems)} problems" if report.problems else "all in order"
+    count = len(report.problems)
+    verdict = f"{count} problem{'s' if count > 1 else ''}" if report.problems else "all in order"
     skipped = "; bytes of sounds, pictures and log-mels were not compared (--quick)" if quick else ""
     print_result(f"{manifest}: {report.rows} rows, {verdict}{skipped}")
     return STATUS_INCOMPLETE if report.problems else 0

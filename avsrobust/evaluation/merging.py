@@ -27,7 +27,7 @@ from avsrobust.evaluation.stored_scores import StoredScores, frames_of
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import hold_output_dir, read_marker
 from avsrobust.heap import release_unused
-from avsrobust.remote import is_remote, output_folder, published
+from avsrobust.remote import is_remote_place, output_folder, published
 from avsrobust.remote.store import Store
 from avsrobust.results import (
     EXTRAS_NAME,
@@ -123,7 +123,7 @@ def results_with_shards(place: Path | str) -> list[Path | str]:
     Raises:
         ResultsError: There is none.
     """
-    if is_remote(place):
+    if is_remote_place(place):
         return _remote_with_shards(str(place).rstrip("/"))
     path = Path(place)
     whole = path.absolute()

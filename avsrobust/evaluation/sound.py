@@ -38,8 +38,8 @@ from avsrobust.manifest import MADE_PREFIX, Manifest, Row
 # Of 64 sounds each, 16 MB where clips have ten seconds.
 _MOST_MAPPED = 8
 _NO_WEIGHTS = (
-    f"the model takes VGGish embeddings, but their weights are not named; expected --option {VGGISH_OPTION}=FILE "
-    "(torchvggish's weights, .pth or .safetensors)"
+    f"the model takes VGGish embeddings, but their weights are not named; expected --option {VGGISH_OPTION}=FILE, "
+    "or --vggish FILE of 'avsrobust train' (torchvggish's weights, .pth or .safetensors)"
 )
 
 

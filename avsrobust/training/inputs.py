@@ -107,12 +107,18 @@ def find_start(recipe: TrainRecipe, init: Path | str | None, runs_root: Path | s
     if recipe.model.start_from is None:
         return None
     best = Path(runs_root) / recipe.model.start_from / "best.safetensors"
-    if not best.is_file():
+    if lacks_start(recipe, runs_root):
         raise OptionError(
             f"--init: not given, and {best} is not there; recipe '{recipe.name}' starts from a run of "
             f"'{recipe.model.start_from}'; train that first, or name a start with --init"
         )
     return best
+
+
+def lacks_start(recipe: TrainRecipe, runs_root: Path | str = RUNS_ROOT) -> bool:
+    """Return whether a recipe starts from a run that is not there (yet)."""
+    run = recipe.model.start_from
+    return run is not None and not (Path(runs_root) / run / "best.safetensors").is_file()
 
 
 def _only_build(dataset: str, builds_root: Path) -> Manifest:

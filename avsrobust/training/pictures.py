@@ -16,10 +16,10 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ from avsrobust.errors import DataSetError, OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, flush_files, read_regular, remove_temporaries, sha256_of_file, write_text
 from avsrobust.folders import hold_output_dir
 from avsrobust.limits import METADATA_BYTES
+from avsrobust.processes import map_in_processes
 from avsrobust.textfiles import parse_json
 
 PICTURES_KIND = "pictures"
@@ -248,24 +249,17 @@ def _reserve(path: Path) -> None:
 def _decoded(pictures: Sequence[Picture], paths: Sequence[Path], content: Content, size: int) -> Iterator[int]:
     """Decode pictures on all cores; yield the number of pictures of each chunk as it is done."""
     chunks = [(start, pictures[start : start + _CHUNK]) for start in range(0, len(pictures), _CHUNK)]
+    decode = partial(_decode_chunk, paths=paths, content=content, size=size)
     if len(pictures) < _FEW:
-        for start, chunk in chunks:
-            yield _decode_chunk(start, chunk, paths, content, size)
+        yield from map(decode, chunks)
         return
-    from joblib import Parallel, cpu_count, delayed
+    from joblib import cpu_count
 
-    # No arrays are passed by file, so that a killed run leaves none in shared memory.
-    pool = Parallel(
-        n_jobs=min(cpu_count(), len(chunks)),
-        backend="loky",
-        return_as="generator",
-        max_nbytes=None,
-        temp_folder=tempfile.gettempdir(),
-    )
-    yield from pool(delayed(_decode_chunk)(start, chunk, paths, content, size) for start, chunk in chunks)
+    yield from map_in_processes(decode, chunks, cpu_count())
 
 
-def _decode_chunk(start: int, pictures: Sequence[Picture], paths: Sequence[Path], content: Content, size: int) -> int:
+def _decode_chunk(chunk: tuple[int, Sequence[Picture]], *, paths: Sequence[Path], content: Content, size: int) -> int:
+    start, pictures = chunk
     entries = zip(*(picture.read(content, size) for picture in pictures), strict=True)
     for path, parts in zip(paths, entries, strict=True):
         kept = np.lib.format.open_memmap(path, "r+")

@@ -176,6 +176,7 @@ def _count(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> int:
 
 def _reason(error: Exception, shapes: Mapping[str, tuple[int, ...]]) -> str:
     if isinstance(error, KeyError):
-        found = f"found '{sorted(shapes)[0]}' and {len(shapes) - 1} more" if shapes else "found none"
+        more = f" and {len(shapes) - 1} more" if len(shapes) > 1 else ""
+        found = f"found '{sorted(shapes)[0]}'{more}" if shapes else "found none"
         return f"{found}, no '{error.args[0]}'"
     return str(error)

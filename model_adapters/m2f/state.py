@@ -59,7 +59,8 @@ def read_state(path: Path) -> StoredState:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping) or not content:
-        raise AdapterError(f"{path}: found a {type(content).__name__}; expected a state dict of named tensors")
+        what = "an empty dict" if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise AdapterError(f"{path}: found {what}; expected a state dict of named tensors")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise AdapterError(

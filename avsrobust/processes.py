@@ -1,0 +1,79 @@
+"""A pool of processes on this machine: a function over tasks, with the results in the order of the tasks.
+
+Conventions
+    Function and tasks are picklable. Processes are joblib's (loky), which are kept for the next call.
+    Nothing is passed by file, so that a killed command leaves nothing in shared memory, and its processes end with it.
+    Ctrl-C reaches every process of a terminal; here the command alone takes it, and ends the others: a process that is
+    interrupted while it starts would print its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+_WATCH_SECONDS = 0.5
+
+
+def map_in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], processes: int) -> Iterator[Result]:
+    """Start the work, and return an iterator over ``function(task)`` for every task, in order.
+
+    Args:
+        function: What is done; it can be pickled.
+        tasks: Its arguments.
+        processes: Number of processes, at most; there are no more than tasks.
+    """
+    if not tasks:
+        return iter(())
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.backend import resource_tracker as loky_tracker
+
+    pool = Parallel(
+        n_jobs=min(processes, len(tasks)),
+        backend="loky",
+        return_as="generator",
+        max_nbytes=None,
+        # With a folder named, none is made in shared memory.
+        temp_folder=tempfile.gettempdir(),
+        initializer=_end_with,
+        initargs=(os.getpid(),),
+    )
+    # Each lets Ctrl-C through where it is started, whatever was held.
+    for tracker in (resource_tracker, loky_tracker):
+        tracker.ensure_running()
+    with _interrupts_held():
+        results: Iterator[Result] = pool(delayed(function)(task) for task in tasks)
+    return results
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back in the block; processes and threads that are started in it never get it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has gone: a killed one cannot tell it, and it would wait for work for minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
