@@ -120,7 +120,14 @@ def hold_output_dir(
 
 @contextmanager
 def hold_any_dir(folder: Path, command: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold a folder that may hold other people's files as well, and leave neither marker nor lock behind in it."""
+    """Hold a folder that may hold other people's files as well, and leave neither marker nor lock behind in it.
+
+    Raises `OptionError` where it is one of ours, of any kind: that holds its own files alone.
+    """
+    if (marker := read_marker(folder)) is not None:
+        raise OptionError(
+            f"{folder}: holds {_title(marker[0])}; expected a folder that '{command}' may write into; choose another one"
+        )
     absent = _absent(folder)
     make_folder(folder)
     with acquire(folder, command, wait=wait):
