@@ -28,6 +28,7 @@ MARKER_NAME = ".avsrobust.json"
 _MOST_NAMED = 5
 _MOST_BYTES = 4096
 _LONGEST_NAME = 80
+_KINDS_OF_OURS = (".parquet", ".json")
 _OURS = (LOCK_NAME, OWNER_NAME, MARKER_NAME)
 _TITLES = {
     "build": "a build",
@@ -168,6 +169,18 @@ def _require_new(folder: Path) -> None:
         raise OptionError(f"{folder}: cannot be made; expected the name of a new folder")
     if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
         raise OptionError(f"{folder}: is there already; expected a new or an empty folder; choose another one")
+
+
+def require_no_file_of_ours(path: Path) -> None:
+    """Raise `OptionError` where a file to be written would take the place of one that a build or results consist of.
+
+    Those are parquet and JSON files (a folder of ours may hold other people's tables beside them).
+    """
+    if path.suffix in _KINDS_OF_OURS and path.exists() and (marker := read_marker(path.parent)) is not None:
+        raise OptionError(
+            f"--output {path}: is there already, in a folder that holds {_title(marker[0])}; expected a new file, or one "
+            "somewhere else; choose another name"
+        )
 
 
 def read_marker(folder: Path) -> tuple[str, int] | None:

@@ -63,7 +63,7 @@ def test_a_run_starts_from_another(
         (
             {"data": {"datasets": ["s4", "ms3", "avss"], "mix": {}}},
             [],
-            "found builds of ms3, s4; recipe 'tiny' also needs avss; add",
+            "found builds of ms3, s4; recipe 'tiny' also needs avss",
         ),
         ({"model": {"start_from": "m2f_nothing"}}, [], "--init: not given, and training/m2f_nothing/best.safetensors"),
         ({}, ["--init=nowhere"], "--init nowhere: not found"),
