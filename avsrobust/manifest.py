@@ -32,6 +32,7 @@ from avsrobust import __version__
 from avsrobust.condition_facts import BASIC_FACTS
 from avsrobust.errors import ManifestError
 from avsrobust.files import atomic_path, resolve_inside, write_bytes
+from avsrobust.heap import release_unused
 from avsrobust.limits import MANIFEST_ROWS, MANIFEST_VALUES
 from avsrobust.manifest_checks import Columns, parse_entries, read_texts
 from avsrobust.manifest_columns import (
@@ -457,7 +458,7 @@ def load_manifest(path: Path | str, *, consistent: bool = True) -> Manifest:
     if consistent:
         columns.check_together(info.dataset)
     # What reading and checking took would else stay with the process.
-    pa.default_memory_pool().release_unused()
+    release_unused()
     return Manifest(path, info, RowTable(columns, _make_rows))
 
 

@@ -8,7 +8,7 @@ Conventions
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,6 +36,7 @@ from avsrobust.manifest_columns import (
     TEXT,
     Column,
 )
+from avsrobust.packed_arrays import PackedArrays
 from avsrobust.parquet import Kind
 from avsrobust.textfiles import parse_json
 from avsrobust.vocabulary import ALIASES, DATASETS, FOREGROUND_RULES, NEGATIVE, POSITIVE, RELEASES
@@ -68,13 +69,13 @@ class Columns:
     """The columns of a manifest's file.
 
     `leaves`: the chunks of each column's values, texts as dictionaries, those of lists one after the other; `lengths`: the
-    chunks of the lengths of lists, null where there is no list.
+    chunks of the lengths of lists, null where there is no list; chunk i of both is of the same rows.
     """
 
     path: Path
     schema: Mapping[str, Column]
-    leaves: Mapping[str, list[pa.Array]]
-    lengths: Mapping[str, list[pa.Array]]
+    leaves: Mapping[str, PackedArrays]
+    lengths: Mapping[str, PackedArrays]
 
     @classmethod
     def read(cls, path: Path, opened: pq.ParquetFile, schema: Mapping[str, Column], kind: Kind) -> Columns:
@@ -83,20 +84,22 @@ class Columns:
         Raises `ManifestError` where it is damaged, or has texts that are too long: lists are read a part at a time, since a
         file of a few kilobytes can hold gigabytes of them.
         """
-        flat = [name for name, entry in schema.items() if not entry.is_list]
-        table = kind.read_columns(path, opened, flat)
-        columns = cls(path, schema, {name: table.column(name).chunks for name in flat}, {})
-        for name in flat:
-            columns._check_texts_fit(name)
-        leaves = dict(columns.leaves)
-        lengths: dict[str, list[pa.Array]] = {}
+        columns = cls(path, schema, {name: PackedArrays() for name in schema}, {})
+        lengths: dict[str, PackedArrays] = {}
+        for name in (name for name, entry in schema.items() if not entry.is_list):
+            # One after the other: of no two is arrow's own form in memory.
+            chunks = kind.read_columns(path, opened, [name]).column(name).chunks
+            columns._check_texts_fit(name, chunks)
+            for chunk in chunks:
+                columns.leaves[name].append_pieces(chunk, _ROWS_AT_ONCE)
         for name in (name for name, entry in schema.items() if entry.is_list):
-            leaves[name], lengths[name] = [], []
+            lengths[name], total = PackedArrays(), 0
             for chunk in kind.read_batches(path, opened, name, _ROWS_AT_ONCE):
-                leaves[name].append(chunk.flatten().dictionary_encode())
+                leaves = chunk.flatten().dictionary_encode()
+                total = columns._check_texts_fit(name, [leaves], total)
+                columns.leaves[name].append(leaves)
                 lengths[name].append(chunk.value_lengths())
-                columns._check_texts_fit(name, leaves[name])
-        return cls(path, schema, leaves, lengths)
+        return cls(path, schema, columns.leaves, lengths)
 
     def values(self, name: str) -> list[Any]:
         """Return a column as a list of Python values, lists as tuples; equal texts of a part of it are one object."""
@@ -150,19 +153,20 @@ class Columns:
     def _fail(self, column: str, found: str, expected: str) -> NoReturn:
         raise ManifestError(f"{self.path}: column {column}: found {found}; expected {expected}; build again")
 
-    def _words(self, name: str) -> list[pa.Array]:
-        """Return the dictionaries of a column of texts."""
-        return [chunk.dictionary for chunk in self.leaves[name]]
+    def _words(self, name: str) -> Iterator[pa.Array]:
+        """Yield the dictionaries of a column of texts."""
+        return (chunk.dictionary for chunk in self.leaves[name])
 
-    def _check_texts_fit(self, name: str, chunks: list[pa.Array] | None = None) -> None:
-        total = 0
-        for chunk in self.leaves[name] if chunks is None else chunks:
+    def _check_texts_fit(self, name: str, chunks: Sequence[pa.Array], total: int = 0) -> int:
+        """Return the bytes of the texts of a column's chunks, with `total` of those before. Raises where they are too many."""
+        for chunk in chunks:
             if pa.types.is_dictionary(chunk.type) and len(chunk.dictionary):
                 lengths = pc.fill_null(pc.binary_length(chunk.dictionary), 0).to_numpy(zero_copy_only=False)
                 if lengths.max() > _MOST_CHARACTERS:
                     self._fail(name, f"a text of {lengths.max():,} bytes", f"at most {_MOST_CHARACTERS:,}")
                 total += int(lengths[chunk.indices.drop_null().to_numpy()].sum(dtype=np.int64))
         MANIFEST_TEXT.check(total, f"{self.path}: column {name}", ManifestError)
+        return total
 
     def _check_nulls(self) -> None:
         for name, entry in self.schema.items():
@@ -188,11 +192,9 @@ class Columns:
             self._fail(name, _shown(word), expected)
 
     def _check_paths(self, name: str) -> None:
-        words = (
-            [pc.replace_substring_regex(chunk, _PREFIXES[name], "") for chunk in self._words(name)]
-            if (name in _PREFIXES)
-            else self._words(name)
-        )
+        words = self._words(name)
+        if name in _PREFIXES:
+            words = (pc.replace_substring_regex(chunk, _PREFIXES[name], "") for chunk in words)
         unsafe = _first_match(words, _UNSAFE_PATH)
         if unsafe is not None:
             raise ManifestError(
@@ -318,15 +320,12 @@ def _plain(chunk: pa.Array) -> list[Any]:
     return [None if index is None else words[index] for index in chunk.indices.to_pylist()]
 
 
-def _joined(chunks: Sequence[pa.Array]) -> np.ndarray[Any, Any]:
-    return (
-        np.concatenate([np.asarray(chunk.to_numpy(zero_copy_only=False)) for chunk in chunks])
-        if chunks
-        else np.empty(0)
-    )
+def _joined(chunks: Iterable[pa.Array]) -> np.ndarray[Any, Any]:
+    arrays = [np.asarray(chunk.to_numpy(zero_copy_only=False)) for chunk in chunks]
+    return np.concatenate(arrays) if arrays else np.empty(0)
 
 
-def _is_null(chunks: Sequence[pa.Array]) -> np.ndarray[Any, Any]:
+def _is_null(chunks: Iterable[pa.Array]) -> np.ndarray[Any, Any]:
     return _joined([pc.is_null(chunk) for chunk in chunks])
 
 

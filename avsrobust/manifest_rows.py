@@ -1,9 +1,9 @@
 """The rows of a manifest's file, made from its columns only when they are asked for.
 
 Conventions
-    A row object takes ten times the memory of its values in columns. Of a large file rows are therefore made in blocks while
-    one goes through them, and not kept; those of a file of at most `_BLOCK` rows are made once. Equal texts of a block, and
-    equal lists of them (all rows of a clip name the same pictures), are one object.
+    A row object takes ten times the memory of its values in columns, which are packed (`avsrobust.packed_arrays`). Of a large
+    file rows are therefore made in blocks while one goes through them, and not kept; those of a file of at most `_BLOCK` rows are
+    made once. Equal texts of a block, and equal lists of them (all rows of a clip name the same pictures), are one object.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from avsrobust.manifest_checks import Columns
+from avsrobust.packed_arrays import PackedArrays
 
 RowType = TypeVar("RowType")
 _BLOCK = 1 << 14
@@ -29,22 +30,28 @@ _CLOSE = 64
 class _Leaves:
     """Chunks of values of a column, `start[i]` being the first position of chunk i; one more: the number of all values."""
 
-    chunks: Sequence[pa.Array]
+    chunks: PackedArrays
     start: NDArray[np.int64]
 
     @classmethod
-    def of(cls, chunks: Sequence[pa.Array]) -> _Leaves:
-        return cls(chunks, np.concatenate([[0], np.cumsum([len(chunk) for chunk in chunks], dtype=np.int64)]))
+    def of(cls, chunks: PackedArrays) -> _Leaves:
+        return cls(chunks, np.concatenate([[0], np.cumsum(chunks.sizes, dtype=np.int64)]))
 
-    def values(self, first: int, last: int) -> list[Any]:
-        """Return the values from `first` up to `last`."""
-        found: list[Any] = []
+    def parts(self, first: int, last: int) -> Iterator[tuple[int, int, int]]:
+        """Yield the chunks that hold the values from `first` up to `last`: number, and the first and last position in it."""
         number = int(np.searchsorted(self.start, first, side="right")) - 1
         while first < last:
             begin = int(self.start[number])
             end = min(last, int(self.start[number + 1]))
-            found += _plain(self.chunks[number].slice(first - begin, end - first))
+            if first < end:
+                yield number, first - begin, end - begin
             first, number = max(first, end), number + 1
+
+    def values(self, first: int, last: int) -> list[Any]:
+        """Return the values from `first` up to `last`."""
+        found: list[Any] = []
+        for number, begin, end in self.parts(first, last):
+            found += _plain(self.chunks[number].slice(begin, end - begin))
         return found
 
 
@@ -67,7 +74,6 @@ class RowTable(Sequence[RowType], Generic[RowType]):
         self._make = make
         self._leaves = {name: _Leaves.of(chunks) for name, chunks in columns.leaves.items()}
         self._lengths = {name: _Leaves.of(chunks) for name, chunks in columns.lengths.items()}
-        self._ends = {name: _ends(chunks) for name, chunks in columns.lengths.items()}
         first = next(iter(columns.schema))
         self._all = int((self._lengths.get(first) or self._leaves[first]).start[-1])
         self._chosen = chosen
@@ -199,26 +205,22 @@ class RowTable(Sequence[RowType], Generic[RowType]):
     def _values(self, name: str, first: int, last: int) -> list[Any]:
         if name not in self._lengths:
             return self._leaves[name].values(first, last)
-        ends = self._ends[name]
-        at = int(ends[first])
-        leaves = self._leaves[name].values(at, int(ends[last]))
         known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         lists: list[tuple[Any, ...] | None] = []
-        for length, end in zip(
-            self._lengths[name].values(first, last), (ends[first + 1 : last + 1] - at).tolist(), strict=True
-        ):
-            if length is None:
-                lists.append(None)
-            else:
-                found = tuple(leaves[end - length : end])
-                lists.append(known.setdefault(found, found))
+        for number, begin, end in self._lengths[name].parts(first, last):
+            chunk = self._lengths[name].chunks[number]
+            ends = np.cumsum(chunk.slice(0, end).fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64)
+            at = int(ends[begin - 1]) if begin else 0
+            leaves = _plain(self._leaves[name].chunks[number].slice(at, int(ends[-1]) - at))
+            for length, stop in zip(
+                chunk.slice(begin, end - begin).to_pylist(), (ends[begin:] - at).tolist(), strict=True
+            ):
+                if length is None:
+                    lists.append(None)
+                else:
+                    found = tuple(leaves[stop - length : stop])
+                    lists.append(known.setdefault(found, found))
         return lists
-
-
-def _ends(lengths: Sequence[pa.Array]) -> NDArray[np.int64]:
-    """Return where the values of each list end, behind a 0: int64 [rows + 1]."""
-    parts = [chunk.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64) for chunk in lengths]
-    return np.concatenate([[0], np.cumsum(np.concatenate(parts))]).astype(np.int64) if parts else np.zeros(1, np.int64)
 
 
 def _plain(chunk: pa.Array) -> list[Any]:

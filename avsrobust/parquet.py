@@ -112,6 +112,18 @@ class Kind:
         except (OSError, pa.ArrowException, ValueError) as error:
             raise self.damaged(path, error) from error
 
+    def read_tables(self, path: Path, opened: pq.ParquetFile, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+        """Yield the table (only `columns`) of a file that `open` returned, `rows` rows at a time.
+
+        Raises `error` where it is damaged.
+        """
+        try:
+            for batch in opened.iter_batches(batch_size=rows, columns=list(columns), use_threads=False):
+                batch.validate(full=True)
+                yield pa.Table.from_batches([batch])
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise self.damaged(path, error) from error
+
     def open(self, path: Path, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
         """Return the opened file, whose pages are verified as they are read. Raises `error` as `read` does.
 

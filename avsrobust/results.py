@@ -38,6 +38,7 @@ from avsrobust.condition_facts import are_facts
 from avsrobust.errors import AvsRobustError, MetricInputError, ResultsError
 from avsrobust.files import read_regular, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME
+from avsrobust.heap import release_unused
 from avsrobust.limits import METADATA_BYTES
 from avsrobust.mask_overlaps import OVERLAPS_FIELD
 from avsrobust.metrics.binary.counts import HISTOGRAMS, NUM_THRESHOLDS, FrameStatistics
@@ -197,7 +198,7 @@ class Scores:
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the statistics as a data frame: `index`, and a column for each count (the histograms are left out)."""
-        counts = {name: getattr(self.statistics, name) for name in COUNT_COLUMNS}
+        counts = {name: getattr(self.statistics, name).astype(np.int64) for name in COUNT_COLUMNS}
         return pd.concat([self.index.reset_index(drop=True), pd.DataFrame(counts)], axis=1)
 
     def _repr_html_(self) -> str:
@@ -325,9 +326,6 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     }
     draws = {} if DRAW_FIELD.name in schema.names else {DRAW_FIELD.name: np.zeros(rows, dtype=np.int16)}
     index = columns.index([name for name in INDEX_COLUMNS if name in schema.names], draws)
-    if rows > in_memory:
-        # What decoding took would else stay with the process; that of a small file serves the next one.
-        pa.default_memory_pool().release_unused()
     statistics = FrameStatistics(**{name: columns.values(name) for name in COUNT_COLUMNS}, **histograms)
     check_values(path, index, statistics, checks)
     overlaps = columns.values(OVERLAPS_FIELD.name) if has_overlaps else None
@@ -338,6 +336,9 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
         raise ResultsError(f"{path}: the pixels of its classes are not those of its frames; evaluate again")
     if metadata.get(CHECKSUM_KEY) != checksum:
         raise ResultsError(f"{path}: is damaged: its content is not what was written; restore it, or evaluate again")
+    if rows > max(in_memory, IN_MEMORY):
+        # What decoding and checking took would else stay with the process; that of a small file serves the next one.
+        release_unused()
     return Scores(info, index, statistics, path, classes, overlaps)
 
 

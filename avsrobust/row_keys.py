@@ -9,8 +9,11 @@ Conventions
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -73,6 +76,35 @@ def row_keys_of(table: pa.Table) -> list[RowKey]:
     """Return the key of each entry of a table with the columns of a key, of which `draw` may be missing."""
     names = [name for name in KEY_COLUMNS if name in table.column_names]
     return [row_key(*entry) for entry in zip(*(table.column(name).to_pylist() for name in names), strict=True)]
+
+
+def row_keys_in(table: pa.Table) -> Iterator[RowKey]:
+    """Yield the key of each run of entries with one key: frames of a row follow one another, and few keys come twice."""
+    names = [name for name in KEY_COLUMNS if name in table.column_names]
+    yield from row_keys_of(table.select(names).take(pa.array(key_starts(table))))
+
+
+def key_starts(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Return the positions of the entries of a table whose key is another one than that of the entry before."""
+    begins = np.zeros(table.num_rows, dtype=np.bool_)
+    begins[:1] = True
+    for name in (name for name in KEY_COLUMNS if name in table.column_names):
+        values = _comparable(table.column(name))
+        begins[1:] |= values[1:] != values[:-1]
+    return np.flatnonzero(begins)
+
+
+def _comparable(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Return numbers that are equal where values are, an empty cell like any other."""
+    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    if pa.types.is_floating(array.type):
+        levels = array.to_numpy(zero_copy_only=False)
+        return np.where(np.isnan(levels), _NO_LEVEL, levels)
+    if pa.types.is_integer(array.type) and not array.null_count:
+        return np.asarray(array.to_numpy())
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    return np.asarray(array.indices.fill_null(-1).to_numpy())
 
 
 def add_draws(table: pa.Table) -> pa.Table:

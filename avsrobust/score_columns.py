@@ -2,8 +2,8 @@
 
 Conventions
     A column is read, checked, hashed and turned into what `results.Scores` holds of it before the next one is read, so that the
-    file's own form of no more than one column is in memory. Equal texts are one object, and so are lists of labels that follow
-    one another.
+    file's own form of no more than one column is in memory. Counts have 32 bits where all fit. Equal texts are one object, and so
+    are lists of labels that follow one another.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from avsrobust.parquet import Kind
 from avsrobust.score_checks import require_filled
 
 _AT_ONCE = 1 << 16
+# Rows from which on a column of one value is that value alone, which numpy shows for every row.
+_LARGE = 1 << 16
+_LEAST, _MOST = np.iinfo(np.int32).min, np.iinfo(np.int32).max
 
 
 class ScoreColumns:
@@ -60,7 +63,8 @@ class ScoreColumns:
         """Return columns that were read as a data frame, with `further` ones behind them, and keep them no longer."""
         # Texts as objects: pandas' own columns of them hold the text of every cell, and most of these are equal.
         found = {name: self._found.pop(name) for name in names} | dict(further)
-        return pd.DataFrame({name: pd.Series(values, dtype=values.dtype, copy=False) for name, values in found.items()})
+        columns = {name: pd.Series(values, dtype=values.dtype, copy=False) for name, values in found.items()}
+        return pd.DataFrame(columns, copy=False)
 
 
 def _texts(column: pa.ChunkedArray) -> pa.DictionaryArray:
@@ -75,13 +79,20 @@ def _texts(column: pa.ChunkedArray) -> pa.DictionaryArray:
 
 
 def _values(array: pa.Array) -> Any:
+    is_large = len(array) > _LARGE
     if pa.types.is_dictionary(array.type):
         words = array.dictionary.to_numpy(zero_copy_only=False)
+        if is_large and len(words) == 1:
+            return np.broadcast_to(words, len(array))
         return words[array.indices.to_numpy()] if len(words) else np.empty(0, dtype=object)
+    if is_large and array.null_count == len(array) and pa.types.is_floating(array.type):
+        return np.broadcast_to(np.array([np.nan], array.type.to_pandas_dtype()), len(array))
     if pa.types.is_list(array.type):
         return _labels(array) if pa.types.is_string(array.type.value_type) else array
     # As pandas has it: floats, not numbered, where cells are empty.
     values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
+    if values.dtype == np.int64 and len(values) and values.min() >= _LEAST and values.max() <= _MOST:
+        return values.astype(np.int32)
     return values if values.flags.writeable else values.copy()
 
 

@@ -127,15 +127,17 @@ class FrameTable:
         self._rows += count
         self.sources += 1
 
-    def extend(self, other: FrameTable) -> None:
-        """Take the frames of another table, its sources behind those that are here."""
+    def extend(self, other: FrameTable, *, use_up: bool = False) -> None:
+        """Take the frames of another table, its sources behind those that are here; `use_up`: it gives each column up."""
         if not len(other):
             return
         if self.has_classes not in (None, other.has_classes):
             raise ValueError("frames with classes and frames without cannot be put together")
         self.has_classes = other.has_classes
-        for name in other._parts:
+        for name in list(other._parts):
             values = other._column(name)
+            if use_up:
+                del other._parts[name]
             if name in self._words or name == _OVERLAPS_OTHER:
                 values = self._numbers(_words_of(name), other._words[_words_of(name)])[values]
             self._put(name, values + self.sources if name == "source" else values)

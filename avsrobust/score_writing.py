@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from avsrobust.files import atomic_path, make_folder
+from avsrobust.heap import release_unused
 from avsrobust.metrics.binary.counts import HISTOGRAMS, NUM_THRESHOLDS, Counts
 from avsrobust.parquet import open_writer
 from avsrobust.score_checks import content_sha256
@@ -47,12 +48,12 @@ def write_frames(path: Path, frames: SortedFrames, metadata: dict[str, str]) -> 
         )
         schema = schema.with_metadata(metadata)
         # What hashing took would else stay with the process.
-        pa.default_memory_pool().release_unused()
+        release_unused()
         with atomic_path(path) as temporary, open_writer(temporary, schema) as writer:
             for number in range(len(groups)):
                 writer.write_table(_group(frames, schema, aside, number))
                 # Of the group before, nothing is left when the next one is made.
-                pa.default_memory_pool().release_unused()
+                release_unused()
 
 
 def _group(frames: SortedFrames, schema: pa.Schema, aside: _Aside, number: int) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The histograms of ``scores.parquet``, read and written a few thousand frames at a time: in memory a frame has 4 kB of them.
+"""The histograms of ``scores.parquet``, read and written a thousand frames at a time: in memory a frame has 4 kB of them.
 
 Conventions
     `StoredHistograms` reads the file again whenever it is asked: forwards, so that whoever goes through the frames in the file's
@@ -20,13 +20,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avsrobust.errors import ResultsError
+from avsrobust.heap import release_unused
 from avsrobust.metrics.binary.histograms import Histograms, Positions
 from avsrobust.metrics.binary.thresholds import NUM_THRESHOLDS, Counts
 from avsrobust.parquet import Kind
 
 HISTOGRAM_TYPE = pa.list_(pa.int32(), NUM_THRESHOLDS)
-_ROWS_AT_ONCE = 4096
-_KEPT_BYTES = 32 << 20
+# A part has 1 MB: sixteen files can be read side by side, shards that are merged among them.
+_ROWS_AT_ONCE = 1024
+_KEPT_BYTES = 16 << 20
+# Frames of a file from which on reading it leaves memory behind that is worth giving back.
+_LARGE = 1 << 16
 Ints32 = npt.NDArray[np.int32]
 
 
@@ -106,9 +110,10 @@ class StoredHistograms(Histograms):
             _kept.put((id(self), here), part)
             self._next = here + 1
             if self._next * _ROWS_AT_ONCE >= len(self):
-                # At its end a file need not stay open.
+                # At its end a file need not stay open; of a small one there is nothing to give back.
                 self._reader = None
-                pa.default_memory_pool().release_unused()
+                if len(self) >= _LARGE:
+                    release_unused()
             if here == number:
                 return part
         self._reader = None
@@ -116,6 +121,8 @@ class StoredHistograms(Histograms):
 
     def _first_group(self, number: int) -> int:
         """Return the last row group that begins at a part's first row, not behind the part `number`."""
+        if not number:
+            return 0
         opened, first, chosen = self._kind.open(self._path), 0, 0
         for group in range(opened.num_row_groups):
             if first % _ROWS_AT_ONCE == 0 and first <= number * _ROWS_AT_ONCE:

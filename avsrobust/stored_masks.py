@@ -12,7 +12,9 @@ Conventions
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,13 @@ from avsrobust.manifest import Row
 from avsrobust.parquet import Kind, open_writer
 from avsrobust.results import DRAW_FIELD, EVALUATION_KEY, require_vouched
 from avsrobust.rle import Mask, decode_entry, decode_mask, encode_masks
-from avsrobust.row_keys import ClipKey, RowKey, add_draws, row_keys_of
+from avsrobust.row_keys import KEY_COLUMNS, ClipKey, RowKey, add_draws, row_keys_in, row_keys_of
 
 __all__ = ["StoredMasks", "decode_mask", "encode_masks", "masks_table", "merge_masks", "write_masks"]
 
 CLIPS_PER_GROUP = 64
+# Files that are merged at once: an evaluation of 100,000 clips leaves more than a process may open.
+_MOST_OPEN = 32
 _MOST_FRAMES = 10_000
 ROWS = Limit(20_000_000, "rows", "all of AVSS under thirty conditions has 3.7 million")
 
@@ -89,22 +93,62 @@ def write_masks(path: Path, tables: Iterable[pa.Table], evaluation: str = "", *,
             writer.write_table(table.select(plain.names).cast(plain), row_group_size=max(table.num_rows, 1))
 
 
-def merge_masks(path: Path, sources: Sequence[Path], clips: Sequence[ClipKey], evaluation: str = "") -> None:
-    """Write the masks of some clips, found in several files, to one file.
+def merge_masks(
+    path: Path, sources: Sequence[Path], clips: Sequence[ClipKey] | None = None, evaluation: str = ""
+) -> None:
+    """Write the masks of some clips, found in several files, to one file. Few of the files are open at once.
 
     Args:
         path: The file to write.
         sources: Files to read; where several hold a clip under one condition, the first one counts.
-        clips: Clips, (split, clip_id), in the order they are written.
+        clips: Clips, (split, clip_id), in the order they are written; None: all that the files hold, sorted.
         evaluation: Checksum of model and manifest.
 
     Raises:
         AdapterError: A file is missing or damaged.
     """
-    stores = [StoredMasks(source) for source in sources]
-    groups = (clips[start : start + CLIPS_PER_GROUP] for start in range(0, len(clips), CLIPS_PER_GROUP))
-    tables = (pa.concat_tables(_clip_table(stores, key) for key in group) for group in groups)
-    write_masks(path, tables, evaluation, draws=any(store.has_draws for store in stores))
+    held: dict[ClipKey, list[int]] = {}
+    draws = False
+    for number, source in enumerate(sources):
+        with closing(StoredMasks(source)) as store:
+            draws |= store.has_draws
+            for key in store.clips:
+                held.setdefault(key, []).append(number)
+    chosen = sorted(held) if clips is None else clips
+    groups = (chosen[start : start + CLIPS_PER_GROUP] for start in range(0, len(chosen), CLIPS_PER_GROUP))
+    with _Opened(sources) as opened:
+        tables = (
+            pa.concat_tables(_clip_table((opened[number] for number in held[key]), key) for key in group)
+            for group in groups
+        )
+        write_masks(path, tables, evaluation, draws=draws)
+
+
+class _Opened:
+    """Files of masks, of which those are open that were asked for last.
+
+    Args:
+        sources: The files.
+    """
+
+    def __init__(self, sources: Sequence[Path]) -> None:
+        self._sources = sources
+        self._stores: OrderedDict[int, StoredMasks] = OrderedDict()
+
+    def __enter__(self) -> _Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for store in self._stores.values():
+            store.close()
+
+    def __getitem__(self, number: int) -> StoredMasks:
+        if number not in self._stores:
+            if len(self._stores) >= _MOST_OPEN:
+                self._stores.popitem(last=False)[1].close()
+            self._stores[number] = StoredMasks(self._sources[number])
+        self._stores.move_to_end(number)
+        return self._stores[number]
 
 
 def rows_of_masks(path: Path) -> set[RowKey]:
@@ -113,8 +157,8 @@ def rows_of_masks(path: Path) -> set[RowKey]:
     Raises:
         AdapterError: The file is missing or damaged.
     """
-    store = StoredMasks(path)
-    return {key for clip in store.clips for key in _rows(store.clip_table(clip))}
+    with closing(StoredMasks(path)) as store:
+        return store.rows
 
 
 def _rows(table: pa.Table) -> list[RowKey]:
@@ -199,6 +243,18 @@ class StoredMasks:
         if self.smallest_frame is not None and self.smallest_frame < 0:
             raise AdapterError(f"{self.path}: found frame {self.smallest_frame}; expected frames that count from 0")
         return clips
+
+    @property
+    def rows(self) -> set[RowKey]:
+        """Keys of the rows that have a mask, of a file with all columns of a key but `draw`."""
+        names = tuple(name for name in KEY_COLUMNS if name in self._file.schema_arrow.names)
+        groups = (self._read_group(group, names) for group in range(self._file.num_row_groups))
+        return {key for table in groups for key in row_keys_in(table)}
+
+    def close(self) -> None:
+        """Close the file, and keep nothing of it."""
+        self._group.cache_clear()
+        self._file.close()
 
     @property
     def has_draws(self) -> bool:

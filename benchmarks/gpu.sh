@@ -14,8 +14,8 @@
 # CPU), SLOW (1; 4 on a CPU: times each part's deadline), WHEELS (a folder of unpacked packages that a bare machine lacks, put on
 # PYTHONPATH), DATA (a folder of toys and their builds, kept between calls; made and filled where it is missing), PARTS (which of
 # "toys pipeline throughput training decoder evaluation speed chain"), SOUND (best.safetensors of a run of m2f_sound_toy made before,
-# from which the chain starts), GRAPH (1 on a GPU, else 0: whether the chain replays each step as a CUDA graph), COMPILE (0: whether it
-# trains compiled networks).
+# from which the chain starts), CHAIN_STEPS (steps of each training, for a trial with fewer than its recipe's), GRAPH (1 on a GPU, else
+# 0: whether the chain replays each step as a CUDA graph), COMPILE (0: whether it trains compiled networks).
 # Toys are made first, on all cores, while nothing is measured. Each part has a deadline; one that fails or is cut off is named in
 # table.md, and the rest goes on. Status 1 where one was.
 set -uo pipefail
@@ -24,6 +24,9 @@ BEFORE=$PWD
 OUT=$(mkdir -p "${1:?usage: benchmarks/gpu.sh OUT}" && cd "$1" && pwd) || exit 2
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=${PYTHON:-$([ -x "$ROOT/.venv/bin/python" ] && echo "$ROOT/.venv/bin/python" || command -v python3)}
+# The parts run in the repository's root.
+case $PYTHON in /*) ;; */*) PYTHON=$BEFORE/$PYTHON ;; esac
+command -v "$PYTHON" > /dev/null || { echo "PYTHON: found no program '$PYTHON'; name an interpreter with the project's packages" >&2; exit 2; }
 DEVICE=${DEVICE:-cuda}
 QUICK=${QUICK:-0}
 PARTS=${PARTS:-toys pipeline throughput training decoder evaluation speed chain}
@@ -31,6 +34,8 @@ BUDGET_S=${BUDGET_S:-480}
 [ "$DEVICE" = cpu ] || [ "$BUDGET_S" -le 480 ] || BUDGET_S=480
 SLOW=${SLOW:-$([ "$DEVICE" = cpu ] && echo 4 || echo 1)}
 export PYTHONPATH="$ROOT${WHEELS:+:$WHEELS}${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
+# As the command does for itself: the benchmarks that call its functions have it too.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 # nproc would heed OMP_NUM_THREADS.
 CORES=$(getconf _NPROCESSORS_ONLN)
 BEGAN=$SECONDS
@@ -92,7 +97,7 @@ WORKERS=${WORKERS:-$([ "$DEVICE" = cuda ] && echo 6 || echo 0)}
 # A step of the toys is a thousand small kernels: as a graph it is launched as one.
 GRAPH=${GRAPH:-$([ "$DEVICE" = cuda ] && echo 1 || echo 0)}
 COMPILE=${COMPILE:-0}
-STEPS=() SIZE=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT") SPEED=()
+STEPS=(${CHAIN_STEPS:+--steps "$CHAIN_STEPS"}) SIZE=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT") SPEED=()
 if [ "$QUICK" = 1 ]; then
     SIZE=(--toy --clips 1 --items 2 --repeat 1) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1) STAGES=(--toy --rounds 1)
     SPEED=(--steps 6 --clips 60)

@@ -1,16 +1,17 @@
-"""How time and memory grow with the number of clips: plan, manifest, evaluation, report, each in a process of its own.
+"""How time and memory grow with the number of clips, from the plan to the report, each step in a process of its own.
 
     python benchmarks/growth.py [--million] [--only plan,load,select,publish,...] [--sizes 100,1000,10000]
 
 Tables are made up (S4's categories, five frames a clip, the standard recipe's four conditions), and there is no picture or sound
 on disk, but for `evaluate`, which runs `visual_prior` on all splits of a toy, of at most 1,000 clips. `select` is what
 evaluating does but for pictures, sounds and model: the manifest, its files, the plan, each batch of clips in turn. `publish` is
-an evaluation that finds all its clips scored, in parts of made-up counts, and has nothing left to do but put them together;
-`compare` compares two models. `verify` is
-what verifying does but for the bytes of pictures and sounds: its checks of rows, and its list of files.
+the end of `evaluate`: an evaluation that finds all its clips scored, in parts of made-up counts, and has nothing left to do but
+put them together; `publish_all` has masks and further values too. `merge` puts two shards together; `compare` compares two
+models. `verify` is what verifying does but for the bytes of pictures and sounds: its checks of rows, and its list of files.
 A step's memory is the peak of its process (`ru_maxrss`) above that of a process that only imports what the step imports.
 Seconds are those of the clock, CPU seconds those of all the process's threads: on a busy machine the first say little.
-Prints a markdown table. ``--million`` adds a plan of 1,000,000 clips.
+Prints a markdown table. Where a step of at most 100,000 clips takes more memory or CPU seconds than its goal (`GOALS`), the last
+lines say so, and the exit status is 1. ``--million`` adds a plan of 1,000,000 clips.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,14 @@ SIZES = (100, 1_000, 10_000, 100_000)
 MILLION = 1_000_000
 FRAMES, SIDE = 5, 224
 CONDITIONS = ("clean", "noise", "offscreen", "silence")
-STEPS = ("plan", "load", "select", "publish", "verify", "report", "compare", "evaluate")
+STEPS = ("plan", "load", "select", "publish", "publish_all", "merge", "verify", "report", "compare", "evaluate")
+# Most MB above the imports, and most CPU seconds (None: any), of each step at up to so many clips.
+GOALS = {
+    **{step: (100_000, 600.0, None) for step in STEPS if step not in ("plan", "load")},
+    "load": (100_000, 400.0, 5.0),
+    "plan": (MILLION, 2048.0, 60.0),
+}
+SHARDS = 2
 # Different frames in made-up results.
 TEMPLATES = 64
 EVALUATE_AT_MOST = 1_000
@@ -52,8 +60,9 @@ def main() -> None:
         return
     sizes = [int(size) for size in options.sizes.split(",")]
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {_versions()}\n")
-    print("| step | clips | rows | seconds | CPU seconds | peak above imports, MB | file read, MB |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| step | clips | rows | seconds | CPU seconds | peak above imports, MB | file read, MB | goal, MB |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    missed: list[str] = []
     for step in options.only.split(","):
         wanted = [size for size in sizes if step != "evaluate" or size <= EVALUATE_AT_MOST]
         for clips in [*wanted, *([MILLION] if options.million and step == "plan" else [])]:
@@ -65,7 +74,27 @@ def main() -> None:
                 size = f"{read.stat().st_size / 1e6:.2f}" if read else ""
             memory = found["peak_mb"] - found["base_mb"]
             times = f"{found['seconds']:.2f} | {found['cpu_seconds']:.2f}"
-            print(f"| {step} | {clips:,} | {found['rows']:,} | {times} | {memory:.0f} | {size} |", flush=True)
+            goal, failures = _against_goal(step, clips, memory, found["cpu_seconds"])
+            missed += failures
+            print(f"| {step} | {clips:,} | {found['rows']:,} | {times} | {memory:.0f} | {size} | {goal} |", flush=True)
+    if missed:
+        print("\n" + "\n".join(missed))
+        sys.exit(1)
+
+
+def _against_goal(step: str, clips: int, memory: float, cpu_seconds: float) -> tuple[str, list[str]]:
+    """Return a step's goal for memory, "" where it has none at this size, and a sentence for each goal that it misses."""
+    most_clips, most_memory, most_seconds = GOALS[step]
+    if clips > most_clips:
+        return "", []
+    missed = []
+    if memory > most_memory:
+        missed.append(f"{step} of {clips:,} clips: took {memory:.0f} MB; expected at most {most_memory:.0f}")
+    if most_seconds is not None and cpu_seconds > most_seconds:
+        missed.append(
+            f"{step} of {clips:,} clips: took {cpu_seconds:.1f} CPU seconds; expected at most {most_seconds:g}"
+        )
+    return f"{most_memory:.0f}", missed
 
 
 def _versions() -> str:
@@ -206,8 +235,8 @@ def _templates() -> object:
     return frame_statistics((1 / (1 + np.exp(-logits))).astype(np.float32), distance < 50**2)
 
 
-def _made_up(clips: range, model: str, shift: int = 0) -> object:
-    """Return the scores of some clips, whose histograms are not in memory: 100,000 clips would have 8 GB of them."""
+def _made_up(clips: Sequence[int], model: str, shift: int = 0) -> object:
+    """Return the scores of clips by number, whose histograms are not in memory: 100,000 clips would have 8 GB of them."""
     import dataclasses
 
     import pandas as pd
@@ -238,8 +267,8 @@ def _made_up(clips: range, model: str, shift: int = 0) -> object:
     )
     templates = _templates()
     away = {name: JoinedHistograms([getattr(templates, name)]) for name in ("inside", "outside")}
-    first = clips.start * len(CONDITIONS) * FRAMES + shift
-    statistics = take(dataclasses.replace(templates, **away), (first + position) * 7 % TEMPLATES)
+    numbers = np.asarray(clips, dtype=np.int64)[clip] * len(CONDITIONS) * FRAMES + position % (len(CONDITIONS) * FRAMES)
+    statistics = take(dataclasses.replace(templates, **away), (numbers + shift) * 7 % TEMPLATES)
     return Scores(ScoreInfo(model, "s4", 0), index, statistics)
 
 
@@ -270,6 +299,17 @@ def _compare(clips: int, folder: Path) -> Callable[[], int]:
 
 def _prepare_publish(clips: int, folder: Path) -> None:
     """Write a manifest, and the parts of an evaluation that was interrupted when its last clip was scored."""
+    _prepare_load(clips, folder)
+    _write_parts(range(clips), folder, folder / "results")
+
+
+def _prepare_publish_all(clips: int, folder: Path) -> None:
+    _prepare_load(clips, folder)
+    _write_parts(range(clips), folder, folder / "results", masks_and_extras=True)
+
+
+def _write_parts(clips: Sequence[int], folder: Path, output: Path, *, masks_and_extras: bool = False) -> None:
+    """Write the parts of an evaluation of some clips, by number, of the build in `folder`."""
     import dataclasses
 
     import pyarrow as pa
@@ -283,10 +323,8 @@ def _prepare_publish(clips: int, folder: Path) -> None:
     from avsrobust.mask_overlaps import OVERLAPS_FIELD
     from avsrobust.results import RESULTS_KIND, SCORES_FORMAT, ScoreInfo, write_scores
 
-    _prepare_load(clips, folder)
-    manifest, output = load_manifest(folder), folder / "results"
-    device = torch.device("cpu")
-    scorer = LocalScorer(manifest, _adapter(), name="visual_prior", data_root=folder, device=device)
+    manifest = load_manifest(folder)
+    scorer = LocalScorer(manifest, _adapter(), name="visual_prior", data_root=folder, device=torch.device("cpu"))
     with hold_output_dir(output, RESULTS_KIND, SCORES_FORMAT, "benchmark"):
         key = scorer.facts(output).model_key
         info = ScoreInfo("visual_prior", "s4", 0, evaluation=evaluation_sha256(key))
@@ -301,37 +339,87 @@ def _prepare_publish(clips: int, folder: Path) -> None:
             for found in of_clip
         ]
         overlaps = pa.array(entries * CLIPS_PER_PART, type=OVERLAPS_FIELD.type)
-        for number, first in enumerate(range(0, clips, CLIPS_PER_PART)):
-            scores = _made_up(range(first, min(first + CLIPS_PER_PART, clips)), "visual_prior")
+        for number, first in enumerate(range(0, len(clips), CLIPS_PER_PART)):
+            chosen = clips[first : first + CLIPS_PER_PART]
+            scores = _made_up(chosen, "visual_prior")
+            part = output / "parts" / f"{number:06d}"
+            if masks_and_extras:
+                _write_masks_and_extras(chosen, part, info.evaluation)
             write_scores(
-                output / "parts" / f"{number:06d}.scores.parquet",
+                part.with_name(f"{part.name}.scores.parquet"),
                 dataclasses.replace(scores, info=info, overlaps=overlaps[: len(scores.index)]),
             )
+
+
+def _write_masks_and_extras(clips: Sequence[int], part: Path, evaluation: str) -> None:
+    import pyarrow as pa
+
+    from avsrobust.evaluation.extras import write_extras
+    from avsrobust.rle import encode_masks
+    from avsrobust.stored_masks import WITH_DRAWS, write_masks
+
+    row, column = np.mgrid[:SIDE, :SIDE]
+    rows = [(f"clip_{clip:07d}", condition) for clip in clips for condition in CONDITIONS]
+    entries = [
+        {"split": "test", "clip_id": clip, "condition": condition, "level": None, "draw": 0, "frame": frame}
+        for clip, condition in rows
+        for frame in range(FRAMES)
+    ]
+    circles = encode_masks(np.stack([(row - 90) ** 2 + (column - at) ** 2 < 50**2 for at in (80, 100, 120)]))
+    masks = [{**entry, "size": [SIDE, SIDE], "counts": circles[at % 3]} for at, entry in enumerate(entries)]
+    write_masks(
+        part.with_name(f"{part.name}.masks.parquet"), [pa.Table.from_pylist(masks, schema=WITH_DRAWS)], evaluation
+    )
+    values = [{**entry, "name": name, "value": at / 7} for at, entry in enumerate(entries) for name in ("one", "other")]
+    write_extras(part.with_name(f"{part.name}.extras.parquet"), values, evaluation)
 
 
 def _publish(clips: int, folder: Path) -> Callable[[], int]:
     import torch  # noqa: F401
 
+    from avsrobust.evaluation import runner  # noqa: F401
+
+    adapter = _adapter()
+    return lambda: _evaluated(folder, adapter)
+
+
+def _evaluated(folder: Path, adapter: object, shard: str | None = None) -> int:
+    """Evaluate the build in a folder, whose clips are all scored, and return the number of frames."""
     from avsrobust.evaluation import runner
     from avsrobust.manifest import load_manifest
 
-    adapter = _adapter()
     # There are no pictures and sounds.
     runner.check_data = lambda *_: None
+    report = runner.evaluate(
+        load_manifest(folder),
+        adapter,
+        name="visual_prior",
+        output=folder / "results",
+        data_root=folder,
+        splits=["test"],
+        check=False,
+        shard=shard,
+    )
+    return FRAMES * len(CONDITIONS) * report.clips
 
-    def work() -> int:
-        report = runner.evaluate(
-            load_manifest(folder),
-            adapter,
-            name="visual_prior",
-            output=folder / "results",
-            data_root=folder,
-            splits=["test"],
-            check=False,
-        )
-        return FRAMES * len(CONDITIONS) * report.clips
 
-    return work
+def _prepare_merge(clips: int, folder: Path) -> None:
+    from avsrobust.evaluation.shards import Shard
+    from avsrobust.folders import ensure_output_dir
+    from avsrobust.results import RESULTS_KIND, SCORES_FORMAT
+
+    _prepare_load(clips, folder)
+    ensure_output_dir(folder / "results", RESULTS_KIND, SCORES_FORMAT)
+    for number in range(1, SHARDS + 1):
+        shard = Shard(SHARDS, number)
+        _write_parts(range(clips)[number - 1 :: SHARDS], folder, shard.folder(folder / "results"))
+        _evaluated(folder, _adapter(), str(shard))
+
+
+def _merge(clips: int, folder: Path) -> Callable[[], int]:
+    from avsrobust.evaluation.merging import merge_shards
+
+    return lambda: FRAMES * len(CONDITIONS) * merge_shards(folder / "results").clips
 
 
 def _report(clips: int, folder: Path) -> Callable[[], int]:
@@ -383,13 +471,15 @@ def _evaluate(clips: int, folder: Path) -> Callable[[], int]:
 # What a step reads, of the folder that was prepared for it.
 FILES = {
     **dict.fromkeys(("load", "select", "verify"), "manifest.parquet"),
-    "publish": "results/scores.parquet",
+    **dict.fromkeys(("publish", "publish_all", "merge"), "results/scores.parquet"),
     "report": "scores.parquet",
     "compare": "one/scores.parquet",
 }
 PREPARE = {
     **dict.fromkeys(("load", "select", "verify"), _prepare_load),
     "publish": _prepare_publish,
+    "publish_all": _prepare_publish_all,
+    "merge": _prepare_merge,
     "report": _prepare_report,
     "compare": _prepare_compare,
     "evaluate": _prepare_evaluate,
@@ -399,6 +489,8 @@ WORK = {
     "load": _load,
     "select": _select,
     "publish": _publish,
+    "publish_all": _publish,
+    "merge": _merge,
     "verify": _verify,
     "report": _report,
     "compare": _compare,

@@ -1,9 +1,10 @@
 """Clips per second of `evaluate`: without a model against another checkout, and at the published size against the model alone.
 
 Without a model (the baseline visual_prior) all time goes to reading and scoring. The baseline looks at no frame, so that none is
-decoded; "with frames" it is asked as a model is that does, and all are. Each call is a process of its own, the two checkouts in
-turn, so that a busy machine slows both; the best of each counts, and both must write the same bytes. Expected: 3 times as many
-clips/s as commit f508d87, which decodes all frames. With frames it takes imagecodecs (extra ``pictures``) to be twice as fast.
+decoded; "with frames" it is asked as a model is that does, and all are. Each call is a process of its own, set up as the command
+of its checkout is (`avsrobust.cli.main.let_threads_sleep`), the checkouts in turn, so that a busy machine slows both; the best of
+each counts, and both must write the same bytes. Expected: 3 times as many clips/s as commit f508d87, which decodes all frames.
+With frames it takes imagecodecs (extra ``pictures``) to be twice as fast.
 With a model (random weights, four conditions, debiased) the rate is that of the loop over the clips, from the first one read to
 the last one counted, without start, consistency check and checksums of weights; the model alone is one batch in memory, without
 reading and scoring.
@@ -55,6 +56,9 @@ def main() -> int:
         )
         return 0
     sys.path.insert(0, str(ROOT))
+    from avsrobust.cli.main import let_threads_sleep
+
+    let_threads_sleep()
     with tempfile.TemporaryDirectory(prefix="avsrobust-pipeline-") as folder:
         build = arguments.build or make_build(Path(folder), arguments.clips)
         if not arguments.without_model_only:
@@ -106,6 +110,11 @@ def compare(arguments: argparse.Namespace, build: Path, folder: Path) -> None:
 
 def without_model(output: Path, build: Path, batch_size: int | None, *, frames: bool) -> dict[str, object]:
     """Evaluate the baseline; return clips per second, milliseconds of a core per clip, and the checksum of the scores."""
+    from avsrobust.cli import main as cli
+
+    # Earlier commits have none.
+    getattr(cli, "let_threads_sleep", lambda: None)()
+
     import torch
 
     from avsrobust.adapters.baselines import VisualPrior

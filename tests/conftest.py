@@ -433,23 +433,10 @@ def toy_builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_recipe(tmp_path: Path) -> Callable[..., Path]:
     """Writes training recipes for a network of a few thousand weights; arguments replace or add top-level keys."""
     import yaml
-
-    tiny = {
-        "image_size": 64,
-        "embed_dim": 8,
-        "depths": [1, 1, 1, 1],
-        "num_heads": [2, 2, 2, 2],
-        "window_size": 4,
-        "hidden_dim": 32,
-        "encoder_layers": 1,
-        "encoder_feedforward_dim": 32,
-        "decoder_layers": 2,
-        "feedforward_dim": 32,
-        "num_queries": 6,
-    }
+    from tiny_m2f import TINY_OPTIONS
 
     def write(name: str = "tiny", config: dict[str, object] | None = None, **changes: object) -> Path:
-        model = {"family": "m2f", "trainable": ["*"], "options": {"config": {**tiny, **(config or {})}}}
+        model = {"family": "m2f", "trainable": ["*"], "options": {"config": {**TINY_OPTIONS, **(config or {})}}}
         content: dict[str, Any] = {
             "kind": "train",
             "name": name,

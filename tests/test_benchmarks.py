@@ -106,14 +106,58 @@ def test_the_parts_hold_together(small_probes: list[object]) -> None:
 def test_numbers_of_the_largest_size_are_taken_from_a_table(run_all: ModuleType) -> None:
     (growth,) = (part for part in sys.modules["parts"].PARTS if part.name == "growth")
     output = (
-        "| step | clips | rows | seconds | CPU seconds | peak above imports, MB | file read, MB |\n"
-        "| plan | 100 | 400 | 0.05 | 0.02 | 2 |  |\n| plan | 100,000 | 400,000 | 7.50 | 7.02 | 1,170 |  |\n"
-        "| load | 100,000 | 400,000 | 2.50 | 2.68 | 358 | 26.50 |\n"
-        "| report | 100,000 | 2,000,000 | 9.50 | 9.00 | 300 | 60.25 |\n"
+        "| step | clips | rows | seconds | CPU seconds | peak above imports, MB | file read, MB | goal, MB |\n"
+        "| plan | 100 | 400 | 0.05 | 0.02 | 2 |  | 2048 |\n| plan | 100,000 | 400,000 | 7.50 | 7.02 | 1,170 |  | 2048 |\n"
+        "| load | 100,000 | 400,000 | 2.50 | 2.68 | 358 | 26.50 | 400 |\n"
+        "| report | 100,000 | 2,000,000 | 9.50 | 9.00 | 300 | 60.25 | 600 |\n"
     )
     assert growth.missing(output) == []
     found = [(limit.amount_in(output), limit.seconds.found_in(output)) for limit in growth.limits]
     assert found == [(1170e6, 7.5), (26.5e6, 2.5), (60.25e6, 9.5)]
+
+
+def test_growth_fails_in_words_where_a_goal_is_missed(
+    benchmarks: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    growth = importlib.import_module("growth")
+    found = {"rows": 400, "seconds": 9.0, "cpu_seconds": 4.0, "base_mb": 100.0, "peak_mb": 499.0}
+    monkeypatch.setattr(growth, "_run", lambda step, clips, folder: dict(found))
+    monkeypatch.setattr(growth, "FILES", {})
+    monkeypatch.setattr(sys, "argv", ["growth.py", "--only", "load,report", "--sizes", "10,100000"])
+    growth.main()
+    assert "| report | 100,000 | 400 | 9.00 | 4.00 | 399 |  | 600 |" in capsys.readouterr().out
+    found["peak_mb"], found["cpu_seconds"] = 701.0, 5.5
+    with pytest.raises(SystemExit) as ended:
+        growth.main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[-6:] == [
+        "load of 10 clips: took 601 MB; expected at most 400",
+        "load of 10 clips: took 5.5 CPU seconds; expected at most 5",
+        "load of 100,000 clips: took 601 MB; expected at most 400",
+        "load of 100,000 clips: took 5.5 CPU seconds; expected at most 5",
+        "report of 10 clips: took 601 MB; expected at most 600",
+        "report of 100,000 clips: took 601 MB; expected at most 600",
+    ]
+    # Beyond the size that a goal is for there is none.
+    monkeypatch.setattr(sys, "argv", ["growth.py", "--only", "report", "--sizes", "200000"])
+    growth.main()
+
+
+@pytest.mark.parametrize("step", ["publish_all", "merge", "compare"])
+def test_growth_measures_a_step(step: str, benchmarks: None, tmp_path: Path) -> None:
+    growth = importlib.import_module("growth")
+    growth._run(f"prepare-{step}", 5, str(tmp_path))
+    found = growth._run(step, 5, str(tmp_path))
+    assert found["rows"] == 5 * 20 * (2 if step == "compare" else 1)
+    assert found["peak_mb"] > found["base_mb"] > 0
+    assert (tmp_path / growth.FILES[step]).is_file()
+    if step == "publish_all":
+        assert {path.name for path in (tmp_path / "results").glob("*.parquet")} == {
+            "scores.parquet",
+            "masks.parquet",
+            "extras.parquet",
+        }
 
 
 def test_a_whole_run_replaces_the_page(part, run_all: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

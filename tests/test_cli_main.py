@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import click
 import pytest
 
@@ -53,6 +59,21 @@ def test_the_list_of_commands_cuts_no_sentence(capsys: pytest.CaptureFixture[str
 def test_verbose_as_the_value_of_an_option_is_no_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["toy", "--dataset", "--verbose", "out"]) == STATUS_USER
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("policy", "spins"), [(None, False), ("active", True)])
+def test_torchs_threads_wait_asleep_unless_the_user_chose(policy: str | None, spins: bool, tmp_path: Path) -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
+    # Torch's library of OpenMP says itself, as it is loaded, how often its threads look before they sleep.
+    environment |= {"OMP_DISPLAY_ENV": "verbose"} | ({} if policy is None else {"OMP_WAIT_POLICY": policy})
+    command = [Path(sys.executable).parent / "avsrobust", "evaluate", "--adapter", "oracle", "--data-root", tmp_path]
+    run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    if "GOMP_SPINCOUNT" not in run.stderr:
+        pytest.skip("torch's OpenMP is not GNU's here")
+    counts = [int(count) for count in re.findall(r"GOMP_SPINCOUNT = '(\d+)'", run.stderr)]
+    assert [count > 0 for count in counts] == [spins] * len(counts)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")])

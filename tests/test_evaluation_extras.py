@@ -1,23 +1,31 @@
 from __future__ import annotations
 
+import gc
+import math
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter
 from avsrobust.errors import AdapterError
-from avsrobust.evaluation import parts
+from avsrobust.evaluation import extras, parts
 from avsrobust.evaluation.extras import rows_of_extras
 from avsrobust.evaluation.runner import evaluate
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
-from avsrobust.results import EXTRAS_NAME, RUN_NAME, read_run
+from avsrobust.results import EVALUATION_KEY, EXTRAS_NAME, RUN_NAME, read_run
+from avsrobust.row_keys import RowKey, add_draws, drop_draws, row_keys_of
 
 
 class Model(Adapter):
@@ -117,3 +125,98 @@ def test_adapters_without_extras_leave_no_file(make_build: Callable[..., Manifes
     assert run(build, Model(), tmp_path / "out").exists()
     # That of another model would be taken for this one's.
     assert not run(build, Silent(), tmp_path / "out", replace=True).exists()
+
+
+@st.composite
+def drawn_entries(draw: st.DrawFn) -> list[list[dict[str, Any]]]:
+    """Entries of several files, each row of a file in one piece, some rows in several files."""
+    rows = st.tuples(
+        st.sampled_from(["test", "val"]),
+        st.sampled_from(["a", "b/é", "b", "ab"]),
+        st.sampled_from(["clean", "noise"]),
+        st.sampled_from([None, -3.0, 0.1]),
+        st.sampled_from([0, 0, 0, 1]),
+    )
+    generator = np.random.default_rng(draw(st.integers(0, 9)))
+    return [
+        [
+            {
+                **dict(zip(("split", "clip_id", "condition", "level", "draw"), row, strict=True)),
+                "frame": frame,
+                "name": name,
+                "value": generator.random(),
+            }
+            for row in of_file
+            for frame in range(2)
+            for name in ("z", "a")
+        ]
+        for of_file in draw(st.lists(st.lists(rows, unique=True, max_size=6), max_size=4))
+    ]
+
+
+def merged_at_once(path: Path, sources: list[Path], rows: set[RowKey], group: int) -> list[str]:
+    """What the first release writes: whole tables, filtered, put together and sorted."""
+    wanted, tables = set(rows), []
+    for source in sources:
+        table = add_draws(pq.read_table(source))
+        keys = row_keys_of(table)
+        tables.append(table.filter(pa.array([key in wanted for key in keys], pa.bool_())))
+        wanted -= set(keys)
+    whole = pa.concat_tables(tables)
+    names = ("split", "clip_id", "condition", "level", "draw", "frame", "name")
+    ordered = drop_draws(whole.sort_by([(name, "ascending") for name in names]))
+    ordered = ordered.replace_schema_metadata({EVALUATION_KEY: "one"})
+    pq.write_table(ordered, path, compression="zstd", write_page_checksum=True, row_group_size=group)
+    return sorted(set(whole["name"].to_pylist()))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(entries=drawn_entries(), left_out=st.integers(0, 2), group=st.sampled_from([3, 1 << 20]), data=st.data())
+def test_merging_writes_what_one_table_of_all_is(
+    entries: list[list[dict[str, Any]]], left_out: int, group: int, data: st.DataObject, tmp_path: Path
+) -> None:
+    sources = [tmp_path / f"{number}.parquet" for number in range(len(entries))]
+    for source, of_file in zip(sources, entries, strict=True):
+        extras.write_extras(source, of_file, "one")
+    keys = sorted({key for source in sources for key in rows_of_extras(source)})
+    assert set(keys) == {key for source in sources for key in row_keys_of(pq.read_table(source))}
+    rows = set(keys[left_out:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extras, "_AT_ONCE", data.draw(st.sampled_from([1, 5, 1 << 16])))
+        patch.setattr(extras, "_ROW_GROUP", group)
+        (tmp_path / "found").unlink(missing_ok=True)
+        names = extras.merge_extras(tmp_path / "found", sources, rows, "one")
+        if not rows:
+            assert (names, (tmp_path / "found").exists()) == ([], False)
+            return
+        assert names == merged_at_once(tmp_path / "expected", sources, rows, group)
+        assert sha256_of_file(tmp_path / "found") == sha256_of_file(tmp_path / "expected")
+        # Once more, from what was merged.
+        extras.merge_extras(tmp_path / "again", [tmp_path / "found"], rows, "one")
+        assert sha256_of_file(tmp_path / "again") == sha256_of_file(tmp_path / "expected")
+
+
+def test_merging_takes_few_bytes_an_entry(tmp_path: Path) -> None:
+    count, sources, rows = 4000, [], set()
+    for number in range(4):
+        sources.append(tmp_path / f"{number}.parquet")
+        clips = [f"clip/{number}{at:07d}" for at in range(count // 10)]
+        rows |= {("test", clip, "clean", -math.inf, 0) for clip in clips}
+        entry = {"split": "test", "condition": "clean", "level": None, "draw": 0}
+        values = ((clip, frame, name) for clip in clips for frame in range(5) for name in ("one", "other"))
+        extras.write_extras(
+            sources[-1],
+            [{**entry, "clip_id": clip, "frame": frame, "name": name, "value": 0.5} for clip, frame, name in values],
+        )
+    extras.merge_extras(tmp_path / "first", sources, rows)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = pa.total_allocated_bytes()
+        extras.merge_extras(tmp_path / "out", sources, rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Keys of all entries, as tuples, would be 200 each.
+    assert peak < 150 * 4 * count
+    assert pa.total_allocated_bytes() - before < count

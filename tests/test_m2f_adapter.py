@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny_m2f import TINY
 from torch import Tensor
 
 from avsrobust.adapters.base import ClipView
@@ -31,20 +32,6 @@ from model_adapters.m2f.settings import parse_options, strategy
 GOLDEN = Path(__file__).parent / "golden"
 FORK = GOLDEN / "m2f_fork.safetensors"
 CPU = torch.device("cpu")
-TINY = M2FConfig(
-    image_size=64,
-    embed_dim=8,
-    depths=(1, 1, 1, 1),
-    num_heads=(1, 1, 2, 2),
-    window_size=4,
-    hidden_dim=32,
-    encoder_layers=1,
-    encoder_feedforward_dim=32,
-    decoder_layers=2,
-    feedforward_dim=32,
-    attention_heads=2,
-    num_queries=6,
-)
 
 
 def bundle(folder: Path, config: M2FConfig = TINY, seed: int = 0, **info: str) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_m2f import TINY
 from torch import Tensor
 
 from avsrobust.errors import AdapterError
@@ -18,20 +19,6 @@ from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.network import M2FNetwork
 
 FORK = Path(__file__).parent / "golden" / "m2f_fork.safetensors"
-TINY = M2FConfig(
-    image_size=64,
-    embed_dim=8,
-    depths=(1, 1, 1, 1),
-    num_heads=(1, 1, 2, 2),
-    window_size=4,
-    hidden_dim=32,
-    encoder_layers=1,
-    encoder_feedforward_dim=32,
-    decoder_layers=2,
-    feedforward_dim=32,
-    attention_heads=2,
-    num_queries=6,
-)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_m2f import TINY
 
 from avsrobust.adapters.lookup import load_adapter
 from avsrobust.cli.main import invoke
@@ -16,25 +17,11 @@ from avsrobust.errors import AdapterError
 from avsrobust.evaluation.model_key import state_of
 from model_adapters.m2f.adapter import M2F, WEIGHTS, M2FDebias
 from model_adapters.m2f.checkpoint import load_bundle, load_checkpoint, save_pretrained
-from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.folder import CONFIG_NAME, WEIGHTS_NAME
 from model_adapters.m2f.network import M2FNetwork
 from model_adapters.m2f.training import M2FTraining
 
 CPU = torch.device("cpu")
-TINY = M2FConfig(
-    image_size=64,
-    embed_dim=8,
-    depths=(1, 1, 1, 1),
-    num_heads=(2, 2, 2, 2),
-    window_size=4,
-    hidden_dim=32,
-    encoder_layers=1,
-    encoder_feedforward_dim=32,
-    decoder_layers=2,
-    feedforward_dim=32,
-    num_queries=6,
-)
 
 
 @pytest.fixture

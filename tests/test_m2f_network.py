@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from tiny_m2f import TINY as SMALLEST
 from torch import nn
 
 from model_adapters.m2f.blocks import AdaptedLinear
@@ -11,20 +14,7 @@ from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.debias import AllQueries, NoisyAudio, VisualOnly
 from model_adapters.m2f.network import LogMelEncoder, M2FNetwork, prepare_frames
 
-TINY = M2FConfig(
-    image_size=64,
-    embed_dim=8,
-    depths=(1, 1, 1, 1),
-    num_heads=(1, 1, 2, 2),
-    window_size=4,
-    hidden_dim=32,
-    encoder_layers=1,
-    encoder_feedforward_dim=32,
-    decoder_layers=3,
-    feedforward_dim=32,
-    attention_heads=2,
-    num_queries=6,
-)
+TINY = replace(SMALLEST, decoder_layers=3)
 SEMANTIC = M2FConfig(**{**TINY.__dict__, "num_labels": 5, "readout": "semantic", "readout_labels": 5})
 LEARNED = M2FConfig(**{**TINY.__dict__, "query_gate": "learned"})
 

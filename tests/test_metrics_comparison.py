@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from avsrobust.metrics.comparison import (
     holm_by_statistic,
 )
 from avsrobust.metrics.intervals import expanded_percentiles
-from avsrobust.metrics.resampling import ClipTerms, Resampling
+from avsrobust.metrics.resampling import ClipTerms, Grouping, Resampling
 from avsrobust.vocabulary import NEGATIVES
 
 CONDITIONS, ALL = g_statistics(NEGATIVES)
@@ -125,3 +126,29 @@ def test_families_are_scores() -> None:
         [pytest.approx(0.06)],
         [pytest.approx(0.06)],
     ]
+
+
+def test_both_models_take_one_pass_through_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(5)
+    values = [generator.random((9, 4, 3)) for _ in range(3)]
+    alone = [scores(of_model, Resampling(np.arange(9), 50)) for of_model in values]
+    expected = [side.resampled(statistic)[0] for statistic in ALL for side in alone]
+    passes = []
+
+    def counted(self: Resampling, terms: Sequence[np.ndarray], grouping: Grouping) -> Iterator[list[np.ndarray]]:
+        passes.append(len(terms))
+        return blocks_of_all(self, terms, grouping)
+
+    blocks_of_all = Resampling.blocks_of_all
+    monkeypatch.setattr(Resampling, "blocks_of_all", counted)
+    shared = Resampling(np.arange(9), 50)
+    one, other, third = (scores(of_model, shared) for of_model in values)
+    found = [difference(statistic, one, other) for statistic in ALL]
+    assert passes == [2]
+    difference(ALL[0], one, third)
+    assert passes == [2, 1]
+    assert [entry.difference for entry in found] == [
+        difference(statistic, alone[0], alone[1]).difference for statistic in ALL
+    ]
+    together = [side.resampled(statistic)[0] for statistic in ALL for side in (one, other, third)]
+    assert all((now == before).all() for now, before in zip(together, expected, strict=True))

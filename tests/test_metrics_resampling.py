@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from avsrobust.errors import OptionError
+from avsrobust.metrics import resampling as module
 from avsrobust.metrics.intervals import expanded_percentiles, score_intervals
 from avsrobust.metrics.resampling import Clusters, Resampling, Resamplings, cluster_numbers, clusters_of
 from avsrobust.vocabulary import CLEAN
@@ -81,6 +85,44 @@ def test_counts_beyond_a_byte_are_kept() -> None:
     assert total == 1
     few = Resampling(np.arange(2), 2000)
     assert (weights(few, KEYS).sum(axis=1) == 2).all()
+
+
+@pytest.mark.parametrize("block", [7, 100, 1 << 20])
+def test_draws_that_are_not_kept_are_the_same(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    clusters = Clusters(generator.integers(0, 40, 60), {OFFSCREEN: generator.integers(-1, 9, 60)})
+    monkeypatch.setattr(module, "_BLOCK", block)
+    terms = [generator.random((60, 2, 3)) for _ in range(2)]
+    kept = Resampling(clusters, 300)
+    expected = {len(keys): weights(kept, keys) for keys in (KEYS, KEYS[:1])}
+    assert kept.bytes > 0
+    monkeypatch.setattr(module, "_KEPT_BYTES", 0)
+    again = Resampling(clusters, 300)
+    for _ in range(2):
+        for keys in (KEYS, KEYS[:1]):
+            assert (weights(again, keys) == expected[len(keys)]).all()
+    grouping = again.grouping(KEYS)
+    together = [np.concatenate(sums) for sums in zip(*again.blocks_of_all(terms, grouping), strict=True)]
+    for sums, of_model in zip(together, terms, strict=True):
+        assert (sums == np.concatenate(list(kept.blocks(of_model, kept.grouping(KEYS))))).all()
+    assert again.bytes == 0
+
+
+def test_draws_of_many_clusters_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KEPT_BYTES", 1 << 20)
+    monkeypatch.setattr(module, "_BLOCK", 1 << 16)
+    clips, samples = 20_000, 1000
+    resampling, terms = Resampling(np.arange(clips), samples), np.ones((clips, 1, 1))
+    grouping = resampling.grouping(KEYS)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        assert all((sums == clips).all() for sums in resampling.blocks(terms, grouping))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # A byte for each would be 20 MB.
+    assert peak < clips * samples / 4
 
 
 def test_few_clusters_widen_the_interval() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from tiny_m2f import TINY as SMALLEST
 from torch import Tensor
 
 from avsrobust.cli.main import invoke
@@ -23,7 +25,6 @@ from avsrobust.pretransform.base import Encoder, windows
 from avsrobust.pretransform.encoders import load_encoder
 from model_adapters.m2f.adapter import M2F
 from model_adapters.m2f.checkpoint import save_bundle
-from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.network import M2FNetwork
 from model_adapters.m2f.queries import read_indices
 
@@ -364,20 +365,7 @@ def test_clap_that_would_cut_seconds_at_random(tmp_path: Path) -> None:
         load("clap", folder)
 
 
-TINY = M2FConfig(
-    image_size=64,
-    embed_dim=8,
-    depths=(1, 1, 1, 1),
-    num_heads=(1, 1, 2, 2),
-    window_size=4,
-    hidden_dim=32,
-    encoder_layers=1,
-    encoder_feedforward_dim=32,
-    decoder_layers=2,
-    feedforward_dim=32,
-    attention_heads=2,
-    num_queries=12,
-)
+TINY = replace(SMALLEST, num_queries=12)
 
 
 def test_from_sounds_to_gated_masks(

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from avsrobust.errors import DataSetError, OptionError
-from avsrobust.remote import address_of, is_remote, join, naming_addresses, with_addresses
+from avsrobust.remote import address_of, is_remote, is_remote_place, join, naming_addresses, with_addresses
 from avsrobust.remote.addresses import COPIES, STAGING, local_home, origin
+from avsrobust.remote.store import Store
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,43 @@ from avsrobust.remote.addresses import COPIES, STAGING, local_home, origin
 )
 def test_addresses_are_told_from_paths(place: object, expected: bool) -> None:
     assert is_remote(place) is expected
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("s3:/lab/x", "s3://lab/x, with two slashes"),
+        ("S3:lab/x", "s3://lab/x, with two slashes"),
+        ("file:/tmp", "file://tmp, with two slashes"),
+        (Path("s3://lab/x"), "s3://lab/x, as text: a Path loses a slash"),
+    ],
+)
+def test_addresses_with_a_slip_are_no_folders_here(place: Path | str, expected: str) -> None:
+    with pytest.raises(OptionError, match=f"{place}: is no address; expected {expected}"):
+        is_remote_place(place)
+
+
+@pytest.mark.parametrize("place", ["a/b", "C:/a", "./s3:/x", "s3", "gs-data/x", Path("s3"), Path("/s3:/x"), None])
+def test_paths_are_no_slips(place: object) -> None:
+    assert not is_remote_place(place)
+    assert is_remote_place("s3://lab/x")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("S3://lab/x", "S3://lab/x: cannot be opened; .*; write 's3://'"),
+        (
+            "sftp://host/x",
+            r"sftp://host/x: cannot be opened; expected s3://bucket/folder, gs://bucket/folder \(Google\) or",
+        ),
+        ("file:///tmp", "is on this machine; expected the path itself; leave 'file://' out"),
+        ("s3:///", "names no folder"),
+    ],
+)
+def test_addresses_that_no_store_opens(url: str, expected: str) -> None:
+    with pytest.raises(OptionError, match=expected):
+        Store.open(url)
 
 
 def test_places_below_a_path_or_an_address() -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,36 @@ def test_an_evaluation_from_s3_to_s3_has_the_bytes_of_a_local_one(
     assert f"error: {to}: holds results of another model or build" in capsys.readouterr().err
 
 
+def test_each_object_is_read_once(
+    s3: Any, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: Path
+) -> None:
+    """Requests do not grow with the clips, but for one per file."""
+    requests: list[tuple[str, str]] = []
+    call = type(s3)._call_s3
+
+    async def counted(self: Any, method: str, *arguments: Any, **options: Any) -> Any:
+        requests.append((method, str(options.get("Key", ""))))
+        return await call(self, method, *arguments, **options)
+
+    monkeypatch.setattr(type(s3), "_call_s3", counted)
+    seen: dict[str, list[Counter[str]]] = {"val": [], "train": []}
+    for split, found in seen.items():
+        monkeypatch.setenv("AVSROBUST_CACHE", str(tmp_path / split))
+        for adapter in ("visual_prior", "oracle"):
+            requests.clear()
+            run("evaluate", "--adapter", adapter, *READ, "--output", f"{RESULTS}/{split}", "--split", split)
+            read = Counter(key for method, key in requests if method == "get_object" and not key.endswith(LOCK_NAME))
+            assert set(read.values()) <= {1}
+            there = [path for path in (tmp_path / split / COPIES).glob("*toy*/files/**/*") if path.is_file()]
+            assert len(read) == (0 if found else len(there))
+            found.append(Counter(method for method, _ in requests))
+    for methods in zip(*seen.values(), strict=True):
+        val, train = methods
+        del val["get_object"], train["get_object"]
+        assert val == train
+        assert val["list_objects_v2"] < 20
+
+
 def test_results_are_read_from_s3(
     server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], elsewhere: Elsewhere
 ) -> None:
@@ -245,6 +276,15 @@ def test_verify_reads_what_is_there(s3: Any, toy: Path, capsys: pytest.CaptureFi
     assert f"s3://{frame}: not found" in out
 
 
+SHORT_LEASE = """
+import os, signal, sys
+from avsrobust.remote import lease
+from avsrobust.remote.store import Store
+from avsrobust.cli.main import invoke
+lease.LEASE_S = 3.0
+"""
+
+
 @pytest.fixture
 def another_writer(server: Any, tmp_path: Path) -> Iterator[None]:
     """A process of another machine that evaluates into the same folder, slowly."""
@@ -265,7 +305,8 @@ def another_writer(server: Any, tmp_path: Path) -> Iterator[None]:
         "--no-check",
     ]
     environment = {**os.environ, "AVSROBUST_CACHE": str(tmp_path / "its")}
-    process = subprocess.Popen([sys.executable, "-m", "avsrobust", *command], env=environment, stderr=subprocess.PIPE)
+    script = [sys.executable, "-c", SHORT_LEASE + "sys.exit(invoke(sys.argv[1:]))"]
+    process = subprocess.Popen([*script, *command], env=environment, stderr=subprocess.PIPE)
     try:
         while not Path("begun").exists():
             assert process.poll() is None
@@ -291,24 +332,22 @@ def test_two_machines_do_not_write_at_once(server: Any, capsys: pytest.CaptureFi
     run("evaluate", "--adapter", "oracle", *READ, "--output", RESULTS)
 
 
-KILLED = """
-import os, signal, sys
-from avsrobust.remote.store import Store
-from avsrobust.cli.main import invoke
+KILLED = f"""{SHORT_LEASE}
 put, limit = Store.put, int(sys.argv[1])
-def counted(self, files):
+def counted(self, *files):
     global limit
     limit -= 1
     if limit < 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    put(self, files)
+    put(self, *files)
 Store.put = counted
 sys.exit(invoke(sys.argv[2:]))
 """
 
 
+@pytest.mark.parametrize("machine", ["cache", "other"])
 def test_a_build_that_was_killed_while_it_was_put_there_is_finished(
-    server: Any, toy: Path, capsys: pytest.CaptureFixture[str], elsewhere: Elsewhere
+    server: Any, toy: Path, capsys: pytest.CaptureFixture[str], elsewhere: Elsewhere, machine: str
 ) -> None:
     command = ["build", "--dataset", "s4", "--data-root", DATA, "--output", OUTPUT]
     killed = subprocess.run([sys.executable, "-c", KILLED, "2", *command], check=False, capture_output=True)
@@ -316,15 +355,39 @@ def test_a_build_that_was_killed_while_it_was_put_there_is_finished(
     half = contents(server, "lab/robust/s4-seed42")
     assert LOCK_NAME in half
     assert MANIFEST_NAME not in half
-    # Another machine finds no build, and does not write over it.
+    # Another machine finds no build.
     elsewhere("other")
     run("evaluate", "--adapter", "oracle", "--manifest", OUTPUT, "--data-root", DATA, status=STATUS_USER)
-    run(*command, status=STATUS_USER)
-    assert f"delete {OUTPUT}/{LOCK_NAME}" in capsys.readouterr().err
+    elsewhere(machine)
+    capsys.readouterr()
+    run(*command)
+    told = capsys.readouterr().err
+    # The same machine knows that the process is dead, and what it had made; another one waits, and finds what is there.
+    assert (" 0 files made" in told) == (machine == "cache")
+    assert ("free if that gives no sign of life for 3 s" in told) == (machine == "other")
+    assert contents(server, "lab/robust/s4-seed42") == local_contents(toy / "build")
     elsewhere("cache")
     run(*command)
-    assert " 0 files made" in capsys.readouterr().err
     assert contents(server, "lab/robust/s4-seed42") == local_contents(toy / "build")
+
+
+@pytest.mark.parametrize("puts", [1, 2])
+def test_results_of_a_machine_that_died_while_they_were_put_there_are_made_whole(
+    server: Any, toy: Path, tmp_path: Path, elsewhere: Elsewhere, puts: int
+) -> None:
+    command = ["evaluate", "--adapter", "visual_prior", *READ, "--output", RESULTS]
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(puts), *command], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    folder = "lab/results/visual_prior/s4-seed42"
+    assert ("scores.parquet" in contents(server, folder)) == (puts == 2)
+    assert "run.json" not in contents(server, folder)
+    elsewhere("other")
+    run(*command)
+    (local,) = ar.evaluate("visual_prior", toy / "build", output=tmp_path / "local")
+    there = contents(server, folder)
+    assert there["scores.parquet"] == local.scores.read_bytes()
+    assert "run.json" in there
+    assert LOCK_NAME not in there
 
 
 def test_an_interrupted_evaluation_goes_on(
@@ -387,6 +450,63 @@ def test_a_run_of_training_from_s3_to_s3(
     run("evaluate", "--adapter", "model_adapters.m2f.adapter:M2F", *READ, *checkpoint, "--limit", "1")
     details = json.loads(Path("results/M2F/s4-seed42/run.json").read_text())
     assert details["checkpoint"]["path"] == checkpoint[1]
+
+
+KILLED_TRAINING = f"""{SHORT_LEASE}
+import threading
+put, when = Store.put, sys.argv[1]
+def watched(self, files, *known):
+    half = when == "half" and "checkpoints/step-000004/state.json" in files
+    if half or "checkpoints/step-000006/weights.safetensors" in files:
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(self, files, *known)
+Store.put = watched
+from avsrobust.remote import staging
+started = staging.Thread.start
+def start(self):
+    # One after the other: what is there when the process is killed is then known.
+    started(self)
+    self.join()
+staging.Thread = type("Joined", (threading.Thread,), dict(start=start))
+sys.exit(invoke(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("when", "resumed"), [("whole", 4), ("half", 2)])
+def test_training_on_a_machine_that_vanishes_goes_on_elsewhere(
+    server: Any,
+    toy: Path,
+    tiny_recipe: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    elsewhere: Elsewhere,
+    when: str,
+    resumed: int,
+) -> None:
+    pytest.importorskip("accelerate")
+    recipe = tiny_recipe(
+        data={"datasets": ["s4"], "mix": {}}, run={"steps": 7, "validate_every": 2, "checkpoint_every": 2}
+    )
+    train = ["train", "--recipe", str(recipe), *READ, "--device", "cpu", "--output"]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_TRAINING, when, *train, "s3://lab/runs/one"], check=False, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    there = contents(server, "lab/runs/one")
+    assert {"run.json", "best.safetensors", "log.csv", "validation.csv", LOCK_NAME} <= there.keys()
+    weights = {name.split("/")[1] for name in there if name.endswith("weights.safetensors")}
+    assert weights == {"step-000002", "step-000004"}
+    assert there["log.csv"].count(b"\n") == 1 + 4
+    elsewhere("other")
+    capsys.readouterr()
+    run(*train, "s3://lab/runs/one")
+    assert f"goes on after step {resumed}\n" in capsys.readouterr().err
+    run(*train, "local")
+    there = contents(server, "lab/runs/one")
+    mine = local_contents(Path("local"))
+    assert LOCK_NAME not in there
+    # Events have times.
+    for name in mine.keys() | there.keys():
+        assert name.startswith(("tensorboard/", "pictures/")) or there[name] == mine[name], name
 
 
 def test_other_commands_read_builds_from_s3(server: Any, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:

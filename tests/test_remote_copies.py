@@ -118,12 +118,12 @@ def test_names_that_would_leave_the_folder_are_no_files(url: str) -> None:
 
 
 def test_without_the_package_of_a_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(_url: str) -> None:
+    def absent(_url: str, **_: object) -> None:
         raise ImportError("Install s3fs to access S3")
 
     # Environments without s3fs are others than this one.
     monkeypatch.setattr(fsspec.core, "url_to_fs", absent)
     with pytest.raises(OptionError, match=r"\(Install s3fs to access S3\); run: pip install 'avsrobust\[s3\]'"):
         Store.open("s3://lab/x")
-    with pytest.raises(OptionError, match=r"is not here \(Install .*\); install it"):
+    with pytest.raises(OptionError, match=r"is not here \(Install .*\); run: pip install gcsfs"):
         Store.open("gs://lab/x")

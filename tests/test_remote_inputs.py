@@ -17,6 +17,7 @@ from avsrobust.evaluation_targets import local_data_root
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
 from avsrobust.remote import local_copy
+from avsrobust.remote.store import Store
 
 BIN = Path(sys.executable).parent
 
@@ -83,7 +84,7 @@ def test_what_is_missing_there_is_named(remote: tuple[Any, Manifest], tmp_path: 
         local_data_root("s3://lab/data", [build], ["test"])
     with pytest.raises(DataSetError, match=r"s3://lab/nothing: found no file"):
         local_copy("s3://lab/nothing")
-    with pytest.raises(OptionError, match=r"gopher9://lab: cannot be opened"):
+    with pytest.raises(OptionError, match=r"gopher9://lab: cannot be opened; expected s3://"):
         local_copy("gopher9://lab")
     done = evaluate(tmp_path, "--manifest", "s3://lab/build", "--data-root", "s3://lab/data")
     assert (done.returncode, done.stdout) == (2, "")
@@ -97,6 +98,15 @@ def test_other_data_there_are_refused_as_they_are_here(remote: tuple[Any, Manife
     done = evaluate(tmp_path, "--manifest", "s3://lab/build", "--data-root", "s3://lab/data")
     assert done.returncode == 2
     assert "the files of split 'test' are not those that" in done.stderr
+
+
+def test_many_connections_at_once_unless_configured(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    assert s3.exists("lab")
+    assert Store.open("s3://lab/x").system.config_kwargs == {"max_pool_connections": 32}
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"max_pool_connections": 5, "retries": {}}})
+    assert Store.open("s3://lab/x").system.config_kwargs == {"max_pool_connections": 5, "retries": {}}
 
 
 def test_a_file_that_is_a_folder_too_is_one_line(s3: Any) -> None:

@@ -18,7 +18,7 @@ from avsrobust.errors import OptionError
 from avsrobust.folders import MARKER_NAME, ensure_output_dir
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.locks import LOCK_NAME, OWNER_NAME
-from avsrobust.remote import local_copy, output_folder, published, staging, telling
+from avsrobust.remote import lease, local_copy, output_folder, published, put_so_far, staging, telling
 from avsrobust.remote.store import Store
 
 fsspec = pytest.importorskip("fsspec")
@@ -29,7 +29,7 @@ COMMAND = "avsrobust test"
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty folder of the file system that fsspec has in memory."""
     monkeypatch.setenv("AVSROBUST_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(staging, "_POLL_S", 0.02)
+    monkeypatch.setattr(lease, "_POLL_S", 0.02)
     return f"memory://{secrets.token_hex(4)}/results"
 
 
@@ -73,7 +73,12 @@ def test_what_makes_a_folder_ours_comes_first_and_what_makes_it_whole_last(
 ) -> None:
     order: list[list[str]] = []
     put_files = Store.put
-    monkeypatch.setattr(Store, "put", lambda self, files: (order.append(list(files)), put_files(self, files))[1])
+
+    def noted(self: Store, files: dict[str, Path], known: dict[str, str] | None) -> None:
+        order.append(list(files))
+        put_files(self, files, known)
+
+    monkeypatch.setattr(Store, "put", noted)
     with output_folder(url, COMMAND, "results") as folder:
         write(folder, audio__x="1", manifest="no", b="2")
         for name in (
@@ -250,14 +255,14 @@ def test_a_lock_that_is_lost_is_noticed(filled: str, monkeypatch: pytest.MonkeyP
             (folder / "a").write_text("2")
             put(filled, LOCK_NAME, b'{"who": "somebody"}')
 
-    with pytest.raises(OptionError, match="is in use by somebody"):
+    with pytest.raises(OptionError, match=rf"{filled}: its lock was taken by somebody while this command was paused"):
         overrun()
     assert there(filled)["a"] == b"1"
     # The other one's lock stays.
     assert there(filled)[LOCK_NAME] == b'{"who": "somebody"}'
     # A store that makes a file where there is one already.
     monkeypatch.setattr(Store, "create", lambda *_: True)
-    with pytest.raises(OptionError, match="is in use by somebody"), output_folder(filled, COMMAND, "results"):
+    with pytest.raises(OptionError, match="its lock was taken by somebody"), output_folder(filled, COMMAND, "results"):
         raise AssertionError
 
 
@@ -309,10 +314,10 @@ def test_new_files_there_join_unfinished_work(filled: str, monkeypatch: pytest.M
 def test_an_upload_that_broke_off_is_finished(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     put_files = Store.put
 
-    def breaks(self: Store, files: dict[str, Path]) -> None:
+    def breaks(self: Store, files: dict[str, Path], known: dict[str, str] | None) -> None:
         if "run.json" in files:
             raise OptionError("the network is gone")
-        put_files(self, files)
+        put_files(self, files, known)
 
     def broken() -> None:
         with output_folder(url, COMMAND, "results") as folder:
@@ -326,6 +331,77 @@ def test_an_upload_that_broke_off_is_finished(url: str, monkeypatch: pytest.Monk
     with output_folder(url, COMMAND, "results") as folder:
         assert (folder / "run.json").read_text() == "1"
     assert sorted(there(url)) == sorted([MARKER_NAME, "a", "run.json"])
+
+
+def settled(folder: Path) -> None:
+    """Put what there is so far, and wait until it is there."""
+    put_so_far(folder)
+    thread = staging._ACTIVE[folder].putting
+    assert thread is not None
+    thread.join(20)
+
+
+def test_a_long_command_puts_what_it_has_so_far(url: str, tmp_path: Path) -> None:
+    told: list[str] = []
+    with telling(told.append), output_folder(url, COMMAND, "results") as folder:
+        write(folder, log="1\n", checkpoints__1="weights")
+        settled(folder)
+        assert there(url) | {MARKER_NAME: b"", LOCK_NAME: b""} == {
+            MARKER_NAME: b"",
+            LOCK_NAME: b"",
+            "log": b"1\n",
+            "checkpoints/1": b"weights",
+        }
+        with (folder / "log").open("a") as stream:
+            stream.write("2\n")
+        (folder / "checkpoints" / "1").unlink()
+        (folder / "checkpoints" / "2").write_text("others")
+        settled(folder)
+        assert (there(url)["log"], there(url)["checkpoints/2"]) == (b"1\n2\n", b"others")
+        assert "checkpoints/1" not in there(url)
+        # Nothing is new.
+        lines = len(told)
+        settled(folder)
+        assert len(told) == lines
+        (folder / "log").write_text("1\n2\n3\n")
+    assert there(url)["log"] == b"1\n2\n3\n"
+    assert LOCK_NAME not in there(url)
+    put_so_far(tmp_path)
+    assert not list((tmp_path / "cache" / "staging").glob(f"*/{staging.SNAPSHOT_NAME}"))
+
+
+def test_what_cannot_be_put_yet_is_put_later(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    put_files = Store.put
+
+    def broken(_self: Store, *_: object) -> None:
+        raise OptionError("the network is gone")
+
+    with telling(told.append), output_folder(url, COMMAND, "results") as folder:
+        write(folder, a="1")
+        monkeypatch.setattr(Store, "put", broken)
+        settled(folder)
+        assert told[-1] == f"{url}: what is finished could not be put there yet (the network is gone)"
+        assert "a" not in there(url)
+        monkeypatch.setattr(Store, "put", put_files)
+        settled(folder)
+        assert there(url)["a"] == b"1"
+
+
+def test_a_long_command_ends_where_its_lock_is_lost(url: str) -> None:
+    def overrun() -> None:
+        with output_folder(url, COMMAND, "results") as folder:
+            write(folder, a="1")
+            settled(folder)
+            put(url, LOCK_NAME, b'{"who": "somebody"}')
+            (folder / "a").write_text("2")
+            settled(folder)
+            put_so_far(folder)
+            raise AssertionError
+
+    with pytest.raises(OptionError, match="its lock was taken by somebody"):
+        overrun()
+    assert there(url)["a"] == b"1"
 
 
 def test_parts_of_a_folder_are_written_side_by_side(

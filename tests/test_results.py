@@ -11,10 +11,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from avsrobust import score_columns
 from avsrobust.errors import ResultsError
 from avsrobust.metrics.binary.counts import NUM_THRESHOLDS, FrameStatistics
 from avsrobust.metrics.semantic.counts import ClassStatistics, class_statistics, take_classes
-from avsrobust.results import FailedClip, Run, ScoreInfo, Scores, read_run, read_scores, write_run, write_scores
+from avsrobust.results import (
+    COUNT_COLUMNS,
+    FailedClip,
+    Run,
+    ScoreInfo,
+    Scores,
+    read_run,
+    read_scores,
+    write_run,
+    write_scores,
+)
 
 
 def _scores(order: list[int]) -> Scores:
@@ -155,3 +166,61 @@ def test_run_json_round_trip(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(ResultsError, match="is damaged"):
         read_run(tmp_path / "run.json")
+
+
+INFO = ScoreInfo("m", "s4", 1)
+
+
+def _many(rows: int, wide: int = 0) -> Scores:
+    """Scores of frames that have nothing at all in them; one has `wide` pixels more than the others."""
+    index = pd.DataFrame(
+        {
+            "split": "test",
+            "clip_id": [f"clip/{row // 4:05d}" for row in range(rows)],
+            "labels": [("dog",)] * rows,
+            "condition": "clean",
+            "polarity": "positive",
+            "level": np.full(rows, np.nan),
+            "frame": np.arange(rows) % 4,
+            "clean_intersection": None,
+            "clean_union": None,
+        }
+    )
+    pixels, none = np.full(rows, 50, dtype=np.int64), np.zeros(rows, dtype=np.int64)
+    pixels[-1] += wide
+    histograms = np.zeros((2, rows, NUM_THRESHOLDS), dtype=np.int64)
+    histograms[1, :, 0] = 50
+    histograms[1, -1, :] += np.diff(np.linspace(0, wide, NUM_THRESHOLDS + 1, dtype=np.int64))
+    return Scores(INFO, index, FrameStatistics(pixels, none, none, none, none, none, *histograms))
+
+
+@pytest.mark.parametrize("large", [0, 1 << 16])
+def test_a_frame_that_was_read_takes_few_bytes(large: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = 5000
+    monkeypatch.setattr(score_columns, "_LARGE", large)
+    write_scores(tmp_path / "scores.parquet", _many(rows))
+    found = read_scores(tmp_path)
+    counts = [getattr(found.statistics, name) for name in COUNT_COLUMNS]
+    assert {str(values.dtype) for values in counts} == {"int32"}
+    assert {str(dtype) for dtype in found.to_pandas()[list(COUNT_COLUMNS)].dtypes} == {"int64"}
+    held = sum(values.nbytes for values in counts)
+    # Of a column of one value, that value.
+    held += sum(
+        column.dtype.itemsize * (len(column) if column.strides[0] else 1)
+        for column in (found.index[name].to_numpy() for name in found.index)
+    )
+    assert held < (80 if large == 0 else 100) * rows
+    assert found.index["split"].unique().tolist() == ["test"]
+    assert found.index["level"].isna().all()
+    assert found.index.iloc[[3, 7]]["clip_id"].tolist() == ["clip/00000", "clip/00001"]
+    assert found.index.groupby(["split", "condition", "level"], dropna=False).size().tolist() == [rows]
+    assert len(found.index[found.index["split"] == "test"]) == rows
+    write_scores(tmp_path / "again.parquet", found)
+    assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "scores.parquet").read_bytes()
+
+
+def test_counts_that_32_bits_do_not_hold_are_read_as_they_are(tmp_path: Path) -> None:
+    write_scores(tmp_path / "scores.parquet", _many(8, wide=2**33))
+    found = read_scores(tmp_path)
+    assert found.statistics.pixels.tolist() == [50] * 7 + [50 + 2**33]
+    assert found.statistics.target_pixels.dtype == np.int32

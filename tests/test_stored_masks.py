@@ -15,6 +15,7 @@ from avsrobust import stored_masks
 from avsrobust.errors import AdapterError
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
+from avsrobust.row_keys import key_of
 from avsrobust.stored_masks import (
     StoredMasks,
     decode_mask,
@@ -102,6 +103,40 @@ def test_merging_is_independent_of_how_clips_lie_in_the_sources(tiny_build, tmp_
     assert pq.ParquetFile(tmp_path / "one.parquet").num_row_groups == 2
     keys = [tuple(entry[name] for name in ("clip_id", "condition", "frame")) for entry in table.to_pylist()]
     assert keys == sorted(keys)
+
+
+@pytest.mark.parametrize("most", [1, 2, 100])
+def test_few_files_are_open_while_many_are_merged(most: int, tiny_build, tmp_path: Path, monkeypatch) -> None:
+    masks = random_masks(tiny_build)
+    for index, mask in masks.items():
+        store(tmp_path / f"{index:03d}.parquet", tiny_build, {index: mask})
+    sources = sorted(tmp_path.glob("*.parquet"))
+    store(tmp_path / "all", tiny_build, masks)
+    merge_masks(tmp_path / "expected", [tmp_path / "all"])
+    open_now, most_open = set[int](), [0]
+    opened, closed = StoredMasks.__init__, StoredMasks.close
+
+    def opening(self: StoredMasks, path: Path) -> None:
+        opened(self, path)
+        open_now.add(id(self))
+        most_open.append(len(open_now))
+
+    def closing(self: StoredMasks) -> None:
+        closed(self)
+        open_now.discard(id(self))
+
+    monkeypatch.setattr(StoredMasks, "__init__", opening)
+    monkeypatch.setattr(StoredMasks, "close", closing)
+    monkeypatch.setattr(stored_masks, "_MOST_OPEN", most)
+    merge_masks(tmp_path / "found", sources)
+    assert (len(open_now), max(most_open)) == (0, min(most, len(sources)))
+    assert (tmp_path / "found").read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+def test_rows_are_those_of_all_masks(make_build, tmp_path: Path) -> None:
+    build = make_build(clips=2, conditions=("clean", "noise"), levels=(-5.0, 0.1))
+    store(tmp_path / "m", build, random_masks(build))
+    assert stored_masks.rows_of_masks(tmp_path / "m") == {key_of(row) for row in build.rows}
 
 
 def test_files_of_other_programs_need_neither_split_nor_level_nor_text(tmp_path: Path) -> None:

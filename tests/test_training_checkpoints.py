@@ -76,6 +76,17 @@ def test_what_a_killed_process_left_is_no_checkpoint(tmp_path: Path) -> None:
     assert folder.exists()
 
 
+def test_one_that_did_not_arrive_whole_is_passed_over(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, Progress(2), *trained())
+    later = save_checkpoint(tmp_path, Progress(3), *trained())
+    (later / "state.json").unlink()
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.progress.step == 2
+    (folder / "state.json").unlink()
+    assert latest_checkpoint(tmp_path) is None
+
+
 def test_a_damaged_one_is_named(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path, Progress(2), *trained())
     weights = folder / "weights.safetensors"

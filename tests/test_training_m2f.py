@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_m2f import TINY_OPTIONS as TINY
 from transformers import Mask2FormerForUniversalSegmentation
 
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
@@ -30,19 +31,6 @@ from model_adapters.m2f.decoder import EncodedFrames
 from model_adapters.m2f.network import M2FNetwork
 from model_adapters.m2f.training import M2FTraining
 
-TINY: dict[str, Any] = {
-    "image_size": 64,
-    "embed_dim": 8,
-    "depths": [1, 1, 1, 1],
-    "num_heads": [2, 2, 2, 2],
-    "window_size": 4,
-    "hidden_dim": 32,
-    "encoder_layers": 1,
-    "encoder_feedforward_dim": 32,
-    "decoder_layers": 2,
-    "feedforward_dim": 32,
-    "num_queries": 6,
-}
 GATED = {**TINY, "query_gate": "learned"}
 CLASSES = ["dog", "guitar", "man"]
 OF_BINARY = [name for name in NAMES if name != ROLES]

@@ -21,7 +21,7 @@ from avsrobust.datasets.read import list_dataset
 from avsrobust.datasets.registry import find_dataset
 from avsrobust.defaults import ENVIRONMENT_DATA_ROOT, default_data_root
 from avsrobust.errors import DataSetError, OptionError
-from avsrobust.remote import is_remote, local_copy
+from avsrobust.remote import is_remote_place, local_copy
 from avsrobust.vocabulary import DATASETS, RELEASES
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def local_data_set(
         DataSetError: The data set is not there.
     """
     place = data_root if data_root is not None else os.environ.get(ENVIRONMENT_DATA_ROOT)
-    if place is None or not is_remote(place):
+    if place is None or not is_remote_place(place):
         return default_data_root(data_root)
     url, spec = str(place), find_dataset(dataset)
     if spec.name not in DATASETS:

@@ -12,11 +12,10 @@ from __future__ import annotations
 import os
 import stat
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from avsrobust.audio.front_ends import BANDS, FRONT_ENDS, STEPS
 from avsrobust.audio.made import FileReader, render_row, row_definition
 from avsrobust.building.contents import Meter
 from avsrobust.building.map_ahead import map_ahead
-from avsrobust.building.plan import EVERY_CLIP
+from avsrobust.building.row_checks import check_rows, row_name
 from avsrobust.callbacks import ProgressCallback
 from avsrobust.checksums import (
     CHECKSUMS_NAME,
@@ -39,15 +38,11 @@ from avsrobust.checksums import (
     remedy_for,
     sum_of_file,
 )
-from avsrobust.condition_facts import BASIC_FACTS
-from avsrobust.conditions.base import RELEASED
-from avsrobust.conditions.seeds import row_seed
 from avsrobust.errors import AvsRobustError, ManifestError
 from avsrobust.manifest import (
     MADE_PREFIX,
     MANIFEST_NAME,
     Manifest,
-    ManifestInfo,
     Row,
     check_fingerprints,
     load_manifest,
@@ -58,7 +53,6 @@ from avsrobust.manifest import (
 from avsrobust.manifest_rows import RowTable
 from avsrobust.remote.inputs import local_build, local_data_root
 from avsrobust.seal import SEAL_NAME, broken_seals
-from avsrobust.vocabulary import FOREGROUND_RULES
 
 # Hashing leaves other threads their turn; two more than there are processors keep the disk busy.
 _THREADS = (os.cpu_count() or 1) + 2
@@ -123,101 +117,6 @@ def verify(
             made_problems, notes = made.check_samples()
             problems += made_problems
     return VerifyReport(tuple(problems), len(manifest.rows), tuple(notes))
-
-
-def check_rows(manifest: Manifest) -> Iterator[str]:
-    """Yield the problems that follow from the rows alone, one line each, and clips that lack rows."""
-    is_sorted, before = True, None
-    repeated: Counter[tuple[str, str, str, float, int]] = Counter()
-    contradictions: list[str] = []
-    for row in manifest.rows:
-        key = row.key
-        is_sorted = is_sorted and (before is None or before <= key)
-        # Equal ones follow one another in sorted rows.
-        if key == before:
-            repeated[key] += 1
-        before = key
-        contradictions += (
-            f"row {_name(row)}: found {found}; expected {expected}; build again"
-            for found, expected in _contradictions(manifest, row)
-        )
-    if before is None:
-        yield f"{manifest.path}: found no rows; build again"
-    if not is_sorted:
-        yield f"{manifest.path}: rows are not sorted by split, clip_id, condition, level; build again"
-        counts = Counter(row.key for row in manifest.rows)
-        repeated = Counter({key: count - 1 for key, count in counts.items() if count > 1})
-    for (split, clip_id, condition, level, draw), more in repeated.items():
-        drawn = f", draw {draw}" if draw else ""
-        times = f"is there {more + 1} times; expected once"
-        yield f"row {split}/{clip_id}/{condition}/{level}{drawn}: {times}; build again"
-    yield from contradictions
-    yield from _check_completeness(manifest, is_sorted=is_sorted)
-
-
-def _rows_by_condition(rows: Iterable[Row], *, is_sorted: bool) -> Iterator[tuple[tuple[str, str], Counter[str]]]:
-    """Yield each clip with its number of rows under each condition."""
-    if is_sorted:
-        for clip, group in groupby(rows, key=lambda row: (row.split, row.clip_id)):
-            yield clip, Counter(row.condition for row in group)
-        return
-    present: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        present[row.split, row.clip_id][row.condition] += 1
-    yield from present.items()
-
-
-def _contradictions(manifest: Manifest, row: Row) -> Iterator[tuple[str, str]]:
-    """Yield (found, expected) of a row's columns that contradict each other or the metadata."""
-    info = manifest.info
-    if row.dataset != info.dataset:
-        yield f"data set {row.dataset}", f"{info.dataset}"
-    seed = row_seed(info.seed, row.dataset, row.clip_id, row.condition, row.level, row.draw)
-    if row.seed != seed:
-        yield f"seed {row.seed}", f"{seed}"
-    facts = manifest.facts(row.condition)
-    if facts is None:
-        known = dict.fromkeys([*BASIC_FACTS, *info.conditions])
-        yield f"condition {row.condition}", f"one of {', '.join(known)}"
-    elif row.polarity != facts["polarity"]:
-        yield f"polarity {row.polarity}", str(facts["polarity"])
-    if row.num_frames != len(row.frames) or len(row.masks) != len(row.frames):
-        yield f"{len(row.frames)} frames and {len(row.masks)} masks", f"{row.num_frames} of each"
-    if row.log_mel.startswith(MADE_PREFIX) != row.audio.startswith(MADE_PREFIX):
-        yield f"the audio {row.audio} and the log-mel {row.log_mel}", "a file of both or of none"
-    if row.source_clip_id == row.clip_id:
-        yield "its own clip as source", "another one"
-    if row.foreground not in FOREGROUND_RULES:
-        yield f"foreground {row.foreground}", f"one of {', '.join(FOREGROUND_RULES)}"
-    shared = sorted(set(row.source_labels or ()) & set(row.labels))
-    if shared and not _is_released(info, row.condition):
-        yield f"a source that shares the category {', '.join(shared)}", "one that shares none"
-
-
-def _is_released(info: ManifestInfo, condition: str) -> bool:
-    """Tell whether the released generator chose the sound: its fallbacks may share a category."""
-    options = info.recipe.get("conditions", {}).get(condition, {})
-    return bool(options.get("generator") == RELEASED)
-
-
-def _check_completeness(manifest: Manifest, *, is_sorted: bool) -> Iterator[str]:
-    """Check that every clip is there under every condition of the recipe, or is listed as left out."""
-    conditions = manifest.info.recipe.get("conditions")
-    if not isinstance(conditions, dict) or not conditions:
-        yield f"{manifest.path}: found a recipe without conditions in the metadata; expected some; build again"
-        return
-    skipped = {(entry.clip_id, entry.condition) for entry in manifest.info.skipped}
-    for (split, clip_id), there in _rows_by_condition(manifest.rows, is_sorted=is_sorted):
-        for name in sorted(conditions):
-            facts = manifest.facts(name)
-            if facts is None:
-                yield f"{manifest.path}: condition {name}: not known; expected facts about it in the metadata; build again"
-                return
-            expected = len(facts["levels"]) * int(facts["draws"])
-            if {(clip_id, name), (EVERY_CLIP, name)} & skipped:
-                continue
-            if there[name] != expected:
-                yield f"clip {split}/{clip_id}: found {there[name]} rows of {name}; expected {expected}; build again"
 
 
 def _check_fingerprints(manifest: Manifest, root: Path) -> Iterator[str]:
@@ -357,18 +256,18 @@ class _MadeSounds:
             try:
                 row_definition(row)
             except AvsRobustError as error:
-                yield f"row {_name(row)}: its sound cannot be made ({error})"
+                yield f"row {row_name(row)}: its sound cannot be made ({error})"
                 continue
             if row.log_mel.removeprefix(MADE_PREFIX) not in FRONT_ENDS.built_in:
                 known_ones = " or ".join(MADE_PREFIX + name for name in FRONT_ENDS.built_in)
-                yield f"row {_name(row)}: found the log-mel {row.log_mel}; expected {known_ones}; build again"
+                yield f"row {row_name(row)}: found the log-mel {row.log_mel}; expected {known_ones}; build again"
             try:
                 expected = made_sha256(row, known)
             except KeyError:
                 # A file without a checksum is named by the check of files.
                 continue
             if self.sums is not None and row.audio_sha256 != expected:
-                yield f"row {_name(row)}: found audio_sha256 {row.audio_sha256}; expected {expected}; build again"
+                yield f"row {row_name(row)}: found audio_sha256 {row.audio_sha256}; expected {expected}; build again"
 
     def check_samples(self) -> tuple[list[str], list[str]]:
         """Make every sound; return problems, and remarks about those that had to be scaled down or clipped."""
@@ -383,7 +282,7 @@ class _MadeSounds:
                 self.meter.advance(1)
                 totals[row.condition] += 1
                 if isinstance(made, AvsRobustError):
-                    problems.append(f"row {_name(row)}: its sound cannot be made ({made})")
+                    problems.append(f"row {row_name(row)}: its sound cannot be made ({made})")
                     continue
                 scaled[row.condition] += made.gain_db < 0
                 clipped[row.condition] += made.num_clipped > 0
@@ -460,12 +359,7 @@ def _array_problems(
     for row in rows:
         if not 0 <= row.log_mel_row < len(array) or row.num_frames != array.shape[1]:
             found = f"{array.shape[1]} frames in {len(array)} rows"
-            yield f"{path}: found {found}; row {_name(row)} expects {row.num_frames} frames in row {row.log_mel_row}; build again"
+            expected = f"{row.num_frames} frames in row {row.log_mel_row}"
+            yield f"{path}: found {found}; row {row_name(row)} expects {expected}; build again"
         elif row.log_mel_row in bad:
-            yield f"{path}: found NaN or infinity in row {row.log_mel_row} ({_name(row)}); {_AGAIN}"
-
-
-def _name(row: Row) -> str:
-    level = "" if row.level is None else f"/{row.level:g}"
-    draw = f"/draw {row.draw}" if row.draw else ""
-    return f"{row.split}/{row.clip_id}/{row.condition}{level}{draw}"
+            yield f"{path}: found NaN or infinity in row {row.log_mel_row} ({row_name(row)}); {_AGAIN}"

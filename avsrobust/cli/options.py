@@ -15,7 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from avsrobust.errors import OptionError
-from avsrobust.remote import is_remote
+from avsrobust.remote import is_remote_place
 from avsrobust.vocabulary import DATASETS
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -26,7 +26,13 @@ class PathOrUrl(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a `Path`, or the address as a text."""
-        return value if is_remote(value) else super().convert(value, param, ctx)
+        if not is_remote_place(value):
+            return super().convert(value, param, ctx)
+        if value.startswith("memory:"):
+            raise OptionError(
+                f"{value}: would be gone when this command ends; expected a path, or an address such as s3://.."
+            )
+        return value
 
 
 class LocalPath(click.Path):
@@ -34,7 +40,7 @@ class LocalPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a `Path`. Raises `OptionError` for an address."""
-        if is_remote(value):
+        if is_remote_place(value):
             name = "" if param is None else f"{param.opts[0]} " if isinstance(param, click.Option) else ""
             raise OptionError(f"{name}{value}: is an address; expected a path of this machine; copy it there and back")
         return super().convert(value, param, ctx)

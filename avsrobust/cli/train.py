@@ -89,7 +89,7 @@ def train(
     \b
     On several GPUs: accelerate launch --num_processes 4 -m avsrobust train --recipe NAME
     """
-    from avsrobust.remote import is_remote, output_folder, published
+    from avsrobust.remote import is_remote, output_folder, published, put_so_far
     from avsrobust.toy.build import toy_build
     from avsrobust.training.inputs import PICTURES_ROOT, find_start, lacks_start, open_builds
     from avsrobust.training.recipe import default_output, load_train_recipe
@@ -135,7 +135,15 @@ def train(
             cuda_graph=cuda_graph,
         )
         progress = bar if is_main_process() else None
-        report = run_training(chosen, builds, options, where=recipe, progress=progress, on_message=on_message)
+        report = run_training(
+            chosen,
+            builds,
+            options,
+            where=recipe,
+            progress=progress,
+            on_message=on_message,
+            on_saved=partial(put_so_far, options.output),
+        )
     if is_main_process() and smoke:
         fits = "data, weights and memory fit"
         if untrained:

@@ -115,16 +115,17 @@ class ClipSample:
             level=row.level,
             draw=row.draw,
             seed=row.seed,
-            target=masks.target.clone(),
-            has_mask=masks.has_mask.clone(),
-            classes=_copy(masks.classes),
-            annotated=_copy(masks.annotated),
-            annotated_classes=_copy(masks.annotated_classes),
+            target=_copy(masks.target),
+            has_mask=_copy(masks.has_mask),
+            classes=None if masks.classes is None else _copy(masks.classes),
+            annotated=None if masks.annotated is None else _copy(masks.annotated),
+            annotated_classes=None if masks.annotated_classes is None else _copy(masks.annotated_classes),
         )
 
 
-def _copy(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.clone()
+def _copy(tensor: Tensor) -> Tensor:
+    # numpy's, as in `_foreground`.
+    return torch.from_numpy(tensor.numpy().copy())
 
 
 def clips_of(rows: Iterable[Row]) -> list[ClipRows]:

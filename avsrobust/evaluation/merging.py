@@ -26,7 +26,8 @@ from avsrobust.evaluation.shards import Shard, shards_in
 from avsrobust.evaluation.stored_scores import StoredScores, frames_of
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import hold_output_dir, read_marker
-from avsrobust.remote import is_remote, output_folder, published
+from avsrobust.heap import release_unused
+from avsrobust.remote import is_remote_place, output_folder, published
 from avsrobust.remote.store import Store
 from avsrobust.results import (
     EXTRAS_NAME,
@@ -122,7 +123,7 @@ def results_with_shards(place: Path | str) -> list[Path | str]:
     Raises:
         ResultsError: There is none.
     """
-    if is_remote(place):
+    if is_remote_place(place):
         return _remote_with_shards(str(place).rstrip("/"))
     path = Path(place)
     whole = path.absolute()
@@ -267,7 +268,7 @@ def _publish(output: Path, parts: Sequence[_Part], stored: ExistingResults) -> M
         if isinstance(other.model_key(), Mapping):
             model_key = with_states(other.model_key(), model_key)
     sources = [*(part.scores for part in parts), *([stored.scores] if stored.scores else [])]
-    rows: set[RowKey] = set().union(*(source.rows for source in sources))
+    rows: set[RowKey] = set(stored.scores.rows if stored.scores else ()).union(*(part.rows for part in parts))
     failed_rows = _failures(parts, stored, rows)
     if not rows:
         (split, clip_id), (error, _) = min(failed_rows.items(), key=lambda entry: entry[0])
@@ -291,6 +292,7 @@ def _publish(output: Path, parts: Sequence[_Part], stored: ExistingResults) -> M
     masks = [shard.masks for shard in (*shards, stored) if shard.masks is not None]
     extras = [shard.extras for shard in (*shards, stored) if shard.extras is not None]
     _require_described(output, rows, shards, stored)
+    release_unused()
     ready = write_next_files(
         output, scores, lambda: rows, ExistingResults(), masks=masks, extras=extras, readouts=readouts
     )
@@ -308,7 +310,8 @@ def _publish(output: Path, parts: Sequence[_Part], stored: ExistingResults) -> M
 
 
 def _together(sources: Sequence[StoredScores], info: ScoreInfo) -> StoredScores:
-    return StoredScores(info, frames_of((source.frames for source in sources), info))
+    """Return the scores of all sources, which give their frames up."""
+    return StoredScores(info, frames_of((source.frames for source in sources), info, use_up=True))
 
 
 def _require_described(

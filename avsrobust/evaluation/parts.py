@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from avsrobust.errors import AdapterError, ResultsError
 from avsrobust.evaluation.extras import write_extras
 from avsrobust.evaluation.scored_clips import ScoredClip
+from avsrobust.evaluation.stored_scores import frames_of
 from avsrobust.files import read_regular, write_text
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.mask_overlaps import overlaps_array
@@ -40,6 +42,7 @@ from avsrobust.results import (
     write_scores,
 )
 from avsrobust.row_keys import rows_in
+from avsrobust.score_frames import FrameTable
 from avsrobust.stored_masks import rows_of_masks, write_masks
 from avsrobust.textfiles import parse_json
 
@@ -76,6 +79,8 @@ class PartStore:
         self._pending: list[ScoredClip] = []
         self._number: int | None = None
         self._written = time.monotonic()
+        self._yielded: set[str] = set()
+        self._frames = FrameTable()
 
     def begin(self) -> None:
         """Make the folder, where it is not there."""
@@ -120,7 +125,9 @@ class PartStore:
         if self.keep_masks:
             tables = [table for clip in self._pending for table in clip.masks]
             draws = any(entry["draw"] for clip in self._pending for entry in clip.index)
-            write_masks(place.with_name(place.name + _MASKS_SUFFIX), tables, evaluation, draws=draws)
+            # One row group: each is read by itself, and takes as long as a hundred rows.
+            whole = [pa.concat_tables(tables)] if tables else []
+            write_masks(place.with_name(place.name + _MASKS_SUFFIX), whole, evaluation, draws=draws)
         if extras := [entry for clip in self._pending for entry in clip.extras]:
             write_extras(place.with_name(place.name + _EXTRAS_SUFFIX), extras, evaluation)
         for name in sorted({name for clip in self._pending for name in clip.readouts}):
@@ -131,12 +138,22 @@ class PartStore:
         self._pending.clear()
         self._written = time.monotonic()
 
+    def frames(self) -> FrameTable:
+        """Return the frames of all parts on disk, their histograms not in memory; each part is read once.
+
+        Raises:
+            ResultsError: Some have classes and some have not.
+        """
+        return frames_of(self.each(), self.info, into=self._frames)
+
     def each(self) -> Iterator[Scores]:
-        """Yield the parts on disk one after the other, their histograms not in memory.
+        """Yield the parts on disk that were not yielded before, one after the other, their histograms not in memory.
 
         A damaged or incomplete one is deleted, and its clips count as not done.
         """
         for path in self._files(_SCORES_SUFFIX):
+            if path.name in self._yielded:
+                continue
             masks = _beside(path, _MASKS_SUFFIX)
             try:
                 scores = read_scores(path, in_memory=0)
@@ -152,6 +169,7 @@ class PartStore:
                 for suffix in (_SCORES_SUFFIX, _MASKS_SUFFIX, _EXTRAS_SUFFIX):
                     _beside(path, suffix).unlink(missing_ok=True)
                 continue
+            self._yielded.add(path.name)
             yield scores
 
     def readout_names(self) -> list[str]:

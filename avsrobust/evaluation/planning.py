@@ -19,7 +19,7 @@ from avsrobust.evaluation.clip_data import ClipRows
 from avsrobust.evaluation.clip_table import ClipTable, KnownRows
 from avsrobust.evaluation.existing_results import ExistingResults
 from avsrobust.evaluation.parts import PartStore
-from avsrobust.evaluation.stored_scores import StoredScores, frames_of
+from avsrobust.evaluation.stored_scores import StoredScores
 from avsrobust.manifest import Manifest, Row, load_manifest
 from avsrobust.row_keys import ClipKey, RowKey, clip_of, key_of
 from avsrobust.stored_masks import rows_of_masks
@@ -71,7 +71,7 @@ def plan_evaluation(
     known = KnownRows(wanted.source)
     keys = wanted.keys(known)
     kept = stored.scores.rows if stored.scores else set[RowKey]()
-    parts = StoredScores(store.info, frames_of(store.each(), store.info))
+    parts = StoredScores(store.info, store.frames())
     scored = parts.rows
     masked: set[RowKey] = set().union(*map(rows_of_masks, store.mask_files()))
     again: set[RowKey] = set()

@@ -32,8 +32,8 @@ from avsrobust.results import (
     readout_file,
     readout_of,
 )
-from avsrobust.row_keys import RowKey, clip_of
-from avsrobust.stored_masks import merge_masks, rows_of_masks
+from avsrobust.row_keys import RowKey
+from avsrobust.stored_masks import merge_masks
 
 _FILES = (SCORES_NAME, MASKS_NAME, EXTRAS_NAME)
 
@@ -92,8 +92,7 @@ def write_next_files(
         files[name] = file_entry(folder / name)
     if masks:
         held = [*([stored.masks] if stored.masks else []), *masks]
-        clips = sorted({clip_of(key) for key in stored.masked.union(*map(rows_of_masks, masks))})
-        merge_masks(folder / MASKS_NAME, held, clips, evaluation)
+        merge_masks(folder / MASKS_NAME, held, evaluation=evaluation)
         files[MASKS_NAME] = file_entry(folder / MASKS_NAME)
     elif stored.masks or stored.named(MASKS_NAME):
         files[MASKS_NAME] = stored.entry(MASKS_NAME) or file_entry(output / MASKS_NAME)

@@ -42,6 +42,7 @@ from avsrobust.evaluation.shards import Shard
 from avsrobust.evaluation.stored_scores import StoredScores, frames_of
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import ensure_output_dir, hold_output_dir
+from avsrobust.heap import release_unused
 from avsrobust.manifest import Manifest, Row
 from avsrobust.results import (
     EXTRAS_NAME,
@@ -279,7 +280,10 @@ class _Evaluation:
         if not failed:
             # Keys of rows take as much memory as all frames.
             plan = dataclasses.replace(plan, clips=(), due=frozenset(), wanted=frozenset())
-        frames = frames_of(chain([stored.scores.frames] if stored.scores else [], store.each()), store.info)
+        release_unused()
+        frames = store.frames()
+        if stored.scores is not None:
+            frames = frames_of([stored.scores.frames, frames], store.info, use_up=True)
         if failed and self.shard is None and not any(key in plan.wanted for key in frames.rows()):
             (split, clip_id), error = next(iter(failed.items()))
             raise AdapterError(

@@ -95,13 +95,21 @@ class StoredScores:
         write_table(path, self.frames.sorted(self._chosen, use_up=use_up), self.info)
 
 
-def frames_of(sources: Iterable[Scores | FrameTable], info: ScoreInfo) -> FrameTable:
+def frames_of(
+    sources: Iterable[Scores | FrameTable], info: ScoreInfo, into: FrameTable | None = None, *, use_up: bool = False
+) -> FrameTable:
     """Return the frames of several sources, in their order; of no more than one the whole is in memory at once.
+
+    Args:
+        sources: The sources.
+        info: Metadata, for messages.
+        into: A table that takes the frames behind those that it has; None: a new one.
+        use_up: Nobody asks the sources that are tables for their frames any more, and each column is given up once it is taken.
 
     Raises:
         ResultsError: Some have classes and some have not.
     """
-    table = FrameTable()
+    table = FrameTable() if into is None else into
     for source in sources:
         of_classes, count = _kind(source)
         if count and table.has_classes not in (None, of_classes):
@@ -110,7 +118,7 @@ def frames_of(sources: Iterable[Scores | FrameTable], info: ScoreInfo) -> FrameT
                 "evaluate with --replace"
             )
         if isinstance(source, FrameTable):
-            table.extend(source)
+            table.extend(source, use_up=use_up)
         else:
             table.add(source.index, source.statistics, source.classes, source.overlaps)
     return table

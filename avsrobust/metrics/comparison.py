@@ -19,7 +19,7 @@ from avsrobust.metrics.bootstrap import STATISTICS, TITLES, Conditions, PairedDi
 from avsrobust.metrics.dataset_score import MEASURES, ConditionKey, negative_key
 from avsrobust.metrics.g_score import g_scores
 from avsrobust.metrics.intervals import expanded_percentiles
-from avsrobust.metrics.resampling import ClipTerms, Resampling
+from avsrobust.metrics.resampling import ClipTerms, Grouping, Resampling
 from avsrobust.metrics.rows import Floats
 from avsrobust.vocabulary import CLEAN, NEGATIVES
 
@@ -97,9 +97,23 @@ class ResampledScores:
         """Return the statistic of every resample, float64 [samples], and the number of clusters drawn from."""
         grouping = self._resampling.grouping([self._keys[at] for at in statistic.of])
         if id(grouping) not in self._resampled:
-            blocks = self._resampling.blocks(self._terms.terms, grouping)
-            self._resampled[id(grouping)] = np.concatenate([self._terms.scores_of(sums) for sums in blocks])
+            self._resample([self], grouping)
         return statistic.value(self._resampled[id(grouping)]), grouping.clusters
+
+    def resample_with(self, other: ResampledScores, statistic: Statistic) -> None:
+        """Compute what `resampled` needs of both models in one pass through the draws, where neither has it."""
+        grouping = self._resampling.grouping([self._keys[at] for at in statistic.of])
+        lacking = [side for side in (self, other) if id(grouping) not in side._resampled]
+        if self is not other and self._resampling is other._resampling and len(lacking) > 1:
+            self._resample(lacking, grouping)
+
+    def _resample(self, sides: Sequence[ResampledScores], grouping: Grouping) -> None:
+        found: list[list[Floats]] = [[] for _ in sides]
+        for blocks in self._resampling.blocks_of_all([side._terms.terms for side in sides], grouping):
+            for side, sums, scores in zip(sides, blocks, found, strict=True):
+                scores.append(side._terms.scores_of(sums))
+        for side, scores in zip(sides, found, strict=True):
+            side._resampled[id(grouping)] = np.concatenate(scores)
 
 
 def difference(statistic: Statistic, a: ResampledScores, b: ResampledScores) -> PairedDifference:
@@ -111,6 +125,7 @@ def difference(statistic: Statistic, a: ResampledScores, b: ResampledScores) -> 
     score_a, score_b = (float(statistic.value(side.scores)) for side in (a, b))
     if math.isnan(score_a) or math.isnan(score_b):
         return undefined
+    a.resample_with(b, statistic)
     (resampled_a, clusters), (resampled_b, _) = a.resampled(statistic), b.resampled(statistic)
     differences = resampled_a - resampled_b
     differences = differences[~np.isnan(differences)]

@@ -12,6 +12,8 @@ Conventions
     Connected components of videos and sounds, the alternative, are too few: on data like MS3's test split 64 clips of 50 videos
     with 15 sounds fall into about 5, and 95 % intervals over these cover 80 to 87 %.
     The draws depend on seed, number of resamples and clusters alone: models with equal ones are given the same resamples.
+    The counts of the draws take a byte per resample and cluster. Of many clusters they are not kept, but drawn again, a few
+    resamples at a time, for each pass through them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +34,9 @@ DEFAULT_RESAMPLES = 10_000
 _BLOCK = 1 << 20
 # Of few clips a block would otherwise hold so many resamples that their scores do not fit into memory.
 _MOST_RESAMPLES = 1024
+
+# Most bytes of the draws of one way that are kept: 13,000 clusters at 10,000 resamples.
+_KEPT_BYTES = 1 << 27
 
 Counts = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -95,13 +101,15 @@ class ClipTerms:
 
     def only(self, rows: Flags) -> ClipTerms:
         """Return the terms with some rows [N, C] alone, without the clips that have none of them."""
+        if rows.all():
+            return self
         counted = rows.any(axis=1)
         shape = (*rows.shape, *[1] * (self.terms.ndim - 2))
         return ClipTerms((self.terms * rows.reshape(shape))[counted], (self.has_row & rows)[counted], self.scores_of)
 
 
 @dataclass(frozen=True, eq=False)
-class _Grouping:
+class Grouping:
     """How the clips count under some conditions.
 
     Attributes:
@@ -122,7 +130,7 @@ class _Grouping:
 class Resampling:
     """Resamples of N clips, the same for all models; see the module's conventions.
 
-    The counts of the draws are kept: one byte per resample and cluster.
+    The counts of the draws are kept where they are not too many.
 
     Args:
         clusters: The clips' clusters, or their clusters by video alone, int64 [N].
@@ -140,7 +148,7 @@ class Resampling:
         self.samples = samples
         self.seed = seed
         self._counts: dict[bytes, Counts] = {}
-        self._groupings: dict[tuple[bytes, ...], _Grouping] = {}
+        self._groupings: dict[tuple[bytes, ...], Grouping] = {}
 
     def __len__(self) -> int:
         return len(self.clusters)
@@ -150,7 +158,7 @@ class Resampling:
         """Bytes of the draws that are kept."""
         return sum(counts.nbytes for counts in self._counts.values())
 
-    def grouping(self, keys: Sequence[ConditionKey]) -> _Grouping:
+    def grouping(self, keys: Sequence[ConditionKey]) -> Grouping:
         """Return how the clips count in a score of these conditions: equal objects where they count equally."""
         ways = [_compact(self.clusters.video)]
         for key in keys:
@@ -163,31 +171,82 @@ class Resampling:
             self._groupings[name] = _grouping(list(unique.values()))
         return self._groupings[name]
 
-    def blocks(self, terms: Floats, grouping: _Grouping) -> Iterator[Floats]:
+    def blocks(self, terms: Floats, grouping: Grouping) -> Iterator[Floats]:
         """Yield the sums of `terms` [N, ...] over the clips of some resamples, float64 [R, ...], until all had their turn."""
+        return (sums for (sums,) in self.blocks_of_all([terms], grouping))
+
+    def blocks_of_all(self, terms: Sequence[Floats], grouping: Grouping) -> Iterator[list[Floats]]:
+        """Yield what `blocks` yields for each of several models' terms, in one pass through the draws."""
         cells = int(grouping.cell.max()) + 1
-        sums = np.zeros((cells, *terms.shape[1:]))
-        np.add.at(sums, grouping.cell, terms)
-        flat = sums.reshape(cells, -1)
+        flat = []
+        for of_model in terms:
+            sums = np.zeros((cells, *of_model.shape[1:]))
+            np.add.at(sums, grouping.cell, of_model)
+            flat.append(sums.reshape(cells, -1))
         counts = [(self._draws(way), of_cell) for way, of_cell in grouping.ways]
         block = min(max(_BLOCK // cells, 1), _MOST_RESAMPLES)
         for first in range(0, self.samples, block):
-            part = slice(first, min(first + block, self.samples))
-            weight = np.ones((part.stop - part.start, cells))
+            last = min(first + block, self.samples)
+            weight = np.ones((last - first, cells))
             for drawn, of_cell in counts:
                 has = of_cell >= 0
-                weight[:, has] *= drawn[part, of_cell[has]]
-            yield (weight @ flat).reshape(-1, *terms.shape[1:])
+                of_block = drawn.rows(first, last)
+                if has.all():
+                    weight *= of_block[:, of_cell]
+                else:
+                    weight[:, has] *= of_block[:, of_cell[has]]
+            yield [
+                (weight @ of_model).reshape(-1, *given.shape[1:]) for of_model, given in zip(flat, terms, strict=True)
+            ]
 
-    def _draws(self, way: Ints) -> Counts:
+    def _draws(self, way: Ints) -> _Kept | _DrawnAgain:
         """How often each cluster of a way was drawn, [samples, clusters]."""
         name = way.tobytes()
-        if name not in self._counts:
-            is_video = name == _compact(self.clusters.video).tobytes()
-            of_way = int.from_bytes(hashlib.sha256(name).digest()[:8], "big")
-            generator = np.random.default_rng(self.seed if is_video else [self.seed, of_way])
-            self._counts[name] = _drawn(int(way.max()) + 1, self.samples, generator)
-        return self._counts[name]
+        if name in self._counts:
+            return _Kept(self._counts[name])
+        is_video = name == _compact(self.clusters.video).tobytes()
+        of_way = int.from_bytes(hashlib.sha256(name).digest()[:8], "big")
+        seed = self.seed if is_video else [self.seed, of_way]
+        clusters = int(way.max()) + 1
+        if clusters * self.samples > _KEPT_BYTES:
+            return _DrawnAgain(_drawn(clusters, self.samples, np.random.default_rng(seed)))
+        self._counts[name] = _whole(clusters, self.samples, np.random.default_rng(seed))
+        return _Kept(self._counts[name])
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Counts of all resamples, [samples, clusters]."""
+
+    counts: Counts
+
+    def rows(self, first: int, last: int) -> Counts:
+        """Return those of some resamples."""
+        return self.counts[first:last]
+
+
+class _DrawnAgain:
+    """Counts of resamples in order, of which the last ones drawn are there.
+
+    Args:
+        parts: All resamples, some at a time.
+    """
+
+    def __init__(self, parts: Iterator[Counts]) -> None:
+        self._parts = parts
+        self._first = 0
+        self._part = next(parts)
+
+    def rows(self, first: int, last: int) -> Counts:
+        """Return those of some resamples, behind those of the call before."""
+        found: list[Counts] = []
+        while first < last:
+            while first >= self._first + len(self._part):
+                self._first += len(self._part)
+                self._part = next(self._parts)
+            found.append(self._part[first - self._first : last - self._first])
+            first += len(found[-1])
+        return found[0] if len(found) == 1 else cast("Counts", np.concatenate(found))
 
 
 class Resamplings:
@@ -225,7 +284,7 @@ def _compact(clusters: Ints) -> Ints:
     return np.asarray(rank[number], dtype=np.int64)
 
 
-def _grouping(ways: Sequence[Ints]) -> _Grouping:
+def _grouping(ways: Sequence[Ints]) -> Grouping:
     """The cells of several ways, and which of their clusters have a say."""
     sizes = [int(way.max(initial=-1)) + 1 for way in ways]
     coarsest = int(np.argmin(sizes))
@@ -238,23 +297,31 @@ def _grouping(ways: Sequence[Ints]) -> _Grouping:
                 chosen.append((way, np.where(spans[way], way, -1)))
     labels = np.stack([say for _, say in chosen])
     _, first, cell = np.unique(labels, axis=1, return_index=True, return_inverse=True)
-    return _Grouping(
+    return Grouping(
         np.asarray(cell, dtype=np.int64).reshape(-1),
         tuple((way, say[first]) for way, say in chosen),
         sizes[coarsest],
     )
 
 
-def _drawn(clusters: int, samples: int, generator: np.random.Generator) -> Counts:
-    """How often each cluster was drawn in each resample, [samples, clusters], in the smallest type that holds it."""
-    counts: Counts = np.zeros((samples, clusters), dtype=np.uint8)
+def _drawn(clusters: int, samples: int, generator: np.random.Generator) -> Iterator[Counts]:
+    """Yield how often each cluster was drawn in each resample, [some, clusters], in the smallest type that holds it."""
     block = min(max(_BLOCK // clusters, 1), _MOST_RESAMPLES)
     for first in range(0, samples, block):
         size = min(block, samples - first)
         draws = generator.integers(clusters, size=(size, clusters))
         draws += np.arange(size)[:, None] * clusters
         found = np.bincount(draws.ravel(), minlength=size * clusters).reshape(size, clusters)
-        if found.max() > np.iinfo(counts.dtype).max:
+        yield found.astype(np.uint8) if found.max() <= np.iinfo(np.uint8).max else found.astype(np.uint16)
+
+
+def _whole(clusters: int, samples: int, generator: np.random.Generator) -> Counts:
+    """How often each cluster was drawn in each resample, [samples, clusters]."""
+    counts: Counts = np.zeros((samples, clusters), dtype=np.uint8)
+    first = 0
+    for found in _drawn(clusters, samples, generator):
+        if found.dtype != counts.dtype:
             counts = counts.astype(np.uint16)
-        counts[first : first + size] = found
+        counts[first : first + len(found)] = found
+        first += len(found)
     return counts

@@ -15,6 +15,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from avsrobust.metrics.coded_texts import CodedTexts
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -138,7 +140,7 @@ class Rows:
         return blocks_of(self.order, self.start, size)
 
 
-def rows_under(condition: Strings, level: Floats, key: tuple[str, float | None]) -> Flags:
+def rows_under(condition: Strings | CodedTexts, level: Floats, key: tuple[str, float | None]) -> Flags:
     """Return bool [R]: the rows of one condition and level, of `condition` [R] and `level` [R] (NaN: none)."""
     name, value = key
     under: Flags = (condition == name) & (np.isnan(level) if value is None else level == value)

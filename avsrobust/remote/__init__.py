@@ -13,22 +13,25 @@ from avsrobust.remote.addresses import (
     ENVIRONMENT_CACHE,
     address_of,
     is_remote,
+    is_remote_place,
     join,
     naming_addresses,
     with_addresses,
 )
 from avsrobust.remote.copies import local_copy, telling
-from avsrobust.remote.staging import output_folder, published, require_own
+from avsrobust.remote.staging import output_folder, published, put_so_far, require_own
 
 __all__ = [
     "ENVIRONMENT_CACHE",
     "address_of",
     "is_remote",
+    "is_remote_place",
     "join",
     "local_copy",
     "naming_addresses",
     "output_folder",
     "published",
+    "put_so_far",
     "require_own",
     "telling",
     "with_addresses",

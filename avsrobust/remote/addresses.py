@@ -24,6 +24,7 @@ FILES_NAME = "files"
 INDEX_NAME = "index.json"
 _FILES = rf"([A-Za-z0-9._+-]+)/{FILES_NAME}(?![^/\s:;,'\")\]])"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_SLIP = re.compile(r"(s3a?|gs|gcs|abfss?|az|memory|file|https?):/?(?!/)", re.IGNORECASE)
 
 
 def is_remote(place: object) -> bool:
@@ -33,6 +34,23 @@ def is_remote(place: object) -> bool:
     (True, False, False)
     """
     return isinstance(place, str) and _URL.match(place) is not None
+
+
+def is_remote_place(place: object) -> bool:
+    """Return `is_remote` of what a user names as a place.
+
+    Raises:
+        OptionError: It is an address with a slip, which would else be a folder of this machine called ``s3:``.
+    """
+    if is_remote(place):
+        return True
+    text = place.as_posix() if isinstance(place, Path) else place
+    if isinstance(text, str) and (found := _SLIP.match(text)) is not None:
+        form = "as text: a Path loses a slash" if isinstance(place, Path) else "with two slashes"
+        raise OptionError(
+            f"{text}: is no address; expected {found[1].lower()}://{text[found.end() :].lstrip('/')}, {form}"
+        )
+    return False
 
 
 def join(place: Path | str, *names: str) -> Path | str:
@@ -89,14 +107,21 @@ def address_of(path: Path | str) -> str:
     return with_addresses(str(path))
 
 
-def origin(path: Path) -> tuple[str, str] | None:
-    """Return URL and relative name of a file in the copy of a remote folder, None for other paths."""
+def copy_home(path: Path) -> tuple[Path, str] | None:
+    """Return the folder of the copy that a file lies in, and its name in the copy; None for other paths."""
     for written in (path.absolute(), path.resolve()):
         for root in room_folders(COPIES):
             if written.is_relative_to(root) and len(parts := written.relative_to(root).parts) > 1:
-                url = url_of(root / parts[0])
-                return None if url is None else (url, "/".join(parts[2:]))
+                return root / parts[0], "/".join(parts[2:])
     return None
+
+
+def origin(path: Path) -> tuple[str, str] | None:
+    """Return URL and relative name of a file in the copy of a remote folder, None for other paths."""
+    if (found := copy_home(path)) is None:
+        return None
+    url = url_of(found[0])
+    return None if url is None else (url, found[1])
 
 
 @contextmanager

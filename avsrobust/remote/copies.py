@@ -4,8 +4,8 @@ Conventions
     A copy is ``<cache>/remote/<name of the URL>/files``. A file is fetched again where its size or version there is another than
     that of the copy; one that is gone there goes here too. What a build vouches for by checksums is compared with these as
     everywhere; fetching compares sizes.
-    Nothing is fetched that the disk has no room for, and whoever listens (`telling`) is told how much is. Copies stay until
-    somebody deletes them.
+    Nothing is fetched that the disk has no room for, and whoever listens (`telling`) is told how much is. Files stay until others
+    need their room (`avsrobust.remote.eviction`), or somebody deletes them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from avsrobust.callbacks import MessageCallback
 from avsrobust.errors import DataSetError, OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, write_text
 from avsrobust.locks import LOCK_NAME, acquire
-from avsrobust.remote.addresses import COPIES, ENVIRONMENT_CACHE, FILES_NAME, INDEX_NAME, local_home
-from avsrobust.remote.store import RemoteFile, Store
+from avsrobust.remote.addresses import COPIES, ENVIRONMENT_CACHE, FILES_NAME, INDEX_NAME, copy_home, local_home
+from avsrobust.remote.eviction import SPARE_BYTES, begin_use, make_room, note_use
+from avsrobust.remote.store import RemoteFile, Store, size_text
 from avsrobust.textfiles import parse_json
 
 # Chosen files: by name, by a test of the name, or (None) all.
@@ -35,7 +36,6 @@ _AT_ONCE = 256
 _FEW = 8
 _TRIES = 4
 _TELL_EVERY_S = 30.0
-_SPARE_BYTES = 1 << 28
 _LISTENER: ContextVar[MessageCallback | None] = ContextVar("remote_listener", default=None)
 
 
@@ -128,13 +128,15 @@ class Copy:
             DataSetError: One cannot be fetched.
         """
         total = sum(file.size for file in due.values())
+        if line := make_room(self.home, total):
+            tell(line)
         free = shutil.disk_usage(self.home).free
-        if total + _SPARE_BYTES > free:
+        if total + SPARE_BYTES > free:
             raise OptionError(
-                f"{self.url}: its copy takes {_size(total)}, but {self.home} has {_size(free)} left; name a folder on a larger "
-                f"disk with {ENVIRONMENT_CACHE}, or delete copies below {self.home.parent}"
+                f"{self.url}: its copy takes {size_text(total)}, but {self.home} has {size_text(free)} left; name a folder on a "
+                f"larger disk with {ENVIRONMENT_CACHE}, or delete copies below {self.home.parent}"
             )
-        tell(f"copying {len(due):,} files ({_size(total)}) of {self.url} to {self.home}")
+        tell(f"copying {len(due):,} files ({size_text(total)}) of {self.url} to {self.home}")
         names, told = list(due), time.monotonic()
         try:
             for start in range(0, len(names), _AT_ONCE):
@@ -193,6 +195,7 @@ def make_copy(
     # Several processes of one machine fetch once.
     with acquire(home, "avsrobust", wait=True):
         copy = Copy.read(store.url)
+        begin_use(home)
         for attempt in range(_TRIES):
             few = names if isinstance(names, Collection) and len(names) <= _FEW else None
             there = store.listing() if few is None else store.look(few)
@@ -201,6 +204,8 @@ def make_copy(
             wanted = _wanted(store.url, there, names, lenient=lenient)
             # What was fetched is compared with another listing: it may have changed meanwhile.
             anew = fresh and attempt == 0
+            if attempt == 0:
+                note_use(copy.files / name for name in wanted)
             due = {name: there[name] for name in wanted if anew or not copy.has(name, there[name])}
             if not due:
                 break
@@ -223,6 +228,10 @@ def adopt(url: str, folder: Path, versions: Mapping[str, str]) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     with acquire(home, "avsrobust", wait=True):
         copy = Copy.read(url)
+        begin_use(home)
+        note_use(folder / name for name in versions)
+        if line := make_room(home, sum((folder / name).stat().st_size for name in versions), fetched=False):
+            tell(line)
         try:
             for name, version in versions.items():
                 path = copy.files / name
@@ -232,6 +241,23 @@ def adopt(url: str, folder: Path, versions: Mapping[str, str]) -> Path:
         finally:
             copy.write()
     return copy.files
+
+
+def keep(path: Path, names: Collection[str] | None = None) -> bool:
+    """Keep files of a copy from being deleted while this process lives; return whether they are there.
+
+    Args:
+        path: The folder of the copy's files, or a file or folder in it.
+        names: The files, below `path`; None: it alone, or all that is in it.
+    """
+    place = copy_home(path)
+    if place is None or not path.exists():
+        return path.exists()
+    with acquire(place[0], "avsrobust", wait=True):
+        begin_use(place[0])
+        found = [path, *path.rglob("*")] if names is None else [path / name for name in names]
+        note_use(found)
+        return all(entry.exists() for entry in found)
 
 
 def _wanted(url: str, there: Collection[str], names: Names, *, lenient: bool) -> list[str]:
@@ -248,12 +274,3 @@ def _wanted(url: str, there: Collection[str], names: Names, *, lenient: bool) ->
         found = f"lacks {missing[0]} and {len(missing) - 1} more" if missing else "found no file of what is needed"
         raise DataSetError(f"{url}: {found}; expected the files of a build, results or data set; check the address")
     return wanted
-
-
-def _size(count: int) -> str:
-    """Return a number of bytes for people.
-
-    >>> _size(3), _size(41_500_000), _size(7_210_000_000)
-    ('0.0 MB', '41.5 MB', '7.2 GB')
-    """
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from avsrobust.errors import OptionError
 from avsrobust.files import is_safe_relative
-from avsrobust.remote.addresses import COPIES, FILES_NAME, is_remote, local_home, origin
-from avsrobust.remote.copies import local_copy
+from avsrobust.remote.addresses import COPIES, FILES_NAME, is_remote, is_remote_place, local_home, origin
+from avsrobust.remote.copies import keep, local_copy
 from avsrobust.remote.store import Store
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def local_build(place: Path | str, *, fresh: bool = False) -> Path:
     """
     from avsrobust.manifest import MANIFEST_NAME
 
-    if not is_remote(place):
+    if not is_remote_place(place):
         return Path(place)
     return local_copy(str(place).rstrip("/").removesuffix(f"/{MANIFEST_NAME}"), fresh=fresh)
 
@@ -64,10 +64,20 @@ def local_data_root(
     named = os.environ.get(ENVIRONMENT_DATA_ROOT)
     if data_root is None and is_remote(named):
         data_root = None if all((build.folder / DATA_ROOT_LINK).is_dir() for build in builds) else named
-    if data_root is None or not is_remote(data_root):
-        return None if data_root is None else Path(data_root)
-    names = data_files(row for build in builds for row in build.rows if splits is None or row.split in splits)
-    return local_copy(str(data_root), names, fresh=fresh, lenient=lenient)
+    if data_root is not None and not is_remote_place(data_root):
+        return Path(data_root)
+
+    def names(some: Sequence[Manifest]) -> set[str]:
+        return data_files(row for build in some for row in build.rows if splits is None or row.split in splits)
+
+    if data_root is not None:
+        return local_copy(str(data_root), names(builds), fresh=fresh, lenient=lenient)
+    for build in builds:
+        # Builds of remote data remember their copy, whose files may have gone since.
+        copy = (build.folder / DATA_ROOT_LINK).resolve()
+        if (found := origin(copy)) is not None and not keep(copy, wanted := names([build])):
+            local_copy(found[0], wanted, fresh=fresh, lenient=lenient)
+    return None
 
 
 def local_place(place: Path | str | None) -> Path | None:
@@ -77,7 +87,7 @@ def local_place(place: Path | str | None) -> Path | None:
         OptionError: The URL cannot be opened.
         DataSetError: There is nothing.
     """
-    if place is None or not is_remote(place):
+    if place is None or not is_remote_place(place):
         return None if place is None else Path(place)
     url = str(place).rstrip("/")
     folder, _, name = url.rpartition("/")
@@ -107,7 +117,7 @@ def named_copy(url: str, near: Path) -> Path | None:
         return local_place(url)
     folder, _, name = url.rstrip("/").rpartition("/")
     copies = (local_home(COPIES, folder) / FILES_NAME / name, local_home(COPIES, url) / FILES_NAME)
-    return next((path for path in copies if is_safe_relative(name) and path.exists()), None)
+    return next((path for path in copies if is_safe_relative(name) and path.exists() and keep(path)), None)
 
 
 def with_file(path: Path) -> Path:

@@ -6,25 +6,26 @@ Conventions
     differ are put there: first the marker, which makes the folder ours, last those that say that the rest is whole (`_LAST`).
     Then the staging folder moves to the copy for reading. Where the command fails, is interrupted or killed, the staging folder
     stays, and the same command continues in it.
-    The remote folder holds ``.avsrobust.lock`` meanwhile, made only where it is not there: another machine is refused. A
-    killed process leaves it; whoever continues its staging folder takes it over.
+    A long command puts what it has so far there now and then (`put_so_far`), from copies of the files, while it goes on.
+    The remote folder holds ``.avsrobust.lock`` meanwhile (`avsrobust.remote.lease`): another machine is refused. A killed
+    process leaves it; whoever continues its staging folder takes it over at once, others when its lease is over.
     Where something else changes the remote folder all the same, a file that both sides have changed is a conflict, and nothing
-    is put there. ``index.json`` holds version and SHA-256 of each file as both sides last had it.
+    more is put there. ``index.json`` holds version and SHA-256 of each file as both sides last had it. Where the store heeds
+    conditions, each file is written, and deleted, only while it has that version there: a process that slept through the end of
+    its lease just before it writes changes nothing of another's.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
-import socket
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 
 from avsrobust.errors import AvsRobustError, OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, make_folder, sha256_of_file, write_text
@@ -35,20 +36,22 @@ from avsrobust.remote.addresses import (
     FILES_NAME,
     INDEX_NAME,
     STAGING,
-    is_remote,
+    is_remote_place,
     local_home,
     room_folders,
     url_of,
 )
 from avsrobust.remote.copies import adopt, make_copy, tell
+from avsrobust.remote.lease import Lease, LostLeaseError, hold
 from avsrobust.remote.store import Store
 from avsrobust.textfiles import parse_json
 
 _PRIVATE = (LOCK_NAME, OWNER_NAME)
+SNAPSHOT_NAME = "snapshot"
 # In this order after all others: readers take a folder for whole where the last one is there.
-_LAST = ("scores.parquet", "checksums.parquet", "seal.json", "run.json", "manifest.parquet")
-_POLL_S = 2.0
+_LAST = ("state.json", "scores.parquet", "checksums.parquet", "seal.json", "run.json", "manifest.parquet")
 _AT_ONCE = 4096
+_TRIES = 3
 
 
 @contextmanager
@@ -68,7 +71,7 @@ def output_folder(
     Raises:
         OptionError: The remote folder cannot be used: it is in use, holds what is not ours, has changed, or cannot be written.
     """
-    if not is_remote(place):
+    if not is_remote_place(place):
         yield Path(place)
         return
     stage = _Stage(Store.open(str(place)), part, without)
@@ -80,13 +83,28 @@ def output_folder(
         except OptionError as error:
             raise OptionError(str(error).replace(str(stage.home), stage.store.url)) from error
         stage.read()
-        stack.enter_context(stage.hold(command, wait=wait))
+        stage.lease = stack.enter_context(hold(stage.store, stage.lock, stage.token, command, wait=wait))
         stage.take()
+        _ACTIVE[stage.files] = stage
         try:
             yield stage.files
             stage.publish()
         finally:
+            del _ACTIVE[stage.files]
             stage.leave()
+
+
+def put_so_far(folder: Path) -> None:
+    """Put the files that a staging folder holds now to its URL, in the background; nothing for other folders.
+
+    While an earlier call still puts its files, nothing is begun: what is new goes with the next. Where it fails, people are told,
+    and the next call tries again.
+
+    Raises:
+        LostLeaseError: Another process writes to the URL by now.
+    """
+    if (stage := _ACTIVE.get(folder)) is not None:
+        stage.put_so_far()
 
 
 def require_own(place: Path | str, kind: str) -> None:
@@ -112,6 +130,10 @@ def published(path: Path) -> Path:
     return path
 
 
+# Staging folders that commands of this process work in.
+_ACTIVE: dict[Path, _Stage] = {}
+
+
 @dataclass(frozen=True)
 class _Known:
     """A file as the remote folder and the staging folder both had it."""
@@ -130,7 +152,9 @@ class _Stage:
         without: A folder below it that is not.
         token: Names the staging folder to others.
         known: Files as both sides last had them.
-        claim: Content of the remote lock while it is held.
+        lease: The remote lock while it is held.
+        times: Time of the last change of files as they were last put, by `put_so_far`.
+        putting: The thread that puts files there.
     """
 
     store: Store
@@ -138,7 +162,9 @@ class _Stage:
     without: str
     token: str = ""
     known: dict[str, _Known] = field(default_factory=dict)
-    claim: bytes = b""
+    lease: Lease | None = None
+    times: dict[str, int] = field(default_factory=dict)
+    putting: Thread | None = None
 
     @property
     def home(self) -> Path:
@@ -147,6 +173,10 @@ class _Stage:
     @property
     def files(self) -> Path:
         return self.home / FILES_NAME
+
+    @property
+    def snapshot(self) -> Path:
+        return self.home / SNAPSHOT_NAME
 
     @property
     def lock(self) -> str:
@@ -166,30 +196,6 @@ class _Stage:
         files = {name: [entry.version, entry.sha256] for name, entry in self.known.items()}
         content = {"url": self.store.url, "token": self.token, "files": files}
         write_text(self.home / INDEX_NAME, json.dumps(content, sort_keys=True))
-
-    @contextmanager
-    def hold(self, command: str, *, wait: bool) -> Iterator[None]:
-        """Hold the remote lock for the block."""
-        who = f"{command} (process {os.getpid()} on {socket.gethostname()})"
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        # The last entry tells one process from the next in the same staging folder.
-        content = {"holder": self.token, "who": who, "since": since, "claim": secrets.token_hex(8)}
-        self.claim = json.dumps(content, sort_keys=True).encode()
-        while not self.store.create(self.lock, self.claim):
-            other = self._holder()
-            if other.get("holder") == self.token:
-                # Of a process that died: this one has its staging folder.
-                self.store.write(self.lock, self.claim)
-                break
-            if other and not wait:
-                raise self._in_use(other)
-            time.sleep(_POLL_S if other else 0.1)
-        try:
-            # A store without exclusive creation may have let two have it.
-            self._require_held()
-            yield
-        finally:
-            self._give_up()
 
     def take(self) -> None:
         """Bring what is new in the remote folder to the staging folder; what is new here stays."""
@@ -220,31 +226,97 @@ class _Stage:
         if conflicts:
             raise self._conflict(conflicts)
 
+    def put_so_far(self) -> None:
+        """Copy files that have changed, and put the copies to the remote folder in the background."""
+        if self.lease is not None:
+            self.lease.require()
+        if self.putting is not None and self.putting.is_alive():
+            return
+        names = self._here()
+        times = {name: (self.files / name).stat().st_mtime_ns for name in names}
+        changed = [name for name in names if name not in self.known or self.times.get(name) != times[name]]
+        shutil.rmtree(self.snapshot, ignore_errors=True)
+        for name in changed:
+            (self.snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.files / name, self.snapshot / name)
+        self.putting = Thread(target=copy_context().run, args=(self._put_snapshot, names, changed, times), name="put")
+        self.putting.start()
+
+    def _put_snapshot(self, names: list[str], changed: list[str], times: Mapping[str, int]) -> None:
+        sums = {name: self.known[name].sha256 for name in names if name in self.known}
+        sums |= {name: sha256_of_file(self.snapshot / name) for name in changed}
+        try:
+            self._put_changes(self.snapshot, sums)
+            self.times.update(times)
+        except LostLeaseError:
+            # The next call, or the end, says so.
+            pass
+        except AvsRobustError as error:
+            tell(f"{self.store.url}: what is finished could not be put there yet ({error})")
+        finally:
+            shutil.rmtree(self.snapshot, ignore_errors=True)
+
     def publish(self) -> None:
-        """Put what is new to the remote folder, and delete there what is gone here."""
-        sums = {name: sha256_of_file(self.files / name) for name in self._here()}
-        due = {name for name, sha256 in sums.items() if name not in self.known or self.known[name].sha256 != sha256}
-        gone = self.known.keys() - sums.keys()
-        self._require_unchanged(sums)
-        if due or gone:
-            count = sum((self.files / name).stat().st_size for name in due)
-            tell(f"writing {len(due):,} files ({count / 1e6:.1f} MB) to {self.store.url}")
-            for batch in _batches(due):
-                self._require_held()
-                self.store.put({name: self.files / name for name in batch})
-                self._note(batch, sums)
-            self.store.remove(gone)
-            for name in gone:
-                del self.known[name]
-            self.write()
+        """Put what is new to the remote folder, delete there what is gone here, and make the files the copy for reading."""
+        self._join()
+        self._put_changes(self.files, {name: sha256_of_file(self.files / name) for name in self._here()})
         adopt(self.store.url, self.files, {name: entry.version for name, entry in self.known.items()})
         shutil.rmtree(self.files)
         # What is left says of which URL the folder was.
         self.known = {}
         self.write()
 
+    def _put_changes(self, root: Path, sums: Mapping[str, str]) -> None:
+        """Put files below `root` that differ from what is known to be there; delete there those that `sums` does not name."""
+        due = {name for name, sha256 in sums.items() if name not in self.known or self.known[name].sha256 != sha256}
+        gone = self.known.keys() - sums.keys()
+        self._renew()
+        self._require_unchanged(sums)
+        if not due and not gone:
+            return
+        count = sum((root / name).stat().st_size for name in due)
+        tell(f"writing {len(due):,} files ({count / 1e6:.1f} MB) to {self.store.url}")
+        for batch in _batches(due):
+            self._put_batch(root, batch, sums)
+        # What says that the rest is whole goes first.
+        ordered = [name for batch in _batches(gone) for name in batch][::-1]
+        self.store.remove_versions({name: self.known[name].version for name in ordered}, fenced=self._fenced)
+        for name in gone:
+            del self.known[name]
+        self.write()
+
+    def _put_batch(self, root: Path, batch: list[str], sums: Mapping[str, str]) -> None:
+        for left in reversed(range(_TRIES if self._fenced else 1)):
+            there = {name: self.known[name].version for name in batch if name in self.known}
+            try:
+                self.store.put({name: root / name for name in batch}, there if self._fenced else None)
+                break
+            except OptionError:
+                # Because of another's files, or of our own, whose request was repeated since its answer was lost?
+                self._renew()
+                self._require_unchanged(sums)
+                batch = [name for name in batch if name not in self.known or self.known[name].sha256 != sums[name]]
+                if not left:
+                    raise
+        self._note(root, batch, sums)
+
+    def _join(self) -> None:
+        if self.putting is not None:
+            self.putting.join()
+            self.putting = None
+        shutil.rmtree(self.snapshot, ignore_errors=True)
+
+    @property
+    def _fenced(self) -> bool:
+        return self.lease is not None and self.lease.fenced
+
+    def _renew(self) -> None:
+        if self.lease is not None:
+            self.lease.renew()
+
     def leave(self) -> None:
         """Delete a staging folder that holds nothing new; say where the others are."""
+        self._join()
         if not self.files.is_dir():
             return
         here = self._here()
@@ -295,11 +367,13 @@ class _Stage:
         if changed or gone:
             raise self._conflict(sorted(changed | gone))
 
-    def _note(self, names: Iterator[str] | list[str], sums: Mapping[str, str]) -> None:
+    def _note(self, root: Path, names: list[str], sums: Mapping[str, str]) -> None:
         """Note the versions that files have got; refuse where one has not arrived whole."""
         listing = self.store.listing()
+        # Held until now: what is listed is ours.
+        self._renew()
         for name in names:
-            if name not in listing or listing[name].size != (self.files / name).stat().st_size:
+            if name not in listing or listing[name].size != (root / name).stat().st_size:
                 raise OptionError(
                     f"{self.store.url}/{name}: is not there as it was written; expected its {sums[name][:12]}..; run the same "
                     "command again"
@@ -307,42 +381,12 @@ class _Stage:
             self.known[name] = _Known(listing[name].version, sums[name])
         self.write()
 
-    def _holder(self) -> dict[str, str]:
-        """Return what the remote lock says; nothing where it is gone, or is none of ours."""
-        content = self.store.read(self.lock)
-        if content is None:
-            return {}
-        try:
-            found = parse_json(content)
-            return {str(key): str(value)[:200] for key, value in found.items()}
-        except (ValueError, AttributeError):
-            return {"who": "another process"}
-
-    def _require_held(self) -> None:
-        if self.store.read(self.lock) != self.claim:
-            raise self._in_use(self._holder())
-
-    def _give_up(self) -> None:
-        try:
-            if self.store.read(self.lock) == self.claim:
-                self.store.remove([self.lock])
-        # What the block did, or failed at, is what counts.
-        except AvsRobustError as error:
-            tell(f"{self.store.url}/{self.lock}: cannot be deleted; delete it ({error})")
-
-    def _in_use(self, other: Mapping[str, str]) -> OptionError:
-        return OptionError(
-            f"{self.store.url}: is in use by {other.get('who', 'another process')}, since {other.get('since', 'some time')}; "
-            f"wait until it is done, run again with --wait, or choose another folder; where that process is no more, delete "
-            f"{self.store.url}/{self.lock}"
-        )
-
     def _conflict(self, names: list[str]) -> OptionError:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return OptionError(
             f"{self.store.url}: {names[0]}{more} changed there while this command worked on it; expected nobody else to write "
-            f"there; nothing was put there, the finished work is kept in {self.home}; choose another --output, or delete that "
-            "folder and run again to begin with what is there now"
+            f"there; nothing more was put there, the finished work is kept in {self.home}; choose another --output, or delete "
+            "that folder and run again to begin with what is there now"
         )
 
 

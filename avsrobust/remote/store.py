@@ -8,6 +8,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +17,23 @@ from typing import Any
 from avsrobust.errors import OptionError
 from avsrobust.files import is_safe_relative
 from avsrobust.limits import TEXT_BYTES
+from avsrobust.remote.conditional import ConditionalWriter, writer_of
 
-_EXPECTED = "expected s3://bucket/folder, or another address that fsspec opens"
+# Schemes that were tried, and the package that opens them.
+SCHEMES = {
+    "s3": "'avsrobust[s3]'",
+    "s3a": "'avsrobust[s3]'",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+    "az": "adlfs",
+    "memory": "fsspec",
+}
+_EXPECTED = "expected s3://bucket/folder, gs://bucket/folder (Google) or abfs://container/folder (Azure)"
 _CHECK = "check the address, the keys and the endpoint"
+_THREADS = 16
+_CONNECTIONS = 32
 
 
 @dataclass(frozen=True)
@@ -55,23 +70,49 @@ class Store:
         Raises:
             OptionError: The URL cannot be opened.
         """
-        if not url.partition("://")[2].strip("/"):
+        scheme, _, place = url.partition("://")
+        if scheme.lower() in ("file", "local"):
+            raise OptionError(f"{url}: is on this machine; expected the path itself; leave '{scheme}://' out")
+        if scheme not in SCHEMES:
+            advice = (
+                f"write '{scheme.lower()}://'" if scheme.lower() in SCHEMES else "copy it to a folder of this machine"
+            )
+            raise OptionError(f"{url}: cannot be opened; {_EXPECTED}; {advice}")
+        if not place.strip("/"):
             raise OptionError(f"{url}: names no folder; {_EXPECTED}")
         url = url.rstrip("/")
         try:
             import fsspec
         except ImportError as error:
             raise OptionError(f"{url}: fsspec is not installed; run: pip install 'avsrobust[s3]'") from error
-        if url.lower().startswith(("file:", "local:")):
-            raise OptionError(f"{url}: is on this machine; expected the path itself; leave 'file://' out")
         try:
-            system, root = fsspec.core.url_to_fs(url)
+            # Listings that are kept would be out of date: other machines write there.
+            system, root = fsspec.core.url_to_fs(
+                url, use_listings_cache=False, **_connections(scheme, fsspec.config.conf)
+            )
         except ImportError as error:
-            advice = "run: pip install 'avsrobust[s3]'" if url.lower().startswith("s3") else "install it"
+            advice = f"run: pip install {SCHEMES[scheme]}"
             raise OptionError(f"{url}: needs a package that is not here ({_words(error)}); {advice}") from error
-        except ValueError as error:
-            raise OptionError(f"{url}: cannot be opened ({_words(error)}); {_EXPECTED}") from error
+        # Each file system has errors of its own.
+        except Exception as error:
+            raise OptionError(f"{url}: cannot be opened ({_words(error)}); {_CHECK}") from error
         return cls(url, system, str(root).rstrip("/"))
+
+    @property
+    def conditional(self) -> ConditionalWriter | None:
+        """Conditional requests of the file system; None: it has none."""
+        return writer_of(self.system)
+
+    def heeds_conditions(self, name: str, content: bytes) -> bool:
+        """Return whether a condition that cannot hold keeps a file of this content from being written again."""
+        if self.conditional is None:
+            return False
+        try:
+            self.conditional.write(self.system, self._path(name), content, self.conditional.impossible)
+        # Whatever the reason: that a condition which holds is taken shows only when it is tried.
+        except Exception:
+            return True
+        return False
 
     def listing(self) -> dict[str, RemoteFile]:
         """Return the files below the folder by name; a file whose name is no safe path is none.
@@ -98,7 +139,7 @@ class Store:
         for name in names:
             try:
                 self.system.invalidate_cache()
-                info = self.system.info(self._path(name))
+                info = self.system.info(self._path(name), refresh=True)
             except FileNotFoundError:
                 continue
             except Exception as error:
@@ -114,16 +155,31 @@ class Store:
         except Exception as error:
             raise OSError(_reason(error)) from error
 
-    def put(self, files: Mapping[str, Path]) -> None:
-        """Write local files, side by side, over what is there.
+    def put(self, files: Mapping[str, Path], known: Mapping[str, str] | None = None) -> None:
+        """Write local files, side by side.
+
+        Args:
+            files: The files.
+            known: Versions of those that are there: each is written on condition that its version is this one, or that there
+                is none. None: over whatever is there.
 
         Raises:
-            OptionError: That fails.
+            OptionError: That fails; of some it may have succeeded.
         """
-        if not files:
-            return
+        new = {name: path for name, path in files.items() if known is None or name not in known}
+        writer = self.conditional
         try:
-            self.system.put([str(path) for path in files.values()], [self._path(name) for name in files])
+            if new:
+                mode = {} if known is None else {"mode": "create"}
+                self.system.put([str(path) for path in new.values()], [self._path(name) for name in new], **mode)
+            if known is not None and writer is not None and len(new) < len(files):
+                with ThreadPoolExecutor(_THREADS) as pool:
+                    begun = [
+                        pool.submit(writer.put, self.system, files[name], self._path(name), _mark(known[name]))
+                        for name in files.keys() - new.keys()
+                    ]
+                for one in begun:
+                    one.result()
             self.system.invalidate_cache()
         except Exception as error:
             raise self._cannot_be_written(error) from error
@@ -176,6 +232,53 @@ class Store:
         except Exception as error:
             raise self._cannot_be_written(error) from error
 
+    def replace(self, name: str, content: bytes, version: str) -> str | None:
+        """Write a small file, whose content nobody else writes, over one of this version.
+
+        Returns:
+            Its new version; None where the old one is no more there, and nothing has changed.
+
+        Raises:
+            OptionError: It cannot be written.
+        """
+        writer = self.conditional
+        if writer is None:
+            raise OptionError(f"{self.url}: its file system has no conditional writes")
+        try:
+            mark = writer.write(self.system, self._path(name), content, _mark(version))
+        except Exception as error:
+            found = self.look([name]).get(name)
+            if found is not None and found.version == version:
+                raise self._cannot_be_written(error) from error
+            mark = None
+        if mark is not None:
+            return f"{len(content)} {mark}"
+        # Also where a request failed that the store has carried out: it is repeated when its answer is lost.
+        return self.version_of(name, content)
+
+    def version_of(self, name: str, content: bytes) -> str | None:
+        """Return the version of a small file with this content, which nobody else writes; None where there is another, or none.
+
+        Raises:
+            OptionError: It cannot be read.
+        """
+        found = self.look([name]).get(name)
+        return None if found is None or self.read(name) != content else found.version
+
+    def remove_versions(self, versions: Mapping[str, str], *, fenced: bool) -> None:
+        """Delete files; `fenced`: each on condition that it has this version. Raises `OptionError` where that fails."""
+        writer = self.conditional
+        if writer is None or not fenced:
+            self.remove(versions)
+            return
+        for name, version in versions.items():
+            try:
+                writer.remove(self.system, self._path(name), _mark(version))
+            except FileNotFoundError:
+                continue
+            except Exception as error:
+                raise self._cannot_be_written(error) from error
+
     def remove(self, names: Iterable[str]) -> None:
         """Delete files. Raises `OptionError` where that fails."""
         paths = [self._path(name) for name in names]
@@ -198,11 +301,37 @@ class Store:
         return path.startswith(f"{self.root}/")
 
 
+def _connections(scheme: str, configured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options for more connections at once than botocore's ten, which wait for answers most of the time.
+
+    What the user has configured for fsspec stays.
+    """
+    if not scheme.startswith("s3"):
+        return {}
+    chosen = configured.get("s3", {}).get("config_kwargs", {})
+    return {"config_kwargs": {"max_pool_connections": _CONNECTIONS, **chosen}}
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes for people.
+
+    >>> size_text(3), size_text(41_500_000), size_text(7_210_000_000)
+    ('0.0 MB', '41.5 MB', '7.2 GB')
+    """
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 def _remote_file(info: Mapping[str, Any]) -> RemoteFile:
-    mark = info.get("ETag") or info.get("LastModified") or info.get("mtime") or info.get("created")
+    # Of S3, Google (whose ETag is of the content alone), Azure, and all others.
+    names = ("ETag", "generation", "etag", "LastModified", "mtime", "created")
+    mark = next((info[name] for name in names if info.get(name)), None)
     # A time comes as a number from one call and as a `datetime` from another.
     mark = mark.timestamp() if isinstance(mark, datetime) else mark
     return RemoteFile(int(info.get("size") or 0), f"{info.get('size')} {mark}")
+
+
+def _mark(version: str) -> str:
+    return version.partition(" ")[2]
 
 
 def _reason(error: BaseException) -> str:

@@ -11,7 +11,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from avsrobust.errors import OptionError
 from avsrobust.metrics import DEFAULT_PROTOCOL, PairedDifference, find_protocol
 from avsrobust.metrics.bootstrap import Conditions
 from avsrobust.metrics.comparison import Statistic, condition_statistics, difference, g_statistics, holm_by_statistic
-from avsrobust.metrics.dataset_score import MEASURES, ConditionKey, conditions_of
+from avsrobust.metrics.dataset_score import MEASURES, ConditionKey
 from avsrobust.metrics.resampling import ClipTerms
 from avsrobust.reporting.columns import condition_columns, is_extended
 from avsrobust.reporting.comparison_cache import Cache
@@ -50,9 +50,8 @@ from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.loading import load_runs
 from avsrobust.reporting.plausibility import check_scores
 from avsrobust.reporting.selection import AnyProtocol, check_task, protocol_for
-from avsrobust.reporting.split_results import SplitResult, clip_ids_of
+from avsrobust.reporting.split_results import clip_ids_of
 from avsrobust.results import Scores
-from avsrobust.vocabulary import NEGATIVE, POSITIVE
 
 __all__ = [
     "DEFAULT_SAMPLES",
@@ -216,7 +215,9 @@ def _split(
         differences=differences(conditions, statistics),
         further=tuple(
             ConditionComparison(*key, polarity, differences(*condition_statistics(prefix, key)))
-            for prefix, key, polarity in _further_conditions(results[0], results[1], list(conditions.values()))
+            for prefix, key, polarity in _further_conditions(
+                [cache.polarities(group, number, split) for number in pair], list(conditions.values())
+            )
         ),
         changed=_changed(
             [cache.terms(group, number, split, protocol, conditions) for number in pair],
@@ -268,20 +269,9 @@ def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _further_conditions(
-    a: SplitResult, b: SplitResult, of_g: Sequence[ConditionKey]
+    polarities: Sequence[Mapping[ConditionKey, str]], of_g: Sequence[ConditionKey]
 ) -> list[tuple[str, ConditionKey, str]]:
     """Prefix, key and polarity of the conditions that both results have, beyond clean sound and the negatives."""
-    keys_a, keys_b = (_polarities(result) for result in (a, b))
-    common = [
-        key for key, polarity in keys_a.items() if keys_b.get(key) == polarity and is_extended(key) and key not in of_g
-    ]
-    return [(prefix, key, keys_a[key]) for key, prefix in condition_columns(common).items()]
-
-
-def _polarities(result: SplitResult) -> dict[ConditionKey, str]:
-    """Polarity of each condition of a result."""
-    rows = result.frames.rows
-    return {
-        (name, level): NEGATIVE if rows.negative[chosen].any() else POSITIVE
-        for name, level, chosen in conditions_of(rows)
-    }
+    a, b = polarities
+    common = [key for key, polarity in a.items() if b.get(key) == polarity and is_extended(key) and key not in of_g]
+    return [(prefix, key, a[key]) for key, prefix in condition_columns(common).items()]

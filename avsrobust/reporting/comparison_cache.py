@@ -14,18 +14,21 @@ from typing import TypeVar, cast
 import numpy as np
 
 from avsrobust.errors import ResultsError
+from avsrobust.heap import release_unused
 from avsrobust.metrics import ClipScores, SemanticProtocol, SemanticSums, clip_scores, semantic_sums
 from avsrobust.metrics.binary.bootstrap import binary_terms
 from avsrobust.metrics.bootstrap import Conditions
 from avsrobust.metrics.comparison import ResampledScores
+from avsrobust.metrics.dataset_score import ConditionKey, conditions_of
 from avsrobust.metrics.resampling import ClipTerms, Clusters, Resamplings
 from avsrobust.metrics.semantic.bootstrap import semantic_terms
 from avsrobust.reporting.clip_clusters import clip_clusters
+from avsrobust.reporting.columns import is_extended
 from avsrobust.reporting.comparison_pairs import Group
 from avsrobust.reporting.selection import AnyProtocol, requested_negatives
 from avsrobust.reporting.split_results import SplitResult, clip_ids_of, split_result, splits_of
 from avsrobust.results import Run, Scores
-from avsrobust.vocabulary import NEGATIVES
+from avsrobust.vocabulary import NEGATIVE, NEGATIVES, POSITIVE
 
 _T = TypeVar("_T")
 
@@ -76,6 +79,18 @@ class Cache:
 
         return NEGATIVES if texts is None else self._once(("negatives", id(group)), make)
 
+    def polarities(self, group: Group, number: int, split: str) -> Mapping[ConditionKey, str]:
+        """Polarity of each condition of a result."""
+
+        def make() -> dict[ConditionKey, str]:
+            rows = self.result(group, number, split).frames.rows
+            return {
+                (name, level): NEGATIVE if rows.negative[chosen].any() else POSITIVE
+                for name, level, chosen in conditions_of(rows)
+            }
+
+        return self._once(("polarities", id(group), number, split), make)
+
     def clusters(self, group: Group, number: int, split: str) -> tuple[Clusters, str | None]:
         """The clusters of the group's clips, by the sounds of one model's build."""
         run = self._runs[id(group.members[number])]
@@ -99,16 +114,30 @@ class Cache:
 
         def rows() -> SemanticSums | ClipScores:
             result = self.result(group, number, split)
-            if isinstance(protocol, SemanticProtocol):
-                return _sums(result, protocol)
-            return clip_scores(result.frames, protocol)
+            # From the rows too, which are not kept.
+            self.polarities(group, number, split)
+            self.clusters(group, number, split)
+            found = (
+                _sums(result, protocol)
+                if isinstance(protocol, SemanticProtocol)
+                else clip_scores(result.frames, protocol)
+            )
+            result.frames.forget_rows()
+            release_unused()
+            return found
 
         def make() -> ClipTerms:
-            found = self._once(("rows", id(group), number, split, type(protocol)), rows)
+            name = ("rows", id(group), number, split, type(protocol))
+            found = self._once(name, rows)
             clips = np.arange(len(self.result(group, number, split).clip_ids))
-            if isinstance(found, SemanticSums):
-                return semantic_terms(found, clips, of)
-            return binary_terms(found, clips, of)
+            terms = (
+                semantic_terms(found, clips, of) if isinstance(found, SemanticSums) else binary_terms(found, clips, of)
+            )
+            conditions = self.polarities(group, number, split)
+            if not any(is_extended(key) for key in conditions if key not in of.values()):
+                # Nobody asks for terms of other conditions.
+                del self._found[name]
+            return terms
 
         return self._once(("terms", id(group), number, split, type(protocol), tuple(of.items())), make)
 

@@ -24,6 +24,7 @@ from avsrobust.metrics import (
     threshold_curve,
 )
 from avsrobust.metrics.binary.histograms import blocks
+from avsrobust.metrics.coded_texts import CodedTexts
 from avsrobust.metrics.dataset_score import ConditionKey, negative_key
 from avsrobust.metrics.rows import ClipRows, distinct_conditions
 from avsrobust.reporting.split_results import SplitResult
@@ -203,14 +204,16 @@ def _level(result: SplitResult) -> npt.NDArray[np.floating]:
 
 
 def _matches(
-    conditions: npt.NDArray[np.str_], levels: npt.NDArray[np.floating], name: str, level: float | None
+    conditions: npt.NDArray[np.str_] | CodedTexts, levels: npt.NDArray[np.floating], name: str, level: float | None
 ) -> Flags:
     at_level: Flags = np.isnan(levels) if level is None else levels == level
     matched: Flags = at_level & (conditions == name)
     return matched
 
 
-def _any_of(conditions: npt.NDArray[np.str_], levels: npt.NDArray[np.floating], keys: Sequence[ConditionKey]) -> Flags:
+def _any_of(
+    conditions: npt.NDArray[np.str_] | CodedTexts, levels: npt.NDArray[np.floating], keys: Sequence[ConditionKey]
+) -> Flags:
     """Those under any of some conditions."""
     found = np.zeros(len(conditions), dtype=np.bool_)
     for key in keys:

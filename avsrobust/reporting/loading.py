@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from avsrobust.errors import ResultsError
-from avsrobust.remote import is_remote, local_copy
+from avsrobust.remote import is_remote_place, local_copy
 from avsrobust.results import (
     MASKS_NAME,
     NEXT_NAME,
@@ -119,7 +119,7 @@ def load_runs(results: Sequence[Scores]) -> tuple[list[Run | None], list[str]]:
 
 def _local_results(place: Path | str) -> Path:
     """Return the path of results, of a URL a copy without the masks: these are fetched by whoever asks for them (`with_file`)."""
-    if not is_remote(place):
+    if not is_remote_place(place):
         return Path(place)
     folder, _, last = str(place).rstrip("/").rpartition("/")
     if not last.endswith(".parquet"):

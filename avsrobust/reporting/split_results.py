@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from avsrobust.metrics import ClassStatistics, ScoredFrames, take, take_classes
+from avsrobust.metrics.coded_texts import CodedTexts
 from avsrobust.remote import address_of
 from avsrobust.reporting.columns import condition_title
 from avsrobust.reporting.escape import one_line
@@ -154,7 +155,7 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
     codes, words = pd.factorize(_objects(index["clip_id"]))
     ids = sorted(words) if clip_ids is None else list(clip_ids)
     number = {clip_id: position for position, clip_id in enumerate(ids)}
-    clip = np.array([number[clip_id] for clip_id in words], dtype=np.int64)[codes]
+    clip = np.array([number[clip_id] for clip_id in words], dtype=np.int32)[codes]
     frames = ScoredFrames(
         scores.statistics if is_all else take(scores.statistics, chosen),
         clip,
@@ -202,10 +203,10 @@ def _floats(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def _texts(column: pd.Series[Any]) -> npt.NDArray[np.str_]:
-    """Texts as numpy's: few are different."""
+def _texts(column: pd.Series[Any]) -> CodedTexts:
+    """Texts of which few are different."""
     codes, words = pd.factorize(_objects(column))
-    return np.array(list(words), dtype=np.str_)[codes] if len(words) else np.empty(0, dtype=np.str_)
+    return CodedTexts(list(words), codes)
 
 
 def _levels(column: pd.Series[Any]) -> npt.NDArray[np.float64]:
@@ -225,7 +226,7 @@ def _ints(column: pd.Series[Any]) -> npt.NDArray[np.integer[Any]]:
     return column.to_numpy() if column.dtype.kind in "iu" else column.to_numpy(dtype=np.int64)
 
 
-def _labels(index: pd.DataFrame, clip: npt.NDArray[np.int64], num_clips: int) -> tuple[tuple[str, ...], ...]:
+def _labels(index: pd.DataFrame, clip: npt.NDArray[np.int32], num_clips: int) -> tuple[tuple[str, ...], ...]:
     numbers, first = np.unique(clip, return_index=True)
     labels: list[tuple[str, ...]] = [()] * num_clips
     for number, of_clip in zip(numbers, index["labels"].iloc[first], strict=True):

@@ -4,8 +4,9 @@ Conventions
     ``run.json`` in the output folder holds the run key: recipe, data and start. Only a run of the same key is continued. Workers,
     device, number of processes, intervals of checkpoints and the version of avsrobust are no part of it.
     ``checkpoints/step-000100/`` holds the state after 100 steps: weights.safetensors, optimizer.safetensors (names are
-    ``<state>/<parameter>``) and state.json. A folder appears under its final name whole or not at all; the latest
-    `KEPT` stay. There are no pickles, and no generator's state: all draws depend on (seed, step).
+    ``<state>/<parameter>``) and state.json. A folder appears under its final name whole or not at all, and on S3 with state.json
+    as the last of its files: without that it is passed over. The latest `KEPT` stay. There are no pickles, and no generator's
+    state: all draws depend on (seed, step).
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ TRAINING_FORMAT = 1
 RUN_NAME = "run.json"
 
 FOLDER = "checkpoints"
+STATE_NAME = "state.json"
 KEPT = 2
 _NAME = re.compile(r"step-(\d{6,})")
 
@@ -136,12 +138,12 @@ def save_checkpoint(output: Path, progress: Progress, module: nn.Module, optimiz
     temporary.mkdir()
     save_tensors(temporary / "weights.safetensors", _plain(module.state_dict()))
     save_tensors(temporary / "optimizer.safetensors", _plain(optimizer_tensors(module, optimizer)))
-    write_text(temporary / "state.json", json.dumps(asdict(progress)))
+    write_text(temporary / STATE_NAME, json.dumps(asdict(progress)))
     if final.exists():
         # Left by a run that went on from an earlier checkpoint: the same state.
         shutil.rmtree(final)
     temporary.replace(final)
-    flush_files([final / "state.json"])
+    flush_files([final / STATE_NAME])
     for outdated in checkpoint_folders(output)[:-KEPT]:
         shutil.rmtree(outdated)
     return final
@@ -153,12 +155,12 @@ def latest_checkpoint(output: Path) -> Checkpoint | None:
     Raises:
         OptionError: The checkpoint is damaged.
     """
-    folders = checkpoint_folders(output)
+    folders = [folder for folder in checkpoint_folders(output) if (folder / STATE_NAME).exists()]
     if not folders:
         return None
     folder = folders[-1]
     try:
-        state = read_regular(folder / "state.json", TEXT_BYTES, OptionError)
+        state = read_regular(folder / STATE_NAME, TEXT_BYTES, OptionError)
         progress = Progress(**parse_json(state, finite=False))
         weights = load_file(folder / "weights.safetensors")
         return Checkpoint(progress, weights, load_file(folder / "optimizer.safetensors"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,6 +114,7 @@ def train(
     where: str,
     progress: ProgressCallback | None = None,
     on_message: MessageCallback | None = None,
+    on_saved: Callable[[], None] | None = None,
 ) -> TrainReport:
     """Train by a recipe, or continue where an earlier call stopped.
 
@@ -124,6 +125,7 @@ def train(
         where: Name of the recipe, for messages.
         progress: Called with (steps done, steps in total).
         on_message: Called with lines for people.
+        on_saved: Called in the main process after each validation and checkpoint but the last, while nothing is written.
 
     Raises:
         RecipeError: The recipe does not fit the model.
@@ -131,13 +133,17 @@ def train(
         AdapterError: The start cannot be read.
         DataSetError, AudioError, ManifestError: Data cannot be read.
     """
-    return _Run(
+    run = _Run(
         recipe, builds, options, where, progress or (lambda _done, _total: None), on_message or (lambda _line: None)
-    ).run()
+    )
+    run.on_saved = on_saved
+    return run.run()
 
 
 class _Run:
     """One run, all choices made."""
+
+    on_saved: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -259,6 +265,9 @@ class _Run:
             self.accelerator.wait_for_everyone()
         if log is not None and (last or done.step % (self.options.checkpoint_every or run.checkpoint_every) == 0):
             save_checkpoint(self.options.output, done, self.losses, self.optimizer)
+        if log is not None and self.on_saved is not None and not last:
+            log.flush()
+            self.on_saved()
         return done
 
     def _validate(self, done: Progress, log: RunLog) -> Progress:

@@ -80,6 +80,11 @@ class RunLog:
         self._validation.add(step, {"dataset": dataset, **values})
         self._show(f"validation/{dataset}", step, {key: value for key, value in values.items() if value is not None})
 
+    def flush(self) -> None:
+        """Write everything to the files."""
+        if self._board is not None:
+            self._board.flush()
+
     def _show(self, group: str, step: int, values: Mapping[str, float]) -> None:
         if self._board is not None:
             for key, value in values.items():

@@ -43,7 +43,7 @@ STORED_THRESHOLDS = (0.5, 0.4)
 
 @dataclass(frozen=True)
 class FrameStatistics:
-    """Counts of N frames, all int64; histograms that were read from a file are int32.
+    """Counts of N frames, int64; of a file that was read int32, where its counts fit.
 
     Attributes:
         pixels: Pixels of each frame [N].

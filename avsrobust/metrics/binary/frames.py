@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from avsrobust.errors import MetricInputError
 from avsrobust.metrics.binary.counts import FrameStatistics, take
+from avsrobust.metrics.coded_texts import CodedTexts
 from avsrobust.metrics.rows import Flags, Ints, Rows, Strings
 
 
@@ -25,7 +26,7 @@ class ScoredFrames:
     Attributes:
         statistics: Statistics of the frames.
         clip: Clip of each frame, int [N].
-        condition: Condition of each frame, str [N] (numpy strings, not objects).
+        condition: Condition of each frame, str [N] (numpy strings, not objects), or `CodedTexts` that stand for them.
         negative: Whether none of the picture's objects makes the sound, bool [N].
         level: Level in dB, float [N]; NaN (or the whole array None) where there is none.
         draw: Number of the draw, int [N]; None: every condition draws once.
@@ -37,7 +38,7 @@ class ScoredFrames:
 
     statistics: FrameStatistics
     clip: npt.NDArray[np.integer]
-    condition: Strings
+    condition: Strings | CodedTexts
     negative: Flags
     level: npt.NDArray[np.floating] | None = None
     draw: npt.NDArray[np.integer] | None = None
@@ -88,6 +89,10 @@ class ScoredFrames:
         found.__dict__["rows"] = self.rows
         return found
 
+    def forget_rows(self) -> None:
+        """Keep the rows no longer: of many frames they take as much memory as the counts, and are found again when asked for."""
+        self.__dict__.pop("rows", None)
+
     @cached_property
     def rows(self) -> Rows:
         """The frames grouped by condition, level, draw and clip.
@@ -124,8 +129,10 @@ class ScoredFrames:
         return rows
 
 
-def _codes(texts: Strings) -> npt.NDArray[np.int32]:
+def _codes(texts: Strings | CodedTexts) -> npt.NDArray[np.int32]:
     """Return a number for each text, int32 [N], in the order of the texts."""
+    if isinstance(texts, CodedTexts):
+        return texts.ranks
     is_first = np.ones(len(texts), dtype=np.bool_)
     is_first[1:] = texts[1:] != texts[:-1]
     first = np.flatnonzero(is_first)

@@ -1,0 +1,202 @@
+"""A bound on the size of all copies: files that were used longest ago go first, none that a process may still read.
+
+Conventions
+    The bound is ``$AVSROBUST_CACHE_GB`` (10^9 bytes each; default `DEFAULT_GB`). It is looked at before anything is fetched, and
+    so may be exceeded by commands that fetch at the same time, and by one that needs more than it.
+    A file's last use is its time of last access, which is set whenever a command asks for it: file systems that are mounted to
+    note no reading keep that.
+    A process that asks for files of a copy holds a locked file in ``uses/`` there until it ends, whose name says since when.
+    Files used since the first of the processes that live are theirs. Who deletes files of a copy holds its folder's lock, as who
+    fetches them does, so that nobody begins to use them meanwhile; copies that are locked are passed over.
+    Without `fcntl` (Windows) nothing is deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+from avsrobust.errors import OptionError
+from avsrobust.locks import acquire
+from avsrobust.remote.addresses import FILES_NAME
+from avsrobust.remote.store import size_text
+
+ENVIRONMENT_CACHE_GB = "AVSROBUST_CACHE_GB"
+DEFAULT_GB = 100.0
+USES = "uses"
+SPARE_BYTES = 1 << 28
+# Some file systems keep times to two seconds.
+_COARSEST_NS = 2_000_000_000
+
+# Of this process: the file that says that it uses a copy, by the copy's folder; and what it believes all copies take.
+_own: dict[Path, tuple[Path, int]] = {}
+_believed: dict[Path, int] = {}
+
+
+def bound() -> float:
+    """Return the bound in bytes.
+
+    Raises:
+        OptionError: It is no number above zero.
+    """
+    text = os.environ.get(ENVIRONMENT_CACHE_GB)
+    try:
+        found = DEFAULT_GB if not text else float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 < found < float("inf"):
+        raise OptionError(f"{ENVIRONMENT_CACHE_GB}: found '{text}'; expected gigabytes, such as {DEFAULT_GB:g}")
+    return found * 1e9
+
+
+def begin_use(home: Path) -> None:
+    """Say that this process uses a copy, until it ends; the caller holds the copy's folder."""
+    if fcntl is None or home in _own:
+        return
+    folder = home / USES
+    folder.mkdir(exist_ok=True)
+    _first_use(home)
+    path = folder / f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}"
+    # Never closed: forked processes use it too, and the system gives the lock up with the last of them.
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    _own[home] = (path, descriptor)
+
+
+def note_use(paths: Iterable[Path]) -> None:
+    """Set the last use of files that are there."""
+    now = time.time_ns()
+    for path in paths:
+        try:
+            found = path.stat()
+            # Another machine of a shared disk may have a clock that is ahead.
+            os.utime(path, ns=(max(now, found.st_atime_ns), found.st_mtime_ns))
+        except OSError:
+            continue
+
+
+def make_room(home: Path, count: int, *, fetched: bool = True) -> str:
+    """Delete what was used longest ago until so many bytes more are within the bound, and on the disk, as far as that goes.
+
+    Args:
+        home: The copy that they are for, whose folder the caller holds.
+        count: The bytes.
+        fetched: Whether the disk must have room for them; else they lie there already.
+
+    Returns:
+        What to tell people; "" for nothing.
+
+    Raises:
+        OptionError: The bound is no number.
+    """
+    limit, root = bound(), home.parent
+    free = shutil.disk_usage(home).free if fetched else count + SPARE_BYTES
+    short = count + SPARE_BYTES - free
+    if fcntl is None or (short <= 0 and _believed.get(root, limit + 1) + count <= limit):
+        _believed[root] = _believed.get(root, 0) + count
+        return ""
+    found = sorted(_files(root), key=lambda file: file.used_ns)
+    total = sum(file.size for file in found)
+    deleted = _delete(found, home, max(int(total + count - limit), short))
+    freed, copies = sum(file.size for file in deleted), {file.home for file in deleted}
+    _believed[root] = total - freed + count
+    lines = []
+    if deleted:
+        lines.append(
+            f"deleted {len(deleted):,} files ({size_text(freed)}) of {len(copies)} copies that were used longest ago"
+        )
+    if _believed[root] > limit:
+        lines.append(
+            f"copies take {size_text(_believed[root])}, over the {size_text(int(limit))} of {ENVIRONMENT_CACHE_GB}: all else is "
+            "in use"
+        )
+    return "; ".join(lines)
+
+
+@dataclass(frozen=True)
+class _File:
+    home: Path
+    path: Path
+    size: int
+    used_ns: int
+
+
+def _files(root: Path) -> Iterator[_File]:
+    for home in sorted(root.iterdir()):
+        for folder, _, names in os.walk(home / FILES_NAME):
+            for name in names:
+                path = Path(folder, name)
+                try:
+                    found = path.stat(follow_symlinks=False)
+                except OSError:
+                    continue
+                yield _File(home, path, found.st_size, found.st_atime_ns)
+
+
+def _delete(found: Iterable[_File], own: Path, count: int) -> list[_File]:
+    """Delete files, in this order, until they make `count` bytes; return them."""
+    deleted: list[_File] = []
+    since: dict[Path, int] = {}
+    with ExitStack() as stack:
+        for file in found:
+            if count <= 0:
+                break
+            if file.home not in since:
+                since[file.home] = _take(file.home, own, stack)
+            if file.used_ns >= since[file.home]:
+                continue
+            file.path.unlink(missing_ok=True)
+            deleted.append(file)
+            count -= file.size
+    return deleted
+
+
+def _take(home: Path, own: Path, stack: ExitStack) -> int:
+    """Hold the folder of a copy; return the time, in ns, since which its files are in use: 0 where it is held by others."""
+    if home != own:
+        try:
+            stack.enter_context(acquire(home, "avsrobust"))
+        except OptionError:
+            return 0
+    return _first_use(home)
+
+
+def _first_use(home: Path) -> int:
+    """Return since when processes that live use a copy, in ns, and delete the traces of those that do not."""
+    mine = _own[home][0] if home in _own else None
+    first = time.time_ns() * 2
+    for path in (home / USES).glob("*"):
+        if path != mine and not _is_locked(path):
+            path.unlink(missing_ok=True)
+            continue
+        began = path.name.partition("-")[0]
+        first = min(first, int(began) - _COARSEST_NS if began.isdecimal() else 0)
+    return first
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        # Another user's.
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
