@@ -75,5 +75,5 @@ def test_only_the_command_itself_is_interrupted(tmp_path: Path) -> None:
     assert started.stdout.readline() == "started\n"
     os.killpg(started.pid, signal.SIGINT)
     out, err = started.communicate(timeout=120)
-    assert out.startswith("interrupted\n")
+    assert "interrupted\n" in out
     assert "KeyboardInterrupt" not in out + err
