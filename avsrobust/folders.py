@@ -28,6 +28,7 @@ MARKER_NAME = ".avsrobust.json"
 _MOST_NAMED = 5
 _MOST_BYTES = 4096
 _LONGEST_NAME = 80
+_KINDS_OF_OURS = (".parquet", ".json")
 _OURS = (LOCK_NAME, OWNER_NAME, MARKER_NAME)
 _TITLES = {
     "build": "a build",
@@ -120,7 +121,14 @@ def hold_output_dir(
 
 @contextmanager
 def hold_any_dir(folder: Path, command: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold a folder that may hold other people's files as well, and leave neither marker nor lock behind in it."""
+    """Hold a folder that may hold other people's files as well, and leave neither marker nor lock behind in it.
+
+    Raises `OptionError` where it is one of ours, of any kind: that holds its own files alone.
+    """
+    if (marker := read_marker(folder)) is not None:
+        raise OptionError(
+            f"{folder}: holds {_title(marker[0])}; expected a folder that '{command}' may write into; choose another one"
+        )
     absent = _absent(folder)
     make_folder(folder)
     with acquire(folder, command, wait=wait):
@@ -161,6 +169,18 @@ def _require_new(folder: Path) -> None:
         raise OptionError(f"{folder}: cannot be made; expected the name of a new folder")
     if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
         raise OptionError(f"{folder}: is there already; expected a new or an empty folder; choose another one")
+
+
+def require_no_file_of_ours(path: Path) -> None:
+    """Raise `OptionError` where a file to be written would take the place of one that a build or results consist of.
+
+    Those are parquet and JSON files (a folder of ours may hold other people's tables beside them).
+    """
+    if path.suffix in _KINDS_OF_OURS and path.exists() and (marker := read_marker(path.parent)) is not None:
+        raise OptionError(
+            f"--output {path}: is there already, in a folder that holds {_title(marker[0])}; expected a new file, or one "
+            "somewhere else; choose another name"
+        )
 
 
 def read_marker(folder: Path) -> tuple[str, int] | None:

@@ -4,7 +4,7 @@ Conventions
     Function and tasks are picklable. Processes are joblib's (loky), which are kept for the next call.
     Nothing is passed by file, so that a killed command leaves nothing in shared memory, and its processes end with it.
     Ctrl-C reaches every process of a terminal; here the command alone takes it, and ends the others: a process that is
-    interrupted while it starts would print its traceback.
+    interrupted while it starts would print where it was.
 """
 
 from __future__ import annotations

@@ -92,7 +92,11 @@ def build(folder: Path, sounds: dict[str, Path], negatives: FrontEnd, *, clean: 
 
 
 def test_one_front_end_passes(tmp_path: Path, sounds: dict[str, Path]) -> None:
-    report = audit(build(tmp_path, sounds, vggish))
+    seen: list[tuple[int, int]] = []
+    manifest = build(tmp_path, sounds, vggish)
+    report = audit(manifest, progress=lambda *entry: seen.append(entry))
+    assert seen == sorted(seen)
+    assert seen[-1] == (len(manifest.rows), len(manifest.rows))
     assert not report.failed, report.findings
     found = {entry.condition: entry for entry in report.separations}
     assert found["offscreen"].identical_share == 1.0

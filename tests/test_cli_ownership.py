@@ -239,3 +239,16 @@ def test_a_new_release_of_the_same_formats_goes_on_with_what_an_older_one_wrote(
     assert contents() == before
     assert load_manifest("robust/s4-seed42").info.version != "9.9.9"
     assert "were there and are kept" in run(*chain[1], "--split", "val").stderr
+
+
+def test_a_report_takes_the_place_of_no_results(build: Manifest, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["evaluate", "--adapter", "oracle", "--manifest", str(build.path), "--output", "out"]) == 0
+    folder = Path("out/oracle/s4-seed42")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name, form in (("scores.parquet", "parquet"), ("run.json", "json")):
+        assert invoke(["report", "out", "--format", form, "--output", str(folder / name)]) == 2
+        assert f"--output {folder / name}: is there already, in a folder that holds results" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    for _ in range(2):
+        assert invoke(["report", "out", "--output", str(folder / "table.csv")]) == 0
+        assert invoke(["report", "out", "--output", "table.json"]) == 0

@@ -60,7 +60,11 @@ def test_a_run_starts_from_another(
         ({"run": {"steps": "many"}}, [], "tiny.yaml: key run.steps: found 'many'; expected a whole number"),
         ({"model": {"trainable": ["audio_projavs_adapt"]}}, [], "matches no parameter of the network"),
         ({"data": {"datasets": ["s4"], "mix": {}}}, [], "--manifest: found a build of ms3; recipe 'tiny' is for s4"),
-        ({"data": {"datasets": ["s4", "ms3", "avss"], "mix": {}}}, [], "also needs avss; add --manifest"),
+        (
+            {"data": {"datasets": ["s4", "ms3", "avss"], "mix": {}}},
+            [],
+            "found builds of ms3, s4; recipe 'tiny' also needs avss",
+        ),
         ({"model": {"start_from": "m2f_nothing"}}, [], "--init: not given, and training/m2f_nothing/best.safetensors"),
         ({}, ["--init=nowhere"], "--init nowhere: not found"),
         ({}, ["--device=tpu"], "--device tpu: expected auto, cpu or cuda"),

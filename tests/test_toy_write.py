@@ -18,6 +18,7 @@ from avsrobust.datasets.masks import palette
 from avsrobust.datasets.read import read_dataset
 from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY, S4_SUPERCATEGORY
 from avsrobust.errors import OptionError
+from avsrobust.folders import ensure_output_dir
 from avsrobust.toy.records import RECORD_NAME
 from avsrobust.toy.scenes import plan_scene
 from avsrobust.toy.write import write_toy
@@ -268,3 +269,15 @@ def test_several_processes_write_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     write_toy(tmp_path / "one", "s4", clips=3)
     assert checksums(tmp_path / "two") == checksums(tmp_path / "one")
     assert steps[-1] == (3, 3)
+
+
+def test_a_build_holds_no_toy(tmp_path: Path) -> None:
+    build = tmp_path / "robust" / "s4-seed42"
+    ensure_output_dir(build, "build", 2)
+    before = sorted(build.iterdir())
+    with pytest.raises(
+        OptionError, match=r"s4-seed42: holds a build; expected a folder that 'avsrobust toy' may write"
+    ):
+        write_toy(build, "s4", clips=1)
+    assert sorted(build.iterdir()) == before
+    write_toy(tmp_path / "robust", "s4", clips=1)

@@ -28,6 +28,7 @@ from avsrobust.arrays import map_npy
 from avsrobust.audio.io import FULL_SCALE
 from avsrobust.audio.loudness import integrated_loudness
 from avsrobust.audio.made import FileReader, log_mel_of_rendered, render_row
+from avsrobust.callbacks import ProgressCallback
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import MADE_PREFIX, Manifest, Row
 from avsrobust.vocabulary import CLEAN, NEGATIVE
@@ -53,6 +54,7 @@ MOST_OPEN = 64
 # Below what BS.1770 counts at all.
 QUIETEST_LUFS = -100.0
 _MOST_MADE = 64
+_TOLD_AT_ONCE = 64
 _Key = tuple[str, str, int]
 
 
@@ -141,12 +143,15 @@ class DescribedRows:
     summaries: tuple[ConditionSummary, ...]
 
 
-def describe_rows(manifest: Manifest, data_root: Path | None) -> DescribedRows:
+def describe_rows(
+    manifest: Manifest, data_root: Path | None, progress: ProgressCallback | None = None
+) -> DescribedRows:
     """Read every row's array and sound once and describe them.
 
     Args:
         manifest: A build.
         data_root: Where its data set lies; None: sounds are not looked at, which only builds with files for all rows allow.
+        progress: Called with (rows read, rows in total), once for `_TOLD_AT_ONCE` rows and at the end.
 
     Raises:
         ManifestError: An array is missing, damaged or not finite.
@@ -157,7 +162,9 @@ def describe_rows(manifest: Manifest, data_root: Path | None) -> DescribedRows:
     known: dict[_Key, tuple[Floats, float]] = {}
     seen: dict[str, _Condition] = {}
     keys: list[_Key] = []
-    for row in rows:
+    for number, row in enumerate(rows, 1):
+        if progress is not None and (number % _TOLD_AT_ONCE == 0 or number == len(rows)):
+            progress(number, len(rows))
         key = (row.audio, row.log_mel, row.log_mel_row)
         is_loudness_known = key in known and not math.isnan(known[key][1])
         wanted = data_root is not None and _is_audited(row) and not is_loudness_known

@@ -23,6 +23,7 @@ import numpy as np
 
 from avsrobust.audit.descriptions import STATISTICS, ConditionSummary, DescribedRows, Floats, describe_rows
 from avsrobust.audit.separability import Estimate, Flags, Groups, estimate, linear_scores, weighted_auroc
+from avsrobust.callbacks import ProgressCallback
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import MADE_PREFIX, Manifest, Row
 from avsrobust.remote import address_of
@@ -102,12 +103,15 @@ class AuditReport:
         return bool(self.findings)
 
 
-def audit(manifest: Manifest, data_root: Path | str | None = None) -> AuditReport:
+def audit(
+    manifest: Manifest, data_root: Path | str | None = None, *, progress: ProgressCallback | None = None
+) -> AuditReport:
     """Describe the log-mel arrays of all rows and judge whether statistics alone separate the conditions.
 
     Args:
         manifest: A build with clean and negative rows.
         data_root: Folder of the data set (None: that of the build); where it is not there, loudness is not compared.
+        progress: Called with (rows read, rows in total).
 
     Returns:
         Summaries, separations and findings.
@@ -124,7 +128,7 @@ def audit(manifest: Manifest, data_root: Path | str | None = None) -> AuditRepor
             f"{manifest.path}: found {found}; expected clean and negative rows to set against each other; "
             "audit a build that has both"
         )
-    described = describe_rows(manifest, _data_root(manifest, data_root))
+    described = describe_rows(manifest, _data_root(manifest, data_root), progress)
     separations = tuple(_separation(described, condition) for condition in negative)
     findings = [*_front_end_findings(described.summaries), *_separation_findings(separations)]
     return AuditReport(

@@ -8,6 +8,7 @@ import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import ANYWHERE, data_root_option
+from avsrobust.cli.progress import progress_bar
 
 
 @click.command(short_help="Tell whether features alone give negatives away.")
@@ -19,6 +20,7 @@ def audit(manifest: Path | str, data_root: Path | str | None) -> int:
     from avsrobust.audit import render_audit
     from avsrobust.manifest import load_manifest
 
-    report = audit_manifest(load_manifest(manifest), data_root)
+    with progress_bar(f"auditing {manifest}") as progress:
+        report = audit_manifest(load_manifest(manifest), data_root, progress=progress)
     click.echo(render_audit(report), nl=False)
     return STATUS_INCOMPLETE if report.failed else 0

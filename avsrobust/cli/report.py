@@ -157,6 +157,7 @@ def report(
 ) -> int:
     """Turn RESULTS, here or at s3://.. (default: everything under 'results'), into one table."""
     from avsrobust.files import write_bytes
+    from avsrobust.folders import require_no_file_of_ours
     from avsrobust.reporting.formats import format_of_file
     from avsrobust.reporting.loading import require_complete
     from avsrobust.reporting.report import check_page_option, load_results, report_options
@@ -178,6 +179,8 @@ def report(
     )
     if format_name is None and output is not None:
         format_name = format_of_file(output)
+    if output is not None:
+        require_no_file_of_ours(output)
     loaded = load_results(results or None)
     require_complete(loaded, allow_limited=allow_limited)
     if not allow_different_builds:

@@ -19,7 +19,7 @@ from avsrobust.cli.progress import print_result, progress_bar
     metavar="s4|ms3|avss",
     help="The data set whose layout is written.",
 )
-@click.option("--clips", default=60, show_default=True, type=click.IntRange(min=1), help="Number of clips.")
+@click.option("--clips", default=60, show_default=True, type=click.IntRange(1, 1_000_000), help="Number of clips.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of everything drawn.")
 @wait_option
 def toy(out: Path, dataset: str, clips: int, seed: int, wait: bool) -> int:

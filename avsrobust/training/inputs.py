@@ -66,11 +66,12 @@ def open_builds(
     by_dataset = {manifest.info.dataset: manifest for manifest in found}
     if len(by_dataset) < len(found):
         raise OptionError("--manifest: found two builds of one data set; expected one of each; name one of the two")
+    named = ", ".join(sorted(by_dataset))
     builds = []
     for dataset in datasets:
         if dataset not in by_dataset:
             raise OptionError(
-                f"--manifest: found builds of {', '.join(sorted(by_dataset))}; recipe '{recipe.name}' also needs {dataset}; "
+                f"--manifest: found builds of {named}; recipe '{recipe.name}' also needs {dataset}; "
                 "add --manifest with a build of it"
             )
         manifest = by_dataset.pop(dataset)
