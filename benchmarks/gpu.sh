@@ -35,7 +35,7 @@ BUDGET_S=${BUDGET_S:-480}
 SLOW=${SLOW:-$([ "$DEVICE" = cpu ] && echo 4 || echo 1)}
 export PYTHONPATH="$ROOT${WHEELS:+:$WHEELS}${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
 # As the command does for itself: the benchmarks that call its functions have it too.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+[ -n "${OMP_WAIT_POLICY:-}" ] || export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}
 # nproc would heed OMP_NUM_THREADS.
 CORES=$(getconf _NPROCESSORS_ONLN)
 BEGAN=$SECONDS

@@ -34,6 +34,8 @@ from avsrobust.evaluation.sound import SoundReader
 from avsrobust.manifest import Manifest
 from avsrobust.results import FailedClip
 
+# Clips in a batch of an adapter that looks at no frame: masks are all that they hold, and calls are what takes time.
+_MOST_WITHOUT_FRAMES = 8
 Outcomes = Generator[ScoredClip | FailedClip, None, None]
 
 
@@ -116,7 +118,7 @@ class LocalScorer:
         name: Name of the model in tables.
         data_root: Folder of the data set.
         device: Device that the adapter is on.
-        batch_size: Most clips in a batch; None: as many as a GPU's memory holds, else one.
+        batch_size: Most clips in a batch; None: as many as a GPU's memory holds, else one, or eight where no frame is looked at.
         readers: Threads that read clips; None: by the number of cores.
         checkpoint: File of weights, or None.
         options: The adapter's options.
@@ -190,7 +192,8 @@ class LocalScorer:
         caller = AdapterCaller(self._adapter, self._name, self._device, returns_classes=choices.returns_classes)
         caller.readouts = choices.readouts
         by_memory = self._requested is None and is_measurable(caller)
-        self.batch_size = caller.batch_size(self._requested or (MOST_CLIPS if by_memory else 1))
+        few = 1 if looks_at_frames(self._adapter) else _MOST_WITHOUT_FRAMES
+        self.batch_size = caller.batch_size(self._requested or (MOST_CLIPS if by_memory else few))
         if choices.check:
             check_consistency(caller, clips, self._data_root, self._sounds, self.batch_size)
         if by_memory:
