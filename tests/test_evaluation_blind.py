@@ -76,10 +76,16 @@ def test_no_frame_is_decoded_and_no_score_changes(
 
 def test_it_gets_a_black_pixel_for_each_frame(folder: Path) -> None:
     adapter = Blind()
-    report = run(folder, adapter, "blind")
+    report = run(folder, adapter, "blind", batch_size=1)
     assert report.failed == ()
     assert adapter.seen
     assert set(adapter.seen) == {((1, 5, 3, 1, 1), False)}
+
+
+def test_it_gets_eight_clips_at_a_time(folder: Path) -> None:
+    adapter = Blind()
+    report = run(folder, adapter, "blind")
+    assert {seen[0] for seen in adapter.seen} == {(min(8, report.clips), 5, 3, 1, 1)}
 
 
 def test_stored_predictions_are_read_without_frames(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
