@@ -22,7 +22,6 @@ from avsrobust import __version__, limits
 from avsrobust.cli import streams
 from avsrobust.cli.progress import note
 from avsrobust.errors import AvsRobustError, DataSetError, did_you_mean, is_out_of_memory
-from avsrobust.remote import telling
 
 STATUS_INCOMPLETE = 1
 STATUS_USER = 2
@@ -73,6 +72,13 @@ class LazyGroup(click.Group):
         if all(parameter.name != "verbose" for parameter in command.params):
             command.params += _common_options()
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, which tells people of what it fetches."""
+        from avsrobust.remote import telling
+
+        with telling(note):
+            return super().invoke(ctx)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Like click's, with a suggestion for a misspelt command."""
@@ -164,8 +170,7 @@ def invoke(arguments: list[str]) -> int:
 
 def _invoke(arguments: list[str], invocation: Invocation) -> int:
     try:
-        with telling(note):
-            outcome = main.main(args=arguments, prog_name="avsrobust", standalone_mode=False, obj=invocation)
+        outcome = main.main(args=arguments, prog_name="avsrobust", standalone_mode=False, obj=invocation)
         streams.flush_results()
         return outcome if isinstance(outcome, int) else 0
     except AvsRobustError as error:

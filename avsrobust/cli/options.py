@@ -15,7 +15,6 @@ import click
 from click.shell_completion import CompletionItem
 
 from avsrobust.errors import OptionError
-from avsrobust.remote import is_remote_place
 from avsrobust.vocabulary import DATASETS
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -26,7 +25,7 @@ class PathOrUrl(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a `Path`, or the address as a text."""
-        if not is_remote_place(value):
+        if not _is_remote_place(value):
             return super().convert(value, param, ctx)
         if value.startswith("memory:"):
             raise OptionError(
@@ -40,10 +39,17 @@ class LocalPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a `Path`. Raises `OptionError` for an address."""
-        if is_remote_place(value):
+        if _is_remote_place(value):
             name = "" if param is None else f"{param.opts[0]} " if isinstance(param, click.Option) else ""
             raise OptionError(f"{name}{value}: is an address; expected a path of this machine; copy it there and back")
         return super().convert(value, param, ctx)
+
+
+def _is_remote_place(value: Any) -> bool:
+    # Not above: --help would wait for it.
+    from avsrobust.remote import is_remote_place
+
+    return is_remote_place(value)
 
 
 ANYWHERE = PathOrUrl(path_type=Path)

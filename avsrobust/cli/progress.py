@@ -16,7 +16,6 @@ import click
 
 from avsrobust.callbacks import ProgressCallback
 from avsrobust.inert import inert_line
-from avsrobust.remote import with_addresses
 
 EVERY_S = 30.0
 _MOST_CHARACTERS = 8000
@@ -95,7 +94,7 @@ def warn(message: str) -> None:
 
 def note(message: object) -> None:
     """Print a remark to stderr, as one inert line. A remark that cannot be written is dropped."""
-    line = inert_line(with_addresses(str(message)))
+    line = _line(message)
     if len(line) > _MOST_CHARACTERS:
         line = f"{line[:_MOST_CHARACTERS]} .. and {len(line) - _MOST_CHARACTERS:,} characters more"
     with suppress(OSError):
@@ -108,4 +107,12 @@ def print_result(line: object) -> None:
     Raises:
         OSError: Stdout cannot be written.
     """
-    click.echo(inert_line(with_addresses(str(line))))
+    click.echo(_line(line))
+
+
+def _line(text: object) -> str:
+    """Return a text as one inert line, with the addresses of remote folders for the local ones that stand for them."""
+    # Not above: --help would wait for it.
+    from avsrobust.remote import with_addresses
+
+    return inert_line(with_addresses(str(text)))
