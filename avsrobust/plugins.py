@@ -203,6 +203,11 @@ def one_line(what: str, error_class: type[AvsRobustError]) -> Iterator[None]:
         raise error_class(f"{what} raised {described(error)}{where}; put that right first") from error
 
 
+def bounded_line(text: str) -> str:
+    """Return a text of somebody else's code in one line of bounded length."""
+    return " ".join(text.split())[:_MOST_CHARACTERS]
+
+
 def described(error: BaseException) -> str:
     """Return an exception's type and message in one line of bounded length.
 
@@ -211,7 +216,7 @@ def described(error: BaseException) -> str:
     """
     # Some messages, such as those of SyntaxError, name the place themselves, which comes behind them anyway.
     text = error.msg if isinstance(error, SyntaxError) and error.msg else str(error)
-    message = " ".join(text.split())[:_MOST_CHARACTERS]
+    message = bounded_line(text)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 

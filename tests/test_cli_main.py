@@ -92,14 +92,3 @@ def test_memory_that_is_used_up_is_no_bug(
         f"error: the memory is used up ({type(error).__name__}); close other programs, or take fewer"
     )
     assert told.count("\n") == 1
-
-
-def test_help_waits_for_nothing_heavy() -> None:
-    program = (
-        "import sys; from avsrobust.cli.main import invoke; assert invoke(['--help']) == 0; "
-        "print(*sorted({'torch', 'numpy', 'pyarrow', 'pandas', 'yaml', 'filelock', 'avsrobust.remote'} & set(sys.modules)), "
-        "file=sys.stderr)"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stderr.strip() == ""
-    assert "evaluate" in run.stdout

@@ -31,7 +31,7 @@ from avsrobust.adapters.outputs import check_extras, copied, is_classes
 from avsrobust.adapters.randomness import seeded
 from avsrobust.adapters.surroundings import surroundings
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError, is_out_of_memory
-from avsrobust.plugins import described, place_of
+from avsrobust.plugins import bounded_line, described, place_of
 
 # Makes the views of B rows; called only for an adapter that needs them, since each view copies the clip's target.
 RowViews = Callable[[], Sequence[RowView]]
@@ -46,7 +46,6 @@ _NEEDS_GRADIENTS = (
     "Inference tensors cannot be saved for backward",
     "computes gradients outside",
 )
-_LONGEST_MESSAGE = 400
 _MISSING = object()
 
 
@@ -382,7 +381,7 @@ def _same_frames(one: Tensor, other: Tensor) -> bool:
 
 def message_of(error: BaseException) -> str:
     """Return an exception's message in one line of bounded length."""
-    return " ".join(str(error).split())[:_LONGEST_MESSAGE]
+    return bounded_line(str(error))
 
 
 def _advice(error: BaseException) -> str:

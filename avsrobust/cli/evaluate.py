@@ -59,7 +59,7 @@ _MOST_FAILURES = 20
     "--batch-size",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Clips at a time [default: on a GPU what its memory holds, else 1].",
+    help="Clips at a time [default: on a GPU what its memory holds, else 1; 8 where no frame is looked at].",
 )
 @click.option(
     "--readers",
