@@ -71,9 +71,18 @@ class PartStore:
         model_key: Key of the model.
         info: Metadata of the scores.
         keep_masks: Initial value of the attribute.
+        on_saved: Called when a part is written, while nothing else is.
     """
 
-    def __init__(self, output: Path, model_key: Mapping[str, Any], info: ScoreInfo, *, keep_masks: bool) -> None:
+    def __init__(
+        self,
+        output: Path,
+        model_key: Mapping[str, Any],
+        info: ScoreInfo,
+        *,
+        keep_masks: bool,
+        on_saved: Callable[[], None] | None = None,
+    ) -> None:
         self._folder = output / PARTS_NAME
         self._model_key = dict(model_key)
         self.info = info
@@ -83,6 +92,7 @@ class PartStore:
         self._written = time.monotonic()
         self._yielded: set[str] = set()
         self._frames = FrameTable()
+        self._on_saved = on_saved
 
     def begin(self) -> None:
         """Make the folder, where it is not there."""
@@ -142,6 +152,8 @@ class PartStore:
             scores = _scores_of(of_readout, self.info.of_readout(name))
             write_scores(place.with_name(f"{place.name}.{readout_file(name)}"), scores)
         write_scores(place.with_name(place.name + _SCORES_SUFFIX), _scores_of(clips, self.info))
+        if self._on_saved is not None:
+            self._on_saved()
 
     def frames(self) -> FrameTable:
         """Return the frames of all parts on disk, their histograms not in memory; each part is read once.

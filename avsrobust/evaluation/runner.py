@@ -113,6 +113,7 @@ def evaluate(
     limit: int | None = None,
     shard: str | Shard | None = None,
     progress: Progress | None = None,
+    on_saved: Callable[[], None] | None = None,
 ) -> EvaluationReport:
     """Run an adapter over the rows of a manifest and add the results to a folder.
 
@@ -140,6 +141,7 @@ def evaluate(
         shard: Run one of n parts of the clips alone, "i/n", into ``output/shards/i-of-n``; `evaluation.merging` puts the parts
             together.
         progress: Called with (clips done, clips in all).
+        on_saved: Called when finished clips have been written, while nothing is.
 
     Raises:
         OptionError: The selection has no rows, or the folder is in use, another model's or not ours.
@@ -199,6 +201,7 @@ def evaluate(
         score_size=size,
         limited=() if limit is None else tuple(splits),
         progress=progress or (lambda _done, _total: None),
+        on_saved=on_saved,
     )
     check_data(manifest, data, splits)
     if part is not None:
@@ -248,6 +251,7 @@ class _Evaluation:
     score_size: ScoreSize | None
     limited: tuple[str, ...]
     progress: Progress
+    on_saved: Callable[[], None] | None
 
     def run(self) -> EvaluationReport:
         """Keep existing rows, score the rest, put both together. The folder is ours and locked."""
@@ -258,9 +262,8 @@ class _Evaluation:
             remove_parts(self.output)
         facts = self.scorer.facts(self.output)
         stored, model_key, discarded = self._stored(dict(facts.model_key))
-        store = PartStore(
-            self.output, model_key, self._info((), evaluation_sha256(model_key)), keep_masks=self.save_masks
-        )
+        info = self._info((), evaluation_sha256(model_key))
+        store = PartStore(self.output, model_key, info, keep_masks=self.save_masks, on_saved=self.on_saved)
         store.keep_masks |= stored.masks is not None or bool(store.mask_files())
         self._require_covered(stored, keep_masks=store.keep_masks)
         plan = plan_evaluation(self.manifest, self.clips, stored, store, save_masks=self.save_masks)
