@@ -158,7 +158,7 @@ staging.Thread = Joined
 left, put = int(os.environ.get("PUTS", "1000")), Store.put
 def counted(self, files, *known):
     global left
-    left -= any(name.endswith(".scores.parquet") for name in files)
+    left -= any(name.endswith(".extras.parquet") for name in files)
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     put(self, files, *known)
