@@ -105,7 +105,7 @@ def build(
     from avsrobust.building.remote_data import local_data_set
     from avsrobust.conditions.recipe import Recipe, load_recipe
     from avsrobust.datasets.read import ListedDataSet, list_dataset
-    from avsrobust.remote import join, output_folder, published
+    from avsrobust.remote import join, output_folder, published, put_so_far
     from avsrobust.seal import is_intact
 
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
@@ -119,6 +119,12 @@ def build(
     place = join(defaults.BUILDS_ROOT, name) if output is None else output
     check_options(found.name, seed, workers, engine, scheduler, on_error, export)
     with output_folder(place, "avsrobust build", BUILD_KIND, wait=wait) as folder:
+
+        def advance(done: int, total: int) -> None:
+            if progress is not None:
+                progress(done, total)
+            put_so_far(folder, often=True)
+
         if isinstance(found, ListedDataSet):
             # A finished build knows the contents of the recordings; for another, header and contents come from one reading.
             found = found.checked(workers, whole_sounds=not is_intact(folder))
@@ -133,7 +139,7 @@ def build(
             on_error=on_error,
             export=export,
             wait=wait,
-            progress=progress,
+            progress=advance,
         )
     return dataclasses.replace(report, manifest=published(report.manifest))
 
