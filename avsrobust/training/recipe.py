@@ -241,7 +241,7 @@ def load_train_recipe(name_or_path: str | Path) -> TrainRecipe:
     Raises:
         RecipeError: The name is unknown, the recipe describes a build, or a key is unknown or has a wrong value.
     """
-    path = find_recipe(name_or_path)
+    path = find_recipe(name_or_path, KIND)
     return parse_train_recipe(read_yaml(path), str(path))
 
 
