@@ -200,6 +200,9 @@ for run in training/*/; do
     [ -f "$run/best.safetensors" ] && cp "$run/best.safetensors" "weights/$(basename "$run").safetensors"
 done
 
+# last_validation RUN: the names of the columns, and the last lines, one per data set.
+last_validation() { head -n 1 "$1/validation.csv" && tail -n 2 "$1/validation.csv"; }
+
 # The cards of the trained weights: their scores on the test split of the demo's clips, and what they were trained on, for how long.
 cards() {
     local name run found=0
@@ -215,15 +218,18 @@ cards() {
                 --results "cards/results/$name" --protocol strict || return 1
         {
             cat "cards/$name/README.md"
-            printf '\n## Hardware and time\n\n%s, %s cores. Seconds of each training, as far as this folder tells:\n\n' "$MACHINE" "$CORES"
+            printf '\n## Hardware and time\n\n`avsrobust train --recipe %s_toy`, %s steps.\n' "$name" "$(tail -n 1 "$run/log.csv" | cut -d, -f1)"
+            printf '%s, %s cores. Seconds of each training of the chain, as far as this folder tells:\n\n' "$MACHINE" "$CORES"
+            printf '| part | outcome | s |\n| --- | --- | --- |\n'
             grep '^| train_' table.md
-            printf '\nLast validation: %s\n' "$(tail -n 1 "$run/validation.csv")"
+            printf '\nLast validation, on the val split of the toys:\n\n'
+            last_validation "$run" | sed 's/^/    /'
         } >"weights/${name}_toy.md" || return 1
     done
     [ "$found" = 1 ] || echo "found no weights in training/; expected those of the chain; run it first" >&2
     [ "$found" = 1 ]
 }
-export -f cards
+export -f cards last_validation
 if wanted cards; then part cards 120 bash -c cards || FAILED=1; fi
 
 {
@@ -231,10 +237,9 @@ if wanted cards; then part cards 120 bash -c cards || FAILED=1; fi
     grep -hE "clips/s|frames/s|steps/s|apart|product|ratio" "$LOGS"/{pipeline,throughput,training,decoder,speed}*.txt 2>/dev/null |
         sed 's/^/- /'
     echo
-    grep -h "^|" "$LOGS"/{evaluation,cards}.txt 2>/dev/null
-    echo
-    for run in training/*/validation.csv; do
-        [ -f "$run" ] && echo "- $(dirname "$run"): $(tail -n 1 "$run")"
+    grep -hE "^(## |\|)" "$LOGS"/{evaluation,cards}.txt 2>/dev/null | sed 's/^##\(.*\)/\n##\1\n/'
+    for run in training/*/; do
+        [ -f "$run/validation.csv" ] && printf '\n%s\n\n' "$run" && last_validation "$run" | sed 's/^/    /'
     done
     echo
     echo "Whole call: $((SECONDS - BEGAN)) s of at most $BUDGET_S s."
