@@ -89,7 +89,7 @@ def build(
         recordings: Folder of the user's own recordings, for the condition `unseen`, which is added to the recipe.
         export: "avsbench" also writes the trees that AVSBench-Robust's loaders read.
         wait: Wait until another process gives the folder up, instead of refusing.
-        progress: Called with (units done, units in total).
+        progress: Called with (units done, units in total): of the clips that are checked, then of the build.
 
     Returns:
         The path of the manifest, and counts of rows, of files made and found, and of what was skipped.
@@ -127,7 +127,7 @@ def build(
 
         if isinstance(found, ListedDataSet):
             # A finished build knows the contents of the recordings; for another, header and contents come from one reading.
-            found = found.checked(workers, whole_sounds=not is_intact(folder))
+            found = found.checked(workers, whole_sounds=not is_intact(folder), progress=progress)
         report = build_dataset(
             found,
             chosen,
@@ -152,6 +152,7 @@ def read_dataset(
     splits: Sequence[str] | None = None,
     release: str | None = None,
     workers: int = 1,
+    progress: ProgressCallback | None = None,
 ) -> DataSet:
     """Read a data set: find its tree, list its clips, check their files.
 
@@ -162,6 +163,7 @@ def read_dataset(
         splits: Splits to read (default: all).
         release: "object" or "semantic": the form of S4 or MS3 (default: object where it is there).
         workers: Threads that check files.
+        progress: Called with (clips checked, clips in total).
 
     Returns:
         The clips that are in order, the findings about all others, and notes.
@@ -174,7 +176,7 @@ def read_dataset(
     from avsrobust.datasets.read import read_dataset as read
 
     root = local_data_set(data_root, name, splits, release)
-    return read(name, root, splits=splits or None, release=release, workers=workers)
+    return read(name, root, splits=splits or None, release=release, workers=workers, progress=progress)
 
 
 @naming_addresses()
