@@ -45,6 +45,7 @@ from avsrobust.parquet import Kind, parquet_bytes
 from avsrobust.remote import naming_addresses
 from avsrobust.remote.inputs import local_build
 from avsrobust.seal import write_seal
+from avsrobust.vocabulary import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +108,7 @@ class Manifest:
 
     def __repr__(self) -> str:
         splits = ", ".join(self.distinct("split")) or "no split"
-        return f"Manifest({self.path}: {self.info.dataset}, seed {self.info.seed}, {len(self.rows)} rows of {splits})"
+        return f"Manifest({self.path}: {self.info.dataset}, seed {self.info.seed}, {counted(len(self.rows), 'row')} of {splits})"
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the rows as a data frame, a column for each field of `Row`."""

@@ -24,6 +24,7 @@ from avsrobust.errors import AvsRobustError
 from avsrobust.files import atomic_path, open_regular
 from avsrobust.limits import METADATA_BYTES, PARQUET_BYTES, Limit
 from avsrobust.page_headers import check_pages
+from avsrobust.vocabulary import counted
 
 COMPRESSION = "zstd"
 _TAIL = 8
@@ -204,7 +205,7 @@ def _require_rows(file: pq.ParquetFile) -> None:
     metadata = file.metadata
     rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
-        raise ValueError(f"row groups of {sum(rows)} rows, of {metadata.num_rows} in all")
+        raise ValueError(f"row groups of {counted(sum(rows), 'row')}, of {metadata.num_rows:,} in all")
 
 
 def _require_pages(path: Path, file: pq.ParquetFile) -> None:

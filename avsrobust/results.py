@@ -81,6 +81,7 @@ from avsrobust.score_schema import (
 )
 from avsrobust.score_writing import CHECKSUM_KEY, write_frames
 from avsrobust.stored_histograms import Ints32, StoredHistograms, read_histograms
+from avsrobust.vocabulary import counted
 
 __all__ = [
     "COUNT_COLUMNS",
@@ -148,7 +149,8 @@ class Scores:
 
     def __repr__(self) -> str:
         splits = ", ".join(sorted(set(self.index["split"]))) or "no split"
-        return f"Scores({self.info.model} on {self.info.dataset}, seed {self.info.seed}, {len(self.index)} frames of {splits})"
+        frames = counted(len(self.index), "frame")
+        return f"Scores({self.info.model} on {self.info.dataset}, seed {self.info.seed}, {frames} of {splits})"
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the statistics as a data frame: `index`, and a column for each count (the histograms are left out)."""

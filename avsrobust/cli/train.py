@@ -14,6 +14,7 @@ from avsrobust.cli.options import ANYWHERE, HERE, complete_recipe, data_root_opt
 from avsrobust.cli.progress import note, print_result, progress_bar
 from avsrobust.defaults import BUILDS_ROOT
 from avsrobust.errors import OptionError
+from avsrobust.vocabulary import counted
 
 
 @click.command(short_help="Train a model, or go on where it was stopped.")
@@ -151,10 +152,10 @@ def train(
                 f"data and memory fit; it ran on random weights, as the run that it starts from, '{chosen.model.start_from}', is "
                 "not there yet"
             )
-        note(f"smoke run of {chosen.name}: {report.steps} steps and a validation done; {fits}")
+        note(f"smoke run of {chosen.name}: {counted(report.steps, 'step')} and a validation done; {fits}")
     elif is_main_process():
         best = "none" if report.best_score is None else f"{report.best_score:.4f} at step {report.best_step}"
-        note(f"{report.steps} steps done; best strict G-mIoU on validation clips: {best}")
+        note(f"{counted(report.steps, 'step')} done; best strict G-mIoU on validation clips: {best}")
         print_result(published(report.best))
     return 0
 
