@@ -235,7 +235,7 @@ def test_a_new_release_of_the_same_formats_goes_on_with_what_an_older_one_wrote(
     noise = next(Path("robust/s4-seed42/audio/noise").rglob("*.wav"))
     Path("robust/s4-seed42/manifest.parquet").unlink()
     noise.unlink()
-    assert "1 files made" in run(*chain[0]).stderr
+    assert "1 file made" in run(*chain[0]).stderr
     assert contents() == before
     assert load_manifest("robust/s4-seed42").info.version != "9.9.9"
     assert "were there and are kept" in run(*chain[1], "--split", "val").stderr

@@ -14,6 +14,7 @@ from avsrobust.cli.options import ANYWHERE, HERE, complete_recipe, data_root_opt
 from avsrobust.cli.progress import Reporter, note, print_result, progress_bar
 from avsrobust.defaults import BUILDS_ROOT
 from avsrobust.errors import OptionError
+from avsrobust.vocabulary import counted
 
 
 @click.command(short_help="Train a model, or go on where it was stopped.")
@@ -164,10 +165,10 @@ def train(
         )
     if is_main_process() and smoke:
         fits = _what_fits(whole_batch=not is_smaller, lacked=chosen.model.start_from if untrained else None)
-        note(f"smoke run of {chosen.name}: {report.steps} steps and a validation done; {fits}")
+        note(f"smoke run of {chosen.name}: {counted(report.steps, 'step')} and a validation done; {fits}")
     elif is_main_process():
         best = "none" if report.best_score is None else f"{report.best_score:.4f} at step {report.best_step}"
-        note(f"{report.steps} steps done; best strict G-mIoU on validation clips: {best}")
+        note(f"{counted(report.steps, 'step')} done; best strict G-mIoU on validation clips: {best}")
         print_result(published(report.best))
     return 0
 

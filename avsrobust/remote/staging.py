@@ -49,6 +49,7 @@ from avsrobust.remote.copies import adopt, make_copy, tell
 from avsrobust.remote.lease import Lease, LostLeaseError, hold
 from avsrobust.remote.store import Store
 from avsrobust.textfiles import parse_json
+from avsrobust.vocabulary import counted
 
 _PRIVATE = (LOCK_NAME, OWNER_NAME)
 SNAPSHOT_NAME = "snapshot"
@@ -312,7 +313,7 @@ class _Stage:
         if not due and not gone:
             return
         count = sum((root / name).stat().st_size for name in due)
-        tell(f"writing {len(due):,} files ({count / 1e6:.1f} MB) to {self.store.url}")
+        tell(f"writing {counted(len(due), 'file')} ({count / 1e6:.1f} MB) to {self.store.url}")
         for batch in _batches(due):
             self._put_batch(root, batch, sums)
         # What says that the rest is whole goes first.
