@@ -73,7 +73,7 @@ def test_files_come_when_they_are_asked_for(url: str, fetched: Counter[str]) -> 
         found.reserve(NAMES[:3])
     home = local_home(COPIES, url)
     assert told == [
-        f"copying 1 files (0.0 MB) of {url} to {home}",
+        f"copying 1 file (0.0 MB) of {url} to {home}",
         f"copying 3 files (0.0 MB) of {url} to {home}, as they are read",
     ]
     assert listed_sizes(folder) == {name: len(name) for name in (*NAMES, "table.csv")}
