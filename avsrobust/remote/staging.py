@@ -3,12 +3,11 @@
 Conventions
     The staging folder is ``<cache>/staging/<name of the URL>/files``. First it is given what the remote folder holds, so that a
     command adds to it, continues it or refuses it by the rules for local folders. When the command has succeeded, files that
-    differ are put there: first the marker, which makes the folder ours, last those that say that the rest is whole (`_LAST`).
+    differ are put there, in an order by which nobody takes half for the whole (`upload_order`).
     Then the staging folder moves to the copy for reading. Where the command fails, is interrupted or killed, the staging folder
     stays, and the same command continues in it.
-    A long command puts what it has so far there now and then (`put_so_far`), from copies of the files, while it goes on. What
-    commits a part of an evaluation (`_COMMITS`) goes after the part's other files; parts that never came there give way to those
-    of a machine that continued without them.
+    A long command puts what it has so far there now and then (`put_so_far`), from copies of the files, while it goes on. Parts of
+    an evaluation that never came there give way to those of a machine that continued without them.
     The remote folder holds ``.avsrobust.lock`` meanwhile (`avsrobust.remote.lease`): another machine is refused. A killed
     process leaves it; whoever continues its staging folder takes it over at once, others when its lease is over.
     Where something else changes the remote folder all the same, a file that both sides have changed is a conflict, and nothing
@@ -34,7 +33,7 @@ from threading import Thread
 from avsrobust.errors import AvsRobustError, OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, make_folder, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME, check_owner, parse_marker
-from avsrobust.locks import LOCK_NAME, OWNER_NAME, acquire
+from avsrobust.locks import LOCK_NAME, acquire
 from avsrobust.remote.addresses import (
     COPIES,
     FILES_NAME,
@@ -48,18 +47,14 @@ from avsrobust.remote.addresses import (
 from avsrobust.remote.copies import adopt, make_copy, tell
 from avsrobust.remote.lease import Lease, LostLeaseError, hold
 from avsrobust.remote.store import Store
+from avsrobust.remote.upload_order import batches, is_part, is_public
 from avsrobust.textfiles import parse_json
 from avsrobust.vocabulary import counted
 
-_PRIVATE = (LOCK_NAME, OWNER_NAME)
 SNAPSHOT_NAME = "snapshot"
-# In this order after all others: readers take a folder for whole where the last one is there.
-_LAST = ("state.json", "scores.parquet", "checksums.parquet", "seal.json", "run.json", "manifest.parquet")
-PARTS_NAME, _COMMITS = "parts", ".scores.parquet"
 # A machine that vanishes loses about as much.
 PUT_EVERY_S = 30.0
 _MOST_BYTES = 1 << 30
-_AT_ONCE = 4096
 _TRIES = 3
 
 
@@ -222,11 +217,11 @@ class _Stage:
         others = sorted({*changed, *(self.known.keys() - there.keys())})
         mine = {name: _sha256(self.files / name) for name in others}
         theirs = {name: None if copy is None or name not in there else _sha256(copy.files / name) for name in others}
-        if any(_gives_way(name) and mine[name] != theirs[name] for name in others):
+        if any(is_part(name) and mine[name] != theirs[name] for name in others):
             self._give_way(others)
         for name in others:
             path, before = self.files / name, self.known.get(name)
-            is_theirs = _gives_way(name) or mine[name] == (None if before is None else before.sha256)
+            is_theirs = is_part(name) or mine[name] == (None if before is None else before.sha256)
             if (sha256 := theirs[name]) is None or copy is None:
                 if is_theirs:
                     path.unlink(missing_ok=True)
@@ -247,9 +242,9 @@ class _Stage:
 
     def _give_way(self, others: Collection[str]) -> None:
         """Delete parts that were never put there: another machine has continued without them, and has put `others` there."""
-        mine = [name for name in self._here() if _gives_way(name) and name not in self.known]
+        mine = [name for name in self._here() if is_part(name) and name not in self.known]
         if mine:
-            tell(f"{self.store.url}: was continued elsewhere; {len(mine)} files of parts that were here alone give way")
+            tell(f"{self.store.url}: was continued elsewhere; {counted(len(mine), 'file')} of parts that were here alone give way")
         for name in mine:
             if name not in others:
                 (self.files / name).unlink()
@@ -314,10 +309,10 @@ class _Stage:
             return
         count = sum((root / name).stat().st_size for name in due)
         tell(f"writing {counted(len(due), 'file')} ({count / 1e6:.1f} MB) to {self.store.url}")
-        for batch in _batches(due):
+        for batch in batches(due):
             self._put_batch(root, batch, sums)
         # What says that the rest is whole goes first.
-        for batch in reversed(list(_batches(gone))):
+        for batch in reversed(list(batches(gone))):
             self.store.remove_versions({name: self.known[name].version for name in batch}, fenced=self._fenced)
         for name in gone:
             del self.known[name]
@@ -372,7 +367,7 @@ class _Stage:
     def _here(self) -> list[str]:
         """Return the names of the files to put: no locks, unfinished files and links."""
         found = (path for path in self.files.rglob("*") if path.is_file() and not path.is_symlink())
-        names = (path.relative_to(self.files).as_posix() for path in found if _is_public(path.name))
+        names = (path.relative_to(self.files).as_posix() for path in found if is_public(path.name))
         return sorted(name for name in names if self._is_mine(name))
 
     def _there(self) -> dict[str, str]:
@@ -381,7 +376,7 @@ class _Stage:
         return {
             name: file.version
             for name, file in listing.items()
-            if self._is_mine(name) and _is_public(name.rpartition("/")[2])
+            if self._is_mine(name) and is_public(name.rpartition("/")[2])
         }
 
     def _is_mine(self, name: str) -> bool:
@@ -428,25 +423,5 @@ class _Stage:
         )
 
 
-def _is_public(name: str) -> bool:
-    return name not in _PRIVATE and not name.endswith(TEMPORARY_SUFFIX)
-
-
 def _sha256(path: Path) -> str | None:
     return sha256_of_file(path) if path.is_file() else None
-
-
-def _gives_way(name: str) -> bool:
-    """Return whether a file is of a part of an evaluation: of two machines that continue one, the later one's count."""
-    return PARTS_NAME in name.split("/")[:-1]
-
-
-def _batches(names: set[str]) -> Iterator[list[str]]:
-    """Yield names to put side by side: markers, all others, what commits parts, and those of `_LAST` one after the other."""
-    ordered: dict[str, list[str]] = {MARKER_NAME: [], "": [], _COMMITS: [], **{last: [] for last in _LAST}}
-    for name in sorted(names):
-        last = name.rpartition("/")[2]
-        ordered.get(last, ordered[_COMMITS if last.endswith(_COMMITS) else ""]).append(name)
-    for group in ordered.values():
-        for start in range(0, len(group), _AT_ONCE):
-            yield group[start : start + _AT_ONCE]
