@@ -7,6 +7,7 @@ Conventions
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -83,6 +84,9 @@ class ProgressLog:
         ended = Event()
 
         def beat() -> None:
+            if hasattr(signal, "pthread_sigmask"):
+                # Ctrl-C is the main thread's, which may hold it back (`avsrobust.processes`).
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             while not ended.wait(max(self._last + EVERY_S - time.monotonic(), _SHORTEST_S)):
                 with self._lock:
                     now = time.monotonic()
