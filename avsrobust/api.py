@@ -254,7 +254,7 @@ def evaluate(
         )
     chosen = select_builds(manifests, dataset)
     check_selection(chosen, splits, conditions or ())
-    root = local_data_root(data_root, chosen, splits)
+    root = local_data_root(data_root, chosen, splits, on_demand=True)
     part = None if shard is None else Shard.parse(shard)
     on = find_device(device) if scheduler is None else None
     spec = adapter if isinstance(adapter, str) else _class_of(adapter).__name__

@@ -164,7 +164,7 @@ def evaluate(
     # The workers of a cluster have devices of their own.
     on = find_device(device) if scheduler is None else None
     check_selection(builds, splits, conditions)
-    root, weights = local_data_root(data_root, builds, splits), local_place(checkpoint)
+    root, weights = local_data_root(data_root, builds, splits, on_demand=True), local_place(checkpoint)
     models = {spec: model_name(spec) if name is None else name for spec in specs}
     folders = results_folders(output or RESULTS_ROOT, models, builds)
     complete = True
