@@ -221,11 +221,11 @@ def test_progress_is_told_while_a_step_and_a_validation_are_under_way(
     forward, score = step.Losses.forward, validation.score_clips
 
     def slow_forward(module: step.Losses, batch: object) -> object:
-        await_line("step 1 of 1: forward and backward pass of 2 samples, for")
+        await_line("step 1 of 1: forward and backward pass of 2 samples")
         return forward(module, batch)  # type: ignore[arg-type]
 
     def slow_score(*arguments: object, **options: object) -> Iterator[object]:
-        await_line("validation after step 1: s4, 1 clip to score, for")
+        await_line("validation after step 1: s4, 1 clip to score")
         await_line("train tiny: 0 of 1 in all")
         yield from score(*arguments, **options)  # type: ignore[arg-type]
 

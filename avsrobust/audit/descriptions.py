@@ -6,7 +6,7 @@ Conventions
     (VGGish, vggish_input.py of AVSBench: log(mel + 0.01)). Other units (decibels, standardised values) are welcome: separating
     them is the purpose. The examples are laid end to end: one matrix [T * 96, 64] of time by band.
     A log-mel file is an ``.npy`` array [rows, T, 1, 96, 64]; the manifest's `log_mel_row` counts along its first axis.
-    Arrays are mapped into memory, never loaded whole, and never unpickled; only regular files are.
+    Arrays are read row by row, never loaded whole, and never unpickled; only regular files are.
     Clean and negative rows often share one array (an off-screen sound is another clip's own): it is described once.
     Where a row has no file, its sound is made, and its log-mel from that (`avsrobust.audio.made`). Rows of positive conditions
     without files are not described: their front end is named, and their sounds are no negatives.
@@ -33,7 +33,7 @@ from avsrobust.audio.made import FileReader, log_mel_of_rendered, render_row
 from avsrobust.audio.resample import to_mono
 from avsrobust.callbacks import ProgressCallback
 from avsrobust.errors import ManifestError
-from avsrobust.files import resolve_inside
+from avsrobust.files import open_regular, resolve_inside
 from avsrobust.manifest import DATA_PREFIX, MADE_PREFIX, Manifest, Row
 from avsrobust.processes import map_in_processes
 from avsrobust.vocabulary import CLEAN, NEGATIVE
@@ -296,7 +296,7 @@ class _Reader:
             raise ManifestError(
                 f"{path}: has {len(rows)} rows, but {self._place.manifest} names row {row.log_mel_row} of it; build again"
             )
-        array: Array = np.asarray(rows[row.log_mel_row])
+        array = _read_row(path, rows, row.log_mel_row)
         if not np.isfinite(array).all():
             raise ManifestError(f"{path}: row {row.log_mel_row} holds NaN or infinity; expected numbers; build again")
         return array
@@ -325,6 +325,19 @@ def _open(path: Path) -> Array:
             f"{path}: found an array of shape {list(array.shape)}; expected floats [rows, T, 1, 96, 64]; build again"
         )
     return array
+
+
+def _read_row(path: Path, rows: Array, number: int) -> Array:
+    """Return a row of a mapped array in memory of its own: pages of the map would count as the process's to its end."""
+    if not isinstance(rows, np.memmap) or not rows.flags.c_contiguous:
+        return np.array(rows[number])
+    size = rows[number].nbytes
+    with open_regular(path) as stream:
+        stream.seek(rows.offset + number * size)
+        content = stream.read(size)
+    if len(content) < size:
+        raise ManifestError(f"{path}: became shorter while it was read; build again")
+    return np.frombuffer(content, rows.dtype).reshape(rows.shape[1:])
 
 
 class _Condition:

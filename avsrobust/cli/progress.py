@@ -7,6 +7,7 @@ Conventions
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ import click
 from avsrobust.inert import inert_line
 
 EVERY_S = 30.0
+# Seconds without a change that are worth a word.
+_SHOWN_S = 10.0
 # Between two looks of the thread that writes lines.
 _SHORTEST_S = 0.01
 _MOST_CHARACTERS = 8000
@@ -38,7 +41,7 @@ class ProgressLog:
     """Progress of work in parts for a log file: a line every `EVERY_S` seconds, about all parts together.
 
     A part whose total changes, or that falls back, has begun other work: speed and time left are those of the new work. While
-    nothing is counted, a thread writes the lines (`beating`): they name the stage and for how long it has gone on.
+    nothing is counted, a thread writes the lines (`beating`): they name the stage, and for how long nothing has changed.
 
     Args:
         totals: Units of each part, as far as they are known.
@@ -50,7 +53,7 @@ class ProgressLog:
         # Units that were done before: they say nothing of the speed.
         self._found: dict[int, int] = {}
         self._began = self._last = self._changed = time.monotonic()
-        self._stage = "at work"
+        self._stage = ""
         self._lock = Lock()
 
     def part(self, number: int, title: str) -> LogPart:
@@ -81,13 +84,15 @@ class ProgressLog:
         ended = Event()
 
         def beat() -> None:
+            if hasattr(signal, "pthread_sigmask"):
+                # Ctrl-C is the main thread's, which may hold it back (`avsrobust.processes`).
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             while not ended.wait(max(self._last + EVERY_S - time.monotonic(), _SHORTEST_S)):
                 with self._lock:
                     now = time.monotonic()
                     is_due = self._is_due(now)
                 if is_due:
-                    counted = f"{self._line()}; " if self._found else ""
-                    note(f"{title}: {counted}{self._stage}, for {_duration(now - self._changed)}")
+                    note(f"{title}: {'; '.join(self._state(now))}")
 
         thread = Thread(target=beat, name="avsrobust-progress", daemon=True)
         thread.start()
@@ -96,6 +101,15 @@ class ProgressLog:
         finally:
             ended.set()
             thread.join()
+
+    def _state(self, now: float) -> Iterator[str]:
+        """Yield what is counted, what is being done, and for how long nothing has changed."""
+        if self._found:
+            yield self._line()
+        same_s = now - self._changed
+        since = f" for {_duration(same_s)}" if same_s >= _SHOWN_S else ""
+        if self._stage or since or not self._found:
+            yield f"{self._stage or 'at work'}{since}"
 
     def _is_due(self, now: float) -> bool:
         if now - self._last < EVERY_S:
