@@ -98,11 +98,12 @@ def train(
     chosen = load_train_recipe(recipe).with_steps(steps)
     try:
         from avsrobust.training.checkpoints import TRAINING_KIND
-        from avsrobust.training.engine import TrainOptions
+        from avsrobust.training.engine import TrainOptions, check_device
         from avsrobust.training.engine import train as run_training
     except ImportError as error:
         raise OptionError(f"train: needs more packages ({error}); run 'pip install \"avsrobust[train]\"'") from error
 
+    check_device(device)
     if is_remote(output) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise OptionError(
             f"--output {output}: found {os.environ['WORLD_SIZE']} processes; expected one, or a folder of this machine or a "

@@ -326,11 +326,16 @@ class _Run:
             self.on_message(f"goes on after step {done.step}")
 
 
-def _accelerator(recipe: TrainRecipe, device: str) -> Accelerator:
+def check_device(device: str) -> None:
+    """Raise `OptionError` unless training can take place on a device of this name here."""
     if device == "cuda" and not torch.cuda.is_available():
         raise OptionError(f"--device cuda: torch {torch.__version__} sees no GPU here; use --device cpu or auto")
     if device not in ("auto", "cpu", "cuda"):
         raise OptionError(f"--device {device}: expected auto, cpu or cuda (accelerate spreads over several GPUs)")
+
+
+def _accelerator(recipe: TrainRecipe, device: str) -> Accelerator:
+    check_device(device)
     mixed = "bf16" if recipe.run.precision == "bfloat16" else "no"
     # Set by accelerate launch; the recipe decides.
     os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
