@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from avsrobust import defaults
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
-from avsrobust.remote import is_remote, join, output_folder, published, put_so_far, require_own
+from avsrobust.remote import is_remote, join, output_folder, published, put_so_far, remote_marker, require_own
 from avsrobust.remote.inputs import local_build, local_data_root
 
 if TYPE_CHECKING:
@@ -101,11 +101,12 @@ def results_folders(
     """Return the results folder ``ROOT/<model>/<build>`` of each adapter's spec on each build: URLs where the root is one.
 
     Raises:
-        OptionError: Two of them are one folder, or one holds files that are not ours.
+        OptionError: Two of them are one folder, one holds files that are not ours, or the root holds a build or the like.
     """
-    from avsrobust.folders import ensure_own, folder_name, same_folder
+    from avsrobust.folders import ensure_own, folder_name, read_marker, require_root, same_folder
     from avsrobust.results import RESULTS_KIND
 
+    require_root(f"--output {root}", remote_marker(root) if is_remote(root) else read_marker(Path(root)), RESULTS_KIND)
     taken: dict[str, str] = {}
     folders: dict[str, list[Path | str]] = {}
     for spec, model in models.items():

@@ -75,19 +75,21 @@ def build(
     from avsrobust.building.remote_data import local_data_set
     from avsrobust.conditions.recipe import Recipe, load_recipe
     from avsrobust.datasets.read import ListedDataSet, list_dataset
+    from avsrobust.datasets.registry import find_dataset
     from avsrobust.remote import join, output_folder, published, put_so_far
     from avsrobust.seal import is_intact
 
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
     chosen = chosen.adapted(store_audio=store_audio, recordings=recordings)
+    name = find_dataset(dataset).name if isinstance(dataset, str | type) else dataset.name
+    check_options(name, seed, workers, engine, scheduler, on_error, export)
     if isinstance(dataset, str | type):
         root = local_data_set(data_root, dataset, splits, release, chosen)
         found: ListedDataSet | DataSet = list_dataset(dataset, root, splits=splits or None, release=release)
     else:
         found = dataset
-    name = defaults.build_name(found.name, seed, chosen.name, found.release)
-    place = join(defaults.BUILDS_ROOT, name) if output is None else output
-    check_options(found.name, seed, workers, engine, scheduler, on_error, export)
+    folder_name = defaults.build_name(found.name, seed, chosen.name, found.release)
+    place = join(defaults.BUILDS_ROOT, folder_name) if output is None else output
     with output_folder(place, "avsrobust build", BUILD_KIND, wait=wait) as folder:
 
         def advance(done: int, total: int) -> None:

@@ -94,11 +94,12 @@ def evaluate(
         ManifestError: There is no build, or its data is not the manifest's.
         OptionError: A selection has no rows, or a folder belongs to another model or is in use.
     """
-    from avsrobust.adapters.lookup import load_adapter
+    from avsrobust.adapters.lookup import find_adapter, load_adapter
     from avsrobust.dask_client import check_engine, connect
     from avsrobust.errors import OptionError
     from avsrobust.evaluation.cluster import ClusterAdapter
     from avsrobust.evaluation.runner import evaluate as run_evaluation
+    from avsrobust.evaluation.score_size import ScoreSize
     from avsrobust.evaluation.shards import Shard
     from avsrobust.plugins import spec_of
     from avsrobust.remote.inputs import local_place
@@ -109,11 +110,15 @@ def evaluate(
             f"adapter: is a loaded {type(adapter).__name__}, which cannot be sent to the workers of a cluster; expected a name, "
             "package.module:Class, file.py:Class or a class"
         )
+    if score_size is not None:
+        ScoreSize.of(score_size)
+    part = None if shard is None else Shard.parse(shard)
+    on = find_device(device) if scheduler is None else None
+    if scheduler is None and isinstance(adapter, str):
+        find_adapter(adapter)
     chosen = select_builds(manifests, dataset)
     check_selection(chosen, splits, conditions or ())
     root = local_data_root(data_root, chosen, splits, on_demand=True)
-    part = None if shard is None else Shard.parse(shard)
-    on = find_device(device) if scheduler is None else None
     spec = adapter if isinstance(adapter, str) else _class_of(adapter).__name__
     model = defaults.model_name(spec) if name is None else name
     folders = results_folders(output, {spec: model}, chosen)[spec]

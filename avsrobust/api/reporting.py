@@ -92,7 +92,7 @@ def report(
         ResultsError: There are no results, or they cannot be read.
     """
     from avsrobust.reporting.loading import require_complete
-    from avsrobust.reporting.report import check_page_option, report_options
+    from avsrobust.reporting.report import check_report, report_options
     from avsrobust.reporting.report import report as render
     from avsrobust.reporting.same_build import require_one_build
 
@@ -109,13 +109,26 @@ def report(
         reported=reported,
         reported_files=reported_files,
     )
+    check_report(
+        by=by,
+        format=format,
+        task=task,
+        scores=scores,
+        intervals=intervals,
+        aggregate=aggregate,
+        compare=compare,
+        gallery=gallery is not None,
+        rerun=rerun,
+        protocols=options["protocols"],
+        layout=options["layout"],
+        style=options["style"],
+    )
     found = results if isinstance(results, Results) else load_results(results)
     require_complete(found.scores, allow_limited=allow_limited)
     if not allow_different_builds:
         require_one_build(found.scores, aggregate=aggregate)
     media = None
     if gallery is not None:
-        check_page_option("--gallery", format, options["layout"])
         media = make_gallery(found.scores, gallery, data_root=data_root, rerun=rerun)
     return render(
         found.scores,
@@ -205,11 +218,14 @@ def compare(
         OptionError: The protocol or task is unknown.
         ResultsError: The results cannot be read or compared.
     """
+    from avsrobust.reporting.compare import check_comparison
     from avsrobust.reporting.compare import compare as compare_scores
-    from avsrobust.reporting.loading import load_result, require_complete
+    from avsrobust.reporting.loading import load_result, require_complete, require_distinct
     from avsrobust.reporting.same_build import require_one_build
 
+    check_comparison(protocol, samples, task, changed)
     one, other = (load_result(side) if isinstance(side, Path | str) else side for side in (a, b))
+    require_distinct([one.source, other.source])
     require_complete([one, other], allow_limited=allow_limited)
     if not allow_different_builds:
         require_one_build([one, other], can_aggregate=False)
@@ -253,13 +269,13 @@ def compare_models(
         OptionError: An option's value is unknown.
         ResultsError: The results cannot be read or compared.
     """
+    from avsrobust.reporting.compare import check_comparison
     from avsrobust.reporting.compare import compare_models as compare_scores
     from avsrobust.reporting.loading import load_each, require_complete
     from avsrobust.reporting.same_build import require_one_build
 
-    loaded = [
-        scores for entry in results for scores in (load_each([entry]) if isinstance(entry, Path | str) else [entry])
-    ]
+    check_comparison(protocol, samples, task, changed)
+    loaded = load_each(results)
     require_complete(loaded, allow_limited=allow_limited)
     if not allow_different_builds:
         require_one_build(loaded, can_aggregate=False)

@@ -173,8 +173,8 @@ def _muted_remarks(manifest: Manifest) -> Iterator[str]:
         )
     taken = Counter(row.condition for row in manifest.rows if row.source_clip_id in muted)
     for condition, count in sorted(taken.items()):
-        have = "has" if count == 1 else "have"
-        yield f"{condition}: {counted(count, 'row')} {have} the sound of a muted clip, which is silence"
+        verb = "has" if count == 1 else "have"
+        yield f"{condition}: {counted(count, 'row')} {verb} the sound of a muted clip, which is silence"
 
 
 def _separation(described: DescribedRows, condition: str) -> Separation:

@@ -92,11 +92,14 @@ def build(
 ) -> int:
     """Make the seeded conditions of a recipe for a data set, and their manifest."""
     from avsrobust import api
+    from avsrobust.building.build import check_options
     from avsrobust.building.remote_data import local_data_set
     from avsrobust.conditions.recipe import load_recipe
+    from avsrobust.datasets.registry import find_dataset
 
     recipe = load_recipe(recipe_name).adapted(store_audio=store_audio, recordings=recordings)
     if dry_run:
+        check_options(find_dataset(dataset_name).name, seed, workers, engine, scheduler, on_error, export)
         root = local_data_set(data_root, dataset_name, splits, release, recipe)
         with progress_bar(f"looking at {dataset_name}") as progress:
             dataset = api.read_dataset(

@@ -161,9 +161,9 @@ def evaluate(
     if scheduler is None:
         for spec in specs:
             find_adapter(spec)
-    builds = select_builds(manifests, dataset)
     # The workers of a cluster have devices of their own.
     on = find_device(device) if scheduler is None else None
+    builds = select_builds(manifests, dataset)
     check_selection(builds, splits, conditions)
     root, weights = local_data_root(data_root, builds, splits, on_demand=True), local_place(checkpoint)
     models = {spec: model_name(spec) if name is None else name for spec in specs}

@@ -79,11 +79,14 @@ def pretransform(
     """
     from avsrobust.evaluation_targets import find_device
     from avsrobust.manifest import load_manifest
+    from avsrobust.pretransform.encoders import names_classes
     from avsrobust.pretransform.write import CLASSES_KIND, DEFAULT_QUERIES, Choices
     from avsrobust.pretransform.write import pretransform as write_class_files
     from avsrobust.remote import output_folder
     from avsrobust.remote.inputs import local_place
 
+    on = find_device(device)
+    names_classes(encoder, classes)
     build = load_manifest(manifest)
     choices = Choices(
         encoder,
@@ -105,9 +108,7 @@ def pretransform(
         progress_bar(f"pretransform {build.info.dataset}") as progress,
         output_folder(output, "avsrobust pretransform", CLASSES_KIND, wait=wait) as folder,
     ):
-        report = write_class_files(
-            build, folder, choices, data_root=data_root, device=find_device(device), wait=wait, progress=progress
-        )
+        report = write_class_files(build, folder, choices, data_root=data_root, device=on, wait=wait, progress=progress)
     layout = report.layout
     made = f"{counted(report.files, 'class file')} of {counted(report.sounds, 'sound')}"
     note(

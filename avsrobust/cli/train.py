@@ -104,12 +104,13 @@ def train(
     chosen = load_train_recipe(recipe).with_steps(steps)
     try:
         from avsrobust.training.checkpoints import TRAINING_KIND
-        from avsrobust.training.devices import trains_on_cpu
+        from avsrobust.training.devices import check_device, trains_on_cpu
         from avsrobust.training.engine import TrainOptions
         from avsrobust.training.engine import train as run_training
     except ImportError as error:
         raise OptionError(f"train: needs more packages ({error}); run 'pip install \"avsrobust[train]\"'") from error
 
+    check_device(device)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if is_remote(output) and processes > 1:
         raise OptionError(

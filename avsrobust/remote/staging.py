@@ -124,9 +124,14 @@ def require_own(place: Path | str, kind: str) -> None:
     """
     store = Store.open(str(place))
     names = {name.partition("/")[0] for name in store.listing()}
-    content = store.read(MARKER_NAME) if MARKER_NAME in names else None
-    marker = None if content is None else parse_marker(f"{store.url}/{MARKER_NAME}", content)
-    check_owner(store.url, kind, marker, sorted(names))
+    check_owner(store.url, kind, remote_marker(place) if MARKER_NAME in names else None, sorted(names))
+
+
+def remote_marker(place: Path | str) -> tuple[str, int] | None:
+    """Return kind and format of a remote folder of ours, None where it is not ours. Raises `OptionError` for a damaged marker."""
+    store = Store.open(str(place))
+    content = store.read(MARKER_NAME)
+    return None if content is None else parse_marker(f"{store.url}/{MARKER_NAME}", content)
 
 
 def published(path: Path) -> Path:
@@ -244,7 +249,8 @@ class _Stage:
         """Delete parts that were never put there: another machine has continued without them, and has put `others` there."""
         mine = [name for name in self._here() if is_part(name) and name not in self.known]
         if mine:
-            tell(f"{self.store.url}: was continued elsewhere; {counted(len(mine), 'file')} of parts that were here alone give way")
+            files = counted(len(mine), "file")
+            tell(f"{self.store.url}: was continued elsewhere; {files} of parts that were here alone give way")
         for name in mine:
             if name not in others:
                 (self.files / name).unlink()

@@ -353,7 +353,7 @@ class _Run:
 def _samples(micro: Sequence[Batch]) -> str:
     count = sum(len(batch.frames) for batch in micro)
     parts = f" in {len(micro)} parts" if len(micro) > 1 else ""
-    return f"{count} sample{'s' if count > 1 else ''}{parts}"
+    return counted(count, "sample") + parts
 
 
 def _compile(model: Trainable, family: str) -> None:
