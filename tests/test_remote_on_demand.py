@@ -70,20 +70,20 @@ def files(folder: Path) -> list[str]:
 def test_files_come_when_they_are_asked_for(url: str, fetched: Counter[str]) -> None:
     told: list[str] = []
     with telling(told.append):
-        folder = open_on_demand(url, NAMES, now=["table.csv"])
-        assert files(folder) == ["table.csv"]
+        folder = open_on_demand(url, NAMES, now=["b/3.png", "table.csv"])
+        assert files(folder) == ["b/3.png", "table.csv"]
         found = source(folder)
         found.reserve(NAMES[:3])
     home = local_home(COPIES, url)
     assert told == [
-        f"copying 1 file (0.0 MB) of {url} to {home}",
+        f"copying 2 files (0.0 MB) of {url} to {home}",
         f"copying 3 files (0.0 MB) of {url} to {home}, as they are read",
     ]
     assert listed_sizes(folder) == {name: len(name) for name in (*NAMES, "table.csv")}
     assert found.bring(NAMES[:2]) == {}
-    assert files(folder) == [*NAMES[:2], "table.csv"]
+    assert files(folder) == [*NAMES[:2], "b/3.png", "table.csv"]
     assert found.bring(NAMES[:3]) == {}
-    assert fetched == Counter(["table.csv", *NAMES[:3]])
+    assert fetched == Counter(["b/3.png", "table.csv", *NAMES[:3]])
     # Another command knows what is there, and the notes go into its index.
     assert local_copy(url) == folder
     assert set(fetched.values()) == {1}

@@ -110,9 +110,9 @@ class Arrivals:
             while self._begun <= self._positions.get(key, -1) + _AHEAD and (following := next(self._coming, None)):
                 self._under_way[_key(following)] = self._pool.submit(self._bring, following)
                 self._begun += 1
-            # One that nobody expects, or that was read before.
-            arrival = self._under_way.get(key) or self._pool.submit(self._bring, clip)
-        return arrival.result()
+            arrival = self._under_way.get(key)
+        # One that nobody expects, or that was read before, does not wait for others.
+        return self._bring(clip) if arrival is None else arrival.result()
 
     def end(self) -> None:
         """Begin to fetch nothing more."""
