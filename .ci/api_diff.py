@@ -72,9 +72,10 @@ def breaking_changes(old: Path, new: Path) -> list[str]:
     packages = [griffe.load(PACKAGE, search_paths=[folder], try_relative_path=False) for folder in (old, new)]
     names = public_names(old) | public_names(new) | {PACKAGE}
     exported = {path for package in packages for path in _exported(package, names)} - names
+    breakages = [*griffe.find_breaking_changes(*packages), *griffe.find_breaking_changes(*_moved(*packages))]
     found = {
         f"{breakage.obj.path}: {breakage.kind.value}{_detail(breakage)}"
-        for breakage in griffe.find_breaking_changes(*packages)
+        for breakage in breakages
         if _is_public(breakage.obj, names | exported) and not _has_moved(breakage, exported)
     }
     return sorted(found)
@@ -85,11 +86,29 @@ def _exported(package: griffe.Object | griffe.Alias, names: set[str]) -> Iterato
     for name in names:
         with contextlib.suppress(KeyError, griffe.AliasResolutionError):
             module = package if name == PACKAGE else package[name.removeprefix(f"{PACKAGE}.")]
-            if module.is_module:
-                aliases = (member for member in module.members.values() if isinstance(member, griffe.Alias))
-                yield from (
-                    path for alias in aliases if alias.is_public for path in (alias.target_path, alias.canonical_path)
-                )
+            # A page that names some members of a module may name what the module re-exports.
+            found = [module] if module.is_alias else module.members.values() if module.is_module else []
+            aliases = (member for member in found if isinstance(member, griffe.Alias))
+            yield from (
+                path for alias in aliases if alias.is_public for path in (alias.target_path, alias.canonical_path)
+            )
+
+
+def _moved(old: griffe.Object | griffe.Alias, new: griffe.Object | griffe.Alias) -> tuple[griffe.Module, griffe.Module]:
+    """Return the definitions that are re-exports by now, and what they lead to: griffe compares none of those by itself."""
+    was, now = griffe.Module("was"), griffe.Module("now")
+    pending = [(old, new)]
+    while pending:
+        before, after = pending.pop()
+        for name, member in before.members.items():
+            found = after.members.get(name)
+            if isinstance(found, griffe.Alias) and not isinstance(member, griffe.Alias):
+                with contextlib.suppress(griffe.AliasResolutionError, griffe.CyclicAliasError):
+                    now.members[member.path] = found.final_target
+                    was.members[member.path] = member
+            elif found is not None and not isinstance(member, griffe.Alias) and member.is_module:
+                pending.append((member, found))
+    return was, now
 
 
 def _has_moved(breakage: griffe.Breakage, exported: set[str]) -> bool:

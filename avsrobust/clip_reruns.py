@@ -27,6 +27,7 @@ from avsrobust.remote import is_remote
 from avsrobust.remote.inputs import named_copy
 from avsrobust.results import MASKS_NAME, Run, Scores, section
 from avsrobust.row_keys import ClipKey, key_of, rows_in
+from avsrobust.vocabulary import counted
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +100,7 @@ class ClipReruns:
         rows = tuple(row for row in manifest.rows if (row.split, row.clip_id) in clips and key_of(row) in scored)
         self._runs += 1
         output = self.folder / str(self._runs)
-        self.on_message(f"run again: {scores.info.model} on {len(clips)} clips of {scores.info.dataset}")
+        self.on_message(f"run again: {scores.info.model} on {counted(len(clips), 'clip')} of {scores.info.dataset}")
         report = evaluate(
             dataclasses.replace(manifest, rows=rows),
             adapter,

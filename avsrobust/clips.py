@@ -4,7 +4,7 @@ Conventions
     A clip is one AVSBench video. All paths are relative to the data root, with forward slashes.
     `frames` and `masks` have equal length; `masks[i]` is None where frame i has no mask (S4 train: all but the first).
     A table declares a `DeclaredClip`; once its files are looked at it is a `Clip`; a manifest's row holds the fields of both
-    that `avsrobust.manifest.Row` names.
+    that `avsrobust.manifest_values.Row` names.
 """
 
 from __future__ import annotations

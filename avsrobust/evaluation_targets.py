@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from avsrobust import defaults
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
-from avsrobust.remote import is_remote, join, output_folder, published, put_so_far, require_own
+from avsrobust.remote import is_remote, join, output_folder, published, put_so_far, remote_marker, require_own
 from avsrobust.remote.inputs import local_build, local_data_root
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from avsrobust.evaluation.runner import EvaluationReport
     from avsrobust.evaluation.shards import Shard
     from avsrobust.manifest import Manifest
-
-# A machine that vanishes loses about as much.
-_PUT_EVERY_S = 30.0
 
 __all__ = [
     "check_selection",
@@ -104,11 +101,12 @@ def results_folders(
     """Return the results folder ``ROOT/<model>/<build>`` of each adapter's spec on each build: URLs where the root is one.
 
     Raises:
-        OptionError: Two of them are one folder, or one holds files that are not ours.
+        OptionError: Two of them are one folder, one holds files that are not ours, or the root holds a build or the like.
     """
-    from avsrobust.folders import ensure_own, folder_name, same_folder
+    from avsrobust.folders import ensure_own, folder_name, read_marker, require_root, same_folder
     from avsrobust.results import RESULTS_KIND
 
+    require_root(f"--output {root}", remote_marker(root) if is_remote(root) else read_marker(Path(root)), RESULTS_KIND)
     taken: dict[str, str] = {}
     folders: dict[str, list[Path | str]] = {}
     for spec, model in models.items():
@@ -154,7 +152,7 @@ def evaluate_into(
 
     part = "" if shard is None else f"{SHARDS_NAME}/{shard.folder_name}"
     with output_folder(folder, "avsrobust evaluate", RESULTS_KIND, part=part, without=SHARDS_NAME, wait=wait) as local:
-        report = run(output=local, on_saved=partial(put_so_far, local, every_s=_PUT_EVERY_S))
+        report = run(output=local, on_saved=partial(put_so_far, local, often=True))
     masks = None if report.masks is None else published(report.masks)
     return dataclasses.replace(report, scores=published(report.scores), masks=masks)
 

@@ -72,6 +72,14 @@ def check_owner(folder: Path | str, kind: str, marker: tuple[str, int] | None, e
         )
 
 
+def require_root(option: str, marker: tuple[str, int] | None, kind: str) -> None:
+    """Check the folder below which those of a kind are made. Raises `OptionError`, after `option`, where it is one of another."""
+    if marker is not None and marker[0] != kind:
+        raise OptionError(
+            f"{option}: holds {_title(marker[0])}; expected a folder below which {_title(kind)} may lie; choose another one"
+        )
+
+
 def ensure_output_dir(folder: Path, kind: str, format_version: int, *, replace: bool = False) -> None:
     """Make `folder` ours: make it, or check that it is empty or marked as one of this kind and format, and mark it.
 

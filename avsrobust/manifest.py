@@ -1,26 +1,19 @@
 """The manifest: what building writes and evaluating reads, a row per (clip, condition).
 
 Conventions
-    Rows are sorted by split, clip_id, condition, level, draw. `audio` is relative to the manifest's folder, or, with the
-    prefix ``data:``, to the data root; with ``made:`` there is no file: whoever needs the sound makes it by the definition in
-    `sound` (`avsrobust.audio.definitions`), and its log-mel by the front end that `log_mel` names after ``made:``.
-    `frames`, `masks` and `annotated` are relative to the data root, or, with the prefix ``build:``, to the manifest's folder;
-    `log_mel` to the manifest's folder. `annotated`: masks of everything annotated in the picture, where `masks` shows less.
-    `tiles`: the clips in a composed picture, row by row. `source_dataset`: the data set of the source clip, where it is another.
-    `draw` counts repeated draws of one condition, from 0.
-    `foreground` is the rule by which binary masks are read ("non-zero", or "above half" where they hold grey values).
+    Rows are sorted by split, clip_id, condition, level, draw; `avsrobust.manifest_values` says what their columns mean, and
+    `avsrobust.manifest_files` which files they name.
     The parquet file's bytes depend on data, recipe and seed alone. Where the data lies is therefore no part of it: a link
     ``data_root`` beside the manifest remembers that.
 """
 
 from __future__ import annotations
 
-import hashlib
 import html
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from math import inf
 from pathlib import Path
@@ -35,30 +28,54 @@ from avsrobust.files import atomic_path, resolve_inside, write_bytes
 from avsrobust.heap import release_unused
 from avsrobust.limits import MANIFEST_ROWS, MANIFEST_VALUES
 from avsrobust.manifest_checks import Columns, parse_entries, read_texts
-from avsrobust.manifest_columns import (
-    DATASET,
-    FOREGROUND,
-    LABELS,
-    LEVEL,
-    NAME,
-    NUMBER,
-    PATHS,
-    POLARITY,
-    SHA256,
-    TEXT,
-    column,
-    columns_of,
+from avsrobust.manifest_files import (
+    BUILD_PREFIX,
+    DATA_PREFIX,
+    MADE_PREFIX,
+    data_files,
+    fingerprint,
+    made_sha256,
+    picture_entry,
+    sound_files,
+    used_files,
 )
 from avsrobust.manifest_rows import RowTable
+from avsrobust.manifest_values import CLIP_COLUMNS, COLUMNS, SCHEMA, ManifestInfo, Row, Skipped
 from avsrobust.parquet import Kind, parquet_bytes
 from avsrobust.remote import naming_addresses
 from avsrobust.remote.inputs import local_build
-from avsrobust.remote.on_demand import listed_sizes
 from avsrobust.seal import write_seal
-from avsrobust.textfiles import parse_json
+from avsrobust.vocabulary import counted
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = [
+    "BUILD_FORMAT",
+    "BUILD_PREFIX",
+    "CLIP_COLUMNS",
+    "COLUMNS",
+    "DATA_PREFIX",
+    "DATA_ROOT_LINK",
+    "ENVIRONMENT_DATA_ROOT",
+    "MADE_PREFIX",
+    "MANIFEST_NAME",
+    "SCHEMA",
+    "Manifest",
+    "ManifestInfo",
+    "Row",
+    "Skipped",
+    "check_fingerprints",
+    "data_files",
+    "fingerprint",
+    "load_manifest",
+    "made_sha256",
+    "picture_entry",
+    "remember_data_root",
+    "sound_files",
+    "used_files",
+    "write_manifest",
+]
 
 # The format of builds: columns, metadata, files and their names. It changes where a release reads or writes them differently,
 # not with the package's version: docs/formats.md has the policy.
@@ -66,98 +83,12 @@ BUILD_FORMAT = 2
 MANIFEST_NAME = "manifest.parquet"
 DATA_ROOT_LINK = "data_root"
 _KIND = Kind(ManifestError, "a manifest made by 'avsrobust build'", "build")
-DATA_PREFIX = "data:"
 ENVIRONMENT_DATA_ROOT = "AVSROBUST_DATA"
 
-MADE_PREFIX = "made:"
-BUILD_PREFIX = "build:"
-
-_A_DAY_S = 86_400.0
-_MOST_FRAMES = 10_000
-_HIGHEST_RATE = 1_000_000
-_TEXTS = pa.list_(pa.string())
 _ORDER = ("split", "clip_id", "condition", "level", "draw")
 # Rows that are objects at once, and those of a row group, pyarrow's default.
 _BLOCK = 1 << 14
 _ROW_GROUP = 1 << 20
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One clip under one condition; the fields are the manifest's columns, in its order (see the module's conventions)."""
-
-    dataset: str = column(pa.string(), DATASET)
-    split: str = column(pa.string(), NAME)
-    clip_id: str = column(pa.string(), PATHS)
-    labels: tuple[str, ...] = column(_TEXTS, LABELS)
-    broad: tuple[str, ...] = column(_TEXTS, LABELS)
-    condition: str = column(pa.string(), NAME)
-    polarity: str = column(pa.string(), POLARITY)
-    level: float | None = column(pa.float32(), LEVEL, nullable=True)
-    source_clip_id: str | None = column(pa.string(), PATHS, nullable=True)
-    source_labels: tuple[str, ...] | None = column(_TEXTS, LABELS, nullable=True)
-    seed: int = column(pa.uint64(), NUMBER)
-    audio: str = column(pa.string(), PATHS)
-    audio_sha256: str = column(pa.string(), SHA256)
-    log_mel: str = column(pa.string(), PATHS)
-    log_mel_row: int = column(pa.int32(), NUMBER, low=0)
-    frames: tuple[str, ...] = column(_TEXTS, PATHS)
-    masks: tuple[str | None, ...] = column(_TEXTS, PATHS, has_gaps=True)
-    foreground: str = column(pa.string(), FOREGROUND, default="non-zero")
-    num_frames: int = column(pa.int32(), NUMBER, low=1, high=_MOST_FRAMES)
-    sample_rate: int = column(pa.int32(), NUMBER, low=1, high=_HIGHEST_RATE)
-    duration_s: float = column(pa.float32(), NUMBER, low=0.001, high=_A_DAY_S)
-    draw: int = column(pa.int16(), NUMBER, low=0, optional=0)
-    source_dataset: str | None = column(pa.string(), NAME, nullable=True, optional=None)
-    sound: str | None = column(pa.string(), TEXT, nullable=True, optional=None)
-    tiles: tuple[str, ...] | None = column(_TEXTS, PATHS, nullable=True, optional=None)
-    annotated: tuple[str | None, ...] | None = column(_TEXTS, PATHS, nullable=True, has_gaps=True, optional=None)
-
-    @property
-    def key(self) -> tuple[str, str, str, float, int]:
-        """Sort key and identity: split, clip_id, condition, level (no level sorts first), draw."""
-        level = float("-inf") if self.level is None else self.level
-        return (self.split, self.clip_id, self.condition, level, self.draw)
-
-
-COLUMNS = columns_of(Row)
-# The columns that are fields of `avsrobust.clips.Clip`, of one value in all rows of a clip with its own picture.
-CLIP_COLUMNS = ("dataset", "split", "clip_id", "labels", "broad", "frames", "masks", "foreground", "num_frames")
-SCHEMA = pa.schema([entry.arrow_field for entry in COLUMNS.values() if not entry.is_optional])
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A clip, or one condition of it, that the build left out, and why."""
-
-    clip_id: str
-    condition: str | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class ManifestInfo:
-    """The parquet file's key-value metadata.
-
-    `recipe` is the recipe in full (plain JSON types). `fingerprints` maps each split to the SHA-256 of the names and sizes of
-    the data set's files it uses (`fingerprint`). `release` is the form the data was published in (`vocabulary.RELEASES`).
-    `muted` are the ids of clips whose own recording is silent; `survey` is what was found in the files (plain JSON types).
-    `checksums_sha256` is the SHA-256 of ``checksums.parquet`` beside the manifest (empty: there is none). `conditions` maps
-    names to facts about conditions beyond `BASIC_FACTS`: polarity, levels, level_unit, draws (plain JSON types).
-    """
-
-    dataset: str
-    seed: int
-    recipe: dict[str, Any]
-    fingerprints: dict[str, str]
-    skipped: tuple[Skipped, ...] = ()
-    notes: tuple[str, ...] = ()
-    release: str = ""
-    muted: tuple[str, ...] = ()
-    survey: dict[str, Any] = field(default_factory=dict)
-    checksums_sha256: str = ""
-    conditions: dict[str, Any] = field(default_factory=dict)
-    version: str = __version__
 
 
 @dataclass(frozen=True, repr=False)
@@ -177,7 +108,7 @@ class Manifest:
 
     def __repr__(self) -> str:
         splits = ", ".join(self.distinct("split")) or "no split"
-        return f"Manifest({self.path}: {self.info.dataset}, seed {self.info.seed}, {len(self.rows)} rows of {splits})"
+        return f"Manifest({self.path}: {self.info.dataset}, seed {self.info.seed}, {counted(len(self.rows), 'row')} of {splits})"
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the rows as a data frame, a column for each field of `Row`."""
@@ -269,101 +200,6 @@ class Manifest:
     def log_mel_path(self, row: Row) -> Path:
         """Return the array file that holds the row's log-mel input."""
         return resolve_inside(self.folder, row.log_mel, named_by=self.path)
-
-
-def used_files(rows: Iterable[Row]) -> set[str]:
-    """Return every file that these rows name, as ``checksums.parquet`` does: with ``data:`` below the data root, else the build.
-
-    Recordings that a row's sound is made from are among them.
-    """
-    return set(_files_of(rows))
-
-
-def data_files(rows: Iterable[Row]) -> set[str]:
-    """Return the data set's files that these rows use, relative to the data root."""
-    return {path.removeprefix(DATA_PREFIX) for path in _files_of(rows) if path.startswith(DATA_PREFIX)}
-
-
-def _files_of(rows: Iterable[Row]) -> Iterator[str]:
-    """Yield the files of `used_files`, some of them several times."""
-    before: tuple[object, ...] = ()
-    for row in rows:
-        pictures = (row.frames, row.masks, row.annotated)
-        # The rows of a clip follow one another, and mostly have the same pictures.
-        if pictures != before:
-            yield from (picture_entry(name) for names in pictures for name in names or () if name is not None)
-            before = pictures
-        yield from sound_files(row)
-        if not row.log_mel.startswith(MADE_PREFIX):
-            yield row.log_mel
-
-
-def picture_entry(picture: str) -> str:
-    """Return the name by which ``checksums.parquet`` knows a row's picture.
-
-    >>> picture_entry("s4/a_1.png"), picture_entry("build:pictures/ab/c.png")
-    ('data:s4/a_1.png', 'pictures/ab/c.png')
-    """
-    if picture.startswith(BUILD_PREFIX):
-        return picture.removeprefix(BUILD_PREFIX)
-    return DATA_PREFIX + picture
-
-
-def sound_files(row: Row) -> tuple[str, ...]:
-    """Return the files that a row's sound is, or is made from, as ``checksums.parquet`` knows them.
-
-    Raises `ManifestError` for a definition that is none.
-    """
-    if not row.audio.startswith(MADE_PREFIX):
-        return (row.audio,)
-    try:
-        definition = parse_json(row.sound or "")
-    except ValueError as error:
-        raise ManifestError(
-            f"row {row.clip_id}/{row.condition}: its sound is no definition ({error}); build again"
-        ) from error
-    return tuple(dict.fromkeys(_files_in(definition)))
-
-
-def _files_in(definition: object) -> Iterator[str]:
-    """Yield the recordings in a definition (`avsrobust.audio.definitions`), which no others than its keys "file" name."""
-    if isinstance(definition, dict):
-        for key, value in definition.items():
-            if key == "file" and isinstance(value, str):
-                yield value
-            else:
-                yield from _files_in(value)
-
-
-def made_sha256(row: Row, checksums: Mapping[str, str]) -> str:
-    """Return what `audio_sha256` is for a row without a sound file: a checksum of the definition and of the files it uses.
-
-    `checksums` maps names as of `sound_files` to the SHA-256 of the files.
-    """
-    lines = [row.sound or "", *(f"{name} {checksums[name]}" for name in sound_files(row))]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def fingerprint(data_root: Path, files: Iterable[str], *, named_by: Path | str) -> str:
-    """Return the SHA-256 over the sorted names and sizes (bytes) of `files` below `data_root`.
-
-    Sizes, not contents: it must cost seconds on 50,000 files. Contents of sounds are checked by `audio_sha256`.
-    Raises `ManifestError` naming the first file that is missing.
-    """
-    digest = hashlib.sha256()
-    # Of files that are fetched when they are read.
-    sizes = listed_sizes(data_root)
-    for relative in sorted(files):
-        path = resolve_inside(data_root, relative, named_by=named_by)
-        try:
-            size = sizes[relative] if relative in sizes else path.stat().st_size
-        except OSError as error:
-            raise ManifestError(
-                f"{path}: not found, but {named_by} needs it; expected the data set the build was made from; "
-                "name its root with --data-root, or build again"
-            ) from error
-        digest.update(f"{relative}\t{size}\n".encode())
-    return digest.hexdigest()
 
 
 def check_fingerprints(manifest: Manifest, data_root: Path, splits: Iterable[str]) -> None:

@@ -39,7 +39,7 @@ from avsrobust.manifest_columns import (
 from avsrobust.packed_arrays import PackedArrays
 from avsrobust.parquet import Kind
 from avsrobust.textfiles import parse_json
-from avsrobust.vocabulary import ALIASES, DATASETS, FOREGROUND_RULES, NEGATIVE, POSITIVE, RELEASES
+from avsrobust.vocabulary import ALIASES, DATASETS, FOREGROUND_RULES, NEGATIVE, POSITIVE, RELEASES, counted
 
 _POLARITIES = (POSITIVE, NEGATIVE)
 _ROWS_AT_ONCE = 1 << 14
@@ -173,7 +173,7 @@ class Columns:
             rows = self.lengths.get(name, self.leaves[name])
             missing = sum(chunk.null_count for chunk in rows)
             if missing and not entry.nullable:
-                self._fail(name, f"{missing} rows without a value", "a value in every row")
+                self._fail(name, f"{counted(missing, 'row')} without a value", "a value in every row")
             if entry.is_list and not entry.has_gaps and any(chunk.null_count for chunk in self.leaves[name]):
                 self._fail(name, "a list with an empty place", "lists of names")
 

@@ -1,4 +1,4 @@
-"""The manifest's columns: type, kind of value and range of each, declared beside the field of `avsrobust.manifest.Row` it is.
+"""The manifest's columns: type, kind of value and range of each, declared beside the field of `manifest_values.Row` it is.
 
 Conventions
     A new column is one field of `Row`, declared with `column`, and the place that gives it its value; schema and checks follow.

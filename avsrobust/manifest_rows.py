@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from avsrobust.manifest_checks import Columns
 from avsrobust.packed_arrays import PackedArrays
+from avsrobust.vocabulary import counted
 
 RowType = TypeVar("RowType")
 _BLOCK = 1 << 14
@@ -114,7 +115,7 @@ class RowTable(Sequence[RowType], Generic[RowType]):
         return hash(tuple(self))
 
     def __repr__(self) -> str:
-        return f"<{len(self)} rows of {self._columns.path}>"
+        return f"<{counted(len(self), 'row')} of {self._columns.path}>"
 
     def __getstate__(self) -> dict[str, Any]:
         # Rows are made again in the process that asks for them.

@@ -8,8 +8,10 @@ Conventions
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,12 +23,16 @@ import pyarrow.parquet as pq
 from avsrobust.errors import AvsRobustError
 from avsrobust.files import atomic_path, open_regular
 from avsrobust.limits import METADATA_BYTES, PARQUET_BYTES, Limit
+from avsrobust.page_headers import check_pages
+from avsrobust.vocabulary import counted
 
 COMPRESSION = "zstd"
 _TAIL = 8
 _BUFFER = 1 << 18
 # Bytes of a file of one model on a published test set, or less.
 _SMALL = 1 << 20
+# Files whose pages were checked last.
+_CHECKED: deque[tuple[int, ...]] = deque(maxlen=64)
 _CHANGES_POOL = threading.Lock()
 _MAGIC = b"PAR1"
 
@@ -137,13 +143,15 @@ class Kind:
                 tail = stream.read(_TAIL)
             if len(tail) == _TAIL and tail[4:] == _MAGIC:
                 METADATA_BYTES.check(struct.unpack("<I", tail[:4])[0], f"{path}: footer", self.error)
-            # A column of a large row group is read a buffer at a time; then as much is taken as a page's header declares, which
-            # no checksum covers: up to 2 GiB. Read at once, the column bounds it.
+            # A column of a large row group is read a buffer at a time, and as much is taken as a page's header declares. Read
+            # at once, the column bounds that; what arrow takes beside it is never written to.
             buffer = _BUFFER if size > _SMALL else 0
             options = {"page_checksum_verification": True, "buffer_size": buffer, "pre_buffer": False}
             with _reused_memory() if size <= _SMALL else nullcontext():
                 file = pq.ParquetFile(path, **options)
                 _require_rows(file)
+                if size > _SMALL:
+                    _require_pages(path, file)
                 there = [name for name in dictionaries if _is_text(file, name)]
                 return pq.ParquetFile(path, metadata=file.metadata, read_dictionary=there, **options) if there else file
         except FileNotFoundError as error:
@@ -197,7 +205,17 @@ def _require_rows(file: pq.ParquetFile) -> None:
     metadata = file.metadata
     rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
-        raise ValueError(f"row groups of {sum(rows)} rows, of {metadata.num_rows} in all")
+        raise ValueError(f"row groups of {counted(sum(rows), 'row')}, of {metadata.num_rows:,} in all")
+
+
+def _require_pages(path: Path, file: pq.ParquetFile) -> None:
+    """Raise `ValueError` where a page declares more than its column has; a file that is opened again is not checked again."""
+    with open_regular(path) as stream:
+        found = os.fstat(stream.fileno())
+        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if state not in _CHECKED:
+            check_pages(stream, file.metadata)
+            _CHECKED.append(state)
 
 
 def _is_text(file: pq.ParquetFile, name: str) -> bool:

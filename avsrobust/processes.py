@@ -14,14 +14,19 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from joblib import Parallel
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 _WATCH_SECONDS = 0.5
+_MANAGER = "ExecutorManagerThread"
 
 
 def map_in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], processes: int) -> Iterator[Result]:
@@ -34,25 +39,68 @@ def map_in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], 
     """
     if not tasks:
         return iter(())
-    from joblib import Parallel, delayed
-    from joblib.externals.loky.backend import resource_tracker as loky_tracker
+    with _interrupts_later():
+        from joblib import Parallel, delayed
+        from joblib.externals.loky.backend import resource_tracker as loky_tracker
 
-    pool = Parallel(
-        n_jobs=min(processes, len(tasks)),
-        backend="loky",
-        return_as="generator",
-        max_nbytes=None,
-        # With a folder named, none is made in shared memory.
-        temp_folder=tempfile.gettempdir(),
-        initializer=_end_with,
-        initargs=(os.getpid(),),
-    )
-    # Each lets Ctrl-C through where it is started, whatever was held.
-    for tracker in (resource_tracker, loky_tracker):
-        tracker.ensure_running()
-    with _interrupts_held():
-        results: Iterator[Result] = pool(delayed(function)(task) for task in tasks)
+        pool = Parallel(
+            n_jobs=min(processes, len(tasks)),
+            backend="loky",
+            return_as="generator",
+            max_nbytes=None,
+            # With a folder named, none is made in shared memory.
+            temp_folder=tempfile.gettempdir(),
+            initializer=_end_with,
+            initargs=(os.getpid(),),
+        )
+        # Each lets Ctrl-C through where it is started, whatever was held.
+        for tracker in (resource_tracker, loky_tracker):
+            tracker.ensure_running()
+        with _interrupts_held():
+            outcomes: Generator[Result, None, None] = pool(delayed(function)(task) for task in tasks)
+        results = _until_closed(outcomes, pool)
+        # From here on it is closed, whatever comes.
+        next(results)
     return results
+
+
+def _until_closed(outcomes: Generator[Result, None, None], pool: Parallel) -> Generator[Result, None, None]:
+    """Yield None, then the outcomes; where they are not wanted any more, end the processes and say nothing of it."""
+    before = threading.excepthook
+
+    def tell(failure: threading.ExceptHookArgs) -> None:
+        # loky's thread looks for a task that it has just given up with all others; the processes have ended by then.
+        name = "" if failure.thread is None else failure.thread.name
+        if not (name == _MANAGER and failure.exc_type is KeyError and pool._aborting):
+            before(failure)
+
+    threading.excepthook = tell
+    try:
+        yield None  # type: ignore[misc]
+        yield from outcomes
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            outcomes.close()
+        if threading.excepthook is tell:
+            threading.excepthook = before
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Have Ctrl-C interrupt the command after the block, and not in it: threads may be given it whatever this one holds back."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    taken: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _frame: taken.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if taken:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

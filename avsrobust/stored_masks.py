@@ -31,6 +31,7 @@ from avsrobust.parquet import Kind, open_writer
 from avsrobust.results import DRAW_FIELD, EVALUATION_KEY, require_vouched
 from avsrobust.rle import Mask, decode_entry, decode_mask, encode_masks
 from avsrobust.row_keys import KEY_COLUMNS, ClipKey, RowKey, add_draws, row_keys_in, row_keys_of
+from avsrobust.vocabulary import counted
 
 __all__ = ["StoredMasks", "decode_mask", "encode_masks", "masks_table", "merge_masks", "write_masks"]
 
@@ -312,7 +313,7 @@ class StoredMasks:
             chosen = pc.and_(chosen, False)
         table = table.filter(pc.fill_null(chosen, False))
         if table.num_rows > _MOST_FRAMES:
-            raise ValueError(f"holds {table.num_rows} masks; expected one per frame")
+            raise ValueError(f"holds {counted(table.num_rows, 'mask')}; expected one per frame")
         return table
 
 

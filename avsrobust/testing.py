@@ -33,6 +33,7 @@ from avsrobust.adapters.clip_files import OpenedFiles, without_condition
 from avsrobust.adapters.lookup import load_adapter
 from avsrobust.adapters.randomness import DropoutWatch
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError
+from avsrobust.vocabulary import counted
 
 if TYPE_CHECKING:
     from avsrobust.manifest import Manifest
@@ -166,7 +167,7 @@ class _Subject:
         """Return the checks that need an adapter whose first output was right."""
         return [
             *(
-                (f"it takes clips of {length} frames", self._check_length(length))
+                (f"it takes clips of {counted(length, 'frame')}", self._check_length(length))
                 for length in LENGTHS[1:]
                 if self._real is None
             ),
@@ -255,7 +256,7 @@ class _Subject:
         together = [self._caller.check_answer(answer, batch=batch, num_frames=num_frames) for answer in answers]
         if len(together) != len(sounds):
             raise _ContractError(
-                f"segment_many returned {len(together)} masks for {len(sounds)} sounds; return one of each"
+                f"segment_many returned {counted(len(together), 'mask')} for {counted(len(sounds), 'sound')}; return one of each"
             )
         for one, other in zip(alone, together, strict=True):
             _require_equal(

@@ -1,4 +1,4 @@
-"""The names that manifests, results, options and messages share. Imports nothing, so every module can import it.
+"""The names that manifests, results, options and messages share, and how numbers of things are said. Imports nothing.
 
 Conventions
     One id per thing and no aliases, but for the data sets' names in AVSBench-semantic (`ALIASES`).
@@ -43,3 +43,16 @@ BACKGROUND = 0
 
 # Adapters that are no models, but reference points with known scores.
 BASELINES = ("oracle", "visual_prior", "empty", "presence", "match_gate")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, as messages for people have it.
+
+    >>> counted(1, "clip"), counted(0, "class"), counted(2_000, "category"), counted(2, "key")
+    ('1 clip', '0 classes', '2,000 categories', '2 keys')
+    """
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{number:,} {noun[:-1]}ies"
+    return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from avsrobust.adapters.base import Adapter, AudioInput, Segmentation
 from avsrobust.errors import AdapterError, ClipError
+from avsrobust.vocabulary import counted
 from model_adapters.checkouts.imports import Checkout
 from model_adapters.checkouts.network import DEVIATION, MEAN
 from model_adapters.checkouts.options import choice, find_root, side
@@ -125,7 +126,7 @@ class Cavp(Adapter):
         classes = shape_of(weights, "segment.upsample.classifier.weight", checkpoint, "cavp")[0]
         if classes not in (2, 71):
             raise AdapterError(
-                f"--checkpoint {checkpoint}: has {classes} classes; expected CAVP with 2 (S4, MS3) or 71 (AVSS)"
+                f"--checkpoint {checkpoint}: has {counted(classes, 'class')}; expected CAVP with 2 (S4, MS3) or 71 (AVSS)"
             )
         root = find_root(repo, "models/cavp_model.py", ("",), "cavp", SOURCE)
         released = choice("behaviour", behaviour, ("released", "paper")) == "released"
@@ -204,8 +205,8 @@ class Cavp(Adapter):
         number = count if self.loader == "object" else PIECES
         if count > number or CROP % number:
             raise ClipError(
-                f"cavp: found {count} frames; expected at most {PIECES} that divide {PIECES} s, as the released loader does; "
-                "behaviour=paper takes any number"
+                f"cavp: found {counted(count, 'frame')}; expected at most {PIECES} that divide {PIECES} s, as the released "
+                "loader does; behaviour=paper takes any number"
             )
         return released_crop(waveforms).reshape(len(waveforms), number, -1)[:, :count]
 

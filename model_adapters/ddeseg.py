@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from avsrobust.adapters.base import Adapter, AudioInput, NativeSound
 from avsrobust.arrays import read_npy
 from avsrobust.errors import AdapterError, ClipError
+from avsrobust.vocabulary import counted
 from model_adapters.checkouts.imports import Checkout
 from model_adapters.checkouts.network import clip_masks, normalised_frames
 from model_adapters.checkouts.options import find_file, find_root, side
@@ -89,7 +90,8 @@ class DDESeg(Adapter):
         classes = shape_of(weights, _CLASS_LAYER, checkpoint, "ddeseg")[0]
         if classes not in CLASSES:
             raise AdapterError(
-                f"--checkpoint {checkpoint}: has {classes} classes; expected 1 (S4, MS3) or 71 (AVSS); VPO is not covered"
+                f"--checkpoint {checkpoint}: has {counted(classes, 'class')}; expected 1 (S4, MS3) or 71 (AVSS); VPO is not "
+                "covered"
             )
         settings = _read_config(find_file("config", config, root))
         bank_path = _check_bank(bank, settings["align_model"].get("aud_cls_num"))

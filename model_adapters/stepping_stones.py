@@ -30,6 +30,7 @@ from avsrobust.adapters.worker import DEFAULT_TIMEOUT_S, Worker
 from avsrobust.bundled import guide
 from avsrobust.errors import AdapterError, ClipError
 from avsrobust.stored_masks import StoredMasks
+from avsrobust.vocabulary import counted
 
 WORKER = "examples/worker_stepping_stones.py"
 _NEEDS = "torch, numpy, pillow, scipy, tokenizers>=0.14,<0.19 and huggingface-hub<1 (docs/published_models.md)"
@@ -153,8 +154,8 @@ class FirstStage:
         masks = self._stored.read(clip.split, clip.clip_id, clip.condition, clip.level, clip.draw)
         if sorted(masks) != list(range(clip.num_frames)):
             raise ClipError(
-                f"--option masks: holds {len(masks)} of {clip.num_frames} masks of {clip.clip_id} under {clip.condition}; "
-                "expected those of a first stage on the same build"
+                f"--option masks: holds {len(masks)} of {counted(clip.num_frames, 'mask')} of {clip.clip_id} under "
+                f"{clip.condition}; expected those of a first stage on the same build"
             )
         folder.mkdir(parents=True)
         for frame, mask in masks.items():

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.errors import AdapterError, ClipError
+from avsrobust.vocabulary import counted
 from model_adapters.checkouts.imports import Checkout
 from model_adapters.checkouts.network import CheckoutNetwork, EncodedClips, clip_masks
 from model_adapters.checkouts.options import choice, find_root, side
@@ -130,7 +131,7 @@ class Tpavi(Adapter):
         """
         if frames.shape[1] % GROUP:
             raise ClipError(
-                f"tpavi: found {frames.shape[1]} frames; expected a multiple of {GROUP}, as it was built for"
+                f"tpavi: found {counted(frames.shape[1], 'frame')}; expected a multiple of {GROUP}, as it was built for"
             )
         return self._run.encode(frames)
 

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import io
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from PIL import Image
 from avsrobust.clips import Clip, SoundHeader
 from avsrobust.datasets.taxonomy import AVSS_CATEGORIES, S4_CATEGORIES, S4_SUPERCATEGORY
 from avsrobust.files import sha256_of_file
+from avsrobust.heap import release_unused
 from avsrobust.manifest import (
     Manifest,
     ManifestInfo,
@@ -66,6 +68,36 @@ AWS_KEYS = {
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+
+
+@pytest.fixture(scope="session")
+def peak_above() -> Callable[[Callable[[], object]], int | None]:
+    """Return the function that runs some work, and returns by how many bytes memory rose above what it was; see `rise`."""
+
+    def rise(work: Callable[[], object]) -> int | None:
+        """Return the highest memory during `work` above that before it, None where the system does not tell.
+
+        A process's ``ru_maxrss`` sees nothing below a peak that it has had before; here the peak is begun anew.
+        """
+        release_unused()
+        try:
+            # proc(5): 5 resets the peak to what is resident now.
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            work()
+            return None
+        before = resident("VmRSS")
+        work()
+        return max(0, resident("VmHWM") - before)
+
+    return rise
+
+
+def resident(name: str) -> int:
+    """Return what the system says of this process's memory under a name, in bytes."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) << 10
 
 
 @contextmanager

@@ -75,6 +75,13 @@ def test_a_definition_may_move_behind_its_re_export(api_diff: ModuleType, tmp_pa
     moved = checkout(tmp_path / "new", OLD.replace("avsrobust.inner", "avsrobust.outer"), "")
     (moved / "avsrobust/outer.py").write_text((old / "avsrobust/inner.py").read_text(), encoding="utf-8")
     assert api_diff.breaking_changes(old, moved) == []
+    # What is re-exported is still compared with what it was.
+    changed = checkout(
+        tmp_path / "changed", "from avsrobust.inner import Shape\nfrom avsrobust.homes import LIMIT, area, volume\n"
+    )
+    (changed / "avsrobust/partly.py").write_text("from avsrobust.homes import area\n", encoding="utf-8")
+    (changed / "avsrobust/homes.py").write_text(OLD.replace("= 1.0", "= 2.0"), encoding="utf-8")
+    assert api_diff.breaking_changes(old, changed) == ["avsrobust.homes.area: Parameter default was changed (scale)"]
     gone = checkout(
         tmp_path / "gone",
         OLD.replace("from avsrobust.inner import Shape", "from avsrobust.inner import Other as Shape_"),

@@ -286,6 +286,43 @@ def test_unknown_values_of_report_options(
     assert expected in refuse(capsys, "report", *arguments)
 
 
+@pytest.mark.parametrize(
+    ("option", "arguments"),
+    [
+        ("--format", "report nowhere"),
+        ("--protocol", "report nowhere"),
+        ("--scores", "report nowhere"),
+        ("--aggregate", "report nowhere"),
+        ("--compare is for html", "report nowhere --compare --format md"),
+        ("--gallery is for html", "report nowhere --gallery 1 --format md"),
+        ("--rerun needs a gallery", "report nowhere --rerun"),
+        ("--layout has no csv", "report nowhere --layout wide --format csv"),
+        ("--protocol", "compare nowhere elsewhere"),
+        ("--to", "export results nowhere --output out"),
+        ("--protocol", "export results nowhere --output out --to tensorboard"),
+        ("--protocol", "export model out --adapter m2f --results nowhere"),
+        ("--engine", "build --dataset s4 --data-root nowhere"),
+        ("--on-error", "build --dataset s4 --data-root nowhere"),
+        ("--export", "build --dataset s4 --data-root nowhere"),
+        ("--on-error", "build --dataset s4 --data-root nowhere --dry-run"),
+        ("--device", "evaluate --adapter oracle --manifest nowhere"),
+        ("--engine", "evaluate --adapter oracle --manifest nowhere"),
+        ("--score-size", "evaluate --adapter oracle --manifest nowhere"),
+        ("--shard", "evaluate --adapter oracle --manifest nowhere"),
+        ("--adapter", "evaluate --manifest nowhere"),
+        ("--encoder", "pretransform --manifest nowhere"),
+        ("--device", "pretransform --manifest nowhere --encoder ast"),
+        ("--device", "train --recipe m2f_s4 --manifest nowhere"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_read(
+    option: str, arguments: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refuse(capsys, *arguments.split(), *([] if " " in option else [option, "foo"]))
+    assert told.startswith(f"error: {option.split()[0]}"), told
+    assert "nowhere" not in told
+
+
 def test_a_misspelt_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'build'" in refuse(capsys, "biuld")
 

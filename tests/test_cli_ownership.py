@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import avsrobust as ar
 from avsrobust import __version__
 from avsrobust.cli.main import invoke
+from avsrobust.errors import OptionError
 from avsrobust.folders import hold_any_dir, hold_output_dir
 from avsrobust.manifest import Manifest, load_manifest
 from avsrobust.results import read_scores
@@ -86,6 +88,20 @@ def test_a_folder_of_somebody_else_is_refused_and_left_as_it_is(
         told = refuse(capsys, *evaluate(build, "--adapter", "oracle", "--output", "project", *more))
         assert f"holds {name.split('/')[0]}, which avsrobust did not write there" in told
     assert sorted(path.name for path in folder.iterdir()) == [name.split("/")[0]]
+
+
+def test_results_do_not_lie_below_a_build(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    built = ar.build("s4", data_root=data, splits=["test"], output="build")
+    build = load_manifest(built.manifest)
+    before = contents(build.folder)
+    told = refuse(capsys, *evaluate(build, "--adapter", "oracle", "--output", str(build.folder)))
+    assert (
+        f"--output {build.folder}: holds a build; expected a folder below which results may lie; choose another one"
+        in told
+    )
+    with pytest.raises(OptionError, match="holds a build"):
+        ar.evaluate("oracle", build, output=build.folder)
+    assert contents(build.folder) == before
 
 
 def test_output_is_the_root_and_what_lies_in_it_is_not_touched(build: Manifest) -> None:
@@ -235,7 +251,7 @@ def test_a_new_release_of_the_same_formats_goes_on_with_what_an_older_one_wrote(
     noise = next(Path("robust/s4-seed42/audio/noise").rglob("*.wav"))
     Path("robust/s4-seed42/manifest.parquet").unlink()
     noise.unlink()
-    assert "1 files made" in run(*chain[0]).stderr
+    assert "1 file made" in run(*chain[0]).stderr
     assert contents() == before
     assert load_manifest("robust/s4-seed42").info.version != "9.9.9"
     assert "were there and are kept" in run(*chain[1], "--split", "val").stderr

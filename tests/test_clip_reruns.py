@@ -95,7 +95,7 @@ def test_the_option_rerun(here: Path, capfd: pytest.CaptureFixture[str]) -> None
     assert invoke([*command, "--gallery", "1"]) == 2
     assert "--rerun" in capfd.readouterr().err
     assert invoke([*command, "--gallery", "1", "--rerun"]) == 0
-    assert "run again: Bright on 1 clips of s4" in capfd.readouterr().err
+    assert "run again: Bright on 1 clip of s4" in capfd.readouterr().err
     assert (here / "page.html").read_text(encoding="utf-8").count("<audio ") == 4
     page = avsrobust.report(format="html", gallery=1, rerun=True).content
     assert str(page).count("<audio ") == 4

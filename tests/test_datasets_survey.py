@@ -152,7 +152,7 @@ def test_contents_that_cannot_be_read_are_left_out_where_that_is_wanted(root: Pa
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataSetError, match="found 1 problems in s4") as caught:
+    with pytest.raises(DataSetError, match="found 1 problem in s4") as caught:
         build(dataset, RECIPE, 42, tmp_path / "b")
     assert caught.value.findings[0].startswith(
         f"{clip.frames[2]}: found a damaged picture (wrong checksum in its chunk IDAT)"

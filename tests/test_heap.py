@@ -5,7 +5,10 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -44,3 +47,15 @@ def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> No
     array = pa.array(range(1000))
     heap.release_unused()
     assert array.to_pylist() == list(range(1000))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is begun anew in /proc")
+def test_a_peak_is_seen_below_an_earlier_one(peak_above: Callable[[Callable[[], object]], int | None]) -> None:
+    """The tests' own measure: what bounds of memory in other tests rest on."""
+    megabytes = 1 << 20
+    np.ones(256 * megabytes, np.uint8)
+    grown = peak_above(lambda: np.ones(64 * megabytes, np.uint8))
+    if grown is None:
+        pytest.skip("the peak of memory cannot be begun anew here")
+    assert 60 * megabytes < grown < 200 * megabytes
+    assert peak_above(lambda: None) < 32 * megabytes

@@ -105,7 +105,7 @@ def test_a_column_that_is_not_there(name: str, path: Path) -> None:
 def test_a_row_without_a_value(name: str, path: Path) -> None:
     values = pq.read_table(path).column(name).to_pylist()
     replace_column(path, name, pa.array([values[0], None, values[2]], SCHEMA.field(name).type))
-    refused(path, f"column {name}: found 1 rows without a value")
+    refused(path, f"column {name}: found 1 row without a value")
 
 
 TEXTS = ["", "..", "../x", "/etc", "a\x1b[31mb", "a\nb", "a" * 10_000]

@@ -102,7 +102,7 @@ def test_row_groups_have_the_rows_of_the_file(tmp_path: Path) -> None:
     count = b"\x16" + bytes([2000 * 2 & 127 | 128, 2000 * 2 >> 7])
     first = whole.index(count, len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"))
     path.write_bytes(whole[:first] + b"\x16" + bytes([1000 * 2 & 127 | 128, 1000 * 2 >> 7]) + whole[first + 3 :])
-    with pytest.raises(ManifestError, match=r"row groups of 2000 rows, of 1000 in all"):
+    with pytest.raises(ManifestError, match=r"row groups of 2,000 rows, of 1,000 in all"):
         KIND.open(path)
 
 

@@ -48,7 +48,7 @@ def test_only_what_is_needed_is_copied_and_somebody_is_told(url: str, tmp_path: 
         local_copy(url)
         local_copy(url)
     home = next((tmp_path / "cache" / "remote").iterdir())
-    assert told == [f"copying {count} files (0.0 MB) of {url} to {home}" for count in (1, 1, 2)]
+    assert told == [f"copying {count} (0.0 MB) of {url} to {home}" for count in ("1 file", "1 file", "2 files")]
 
 
 def test_what_is_gone_there_goes_here(url: str) -> None:

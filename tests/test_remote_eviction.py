@@ -105,7 +105,7 @@ def test_what_was_used_longest_ago_goes_first(urls: dict[str, str]) -> None:
     local_copy(urls["a"], ["x"])
     told = earlier(urls["c"])
     assert there(urls) == "ax bx by cx cy"
-    assert told[0] == "deleted 1 files (0.5 MB) of 1 copies that were used longest ago"
+    assert told[0] == "deleted 1 file (0.5 MB) of 1 copy, used longest ago"
     # What has gone is fetched again.
     local_copy(urls["a"])
     assert there(urls) in ("ax ay bx cx cy", "ax ay by cx cy")

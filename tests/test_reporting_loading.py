@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import avsrobust as ar
 from avsrobust.cli.main import STATUS_USER, invoke
 from avsrobust.errors import ResultsError
 from avsrobust.reporting.loading import load_each, load_result
@@ -35,7 +36,7 @@ def test_several_results_are_named(results: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_results_below_several_paths_are_read_once_unless_named_twice(results: Path) -> None:
+def test_results_below_several_paths_are_read_once_and_named_once(results: Path) -> None:
     shutil.copytree(results / "empty", results / "again")
     one, other = results / "empty", results / "again/s4-seed42"
 
@@ -44,7 +45,17 @@ def test_results_below_several_paths_are_read_once_unless_named_twice(results: P
 
     assert folders(results) == folders(results, results) == ["again", "empty"]
     assert folders(results, one) == folders(other, one) == ["again", "empty"]
-    assert folders(one, one) == ["empty", "empty"]
+    # Another name of the same file.
+    (results / "link").symlink_to(results / "empty")
+    for again in (one, results / "empty/s4-seed42/scores.parquet", results / "link"):
+        with pytest.raises(ResultsError, match=r"scores\.parquet: is named twice; expected different results"):
+            load_each([one, again])
+    (read,) = load_each([one])
+    assert load_each([read, other])[0] is read
+    with pytest.raises(ResultsError, match="is named twice"):
+        load_each([read, one])
+    with pytest.raises(ResultsError, match="is named twice"):
+        ar.compare(one, read)
 
 
 def test_no_result(tmp_path: Path) -> None:

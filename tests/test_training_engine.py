@@ -221,7 +221,7 @@ def test_two_processes_do_what_one_does_in_two_parts(
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("best.safetensors") == 1
-    assert "in 2 process(es) on cpu" in done.stderr
+    assert "in 2 processes on cpu" in done.stderr
     mine, theirs = weights(tmp_path / "parts", 4), weights(tmp_path / "shared", 4)
     assert mine.keys() == theirs.keys()
     for name in mine:

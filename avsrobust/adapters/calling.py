@@ -32,6 +32,7 @@ from avsrobust.adapters.randomness import seeded
 from avsrobust.adapters.surroundings import surroundings
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError, is_out_of_memory
 from avsrobust.plugins import bounded_line, described, place_of
+from avsrobust.vocabulary import counted
 
 # Makes the views of B rows; called only for an adapter that needs them, since each view copies the clip's target.
 RowViews = Callable[[], Sequence[RowView]]
@@ -345,7 +346,8 @@ class EncodedClips:
         if count != len(audio):
             found = f"more than {len(audio)}" if count > len(audio) else str(count)
             raise AdapterOutputError(
-                f"{caller.name}: segment_many returned {found} outputs for {len(audio)} conditions; expected one of each"
+                f"{caller.name}: segment_many returned {found} outputs for {counted(len(audio), 'condition')}; expected "
+                "one of each"
             )
 
     def _checked(self, returned: Any, num_classes: int | None) -> CheckedOutput:

@@ -28,7 +28,7 @@ from avsrobust.adapters.prediction_values import (
     stored_kind,
 )
 from avsrobust.errors import AdapterError, ClipError
-from avsrobust.vocabulary import NUM_CLASSES
+from avsrobust.vocabulary import NUM_CLASSES, counted
 
 # label2idx.json counts the 71 classes from 1.
 _HIGHEST_ID = NUM_CLASSES
@@ -146,8 +146,8 @@ class ValueSurvey:
         """
         if self.files and not self.has_zero and self.largest <= _HIGHEST_ID:
             raise AdapterError(
-                f"--option masks={root}: no pixel of {self.files} files has class 0 (background); expected class ids 0..70; "
-                "label2idx.json counts from 1: subtract 1 from all"
+                f"--option masks={root}: no pixel of {counted(self.files, 'file')} has class 0 (background); expected class ids "
+                "0..70; label2idx.json counts from 1: subtract 1 from all"
             )
 
     def scale(self, root: Path) -> int:

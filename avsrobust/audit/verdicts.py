@@ -28,7 +28,7 @@ from avsrobust.errors import ManifestError
 from avsrobust.manifest import MADE_PREFIX, Manifest, Row
 from avsrobust.remote import address_of
 from avsrobust.remote.inputs import local_data_root
-from avsrobust.vocabulary import CLEAN, NEGATIVE
+from avsrobust.vocabulary import CLEAN, NEGATIVE, counted
 
 # By nature unlike any recording: that they can be separated is no fault.
 SEPARABLE_BY_NATURE = ("silence", "noise", "gaussian", "pink", "matched_noise")
@@ -173,7 +173,8 @@ def _muted_remarks(manifest: Manifest) -> Iterator[str]:
         )
     taken = Counter(row.condition for row in manifest.rows if row.source_clip_id in muted)
     for condition, count in sorted(taken.items()):
-        yield f"{condition}: {count} rows have the sound of a muted clip, which is silence"
+        verb = "has" if count == 1 else "have"
+        yield f"{condition}: {counted(count, 'row')} {verb} the sound of a muted clip, which is silence"
 
 
 def _separation(described: DescribedRows, condition: str) -> Separation:
@@ -306,7 +307,7 @@ def _remark(entry: Separation) -> str | None:
     if entry.condition in SEPARABLE_BY_NATURE:
         return f"{entry.condition}: unlike any recording by nature; that it can be told apart is expected"
     if entry.plain is None:
-        return f"{entry.condition}: too few sounds to say ({entry.rows} rows)"
+        return f"{entry.condition}: too few sounds to say ({counted(entry.rows, 'row')})"
     if entry.matched is None:
         return f"{entry.condition}: no row's sound occurs under clean, so only all rows could be compared"
     parts = [

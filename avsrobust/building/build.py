@@ -78,6 +78,7 @@ from avsrobust.manifest import (
     remember_data_root,
     write_manifest,
 )
+from avsrobust.vocabulary import counted
 
 FAIL, SKIP = "fail", "skip"
 ON_ERROR = (FAIL, SKIP)
@@ -294,7 +295,7 @@ class _Made:
 def _refuse(dataset: DataSet, findings: Sequence[str]) -> None:
     if findings:
         raise DataSetError(
-            f"{dataset.root}: found {len(findings)} problems in {dataset.name}; expected none; "
+            f"{dataset.root}: found {counted(len(findings), 'problem')} in {dataset.name}; expected none; "
             "correct them, or leave such clips out with --on-error skip",
             findings,
         )

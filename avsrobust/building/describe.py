@@ -14,7 +14,7 @@ from avsrobust.building.lenders import Lenders
 from avsrobust.building.plan import EVERY_CLIP, Plan
 from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.survey import ContentSurvey, survey_lines
-from avsrobust.vocabulary import SPLITS
+from avsrobust.vocabulary import SPLITS, counted
 
 _WAV_HEADER = 44
 _NPY_HEADER = 128
@@ -52,10 +52,11 @@ class Summary:
             *(f"note: {note}" for note in self.notes),
             *self.contents,
             *_listed("finding", self.findings),
-            f"would make: {sum(self.rows.values())} rows ({rows})",
-            f"would write: {self.num_sounds} sounds, {self.num_log_mels} log-mels, {_readable(self.num_bytes)}"
+            f"would make: {counted(sum(self.rows.values()), 'row')} ({rows})",
+            f"would write: {counted(self.num_sounds, 'sound')}, {counted(self.num_log_mels, 'log-mel')}, "
+            f"{_readable(self.num_bytes)}"
             + (
-                f", and {self.num_pictures} pictures, about {_readable(self.num_picture_bytes)}"
+                f", and {counted(self.num_pictures, 'picture')}, about {_readable(self.num_picture_bytes)}"
                 if self.num_pictures
                 else ""
             ),

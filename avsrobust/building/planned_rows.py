@@ -58,7 +58,7 @@ class PlannedRow:
 
     @property
     def key(self) -> tuple[str, str, str, float, int]:
-        """Sort key, that of `avsrobust.manifest.Row`."""
+        """Sort key, that of `avsrobust.manifest_values.Row`."""
         level = float("-inf") if self.level is None else self.level
         return (self.clip.split, self.clip.clip_id, self.condition, level, self.draw)
 

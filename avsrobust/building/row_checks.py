@@ -15,7 +15,7 @@ from avsrobust.condition_facts import BASIC_FACTS
 from avsrobust.conditions.base import RELEASED
 from avsrobust.conditions.seeds import row_seed
 from avsrobust.manifest import MADE_PREFIX, Manifest, ManifestInfo, Row
-from avsrobust.vocabulary import FOREGROUND_RULES
+from avsrobust.vocabulary import FOREGROUND_RULES, counted
 
 
 def check_rows(manifest: Manifest) -> Iterator[str]:
@@ -42,7 +42,7 @@ def check_rows(manifest: Manifest) -> Iterator[str]:
         repeated = Counter({key: count - 1 for key, count in counts.items() if count > 1})
     for (split, clip_id, condition, level, draw), more in repeated.items():
         drawn = f", draw {draw}" if draw else ""
-        times = f"is there {more + 1} times; expected once"
+        times = f"is there {counted(more + 1, 'time')}; expected once"
         yield f"row {split}/{clip_id}/{condition}/{level}{drawn}: {times}; build again"
     yield from contradictions
     yield from _check_completeness(manifest, is_sorted=is_sorted)
@@ -75,7 +75,7 @@ def _contradictions(manifest: Manifest, row: Row) -> Iterator[tuple[str, str]]:
     elif row.polarity != facts["polarity"]:
         yield f"polarity {row.polarity}", str(facts["polarity"])
     if row.num_frames != len(row.frames) or len(row.masks) != len(row.frames):
-        yield f"{len(row.frames)} frames and {len(row.masks)} masks", f"{row.num_frames} of each"
+        yield f"{counted(len(row.frames), 'frame')} and {counted(len(row.masks), 'mask')}", f"{row.num_frames} of each"
     if row.log_mel.startswith(MADE_PREFIX) != row.audio.startswith(MADE_PREFIX):
         yield f"the audio {row.audio} and the log-mel {row.log_mel}", "a file of both or of none"
     if row.source_clip_id == row.clip_id:
@@ -110,7 +110,7 @@ def _check_completeness(manifest: Manifest, *, is_sorted: bool) -> Iterator[str]
             if {(clip_id, name), (EVERY_CLIP, name)} & skipped:
                 continue
             if there[name] != expected:
-                yield f"clip {split}/{clip_id}: found {there[name]} rows of {name}; expected {expected}; build again"
+                yield f"clip {split}/{clip_id}: found {counted(there[name], 'row')} of {name}; expected {expected}; build again"
 
 
 def row_name(row: Row) -> str:

@@ -53,6 +53,7 @@ from avsrobust.manifest import (
 from avsrobust.manifest_rows import RowTable
 from avsrobust.remote.inputs import local_build, local_data_root
 from avsrobust.seal import SEAL_NAME, broken_seals
+from avsrobust.vocabulary import counted
 
 # Hashing leaves other threads their turn; two more than there are processors keep the disk busy.
 _THREADS = (os.cpu_count() or 1) + 2
@@ -366,8 +367,8 @@ def _array_problems(
     bad = set() if skip_values else {index for index, log_mel in enumerate(array) if not np.isfinite(log_mel).all()}
     for row in rows:
         if not 0 <= row.log_mel_row < len(array) or row.num_frames != array.shape[1]:
-            found = f"{array.shape[1]} frames in {len(array)} rows"
-            expected = f"{row.num_frames} frames in row {row.log_mel_row}"
+            found = f"{counted(array.shape[1], 'frame')} in {counted(len(array), 'row')}"
+            expected = f"{counted(row.num_frames, 'frame')} in row {row.log_mel_row}"
             yield f"{path}: found {found}; row {row_name(row)} expects {expected}; build again"
         elif row.log_mel_row in bad:
             yield f"{path}: found NaN or infinity in row {row.log_mel_row} ({row_name(row)}); {_AGAIN}"

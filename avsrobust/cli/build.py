@@ -11,6 +11,7 @@ from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import ANYWHERE, HERE, complete_dataset, complete_recipe, data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar, warn
 from avsrobust.defaults import RECIPE, SEED
+from avsrobust.vocabulary import counted
 
 if TYPE_CHECKING:
     from avsrobust.building.build import BuildReport
@@ -91,11 +92,14 @@ def build(
 ) -> int:
     """Make the seeded conditions of a recipe for a data set, and their manifest."""
     from avsrobust import api
+    from avsrobust.building.build import check_options
     from avsrobust.building.remote_data import local_data_set
     from avsrobust.conditions.recipe import load_recipe
+    from avsrobust.datasets.registry import find_dataset
 
     recipe = load_recipe(recipe_name).adapted(store_audio=store_audio, recordings=recordings)
     if dry_run:
+        check_options(find_dataset(dataset_name).name, seed, workers, engine, scheduler, on_error, export)
         root = local_data_set(data_root, dataset_name, splits, release, recipe)
         with progress_bar(f"looking at {dataset_name}") as progress:
             dataset = api.read_dataset(
@@ -158,7 +162,7 @@ def _print_report(report: BuildReport) -> int:
     if len(report.skipped) > _MOST_SKIPPED:
         note(f"  ... and {len(report.skipped) - _MOST_SKIPPED} more, in the manifest's metadata")
     if report.skipped:
-        warn(f"{len(report.skipped)} clips or rows were skipped; the manifest lists them")
-    note(f"{report.rows} rows; {report.rendered} files made, {report.reused} found")
+        warn(f"skipped {len(report.skipped):,} of the clips or their rows; the manifest lists them")
+    note(f"{counted(report.rows, 'row')}; {counted(report.rendered, 'file')} made, {report.reused} found")
     print_result(report.manifest)
     return STATUS_INCOMPLETE if report.skipped else 0

@@ -16,6 +16,7 @@ from avsrobust.cli.options import ANYWHERE, complete_adapter, complete_dataset, 
 from avsrobust.cli.progress import ProgressLog, note, print_result, progress_bar, warn
 from avsrobust.defaults import RESULTS_ROOT, model_name
 from avsrobust.errors import OptionError
+from avsrobust.vocabulary import counted
 
 if TYPE_CHECKING:
     from avsrobust.adapters.base import Adapter
@@ -160,9 +161,9 @@ def evaluate(
     if scheduler is None:
         for spec in specs:
             find_adapter(spec)
-    builds = select_builds(manifests, dataset)
     # The workers of a cluster have devices of their own.
     on = find_device(device) if scheduler is None else None
+    builds = select_builds(manifests, dataset)
     check_selection(builds, splits, conditions)
     root, weights = local_data_root(data_root, builds, splits, on_demand=True), local_place(checkpoint)
     models = {spec: model_name(spec) if name is None else name for spec in specs}
@@ -275,6 +276,6 @@ def _print_report(report: EvaluationReport) -> bool:
     if len(report.failed) > _MOST_FAILURES:
         note(f"  ... and {len(report.failed) - _MOST_FAILURES} more, in run.json")
     if report.failed:
-        warn(f"{len(report.failed)} of {report.clips + len(report.failed)} clips could not be scored")
+        warn(f"{len(report.failed)} of {counted(report.clips + len(report.failed), 'clip')} could not be scored")
     print_result(report.scores)
     return not report.failed

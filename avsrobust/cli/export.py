@@ -50,11 +50,14 @@ def results_command(
     artifacts: bool,
 ) -> None:
     """Write RESULTS (default: everything under 'results') as runs of an experiment tracker."""
-    from avsrobust.exporting.trackers import export_results
+    from avsrobust.exporting.trackers import check_target, export_results
     from avsrobust.metrics import DEFAULT_PROTOCOL
     from avsrobust.remote.inputs import with_folder
     from avsrobust.reporting.loading import load_results
+    from avsrobust.reporting.selection import requested_protocols
 
+    check_target(tracker, output, project=project, artifacts=artifacts)
+    requested_protocols(protocols or (DEFAULT_PROTOCOL,))
     loaded = load_results(results or None)
     if artifacts:
         for scores in loaded:
@@ -111,7 +114,9 @@ def model_command(
     from avsrobust.metrics import DEFAULT_PROTOCOL
     from avsrobust.remote.inputs import local_place
     from avsrobust.reporting.loading import load_results
+    from avsrobust.reporting.selection import requested_protocols
 
+    requested_protocols(protocols or (DEFAULT_PROTOCOL,))
     folder = export_model(
         adapter,
         output,

@@ -10,6 +10,7 @@ from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import ANYWHERE, wait_option
 from avsrobust.cli.progress import note, print_result, warn
 from avsrobust.defaults import RESULTS_ROOT
+from avsrobust.vocabulary import counted
 
 _MOST_FAILURES = 20
 
@@ -33,10 +34,10 @@ def merge(results: tuple[Path | str, ...], replace: bool, wait: bool) -> int:
         for failure in report.failed[:_MOST_FAILURES]:
             note(f"  {failure.split}/{failure.clip_id}: {failure.error}")
         if report.failed:
-            warn(f"{len(report.failed)} of {report.clips + len(report.failed)} clips could not be scored")
+            warn(f"{len(report.failed)} of {counted(report.clips + len(report.failed), 'clip')} could not be scored")
         if report.limited:
             note("a smoke run: tables refuse these results")
-        note(f"{report.shards} shards, {report.clips} clips")
+        note(f"{counted(report.shards, 'shard')}, {counted(report.clips, 'clip')}")
         print_result(report.scores)
         complete &= not report.failed
     return 0 if complete else STATUS_INCOMPLETE

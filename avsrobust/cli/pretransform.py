@@ -9,6 +9,7 @@ import click
 from avsrobust.cli.options import ANYWHERE, HERE, data_root_option, wait_option
 from avsrobust.cli.progress import note, print_result, progress_bar
 from avsrobust.defaults import CLASSES_ROOT, build_name
+from avsrobust.vocabulary import counted
 
 _MOST_NAMES = 8
 
@@ -78,11 +79,14 @@ def pretransform(
     """
     from avsrobust.evaluation_targets import find_device
     from avsrobust.manifest import load_manifest
+    from avsrobust.pretransform.encoders import names_classes
     from avsrobust.pretransform.write import CLASSES_KIND, DEFAULT_QUERIES, Choices
     from avsrobust.pretransform.write import pretransform as write_class_files
     from avsrobust.remote import output_folder
     from avsrobust.remote.inputs import local_place
 
+    on = find_device(device)
+    names_classes(encoder, classes)
     build = load_manifest(manifest)
     choices = Choices(
         encoder,
@@ -104,15 +108,14 @@ def pretransform(
         progress_bar(f"pretransform {build.info.dataset}") as progress,
         output_folder(output, "avsrobust pretransform", CLASSES_KIND, wait=wait) as folder,
     ):
-        report = write_class_files(
-            build, folder, choices, data_root=data_root, device=find_device(device), wait=wait, progress=progress
-        )
+        report = write_class_files(build, folder, choices, data_root=data_root, device=on, wait=wait, progress=progress)
     layout = report.layout
+    made = f"{counted(report.files, 'class file')} of {counted(report.sounds, 'sound')}"
     note(
-        f"{report.files} class files of {report.sounds} sounds; queries 0 to {layout.first_cluster - 1} are classes, "
+        f"{made}; queries 0 to {layout.first_cluster - 1} are classes, "
         f"{layout.first_cluster} to {layout.highest_query} clusters"
         if layout.class_map
-        else f"{report.files} class files of {report.sounds} sounds; queries 0 to {layout.highest_query} are clusters"
+        else f"{made}; queries 0 to {layout.highest_query} are clusters"
     )
     if report.skipped:
         names = ", ".join(report.skipped[:_MOST_NAMES]) + (", .." if len(report.skipped) > _MOST_NAMES else "")

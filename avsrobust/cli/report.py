@@ -17,7 +17,6 @@ from avsrobust.cli.options import (
     protocols_option,
 )
 from avsrobust.cli.progress import note, print_result, warn
-from avsrobust.errors import OptionError
 from avsrobust.vocabulary import TASKS
 
 # As `reporting.breakdowns.GROUPINGS`, which is not imported here for the sake of --help's speed.
@@ -160,7 +159,7 @@ def report(
     from avsrobust.folders import require_no_file_of_ours
     from avsrobust.reporting.formats import format_of_file
     from avsrobust.reporting.loading import require_complete
-    from avsrobust.reporting.report import check_page_option, load_results, report_options
+    from avsrobust.reporting.report import check_report, load_results, report_options
     from avsrobust.reporting.report import report as render_report
     from avsrobust.reporting.same_build import require_one_build
 
@@ -181,15 +180,26 @@ def report(
         format_name = format_of_file(output)
     if output is not None:
         require_no_file_of_ours(output)
+    check_report(
+        by=by,
+        format=format_name or "md",
+        task=task,
+        scores=scores,
+        intervals=intervals,
+        aggregate=aggregate,
+        compare=compare,
+        gallery=gallery is not None,
+        rerun=rerun,
+        protocols=options["protocols"],
+        layout=options["layout"],
+        style=options["style"],
+    )
     loaded = load_results(results or None)
     require_complete(loaded, allow_limited=allow_limited)
     if not allow_different_builds:
         require_one_build(loaded, aggregate=aggregate)
     media = None
-    if rerun and gallery is None:
-        raise OptionError("--rerun: found no --gallery; expected --gallery N, for whose clips models are run again")
     if gallery is not None:
-        check_page_option("--gallery", format_name or "md", options["layout"])
         from avsrobust.api import make_gallery
 
         folder = None if output is None else output.absolute().parent

@@ -14,6 +14,7 @@ from avsrobust.cli.options import ANYWHERE, HERE, complete_recipe, data_root_opt
 from avsrobust.cli.progress import Reporter, note, print_result, progress_bar
 from avsrobust.defaults import BUILDS_ROOT
 from avsrobust.errors import OptionError
+from avsrobust.vocabulary import counted
 
 
 @click.command(short_help="Train a model, or go on where it was stopped.")
@@ -103,12 +104,13 @@ def train(
     chosen = load_train_recipe(recipe).with_steps(steps)
     try:
         from avsrobust.training.checkpoints import TRAINING_KIND
-        from avsrobust.training.devices import trains_on_cpu
+        from avsrobust.training.devices import check_device, trains_on_cpu
         from avsrobust.training.engine import TrainOptions
         from avsrobust.training.engine import train as run_training
     except ImportError as error:
         raise OptionError(f"train: needs more packages ({error}); run 'pip install \"avsrobust[train]\"'") from error
 
+    check_device(device)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if is_remote(output) and processes > 1:
         raise OptionError(
@@ -164,10 +166,10 @@ def train(
         )
     if is_main_process() and smoke:
         fits = _what_fits(whole_batch=not is_smaller, lacked=chosen.model.start_from if untrained else None)
-        note(f"smoke run of {chosen.name}: {report.steps} steps and a validation done; {fits}")
+        note(f"smoke run of {chosen.name}: {counted(report.steps, 'step')} and a validation done; {fits}")
     elif is_main_process():
         best = "none" if report.best_score is None else f"{report.best_score:.4f} at step {report.best_step}"
-        note(f"{report.steps} steps done; best strict G-mIoU on validation clips: {best}")
+        note(f"{counted(report.steps, 'step')} done; best strict G-mIoU on validation clips: {best}")
         print_result(published(report.best))
     return 0
 

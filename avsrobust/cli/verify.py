@@ -9,6 +9,7 @@ import click
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import ANYWHERE, data_root_option
 from avsrobust.cli.progress import note, print_result, progress_bar
+from avsrobust.vocabulary import counted
 
 
 @click.command(short_help="Check every file that a manifest names.")
@@ -25,8 +26,7 @@ def verify(manifest: Path | str, data_root: Path | str | None, quick: bool) -> i
         print_result(problem)
     for line in report.notes:
         note(line)
-    count = len(report.problems)
-    verdict = f"{count} problem{'s' if count > 1 else ''}" if report.problems else "all in order"
+    verdict = counted(len(report.problems), "problem") if report.problems else "all in order"
     skipped = "; bytes of sounds, pictures and log-mels were not compared (--quick)" if quick else ""
-    print_result(f"{manifest}: {report.rows} rows, {verdict}{skipped}")
+    print_result(f"{manifest}: {counted(report.rows, 'row')}, {verdict}{skipped}")
     return STATUS_INCOMPLETE if report.problems else 0

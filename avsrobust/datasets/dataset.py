@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avsrobust.clips import Clip
+from avsrobust.vocabulary import counted
 
 if TYPE_CHECKING:
     from avsrobust.datasets.spec import DataSetSpec
@@ -67,4 +68,5 @@ class DataSet:
     spec: type[DataSetSpec] | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
-        return f"DataSet({self.name} in {self.root}: {len(self.clips)} clips, {len(self.findings)} findings)"
+        found = f"{counted(len(self.clips), 'clip')}, {counted(len(self.findings), 'finding')}"
+        return f"DataSet({self.name} in {self.root}: {found})"

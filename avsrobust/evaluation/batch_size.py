@@ -20,6 +20,7 @@ from avsrobust.evaluation.clip_data import ClipRows
 from avsrobust.evaluation.counters import Counters
 from avsrobust.evaluation.scoring import segment_batch
 from avsrobust.results import FailedClip
+from avsrobust.vocabulary import counted
 
 MOST = 16
 _TRIAL = 3
@@ -60,7 +61,7 @@ def choose_batch_size(
     chosen = batch_size_for(free, fixed, per_clip)
     taken, there = (f"{value / 2**30:.2f} GiB" for value in (per_clip, free))
     return chosen, [
-        f"batches of {chosen} clips: each clip more takes {taken}, of {there} that are free on {caller.device}"
+        f"batches of {counted(chosen, 'clip')}: each clip more takes {taken}, of {there} that are free on {caller.device}"
     ]
 
 

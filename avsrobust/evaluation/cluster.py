@@ -32,6 +32,7 @@ from avsrobust.evaluation.scored_clips import ScoredClip
 from avsrobust.evaluation.scorer import AdapterFacts, LocalScorer, Outcomes, ScoringChoices
 from avsrobust.remote import address_of, is_remote
 from avsrobust.results import FailedClip
+from avsrobust.vocabulary import counted
 
 # Pieces under way per worker: one is scored, and the next one is there when it is done.
 _AHEAD = 2
@@ -208,8 +209,9 @@ class ClusterScorer:
         try:
             outcome: _Outcome = future.result()
         except self._library.KilledWorker as error:
+            what = f"a piece of {counted(clips, 'clip')}" if clips else "loading it"
             raise AdapterError(
-                f"{self._job.name}: {f'a piece of {clips} clips' if clips else 'loading it'} ended every worker that tried it "
+                f"{self._job.name}: {what} ended every worker that tried it "
                 f"({' '.join(str(error).split())[:300]}); expected workers that outlive it: look at their logs and memory; "
                 "finished clips are kept"
             ) from error

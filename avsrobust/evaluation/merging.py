@@ -45,6 +45,7 @@ from avsrobust.results import (
     write_run,
 )
 from avsrobust.row_keys import ClipKey, RowKey, clip_of
+from avsrobust.vocabulary import counted
 
 COMMAND = "avsrobust merge"
 _MOST_NAMED = 3
@@ -177,7 +178,7 @@ def _complete(output: Path, found: Sequence[Shard]) -> list[Shard]:
     ]
     if missing:
         raise ResultsError(
-            f"{output / SHARDS_NAME}: lacks {_names(list(map(str, missing)))}; expected all {numbers[0]} shards; "
+            f"{output / SHARDS_NAME}: lacks {_names(list(map(str, missing)))}; expected all {counted(numbers[0], 'shard')}; "
             f"run 'evaluate' with --shard {missing[0]} too"
         )
     return list(found)
@@ -255,8 +256,9 @@ def _stored(output: Path, parts: Sequence[_Part], *, replace: bool) -> ExistingR
     if lacking := [key for key in stored.scores.rows - rows if clip_of(key) in clips]:
         split, clip_id, condition, *_ = min(lacking)
         raise ResultsError(
-            f"{output}: holds {len(lacking)} rows that the shards lack, such as {split}/{clip_id} under {condition}; expected "
-            "shards that hold all rows of their clips; evaluate the shards on these too, or give the rows up with --replace"
+            f"{output}: holds {counted(len(lacking), 'row')} that the shards lack, such as {split}/{clip_id} under {condition}; "
+            "expected shards that hold all rows of their clips; evaluate the shards on these too, or give the rows up "
+            "with --replace"
         )
     return stored
 
@@ -273,7 +275,8 @@ def _publish(output: Path, parts: Sequence[_Part], stored: ExistingResults) -> M
     if not rows:
         (split, clip_id), (error, _) = min(failed_rows.items(), key=lambda entry: entry[0])
         raise ResultsError(
-            f"{output / SHARDS_NAME}: none of {len(failed_rows)} clips could be scored; the first one, {split}/{clip_id}: {error}"
+            f"{output / SHARDS_NAME}: none of {counted(len(failed_rows), 'clip')} could be scored; the first one, "
+            f"{split}/{clip_id}: {error}"
         )
     failed = tuple(FailedClip(*clip, error) for clip, (error, _) in sorted(failed_rows.items()))
     limited = _limited(parts, stored)
@@ -327,8 +330,9 @@ def _require_described(
         if of_rows and (lacking := rows - of_rows):
             split, clip_id, condition, *_ = min(lacking)
             raise ResultsError(
-                f"{output}: {len(lacking)} rows, such as {split}/{clip_id} under {condition}, have no entry in {name}, which "
-                "others have; evaluate these again (with --save-masks for masks), or give earlier results up with --replace"
+                f"{output}: {counted(len(lacking), 'row')}, such as {split}/{clip_id} under {condition}, have no entry in "
+                f"{name}, which others have; evaluate these again (with --save-masks for masks), or give earlier "
+                "results up with --replace"
             )
 
 

@@ -104,6 +104,20 @@ def export_results(
             run.
         ResultsError: The results cannot be shown, or two of them are one run.
     """
+    name = check_target(to, output, project=project, artifacts=artifacts)
+    runs, warnings = result_runs(results, protocols, task)
+    write: Writer = importlib.import_module(f"{__package__}.{TRACKERS[to].module}").write_runs
+    written = write(runs, Target(output, name, artifacts))
+    warnings += [f"{one.place}: has these scores already; nothing was written" for one in written if not one.is_new]
+    return ExportedRuns(tuple(one.place for one in written), tuple(warnings))
+
+
+def check_target(to: str, output: str, *, project: str | None = None, artifacts: bool = False) -> str:
+    """Return the project's name.
+
+    Raises:
+        OptionError: The tracker is unknown or not installed, or cannot do what is asked for.
+    """
     if to not in TRACKERS:
         raise OptionError(f"--to {to}: expected {', '.join(TRACKERS)}{did_you_mean(to, TRACKERS)}")
     tracker = TRACKERS[to]
@@ -117,11 +131,7 @@ def export_results(
     if not name.strip() or not name.isprintable():
         raise OptionError(f"--project {name!r}: expected a name of printable characters")
     require_packages(to, tracker)
-    runs, warnings = result_runs(results, protocols, task)
-    write: Writer = importlib.import_module(f"{__package__}.{tracker.module}").write_runs
-    written = write(runs, Target(output, name, artifacts))
-    warnings += [f"{one.place}: has these scores already; nothing was written" for one in written if not one.is_new]
-    return ExportedRuns(tuple(one.place for one in written), tuple(warnings))
+    return name
 
 
 def require_packages(name: str, tracker: Tracker) -> None:

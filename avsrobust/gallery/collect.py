@@ -37,7 +37,7 @@ from avsrobust.reporting.split_results import SplitKey
 from avsrobust.results import MASKS_NAME, RUN_NAME, Run, Scores, is_baseline, read_run
 from avsrobust.row_keys import ClipKey, RowKey, key_of
 from avsrobust.stored_masks import StoredMasks
-from avsrobust.vocabulary import NEGATIVE
+from avsrobust.vocabulary import NEGATIVE, counted
 
 # Bytes of all media: as text in a page they are a third more, and the page stays below 15 MB.
 MOST_BYTES = 10_000_000
@@ -174,7 +174,7 @@ def _clips(
         used += made.num_bytes
         if used > most_bytes:
             notes.append(
-                f"The gallery shows {len(shown)} of {len(worst)} clips of {one_line(split)}: more would be too large."
+                f"The gallery shows {len(shown)} of {counted(len(worst), 'clip')} of {one_line(split)}: more would be too large."
             )
             break
         shown.append(made)

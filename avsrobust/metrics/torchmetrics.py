@@ -23,7 +23,7 @@ from avsrobust.metrics.binary.dataset import dataset_score
 from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.binary.protocols import DEFAULT_PROTOCOL, Protocol
 from avsrobust.metrics.protocols import find_protocol
-from avsrobust.vocabulary import CLEAN, NEGATIVE, NEGATIVES, POSITIVE
+from avsrobust.vocabulary import CLEAN, NEGATIVE, NEGATIVES, POSITIVE, counted
 
 try:
     from torchmetrics import Metric
@@ -94,7 +94,8 @@ class RobustnessScores(Metric):  # type: ignore[misc, unused-ignore]
             )
         if not len(pred) == len(clip) == len(conditions):
             raise MetricInputError(
-                f"clip and condition: found {len(clip)} and {len(conditions)} entries for {len(pred)} clips; expected as many"
+                f"clip and condition: found {len(clip)} and {len(conditions)} entries for {counted(len(pred), 'clip')}; "
+                "expected as many"
             )
         known = list(self.polarities)
         for index, name in enumerate(conditions):

@@ -19,7 +19,7 @@ from avsrobust.remote.addresses import (
     with_addresses,
 )
 from avsrobust.remote.copies import local_copy, telling
-from avsrobust.remote.staging import output_folder, published, put_so_far, require_own
+from avsrobust.remote.staging import output_folder, published, put_so_far, remote_marker, require_own
 
 __all__ = [
     "ENVIRONMENT_CACHE",
@@ -32,6 +32,7 @@ __all__ = [
     "output_folder",
     "published",
     "put_so_far",
+    "remote_marker",
     "require_own",
     "telling",
     "with_addresses",

@@ -30,6 +30,7 @@ from avsrobust.remote.addresses import COPIES, ENVIRONMENT_CACHE, FILES_NAME, IN
 from avsrobust.remote.eviction import SPARE_BYTES, begin_use, is_locked, make_room, note_use
 from avsrobust.remote.store import RemoteFile, Store, size_text
 from avsrobust.textfiles import parse_json
+from avsrobust.vocabulary import counted
 
 # Chosen files: by name, by a test of the name, or (None) all.
 Names = Collection[str] | Callable[[str], bool] | None
@@ -160,7 +161,7 @@ class Copy:
                 f"{self.url}: its copy takes {size_text(total)}, but {self.home} has {size_text(free)} left; name a folder on a "
                 f"larger disk with {ENVIRONMENT_CACHE}, or delete copies below {self.home.parent}"
             )
-        tell(f"copying {len(due):,} files ({size_text(total)}) of {self.url} to {self.home}{when}")
+        tell(f"copying {counted(len(due), 'file')} ({size_text(total)}) of {self.url} to {self.home}{when}")
 
     def fetch(self, store: Store, due: Mapping[str, RemoteFile]) -> None:
         """Fetch files.
@@ -176,7 +177,7 @@ class Copy:
                 self._fetch_batch(store, names[start : start + _AT_ONCE], due)
                 if time.monotonic() - told > _TELL_EVERY_S:
                     told = time.monotonic()
-                    tell(f"copied {min(start + _AT_ONCE, len(names)):,} of {len(names):,} files of {self.url}")
+                    tell(f"copied {min(start + _AT_ONCE, len(names)):,} of {counted(len(names), 'file')} of {self.url}")
                     self.write()
         finally:
             self.write()

@@ -31,6 +31,7 @@ from avsrobust.errors import OptionError
 from avsrobust.locks import acquire
 from avsrobust.remote.addresses import FILES_NAME
 from avsrobust.remote.store import size_text
+from avsrobust.vocabulary import counted
 
 ENVIRONMENT_CACHE_GB = "AVSROBUST_CACHE_GB"
 DEFAULT_GB = 100.0
@@ -114,7 +115,7 @@ def make_room(home: Path, count: int, *, fetched: bool = True) -> str:
     lines = []
     if deleted:
         lines.append(
-            f"deleted {len(deleted):,} files ({size_text(freed)}) of {len(copies)} copies that were used longest ago"
+            f"deleted {counted(len(deleted), 'file')} ({size_text(freed)}) of {counted(len(copies), 'copy')}, used longest ago"
         )
     if _believed[root] > limit:
         lines.append(

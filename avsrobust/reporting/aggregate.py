@@ -19,6 +19,7 @@ from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.metrics import ConditionScore, DatasetScore
 from avsrobust.reporting.model import Line, Table
 from avsrobust.reporting.naming import split_name
+from avsrobust.vocabulary import counted
 
 SEEDS = "seeds"
 _SCORES = ("miou", "f", "miou_negative", "f_negative", "fpr_negative", "g_miou", "g_f", "g_fpr")
@@ -68,8 +69,8 @@ def _note(lines: Sequence[Line]) -> str:
     subject = lines[0].subject
     seeds = ", ".join(str(line.subject.seed) for line in lines)
     return (
-        f"{subject.model} on {split_name(subject.split_key)}: mean and sample standard deviation of {len(lines)} results, "
-        f"of builds with seeds {seeds}"
+        f"{subject.model} on {split_name(subject.split_key)}: mean and sample standard deviation of "
+        f"{counted(len(lines), 'result')}, of builds with seeds {seeds}"
     )
 
 

@@ -17,6 +17,7 @@ from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.naming import split_name
 from avsrobust.reporting.split_results import SplitKey, clip_ids_of, splits_of
 from avsrobust.results import Scores
+from avsrobust.vocabulary import counted
 
 
 def on_common_clips(results: Sequence[Scores]) -> tuple[list[Scores], list[str]]:
@@ -34,7 +35,7 @@ def on_common_clips(results: Sequence[Scores]) -> tuple[list[Scores], list[str]]
             clips.setdefault(_key(scores, split), []).append(set(clip_ids_of(scores, split)))
     common = {key: set.intersection(*found) for key, found in clips.items()}
     notes = [
-        f"{split_name(key)}: {lost} of {len(set.union(*found))} clips left out, on which not every model was scored"
+        f"{split_name(key)}: {lost} of {counted(len(set.union(*found)), 'clip')} left out, on which not every model was scored"
         for key, found in clips.items()
         if (lost := len(set.union(*found)) - len(common[key]))
     ]

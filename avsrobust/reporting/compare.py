@@ -133,12 +133,7 @@ def compare_models(
         OptionError: An option's value is unknown, or a task does not have the protocol.
         ResultsError: There is no pair to compare, or one whose results do not belong together (see `compare`).
     """
-    check_task(task)
-    find_protocol(protocol)
-    if changed < 0:
-        raise OptionError(f"--changed: found {changed}; expected 0 or more clips")
-    if samples < 1:
-        raise OptionError(f"samples: found {samples}; expected at least 1; 10000 is usual")
+    check_comparison(protocol, samples, task, changed)
     for entry in results:
         check_scores(entry)
     groups, notes = groups_of(results, reference)
@@ -158,6 +153,16 @@ def compare_models(
             f"{_RESAMPLES_PER_COMPARISON * splits} or more are enough"
         )
     return Comparisons(reference, tuple(_corrected(found)), tuple(notes))
+
+
+def check_comparison(protocol: str, samples: int, task: str | None, changed: int) -> None:
+    """Raise `OptionError` for arguments of `compare_models` that are wrong whatever the results are."""
+    check_task(task)
+    find_protocol(protocol)
+    if changed < 0:
+        raise OptionError(f"--changed: found {changed}; expected 0 or more clips")
+    if samples < 1:
+        raise OptionError(f"samples: found {samples}; expected at least 1; 10000 is usual")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from avsrobust.reporting.escape import one_line
 from avsrobust.reporting.selection import AnyProtocol
 from avsrobust.reporting.split_results import clip_ids_of, splits_of
 from avsrobust.results import Scores
-from avsrobust.vocabulary import BINARY, CLASS_DATASET, SEMANTIC
+from avsrobust.vocabulary import BINARY, CLASS_DATASET, SEMANTIC, counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def _pairs(members: Sequence[Scores], reference: str | None) -> tuple[tuple[int,
     if len(found) > 1:
         files = ", ".join(_origin(members[number], "in memory") for number in found)
         raise ResultsError(
-            f"--reference {one_line(reference)}: found {len(found)} results of it on "
+            f"--reference {one_line(reference)}: found {counted(len(found), 'result')} of it on "
             f"{one_line(members[0].info.dataset)} ({files}); "
             "expected one; name the results to compare"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from avsrobust.errors import ResultsError
@@ -78,23 +78,47 @@ def require_complete(results: Sequence[Scores], *, allow_limited: bool = False) 
             )
 
 
-def load_each(paths: Sequence[Path | str]) -> list[Scores]:
-    """Read every ``scores.parquet`` at or below each of some paths, in their order.
+def require_distinct(files: Iterable[Path | None]) -> None:
+    """Refuse to compare results with themselves.
 
-    A path that leads to one result and is given twice is read twice; of folders of several, each result is read once, and not
-    at all where another path names it.
+    Args:
+        files: The files that results are read from; None: they are in memory.
 
     Raises:
-        ResultsError: A path holds no results, or a file cannot be read.
+        ResultsError: Two of them are one.
     """
-    below = [_scores_below(_local_results(path)) for path in paths]
-    seen = {found[0].resolve() for found in below if len(found) == 1}
-    chosen: list[Path] = []
+    seen: set[Path] = set()
+    for path in files:
+        if path is not None and path.resolve() in seen:
+            raise ResultsError(f"{path}: is named twice; expected different results to compare; name each of them once")
+        seen |= {path.resolve()} if path is not None else set()
+
+
+def load_each(results: Sequence[Path | str | Scores]) -> list[Scores]:
+    """Read every ``scores.parquet`` at or below each of some paths, in their order, for a comparison.
+
+    Of folders of several, each result is read once, and not at all where another path names it.
+
+    Args:
+        results: Folders, searched through, or files; paths or URLs; or results that were read.
+
+    Raises:
+        ResultsError: A path holds no results, one result is named twice, or a file cannot be read.
+    """
+    below: list[list[Path | Scores]] = [
+        [entry] if isinstance(entry, Scores) else [*_scores_below(_local_results(entry))] for entry in results
+    ]
+    named = [found[0] for found in below if len(found) == 1]
+    require_distinct(entry.source if isinstance(entry, Scores) else entry for entry in named)
+    seen = {entry.resolve() for entry in named if isinstance(entry, Path)}
+    chosen: list[Path | Scores] = []
     for found in below:
-        new = found if len(found) == 1 else [scores for scores in found if scores.resolve() not in seen]
-        seen.update(scores.resolve() for scores in new)
+        new = found
+        if len(found) > 1:
+            new = [entry for entry in found if isinstance(entry, Path) and entry.resolve() not in seen]
+        seen.update(entry.resolve() for entry in new if isinstance(entry, Path))
         chosen += new
-    return [read_scores(scores) for scores in chosen]
+    return [entry if isinstance(entry, Scores) else read_scores(entry) for entry in chosen]
 
 
 def load_runs(results: Sequence[Scores]) -> tuple[list[Run | None], list[str]]:

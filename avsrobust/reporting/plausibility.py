@@ -21,7 +21,7 @@ from avsrobust.remote import address_of
 from avsrobust.reporting.escape import one_line
 from avsrobust.results import SORT_COLUMNS, ScoreInfo, Scores, with_draws
 from avsrobust.score_checks import row_numbers
-from avsrobust.vocabulary import NEGATIVE, NUM_CLASSES
+from avsrobust.vocabulary import NEGATIVE, NUM_CLASSES, counted
 
 Flags = npt.NDArray[np.bool_]
 _HIGHEST_SEED = 2**64 - 1
@@ -33,7 +33,7 @@ def check_scores(scores: Scores) -> None:
     for problem in _problems_of_info(scores.info):
         raise ResultsError(f"{origin}: {problem} in its metadata; the results are damaged; evaluate again")
     if len(scores.index) != len(scores.statistics):
-        found = f"{len(scores.index)} frames and statistics of {len(scores.statistics)}"
+        found = f"{counted(len(scores.index), 'frame')} and statistics of {len(scores.statistics)}"
         raise ResultsError(f"{origin}: found {found}; expected as many of both; evaluate again")
     for problem, wrong in _problems(scores):
         if wrong.any():

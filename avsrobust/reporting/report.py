@@ -20,7 +20,7 @@ from avsrobust.reporting.paper.render import FULL, WIDE, check_layout, render_pa
 from avsrobust.reporting.paper.style import Style, requested_style
 from avsrobust.reporting.reported import BUNDLED, ReportedLine, load_reported
 from avsrobust.reporting.selection import requested_renames
-from avsrobust.reporting.table_builder import build_table
+from avsrobust.reporting.table_builder import build_table, check_choices
 from avsrobust.results import Scores
 
 __all__ = ["Rendered", "ReportOptions", "load_results", "report", "report_options"]
@@ -88,18 +88,18 @@ def report(
             such layout, or a plug-in fails.
         ResultsError: The results cannot be true, or none can be shown.
     """
-    chosen = find_format(format) if isinstance(format, str) else format
-    check_layout(layout, chosen.name, style)
-    if intervals and aggregate is not None:
-        raise OptionError(
-            "--intervals, --aggregate: a mean over seeds has a spread, no interval; leave one of the two out"
-        )
-    if compare:
-        check_page_option("--compare", chosen.name, layout)
-        if aggregate is not None:
-            raise OptionError(
-                "--compare, --aggregate: single results are compared, no means over seeds; leave one of the two out"
-            )
+    chosen = check_report(
+        protocols,
+        by,
+        format,
+        task,
+        scores,
+        layout=layout,
+        style=style,
+        intervals=intervals,
+        aggregate=aggregate,
+        compare=compare,
+    )
     left_out: list[str] = []
     if common_clips:
         results, left_out = on_common_clips(results)
@@ -128,7 +128,64 @@ def report(
     return Rendered(content, tuple(one_line(text) for text in remarks), chosen.suffix)
 
 
-def check_page_option(option: str, format: str, layout: str = FULL) -> None:  # noqa: A002 - the option's name
+def check_report(
+    protocols: Sequence[str] = (DEFAULT_PROTOCOL,),
+    by: str | None = None,
+    format: str | Format = "md",  # noqa: A002 - the option's name
+    task: str | None = None,
+    scores: Sequence[str] = (),
+    *,
+    layout: str = FULL,
+    style: Style | None = None,
+    intervals: bool = False,
+    aggregate: str | None = None,
+    compare: bool = False,
+    gallery: bool = False,
+    rerun: bool = False,
+) -> Format:
+    """Check arguments of `report` that are right or wrong whatever the results are: before these are read.
+
+    Args:
+        protocols: As of `report`, as are those that are not listed here.
+        by: A breakdown.
+        format: A format.
+        task: A task.
+        scores: Groups of extra scores.
+        layout: A layout.
+        style: Choices about the wide layout.
+        intervals: Whether intervals are shown.
+        aggregate: An aggregation.
+        compare: Whether models are compared.
+        gallery: Whether a gallery is to be shown.
+        rerun: Whether models are run again for it.
+
+    Returns:
+        The format.
+
+    Raises:
+        OptionError: A name is unknown, or two options exclude one another.
+    """
+    chosen = find_format(format) if isinstance(format, str) else format
+    check_layout(layout, chosen.name, style)
+    if intervals and aggregate is not None:
+        raise OptionError(
+            "--intervals, --aggregate: a mean over seeds has a spread, no interval; leave one of the two out"
+        )
+    if rerun and not gallery:
+        raise OptionError("--rerun: found no --gallery; expected --gallery N, for whose clips models are run again")
+    if gallery:
+        _check_page_option("--gallery", chosen.name, layout)
+    if compare:
+        _check_page_option("--compare", chosen.name, layout)
+        if aggregate is not None:
+            raise OptionError(
+                "--compare, --aggregate: single results are compared, no means over seeds; leave one of the two out"
+            )
+    check_choices(protocols, by, task, scores, aggregate)
+    return chosen
+
+
+def _check_page_option(option: str, format: str, layout: str = FULL) -> None:  # noqa: A002 - the option's name
     """Raise `OptionError` for a format or a layout that does not show what an option of the page asks for."""
     if format != "html" or layout != FULL:
         raise OptionError(

@@ -21,6 +21,7 @@ from avsrobust.reporting.loading import load_runs
 from avsrobust.reporting.naming import split_name
 from avsrobust.reporting.split_results import SplitKey
 from avsrobust.results import Scores, section
+from avsrobust.vocabulary import counted
 
 ALLOW_OPTION = "--allow-different-builds"
 _FILES_SHOWN = 3
@@ -102,7 +103,10 @@ def _refusal(key: SplitKey, of_split: Sequence[_Scored], different: Sequence[str
     for entry in of_split:
         facts = [f"seed {entry.seed}", f"recipe {one_line(entry.recipe) or 'unknown'}"]
         if by_rows:
-            facts += [f"{entry.clips} clips", f"manifest {one_line(entry.manifest)[:_CHECKSUM_SHOWN] or 'unknown'}"]
+            facts += [
+                counted(entry.clips, "clip"),
+                f"manifest {one_line(entry.manifest)[:_CHECKSUM_SHOWN] or 'unknown'}",
+            ]
         builds.setdefault(", ".join(facts), []).append(entry.origin)
     listed = "; ".join(f"{facts}: {_files(origins)}" for facts, origins in builds.items())
     ways = ["name results of one build"]

@@ -73,6 +73,18 @@ from avsrobust.vocabulary import BINARY, TASKS
 _CLASS_THRESHOLD = 0.5
 
 
+def check_choices(
+    protocols: Sequence[str], by: str | None, task: str | None, scores: Sequence[str], aggregate: str | None
+) -> None:
+    """Raise `OptionError` for names that `build_table` does not know, whatever the results are."""
+    check_task(task)
+    check_aggregate(aggregate)
+    if by is not None and by not in GROUPINGS:
+        raise OptionError(f"--by: found '{by}'; expected {', '.join(GROUPINGS)}{did_you_mean(by, GROUPINGS)}")
+    requested_protocols(protocols)
+    requested_groups(scores)
+
+
 def build_table(
     results: Sequence[Scores],
     protocols: Sequence[str],
@@ -104,10 +116,7 @@ def build_table(
         OptionError: A protocol, breakdown, task, negative, group of scores or model to rename is unknown.
         ResultsError: The results cannot be true, or none can be shown.
     """
-    check_task(task)
-    check_aggregate(aggregate)
-    if by is not None and by not in GROUPINGS:
-        raise OptionError(f"--by: found '{by}'; expected {', '.join(GROUPINGS)}{did_you_mean(by, GROUPINGS)}")
+    check_choices(protocols, by, task, scores, aggregate)
     found = requested_protocols(protocols)
     binary = tuple(entry.binary for entry in found if entry.binary is not None)
     semantic = tuple(entry.semantic for entry in found if entry.semantic is not None)

@@ -22,7 +22,7 @@ from avsrobust.reporting.extra_scores import OVERLAP
 from avsrobust.reporting.model import Line, Subject, Table
 from avsrobust.reporting.naming import build_title, split_name
 from avsrobust.reporting.split_results import SplitResult
-from avsrobust.vocabulary import BINARY, CLASS_DATASET, CLEAN, SEMANTIC
+from avsrobust.vocabulary import BINARY, CLASS_DATASET, CLEAN, SEMANTIC, counted
 
 _CHECKSUM_SHOWN = 12
 # Options that name folders of data, which differ from one data set to another.
@@ -86,7 +86,7 @@ def _skipped(line: Line) -> str | None:
     if count == 0:
         return None
     whose = f"{split_name(line.subject.split_key)}, {line.protocol.name}"
-    return f"{whose}: {_clips(count)} skipped, whose frames all have an empty target"
+    return f"{whose}: {counted(count, 'clip')} skipped, whose frames all have an empty target"
 
 
 def _muted(entry: SplitResult) -> str | None:
@@ -96,8 +96,8 @@ def _muted(entry: SplitResult) -> str | None:
         return None
     verb = "is" if muted == 1 else "are"
     return (
-        f"{split_name(entry.split_key)}: {muted} of {_clips(scored)} scored {verb} muted: the recording itself is silent, so "
-        "that clean sound equals silence there"
+        f"{split_name(entry.split_key)}: {muted} of {counted(scored, 'clip')} scored {verb} muted: the recording itself is "
+        "silent, so that clean sound equals silence there"
     )
 
 
@@ -149,11 +149,6 @@ def _is_binary(subject: Subject) -> bool:
     return subject.diagnostics.binary_masks and not subject.is_baseline
 
 
-def _clips(count: int) -> str:
-    """A number of clips, in words."""
-    return f"{count} clip{'' if count == 1 else 's'}"
-
-
 def _title(subject: Subject) -> str:
     """The beginning of a sentence about one subject."""
     return f"{subject.name} on {split_name(subject.split_key)}"
@@ -166,7 +161,7 @@ def _of_subject(subject: Subject, negatives: Sequence[str]) -> Iterator[str]:
         yield f"{_title(subject)}: no clip could be scored; it has no line"
     if subject.failed:
         yield (
-            f"{_title(subject)}: {_clips(len(subject.failed))} could not be scored and enter no number; "
+            f"{_title(subject)}: {counted(len(subject.failed), 'clip')} could not be scored and enter no number; "
             "see 'failed' in run.json next to the scores"
         )
     if diagnostics.clips == 0:
@@ -186,7 +181,7 @@ def _of_subject(subject: Subject, negatives: Sequence[str]) -> Iterator[str]:
 def _fewer(subject: Subject, condition: str, missing: int) -> str:
     """A condition under which some clips were not scored."""
     return (
-        f"{_title(subject)}: {_clips(missing)} of {subject.diagnostics.clips} without a row under {condition}; "
+        f"{_title(subject)}: {counted(missing, 'clip')} of {subject.diagnostics.clips} without a row under {condition}; "
         "that condition's means are over the others"
     )
 
@@ -211,7 +206,7 @@ def _same_model(results: Sequence[SplitResult]) -> Iterator[str]:
         if len(same) > 1:
             files = ", ".join(f"{entry.origin} ({build_title(entry)})" for entry in same)
             yield (
-                f"{model} on {split_name(key)}: {len(same)} results, each a line of its own: {files}; "
+                f"{model} on {split_name(key)}: {counted(len(same), 'result')}, each a line of its own: {files}; "
                 "name the ones to report, or evaluate with --name"
             )
 

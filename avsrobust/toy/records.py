@@ -16,6 +16,7 @@ from pathlib import Path
 from avsrobust.errors import OptionError
 from avsrobust.files import require_writable, write_text
 from avsrobust.textfiles import read_json
+from avsrobust.vocabulary import counted
 
 RECORD_NAME = "toy.json"
 TREES: Mapping[str, str] = {"s4": "Single-source", "ms3": "Multi-sources", "avss": "AVSBench_semantic"}
@@ -35,7 +36,7 @@ class Record:
     format: int = _FORMAT
 
     def __str__(self) -> str:
-        clips = "1 clip" if self.clips == 1 else f"{self.clips} clips"
+        clips = counted(self.clips, "clip")
         text = f"{clips} of {self.dataset} with seed {self.seed}"
         return text if self.format == _FORMAT else f"{text} by another version of avsrobust"
 

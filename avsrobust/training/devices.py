@@ -25,6 +25,14 @@ def computes(precision: str, device: torch.device) -> bool:
     return bool(mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def check_device(device: str) -> None:
+    """Raise `OptionError` unless training can take place on a device of this name here."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise OptionError(f"--device cuda: torch {torch.__version__} sees no GPU here; use --device cpu or auto")
+    if device not in ("auto", "cpu", "cuda"):
+        raise OptionError(f"--device {device}: expected auto, cpu or cuda (accelerate spreads over several GPUs)")
+
+
 def open_accelerator(precision: str, device: str) -> Accelerator:
     """Return the accelerator of a run.
 
@@ -35,10 +43,7 @@ def open_accelerator(precision: str, device: str) -> Accelerator:
     Raises:
         OptionError: There is no such device here.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise OptionError(f"--device cuda: torch {torch.__version__} sees no GPU here; use --device cpu or auto")
-    if device not in ("auto", "cpu", "cuda"):
-        raise OptionError(f"--device {device}: expected auto, cpu or cuda (accelerate spreads over several GPUs)")
+    check_device(device)
     mixed = "bf16" if precision == "bfloat16" else "no"
     # Set by accelerate launch; the recipe decides.
     os.environ.pop("ACCELERATE_MIXED_PRECISION", None)

@@ -45,6 +45,7 @@ from avsrobust.training.recipe import TrainRecipe
 from avsrobust.training.sampler import Sampler, noise_seed, part_of, stages_of
 from avsrobust.training.step import Losses, Pending, Update
 from avsrobust.training.validation import Validation, validate
+from avsrobust.vocabulary import counted
 
 BEST, FINAL = "best.safetensors", "final.safetensors"
 PICTURES = "pictures"
@@ -192,8 +193,8 @@ class _Run:
         self.parts = self.accelerator.num_processes * run.accumulate
         if run.batch_size % self.parts:
             raise OptionError(
-                f"run.batch_size {run.batch_size}: cannot be shared by {self.accelerator.num_processes} processes in "
-                f"{run.accumulate} parts each; start another number of processes"
+                f"run.batch_size {run.batch_size}: cannot be shared by {counted(self.accelerator.num_processes, 'process')} in "
+                f"{counted(run.accumulate, 'part')} each; start another number of processes"
             )
 
     def run(self) -> TrainReport:
@@ -337,8 +338,8 @@ class _Run:
         everything = sum(math.prod(shape) for shape, _ in self.trained.values())
         self.on_message(
             f"trains {len(trained)} of {len(self.trained)} tensors, {sum(trained):,} of {everything:,} parameters, on "
-            f"{len(self.samples)} items, in {self.accelerator.num_processes} process(es) on {self.accelerator.device}; all "
-            f"are listed in {self.options.output / PARAMETERS}"
+            f"{counted(len(self.samples), 'item')}, in {counted(self.accelerator.num_processes, 'process')} on "
+            f"{self.accelerator.device}; all are listed in {self.options.output / PARAMETERS}"
         )
         if not computes(self.recipe.run.precision, self.accelerator.device):
             self.on_message(
@@ -352,7 +353,7 @@ class _Run:
 def _samples(micro: Sequence[Batch]) -> str:
     count = sum(len(batch.frames) for batch in micro)
     parts = f" in {len(micro)} parts" if len(micro) > 1 else ""
-    return f"{count} sample{'s' if count > 1 else ''}{parts}"
+    return counted(count, "sample") + parts
 
 
 def _compile(model: Trainable, family: str) -> None:

@@ -38,6 +38,7 @@ from avsrobust.folders import hold_output_dir
 from avsrobust.limits import METADATA_BYTES
 from avsrobust.processes import map_in_processes
 from avsrobust.textfiles import parse_json
+from avsrobust.vocabulary import counted
 
 PICTURES_KIND = "pictures"
 PICTURES_FORMAT = 1
@@ -169,7 +170,7 @@ def open_cache(
         if count == 0:
             return None
         on_message(
-            f"decodes {count:,} of {len(pictures):,} pictures once, into {folder} ({count * each / 2**20:,.1f} MiB)"
+            f"decodes {count:,} of {counted(len(pictures), 'picture')} once, into {folder} ({count * each / 2**20:,.1f} MiB)"
         )
         _fill(folder, whole, content, size, pictures[:count], progress)
         return PictureCache(folder, content, count)

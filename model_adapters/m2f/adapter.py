@@ -21,6 +21,7 @@ from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, AudioInput, ClipView
 from avsrobust.errors import AdapterError
+from avsrobust.vocabulary import counted
 from model_adapters.m2f.debias import AllQueries, Contrast, NoisyAudio, VisualOnly, alpha_bars, row_noise
 from model_adapters.m2f.queries import ClassFiles
 from model_adapters.m2f.settings import Debias, Settings, parse_options, strategy
@@ -325,8 +326,8 @@ def _load_visual_only(path: Path, network: M2FNetwork, device: torch.device) -> 
     mine = (network.config.semantic, network.config.readout_labels)
     if (loaded.config.semantic, loaded.config.readout_labels) != mine:
         raise AdapterError(
-            f"--option visual_only={path}: reads {loaded.config.readout_labels} classes as {loaded.config.readout}; "
-            f"expected the head of the checkpoint, {network.config.readout_labels} classes as {network.config.readout}"
+            f"--option visual_only={path}: reads {counted(loaded.config.readout_labels, 'class')} as {loaded.config.readout}; "
+            f"expected the head of the checkpoint, {counted(network.config.readout_labels, 'class')} as {network.config.readout}"
         )
     return loaded
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from avsrobust.errors import AdapterError
 from avsrobust.files import resolve_inside
-from avsrobust.vocabulary import CLEAN
+from avsrobust.vocabulary import CLEAN, counted
 from model_adapters.m2f.debias import Behaviour
 from model_adapters.m2f.state import read_pickle
 
@@ -95,7 +95,8 @@ def read_indices(path: Path, num_frames: int, num_queries: int) -> list[list[int
         lists = lists * num_frames
     if len(lists) != num_frames:
         raise AdapterError(
-            f"{path}: found indices of {len(lists)} frames; the clip has {num_frames}; make the file anew for this clip"
+            f"{path}: found indices of {counted(len(lists), 'frame')}; the clip has {num_frames}; make the file anew "
+            "for this clip"
         )
     for index in (index for frame in lists for index in frame):
         if not 0 <= index < num_queries:

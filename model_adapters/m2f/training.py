@@ -28,6 +28,7 @@ from avsrobust.schemas import CLOSED, read_schema
 from avsrobust.training.losses import mask_losses
 from avsrobust.training.model import Batch, Predictions
 from avsrobust.training.recipe import LossPart
+from avsrobust.vocabulary import counted
 from model_adapters.m2f import auxiliary
 from model_adapters.m2f.adapter import M2F, M2FDebias
 from model_adapters.m2f.checkpoint import LoadedNetwork, LoadReport, fill, load_checkpoint, save_bundle
@@ -340,8 +341,8 @@ def _check(options: M2FOptions, config: M2FConfig, where: str, losses: Collectio
     spare = 0 if config.readout == "union" or options.debias in ("all_queries", "visual_only") else 1
     if config.query_gate != "all" and len(options.query_classes) + spare > config.num_queries:
         raise RecipeError(
-            f"{where}: key model.options.query_classes: found {len(options.query_classes)} categories for "
-            f"{config.num_queries} queries; expected at most {config.num_queries - spare}; name fewer, or raise "
+            f"{where}: key model.options.query_classes: found {counted(len(options.query_classes), 'category')} for "
+            f"{counted(config.num_queries, 'query')}; expected at most {config.num_queries - spare}; name fewer, or raise "
             "config.num_queries"
         )
     for name in options.query_classes:

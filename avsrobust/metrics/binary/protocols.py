@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.metrics.binary.counts import check_threshold
+from avsrobust.vocabulary import counted
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ class Protocol:
         largest = max(self.batch, self.negative_batch or 1)
         if largest > 1 and (self.f_at, self.average) != ("best_of_255", "clips"):
             raise OptionError(
-                f"protocol {self.name}: found a batch of {largest} clips, which changes nothing unless F is the best of 255 "
-                "thresholds and clips are averaged; expected batch 1"
+                f"protocol {self.name}: found a batch of {counted(largest, 'clip')}, which changes nothing unless F is the best "
+                "of 255 thresholds and clips are averaged; expected batch 1"
             )
 
 

@@ -29,7 +29,7 @@ from avsrobust.metrics.dataset_score import ConditionScore, DatasetScore, assemb
 from avsrobust.metrics.rows import Flags, Floats, Ints, Rows
 from avsrobust.metrics.semantic.counts import ClassStatistics, background_prediction, perfect_prediction
 from avsrobust.metrics.semantic.protocols import SemanticProtocol
-from avsrobust.vocabulary import BACKGROUND, NEGATIVES, NUM_CLASSES
+from avsrobust.vocabulary import BACKGROUND, NEGATIVES, NUM_CLASSES, counted
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def rows_of(classes: ClassStatistics, frames: ScoredFrames) -> Rows:
     """Return the rows of `frames`. Raises `MetricInputError` where `classes` are not of as many frames."""
     if classes.num_frames != len(frames):
         raise MetricInputError(
-            f"classes: found {classes.num_frames} frames next to {len(frames)}; expected statistics of the same frames"
+            f"classes: found {counted(classes.num_frames, 'frame')} next to {len(frames)}; expected statistics of the same frames"
         )
     return frames.rows
 
