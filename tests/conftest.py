@@ -54,6 +54,7 @@ if not all(importlib.util.find_spec(name) for name in ("transformers", "accelera
         "test_m2f_*.py",
         "test_paths_as_text.py",
         "test_pretransform_stock.py",
+        "test_training_devices.py",
         "test_training_engine.py",
         "test_training_m2f.py",
     ]

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from avsrobust.callbacks import MessageCallback
 from avsrobust.errors import OptionError
 from avsrobust.training.model import Batch, Trainable
 from avsrobust.training.recipe import TrainRecipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 # As torch.cuda.make_graphed_callables.
 _WARM_UP = 3
