@@ -32,7 +32,7 @@ SCHEMA = pa.schema(
 )
 _CHUNK = 1 << 20
 _ENTRIES_AT_ONCE = 1 << 16
-_BLOCK = 64
+_BLOCK, _BLOCKS_HELD = 64, 64
 _KIND = Kind(ManifestError, "the checksums that 'avsrobust build' writes beside the manifest", "build")
 
 
@@ -105,6 +105,8 @@ class _SumTable(Mapping[str, FileSum]):
         # The last path of every block: two short searches, since each value of a column is slow to get.
         ends = [*range(_BLOCK - 1, len(paths), _BLOCK), *([len(paths) - 1] if len(paths) % _BLOCK else [])]
         self._last: list[str] = paths.take(pa.array(ends, pa.int64())).to_pylist()
+        # The files of a clip lie in one or two blocks.
+        self._held: dict[int, list[str]] = {}
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -115,12 +117,21 @@ class _SumTable(Mapping[str, FileSum]):
 
     def __getitem__(self, path: str) -> FileSum:
         first = bisect_left(self._last, path) * _BLOCK
-        block = self._paths.slice(first, _BLOCK).to_pylist()
+        block = self._paths_from(first)
         within = bisect_left(block, path)
         if within == len(block) or block[within] != path:
             raise KeyError(path)
         place = first + within
         return FileSum(path, self._sizes[place].as_py(), self._digests[place].as_py())
+
+    def _paths_from(self, first: int) -> list[str]:
+        """Return a block's paths; several threads may ask at once."""
+        block = self._held.get(first)
+        if block is None:
+            if len(self._held) >= _BLOCKS_HELD:
+                self._held.clear()
+            block = self._held[first] = self._paths.slice(first, _BLOCK).to_pylist()
+        return block
 
     def items(self) -> ItemsView[str, FileSum]:
         """Return the entries with their paths."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avsrobust import defaults
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
-from avsrobust.remote import is_remote, join, output_folder, published, remote_marker, require_own
-from avsrobust.remote.inputs import local_data_root
+from avsrobust.remote import is_remote, join, output_folder, published, put_so_far, remote_marker, require_own
+from avsrobust.remote.inputs import local_build, local_data_root
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from avsrobust.evaluation.runner import EvaluationReport
     from avsrobust.evaluation.shards import Shard
     from avsrobust.manifest import Manifest
+
+# A machine that vanishes loses about as much.
+_PUT_EVERY_S = 30.0
 
 __all__ = [
     "check_selection",
@@ -37,6 +41,8 @@ def select_builds(
     manifests: Path | str | Manifest | Sequence[Path | str | Manifest] | None = None, dataset: str | None = None
 ) -> list[Manifest]:
     """Return the manifests that are named (default: every build under ``robust``), only those of `dataset`.
+
+    Of a build on another machine the small files are copied; all else is fetched when an evaluation reads it.
 
     Raises:
         ManifestError: There is no build, or one cannot be read.
@@ -64,7 +70,9 @@ def select_builds(
             f"{root}/: found no build; expected {root}/<dataset>-seed<seed>/{MANIFEST_NAME}; "
             "run 'avsrobust build --dataset s4 --seed 42' first, or name one with --manifest"
         )
-    builds = [entry if isinstance(entry, Manifest) else load_manifest(entry) for entry in found]
+    builds = [
+        entry if isinstance(entry, Manifest) else load_manifest(local_build(entry, on_demand=True)) for entry in found
+    ]
     if unknown is not None and dataset not in {manifest.info.dataset for manifest in builds}:
         raise unknown
     chosen = [manifest for manifest in builds if wanted in (None, manifest.info.dataset)]
@@ -135,7 +143,8 @@ def evaluate_into(
 
     Args:
         folder: The results folder.
-        run: Evaluates into the folder of this machine that it is called with, as ``output``.
+        run: Evaluates into the folder of this machine that it is called with, as ``output``; calls ``on_saved`` where finished
+            clips have been written: they are put to the URL now and then.
         shard: The part of the clips that is evaluated.
         wait: Wait until another process gives the folder up.
 
@@ -146,7 +155,7 @@ def evaluate_into(
 
     part = "" if shard is None else f"{SHARDS_NAME}/{shard.folder_name}"
     with output_folder(folder, "avsrobust evaluate", RESULTS_KIND, part=part, without=SHARDS_NAME, wait=wait) as local:
-        report = run(output=local)
+        report = run(output=local, on_saved=partial(put_so_far, local, every_s=_PUT_EVERY_S))
     masks = None if report.masks is None else published(report.masks)
     return dataclasses.replace(report, scores=published(report.scores), masks=masks)
 

@@ -33,7 +33,8 @@ class Limit:
 
     def check(self, found: int, where: object, error: type[AvsRobustError]) -> None:
         """Raise `error` where `found` is above the limit; `where` names the file and what was measured in it."""
-        if found > self.current:
+        # Limits are only ever raised: most of the time nobody need ask the environment.
+        if found > self.value and found > self.current:
             raise error(
                 f"{where}: found {found:,} {self.unit}; expected at most {self.current:,} ({self.reason}); "
                 f"if the file is right, run again with {OPTION} {max(2, math.ceil(found / self.value))}"
@@ -62,15 +63,18 @@ METADATA_BYTES = Limit(256 << 20, "bytes", "a manifest's notes and skipped clips
 def raised_by() -> float:
     """Return the factor by which the user raised the limits, 1 where they did not. Raises `OptionError` for a bad one."""
     text = os.environ.get(ENVIRONMENT, "")
-    return parse_factor(text) if text else 1.0
+    return parse_factor(text, f"{ENVIRONMENT}={text}") if text else 1.0
 
 
-def parse_factor(text: str) -> float:
-    """Return the factor that a user wrote. Raises `OptionError` for anything else than a number from 1 to 1000000."""
+def parse_factor(text: str, written: str = "") -> float:
+    """Return the factor that a user wrote; `written`: how (by default, as the option).
+
+    Raises `OptionError` for anything else than a number from 1 to 1000000.
+    """
     try:
         factor = float(text)
     except ValueError:
         factor = math.nan
     if not 1 <= factor <= 1e6:
-        raise OptionError(f"{OPTION} {text}: expected a factor from 1 to 1000000")
+        raise OptionError(f"{written or f'{OPTION} {text}'}: expected a factor from 1 to 1000000")
     return factor

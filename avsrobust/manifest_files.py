@@ -14,6 +14,7 @@ from pathlib import Path
 from avsrobust.errors import ManifestError
 from avsrobust.files import resolve_inside
 from avsrobust.manifest_values import Row
+from avsrobust.remote.on_demand import listed_sizes
 from avsrobust.textfiles import parse_json
 
 DATA_PREFIX = "data:"
@@ -101,10 +102,12 @@ def fingerprint(data_root: Path, files: Iterable[str], *, named_by: Path | str) 
     Raises `ManifestError` naming the first file that is missing.
     """
     digest = hashlib.sha256()
+    # Of files that are fetched when they are read.
+    sizes = listed_sizes(data_root)
     for relative in sorted(files):
         path = resolve_inside(data_root, relative, named_by=named_by)
         try:
-            size = path.stat().st_size
+            size = sizes[relative] if relative in sizes else path.stat().st_size
         except OSError as error:
             raise ManifestError(
                 f"{path}: not found, but {named_by} needs it; expected the data set the build was made from; "

@@ -47,13 +47,16 @@ def write_frames(path: Path, frames: SortedFrames, metadata: dict[str, str]) -> 
             metadata, schema.names, column, {name: _blocks(frames, name) for name in HISTOGRAMS}
         )
         schema = schema.with_metadata(metadata)
-        # What hashing took would else stay with the process.
-        release_unused()
+        # What hashing took would else stay with the process; that of few frames serves the next ones.
+        many = len(frames) > _BLOCK
+        if many:
+            release_unused()
         with atomic_path(path) as temporary, open_writer(temporary, schema) as writer:
             for number in range(len(groups)):
                 writer.write_table(_group(frames, schema, aside, number))
                 # Of the group before, nothing is left when the next one is made.
-                release_unused()
+                if many:
+                    release_unused()
 
 
 def _group(frames: SortedFrames, schema: pa.Schema, aside: _Aside, number: int) -> pa.Table:

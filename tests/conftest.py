@@ -14,6 +14,7 @@ import sys
 import time
 import wave
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,30 +99,46 @@ def resident(name: str) -> int:
     return int(found[1]) << 10
 
 
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment in which a server of moto is found: a process of its own, that speaks S3."""
-    pytest.importorskip("s3fs")
+@contextmanager
+def serving(command: Callable[[int], Sequence[str]], folder: Path, **environment: str) -> Iterator[int]:
+    """Run a server, whose command line names a port, in a folder of its own for the block; yield the port once it is open."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **AWS_KEYS})
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command(port), cwd=folder, stdout=log, stderr=log, env={**os.environ, **environment})
     try:
         deadline = time.monotonic() + 120
         while True:
-            assert server.poll() is None
+            assert server.poll() is None, (folder / "log").read_text(errors="replace")
             assert time.monotonic() < deadline
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break
             except OSError:
                 time.sleep(0.1)
-        yield {**AWS_KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+        yield port
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., AbstractContextManager[int]]:
+    """Runs a server: `serving`."""
+    return serving
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which a server of moto is found: a process of its own, that speaks S3."""
+    pytest.importorskip("s3fs")
+
+    def command(port: int) -> list[str]:
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+
+    with serving(command, tmp_path_factory.mktemp("moto"), **AWS_KEYS) as port:
+        yield {**AWS_KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
 
 
 @pytest.fixture

@@ -126,3 +126,11 @@ def test_other_factors_are_refused(factor: str, capsys: pytest.CaptureFixture[st
     assert invoke(["adapters", "--raise-limits", factor]) == 2
     assert capsys.readouterr().err.startswith(f"error: --raise-limits {factor}: expected a factor from 1 to 1000000")
     assert ENVIRONMENT not in os.environ
+
+
+def test_a_bad_factor_in_the_environment_is_refused_before_any_file_is_met(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT, "much")
+    assert invoke(["adapters"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {ENVIRONMENT}=much: expected a factor from 1 to 1000000")

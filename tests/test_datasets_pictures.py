@@ -6,6 +6,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from avsrobust.datasets.pictures import PictureHeader, check_structure, decode, read_header
+from avsrobust.datasets.pictures import (
+    PictureHeader,
+    check_structure,
+    decode,
+    read_header,
+    read_size,
+    size_of_content,
+)
 from avsrobust.errors import DataSetError
 from avsrobust.limits import ENVIRONMENT
 
@@ -30,6 +38,24 @@ def test_header_and_pixels_of_whole_files(tmp_path: Path, suffix: str) -> None:
     assert read_header(path) == PictureHeader(64, 48, "RGB")
     assert read_header(path).size == "64x48"
     assert decode(path, "L").size == (64, 48)
+
+
+@pytest.mark.parametrize("save", [{}, {"exif": b"Exif\0\0" + bytes(60_000)}, {"progressive": True, "quality": 30}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_sizes_without_decoding_are_those_of_the_pixels(
+    tmp_path: Path, suffix: str, mode: str, save: dict[str, Any]
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.new(mode, (67, 31), 128 if mode == "L" else (1, 2, 3)).save(path, **save)
+    assert read_size(path) == size_of_content(path, path.read_bytes()) == (67, 31)
+
+
+def test_a_file_without_a_size_is_refused_as_by_its_header(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for read in (read_size, lambda path: size_of_content(path, path.read_bytes())):
+        with pytest.raises(DataSetError, match=r"a.png: found .*; expected a whole PNG or JPEG picture"):
+            read(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
@@ -169,8 +195,11 @@ def test_a_small_file_of_many_pixels_is_refused_before_it_is_decoded(
     for read in (read_header, decode):
         with pytest.raises(DataSetError, match=r"a.png: found 81,000,000 pixels; expected at most .*--raise-limits 2"):
             read(path)
+    with pytest.raises(DataSetError, match=r"a.png: found 81,000,000 pixels; expected at most .*--raise-limits 2"):
+        size_of_content(path, path.read_bytes())
     monkeypatch.setenv(ENVIRONMENT, "2")
     assert read_header(path).size == "9000x9000"
+    assert size_of_content(path, path.read_bytes()) == (9000, 9000)
 
 
 @pytest.mark.filterwarnings("error")

@@ -24,6 +24,7 @@ from avsrobust.evaluation.cluster import ClusterAdapter
 from avsrobust.evaluation.gpus import claim
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
 from avsrobust.files import sha256_of_file
+from avsrobust.locks import LOCK_NAME
 from avsrobust.manifest import Manifest
 from avsrobust.results import read_run
 
@@ -236,6 +237,36 @@ def test_a_worker_that_is_killed_loses_nothing(build: Manifest, whole: dict[str,
     assert victim.wait() == -signal.SIGKILL
     assert survivor.pid in calls(build)
     assert digests((tmp_path / told.strip()).parent) == whole
+
+
+def test_workers_copy_what_they_read_from_s3(
+    s3: Any, build: Manifest, whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_calls(build)
+    root = build.folder.parent
+    files = [path for folder in ("build", "data") for path in (root / folder).rglob("*") if path.is_file()]
+    files = [path for path in files if "data_root" not in path.parts and path.name != LOCK_NAME]
+    s3.put([str(path) for path in files], [f"lab/{path.relative_to(root)}" for path in files])
+    # The copies of a worker are on its machine.
+    monkeypatch.setenv("AVSROBUST_CACHE", str(tmp_path / "workers"))
+    with started(tmp_path / "cluster", 2) as found:
+        monkeypatch.setenv("AVSROBUST_CACHE", str(tmp_path / "here"))
+        victim, survivor = found.workers
+        hold = root / f"hold-{victim.pid}"
+        hold.touch()
+        command = [str(BIN / "avsrobust"), "evaluate", "--adapter", spec(build), "--manifest", "s3://lab/build"]
+        command += ["--data-root", "s3://lab/data", "--engine", "dask", "--scheduler", found.address]
+        command += ["--split", "test", "--split", "val", "--save-masks", "--no-check", "--name", "model"]
+        process = subprocess.Popen([*command, "--device", "cpu"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        wait_until(lambda: victim.pid in calls(build) and calls(build).count(survivor.pid) > 3)
+        victim.send_signal(signal.SIGKILL)
+        told, _ = process.communicate(timeout=SECONDS)
+        hold.unlink()
+    assert process.returncode == 0
+    assert digests((tmp_path / told.strip()).parent) == whole
+    pictures = [path for path in files if path.suffix == ".png"]
+    assert len(list((tmp_path / "workers").rglob("*.png"))) == len(pictures)
+    assert list((tmp_path / "here").rglob("*.png")) == []
 
 
 def test_workers_may_come_later_and_all_may_go(

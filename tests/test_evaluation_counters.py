@@ -10,9 +10,9 @@ import torch
 from avsrobust.evaluation.counters import Counters
 
 
-def test_threads_that_count_share_the_cores_and_leave_torchs_elsewhere() -> None:
+def test_threads_that_count_share_the_cores_but_the_adapters_and_leave_torchs_elsewhere() -> None:
     before = torch.get_num_threads()
-    for cores, counters, share in ((8, None, 2), (8, 1, 8), (2, 4, 1)):
+    for cores, counters, share in ((16, None, 3), (8, 1, 7), (2, 4, 1), (2, None, 1), (1, None, 1)):
         with (
             patch.object(os, "cpu_count", return_value=cores),
             Counters(counters, keep_masks=False, as_foreground=False) as counting,

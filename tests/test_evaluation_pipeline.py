@@ -118,7 +118,7 @@ def test_a_bug_in_a_stage_ends_all_and_leaves_what_is_finished(
         target, name = {
             "reading": (SoundReader, "read_sound"),
             "counting": (ClipCounter, "add"),
-            "writing": (parts.PartStore, "flush"),
+            "writing": (parts.PartStore, "_write"),
         }[stage]
         method, left = getattr(target, name), [{"reading": 30, "counting": 30, "writing": 4}[stage]]
 
@@ -140,11 +140,11 @@ def test_a_bug_in_a_stage_ends_all_and_leaves_what_is_finished(
 
 
 def test_a_disk_that_is_full_is_said(build: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Any) -> None:
+    def full(self: Any, clips: Any) -> None:
         raise OptionError("parts: cannot be written (No space left on device)")
 
     monkeypatch.setattr(parts, "CLIPS_PER_PART", 1)
-    monkeypatch.setattr(parts.PartStore, "flush", full)
+    monkeypatch.setattr(parts.PartStore, "_write", full)
     with pytest.raises(OptionError, match="No space left"):
         run(build, tmp_path / "out")
 

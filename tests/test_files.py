@@ -127,6 +127,32 @@ def test_a_file_above_its_limit_is_not_read(tmp_path: Path) -> None:
         read_regular(tmp_path / "big", Limit(100, "bytes", "enough"), AvsRobustError)
 
 
+@pytest.mark.parametrize("at_once", [1, 7, 1 << 20])
+@pytest.mark.parametrize("size", [0, 1, 7, 50])
+def test_a_file_is_read_whole_in_whatever_pieces_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, at_once: int
+) -> None:
+    monkeypatch.setattr("avsrobust.files._MOST_AT_ONCE", at_once)
+    (tmp_path / "a").write_bytes(bytes(range(size)))
+    assert read_regular(tmp_path / "a", Limit(100, "bytes", "enough"), AvsRobustError) == bytes(range(size))
+
+
+def test_a_file_that_grows_above_its_limit_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 100)
+    real = os.read
+
+    def grown(descriptor: int, most: int) -> bytes:
+        with (tmp_path / "a").open("ab") as stream:
+            stream.write(b"x")
+        return real(descriptor, most)
+
+    monkeypatch.setattr(os, "read", grown)
+    with pytest.raises(AvsRobustError, match="found 101 bytes; expected at most 100"):
+        read_regular(tmp_path / "a", Limit(100, "bytes", "enough"), AvsRobustError)
+
+
 def test_a_written_file_and_its_folder_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[str] = []
     real = os.fsync

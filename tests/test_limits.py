@@ -24,5 +24,7 @@ def test_what_is_above_is_refused_with_the_factor_that_lets_it_in(monkeypatch: p
 @pytest.mark.parametrize("text", ["0.5", "-1", "x", "nan", "inf", "1e9"])
 def test_a_factor_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv(ENVIRONMENT, text)
-    with pytest.raises(OptionError, match="--raise-limits"):
-        LIMIT.check(1, "a.png", AudioError)
+    with pytest.raises(OptionError, match=f"{ENVIRONMENT}={text}: expected a factor from 1 to 1000000"):
+        LIMIT.check(101, "a.png", AudioError)
+    # Limits are only ever raised: what is below needs no factor.
+    LIMIT.check(100, "a.png", AudioError)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +32,16 @@ HOLDER = Path(__file__).parent / "samples" / "remote_holder.py"
 
 
 @pytest.fixture
-def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def azure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[..., AbstractContextManager[int]]
+) -> Iterator[Any]:
     """fsspec's file system of a server of this test's own, with an empty container "lab"."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     options = ["--silent", "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck"]
-    server = subprocess.Popen([str(SERVER), *options, "--blobHost", "127.0.0.1", "--blobPort", str(port)], cwd=tmp_path)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            assert time.monotonic() < deadline
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+
+    def command(port: int) -> list[str]:
+        return [str(SERVER), *options, "--blobHost", "127.0.0.1", "--blobPort", str(port)]
+
+    with serve(command, tmp_path) as port:
         account = f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={KEY}"
         endpoint = f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
         monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"{account};{endpoint}")
@@ -57,9 +50,6 @@ def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         system = fsspec.filesystem("abfs", use_listings_cache=False)
         system.mkdir("lab")
         yield system
-    finally:
-        server.kill()
-        server.wait()
 
 
 def start(folder: Path, machine: str, *arguments: str) -> subprocess.Popen[str]:

@@ -118,7 +118,7 @@ def evaluate(
         find_adapter(adapter)
     chosen = select_builds(manifests, dataset)
     check_selection(chosen, splits, conditions or ())
-    root = local_data_root(data_root, chosen, splits)
+    root = local_data_root(data_root, chosen, splits, on_demand=True)
     spec = adapter if isinstance(adapter, str) else _class_of(adapter).__name__
     model = defaults.model_name(spec) if name is None else name
     folders = results_folders(output, {spec: model}, chosen)[spec]

@@ -165,7 +165,7 @@ def evaluate(
     on = find_device(device) if scheduler is None else None
     builds = select_builds(manifests, dataset)
     check_selection(builds, splits, conditions)
-    root, weights = local_data_root(data_root, builds, splits), local_place(checkpoint)
+    root, weights = local_data_root(data_root, builds, splits, on_demand=True), local_place(checkpoint)
     models = {spec: model_name(spec) if name is None else name for spec in specs}
     folders = results_folders(output or RESULTS_ROOT, models, builds)
     complete = True

@@ -118,6 +118,8 @@ def _raise_limits(_context: click.Context, _option: click.Parameter, factor: str
     if factor is not None:
         # In the environment, so that worker processes have it too.
         os.environ[limits.ENVIRONMENT] = str(limits.parse_factor(factor))
+    # One that the user set there is checked before any file is met.
+    limits.raised_by()
 
 
 @click.group(cls=LazyGroup, params=_common_options(), context_settings={"help_option_names": ["-h", "--help"]})

@@ -33,6 +33,8 @@ ContentCheck = Callable[[Path, bytes], None]
 _END_MARKERS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 _TAIL = 1024
 _HEAD = 1 << 16
+# Enough for the size of most.
+_START = 1 << 12
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_START = b"\xff\xd8"
 # Chunks of 4 KB make a file of the largest size; keeps a hostile one from being walked 12 bytes at a time.
@@ -111,6 +113,26 @@ def check_structure(path: Path, content: bytes) -> None:
         raise DataSetError(f"{path}: found a file that is no PNG or JPEG, or one cut off in its header; {_REPLACE}")
 
 
+def size_of_content(path: Path, content: bytes) -> tuple[int, int]:
+    """Return (width, height) of a picture whose bytes are known to be a whole file's; raises as `read_header`."""
+    declared = _declared_size(content[:_HEAD])
+    if declared is None:
+        header = header_of_content(path, content)
+        return header.width, header.height
+    PICTURE_PIXELS.check(declared[0] * declared[1], path, DataSetError)
+    return declared
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) of a picture as its first bytes declare them; raises as `read_header` where they do not."""
+    with _data_set_errors(path), open_regular(path) as stream:
+        declared = _declared_size(stream.read(_START))
+    if declared is None:
+        header = read_header(path)
+        return header.width, header.height
+    return declared
+
+
 def read_checked(path: Path, check: ContentCheck | None = None) -> bytes:
     """Return the bytes of a picture's file, after `check` has seen them; raises as `read_content`, and what `check` raises."""
     content = read_content(path)
@@ -154,28 +176,29 @@ def _opened(path: Path, stream: BinaryIO) -> Iterator[Image.Image]:
         raise DataSetError(f"{path}: found an empty file (0 bytes); {_REPLACE}")
     stream.seek(0)
     # Before Pillow opens it, which prints a warning of its own.
-    PICTURE_PIXELS.check(_declared_pixels(stream.read(_HEAD)), path, DataSetError)
+    width, height = _declared_size(stream.read(_HEAD)) or (0, 0)
+    PICTURE_PIXELS.check(width * height, path, DataSetError)
     stream.seek(0)
     with Image.open(stream, formats=FORMATS) as picture:
         PICTURE_PIXELS.check(picture.width * picture.height, path, DataSetError)
         yield picture
 
 
-def _declared_pixels(head: bytes) -> int:
-    """Return width times height as the first bytes of a PNG or JPEG declare them, 0 where they do not."""
+def _declared_size(head: bytes) -> tuple[int, int] | None:
+    """Return (width, height) as the first bytes of a PNG or JPEG declare them, None where they do not."""
     if head.startswith(_PNG_SIGNATURE) and len(head) >= 24:
         width, height = struct.unpack_from(">II", head, 16)
-        return int(width * height)
+        return width, height
     position = len(_JPEG_START)
     while head.startswith(_JPEG_START) and (found := _MARKER.search(head, position)) is not None:
         marker, position = head[found.start() + 1], found.end()
         if marker in _FRAME_HEADERS and len(head) >= position + 7:
             height, width = struct.unpack_from(">HH", head, position + 3)
-            return int(width * height)
+            return width, height
         if marker in (_SOS, _EOI):
             break
         position += 0 if marker == _TEM else int.from_bytes(head[position : position + 2], "big")
-    return 0
+    return None
 
 
 @contextmanager

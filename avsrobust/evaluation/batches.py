@@ -162,8 +162,8 @@ def load_batch(
 
 
 def default_readers() -> int:
-    """Return the number of threads that read clips on this machine."""
-    return max(READERS, min(_MOST_READERS, os.cpu_count() or 1))
+    """Return the number of threads that read clips on this machine: one core is the adapter's."""
+    return max(1, min(_MOST_READERS, (os.cpu_count() or 1) - 1))
 
 
 def read_ahead(

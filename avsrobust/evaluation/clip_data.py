@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,11 @@ class Target:
     classes: Tensor | None = None
     annotated: Tensor | None = None
     annotated_classes: Tensor | None = None
+
+    @cached_property
+    def num_annotated(self) -> int:
+        """Number of frames with a mask."""
+        return int(np.count_nonzero(self.has_mask.numpy()))
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class ClipSample:
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of all pictures and masks, and numbers of annotated frames: clips that agree in them can be stacked."""
         tensors = (*self.pictures, *(target.target for target in self.targets))
-        annotated = tuple(int(target.has_mask.sum()) for target in self.targets)
+        annotated = tuple(target.num_annotated for target in self.targets)
         return (self.picture_of, self.target_of, annotated, *(tuple(tensor.shape) for tensor in tensors))
 
     def of_row(self, position: int) -> Target:
@@ -199,16 +204,16 @@ class _PictureReader:
     def frames(self, row: Row) -> Tensor:
         """Return a row's frames, uint8 [T, 3, H, W]."""
         from avsrobust.datasets.masks import read_pixels
-        from avsrobust.datasets.pictures import header_of_content, read_checked
+        from avsrobust.datasets.pictures import read_checked, size_of_content
 
         if not self.decodes_frames:
-            headers = []
+            sizes = []
             for name in row.frames:
                 path = self._locate(name)
-                headers.append(header_of_content(path, read_checked(path, self._check_of(name))))
-            _require_one_size(row, "frames", [(header.height, header.width) for header in headers])
-            shape = len(headers), 3, headers[0].height, headers[0].width
-            return torch.zeros(1, dtype=torch.uint8).expand(shape)
+                width, height = size_of_content(path, read_checked(path, self._check_of(name)))
+                sizes.append((height, width))
+            _require_one_size(row, "frames", sizes)
+            return torch.zeros(1, dtype=torch.uint8).expand(len(sizes), 3, *sizes[0])
         pictures = [read_pixels(self._locate(name), self._check_of(name)) for name in row.frames]
         _require_one_size(row, "frames", [picture.shape[:2] for picture in pictures])
         frames = np.empty((len(pictures), 3, *pictures[0].shape[:2]), np.uint8)
@@ -286,15 +291,14 @@ def check_data(manifest: Manifest, data_root: Path, splits: Sequence[str]) -> No
 
 
 def _header_size(build: Manifest, data_root: Path, name: str | None) -> tuple[int, int] | None:
-    from avsrobust.datasets.pictures import read_header
+    from avsrobust.datasets.pictures import read_size
 
     if name is None:
         return None
     try:
-        header = read_header(build.picture_path(name, data_root))
+        return read_size(build.picture_path(name, data_root))
     except DataSetError:
         return None
-    return header.width, header.height
 
 
 def _foreground(masks: Tensor) -> Tensor:

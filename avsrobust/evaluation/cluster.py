@@ -30,6 +30,7 @@ from avsrobust.evaluation.model_key import differences
 from avsrobust.evaluation.score_size import ScoreSize
 from avsrobust.evaluation.scored_clips import ScoredClip
 from avsrobust.evaluation.scorer import AdapterFacts, LocalScorer, Outcomes, ScoringChoices
+from avsrobust.remote import address_of, is_remote
 from avsrobust.results import FailedClip
 from avsrobust.vocabulary import counted
 
@@ -62,30 +63,30 @@ class Job:
     """What a worker needs to make its scorer.
 
     Attributes:
-        manifest: File of the build.
-        data_root: Folder of the data set.
+        manifest: File of the build, or its URL.
+        data_root: Folder of the data set, or its URL: each worker copies what it reads.
         output: The results folder.
         spec: Text that names the adapter.
         name: Name of the model in tables.
         device: Name of the device, or "auto".
         batch_size: Most clips in a batch; None: as many as a GPU's memory holds, else one.
         readers: Threads that read clips; None: by the worker's cores.
-        checkpoint: File of weights, or None.
+        checkpoint: File of weights, or its URL, or None.
         options: The adapter's options.
         score_size: Size of the scored masks.
         folder: Working folder.
         number: Differs from job to job.
     """
 
-    manifest: Path
-    data_root: Path
+    manifest: Path | str
+    data_root: Path | str
     output: Path
     spec: str
     name: str
     device: str
     batch_size: int | None
     readers: int | None
-    checkpoint: Path | None
+    checkpoint: Path | str | None
     options: Mapping[str, str]
     score_size: ScoreSize | None
     folder: Path = field(default_factory=Path.cwd)
@@ -119,7 +120,12 @@ class ClusterScorer:
         self.batch_size = job.batch_size or 1
         self.remarks: list[str] = []
         self._client = adapter.client
-        self._job = job
+        self._job = replace(
+            job,
+            manifest=_place(job.manifest),
+            data_root=_place(job.data_root),
+            checkpoint=None if job.checkpoint is None else _place(job.checkpoint),
+        )
         self._library = distributed_library()
         self._facts: AdapterFacts | None = None
         self._choices = ScoringChoices()
@@ -270,6 +276,12 @@ class ClusterScorer:
             yield clip
 
 
+def _place(path: Path | str) -> Path | str:
+    """Return a path, or the URL that it is in the copy of: the copies of this machine need not be those of a worker."""
+    address = address_of(path)
+    return address if is_remote(address) else path
+
+
 def _pieces(clips: Sequence[ClipRows], size: int) -> Iterator[list[ClipRows]]:
     for start in range(0, len(clips), size):
         yield list(clips[start : start + size])
@@ -344,21 +356,26 @@ def _load(job: Job) -> _Loaded:
     from avsrobust.evaluation.gpus import own_gpu
     from avsrobust.evaluation_targets import find_device
     from avsrobust.manifest import load_manifest
+    from avsrobust.remote.inputs import local_build, local_data_root, local_place
 
+    manifest = load_manifest(local_build(job.manifest, on_demand=True))
+    # Which splits are evaluated shows when clips come.
+    data_root = local_data_root(job.data_root, [manifest], on_demand=True, lenient=True)
+    checkpoint = local_place(job.checkpoint)
     device = find_device(job.device)
     if device.type == "cuda":
         device = device if device.index is not None else torch.device("cuda", own_gpu())
         torch.cuda.set_device(device)
-    adapter = load_adapter(job.spec, checkpoint=job.checkpoint, device=device, options=job.options)
+    adapter = load_adapter(job.spec, checkpoint=checkpoint, device=device, options=job.options)
     scorer = LocalScorer(
-        load_manifest(job.manifest),
+        manifest,
         adapter,
         name=job.name,
-        data_root=job.data_root,
+        data_root=manifest.data_root(data_root),
         device=device,
         batch_size=job.batch_size,
         readers=job.readers,
-        checkpoint=job.checkpoint,
+        checkpoint=checkpoint,
         options=job.options,
         score_size=job.score_size,
     )

@@ -42,8 +42,9 @@ class Counters:
     """
 
     def __init__(self, threads: int | None, *, keep_masks: bool, as_foreground: bool) -> None:
-        cores = os.cpu_count() or 1
-        count = max(1, min(_MOST_THREADS, cores)) if threads is None else threads
+        # One core is the adapter's: a thread more than there are cores costs more than it does.
+        cores = max(1, (os.cpu_count() or 1) - 1)
+        count = min(_MOST_THREADS, cores) if threads is None else threads
         share = max(1, cores // count)
         self._pool = ThreadPoolExecutor(
             count, thread_name_prefix="avsrobust-counter", initializer=_limit_torch, initargs=(share,)

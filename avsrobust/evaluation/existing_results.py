@@ -145,20 +145,31 @@ def require_same_model(output: Path, stored: ExistingResults, model_key: Mapping
 
 
 def require_covered(
-    output: Path, name: str, stored: ExistingResults, splits: Collection[str], conditions: Collection[str]
+    output: Path, stored: ExistingResults, splits: Collection[str], conditions: Collection[str], *, keep_masks: bool
 ) -> None:
-    """Check that a damaged file held no more than the rows that are evaluated again.
+    """Check that damaged files, which will be written again, held no more than the rows that are evaluated again.
 
     Args:
         output: The results folder.
-        name: Name of the damaged file.
         stored: Results in the folder.
         splits: Splits that are evaluated.
         conditions: Conditions that are evaluated.
+        keep_masks: Masks are kept.
 
     Raises:
-        ResultsError: It held more.
+        ResultsError: One held more.
     """
+    for name, lost in (
+        (SCORES_NAME, stored.run is not None and stored.scores is None),
+        (MASKS_NAME, keep_masks and stored.named(MASKS_NAME) and stored.masks is None),
+        (EXTRAS_NAME, stored.named(EXTRAS_NAME) and stored.extras is None),
+        *((readout_file(name), name not in stored.readouts) for name in stored.readout_names),
+    ):
+        if lost:
+            _require_covered(output / name, stored, splits, conditions)
+
+
+def _require_covered(path: Path, stored: ExistingResults, splits: Collection[str], conditions: Collection[str]) -> None:
     details: Mapping[str, Any] = {} if stored.run is None else stored.run.details
     lost = [
         f"{title} {', '.join(more)}"
@@ -167,7 +178,7 @@ def require_covered(
     ]
     if lost:
         raise ResultsError(
-            f"{output / name}: is damaged or missing, and held {' and '.join(lost)}; request these too, so that they are "
+            f"{path}: is damaged or missing, and held {' and '.join(lost)}; request these too, so that they are "
             "evaluated again, restore the file, or give them up with --replace"
         )
 

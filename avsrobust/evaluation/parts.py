@@ -13,7 +13,7 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +50,8 @@ from avsrobust.textfiles import parse_json
 CLIPS_PER_PART = 64
 # From so many on a part is written after a time, which a killed evaluation may lose, or where its histograms take 16 MB.
 _FEW_CLIPS, _SECONDS, _FRAMES = 16, 1.0, 4096
+# Parts that wait for the disk.
+_MOST_WAITING = 2
 _KEY_NAME = "identity.json"
 _SCORES_SUFFIX = ".scores.parquet"
 _MASKS_SUFFIX = ".masks.parquet"
@@ -69,9 +71,18 @@ class PartStore:
         model_key: Key of the model.
         info: Metadata of the scores.
         keep_masks: Initial value of the attribute.
+        on_saved: Called when a part is written, while nothing else is.
     """
 
-    def __init__(self, output: Path, model_key: Mapping[str, Any], info: ScoreInfo, *, keep_masks: bool) -> None:
+    def __init__(
+        self,
+        output: Path,
+        model_key: Mapping[str, Any],
+        info: ScoreInfo,
+        *,
+        keep_masks: bool,
+        on_saved: Callable[[], None] | None = None,
+    ) -> None:
         self._folder = output / PARTS_NAME
         self._model_key = dict(model_key)
         self.info = info
@@ -81,32 +92,34 @@ class PartStore:
         self._written = time.monotonic()
         self._yielded: set[str] = set()
         self._frames = FrameTable()
+        self._on_saved = on_saved
 
     def begin(self) -> None:
         """Make the folder, where it is not there."""
         write_text(self._folder / _KEY_NAME, json.dumps(self._model_key, indent=2, sort_keys=True) + "\n")
 
-    def add(self, clips: Iterable[ScoredClip]) -> None:
-        """Take finished clips; write a part when it is due (see the module's conventions)."""
-        self._pending.extend(clips)
-        if len(self._pending) >= CLIPS_PER_PART or (len(self._pending) >= _FEW_CLIPS and self._is_due()):
-            self.flush()
-
     def _is_due(self) -> bool:
+        if not _FEW_CLIPS <= len(self._pending) < CLIPS_PER_PART:
+            return len(self._pending) >= CLIPS_PER_PART
         return time.monotonic() - self._written >= _SECONDS or sum(len(clip.index) for clip in self._pending) >= _FRAMES
 
     @contextmanager
     def writing(self) -> Iterator[Callable[[ScoredClip], None]]:
         """Yield a function that takes a finished clip, and writes parts in a thread: the disk holds nobody up.
 
-        What could not be written is raised by the next call, or at the end of the block; then all is written.
+        A part is written when it is due (see the conventions), what is left then by `flush`. What could not be written is
+        raised by a later call, or at the end of the block.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="avsrobust-writer") as thread:
             waiting: deque[Future[None]] = deque()
 
             def keep(clip: ScoredClip) -> None:
-                waiting.append(thread.submit(self.add, [clip]))
-                while waiting and (len(waiting) > 2 * CLIPS_PER_PART or waiting[0].done()):
+                self._pending.append(clip)
+                if self._is_due():
+                    clips, self._pending = self._pending, []
+                    self._written = time.monotonic()
+                    waiting.append(thread.submit(self._write, clips))
+                while waiting and (len(waiting) > _MOST_WAITING or waiting[0].done()):
                     waiting.popleft().result()
 
             yield keep
@@ -115,28 +128,32 @@ class PartStore:
 
     def flush(self) -> None:
         """Write the finished clips that are still in memory."""
-        if not self._pending:
-            return
+        if self._pending:
+            self._write(self._pending)
+            self._pending, self._written = [], time.monotonic()
+
+    def _write(self, clips: Sequence[ScoredClip]) -> None:
+        """Write a part."""
         if self._number is None:
             self._number = max((int(path.name.split(".")[0]) for path in self._files(_SCORES_SUFFIX)), default=-1)
         self._number += 1
         place = self._folder / f"{self._number:06d}"
         evaluation = self.info.evaluation
         if self.keep_masks:
-            tables = [table for clip in self._pending for table in clip.masks]
-            draws = any(entry["draw"] for clip in self._pending for entry in clip.index)
+            tables = [table for clip in clips for table in clip.masks]
+            draws = any(entry["draw"] for clip in clips for entry in clip.index)
             # One row group: each is read by itself, and takes as long as a hundred rows.
             whole = [pa.concat_tables(tables)] if tables else []
             write_masks(place.with_name(place.name + _MASKS_SUFFIX), whole, evaluation, draws=draws)
-        if extras := [entry for clip in self._pending for entry in clip.extras]:
+        if extras := [entry for clip in clips for entry in clip.extras]:
             write_extras(place.with_name(place.name + _EXTRAS_SUFFIX), extras, evaluation)
-        for name in sorted({name for clip in self._pending for name in clip.readouts}):
-            of_readout = [clip.readouts[name] for clip in self._pending if name in clip.readouts]
+        for name in sorted({name for clip in clips for name in clip.readouts}):
+            of_readout = [clip.readouts[name] for clip in clips if name in clip.readouts]
             scores = _scores_of(of_readout, self.info.of_readout(name))
             write_scores(place.with_name(f"{place.name}.{readout_file(name)}"), scores)
-        write_scores(place.with_name(place.name + _SCORES_SUFFIX), _scores_of(self._pending, self.info))
-        self._pending.clear()
-        self._written = time.monotonic()
+        write_scores(place.with_name(place.name + _SCORES_SUFFIX), _scores_of(clips, self.info))
+        if self._on_saved is not None:
+            self._on_saved()
 
     def frames(self) -> FrameTable:
         """Return the frames of all parts on disk, their histograms not in memory; each part is read once.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -25,16 +25,16 @@ import torch
 
 from avsrobust.adapters.base import Adapter
 from avsrobust.caveats import caveats, train_sources
-from avsrobust.errors import AdapterError, OptionError, did_you_mean
+from avsrobust.errors import AdapterError, OptionError
 from avsrobust.evaluation.clip_data import check_data
-from avsrobust.evaluation.clip_table import ClipTable
 from avsrobust.evaluation.cluster import ClusterAdapter, ClusterScorer, Job
 from avsrobust.evaluation.existing_results import ExistingResults, read_existing, require_covered, require_same_model
 from avsrobust.evaluation.model_key import differences, evaluation_sha256, with_states
 from avsrobust.evaluation.parts import PartStore, remove_parts, unfinished_key
 from avsrobust.evaluation.planning import EvaluationPlan, failures, limited_splits, plan_evaluation
-from avsrobust.evaluation.provenance import Effort, requested_pairs, run_details
+from avsrobust.evaluation.provenance import Effort, run_details
 from avsrobust.evaluation.publishing import finish_publishing, next_folder, write_next_files
+from avsrobust.evaluation.request import Request
 from avsrobust.evaluation.score_size import ScoreSize
 from avsrobust.evaluation.scorer import AdapterFacts, LocalScorer, Scorer, ScoringChoices
 from avsrobust.evaluation.scoring import ScoredClip
@@ -43,9 +43,8 @@ from avsrobust.evaluation.stored_scores import StoredScores, frames_of
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import ensure_output_dir, hold_output_dir
 from avsrobust.heap import release_unused
-from avsrobust.manifest import Manifest, Row
+from avsrobust.manifest import Manifest
 from avsrobust.results import (
-    EXTRAS_NAME,
     MASKS_NAME,
     RESULTS_KIND,
     RUN_NAME,
@@ -55,7 +54,6 @@ from avsrobust.results import (
     FailedClip,
     Run,
     ScoreInfo,
-    readout_file,
     write_run,
 )
 from avsrobust.row_keys import ClipKey, RowKey, clip_of
@@ -113,6 +111,7 @@ def evaluate(
     limit: int | None = None,
     shard: str | Shard | None = None,
     progress: Progress | None = None,
+    on_saved: Callable[[], None] | None = None,
 ) -> EvaluationReport:
     """Run an adapter over the rows of a manifest and add the results to a folder.
 
@@ -140,6 +139,7 @@ def evaluate(
         shard: Run one of n parts of the clips alone, "i/n", into ``output/shards/i-of-n``; `evaluation.merging` puts the parts
             together.
         progress: Called with (clips done, clips in all).
+        on_saved: Called when finished clips have been written, while nothing is.
 
     Raises:
         OptionError: The selection has no rows, or the folder is in use, another model's or not ours.
@@ -148,7 +148,7 @@ def evaluate(
         ResultsError: Results that are there are damaged and would not all be made again; then they stay as they are.
     """
     part = Shard.parse(shard) if isinstance(shard, str) else shard
-    whole = _select(manifest, splits, conditions)[:limit]
+    request = Request.of(manifest, splits, conditions, limit=limit, shard=part)
     folder = Path(output) if part is None else part.folder(Path(output))
     weights = None if checkpoint is None else Path(checkpoint)
     data = manifest.data_root(None if data_root is None else Path(data_root))
@@ -183,13 +183,10 @@ def evaluate(
             score_size=size,
         )
     evaluation = _Evaluation(
-        manifest=manifest,
+        request=request,
         scorer=scorer,
         name=name,
         spec=spec or name,
-        clips=whole if part is None else whole.among(_clips_of_shard(manifest, part)),
-        asked=(sorted(whole.distinct("split")), sorted(whole.distinct("condition"))),
-        shard=part,
         data_root=data,
         output=folder,
         save_masks=save_masks,
@@ -197,8 +194,8 @@ def evaluate(
         check=check,
         replace=replace,
         score_size=size,
-        limited=() if limit is None else tuple(splits),
         progress=progress or (lambda _done, _total: None),
+        on_saved=on_saved,
     )
     check_data(manifest, data, splits)
     if part is not None:
@@ -208,37 +205,14 @@ def evaluate(
         return evaluation.run()
 
 
-def _select(manifest: Manifest, splits: Sequence[str], conditions: Sequence[str] | None) -> ClipTable:
-    for noun, requested, there in (
-        ("split", splits, manifest.distinct("split")),
-        ("condition", conditions or (), manifest.distinct("condition")),
-    ):
-        for value in requested:
-            if value not in there:
-                raise OptionError(
-                    f"{manifest.path}: has no rows of {noun} '{value}'; it has {', '.join(there)}{did_you_mean(value, there)}"
-                )
-    clips = ClipTable(manifest.select(splits, conditions).rows)
-    if not clips:
-        raise OptionError(f"{manifest.path}: has no row of the chosen splits and conditions; choose others")
-    return clips
-
-
-def _clips_of_shard(manifest: Manifest, shard: Shard) -> frozenset[ClipKey]:
-    return shard.clips((row.split, row.clip_id) for row in manifest.rows)
-
-
 @dataclass(frozen=True)
 class _Evaluation:
     """One evaluation, all choices made."""
 
-    manifest: Manifest
+    request: Request
     scorer: Scorer
     name: str
     spec: str
-    clips: ClipTable
-    asked: tuple[Sequence[str], Sequence[str]]
-    shard: Shard | None
     data_root: Path
     output: Path
     save_masks: bool
@@ -246,8 +220,8 @@ class _Evaluation:
     check: bool
     replace: bool
     score_size: ScoreSize | None
-    limited: tuple[str, ...]
     progress: Progress
+    on_saved: Callable[[], None] | None
 
     def run(self) -> EvaluationReport:
         """Keep existing rows, score the rest, put both together. The folder is ours and locked."""
@@ -258,14 +232,16 @@ class _Evaluation:
             remove_parts(self.output)
         facts = self.scorer.facts(self.output)
         stored, model_key, discarded = self._stored(dict(facts.model_key))
-        store = PartStore(
-            self.output, model_key, self._info((), evaluation_sha256(model_key)), keep_masks=self.save_masks
-        )
+        info = self._info((), evaluation_sha256(model_key))
+        store = PartStore(self.output, model_key, info, keep_masks=self.save_masks, on_saved=self.on_saved)
         store.keep_masks |= stored.masks is not None or bool(store.mask_files())
-        self._require_covered(stored, keep_masks=store.keep_masks)
-        plan = plan_evaluation(self.manifest, self.clips, stored, store, save_masks=self.save_masks)
+        clips = self.request.clips
+        if not self.replace:
+            splits, conditions = clips.distinct("split"), clips.distinct("condition")
+            require_covered(self.output, stored, splits, conditions, keep_masks=store.keep_masks)
+        plan = plan_evaluation(self.request.manifest, clips, stored, store, save_masks=self.save_masks)
         notes = [*(f"{line}; made again as far as requested" for line in stored.damaged), *discarded]
-        if not (plan.clips or plan.unfinished) and self._is_recorded(stored):
+        if not (plan.clips or plan.unfinished) and self.request.is_recorded(stored):
             remove_parts(self.output)
             return self._report(plan, {}, (*notes, "already evaluated; nothing was run again"))
         num_clips = len(plan.clips)
@@ -284,10 +260,10 @@ class _Evaluation:
         frames = store.frames()
         if stored.scores is not None:
             frames = frames_of([stored.scores.frames, frames], store.info, use_up=True)
-        if failed and self.shard is None and not any(key in plan.wanted for key in frames.rows()):
+        if failed and self.request.shard is None and not any(key in plan.wanted for key in frames.rows()):
             (split, clip_id), error = next(iter(failed.items()))
             raise AdapterError(
-                f"{self.name}: none of {len(self.clips)} clips could be scored; the first one, {split}/{clip_id}: {error}"
+                f"{self.name}: none of {len(self.request.clips)} clips could be scored; the first one, {split}/{clip_id}: {error}"
             )
         if plan.kept:
             added = sum(key not in plan.kept for key in frames.rows())
@@ -320,22 +296,8 @@ class _Evaluation:
             return stored, model_key, ("parts of another evaluation in this folder were discarded",)
         return stored, with_states(under_way, model_key), ()
 
-    def _require_covered(self, stored: ExistingResults, *, keep_masks: bool) -> None:
-        """Check that a damaged file that will be written again will hold no less than it did."""
-        splits, conditions = self.clips.distinct("split"), self.clips.distinct("condition")
-        for name, lost in (
-            (SCORES_NAME, stored.run is not None and stored.scores is None),
-            (MASKS_NAME, keep_masks and stored.named(MASKS_NAME) and stored.masks is None),
-            (EXTRAS_NAME, stored.named(EXTRAS_NAME) and stored.extras is None),
-        ):
-            if lost and not self.replace:
-                require_covered(self.output, name, stored, splits, conditions)
-        for readout in stored.readout_names:
-            if readout not in stored.readouts and not self.replace:
-                require_covered(self.output, readout_file(readout), stored, splits, conditions)
-
     def _info(self, failed: tuple[FailedClip, ...], evaluation: str) -> ScoreInfo:
-        info = self.manifest.info
+        info = self.request.manifest.info
         return ScoreInfo(
             model=self.name,
             dataset=info.dataset,
@@ -346,10 +308,10 @@ class _Evaluation:
             muted=info.muted,
             notes=caveats(info),
             evaluation=evaluation,
-            train_sources=train_sources(self.manifest),
+            train_sources=train_sources(self.request.manifest),
             conditions=info.conditions,
             score_size="" if self.score_size is None else str(self.score_size),
-            shard="" if self.shard is None else str(self.shard),
+            shard=self.request.shard_name,
         )
 
     def _run_all(self, plan: EvaluationPlan, stored: ExistingResults, store: PartStore) -> dict[ClipKey, str]:
@@ -363,8 +325,8 @@ class _Evaluation:
         )
         self.scorer.begin(plan.clips, choices)
         store.begin()
-        succeeded, failed = len(self.clips) - len(plan.clips_due), dict[ClipKey, str]()
-        self.progress(succeeded, len(self.clips))
+        succeeded, failed = len(self.request.clips) - len(plan.clips_due), dict[ClipKey, str]()
+        self.progress(succeeded, len(self.request.clips))
         outcomes = self.scorer.score(plan.clips, any_scored=succeeded > 0)
         try:
             with closing(outcomes), store.writing() as keep:
@@ -374,7 +336,7 @@ class _Evaluation:
                         succeeded += 1
                     else:
                         failed[outcome.split, outcome.clip_id] = outcome.error
-                    self.progress(succeeded + len(failed), len(self.clips))
+                    self.progress(succeeded + len(failed), len(self.request.clips))
         finally:
             # Also when the user interrupts: finished clips need not be scored again.
             store.flush()
@@ -395,11 +357,12 @@ class _Evaluation:
         """Write all files anew under ``parts/next/``, and move them to the folder."""
         # Most evaluations do without: it takes as much memory as all frames.
         before = () if stored.scores is None else stored.scores.info.limited
-        asks = failed or stored.failed_rows() or self.limited or before
+        asked = self.request
+        asks = failed or stored.failed_rows() or asked.limited or before
         rows = set(frames.rows()) if asks else set[RowKey]()
         failed_rows = failures(stored, rows, plan, failed)
         of_clips = tuple(FailedClip(*clip, error) for clip, (error, _) in sorted(failed_rows.items()))
-        splits = limited_splits(self._own_rows(), self.limited, stored, rows, failed_rows, self._requested())
+        splits = limited_splits(asked.own_rows(), asked.limited, stored, rows, failed_rows, asked.pairs())
         info = dataclasses.replace(self._info(of_clips, evaluation_sha256(model_key)), limited=splits)
         scores = StoredScores(info, frames)
         del rows
@@ -418,7 +381,7 @@ class _Evaluation:
             ready.content,
             info,
             spec=self.spec,
-            manifest=self.manifest,
+            manifest=self.request.manifest,
             data_root=self.data_root,
             adapter=facts,
             checkpoint=self.checkpoint,
@@ -428,30 +391,13 @@ class _Evaluation:
             effort=effort,
             earlier=earlier if isinstance(earlier, list) else [],
         )
-        write_run(next_folder(self.output) / RUN_NAME, Run(self.name, self.manifest.info.dataset, details))
+        write_run(next_folder(self.output) / RUN_NAME, Run(self.name, self.request.manifest.info.dataset, details))
         finish_publishing(self.output)
 
     def _effort(self, facts: AdapterFacts, clips: int, wall_time_s: float) -> Effort:
-        shard = "" if self.shard is None else str(self.shard)
-        return Effort(*self.asked, facts, self.scorer.batch_size, clips, wall_time_s, shard)
-
-    def _is_recorded(self, stored: ExistingResults) -> bool:
-        """Return whether ``run.json`` tells of what is requested; a shard without any of its clips is recorded too."""
-        if self.shard is None:
-            return stored.run is not None or stored.scores is None
-        return stored.run is not None and self._requested() <= requested_pairs(stored.run)
-
-    def _requested(self) -> set[tuple[str, str]]:
-        """Return the (split, condition) pairs requested of all shards; none where there are no shards."""
-        splits, conditions = self.asked
-        return set() if self.shard is None else {(split, name) for split in splits for name in conditions}
-
-    def _own_rows(self) -> Iterable[Row]:
-        """Return the rows of the build that the folder is for."""
-        if self.shard is None:
-            return self.manifest.rows
-        mine = _clips_of_shard(self.manifest, self.shard)
-        return (row for row in self.manifest.rows if (row.split, row.clip_id) in mine)
+        asked = self.request
+        batch_size = self.scorer.batch_size
+        return Effort(asked.splits, asked.conditions, facts, batch_size, clips, wall_time_s, asked.shard_name)
 
     def _readouts(self, stored: ExistingResults, store: PartStore, info: ScoreInfo) -> Iterator[StoredScores]:
         """Yield the scores of each further readout, put together of earlier ones and those of new parts."""
@@ -463,8 +409,8 @@ class _Evaluation:
     def _report(self, plan: EvaluationPlan, failed: Mapping[ClipKey, str], notes: tuple[str, ...]) -> EvaluationReport:
         return EvaluationReport(
             scores=self.output / SCORES_NAME,
-            clips=len(self.clips) - len(failed),
-            reused=len(self.clips) - len(plan.clips_due),
+            clips=len(self.request.clips) - len(failed),
+            reused=len(self.request.clips) - len(plan.clips_due),
             failed=tuple(FailedClip(*clip, error) for clip, error in failed.items()),
             notes=notes,
             masks=self._masks(),

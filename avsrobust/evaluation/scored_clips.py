@@ -150,7 +150,7 @@ def overlapping(sample: ClipSample, position: int, others: Sequence[int]) -> lis
 
 def _compared_with(sample: ClipSample, position: int) -> tuple[int, tuple[int, ...]]:
     target = sample.of_row(position)
-    return sample.picture_of[position], (int(np.count_nonzero(target.has_mask.numpy())), *target.target.shape[-2:])
+    return sample.picture_of[position], (target.num_annotated, *target.target.shape[-2:])
 
 
 def _overlaps(sample: ClipSample, rows: Mapping[int, RowCounts]) -> list[FrameOverlaps]:

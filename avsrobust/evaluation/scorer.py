@@ -23,6 +23,7 @@ from avsrobust.adapters.base import VGGISH_OPTION, Adapter, AudioInput, looks_at
 from avsrobust.adapters.calling import AdapterCaller
 from avsrobust.checksums import load_checksums
 from avsrobust.evaluation.adapter_source import source_file
+from avsrobust.evaluation.arrivals import Arrivals
 from avsrobust.evaluation.batch_size import choose_batch_size, is_measurable
 from avsrobust.evaluation.batches import Batch, LoadedClip, default_readers, each_batch, load_batch
 from avsrobust.evaluation.clip_data import ClipRows
@@ -153,6 +154,7 @@ class LocalScorer:
         self._checkpoint = checkpoint
         self._options = dict(options or {})
         self._score_size = score_size
+        self._arrivals = Arrivals(manifest, data_root)
 
     def facts(self, output: Path) -> AdapterFacts:
         """Return what is known of the adapter; `output` is the results folder."""
@@ -183,6 +185,7 @@ class LocalScorer:
 
     def begin(self, clips: Sequence[ClipRows], choices: ScoringChoices) -> None:
         """Check the adapter on some of the clips, and choose the size of batches."""
+        self._arrivals.expect(clips)
         vggish = self._options.get(VGGISH_OPTION)
         audio = AudioInput.of(getattr(self._adapter, "audio", None))
         weights = None if vggish is None else Path(vggish).absolute()
@@ -195,6 +198,7 @@ class LocalScorer:
         few = 1 if looks_at_frames(self._adapter) else _MOST_WITHOUT_FRAMES
         self.batch_size = caller.batch_size(self._requested or (MOST_CLIPS if by_memory else few))
         if choices.check:
+            self._arrivals.wait_for(clips[:MOST_CLIPS])
             check_consistency(caller, clips, self._data_root, self._sounds, self.batch_size)
         if by_memory:
             self.batch_size, self.remarks = choose_batch_size(caller, clips, self._load, keep_masks=self._keep_masks)
@@ -202,9 +206,12 @@ class LocalScorer:
 
     def score(self, clips: Sequence[ClipRows], *, any_scored: bool) -> Outcomes:
         """Yield each clip when it is finished; called after `begin`."""
+        self._arrivals.expect(clips)
+        # Batches of several clips are of one size, which the pictures tell.
+        planned = clips if self.batch_size == 1 else self._arrivals.awaited(clips)
         return score_clips(
             self._caller,
-            each_batch(clips, self._build, self._data_root, self.batch_size),
+            each_batch(planned, self._build, self._data_root, self.batch_size),
             self._load,
             keep_masks=self._keep_masks,
             any_scored=any_scored,
@@ -213,9 +220,13 @@ class LocalScorer:
 
     def end(self, model_key: Mapping[str, Any]) -> None:
         """Remember the adapter's state before the evaluation, which may have changed it."""
+        self._arrivals.end()
         remember_state(self._adapter, model_key, self._device)
 
     def _load(self, batch: Batch) -> list[LoadedClip | FailedClip]:
+        return self._arrivals.loaded(batch, self._read)
+
+    def _read(self, batch: Batch) -> list[LoadedClip | FailedClip]:
         return load_batch(
             batch,
             self._build,

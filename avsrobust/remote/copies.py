@@ -6,6 +6,8 @@ Conventions
     everywhere; fetching compares sizes.
     Nothing is fetched that the disk has no room for, and whoever listens (`telling`) is told how much is. Files stay until others
     need their room (`avsrobust.remote.eviction`), or somebody deletes them.
+    ``index.json`` has the versions. Who fetches files one after the other (`avsrobust.remote.on_demand`) notes them in a file of
+    its own in ``arrived/``, lines of name, version and the file's time of change: that of a file that was replaced says nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from avsrobust.errors import DataSetError, OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, write_text
 from avsrobust.locks import LOCK_NAME, acquire
 from avsrobust.remote.addresses import COPIES, ENVIRONMENT_CACHE, FILES_NAME, INDEX_NAME, copy_home, local_home
-from avsrobust.remote.eviction import SPARE_BYTES, begin_use, make_room, note_use
+from avsrobust.remote.eviction import SPARE_BYTES, begin_use, is_locked, make_room, note_use
 from avsrobust.remote.store import RemoteFile, Store, size_text
 from avsrobust.textfiles import parse_json
 from avsrobust.vocabulary import counted
@@ -33,6 +35,7 @@ from avsrobust.vocabulary import counted
 # Chosen files: by name, by a test of the name, or (None) all.
 Names = Collection[str] | Callable[[str], bool] | None
 
+ARRIVED = "arrived"
 _AT_ONCE = 256
 _FEW = 8
 _TRIES = 4
@@ -65,11 +68,13 @@ class Copy:
         home: Its folder; the files lie in ``files/``.
         url: The remote folder.
         versions: Version of each file that was fetched.
+        there: The remote files at the last listing.
     """
 
     home: Path
     url: str
     versions: dict[str, str] = field(default_factory=dict)
+    there: Mapping[str, RemoteFile] = field(default_factory=dict)
 
     @classmethod
     def read(cls, url: str) -> Copy:
@@ -81,7 +86,10 @@ class Copy:
             versions = {str(name): str(version) for name, version in files.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             versions = {}
-        return cls(home, url, versions)
+        copy = cls(home, url, versions)
+        for notes in sorted((home / ARRIVED).glob("*")):
+            copy.learn(notes.read_bytes())
+        return copy
 
     @property
     def files(self) -> Path:
@@ -89,8 +97,25 @@ class Copy:
         return self.home / FILES_NAME
 
     def write(self) -> None:
-        """Note on disk which versions the copy has."""
+        """Note on disk which versions the copy has; the caller holds its folder."""
         write_text(self.home / INDEX_NAME, json.dumps({"url": self.url, "files": self.versions}, sort_keys=True))
+
+    def merge_notes(self) -> None:
+        """Write the index, and delete notes of processes that are no more: they are in it."""
+        self.write()
+        for notes in (self.home / ARRIVED).glob("*"):
+            if not is_locked(notes):
+                notes.unlink(missing_ok=True)
+
+    def learn(self, notes: bytes) -> None:
+        """Take versions from notes; lines that are torn, or about a file that is another one by now, say nothing."""
+        for line in notes.splitlines():
+            try:
+                name, version, time_ns = json.loads(line)
+                if (self.files / name).stat().st_mtime_ns == time_ns:
+                    self.versions[name] = version
+            except (OSError, ValueError, TypeError):
+                continue
 
     def has(self, name: str, file: RemoteFile) -> bool:
         """Return whether the copy has this version of a file, whole."""
@@ -121,12 +146,11 @@ class Copy:
         for name in wanted:
             (self.files / name).mkdir(parents=True, exist_ok=True)
 
-    def fetch(self, store: Store, due: Mapping[str, RemoteFile]) -> None:
-        """Fetch files.
+    def require_room(self, due: Mapping[str, RemoteFile], when: str = "") -> None:
+        """Make room for files that will be fetched, and tell of them; the caller holds the copy's folder.
 
         Raises:
             OptionError: The disk has no room for them.
-            DataSetError: One cannot be fetched.
         """
         total = sum(file.size for file in due.values())
         if line := make_room(self.home, total):
@@ -137,7 +161,16 @@ class Copy:
                 f"{self.url}: its copy takes {size_text(total)}, but {self.home} has {size_text(free)} left; name a folder on a "
                 f"larger disk with {ENVIRONMENT_CACHE}, or delete copies below {self.home.parent}"
             )
-        tell(f"copying {counted(len(due), 'file')} ({size_text(total)}) of {self.url} to {self.home}")
+        tell(f"copying {counted(len(due), 'file')} ({size_text(total)}) of {self.url} to {self.home}{when}")
+
+    def fetch(self, store: Store, due: Mapping[str, RemoteFile]) -> None:
+        """Fetch files.
+
+        Raises:
+            OptionError: The disk has no room for them.
+            DataSetError: One cannot be fetched.
+        """
+        self.require_room(due)
         names, told = list(due), time.monotonic()
         try:
             for start in range(0, len(names), _AT_ONCE):
@@ -187,9 +220,19 @@ def local_copy(
 
 
 def make_copy(
-    url: str, names: Names = None, *, fresh: bool = False, lenient: bool = False, folders: bool = False
+    url: str,
+    names: Names = None,
+    *,
+    fresh: bool = False,
+    lenient: bool = False,
+    folders: bool = False,
+    later: Names = (),
 ) -> Copy:
-    """Return the copy whose files `local_copy` returns, with the same arguments and errors."""
+    """Return the copy whose files `local_copy` returns, with the same arguments and errors.
+
+    `later`: files that others fetch (`avsrobust.remote.on_demand`): they are looked for, and stay where they are here already.
+    """
+    is_for_later = later is None or callable(later) or len(later) > 0
     store = Store.open(url)
     home = local_home(COPIES, store.url)
     home.mkdir(parents=True, exist_ok=True)
@@ -198,15 +241,17 @@ def make_copy(
         copy = Copy.read(store.url)
         begin_use(home)
         for attempt in range(_TRIES):
-            few = names if isinstance(names, Collection) and len(names) <= _FEW else None
+            few = names if isinstance(names, Collection) and len(names) <= _FEW and not is_for_later else None
             there = store.listing() if few is None else store.look(few)
             there = {name: file for name, file in there.items() if name.rpartition("/")[2] != LOCK_NAME}
             copy.forget({name for name in copy.versions if name not in there and (few is None or name in few)})
-            wanted = _wanted(store.url, there, names, lenient=lenient)
+            wanted = _wanted(store.url, there, names, lenient=lenient or is_for_later)
             # What was fetched is compared with another listing: it may have changed meanwhile.
             anew = fresh and attempt == 0
             if attempt == 0:
-                note_use(copy.files / name for name in wanted)
+                coming = _wanted(store.url, there, later, lenient=lenient) if is_for_later else []
+                note_use(copy.files / name for name in (*wanted, *coming))
+                copy.there = there
             due = {name: there[name] for name in wanted if anew or not copy.has(name, there[name])}
             if not due:
                 break
@@ -219,7 +264,7 @@ def make_copy(
         copy.files.mkdir(exist_ok=True)
         if folders:
             copy.make_folders({parent for name in there for parent in PurePosixPath(name).parents})
-        copy.write()
+        copy.merge_notes()
     return copy
 
 

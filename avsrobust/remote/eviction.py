@@ -178,7 +178,7 @@ def _first_use(home: Path) -> int:
     mine = _own[home][0] if home in _own else None
     first = time.time_ns() * 2
     for path in (home / USES).glob("*"):
-        if path != mine and not _is_locked(path):
+        if path != mine and not is_locked(path):
             path.unlink(missing_ok=True)
             continue
         began = path.name.partition("-")[0]
@@ -186,7 +186,10 @@ def _first_use(home: Path) -> int:
     return first
 
 
-def _is_locked(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
+    """Return whether a process that lives holds a lock on a file; True where that cannot be known."""
+    if fcntl is None:
+        return True
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:

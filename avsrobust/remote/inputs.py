@@ -15,14 +15,21 @@ from avsrobust.errors import OptionError
 from avsrobust.files import is_safe_relative
 from avsrobust.remote.addresses import COPIES, FILES_NAME, is_remote, is_remote_place, local_home, origin
 from avsrobust.remote.copies import keep, local_copy
+from avsrobust.remote.on_demand import open_on_demand
 from avsrobust.remote.store import Store
 
 if TYPE_CHECKING:
     from avsrobust.manifest import Manifest
 
 
-def local_build(place: Path | str, *, fresh: bool = False) -> Path:
-    """Return the path of a build's folder or manifest; `fresh`: fetch all its files again.
+def local_build(place: Path | str, *, fresh: bool = False, on_demand: bool = False) -> Path:
+    """Return the path of a build's folder or manifest.
+
+    Args:
+        place: Path or URL.
+        fresh: Fetch all its files again.
+        on_demand: Fetch the manifest and what lies beside it: all else is fetched by whoever reads it
+            (`avsrobust.remote.on_demand`).
 
     Raises:
         OptionError: The URL cannot be opened.
@@ -32,7 +39,10 @@ def local_build(place: Path | str, *, fresh: bool = False) -> Path:
 
     if not is_remote_place(place):
         return Path(place)
-    return local_copy(str(place).rstrip("/").removesuffix(f"/{MANIFEST_NAME}"), fresh=fresh)
+    url = str(place).rstrip("/").removesuffix(f"/{MANIFEST_NAME}")
+    if on_demand:
+        return open_on_demand(url, now=lambda name: "/" not in name)
+    return local_copy(url, fresh=fresh)
 
 
 def local_data_root(
@@ -42,6 +52,7 @@ def local_data_root(
     *,
     fresh: bool = False,
     lenient: bool = False,
+    on_demand: bool = False,
 ) -> Path | None:
     """Return the data root that builds are read with: of a remote one, a copy of the files that they need.
 
@@ -51,6 +62,7 @@ def local_data_root(
         splits: Splits that are read; None: all.
         fresh: Fetch all files again.
         lenient: Do without files that are not there.
+        on_demand: Copy none: they are fetched by whoever reads them (`avsrobust.remote.on_demand`).
 
     Returns:
         A path, or None where none was named.
@@ -70,13 +82,18 @@ def local_data_root(
     def names(some: Sequence[Manifest]) -> set[str]:
         return data_files(row for build in some for row in build.rows if splits is None or row.split in splits)
 
+    def copied(url: str, wanted: set[str]) -> Path:
+        if on_demand:
+            return open_on_demand(url, wanted, lenient=lenient)
+        return local_copy(url, wanted, fresh=fresh, lenient=lenient)
+
     if data_root is not None:
-        return local_copy(str(data_root), names(builds), fresh=fresh, lenient=lenient)
+        return copied(str(data_root), names(builds))
     for build in builds:
         # Builds of remote data remember their copy, whose files may have gone since.
         copy = (build.folder / DATA_ROOT_LINK).resolve()
         if (found := origin(copy)) is not None and not keep(copy, wanted := names([build])):
-            local_copy(found[0], wanted, fresh=fresh, lenient=lenient)
+            copied(found[0], wanted)
     return None
 
 

@@ -6,7 +6,8 @@ Conventions
     differ are put there: first the marker, which makes the folder ours, last those that say that the rest is whole (`_LAST`).
     Then the staging folder moves to the copy for reading. Where the command fails, is interrupted or killed, the staging folder
     stays, and the same command continues in it.
-    A long command puts what it has so far there now and then (`put_so_far`), from copies of the files, while it goes on.
+    A long command puts what it has so far there now and then (`put_so_far`), from copies of the files, while it goes on. What
+    commits a part of an evaluation (`_COMMITS`) goes after the part's other files.
     The remote folder holds ``.avsrobust.lock`` meanwhile (`avsrobust.remote.lease`): another machine is refused. A killed
     process leaves it; whoever continues its staging folder takes it over at once, others when its lease is over.
     Where something else changes the remote folder all the same, a file that both sides have changed is a conflict, and nothing
@@ -20,6 +21,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
@@ -51,6 +53,7 @@ _PRIVATE = (LOCK_NAME, OWNER_NAME)
 SNAPSHOT_NAME = "snapshot"
 # In this order after all others: readers take a folder for whole where the last one is there.
 _LAST = ("state.json", "scores.parquet", "checksums.parquet", "seal.json", "run.json", "manifest.parquet")
+_COMMITS = ".scores.parquet"
 _AT_ONCE = 4096
 _TRIES = 3
 
@@ -95,17 +98,21 @@ def output_folder(
             stage.leave()
 
 
-def put_so_far(folder: Path) -> None:
+def put_so_far(folder: Path, *, every_s: float = 0.0) -> None:
     """Put the files that a staging folder holds now to its URL, in the background; nothing for other folders.
 
     While an earlier call still puts its files, nothing is begun: what is new goes with the next. Where it fails, people are told,
     and the next call tries again.
 
+    Args:
+        folder: The staging folder, in which nothing is written meanwhile.
+        every_s: Begin nothing so soon, in seconds, after the last time, or after the command began.
+
     Raises:
         LostLeaseError: Another process writes to the URL by now.
     """
     if (stage := _ACTIVE.get(folder)) is not None:
-        stage.put_so_far()
+        stage.put_so_far(every_s)
 
 
 def require_own(place: Path | str, kind: str) -> None:
@@ -161,6 +168,7 @@ class _Stage:
         lease: The remote lock while it is held.
         times: Time of the last change of files as they were last put, by `put_so_far`.
         putting: The thread that puts files there.
+        began_s: When it began, by the clock of `time.monotonic`; before, when the folder was taken.
     """
 
     store: Store
@@ -171,6 +179,7 @@ class _Stage:
     lease: Lease | None = None
     times: dict[str, int] = field(default_factory=dict)
     putting: Thread | None = None
+    began_s: float = field(default_factory=time.monotonic)
 
     @property
     def home(self) -> Path:
@@ -232,12 +241,13 @@ class _Stage:
         if conflicts:
             raise self._conflict(conflicts)
 
-    def put_so_far(self) -> None:
+    def put_so_far(self, every_s: float) -> None:
         """Copy files that have changed, and put the copies to the remote folder in the background."""
         if self.lease is not None:
             self.lease.require()
-        if self.putting is not None and self.putting.is_alive():
+        if (self.putting is not None and self.putting.is_alive()) or time.monotonic() - self.began_s < every_s:
             return
+        self.began_s = time.monotonic()
         names = self._here()
         times = {name: (self.files / name).stat().st_mtime_ns for name in names}
         changed = [name for name in names if name not in self.known or self.times.get(name) != times[name]]
@@ -285,8 +295,8 @@ class _Stage:
         for batch in _batches(due):
             self._put_batch(root, batch, sums)
         # What says that the rest is whole goes first.
-        ordered = [name for batch in _batches(gone) for name in batch][::-1]
-        self.store.remove_versions({name: self.known[name].version for name in ordered}, fenced=self._fenced)
+        for batch in reversed(list(_batches(gone))):
+            self.store.remove_versions({name: self.known[name].version for name in batch}, fenced=self._fenced)
         for name in gone:
             del self.known[name]
         self.write()
@@ -401,10 +411,11 @@ def _is_public(name: str) -> bool:
 
 
 def _batches(names: set[str]) -> Iterator[list[str]]:
-    """Yield names to put side by side: markers, all others, and those of `_LAST` one after the other."""
-    ordered: dict[str, list[str]] = {MARKER_NAME: [], "": [], **{last: [] for last in _LAST}}
+    """Yield names to put side by side: markers, all others, what commits parts, and those of `_LAST` one after the other."""
+    ordered: dict[str, list[str]] = {MARKER_NAME: [], "": [], _COMMITS: [], **{last: [] for last in _LAST}}
     for name in sorted(names):
-        ordered.get(name.rpartition("/")[2], ordered[""]).append(name)
+        last = name.rpartition("/")[2]
+        ordered.get(last, ordered[_COMMITS if last.endswith(_COMMITS) else ""]).append(name)
     for group in ordered.values():
         for start in range(0, len(group), _AT_ONCE):
             yield group[start : start + _AT_ONCE]

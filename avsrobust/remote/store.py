@@ -266,14 +266,23 @@ class Store:
         return None if found is None or self.read(name) != content else found.version
 
     def remove_versions(self, versions: Mapping[str, str], *, fenced: bool) -> None:
-        """Delete files; `fenced`: each on condition that it has this version. Raises `OptionError` where that fails."""
+        """Delete files, side by side; `fenced`: each on condition that it has this version.
+
+        Raises:
+            OptionError: That fails; of some it may have succeeded.
+        """
         writer = self.conditional
         if writer is None or not fenced:
             self.remove(versions)
             return
-        for name, version in versions.items():
+        with ThreadPoolExecutor(_THREADS) as pool:
+            begun = [
+                pool.submit(writer.remove, self.system, self._path(name), _mark(version))
+                for name, version in versions.items()
+            ]
+        for one in begun:
             try:
-                writer.remove(self.system, self._path(name), _mark(version))
+                one.result()
             except FileNotFoundError:
                 continue
             except Exception as error:
