@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
 import resampy
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -186,6 +189,39 @@ def test_an_unknown_resampler_is_refused() -> None:
         OptionError, match="resampler: found 'sox'; expected resampy, torchaudio, soxr; did you mean 'soxr'"
     ):
         resample(np.zeros(4), 44100, 16000, "sox")
+
+
+# What PyPI's torchaudio 2.11 raises beside a torch for CPUs alone; a package that does it stands in for it.
+OF_CUDA = """
+try:
+    raise OSError("libc10_cuda.so: cannot open shared object file: No such file or directory")
+except OSError as error:
+    raise OSError("Could not load this library: torchaudio/lib/_torchaudio.abi3.so") from error
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (OF_CUDA, "asks for CUDA libraries that the torch here lacks"),
+        ("raise OSError('undefined symbol: aoti_torch_abi_version')", "is of another torch than the one here"),
+    ],
+)
+def test_an_installed_torchaudio_is_not_to_be_installed_again(
+    content: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torchaudio").mkdir()
+    (tmp_path / "torchaudio/__init__.py").write_text(content, encoding="utf-8")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(OptionError, match=r"resampler torchaudio: is installed, but cannot be imported") as caught:
+        resample(np.zeros(4), 44100, 22050, "torchaudio")
+    told = str(caught.value)
+    assert f"its compiled part {reason} ({torch.__version__}); install torch and torchaudio from one index" in told
+    assert "pip install" not in told
+    assert len(told.splitlines()) == 1
 
 
 def test_a_missing_torchaudio_is_one_line() -> None:

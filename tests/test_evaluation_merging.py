@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from loudness_model import LoudnessModel, PickyModel
 
-from avsrobust.adapters.base import Adapter, Segmentation
-from avsrobust.errors import ClipError, OptionError, ResultsError
+from avsrobust.adapters.base import Adapter
+from avsrobust.errors import OptionError, ResultsError
 from avsrobust.evaluation.merging import MergeReport, merge_shards, results_with_shards
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
 from avsrobust.files import TEMPORARY_SUFFIX, sha256_of_file
@@ -32,39 +31,9 @@ AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
 SPLITS = ("test", "val")
 
 
-class Model(Adapter):
-    """Masks, a readout and a further value, all of which depend on frames and sound."""
-
-    def __init__(self) -> None:
-        self.loudness = [torch.empty(0)]
-
-    def encode_frames(self, frames: Tensor) -> Tensor:
-        return frames.float().mean(dim=2)[..., ::4, ::4] / 255
-
-    def segment(self, encoded: Tensor, audio: Tensor) -> Segmentation:
-        loudness = audio.mean(dim=(2, 3, 4))
-        self.loudness[0] = loudness
-        first = torch.sigmoid(8 * (encoded - 0.5) + loudness[..., None, None] * 20)
-        return Segmentation(first, readouts={"half": first / 2})
-
-    def extras(self) -> dict[str, Tensor]:
-        return {"loudness": self.loudness[0]}
-
-
-class Picky(Model):
-    """Refuses one clip, told by its first pixel."""
-
-    bad: float | None = None
-
-    def segment(self, encoded: Tensor, audio: Tensor) -> Segmentation:
-        if Picky.bad is not None and (encoded[:, 0, 0, 0] == Picky.bad).any():
-            raise ClipError("not this one")
-        return super().segment(encoded, audio)
-
-
 def run(build: Manifest, output: Path, adapter: Adapter | None = None, **choices: Any) -> EvaluationReport:
     usual = {"name": "model", "output": output, "splits": SPLITS, "check": False}
-    return evaluate(build, adapter or Model(), **{**usual, **choices})
+    return evaluate(build, adapter or LoudnessModel(readout=True), **{**usual, **choices})
 
 
 def run_shards(build: Manifest, output: Path, number: int, **choices: Any) -> MergeReport:
@@ -264,18 +233,18 @@ def test_clips_that_failed_are_listed(build: Manifest, tmp_path: Path) -> None:
     from avsrobust.evaluation.clip_data import clips_of, load_clip
 
     sample = load_clip(clips_of(build.select(["val"]).rows)[1], build, build.data_root())
-    Picky.bad = float(Model().encode_frames(sample.frames[None])[0, 0, 0, 0])
+    PickyModel.bad = float(LoudnessModel().encode_frames(sample.frames[None])[0, 0, 0, 0])
     for index in (1, 2, 3):
         # The one clip that the second shard of val has is the one that fails.
-        run(build, tmp_path / "out", Picky(), shard=f"{index}/3", splits=["val"])
+        run(build, tmp_path / "out", PickyModel(readout=True), shard=f"{index}/3", splits=["val"])
     report = merge_shards(tmp_path / "out")
     assert [failed.error for failed in report.failed] == ["not this one"]
-    run(build, tmp_path / "one", Picky(), splits=["val"])
+    run(build, tmp_path / "one", PickyModel(readout=True), splits=["val"])
     assert digests(tmp_path / "out") == digests(tmp_path / "one")
-    Picky.bad = None
-    run(build, tmp_path / "out", Picky(), shard="2/3", splits=["val"])
+    PickyModel.bad = None
+    run(build, tmp_path / "out", PickyModel(readout=True), shard="2/3", splits=["val"])
     assert merge_shards(tmp_path / "out").failed == ()
-    run(build, tmp_path / "one", Picky(), splits=["val"])
+    run(build, tmp_path / "one", PickyModel(readout=True), splits=["val"])
     assert digests(tmp_path / "out") == digests(tmp_path / "one")
 
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loudness_model import LoudnessModel, PickyModel
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter
-from avsrobust.errors import AdapterError, ClipError, OptionError
+from avsrobust.errors import AdapterError, OptionError
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
@@ -26,40 +27,9 @@ CONDITIONS = ("clean", "mixture", "noise", "offscreen", "silence")
 FILES = (SCORES_NAME, MASKS_NAME, EXTRAS_NAME)
 
 
-class Model(Adapter):
-    """Its answer depends on frames and sound; it counts its calls in a list, which is no setting."""
-
-    def __init__(self) -> None:
-        self.calls: list[int] = []
-        self.loudness = [torch.empty(0)]
-
-    def encode_frames(self, frames: Tensor) -> Tensor:
-        return frames.float().mean(dim=2)[..., ::4, ::4] / 255
-
-    def segment(self, encoded: Tensor, audio: Tensor) -> Tensor:
-        self.calls += [1] * len(audio)
-        loudness = audio.mean(dim=(2, 3, 4))
-        self.loudness[0] = loudness
-        return torch.sigmoid(8 * (encoded - 0.5) + loudness[..., None, None] * 20)
-
-    def extras(self) -> dict[str, Tensor]:
-        return {"loudness": self.loudness[0]}
-
-
-class Picky(Model):
-    """Fails on one clip, told by its first pixel, until it is mended."""
-
-    bad: float | None = None
-
-    def segment(self, encoded: Tensor, audio: Tensor) -> Tensor:
-        if Picky.bad is not None and (encoded[:, 0, 0, 0] == Picky.bad).any():
-            raise ClipError("not this one")
-        return super().segment(encoded, audio)
-
-
 def run(build: Manifest, output: Path, adapter: Adapter | None = None, **choices: Any) -> EvaluationReport:
     usual = {"name": "model", "output": output, "splits": SPLITS, "check": False}
-    return evaluate(build, adapter or Model(), **{**usual, **choices})
+    return evaluate(build, adapter or LoudnessModel(), **{**usual, **choices})
 
 
 def digests(output: Path) -> dict[str, str]:
@@ -123,17 +93,17 @@ def test_two_pieces_are_what_one_is(build: Manifest, tmp_path: Path, later: list
 
 def test_only_what_is_missing_is_run(build: Manifest, tmp_path: Path) -> None:
     run(build, tmp_path / "out", splits=["test"], conditions=["clean", "noise"])
-    model = Model()
+    model = LoudnessModel()
     report = run(build, tmp_path / "out", model, splits=["test"], conditions=["clean", "noise", "silence"])
     # Clean and noise once more, for the overlaps of the silence.
     assert len(model.calls) == 2 * 3
     assert (report.rows_kept, report.rows_added) == (4, 2)
     assert "4 rows were there and are kept, 2 were added" in report.notes
-    model = Model()
+    model = LoudnessModel()
     report = run(build, tmp_path / "out", model, splits=["val"], conditions=["noise"])
     assert len(model.calls) == 2
     assert (report.clips, report.reused, report.rows_kept) == (2, 0, 6)
-    model = Model()
+    model = LoudnessModel()
     assert run(build, tmp_path / "out", model, splits=["test"], conditions=["silence"]).reused == 2
     assert model.calls == []
 
@@ -156,27 +126,27 @@ def test_clips_that_failed_are_listed_until_they_are_scored(build: Manifest, tmp
     from avsrobust.evaluation.clip_data import clips_of, load_clip
 
     sample = load_clip(clips_of(build.select(["val"]).rows)[1], build, build.data_root())
-    Picky.bad = None
-    run(build, tmp_path / "whole", Picky())
-    Picky.bad = float(Model().encode_frames(sample.frames[None])[0, 0, 0, 0])
-    report = run(build, tmp_path / "out", Picky(), conditions=["noise"])
+    PickyModel.bad = None
+    run(build, tmp_path / "whole", PickyModel())
+    PickyModel.bad = float(LoudnessModel().encode_frames(sample.frames[None])[0, 0, 0, 0])
+    report = run(build, tmp_path / "out", PickyModel(), conditions=["noise"])
     (failed,) = report.failed
     assert (failed.split, failed.error) == ("val", "not this one")
     # Another split is added: the clip of the first stays listed.
-    run(build, tmp_path / "out", Picky(), splits=["test"])
+    run(build, tmp_path / "out", PickyModel(), splits=["test"])
     assert read_scores(tmp_path / "out").info.failed == (failed,)
     assert read_run(tmp_path / "out" / "run.json").details["failed"][0]["rows"] == [["noise", None]]
-    Picky.bad = None
+    PickyModel.bad = None
     # Another condition of the clip is added: it is still without the one that failed.
-    run(build, tmp_path / "out", Picky(), splits=["val"], conditions=["silence"])
+    run(build, tmp_path / "out", PickyModel(), splits=["val"], conditions=["silence"])
     assert read_scores(tmp_path / "out").info.failed == (failed,)
-    run(build, tmp_path / "out", Picky())
+    run(build, tmp_path / "out", PickyModel())
     assert read_scores(tmp_path / "out").info.failed == ()
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
 def test_what_fails_in_one_split_leaves_the_other_as_it_is(build: Manifest, tmp_path: Path) -> None:
-    class Tired(Model):
+    class Tired(LoudnessModel):
         tired: ClassVar[list[bool]] = [False]
 
         def segment(self, encoded: Tensor, audio: Tensor) -> Tensor:
@@ -195,7 +165,7 @@ def test_what_fails_in_one_split_leaves_the_other_as_it_is(build: Manifest, tmp_
 def test_what_an_adapter_changes_in_itself_while_it_runs_does_not_make_it_another_one(
     build: Manifest, tmp_path: Path
 ) -> None:
-    class Counts(Model):
+    class Counts(LoudnessModel):
         count = 0
 
         def segment(self, encoded: Tensor, audio: Tensor) -> Tensor:
@@ -215,7 +185,7 @@ def test_what_an_adapter_changes_in_itself_while_it_runs_does_not_make_it_anothe
 
 
 def test_an_adapter_that_fails_its_check_leaves_nothing_behind(build: Manifest, tmp_path: Path) -> None:
-    class Drifts(Model):
+    class Drifts(LoudnessModel):
         drift: ClassVar[list[float]] = [0.0]
 
         def segment(self, encoded: Tensor, audio: Tensor) -> Tensor:
@@ -240,7 +210,7 @@ def test_every_run_is_remembered(build: Manifest, tmp_path: Path) -> None:
 
 
 def test_another_model_is_told_in_what_it_differs(build: Manifest, tmp_path: Path) -> None:
-    class Wide(Model):
+    class Wide(LoudnessModel):
         def __init__(self, width: int) -> None:
             super().__init__()
             self.width = width

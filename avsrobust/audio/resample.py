@@ -16,6 +16,7 @@ Conventions
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -256,10 +257,7 @@ def _by_torchaudio(samples: NDArray[np.float64], source_rate: int, target_rate: 
         from torchaudio.functional import resample as torchaudio_resample
     # A torchaudio of another torch fails with an OSError.
     except (ImportError, OSError) as error:
-        raise OptionError(
-            f"resampler torchaudio: cannot be imported ({error}); run 'pip install avsrobust[torchaudio]' (PyPI's torchaudio "
-            "needs PyPI's torch, with CUDA), or take another one"
-        ) from error
+        raise OptionError(f"resampler torchaudio: {torchaudio_remedy(error)}, or take another one") from error
     # torchaudio's tutorial on resampling: the parameters of resampy's kaiser_best.
     resampled: NDArray[np.float64] = torchaudio_resample(
         torch.from_numpy(np.ascontiguousarray(samples)),
@@ -271,6 +269,25 @@ def _by_torchaudio(samples: NDArray[np.float64], source_rate: int, target_rate: 
         beta=14.769656459379492,
     ).numpy()
     return resampled
+
+
+def torchaudio_remedy(error: ImportError | OSError) -> str:
+    """Return why torchaudio cannot be imported, and what to do, for the middle of a message."""
+    causes = " ".join(f"{error}: {error.__cause__}".split()) if error.__cause__ else " ".join(str(error).split())
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("torchaudio") is None:
+        return (
+            f"cannot be imported ({causes}); run 'pip install avsrobust[torchaudio]' (PyPI's torchaudio needs PyPI's torch, with "
+            "CUDA)"
+        )
+    import torch
+
+    reason = "is of another torch than the one here"
+    if torch.version.cuda is None and any(f"lib{name}" in causes for name in ("c10_cuda", "torch_cuda", "cudart")):
+        reason = "asks for CUDA libraries that the torch here lacks"
+    return (
+        f"is installed, but cannot be imported ({causes[:300]}): its compiled part {reason} ({torch.__version__}); install torch "
+        "and torchaudio from one index, such as https://download.pytorch.org/whl/cpu"
+    )
 
 
 def _by_soxr(samples: NDArray[np.float64], source_rate: int, target_rate: int) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from avsrobust.audio.features import VGGISH_RATE
 from avsrobust.audio.front_ends import BANDS, STEPS
-from avsrobust.audio.resample import resample
+from avsrobust.audio.resample import resample, torchaudio_remedy
 from avsrobust.errors import OptionError
 
 # torchvggish/vggish_params.py.
@@ -51,10 +51,7 @@ def torchaudio_log_mel(samples: NDArray[np.float64], sample_rate: int, num_frame
         from torchaudio.transforms import MelSpectrogram
     except (ImportError, OSError) as error:
         # An OSError where it is linked against another torch.
-        raise OptionError(
-            f"front end torchaudio: cannot be imported ({error}); run 'pip install avsrobust[torchaudio]', with the torchaudio "
-            "that is built for your torch, or take the front end vggish"
-        ) from error
+        raise OptionError(f"front end torchaudio: {torchaudio_remedy(error)}, or take the front end vggish") from error
 
     mono = samples.mean(axis=1) if samples.ndim == 2 else samples
     wave = resample(mono, sample_rate, VGGISH_RATE, "torchaudio")
