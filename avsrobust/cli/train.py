@@ -133,7 +133,7 @@ def train(
             is_smaller = (chosen.run.batch_size, chosen.run.precision) != (whole.run.batch_size, whole.run.precision)
             if is_smaller:
                 on_message(
-                    f"on a CPU a smoke run has steps of {chosen.run.batch_size} in float32; the recipe's, of "
+                    f"on a CPU a smoke run has steps of {counted(chosen.run.batch_size, 'sample')} in float32; the recipe's, of "
                     f"{whole.run.batch_size} in {whole.run.precision}, are tried with --full-batch or on a GPU"
                 )
             toys, output, cache = trial / "data", output or trial / "run", trial / "pictures"
