@@ -46,6 +46,20 @@ def recipes_folder() -> Path:
     return _installed("recipes") or _PACKAGE.parent / "recipes"
 
 
+def recipe_names(kind: str | None = None) -> list[str]:
+    """Return the sorted names of the recipes that come with avsrobust: of one kind, "build" or "train", or all.
+
+    >>> recipe_names("build")
+    ['extended', 'reference', 'standard']
+    """
+    # Read as text: parsing every file would take longer than a reader waits.
+    return [
+        path.stem
+        for path in sorted(recipes_folder().glob("*.yaml"))
+        if kind is None or f"kind: {kind}\n" in path.read_text(encoding="utf-8")
+    ]
+
+
 def _installed(name: str) -> Path | None:
     """Return a folder that a wheel puts into the package; None in a checkout."""
     folder = _PACKAGE / name

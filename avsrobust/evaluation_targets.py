@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from avsrobust.evaluation.shards import Shard
     from avsrobust.manifest import Manifest
 
-# A machine that vanishes loses about as much.
-_PUT_EVERY_S = 30.0
-
 __all__ = [
     "check_selection",
     "evaluate_into",
@@ -155,7 +152,7 @@ def evaluate_into(
 
     part = "" if shard is None else f"{SHARDS_NAME}/{shard.folder_name}"
     with output_folder(folder, "avsrobust evaluate", RESULTS_KIND, part=part, without=SHARDS_NAME, wait=wait) as local:
-        report = run(output=local, on_saved=partial(put_so_far, local, every_s=_PUT_EVERY_S))
+        report = run(output=local, on_saved=partial(put_so_far, local, often=True))
     masks = None if report.masks is None else published(report.masks)
     return dataclasses.replace(report, scores=published(report.scores), masks=masks)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All that is measured and trained on a GPU, in calls of at most 8 minutes on a bare machine: the published size alone on the card,
 # `evaluate` end to end, training, and the toy chain m2f_sound_toy -> m2f_toy -> m2f_robust_toy beside m2f_debias_toy.
-# Leaves weights, logs and a table in the output folder; each part leaves its lines as soon as it is done.
+# Leaves weights with their cards, logs and a table in the output folder; each part leaves its lines as soon as it is done.
 #
 #     benchmarks/gpu.sh OUT                       # one GPU, from a checkout of the project; all parts, in this order
 #     DEVICE=cpu QUICK=1 benchmarks/gpu.sh OUT    # a rehearsal on the CPU: toy size, a few clips and steps
@@ -9,13 +9,16 @@
 # In two calls on one machine, so that neither hurries the other:
 #     DATA=.gpu/data BUDGET_S=330 PARTS="toys pipeline throughput training decoder evaluation" benchmarks/gpu.sh .gpu/measured
 #     DATA=.gpu/data PARTS="speed chain" benchmarks/gpu.sh .gpu/trained
+# and, in the same folder, where the second left no time for them, the cards of the weights:
+#     DATA=.gpu/data PARTS=cards benchmarks/gpu.sh .gpu/trained
 #
 # Variables: PYTHON (default .venv/bin/python, else python3), DEVICE (cuda), QUICK (0), BUDGET_S (480, the whole call; more only on a
-# CPU), SLOW (1; 4 on a CPU: times each part's deadline), WHEELS (a folder of unpacked packages that a bare machine lacks, put on
-# PYTHONPATH), DATA (a folder of toys and their builds, kept between calls; made and filled where it is missing), PARTS (which of
-# "toys pipeline throughput training decoder evaluation speed chain"), SOUND (best.safetensors of a run of m2f_sound_toy made before,
-# from which the chain starts), CHAIN_STEPS (steps of each training, for a trial with fewer than its recipe's), GRAPH (1 on a GPU, else
-# 0: whether the chain replays each step as a CUDA graph), COMPILE (0: whether it trains compiled networks).
+# CPU, where it is 3600), SLOW (1; 4 on a CPU: times each part's deadline), WHEELS (a folder of unpacked packages that a bare machine
+# lacks, put on PYTHONPATH), DATA (a folder of toys and their builds, kept between calls; made and filled where it is missing), PARTS
+# (which of "toys pipeline throughput training decoder evaluation speed chain cards"), SOUND (best.safetensors of a run of
+# m2f_sound_toy made before, from which the chain starts), CHAIN_STEPS and CHAIN_CLIPS (steps of each training and clips of each of its
+# toys, for a trial with fewer than its recipe's; 4 and 60 with QUICK), GRAPH (1 on a GPU, else 0: whether the chain replays each step
+# as a CUDA graph), COMPILE (0: whether it trains compiled networks).
 # Toys are made first, on all cores, while nothing is measured. Each part has a deadline; one that fails or is cut off is named in
 # table.md, and the rest goes on. Status 1 where one was.
 set -uo pipefail
@@ -29,8 +32,8 @@ case $PYTHON in /*) ;; */*) PYTHON=$BEFORE/$PYTHON ;; esac
 command -v "$PYTHON" > /dev/null || { echo "PYTHON: found no program '$PYTHON'; name an interpreter with the project's packages" >&2; exit 2; }
 DEVICE=${DEVICE:-cuda}
 QUICK=${QUICK:-0}
-PARTS=${PARTS:-toys pipeline throughput training decoder evaluation speed chain}
-BUDGET_S=${BUDGET_S:-480}
+PARTS=${PARTS:-toys pipeline throughput training decoder evaluation speed chain cards}
+BUDGET_S=${BUDGET_S:-$([ "$DEVICE" = cpu ] && echo 3600 || echo 480)}
 [ "$DEVICE" = cpu ] || [ "$BUDGET_S" -le 480 ] || BUDGET_S=480
 SLOW=${SLOW:-$([ "$DEVICE" = cpu ] && echo 4 || echo 1)}
 export PYTHONPATH="$ROOT${WHEELS:+:$WHEELS}${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
@@ -75,7 +78,7 @@ train() {
     local recipe=$1 limit=$2 how=() status
     shift 2
     [ "$COMPILE" = 1 ] && how+=(--compile)
-    local command=("$PYTHON" -m avsrobust train --recipe "$recipe" --device "$DEVICE" --workers "$WORKERS" "${STEPS[@]}" "$@")
+    local command=("$PYTHON" -m avsrobust train --recipe "$recipe" --device "$DEVICE" --workers "$WORKERS" "${STEPS[@]}" "${BUILDS[@]}")
     if [ "$GRAPH" = 1 ]; then
         part "train_$recipe" "$limit" "${command[@]}" "${how[@]}" --cuda-graph && return
         status=$?
@@ -97,21 +100,27 @@ WORKERS=${WORKERS:-$([ "$DEVICE" = cuda ] && echo 6 || echo 0)}
 # A step of the toys is a thousand small kernels: as a graph it is launched as one.
 GRAPH=${GRAPH:-$([ "$DEVICE" = cuda ] && echo 1 || echo 0)}
 COMPILE=${COMPILE:-0}
-STEPS=(${CHAIN_STEPS:+--steps "$CHAIN_STEPS"}) SIZE=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT") SPEED=()
+SIZE=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT") SPEED=() DEMO=160
 if [ "$QUICK" = 1 ]; then
     SIZE=(--toy --clips 1 --items 2 --repeat 1) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1) STAGES=(--toy --rounds 1)
-    SPEED=(--steps 6 --clips 60)
+    SPEED=(--steps 6 --clips 60) DEMO=24 CHAIN_STEPS=${CHAIN_STEPS:-4} CHAIN_CLIPS=${CHAIN_CLIPS:-60}
 fi
+export MACHINE
+MACHINE=$("$PYTHON" -c 'import torch; print("torch", torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")')
+STEPS=(${CHAIN_STEPS:+--steps "$CHAIN_STEPS"}) BUILDS=()
+for dataset in ${CHAIN_CLIPS:+s4 ms3}; do
+    BUILDS+=(--manifest "data/toy-seed1000/robust/$dataset-$CHAIN_CLIPS-seed42")
+done
 {
     echo "# One call of benchmarks/gpu.sh"
     echo
-    echo "$(date -u +%Y-%m-%dT%H:%MZ), device $DEVICE, $CORES cores, quick $QUICK, $("$PYTHON" -c 'import torch; print("torch", torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")')"
+    echo "$(date -u +%Y-%m-%dT%H:%MZ), device $DEVICE, $CORES cores, quick $QUICK, $MACHINE"
     echo
     echo "| part | outcome | s |"
     echo "| --- | --- | --- |"
-} >table.md
+} >>table.md
 
-# The toys of training and of the evaluation, on all cores, while nothing is measured.
+# The toys of training, of the evaluation and of the cards, on all cores, while nothing is measured.
 toys() {
     "$PYTHON" - <<'CODE'
 import os
@@ -122,13 +131,14 @@ from avsrobust.training.recipe import load_train_recipe
 
 toy = load_train_recipe("m2f_toy").data.toy
 for dataset, clips in toy.clips.items():
-    clips = 60 if os.environ["QUICK"] == "1" else clips
+    clips = int(os.environ["CHAIN_CLIPS"] or clips)
     toy_build(dataset, clips, toy.seed, workers=os.cpu_count() or 1, root=Path("data"), on_message=print)
+    toy_build(dataset, int(os.environ["DEMO"]), 0, workers=os.cpu_count() or 1, root=Path("data/demo"), on_message=print)
 toy_build("s4", int(os.environ["CLIPS"]), 0, workers=os.cpu_count() or 1, root=Path("data"), on_message=print)
 CODE
 }
 export -f toys
-export PYTHON CLIPS BATCH DEVICE CORES QUICK
+export PYTHON CLIPS BATCH DEVICE CORES DEMO CHAIN_CLIPS=${CHAIN_CLIPS:-}
 BUILD=data/toy-seed0/robust/s4-$CLIPS-seed42
 if wanted toys; then part toys 150 bash -c toys || FAILED=1; fi
 
@@ -173,13 +183,6 @@ fi
 
 # The toy chain. What does not start from another runs beside it: m2f_debias_toy starts from the sounds, m2f_robust_toy from m2f_toy.
 chain() {
-    if [ "$QUICK" = 1 ]; then
-        # A trial leaves no weights, so that only the first can be tried, and the others from the bundled ones.
-        STEPS=(--smoke)
-        train m2f_sound_toy 90 || return 1
-        train m2f_toy 90 --init "$ROOT/model_adapters/m2f/weights/m2f.safetensors"
-        return
-    fi
     if [ -n "${SOUND:-}" ]; then
         mkdir -p training/m2f_sound_toy && cp "$SOUND" training/m2f_sound_toy/best.safetensors || return 1
     else
@@ -192,23 +195,54 @@ chain() {
     wait "$debias" && return "$others"
 }
 if wanted chain; then chain || FAILED=1; fi
+mkdir -p weights
+for run in training/*/; do
+    [ -f "$run/best.safetensors" ] && cp "$run/best.safetensors" "weights/$(basename "$run").safetensors"
+done
+
+# last_validation RUN: the names of the columns, and the last lines, one per data set.
+last_validation() { head -n 1 "$1/validation.csv" && tail -n 2 "$1/validation.csv"; }
+
+# The cards of the trained weights: their scores on the test split of the demo's clips, and what they were trained on, for how long.
+cards() {
+    local name run found=0
+    rm -rf cards
+    for name in m2f m2f_debias m2f_robust; do
+        run=training/${name}_toy
+        [ -f "$run/best.safetensors" ] || continue
+        found=1
+        "$PYTHON" -m avsrobust evaluate --adapter "$name" --checkpoint "$run/best.safetensors" --device "$DEVICE" \
+            --manifest "data/demo/toy-seed0/robust/s4-$DEMO-seed42" --manifest "data/demo/toy-seed0/robust/ms3-$DEMO-seed42" \
+            --batch-size "$BATCH" --output cards/results &&
+            "$PYTHON" -m avsrobust export model "cards/$name" --adapter "$name" --checkpoint "$run/best.safetensors" --name "$name" \
+                --results "cards/results/$name" --protocol strict || return 1
+        {
+            cat "cards/$name/README.md"
+            printf '\n## Hardware and time\n\n`avsrobust train --recipe %s_toy`, %s steps.\n' "$name" "$(tail -n 1 "$run/log.csv" | cut -d, -f1)"
+            printf '%s, %s cores. Seconds of each training of the chain, as far as this folder tells:\n\n' "$MACHINE" "$CORES"
+            printf '| part | outcome | s |\n| --- | --- | --- |\n'
+            grep '^| train_' table.md
+            printf '\nLast validation, on the val split of the toys:\n\n'
+            last_validation "$run" | sed 's/^/    /'
+        } >"weights/${name}_toy.md" || return 1
+    done
+    [ "$found" = 1 ] || echo "found no weights in training/; expected those of the chain; run it first" >&2
+    [ "$found" = 1 ]
+}
+export -f cards last_validation
+if wanted cards; then part cards 120 bash -c cards || FAILED=1; fi
 
 {
     echo
     grep -hE "clips/s|frames/s|steps/s|apart|product|ratio" "$LOGS"/{pipeline,throughput,training,decoder,speed}*.txt 2>/dev/null |
         sed 's/^/- /'
     echo
-    grep -h "^|" "$LOGS"/evaluation.txt 2>/dev/null
-    echo
-    for run in training/*/validation.csv; do
-        [ -f "$run" ] && echo "- $(dirname "$run"): $(tail -n 1 "$run")"
+    grep -hE "^(## |\|)" "$LOGS"/{evaluation,cards}.txt 2>/dev/null | sed 's/^##\(.*\)/\n##\1\n/'
+    for run in training/*/; do
+        [ -f "$run/validation.csv" ] && printf '\n%s\n\n' "$run" && last_validation "$run" | sed 's/^/    /'
     done
     echo
     echo "Whole call: $((SECONDS - BEGAN)) s of at most $BUDGET_S s."
 } >>table.md
-mkdir -p weights
-for run in training/*/; do
-    [ -f "$run/best.safetensors" ] && cp "$run/best.safetensors" "weights/$(basename "$run").safetensors"
-done
 cat table.md
 exit "$FAILED"

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import avsrobust.audio.resample as module
 from avsrobust.audio.blas import one_blas_thread
-from avsrobust.audio.resample import resample
+from avsrobust.audio.resample import resample, to_mono
 from avsrobust.errors import OptionError
 
 # The rates of the wild, and pairs at which resampy's time register falls below whole samples.
@@ -232,3 +232,15 @@ def test_a_missing_torchaudio_is_one_line() -> None:
         ),
     ):
         resample(np.zeros(4), 44100, 22050, "torchaudio")
+
+
+@pytest.mark.parametrize("channels", range(1, 10))
+def test_mono_is_the_mean_of_the_channels_to_the_bit(channels: int) -> None:
+    generator = np.random.default_rng(channels)
+    samples = generator.uniform(-1, 1, (4001, channels)) * 10.0 ** generator.integers(-300, 1, (4001, channels))
+    samples[:100:2], samples[100:200] = -0.0, 0.0
+    before = samples.copy()
+    assert to_mono(samples).tobytes() == samples.mean(axis=1).tobytes()
+    assert to_mono(np.asfortranarray(samples)).tobytes() == np.asfortranarray(samples).mean(axis=1).tobytes()
+    assert samples.tobytes() == before.tobytes()
+    assert to_mono(samples[:, 0]).tobytes() == samples[:, 0].tobytes()

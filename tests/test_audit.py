@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsrobust.audio.features import librosa_log_mel, vggish_log_mel
-from avsrobust.audit import audit, render_audit, separability
+from avsrobust.audit import audit, descriptions, render_audit, separability
 from avsrobust.audit.descriptions import STATISTICS, describe
 from avsrobust.audit.separability import estimate, linear_scores, weighted_auroc
 from avsrobust.errors import ManifestError
@@ -206,6 +206,26 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path, sounds: dict[str, Pat
         assert other.plain is not None
         assert one.plain.auroc == pytest.approx(other.plain.auroc, abs=1e-9)
         assert one.auroc == pytest.approx(other.auroc)
+
+
+def test_processes_describe_what_one_does(
+    tmp_path: Path, sounds: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = build(tmp_path, sounds, vggish)
+    (tmp_path / "data").mkdir()
+    alone = audit(manifest)
+    monkeypatch.setattr(descriptions, "_FEW", 0)
+    monkeypatch.setattr(descriptions, "_ROWS_AT_ONCE", 5)
+    told: list[tuple[int, int]] = []
+    stages: list[str] = []
+    assert audit(manifest, progress=lambda *done: told.append(done), on_stage=stages.append) == alone
+    assert told == [(min(done, 4 * CLIPS), 4 * CLIPS) for done in range(5, 4 * CLIPS + 5, 5)]
+    assert stages[0] == "arrays and sounds are described"
+    assert stages[1:] == [f"{name} is set against clean" for name in ("noise", "offscreen", "silence")]
+    # Nothing of an earlier audit is kept.
+    path = manifest.folder / "log_mel/0.npy"
+    np.save(path, np.zeros_like(np.load(path)))
+    assert audit(manifest) != alone
 
 
 def test_a_build_without_clean_rows_is_refused(tmp_path: Path, sounds: dict[str, Path]) -> None:

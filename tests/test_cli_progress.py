@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from threading import Condition
+
 import pytest
 
 from avsrobust.cli import progress
@@ -87,3 +90,55 @@ def test_work_that_begins_anew_is_not_counted_twice(clock: list[float], capsys: 
         clock[0] += 20
         update(5, 10)
     assert capsys.readouterr().err == "toy data: 5 of 10 in all, 0.25 per second, 20 s left\n"
+
+
+def test_lines_come_while_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each wait ends with the line that it waits for: no time is compared."""
+    lines, told = list[str](), Condition()
+
+    def take(line: object) -> None:
+        with told:
+            lines.append(str(line))
+            told.notify_all()
+
+    def awaited(line: str) -> bool:
+        with told:
+            return told.wait_for(lambda: line in lines, timeout=60)
+
+    monkeypatch.setattr(progress, "note", take)
+    monkeypatch.setattr(progress, "EVERY_S", 0.01)
+    with progress_bar("train mine") as reporter:
+        assert awaited("train mine: at work")
+        reporter.stage("the model is made")
+        assert awaited("train mine: the model is made")
+        reporter(0, 2)
+        reporter.stage("step 1 of 2")
+        assert awaited("train mine: 0 of 2 in all, 0 per second; step 1 of 2")
+        monkeypatch.setattr(progress, "_SHOWN_S", 0.0)
+        assert awaited("train mine: 0 of 2 in all, 0 per second; step 1 of 2 for 0 s")
+    # The thread has ended with the work.
+    assert "avsrobust-progress" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_lines_of_a_thread_keep_their_distance_from_the_others(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress_bar("short") as reporter:
+        reporter.stage("the model is made")
+        clock[0] += 31
+        reporter(3, 10)
+    assert capsys.readouterr().err == "short: 3 of 10 in all, 0 per second\n"
+
+
+def test_a_stage_is_shown_in_the_bar_of_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    with progress_bar("train mine") as reporter:
+        reporter(1, 4)
+        reporter.stage("step 2 of 4: forward\x1b[2J")
+    shown = capsys.readouterr().err
+    assert "train mine: step 2 of 4: forward" in shown
+    assert "1/4" in shown
+    assert "\x1b[2J" not in shown

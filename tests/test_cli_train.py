@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Condition
 
 import pytest
 
@@ -151,8 +153,89 @@ def test_a_smoke_run_says_in_two_steps_whether_all_fits_and_leaves_nothing(
     told = capsys.readouterr()
     assert told.out == ""
     assert "step 2: strict G-mIoU" in told.err
-    assert "smoke run of tiny: 2 steps and a validation done; data, weights and memory fit" in told.err
+    assert (
+        "on a CPU a smoke run has steps of 2 in float32; the recipe's, of 4 in float32, are tried with --full-batch or on a GPU"
+    ) in told.err
+    assert "smoke run of tiny: 2 steps and a validation done; data and weights fit; memory was not tried" in told.err
+    assert invoke([*given, "--smoke", "--full-batch"]) == 0
+    told = capsys.readouterr()
+    assert "smoke run of tiny: 2 steps and a validation done; data, weights and memory fit\n" in told.err
+    assert "on a CPU a smoke run" not in told.err
     assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize(("more", "per_step"), [([], {"s4": 1, "ms3": 1}), (["--full-batch"], {"s4": 3, "ms3": 1})])
+def test_a_smoke_run_reads_no_more_clips_than_its_steps_and_validation_need(
+    toy_builds: Path, tiny_recipe: WriteRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: list[str],
+    per_step: dict[str, int],
+) -> None:  # fmt: skip
+    from avsrobust.evaluation import batches
+    from avsrobust.training import data
+
+    recipe = tiny_recipe(data={"datasets": ["s4", "ms3"], "mix": {"s4": 0.75, "ms3": 0.25}})
+    trained, validated = [], []
+    read, load = data.Picture.read, batches.load_clip
+
+    def counting_read(picture: data.Picture, *arguments: object) -> object:
+        trained.append(picture.dataset)
+        return read(picture, *arguments)  # type: ignore[arg-type]
+
+    def counting_load(clip: object, *arguments: object, **options: object) -> object:
+        validated.append(clip[0].dataset)  # type: ignore[index]
+        return load(clip, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(data.Picture, "read", counting_read)
+    monkeypatch.setattr(batches, "load_clip", counting_load)
+    given = [line for line in arguments(recipe, toy_builds, tmp_path) if not line.startswith("--output")]
+    assert invoke([*given, "--smoke", *more]) == 0
+    assert Counter(trained) == {name: 2 * count for name, count in per_step.items()}
+    assert Counter(validated) == {"s4": 1, "ms3": 1}
+
+
+def test_a_full_batch_goes_with_a_smoke_run(
+    toy_builds: Path, tiny_recipe: WriteRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(arguments(tiny_recipe(), toy_builds, tmp_path / "run", "--full-batch")) == STATUS_USER
+    assert "--full-batch: goes with --smoke" in capsys.readouterr().err
+
+
+def test_progress_is_told_while_a_step_and_a_validation_are_under_way(
+    toy_builds: Path, tiny_recipe: WriteRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Both wait for the line that tells of them: none comes, and the test fails, where lines need an end first."""
+    from avsrobust.cli import progress
+    from avsrobust.training import step, validation
+
+    lines, told, missed = [], Condition(), []
+
+    def take(line: object) -> None:
+        with told:
+            lines.append(str(line))
+            told.notify_all()
+
+    def await_line(text: str) -> None:
+        with told:
+            if not told.wait_for(lambda: any(text in line for line in lines), timeout=60):
+                missed.append(text)
+
+    forward, score = step.Losses.forward, validation.score_clips
+
+    def slow_forward(module: step.Losses, batch: object) -> object:
+        await_line("step 1 of 1: forward and backward pass of 2 samples")
+        return forward(module, batch)  # type: ignore[arg-type]
+
+    def slow_score(*arguments: object, **options: object) -> Iterator[object]:
+        await_line("validation after step 1: s4, 1 clip to score")
+        await_line("train tiny: 0 of 1 in all")
+        yield from score(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(progress, "note", take)
+    monkeypatch.setattr(progress, "EVERY_S", 0.02)
+    monkeypatch.setattr(step.Losses, "forward", slow_forward)
+    monkeypatch.setattr(validation, "score_clips", slow_score)
+    recipe = tiny_recipe(run={"batch_size": 2})
+    assert invoke(arguments(recipe, toy_builds, tmp_path / "run", "--steps=1")) == 0
+    assert missed == []
 
 
 def test_a_smoke_run_of_a_recipe_whose_start_is_not_trained_yet_says_so(
@@ -168,9 +251,10 @@ def test_a_smoke_run_of_a_recipe_whose_start_is_not_trained_yet_says_so(
     given = [line for line in arguments(recipe, toy_builds, work) if not line.startswith("--output")]
     assert invoke([*given, "--smoke"]) == 0
     told = capsys.readouterr().err
-    assert (
-        "data and memory fit; it ran on random weights, as the run that it starts from, 'earlier', is not there" in told
-    )
+    assert "data fits; memory was not tried with the recipe's batch; it ran on random weights, as the run that" in told
+    assert "it starts from, 'earlier', is not there" in told
+    assert invoke([*given, "--smoke", "--full-batch"]) == 0
+    assert "data and memory fit; it ran on random weights, as the run that it starts from" in capsys.readouterr().err
     assert invoke(given) == STATUS_USER
     assert "--init: not given, and training/earlier/best.safetensors is not there" in capsys.readouterr().err
     # A start that is named must be there.

@@ -7,11 +7,12 @@ import os
 
 import pytest
 
-from avsrobust.bundled import recipes_folder
+from avsrobust.bundled import recipe_names, recipes_folder
 from avsrobust.conditions.base import options_of
 from avsrobust.conditions.recipe import KIND, find_recipe, load_recipe, parse_recipe, read_yaml
 from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.errors import RecipeError
+from avsrobust.training.recipe import load_train_recipe
 
 BUNDLED = sorted(path.stem for path in recipes_folder().glob("*.yaml") if read_yaml(path).get("kind") == KIND)
 STANDARD = read_yaml(recipes_folder() / "standard.yaml")
@@ -66,6 +67,19 @@ def test_a_path_names_a_file(tmp_path):
 def test_unknown_recipes_are_refused(name, message):
     with pytest.raises(RecipeError, match=message):
         find_recipe(name)
+
+
+def test_only_recipes_of_the_command_are_suggested():
+    builds = "expected one of extended, reference, standard, or the path of a .yaml file"
+    with pytest.raises(RecipeError, match=f"--recipe m2f_s5: found no recipe of that name; {builds}$"):
+        load_recipe("m2f_s5")
+    training = (
+        r"did you mean 'm2f_s4'\?; expected one of m2f_avss, m2f_avss_toy, .*m2f_toy, or the path of a .yaml file$"
+    )
+    with pytest.raises(RecipeError, match=training) as refused:
+        load_train_recipe("m2f_s5")
+    assert "standard" not in str(refused.value)
+    assert sorted([*recipe_names("build"), *recipe_names("train")]) == recipe_names()
 
 
 @pytest.mark.parametrize(

@@ -140,20 +140,29 @@ class Net(Adapter):
 """
 # Parts of two clips, each put there before the next clip.
 AT_ONCE = """
-import sys, threading
-from avsrobust import evaluation_targets
+import os, signal, sys, threading
 from avsrobust.cli.main import invoke
 from avsrobust.evaluation import arrivals, parts
 from avsrobust.remote import lease, staging
+from avsrobust.remote.store import Store
 lease.LEASE_S = 3.0
 arrivals._AHEAD = 2
-evaluation_targets._PUT_EVERY_S = 0.0
-parts.CLIPS_PER_PART = 2
+staging.PUT_EVERY_S = 0.0
+parts.CLIPS_PER_PART = int(os.environ.get("CLIPS_PER_PART", "2"))
 class Joined(threading.Thread):
     def start(self):
         super().start()
         self.join()
 staging.Thread = Joined
+# Or killed before a part is put there that is written here.
+left, put = int(os.environ.get("PUTS", "1000")), Store.put
+def counted(self, files, *known):
+    global left
+    left -= any(name.endswith(".extras.parquet") for name in files)
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(self, files, *known)
+Store.put = counted
 # One after the other, so that it is known what was written when the process is killed.
 class Same:
     def __init__(self, *_, **__): pass
@@ -209,6 +218,51 @@ def test_an_evaluation_that_is_killed_goes_on_on_another_machine(
     run(*evaluation, *READ, "--output", "third")
     assert 0 < first < copied(tmp_path, "third")
     assert copied(tmp_path, "other") < copied(tmp_path, "third")
+
+
+def test_machines_that_die_in_turn_lose_no_more_than_the_last_part(
+    toy: Path, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("model.py").write_text(MODEL)
+    choices = ("--adapter", "model.py:Net", "--no-check", "--batch-size", "1", "--limit", CLIPS, "--readers", "1")
+    evaluation = ("evaluate", *choices, "--condition", "clean", *READ, "--output", RESULTS)
+    command = [sys.executable, "-c", AT_ONCE, *map(str, evaluation)]
+    folder = "lab/results/Net/s4-seed42"
+
+    def die(machine: str, puts: int, clips_per_part: int) -> set[str]:
+        choices = {"PUTS": str(puts), "CLIPS_PER_PART": str(clips_per_part)}
+        environment = {**os.environ, "AVSROBUST_CACHE": str(tmp_path / machine), **choices}
+        killed = subprocess.run(command, check=False, capture_output=True, env=environment)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        return {name for name in contents(s3, folder) if name.endswith(".scores.parquet")}
+
+    def staged(machine: str) -> set[str]:
+        found = (tmp_path / machine / "staging").rglob("parts/*.scores.parquet")
+        return {f"parts/{path.name}" for path in found}
+
+    one = die("one", 2, 2)
+    assert len(one) == 2
+    assert len(staged("one")) == 3
+    two = die("two", 3, 3)
+    assert len(two) == 5
+    assert two >= one
+    # The first machine again, whose third part has other clips than the third one there.
+    monkeypatch.setenv("AVSROBUST_CACHE", str(tmp_path / "one"))
+    done = calls()
+    run(*evaluation)
+    assert "was continued elsewhere; 2 files of parts that were here alone give way" in capsys.readouterr().err
+    assert calls() - done == CLIPS - (2 * 2 + 3 * 3)
+    local = ("--manifest", toy / "robust" / "s4-seed42", "--data-root", toy / "data", "--split", "train")
+    run("evaluate", *choices, "--condition", "clean", *local, "--output", "local")
+    there = contents(s3, folder)
+    for name in ("scores.parquet", "extras.parquet"):
+        assert there[name] == Path("local/Net/s4-seed42", name).read_bytes(), name
+    # The second one, which has a part left over, finds all done.
+    monkeypatch.setenv("AVSROBUST_CACHE", str(tmp_path / "two"))
+    done = calls()
+    run(*evaluation)
+    assert calls() == done
+    assert contents(s3, folder) == there
 
 
 def test_an_object_that_goes_meanwhile_fails_its_clip_alone(

@@ -202,7 +202,7 @@ def test_each_object_is_read_once(
     """Requests do not grow with the clips, but for one per file."""
     # Those that come with time.
     monkeypatch.setattr("avsrobust.remote.lease.LEASE_S", 3600.0)
-    monkeypatch.setattr("avsrobust.evaluation_targets._PUT_EVERY_S", 3600.0)
+    monkeypatch.setattr("avsrobust.remote.staging.PUT_EVERY_S", 3600.0)
     requests: list[tuple[str, str]] = []
     call = type(s3)._call_s3
 
@@ -373,6 +373,45 @@ def test_a_build_that_was_killed_while_it_was_put_there_is_finished(
     assert contents(server, "lab/robust/s4-seed42") == local_contents(toy / "build")
     elsewhere("cache")
     run(*command)
+    assert contents(server, "lab/robust/s4-seed42") == local_contents(toy / "build")
+
+
+KILLED_BUILD = f"""{SHORT_LEASE}
+import threading
+from avsrobust.remote import staging
+staging.PUT_EVERY_S = 0.0
+put = Store.put
+def watched(self, files, *known):
+    if any(name.endswith(".npy") for name in files):
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(self, files, *known)
+Store.put = watched
+class Joined(threading.Thread):
+    def start(self):
+        super().start()
+        self.join()
+staging.Thread = Joined
+sys.exit(invoke(sys.argv[1:]))
+"""
+
+
+def test_a_build_of_a_machine_that_vanishes_goes_on_elsewhere(
+    server: Any, toy: Path, capsys: pytest.CaptureFixture[str], elsewhere: Elsewhere
+) -> None:
+    command = ["build", "--dataset", "s4", "--data-root", DATA, "--output", OUTPUT]
+    killed = subprocess.run([sys.executable, "-c", KILLED_BUILD, *command], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    half = contents(server, "lab/robust/s4-seed42")
+    sounds = [name for name in half if name.endswith(".wav")]
+    assert sounds
+    assert {"build.json", LOCK_NAME} <= half.keys()
+    # It is unfinished: nobody takes it for a build.
+    assert not {MANIFEST_NAME, "checksums.parquet", "seal.json"} & half.keys()
+    elsewhere("other")
+    run("evaluate", "--adapter", "oracle", "--manifest", OUTPUT, "--data-root", DATA, status=STATUS_USER)
+    capsys.readouterr()
+    run(*command)
+    assert f", {len(sounds)} found\n" in capsys.readouterr().err
     assert contents(server, "lab/robust/s4-seed42") == local_contents(toy / "build")
 
 

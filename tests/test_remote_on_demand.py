@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import avsrobust as ar
 from avsrobust.errors import DataSetError, OptionError
+from avsrobust.manifest import Manifest
 from avsrobust.remote import eviction, local_copy, on_demand, telling
 from avsrobust.remote.addresses import COPIES, local_home
 from avsrobust.remote.copies import ARRIVED
@@ -92,6 +95,27 @@ def test_other_folders_are_none(tmp_path: Path, url: str) -> None:
     assert opened(tmp_path) is None
     assert opened(local_copy(url)) is None
     assert listed_sizes(tmp_path) == {}
+
+
+def test_a_build_that_changed_since_it_was_listed(
+    s3: Any, make_build: Callable[..., Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = make_build(clips=2)
+    (build.folder / "data_root").unlink(missing_ok=True)
+    s3.put(f"{build.folder}/", "lab/build/", recursive=True)
+    evaluation: dict[str, Any] = {"data_root": tmp_path / "data", "output": tmp_path / "results", "check": False}
+    (before,) = ar.evaluate("visual_prior", "s3://lab/build", name="before", **evaluation)
+    assert before.failed == ()
+    assert opened(local_home(COPIES, "s3://lab/build") / "files") is not None
+    # Another build, with a longer array, lies there by now.
+    s3.rm("lab/build", recursive=True)
+    shutil.rmtree(build.folder)
+    other = make_build(clips=3)
+    (other.folder / "data_root").unlink(missing_ok=True)
+    s3.put(f"{other.folder}/", "lab/build/", recursive=True)
+    manifest = ar.load_manifest("s3://lab/build")
+    (after,) = ar.evaluate("visual_prior", manifest, name="after", **evaluation)
+    assert (after.clips, after.failed) == (3, ())
 
 
 def test_many_threads_fetch_each_file_once(url: str, fetched: Counter[str]) -> None:

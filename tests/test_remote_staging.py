@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,7 +83,10 @@ def test_what_makes_a_folder_ours_comes_first_and_what_makes_it_whole_last(
     monkeypatch.setattr(Store, "put", noted)
     with output_folder(url, COMMAND, "results") as folder:
         write(folder, audio__x="1", manifest="no", b="2")
+        (folder / "parts").mkdir()
         for name in (
+            "parts/000001.scores.parquet",
+            "parts/000001.masks.parquet",
             "manifest.parquet",
             "run.json",
             "seal.json",
@@ -95,7 +100,8 @@ def test_what_makes_a_folder_ours_comes_first_and_what_makes_it_whole_last(
         assert list(there(url)) == [LOCK_NAME]
     assert order == [
         [MARKER_NAME],
-        ["audio/x", "b", "manifest"],
+        ["audio/x", "b", "manifest", "parts/000001.masks.parquet"],
+        ["parts/000001.scores.parquet"],
         ["scores.parquet"],
         ["seal.json"],
         ["run.json"],
@@ -368,6 +374,79 @@ def test_a_long_command_puts_what_it_has_so_far(url: str, tmp_path: Path) -> Non
     assert LOCK_NAME not in there(url)
     put_so_far(tmp_path)
     assert not list((tmp_path / "cache" / "staging").glob(f"*/{staging.SNAPSHOT_NAME}"))
+
+
+def test_a_command_that_calls_often_puts_now_and_then(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(staging, "PUT_EVERY_S", 30.0)
+    monkeypatch.setattr(staging, "_MOST_BYTES", 5)
+    monkeypatch.setattr(staging, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def after(seconds: float) -> set[str]:
+        now[0] += seconds
+        put_so_far(folder, often=True)
+        thread = staging._ACTIVE[folder].putting
+        if thread is not None:
+            thread.join()
+        return there(url).keys() - {LOCK_NAME}
+
+    with output_folder(url, COMMAND, "results") as folder:
+        staging._ACTIVE[folder].began_s = now[0]
+        write(folder, a="aaa", b="bb", c="c", d="a larger one")
+        assert after(29.0) == set()
+        # The marker takes part: the first file goes, however large it is.
+        assert after(1.0) == {MARKER_NAME}
+        assert after(29.0) == {MARKER_NAME}
+        assert after(1.0) == {MARKER_NAME, "a", "b"}
+        assert after(30.0) == {MARKER_NAME, "a", "b", "c"}
+        assert after(30.0) == {MARKER_NAME, "a", "b", "c", "d"}
+
+
+def test_parts_give_way_to_those_of_a_machine_that_continued(
+    filled: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[str] = []
+
+    def interrupted(there_too: dict[str, str], here_alone: dict[str, str]) -> None:
+        with output_folder(filled, COMMAND, "results") as folder:
+            write(folder, **there_too)
+            settled(folder)
+            write(folder, **here_alone)
+            raise KeyboardInterrupt
+
+    def parts() -> dict[str, str]:
+        with telling(told.append), output_folder(filled, COMMAND, "results") as folder:
+            return {path.name: path.read_text() for path in (folder / "parts").iterdir()}
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted({"parts__0": "first"}, {"parts__1": "mine", "parts__2": "mine", "other": "mine"})
+    cache = os.environ["AVSROBUST_CACHE"]
+    elsewhere(monkeypatch, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted({"parts__1": "theirs", "parts__3": "theirs"}, {})
+    monkeypatch.setenv("AVSROBUST_CACHE", cache)
+    assert parts() == {"0": "first", "1": "theirs", "3": "theirs"}
+    assert told[1] == f"{filled}: was continued elsewhere; 2 files of parts that were here alone give way"
+    # All else stays.
+    assert there(filled)["other"] == b"mine"
+
+
+def test_parts_that_nobody_continued_stay(filled: str) -> None:
+    def interrupted() -> None:
+        with output_folder(filled, COMMAND, "results") as folder:
+            write(folder, parts__0="first")
+            settled(folder)
+            write(folder, parts__1="mine")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    # Killed when they were there, before that was noted.
+    put(filled, "parts/1", b"mine")
+    with output_folder(filled, COMMAND, "results") as folder:
+        write(folder, parts__2="more")
+        assert (folder / "parts" / "1").read_text() == "mine"
+    assert there(filled)["parts/2"] == b"more"
 
 
 def test_what_cannot_be_put_yet_is_put_later(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

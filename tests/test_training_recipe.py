@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from avsrobust.bundled import recipes_folder
+from avsrobust.bundled import recipe_names, recipes_folder
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.errors import RecipeError
 from avsrobust.training.recipe import load_train_recipe, parse_train_recipe
+from avsrobust.training.sampler import Sampler, stages_of
 
 SMALL: dict[str, Any] = {
     "kind": "train",
@@ -167,3 +168,24 @@ def test_other_steps() -> None:
     recipe = parse_train_recipe(SMALL, "x")
     assert recipe.with_steps(None) is recipe
     assert recipe.with_steps(9).run.steps == 9
+
+
+@pytest.mark.parametrize("name", sorted(recipe_names("train")))
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_a_trial_on_a_cpu_has_a_sample_of_each_data_set_and_process(name: str, processes: int) -> None:
+    recipe = load_train_recipe(name)
+    on_gpu, on_cpu = recipe.for_smoke(), recipe.for_smoke(3, on_cpu=True, processes=processes)
+    assert (on_gpu.run.batch_size, on_gpu.run.precision) == (recipe.run.batch_size, recipe.run.precision)
+    assert (on_gpu.run.steps, on_cpu.run.steps, on_cpu.run.precision) == (2, 3, "float32")
+    assert on_cpu.run.validate_clips == on_gpu.run.validate_clips == 1
+    count = len(recipe.data.datasets)
+    assert count <= on_cpu.run.batch_size < count + processes
+    assert on_cpu.run.batch_size % (processes * on_cpu.run.accumulate) == 0
+    # A recipe still.
+    assert parse_train_recipe(on_cpu.as_dict(), "smoke") == on_cpu
+    datasets = [dataset for dataset in recipe.data.datasets for _ in range(100)]
+    parts = ["v1s", "v1m", "v2", "v2"] * 25 * count
+    stages = stages_of(on_cpu, datasets, parts)
+    for step in range(3):
+        batch = Sampler(0, on_cpu.run.batch_size, stages).batch(step)
+        assert {datasets[index.sample] for index in batch} == set(recipe.data.datasets)

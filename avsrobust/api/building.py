@@ -59,7 +59,7 @@ def build(
         recordings: Folder of the user's own recordings, for the condition `unseen`, which is added to the recipe.
         export: "avsbench" also writes the trees that AVSBench-Robust's loaders read.
         wait: Wait until another process gives the folder up, instead of refusing.
-        progress: Called with (units done, units in total).
+        progress: Called with (units done, units in total): of the clips that are checked, then of the build.
 
     Returns:
         The path of the manifest, and counts of rows, of files made and found, and of what was skipped.
@@ -76,7 +76,7 @@ def build(
     from avsrobust.conditions.recipe import Recipe, load_recipe
     from avsrobust.datasets.read import ListedDataSet, list_dataset
     from avsrobust.datasets.registry import find_dataset
-    from avsrobust.remote import join, output_folder, published
+    from avsrobust.remote import join, output_folder, published, put_so_far
     from avsrobust.seal import is_intact
 
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
@@ -91,9 +91,15 @@ def build(
     folder_name = defaults.build_name(found.name, seed, chosen.name, found.release)
     place = join(defaults.BUILDS_ROOT, folder_name) if output is None else output
     with output_folder(place, "avsrobust build", BUILD_KIND, wait=wait) as folder:
+
+        def advance(done: int, total: int) -> None:
+            if progress is not None:
+                progress(done, total)
+            put_so_far(folder, often=True)
+
         if isinstance(found, ListedDataSet):
             # A finished build knows the contents of the recordings; for another, header and contents come from one reading.
-            found = found.checked(workers, whole_sounds=not is_intact(folder))
+            found = found.checked(workers, whole_sounds=not is_intact(folder), progress=progress)
         report = build_dataset(
             found,
             chosen,
@@ -105,7 +111,7 @@ def build(
             on_error=on_error,
             export=export,
             wait=wait,
-            progress=progress,
+            progress=advance,
         )
     return dataclasses.replace(report, manifest=published(report.manifest))
 
@@ -118,6 +124,7 @@ def read_dataset(
     splits: Sequence[str] | None = None,
     release: str | None = None,
     workers: int = 1,
+    progress: ProgressCallback | None = None,
 ) -> DataSet:
     """Read a data set: find its tree, list its clips, check their files.
 
@@ -128,6 +135,7 @@ def read_dataset(
         splits: Splits to read (default: all).
         release: "object" or "semantic": the form of S4 or MS3 (default: object where it is there).
         workers: Threads that check files.
+        progress: Called with (clips checked, clips in total).
 
     Returns:
         The clips that are in order, the findings about all others, and notes.
@@ -140,4 +148,4 @@ def read_dataset(
     from avsrobust.datasets.read import read_dataset as read
 
     root = local_data_set(data_root, name, splits, release)
-    return read(name, root, splits=splits or None, release=release, workers=workers)
+    return read(name, root, splits=splits or None, release=release, workers=workers, progress=progress)

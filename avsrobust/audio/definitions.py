@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from avsrobust.audio import loudness, mixing, signals
 from avsrobust.audio.io import FULL_SCALE
-from avsrobust.audio.resample import resample
+from avsrobust.audio.resample import resample, to_mono
 from avsrobust.errors import AudioError
 from avsrobust.limits import SOUND_BYTES
 
@@ -366,8 +366,7 @@ def _clipped_to_loudness(samples: Samples, sample_rate: int) -> tuple[Samples, i
 def _recording(definition: Recording, read: ReadFile) -> Samples:
     seconds = definition.start_s + definition.num_samples / definition.sample_rate
     samples, rate = read(definition.file, seconds)
-    mono = samples.mean(axis=1) if samples.ndim == 2 else samples
-    mono = mono[round(definition.start_s * rate) :]
+    mono = to_mono(samples)[round(definition.start_s * rate) :]
     if rate != definition.sample_rate:
         mono = resample(mono, rate, definition.sample_rate)
     if mono.size == 0:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from avsrobust.audio.blas import one_blas_thread
 from avsrobust.audio.front_ends import BANDS, STEPS
 from avsrobust.audio.io import FULL_SCALE, read_stored
-from avsrobust.audio.resample import resample
+from avsrobust.audio.resample import resample, to_mono
 
 # torchvggish/vggish_params.py.
 VGGISH_RATE = 16000
@@ -55,8 +55,7 @@ def vggish_log_mel(
     >>> vggish_log_mel(np.zeros(16000 * 5), 16000, num_frames=5).shape
     (5, 1, 96, 64)
     """
-    mono = samples.mean(axis=1) if samples.ndim == 2 else samples
-    wave = resample(mono, sample_rate, VGGISH_RATE)
+    wave = resample(to_mono(samples), sample_rate, VGGISH_RATE)
     if wave.size < _EXAMPLE:
         wave = np.concatenate([wave, np.zeros(_EXAMPLE - wave.size)])
     num_examples = ((wave.size - _WINDOW) // _HOP + 1) // STEPS

@@ -172,7 +172,7 @@ def to_waveform(
     Raises:
         AudioError: The sound is shorter than one sample at `sample_rate`.
     """
-    from avsrobust.audio.resample import resample
+    from avsrobust.audio.resample import resample, to_mono
     from avsrobust.audio.resample_hann import resample_hann
 
     def resampled(channel: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -188,7 +188,7 @@ def to_waveform(
         return fit_length(waveform, sample_rate, num_samples).astype(np.float32)
 
     if mono:
-        return resampled(samples.mean(axis=1) if samples.ndim == 2 else samples)
+        return resampled(to_mono(samples))
     channels = samples[:, None] if samples.ndim == 1 else samples
     # Files have one channel or two (`check_sound`).
     return np.stack([resampled(channels[:, side]) for side in (0, channels.shape[1] - 1)])

@@ -31,6 +31,8 @@ FILTER = "kaiser_best"
 RESAMPLERS = ("resampy", "torchaudio", "soxr")
 
 _MOST_WEIGHTS = 1 << 20
+# Beyond, numpy adds in another order.
+_MOST_ADDED = 7
 # Blocks of fewer outputs are put together, since matrix products of a few columns are slow; larger ones are taken apart,
 # since most of a large matrix is zeros.
 _FEWEST_OUTPUTS = 64
@@ -60,6 +62,27 @@ class _Polyphase:
     lead: int
     parts: tuple[_Part, ...]
     below: tuple[_Part, ...]
+
+
+def to_mono(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the channels' mean, [S], of samples [S] or [S, channels]: ``samples.mean(axis=1)``, to the bit.
+
+    Sounds have one channel or two (`avsrobust.audio.wav_chunks`); numpy's mean of so few takes fifteen times as long.
+
+    >>> to_mono(np.array([[1.0, 0.0], [0.5, 0.5]])).tolist()
+    [0.5, 0.5]
+    """
+    if samples.ndim == 1:
+        return samples
+    if samples.shape[1] > _MOST_ADDED:
+        mean: NDArray[np.float64] = samples.mean(axis=1)
+        return mean
+    # Of negative zeros numpy's sum is zero.
+    total = samples[:, 0] + 0.0
+    for channel in range(1, samples.shape[1]):
+        total += samples[:, channel]
+    total /= samples.shape[1]
+    return total
 
 
 def resample(

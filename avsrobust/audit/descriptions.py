@@ -6,7 +6,7 @@ Conventions
     (VGGish, vggish_input.py of AVSBench: log(mel + 0.01)). Other units (decibels, standardised values) are welcome: separating
     them is the purpose. The examples are laid end to end: one matrix [T * 96, 64] of time by band.
     A log-mel file is an ``.npy`` array [rows, T, 1, 96, 64]; the manifest's `log_mel_row` counts along its first axis.
-    Arrays are mapped into memory, never loaded whole, and never unpickled; only regular files are.
+    Arrays are read row by row, never loaded whole, and never unpickled; only regular files are.
     Clean and negative rows often share one array (an off-screen sound is another clip's own): it is described once.
     Where a row has no file, its sound is made, and its log-mel from that (`avsrobust.audio.made`). Rows of positive conditions
     without files are not described: their front end is named, and their sounds are no negatives.
@@ -16,10 +16,12 @@ Conventions
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +30,12 @@ from avsrobust.arrays import map_npy
 from avsrobust.audio.io import FULL_SCALE
 from avsrobust.audio.loudness import integrated_loudness
 from avsrobust.audio.made import FileReader, log_mel_of_rendered, render_row
+from avsrobust.audio.resample import to_mono
 from avsrobust.callbacks import ProgressCallback
 from avsrobust.errors import ManifestError
-from avsrobust.manifest import MADE_PREFIX, Manifest, Row
+from avsrobust.files import open_regular, resolve_inside
+from avsrobust.manifest import DATA_PREFIX, MADE_PREFIX, Manifest, Row
+from avsrobust.processes import map_in_processes
 from avsrobust.vocabulary import CLEAN, NEGATIVE
 
 Floats = npt.NDArray[np.float64]
@@ -54,7 +59,8 @@ MOST_OPEN = 64
 # Below what BS.1770 counts at all.
 QUIETEST_LUFS = -100.0
 _MOST_MADE = 64
-_TOLD_AT_ONCE = 64
+# Rows per call of a worker, and below which number of them no worker is worth its start.
+_ROWS_AT_ONCE, _FEW = 64, 4096
 _Key = tuple[str, str, int]
 
 
@@ -146,35 +152,39 @@ class DescribedRows:
 def describe_rows(
     manifest: Manifest, data_root: Path | None, progress: ProgressCallback | None = None
 ) -> DescribedRows:
-    """Read every row's array and sound once and describe them.
+    """Read every row's array and sound once and describe them, those of large builds on all cores.
 
     Args:
         manifest: A build.
         data_root: Where its data set lies; None: sounds are not looked at, which only builds with files for all rows allow.
-        progress: Called with (rows read, rows in total), once for `_TOLD_AT_ONCE` rows and at the end.
+        progress: Called with (rows read, rows in total), once for `_ROWS_AT_ONCE` rows.
 
     Raises:
         ManifestError: An array is missing, damaged or not finite.
         AudioError: A sound cannot be read.
     """
     rows = tuple(row for row in manifest.rows if _is_audited(row) or not row.audio.startswith(MADE_PREFIX))
-    reader = _Reader(manifest, data_root)
+    wanted = list(_wanted(rows, data_root is not None))
+    parts = [wanted[first : first + _ROWS_AT_ONCE] for first in range(0, len(wanted), _ROWS_AT_ONCE)]
+    work = partial(_describe_part, place=_Place(manifest.path, manifest.folder, data_root, secrets.token_hex()))
     known: dict[_Key, tuple[Floats, float]] = {}
     seen: dict[str, _Condition] = {}
-    keys: list[_Key] = []
-    for number, row in enumerate(rows, 1):
-        if progress is not None and (number % _TOLD_AT_ONCE == 0 or number == len(rows)):
-            progress(number, len(rows))
-        key = (row.audio, row.log_mel, row.log_mel_row)
-        is_loudness_known = key in known and not math.isnan(known[key][1])
-        wanted = data_root is not None and _is_audited(row) and not is_loudness_known
-        array, loudness = reader.read(row, with_loudness=wanted)
-        if key not in known:
-            known[key] = (describe(array), loudness)
-        elif wanted:
-            known[key] = (known[key][0], loudness)
-        keys.append(key)
-        seen.setdefault(row.condition, _Condition(row.condition, row.polarity)).add(array)
+    done = 0
+    for part, (described, conditions) in zip(parts, _results(work, parts), strict=True):
+        for one, (statistics, loudness, total) in zip(part, described, strict=True):
+            key = _key(one.row)
+            if statistics is not None:
+                known[key] = (statistics, loudness)
+            elif one.loudness:
+                # The first row of these needed none.
+                known[key] = (known[key][0], loudness)
+            seen.setdefault(one.row.condition, _Condition(one.row.condition, one.row.polarity)).count(total)
+        for condition in conditions:
+            seen[condition.name].widen(condition)
+        done += len(part)
+        if progress is not None:
+            progress(done, len(rows))
+    keys = [_key(row) for row in rows]
     return DescribedRows(
         rows,
         np.array([known[key][0] for key in keys]),
@@ -187,13 +197,78 @@ def _is_audited(row: Row) -> bool:
     return row.condition == CLEAN or row.polarity == NEGATIVE
 
 
+def _key(row: Row) -> _Key:
+    return row.audio, row.log_mel, row.log_mel_row
+
+
+class _Wanted(NamedTuple):
+    """A row, whether its array is described, and whether its sound's loudness is measured."""
+
+    row: Row
+    array: bool
+    loudness: bool
+
+
+class _Place(NamedTuple):
+    """A build and its data set, as far as files are found by them."""
+
+    manifest: Path
+    folder: Path
+    data_root: Path | None
+    # Tells audits apart: between two, files may change.
+    audit: str
+
+    def locate(self, name: str) -> Path:
+        """Return a file by its name in ``checksums.parquet``."""
+        if name.startswith(DATA_PREFIX):
+            return resolve_inside(self.data_root or Path(), name.removeprefix(DATA_PREFIX), named_by=self.manifest)
+        return resolve_inside(self.folder, name, named_by=self.manifest)
+
+
+# Statistics of a row's array, unless another row has them; loudness or NaN; sum and number of the array's values.
+_Described = tuple[Floats | None, float, tuple[float, int]]
+
+
+def _wanted(rows: Sequence[Row], with_loudness: bool) -> Iterator[_Wanted]:
+    described, measured = set[_Key](), set[_Key]()
+    for row in rows:
+        key = _key(row)
+        loudness = with_loudness and _is_audited(row) and key not in measured
+        yield _Wanted(row, key not in described, loudness)
+        described.add(key)
+        if loudness:
+            measured.add(key)
+
+
+def _results(
+    work: Callable[[list[_Wanted]], tuple[list[_Described], list[_Condition]]], parts: list[list[_Wanted]]
+) -> Iterable[tuple[list[_Described], list[_Condition]]]:
+    if len(parts) * _ROWS_AT_ONCE < _FEW:
+        return map(work, parts)
+    from joblib import cpu_count
+
+    return map_in_processes(work, parts, cpu_count())
+
+
+def _describe_part(part: list[_Wanted], *, place: _Place) -> tuple[list[_Described], list[_Condition]]:
+    """Describe some rows; return them, and the extremes of their arrays by condition."""
+    reader = _reader(place)
+    described: list[_Described] = []
+    seen: dict[str, _Condition] = {}
+    for row, with_statistics, with_loudness in part:
+        array, loudness = reader.read(row, with_loudness=with_loudness)
+        total = (float(array.sum(dtype=np.float64)), array.size)
+        described.append((describe(array) if with_statistics else None, loudness, total))
+        seen.setdefault(row.condition, _Condition(row.condition, row.polarity)).add(array)
+    return described, list(seen.values())
+
+
 class _Reader:
     """Hands out the arrays of a manifest's rows, and the loudness of their sounds."""
 
-    def __init__(self, manifest: Manifest, data_root: Path | None) -> None:
-        self._manifest = manifest
-        self._data_root = data_root
-        self._sounds = FileReader(self._locate)
+    def __init__(self, place: _Place) -> None:
+        self._place = place
+        self._sounds = FileReader(place.locate)
         # Every map holds a file descriptor, and a large build has hundreds of files.
         self._open = lru_cache(maxsize=MOST_OPEN)(_open)
         self._made = lru_cache(maxsize=_MOST_MADE)(self._make)
@@ -205,11 +280,8 @@ class _Reader:
         loudness = math.nan
         if with_loudness:
             samples, sample_rate = self._sounds(row.audio, row.num_frames)
-            loudness = _loudness(samples.mean(axis=1)[: row.num_frames * sample_rate], sample_rate)
+            loudness = _loudness(to_mono(samples)[: row.num_frames * sample_rate], sample_rate)
         return self._array(row), loudness
-
-    def _locate(self, name: str) -> Path:
-        return self._manifest.file(name, self._data_root or Path())
 
     def _make(self, row: Row) -> tuple[Array, float]:
         rendered, sample_rate = render_row(row, self._sounds)
@@ -218,16 +290,22 @@ class _Reader:
         return array, _loudness(samples[: row.num_frames * sample_rate], sample_rate)
 
     def _array(self, row: Row) -> Array:
-        path = self._manifest.log_mel_path(row)
+        path = resolve_inside(self._place.folder, row.log_mel, named_by=self._place.manifest)
         rows = self._open(path)
         if not 0 <= row.log_mel_row < len(rows):
             raise ManifestError(
-                f"{path}: has {len(rows)} rows, but {self._manifest.path} names row {row.log_mel_row} of it; build again"
+                f"{path}: has {len(rows)} rows, but {self._place.manifest} names row {row.log_mel_row} of it; build again"
             )
-        array: Array = np.asarray(rows[row.log_mel_row])
+        array = _read_row(path, rows, row.log_mel_row)
         if not np.isfinite(array).all():
             raise ManifestError(f"{path}: row {row.log_mel_row} holds NaN or infinity; expected numbers; build again")
         return array
+
+
+@lru_cache(maxsize=1)
+def _reader(place: _Place) -> _Reader:
+    """Return the reader of a build, which keeps open files from part to part."""
+    return _Reader(place)
 
 
 def _loudness(samples: Floats, sample_rate: int) -> float:
@@ -249,31 +327,56 @@ def _open(path: Path) -> Array:
     return array
 
 
+def _read_row(path: Path, rows: Array, number: int) -> Array:
+    """Return a row of a mapped array in memory of its own: pages of the map would count as the process's to its end."""
+    if not isinstance(rows, np.memmap) or not rows.flags.c_contiguous:
+        return np.array(rows[number])
+    size = rows[number].nbytes
+    with open_regular(path) as stream:
+        stream.seek(rows.offset + number * size)
+        content = stream.read(size)
+    if len(content) < size:
+        raise ManifestError(f"{path}: became shorter while it was read; build again")
+    return np.frombuffer(content, rows.dtype).reshape(rows.shape[1:])
+
+
 class _Condition:
     """Running extremes and sums over the arrays of one condition."""
 
     def __init__(self, condition: str, polarity: str) -> None:
-        self._names = (condition, polarity)
+        self.name, self._polarity = condition, polarity
         self._forms: set[str] = set()
         self._lowest: dict[tuple[int, ...], Array] = {}
         self._highest: dict[tuple[int, ...], Array] = {}
         self._rows, self._sum, self._count = 0, 0.0, 0
 
     def add(self, array: Array) -> None:
+        """Take an array's form and extremes."""
         shape = array.shape[1:]
         self._forms.add(f"{array.dtype.name} {list(shape)}")
-        lowest, highest = array.min(axis=0), array.max(axis=0)
+        self._include(shape, array.min(axis=0), array.max(axis=0))
+
+    def widen(self, other: _Condition) -> None:
+        """Take the forms and extremes of other arrays of the condition."""
+        self._forms |= other._forms
+        for shape, lowest in other._lowest.items():
+            self._include(shape, lowest, other._highest[shape])
+
+    def count(self, total: tuple[float, int]) -> None:
+        """Take the sum and the number of an array's values; sums are added row by row, so that their last bits stay."""
+        self._rows += 1
+        self._sum += total[0]
+        self._count += total[1]
+
+    def _include(self, shape: tuple[int, ...], lowest: Array, highest: Array) -> None:
         self._lowest[shape] = np.minimum(self._lowest.get(shape, lowest), lowest)
         self._highest[shape] = np.maximum(self._highest.get(shape, highest), highest)
-        self._rows += 1
-        self._sum += float(array.sum(dtype=np.float64))
-        self._count += array.size
 
     def summary(self) -> ConditionSummary:
         fixed = np.concatenate([(self._lowest[shape] == self._highest[shape]).ravel() for shape in self._shapes()])
         return ConditionSummary(
-            condition=self._names[0],
-            polarity=self._names[1],
+            condition=self.name,
+            polarity=self._polarity,
             rows=self._rows,
             forms=tuple(sorted(self._forms)),
             minimum=min(float(lowest.min()) for lowest in self._lowest.values()),

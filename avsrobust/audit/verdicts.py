@@ -23,7 +23,7 @@ import numpy as np
 
 from avsrobust.audit.descriptions import STATISTICS, ConditionSummary, DescribedRows, Floats, describe_rows
 from avsrobust.audit.separability import Estimate, Flags, Groups, estimate, linear_scores, weighted_auroc
-from avsrobust.callbacks import ProgressCallback
+from avsrobust.callbacks import MessageCallback, ProgressCallback
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import MADE_PREFIX, Manifest, Row
 from avsrobust.remote import address_of
@@ -104,7 +104,11 @@ class AuditReport:
 
 
 def audit(
-    manifest: Manifest, data_root: Path | str | None = None, *, progress: ProgressCallback | None = None
+    manifest: Manifest,
+    data_root: Path | str | None = None,
+    *,
+    progress: ProgressCallback | None = None,
+    on_stage: MessageCallback = lambda _text: None,
 ) -> AuditReport:
     """Describe the log-mel arrays of all rows and judge whether statistics alone separate the conditions.
 
@@ -112,6 +116,7 @@ def audit(
         manifest: A build with clean and negative rows.
         data_root: Folder of the data set (None: that of the build); where it is not there, loudness is not compared.
         progress: Called with (rows read, rows in total).
+        on_stage: Called with what is done from now on, for progress.
 
     Returns:
         Summaries, separations and findings.
@@ -128,15 +133,19 @@ def audit(
             f"{manifest.path}: found {found}; expected clean and negative rows to set against each other; "
             "audit a build that has both"
         )
+    on_stage("arrays and sounds are described")
     described = describe_rows(manifest, _data_root(manifest, data_root), progress)
-    separations = tuple(_separation(described, condition) for condition in negative)
-    findings = [*_front_end_findings(described.summaries), *_separation_findings(separations)]
+    separations = []
+    for condition in negative:
+        on_stage(f"{condition} is set against {CLEAN}")
+        separations.append(_separation(described, condition))
+    findings = [*_front_end_findings(described.summaries), *_separation_findings(tuple(separations))]
     return AuditReport(
         manifest=address_of(manifest.path),
         dataset=manifest.info.dataset,
         recipe=str(manifest.info.recipe.get("name", "unnamed")),
         summaries=described.summaries,
-        separations=separations,
+        separations=tuple(separations),
         findings=tuple(findings),
         remarks=(*_muted_remarks(manifest), *(remark for entry in separations if (remark := _remark(entry)))),
     )

@@ -60,6 +60,8 @@ _THREADS = (os.cpu_count() or 1) + 2
 _AHEAD = 64 * _THREADS
 _ROWS_AT_ONCE = 1024
 _TOLD_AT_ONCE = 64
+# Bytes that take about as long to read and to compare as opening a file.
+_UNIT = 1 << 16
 _PICTURE, _SOUND, _LOG_MELS, _ANY = "a frame or mask", "a sound", "log-mels", "a file of the build"
 _AGAIN = "delete it and build again with the same command"
 
@@ -93,7 +95,8 @@ def verify(
     Sounds without a file are made, and what had to be scaled down or clipped is counted.
     Where either is a URL, its files are fetched again, and what is there is compared.
     `quick`: of sounds, frames, masks and arrays only presence and size, not the bytes; no sound is made.
-    `progress`: called with the number of files and of sounds to be made, those done and all.
+    `progress`: called with the work done and all of it: a unit for each file, each 64 KiB that are read of it, and each sound
+    to be made.
     Raises `ManifestError` where the manifest cannot be read or the data root is not there.
     """
     # What contradicts itself is listed below, row by row.
@@ -169,7 +172,7 @@ class _Files:
         sounds: dict[str, frozenset[str]] = {}
         arrays: dict[str, array[int]] = {}
         sums: dict[str, frozenset[str]] = {}
-        self.meter.expect(len(self.sums or ()))
+        self.meter.expect(sum(map(self._work, self.sums or ())))
         for position, row in enumerate(rows):
             if not row.audio.startswith(MADE_PREFIX):
                 one = sums.setdefault(row.audio_sha256, frozenset({row.audio_sha256}))
@@ -185,8 +188,8 @@ class _Files:
         unsaid = 0
         with ThreadPoolExecutor(_THREADS) as pool:
             for (path, kind), found in map_ahead(pool, lambda item: self._found(item[0]), kinds, _AHEAD):
-                unsaid += 1
-                if unsaid == _TOLD_AT_ONCE:
+                unsaid += self._work(path)
+                if unsaid >= _TOLD_AT_ONCE:
                     self.meter.advance(unsaid)
                     unsaid = 0
                 problems = [self._problem(path, kind, found, sounds.get(path, frozenset()))]
@@ -197,6 +200,11 @@ class _Files:
                     problems = list[str | None](detailed) or problems
                 yield from (problem for problem in problems if problem is not None)
         self.meter.advance(unsaid)
+
+    def _work(self, path: str) -> int:
+        """Return how much work a file is, so that a thousand pictures and a shard of log-mels are told apart."""
+        expected = None if self.quick or self.sums is None else self.sums.get(path)
+        return 1 if expected is None else 1 + expected.num_bytes // _UNIT
 
     def _found(self, path: str) -> FileSum | OSError:
         file = located(path, self.manifest.folder, self.root)

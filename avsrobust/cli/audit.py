@@ -21,6 +21,8 @@ def audit(manifest: Path | str, data_root: Path | str | None) -> int:
     from avsrobust.manifest import load_manifest
 
     with progress_bar(f"auditing {manifest}") as progress:
-        report = audit_manifest(load_manifest(manifest), data_root, progress=progress)
+        progress.stage("the manifest is read")
+        build = load_manifest(manifest)
+        report = audit_manifest(build, data_root, progress=progress, on_stage=progress.stage)
     click.echo(render_audit(report), nl=False)
     return STATUS_INCOMPLETE if report.failed else 0

@@ -15,6 +15,8 @@ from avsrobust.vocabulary import counted
 
 if TYPE_CHECKING:
     from avsrobust.building.build import BuildReport
+    from avsrobust.building.describe import Summary
+    from avsrobust.callbacks import ProgressCallback
     from avsrobust.conditions.recipe import Recipe
     from avsrobust.datasets.dataset import DataSet
 
@@ -99,8 +101,14 @@ def build(
     if dry_run:
         check_options(find_dataset(dataset_name).name, seed, workers, engine, scheduler, on_error, export)
         root = local_data_set(data_root, dataset_name, splits, release, recipe)
-        dataset = api.read_dataset(dataset_name, root, splits=splits, release=release, workers=workers)
-        return _describe(dataset, recipe, seed, workers)
+        with progress_bar(f"looking at {dataset_name}") as progress:
+            dataset = api.read_dataset(
+                dataset_name, root, splits=splits, release=release, workers=workers, progress=progress
+            )
+            summary = _describe(dataset, recipe, seed, workers, progress)
+        for line in summary.lines():
+            print_result(line)
+        return STATUS_INCOMPLETE if summary.findings else 0
     with progress_bar(f"building {dataset_name}") as progress:
         report = api.build(
             dataset_name,
@@ -121,15 +129,14 @@ def build(
     return _print_report(report)
 
 
-def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
+def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int, progress: ProgressCallback) -> Summary:
     from avsrobust.building.describe import describe
     from avsrobust.building.dry_run import survey_sample
     from avsrobust.building.lenders import read_lenders
     from avsrobust.building.listing import read_listing
     from avsrobust.building.plan import plan
 
-    with progress_bar(f"looking at {dataset.name}") as progress:
-        survey = survey_sample(dataset, threads=workers if workers > 1 else None, progress=progress)
+    survey = survey_sample(dataset, threads=workers if workers > 1 else None, progress=progress)
     bad = {finding.clip_id for finding in survey.findings}
     clips = [clip for clip in survey.applied_to(dataset.clips) if clip.clip_id not in bad]
     lenders = read_lenders(dataset, recipe, workers)
@@ -142,10 +149,7 @@ def _describe(dataset: DataSet, recipe: Recipe, seed: int, workers: int) -> int:
         lenders.clips,
         lenders.recordings,
     )
-    summary = describe(dataset, planned, survey, lenders)
-    for line in summary.lines():
-        print_result(line)
-    return STATUS_INCOMPLETE if summary.findings else 0
+    return describe(dataset, planned, survey, lenders)
 
 
 def _print_report(report: BuildReport) -> int:

@@ -154,15 +154,9 @@ def complete_recipe(kind: str) -> Completer:
     """Return a completer of the recipes that come with avsrobust and are of one kind, "build" or "train"."""
 
     def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from avsrobust.bundled import recipes_folder
+        from avsrobust.bundled import recipe_names
 
-        # Read as text: parsing every file would take longer than a reader waits.
-        names = [
-            path.stem
-            for path in sorted(recipes_folder().glob("*.yaml"))
-            if f"kind: {kind}" in path.read_text(encoding="utf-8")
-        ]
-        return _matching(names, incomplete) or [CompletionItem(incomplete, type="file")]
+        return _matching(recipe_names(kind), incomplete) or [CompletionItem(incomplete, type="file")]
 
     return complete
 

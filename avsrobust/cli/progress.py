@@ -7,24 +7,41 @@ Conventions
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from threading import Event, Lock, Thread
+from typing import Any, Protocol
 
 import click
 
-from avsrobust.callbacks import ProgressCallback
 from avsrobust.inert import inert_line
 
 EVERY_S = 30.0
+# Seconds without a change that are worth a word.
+_SHOWN_S = 10.0
+# Between two looks of the thread that writes lines.
+_SHORTEST_S = 0.01
 _MOST_CHARACTERS = 8000
+
+
+class Reporter(Protocol):
+    """Shows the progress of one work."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show units done and in total (`ProgressCallback`)."""
+
+    def stage(self, text: str) -> None:
+        """Show what is being done now, until the next stage."""
 
 
 class ProgressLog:
     """Progress of work in parts for a log file: a line every `EVERY_S` seconds, about all parts together.
 
-    A part whose total changes, or that falls back, has begun other work: speed and time left are those of the new work.
+    A part whose total changes, or that falls back, has begun other work: speed and time left are those of the new work. While
+    nothing is counted, a thread writes the lines (`beating`): they name the stage, and for how long nothing has changed.
 
     Args:
         totals: Units of each part, as far as they are known.
@@ -35,29 +52,95 @@ class ProgressLog:
         self._done = [0] * len(totals)
         # Units that were done before: they say nothing of the speed.
         self._found: dict[int, int] = {}
-        self._began = self._last = time.monotonic()
+        self._began = self._last = self._changed = time.monotonic()
+        self._stage = ""
+        self._lock = Lock()
 
-    def part(self, number: int, title: str) -> ProgressCallback:
-        """Return the callback ``(done, total)`` of a part, which `title` names."""
+    def part(self, number: int, title: str) -> LogPart:
+        """Return the reporter of a part, which `title` names."""
+        return LogPart(self, number, title)
 
-        def update(done: int, total: int) -> None:
+    def update(self, number: int, title: str, done: int, total: int) -> None:
+        """Note the progress of a part, and write a line where one is due."""
+        with self._lock:
             now, old = time.monotonic(), (self._done[number], self._totals[number])
             self._totals[number], self._done[number] = total, done
             if not self._found or (number in self._found and (done < old[0] or total != old[1])):
                 self._found = {part: self._done[part] for part in (*self._found, number)}
                 self._began = now
             self._found.setdefault(number, done)
-            if now - self._last >= EVERY_S:
-                self._last = now
-                note(f"{title}: {self._line()}")
+            self._changed = now
+            is_due = self._is_due(now)
+        if is_due:
+            note(f"{title}: {self._line()}")
 
-        return update
+    def stage(self, text: str) -> None:
+        """Note what is being done now."""
+        self._stage, self._changed = text, time.monotonic()
+
+    @contextmanager
+    def beating(self, title: str) -> Iterator[None]:
+        """Write lines also while no progress is noted."""
+        ended = Event()
+
+        def beat() -> None:
+            if hasattr(signal, "pthread_sigmask"):
+                # Ctrl-C is the main thread's, which may hold it back (`avsrobust.processes`).
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            while not ended.wait(max(self._last + EVERY_S - time.monotonic(), _SHORTEST_S)):
+                with self._lock:
+                    now = time.monotonic()
+                    is_due = self._is_due(now)
+                if is_due:
+                    note(f"{title}: {'; '.join(self._state(now))}")
+
+        thread = Thread(target=beat, name="avsrobust-progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _state(self, now: float) -> Iterator[str]:
+        """Yield what is counted, what is being done, and for how long nothing has changed."""
+        if self._found:
+            yield self._line()
+        same_s = now - self._changed
+        since = f" for {_duration(same_s)}" if same_s >= _SHOWN_S else ""
+        if self._stage or since or not self._found:
+            yield f"{self._stage or 'at work'}{since}"
+
+    def _is_due(self, now: float) -> bool:
+        if now - self._last < EVERY_S:
+            return False
+        self._last = now
+        return True
 
     def _line(self) -> str:
         done, total = sum(self._done), sum(self._totals)
         rate = (done - sum(self._found.values())) / max(time.monotonic() - self._began, 1e-9)
         left = f", {_duration((total - done) / rate)} left" if rate > 0 else ""
         return f"{done:,} of {total:,} in all, {rate:.3g} per second{left}"
+
+
+class LogPart:
+    """The `Reporter` of one part of a `ProgressLog`."""
+
+    def __init__(self, log: ProgressLog, number: int, title: str) -> None:
+        self._log, self._number, self._title = log, number, title
+
+    def __call__(self, done: int, total: int) -> None:
+        """Note units done and in total."""
+        self._log.update(self._number, self._title, done, total)
+
+    def stage(self, text: str) -> None:
+        """Note what is being done now."""
+        self._log.stage(text)
+
+    def beating(self) -> AbstractContextManager[None]:
+        """Write lines also while no progress is noted."""
+        return self._log.beating(self._title)
 
 
 def _duration(seconds: float) -> str:
@@ -72,10 +155,12 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def progress_bar(title: str, log: ProgressCallback | None = None) -> Iterator[ProgressCallback]:
-    """Yield a callback ``(done, total)`` that draws a bar; where stderr is no terminal, `log`, or a log of its own."""
+def progress_bar(title: str, log: LogPart | None = None) -> Iterator[Reporter]:
+    """Yield a reporter that draws a bar; where stderr is no terminal, one that writes lines, to `log` or a log of its own."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield ProgressLog().part(0, title) if log is None else log
+        part = ProgressLog().part(0, title) if log is None else log
+        with part.beating():
+            yield part
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -83,8 +168,21 @@ def progress_bar(title: str, log: ProgressCallback | None = None) -> Iterator[Pr
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(inert_line(title), total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+        yield _Bar(bars, title)
+
+
+class _Bar:
+    """The `Reporter` of a bar on a terminal."""
+
+    def __init__(self, bars: Any, title: str) -> None:
+        self._bars, self._title = bars, title
+        self._task = bars.add_task(inert_line(title), total=None)
+
+    def __call__(self, done: int, total: int) -> None:
+        self._bars.update(self._task, completed=done, total=total)
+
+    def stage(self, text: str) -> None:
+        self._bars.update(self._task, description=inert_line(f"{self._title}: {text}"))
 
 
 def warn(message: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from avsrobust.cli.options import ANYWHERE, HERE, complete_recipe, data_root_option, wait_option
-from avsrobust.cli.progress import note, print_result, progress_bar
+from avsrobust.cli.progress import Reporter, note, print_result, progress_bar
 from avsrobust.defaults import BUILDS_ROOT
 from avsrobust.errors import OptionError
 from avsrobust.vocabulary import counted
@@ -67,6 +67,11 @@ from avsrobust.vocabulary import counted
 @click.option(
     "--smoke", is_flag=True, help="Two steps and one validation clip per data set: do data, weights and memory fit?"
 )
+@click.option(
+    "--full-batch",
+    is_flag=True,
+    help="With --smoke on a CPU: the recipe's batch and precision, not one sample of each data set in float32.",
+)
 @wait_option
 def train(
     recipe: str,
@@ -83,6 +88,7 @@ def train(
     compiled: bool,
     cuda_graph: bool,
     smoke: bool,
+    full_batch: bool,
     wait: bool,
 ) -> int:
     """Train a model; the same command goes on where it was stopped.
@@ -98,31 +104,43 @@ def train(
     chosen = load_train_recipe(recipe).with_steps(steps)
     try:
         from avsrobust.training.checkpoints import TRAINING_KIND
-        from avsrobust.training.engine import TrainOptions, check_device
+        from avsrobust.training.devices import check_device, trains_on_cpu
+        from avsrobust.training.engine import TrainOptions
         from avsrobust.training.engine import train as run_training
     except ImportError as error:
         raise OptionError(f"train: needs more packages ({error}); run 'pip install \"avsrobust[train]\"'") from error
 
     check_device(device)
-    if is_remote(output) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if is_remote(output) and processes > 1:
         raise OptionError(
-            f"--output {output}: found {os.environ['WORLD_SIZE']} processes; expected one, or a folder of this machine or a "
+            f"--output {output}: found {processes} processes; expected one, or a folder of this machine or a "
             "shared one; copy the run there when it is done"
         )
+    if full_batch and not smoke:
+        raise OptionError("--full-batch: goes with --smoke, and only with it; a run has its recipe's batch anyway")
     # The recipes of a chain can be tried before the first has been trained, which takes days.
     untrained = smoke and init is None and lacks_start(chosen)
     start = None if untrained else find_start(chosen, init)
     on_message = note if is_main_process() else lambda _line: None
     with ExitStack() as stack:
         toys = Path("data")
+        is_smaller = False
         if smoke:
             # A trial leaves nothing.
-            chosen, trial = chosen.for_smoke(steps), Path(stack.enter_context(TemporaryDirectory()))
+            whole, trial = chosen, Path(stack.enter_context(TemporaryDirectory()))
+            chosen = chosen.for_smoke(steps, on_cpu=not full_batch and trains_on_cpu(device), processes=processes)
+            is_smaller = (chosen.run.batch_size, chosen.run.precision) != (whole.run.batch_size, whole.run.precision)
+            if is_smaller:
+                on_message(
+                    f"on a CPU a smoke run has steps of {chosen.run.batch_size} in float32; the recipe's, of "
+                    f"{whole.run.batch_size} in {whole.run.precision}, are tried with --full-batch or on a GPU"
+                )
             toys, output, cache = trial / "data", output or trial / "run", trial / "pictures"
-        with progress_bar(f"toy data of {chosen.name}") as bar:
+        with _bar(f"data of {chosen.name}") as bar:
             make_toy = partial(toy_build, progress=bar, workers=1 if smoke else os.cpu_count() or 1, root=toys)
             builds = open_builds(chosen, manifests, data_root, BUILDS_ROOT, make_toy=make_toy, on_message=on_message)
-        bar = stack.enter_context(progress_bar(f"train {chosen.name}"))
+        bar = stack.enter_context(_bar(f"train {chosen.name}"))
         place = default_output(chosen) if output is None else output
         options = TrainOptions(
             output=stack.enter_context(output_folder(place, "avsrobust train", TRAINING_KIND, wait=wait)),
@@ -136,29 +154,39 @@ def train(
             compiled=compiled,
             cuda_graph=cuda_graph,
         )
-        progress = bar if is_main_process() else None
         report = run_training(
             chosen,
             builds,
             options,
             where=recipe,
-            progress=progress,
+            progress=bar,
             on_message=on_message,
             on_saved=partial(put_so_far, options.output),
+            on_stage=None if bar is None else bar.stage,
         )
     if is_main_process() and smoke:
-        fits = "data, weights and memory fit"
-        if untrained:
-            fits = (
-                f"data and memory fit; it ran on random weights, as the run that it starts from, '{chosen.model.start_from}', is "
-                "not there yet"
-            )
+        fits = _what_fits(whole_batch=not is_smaller, lacked=chosen.model.start_from if untrained else None)
         note(f"smoke run of {chosen.name}: {counted(report.steps, 'step')} and a validation done; {fits}")
     elif is_main_process():
         best = "none" if report.best_score is None else f"{report.best_score:.4f} at step {report.best_step}"
         note(f"{counted(report.steps, 'step')} done; best strict G-mIoU on validation clips: {best}")
         print_result(published(report.best))
     return 0
+
+
+def _bar(title: str) -> AbstractContextManager[Reporter | None]:
+    return progress_bar(title) if is_main_process() else nullcontext()
+
+
+def _what_fits(*, whole_batch: bool, lacked: str | None) -> str:
+    """Return what a smoke run has shown; `lacked` is the run whose weights were not there."""
+    tried = ["data", *([] if lacked else ["weights"]), *(["memory"] if whole_batch else [])]
+    fits = f"{', '.join(tried[:-1])} and {tried[-1]} fit" if len(tried) > 1 else f"{tried[0]} fits"
+    if not whole_batch:
+        fits += "; memory was not tried with the recipe's batch"
+    if lacked:
+        fits += f"; it ran on random weights, as the run that it starts from, '{lacked}', is not there yet"
+    return fits
 
 
 def is_main_process() -> bool:

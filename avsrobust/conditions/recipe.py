@@ -18,7 +18,7 @@ from typing import Any
 
 from avsrobust import textfiles
 from avsrobust.audio.front_ends import FRONT_ENDS
-from avsrobust.bundled import recipes_folder
+from avsrobust.bundled import recipe_names, recipes_folder
 from avsrobust.conditions.base import POOLS, SPLIT, Condition, options_of
 from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.errors import RecipeError, did_you_mean
@@ -145,12 +145,12 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
     Raises `RecipeError` for an unknown name, a file that is no YAML, and every key that is unknown or has a wrong value.
     """
-    path = find_recipe(name_or_path)
+    path = find_recipe(name_or_path, KIND)
     return parse_recipe(read_yaml(path), str(path), path.parent)
 
 
-def find_recipe(name_or_path: str | Path) -> Path:
-    """Return the file of a recipe of any kind. Raises `RecipeError`, with a suggestion, where there is none."""
+def find_recipe(name_or_path: str | Path, kind: str | None = None) -> Path:
+    """Return the file of a recipe of any kind. Raises `RecipeError`, with suggestions of `kind`, where there is none."""
     path, name_or_path = Path(name_or_path), str(name_or_path)
     if path.suffix in _SUFFIXES:
         # Anything but a folder: what is no regular file is refused where it is read, with the reason.
@@ -164,7 +164,7 @@ def find_recipe(name_or_path: str | Path) -> Path:
     bundled = recipes_folder() / f"{name_or_path}.yaml"
     if Path(name_or_path).name == name_or_path and bundled.is_file():
         return bundled
-    known = sorted(path.stem for path in recipes_folder().glob("*.yaml"))
+    known = recipe_names(kind)
     raise RecipeError(
         f"--recipe {name_or_path}: found no recipe of that name{did_you_mean(name_or_path, known)}; "
         f"expected one of {', '.join(known)}, or the path of a .yaml file"

@@ -14,15 +14,19 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from avsrobust.callbacks import ProgressCallback
 from avsrobust.clips import Clip, DeclaredClip, SoundContents, SoundHeader
 from avsrobust.datasets.dataset import Finding
 from avsrobust.datasets.pictures import PictureHeader, read_header
 from avsrobust.datasets.sound_contents import read_whole
 from avsrobust.errors import AudioError, AvsRobustError, DataSetError
+
+_TOLD_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,12 @@ class CheckedClip:
 
 
 def check_clips(
-    root: Path, clips: Sequence[DeclaredClip], workers: int = 1, *, whole_sounds: bool = False
+    root: Path,
+    clips: Sequence[DeclaredClip],
+    workers: int = 1,
+    *,
+    whole_sounds: bool = False,
+    progress: ProgressCallback | None = None,
 ) -> list[CheckedClip]:
     """Check the files of clips.
 
@@ -52,15 +61,19 @@ def check_clips(
         clips: The clips, as their table declares them.
         workers: Threads.
         whole_sounds: Read the recordings whole, and note their contents (`Clip.sound_contents`).
+        progress: Called with (clips checked, clips in total), once for `_TOLD_AT_ONCE` clips and at the end.
 
     Returns:
         An outcome for each clip, in their order.
     """
     check = partial(check_clip, root, whole_sounds=whole_sounds)
-    if workers <= 1:
-        return [check(clip) for clip in clips]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(check, clips))
+    with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+        checked: list[CheckedClip] = []
+        for outcome in map(check, clips) if pool is None else pool.map(check, clips):
+            checked.append(outcome)
+            if progress is not None and (len(checked) % _TOLD_AT_ONCE == 0 or len(checked) == len(clips)):
+                progress(len(checked), len(clips))
+    return checked
 
 
 def check_clip(root: Path, clip: DeclaredClip, *, whole_sounds: bool = False) -> CheckedClip:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from avsrobust.callbacks import ProgressCallback
 from avsrobust.caveats import OVERLAP, overlap_caveat, release_caveat
 from avsrobust.clips import Clip
 from avsrobust.datasets.checks import CheckedClip, check_clips
@@ -32,6 +33,7 @@ def read_dataset(
     splits: Sequence[str] | None = None,
     release: str | None = None,
     workers: int = 1,
+    progress: ProgressCallback | None = None,
 ) -> DataSet:
     """Read a data set below a data root.
 
@@ -42,6 +44,7 @@ def read_dataset(
         splits: Splits to read; None: all.
         release: The form to read, of s4 and ms3 "object" or "semantic"; None: the object release, else the semantic one.
         workers: Threads that check files. The result does not depend on them.
+        progress: Called with (clips checked, clips in total).
 
     Returns:
         The clips whose files are in order, findings about all others, and notes.
@@ -51,7 +54,7 @@ def read_dataset(
         DataSetError: The root is no folder or holds no such tree, a table cannot be read or lacks a column, a split is unknown or
             has no clips.
     """
-    return list_dataset(name, data_root, splits=splits, release=release).checked(workers)
+    return list_dataset(name, data_root, splits=splits, release=release).checked(workers, progress=progress)
 
 
 def list_dataset(
@@ -92,7 +95,12 @@ class ListedDataSet:
         return self.declared.release
 
     def checked(
-        self, workers: int = 1, *, whole_sounds: bool = False, without: Collection[str] = frozenset()
+        self,
+        workers: int = 1,
+        *,
+        whole_sounds: bool = False,
+        without: Collection[str] = frozenset(),
+        progress: ProgressCallback | None = None,
     ) -> DataSet:
         """Return the data set after looking at its files.
 
@@ -100,11 +108,12 @@ class ListedDataSet:
             workers: Threads that check files. The result does not depend on them.
             whole_sounds: Read the recordings whole, for a build that needs their contents (`Clip.sound_contents`).
             without: Ids of clips that are left out: their files are not looked at.
+            progress: Called with (clips looked at, clips in total).
         """
         declared = self.declared
         wanted = (clip for clip in declared.clips if clip.clip_id not in without)
         ordered = sorted(wanted, key=lambda clip: (clip.split, clip.clip_id))
-        outcomes = check_clips(self.root, ordered, workers, whole_sounds=whole_sounds)
+        outcomes = check_clips(self.root, ordered, workers, whole_sounds=whole_sounds, progress=progress)
         clips = tuple(outcome.clip for outcome in outcomes if outcome.clip is not None)
         findings = [*declared.findings, *(finding for outcome in outcomes for finding in outcome.findings)]
         return DataSet(

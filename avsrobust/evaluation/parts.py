@@ -135,7 +135,8 @@ class PartStore:
     def _write(self, clips: Sequence[ScoredClip]) -> None:
         """Write a part."""
         if self._number is None:
-            self._number = max((int(path.name.split(".")[0]) for path in self._files(_SCORES_SUFFIX)), default=-1)
+            # Beyond those too that were never committed.
+            self._number = max((int(path.name.split(".")[0]) for path in self._files(".parquet")), default=-1)
         self._number += 1
         place = self._folder / f"{self._number:06d}"
         evaluation = self.info.evaluation

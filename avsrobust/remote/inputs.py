@@ -15,7 +15,7 @@ from avsrobust.errors import OptionError
 from avsrobust.files import is_safe_relative
 from avsrobust.remote.addresses import COPIES, FILES_NAME, is_remote, is_remote_place, local_home, origin
 from avsrobust.remote.copies import keep, local_copy
-from avsrobust.remote.on_demand import open_on_demand
+from avsrobust.remote.on_demand import close, open_on_demand
 from avsrobust.remote.store import Store
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def local_build(place: Path | str, *, fresh: bool = False, on_demand: bool = Fal
     url = str(place).rstrip("/").removesuffix(f"/{MANIFEST_NAME}")
     if on_demand:
         return open_on_demand(url, now=lambda name: "/" not in name)
-    return local_copy(url, fresh=fresh)
+    return close(local_copy(url, fresh=fresh))
 
 
 def local_data_root(
@@ -85,7 +85,7 @@ def local_data_root(
     def copied(url: str, wanted: set[str]) -> Path:
         if on_demand:
             return open_on_demand(url, wanted, lenient=lenient)
-        return local_copy(url, wanted, fresh=fresh, lenient=lenient)
+        return close(local_copy(url, wanted, fresh=fresh, lenient=lenient))
 
     if data_root is not None:
         return copied(str(data_root), names(builds))

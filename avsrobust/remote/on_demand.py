@@ -61,6 +61,14 @@ def open_on_demand(url: str, later: Names = None, *, now: Names = (), lenient: b
     return copy.files
 
 
+def close(folder: Path) -> Path:
+    """Return a folder whose files are here, so that none is fetched by what was once listed."""
+    found = copy_home(folder)
+    if found is not None:
+        _OPENED.pop(found[0].resolve(), None)
+    return folder
+
+
 def opened(folder: Path) -> OnDemand | None:
     """Return the remote folder whose copy lies in a folder, where this process has opened it."""
     found = copy_home(folder)

@@ -3,11 +3,11 @@
 Conventions
     The staging folder is ``<cache>/staging/<name of the URL>/files``. First it is given what the remote folder holds, so that a
     command adds to it, continues it or refuses it by the rules for local folders. When the command has succeeded, files that
-    differ are put there: first the marker, which makes the folder ours, last those that say that the rest is whole (`_LAST`).
+    differ are put there, in an order by which nobody takes half for the whole (`upload_order`).
     Then the staging folder moves to the copy for reading. Where the command fails, is interrupted or killed, the staging folder
     stays, and the same command continues in it.
-    A long command puts what it has so far there now and then (`put_so_far`), from copies of the files, while it goes on. What
-    commits a part of an evaluation (`_COMMITS`) goes after the part's other files.
+    A long command puts what it has so far there now and then (`put_so_far`), from copies of the files, while it goes on. Parts of
+    an evaluation that never came there give way to those of a machine that continued without them.
     The remote folder holds ``.avsrobust.lock`` meanwhile (`avsrobust.remote.lease`): another machine is refused. A killed
     process leaves it; whoever continues its staging folder takes it over at once, others when its lease is over.
     Where something else changes the remote folder all the same, a file that both sides have changed is a conflict, and nothing
@@ -22,17 +22,18 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from threading import Thread
 
 from avsrobust.errors import AvsRobustError, OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, make_folder, sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME, check_owner, parse_marker
-from avsrobust.locks import LOCK_NAME, OWNER_NAME, acquire
+from avsrobust.locks import LOCK_NAME, acquire
 from avsrobust.remote.addresses import (
     COPIES,
     FILES_NAME,
@@ -46,15 +47,14 @@ from avsrobust.remote.addresses import (
 from avsrobust.remote.copies import adopt, make_copy, tell
 from avsrobust.remote.lease import Lease, LostLeaseError, hold
 from avsrobust.remote.store import Store
+from avsrobust.remote.upload_order import batches, is_part, is_public
 from avsrobust.textfiles import parse_json
 from avsrobust.vocabulary import counted
 
-_PRIVATE = (LOCK_NAME, OWNER_NAME)
 SNAPSHOT_NAME = "snapshot"
-# In this order after all others: readers take a folder for whole where the last one is there.
-_LAST = ("state.json", "scores.parquet", "checksums.parquet", "seal.json", "run.json", "manifest.parquet")
-_COMMITS = ".scores.parquet"
-_AT_ONCE = 4096
+# A machine that vanishes loses about as much.
+PUT_EVERY_S = 30.0
+_MOST_BYTES = 1 << 30
 _TRIES = 3
 
 
@@ -98,21 +98,22 @@ def output_folder(
             stage.leave()
 
 
-def put_so_far(folder: Path, *, every_s: float = 0.0) -> None:
+def put_so_far(folder: Path, *, often: bool = False) -> None:
     """Put the files that a staging folder holds now to its URL, in the background; nothing for other folders.
 
     While an earlier call still puts its files, nothing is begun: what is new goes with the next. Where it fails, people are told,
     and the next call tries again.
 
     Args:
-        folder: The staging folder, in which nothing is written meanwhile.
-        every_s: Begin nothing so soon, in seconds, after the last time, or after the command began.
+        folder: The staging folder, in which nothing is written meanwhile but new files, each whole at once, and ends of journals.
+        often: This is called often: nothing is begun within `PUT_EVERY_S` after the last time, or after the command began, and
+            no more than `_MOST_BYTES` are put at once.
 
     Raises:
         LostLeaseError: Another process writes to the URL by now.
     """
     if (stage := _ACTIVE.get(folder)) is not None:
-        stage.put_so_far(every_s)
+        stage.put_so_far(often=often)
 
 
 def require_own(place: Path | str, kind: str) -> None:
@@ -218,43 +219,65 @@ class _Stage:
         changed = [name for name in there if name not in self.known or self.known[name].version != there[name]]
         copy = make_copy(self.store.url, changed) if changed else None
         conflicts = []
-        for name in sorted({*changed, *(self.known.keys() - there.keys())}):
+        others = sorted({*changed, *(self.known.keys() - there.keys())})
+        mine = {name: _sha256(self.files / name) for name in others}
+        theirs = {name: None if copy is None or name not in there else _sha256(copy.files / name) for name in others}
+        if any(is_part(name) and mine[name] != theirs[name] for name in others):
+            self._give_way(others)
+        for name in others:
             path, before = self.files / name, self.known.get(name)
-            mine = sha256_of_file(path) if path.is_file() else None
-            unchanged_here = mine == (None if before is None else before.sha256)
-            if copy is None or name not in there:
-                if unchanged_here:
+            is_theirs = is_part(name) or mine[name] == (None if before is None else before.sha256)
+            if (sha256 := theirs[name]) is None or copy is None:
+                if is_theirs:
                     path.unlink(missing_ok=True)
                 del self.known[name]
                 continue
-            theirs = sha256_of_file(copy.files / name)
-            if mine != theirs and not unchanged_here:
+            if mine[name] != sha256 and not is_theirs:
                 conflicts.append(name)
                 continue
-            if mine != theirs:
+            if mine[name] != sha256:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
                 shutil.copyfile(copy.files / name, temporary)
                 temporary.replace(path)
-            self.known[name] = _Known(there[name], theirs)
+            self.known[name] = _Known(there[name], sha256)
         self.write()
         if conflicts:
             raise self._conflict(conflicts)
 
-    def put_so_far(self, every_s: float) -> None:
+    def _give_way(self, others: Collection[str]) -> None:
+        """Delete parts that were never put there: another machine has continued without them, and has put `others` there."""
+        mine = [name for name in self._here() if is_part(name) and name not in self.known]
+        if mine:
+            files = counted(len(mine), "file")
+            tell(f"{self.store.url}: was continued elsewhere; {files} of parts that were here alone give way")
+        for name in mine:
+            if name not in others:
+                (self.files / name).unlink()
+
+    def put_so_far(self, *, often: bool) -> None:
         """Copy files that have changed, and put the copies to the remote folder in the background."""
         if self.lease is not None:
             self.lease.require()
-        if (self.putting is not None and self.putting.is_alive()) or time.monotonic() - self.began_s < every_s:
+        is_soon = often and time.monotonic() - self.began_s < PUT_EVERY_S
+        if is_soon or (self.putting is not None and self.putting.is_alive()):
             return
         self.began_s = time.monotonic()
         names = self._here()
-        times = {name: (self.files / name).stat().st_mtime_ns for name in names}
+        found = {name: (self.files / name).stat() for name in names}
+        times = {name: entry.st_mtime_ns for name, entry in found.items()}
         changed = [name for name in names if name not in self.known or self.times.get(name) != times[name]]
+        if often:
+            # The copies take room beside the files.
+            ends = accumulate(found[name].st_size for name in changed)
+            changed = [
+                name for name, end in zip(changed, ends, strict=True) if end <= _MOST_BYTES or name == changed[0]
+            ]
         shutil.rmtree(self.snapshot, ignore_errors=True)
         for name in changed:
             (self.snapshot / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.files / name, self.snapshot / name)
+        times = {name: times[name] for name in changed}
         self.putting = Thread(target=copy_context().run, args=(self._put_snapshot, names, changed, times), name="put")
         self.putting.start()
 
@@ -292,10 +315,10 @@ class _Stage:
             return
         count = sum((root / name).stat().st_size for name in due)
         tell(f"writing {counted(len(due), 'file')} ({count / 1e6:.1f} MB) to {self.store.url}")
-        for batch in _batches(due):
+        for batch in batches(due):
             self._put_batch(root, batch, sums)
         # What says that the rest is whole goes first.
-        for batch in reversed(list(_batches(gone))):
+        for batch in reversed(list(batches(gone))):
             self.store.remove_versions({name: self.known[name].version for name in batch}, fenced=self._fenced)
         for name in gone:
             del self.known[name]
@@ -350,7 +373,7 @@ class _Stage:
     def _here(self) -> list[str]:
         """Return the names of the files to put: no locks, unfinished files and links."""
         found = (path for path in self.files.rglob("*") if path.is_file() and not path.is_symlink())
-        names = (path.relative_to(self.files).as_posix() for path in found if _is_public(path.name))
+        names = (path.relative_to(self.files).as_posix() for path in found if is_public(path.name))
         return sorted(name for name in names if self._is_mine(name))
 
     def _there(self) -> dict[str, str]:
@@ -359,7 +382,7 @@ class _Stage:
         return {
             name: file.version
             for name, file in listing.items()
-            if self._is_mine(name) and _is_public(name.rpartition("/")[2])
+            if self._is_mine(name) and is_public(name.rpartition("/")[2])
         }
 
     def _is_mine(self, name: str) -> bool:
@@ -406,16 +429,5 @@ class _Stage:
         )
 
 
-def _is_public(name: str) -> bool:
-    return name not in _PRIVATE and not name.endswith(TEMPORARY_SUFFIX)
-
-
-def _batches(names: set[str]) -> Iterator[list[str]]:
-    """Yield names to put side by side: markers, all others, what commits parts, and those of `_LAST` one after the other."""
-    ordered: dict[str, list[str]] = {MARKER_NAME: [], "": [], _COMMITS: [], **{last: [] for last in _LAST}}
-    for name in sorted(names):
-        last = name.rpartition("/")[2]
-        ordered.get(last, ordered[_COMMITS if last.endswith(_COMMITS) else ""]).append(name)
-    for group in ordered.values():
-        for start in range(0, len(group), _AT_ONCE):
-            yield group[start : start + _AT_ONCE]
+def _sha256(path: Path) -> str | None:
+    return sha256_of_file(path) if path.is_file() else None

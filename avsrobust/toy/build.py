@@ -36,7 +36,7 @@ def toy_build(
         clips: Number of clips.
         seed: Seed of the toy.
         on_message: Called with a line for people before anything is made.
-        progress: Called with the work done and in total, of the clips and then of their build.
+        progress: Called with the work done and in total, of the clips, of their checks and then of their build.
         workers: Processes that make them.
         root: Folder that the toy's own folder lies in.
     """
@@ -45,6 +45,6 @@ def toy_build(
     if not (output / MANIFEST_NAME).is_file():
         on_message(f"making {clips} toy clips of {dataset} in {data_root}")
         write_toy(data_root, dataset, clips=clips, seed=seed, workers=workers, progress=progress)
-        source = list_dataset(dataset, data_root).checked(workers, whole_sounds=True)
+        source = list_dataset(dataset, data_root).checked(workers, whole_sounds=True, progress=progress)
         build(source, load_recipe("standard"), BUILD_SEED, output, workers=workers, progress=progress)
     return load_manifest(output / MANIFEST_NAME)

@@ -10,7 +10,6 @@ Conventions
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -18,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from avsrobust.callbacks import MessageCallback, ProgressCallback
 from avsrobust.errors import OptionError, RecipeError, did_you_mean
@@ -36,6 +33,8 @@ from avsrobust.training.checkpoints import (
     save_checkpoint,
 )
 from avsrobust.training.data import TrainingBuild, TrainingSet
+from avsrobust.training.devices import computes, open_accelerator
+from avsrobust.training.graphs import check_graphed
 from avsrobust.training.inputs import VALIDATION_SPLIT
 from avsrobust.training.loading import TrainingBatches
 from avsrobust.training.logs import PARAMETERS, RunLog, write_parameters
@@ -116,6 +115,7 @@ def train(
     progress: ProgressCallback | None = None,
     on_message: MessageCallback | None = None,
     on_saved: Callable[[], None] | None = None,
+    on_stage: MessageCallback | None = None,
 ) -> TrainReport:
     """Train by a recipe, or continue where an earlier call stopped.
 
@@ -127,6 +127,7 @@ def train(
         progress: Called with (steps done, steps in total).
         on_message: Called with lines for people.
         on_saved: Called in the main process after each validation and checkpoint but the last, while nothing is written.
+        on_stage: Called with what is being done from now on, for progress: a step may take minutes.
 
     Raises:
         RecipeError: The recipe does not fit the model.
@@ -135,7 +136,13 @@ def train(
         DataSetError, AudioError, ManifestError: Data cannot be read.
     """
     run = _Run(
-        recipe, builds, options, where, progress or (lambda _done, _total: None), on_message or (lambda _line: None)
+        recipe,
+        builds,
+        options,
+        where,
+        progress or (lambda _done, _total: None),
+        on_message or (lambda _line: None),
+        on_stage or (lambda _text: None),
     )
     run.on_saved = on_saved
     return run.run()
@@ -154,10 +161,12 @@ class _Run:
         where: str,
         progress: ProgressCallback,
         on_message: MessageCallback,
+        on_stage: MessageCallback,
     ) -> None:
         self.recipe, self.builds, self.options = recipe, builds, options
-        self.progress, self.on_message = progress, on_message
-        self.accelerator = _accelerator(recipe, options.device)
+        self.progress, self.on_message, self.on_stage = progress, on_message, on_stage
+        self.accelerator = open_accelerator(recipe.run.precision, options.device)
+        on_stage("the model is made")
         family = find_family(recipe.model.family, where)
         own_losses = _own_losses(recipe, family, where)
         self.model: Trainable = family.open(recipe.model.options, options.start, recipe.run.seed, where, own_losses)
@@ -165,6 +174,7 @@ class _Run:
         if options.compiled:
             _compile(self.model, recipe.model.family)
         self.losses = Losses(self.model.network, recipe.loss, _similarity(recipe, self.model))
+        on_stage("the samples are gathered")
         self.trained = choose_trained(self.model.network, recipe.model.trainable, where)
         groups = parameter_groups(self.losses, recipe.optimizer)
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.optimizer.lr, fused=True)
@@ -216,6 +226,7 @@ class _Run:
             pending = Pending(self.accelerator, log.losses if log is not None else lambda _step, _numbers: None)
             module.train()
             for step, micro in enumerate(self._batches(done.step), start=done.step):
+                self.on_stage(self._named(step, f"forward and backward pass of {_samples(micro)}"))
                 rate = learning_rate(self.recipe.optimizer, step, self.recipe.run.steps)
                 pending.add(step + 1, update(micro, rate))
                 done = replace(done, step=step + 1)
@@ -224,6 +235,7 @@ class _Run:
                     done = self._validate_and_save(done, log)
                     module.train()
                 self.progress(done.step, self.recipe.run.steps)
+        self.on_stage(f"{FINAL} is written")
         if main:
             self.model.export(output / FINAL, export_info(self.recipe, self.builds, done))
         self.accelerator.wait_for_everyone()
@@ -236,6 +248,7 @@ class _Run:
         if (run.steps - done.step) * run.batch_size < self.samples.pictures:
             return
         root = self.options.pictures or self.options.output / PICTURES
+        self.on_stage("pictures are decoded")
         if self.accelerator.is_main_process:
             self.samples.decode_once(root, progress=self.progress, on_message=self.on_message)
         self.accelerator.wait_for_everyone()
@@ -245,7 +258,7 @@ class _Run:
     def _update(self, module: Any, optimizer: Any) -> Update:
         graphed = self.options.cuda_graph
         if graphed:
-            _check_graphed(self.recipe, self.model, self.accelerator)
+            check_graphed(self.recipe, self.model, self.accelerator)
         return Update(
             self.accelerator, module, optimizer, self.recipe.optimizer, graphed=graphed, on_message=self.on_message
         )
@@ -265,6 +278,7 @@ class _Run:
                 done = self._validate(done, log)
             self.accelerator.wait_for_everyone()
         if log is not None and (last or done.step % (self.options.checkpoint_every or run.checkpoint_every) == 0):
+            self.on_stage(f"step {done.step}: a checkpoint is written")
             save_checkpoint(self.options.output, done, self.losses, self.optimizer)
         if log is not None and self.on_saved is not None and not last:
             log.flush()
@@ -281,6 +295,7 @@ class _Run:
             clips=self.recipe.run.validate_clips,
             device=device,
             vggish=self.options.vggish,
+            on_stage=lambda text: self.on_stage(f"validation after step {done.step}: {text}"),
         )
         for dataset in found.scores:
             log.validation(done.step, dataset, found.columns(dataset))
@@ -302,8 +317,12 @@ class _Run:
         reading = TrainingBatches(self.samples, [part for parts in indices for part in parts])
         batches = iter(reading.loader(self.options.workers, pinned=self.accelerator.device.type == "cuda"))
         for step in range(first, self.recipe.run.steps):
+            self.on_stage(self._named(step, "its samples are read"))
             seeds = (noise_seed(self.recipe.run.seed, step, rank * accumulate + part) for part in range(accumulate))
             yield [self._with_noise(next(batches)._replace(seed=seed)) for seed in seeds]
+
+    def _named(self, step: int, stage: str) -> str:
+        return f"step {step + 1} of {self.recipe.run.steps}: {stage}"
 
     def _with_noise(self, batch: Batch) -> Batch:
         draw = getattr(self.model, "draw", None)
@@ -322,26 +341,19 @@ class _Run:
             f"{counted(len(self.samples), 'item')}, in {counted(self.accelerator.num_processes, 'process')} on "
             f"{self.accelerator.device}; all are listed in {self.options.output / PARAMETERS}"
         )
+        if not computes(self.recipe.run.precision, self.accelerator.device):
+            self.on_message(
+                f"run.precision {self.recipe.run.precision}: this CPU has no instructions for it, and is ten times as slow as "
+                "in float32 or worse"
+            )
         if done.step:
             self.on_message(f"goes on after step {done.step}")
 
 
-def check_device(device: str) -> None:
-    """Raise `OptionError` unless training can take place on a device of this name here."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise OptionError(f"--device cuda: torch {torch.__version__} sees no GPU here; use --device cpu or auto")
-    if device not in ("auto", "cpu", "cuda"):
-        raise OptionError(f"--device {device}: expected auto, cpu or cuda (accelerate spreads over several GPUs)")
-
-
-def _accelerator(recipe: TrainRecipe, device: str) -> Accelerator:
-    check_device(device)
-    mixed = "bf16" if recipe.run.precision == "bfloat16" else "no"
-    # Set by accelerate launch; the recipe decides.
-    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
-    # Accelerate keeps one precision for the whole process; a second run of it may want another.
-    AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed, cpu=device == "cpu")
+def _samples(micro: Sequence[Batch]) -> str:
+    count = sum(len(batch.frames) for batch in micro)
+    parts = f" in {len(micro)} parts" if len(micro) > 1 else ""
+    return counted(count, "sample") + parts
 
 
 def _compile(model: Trainable, family: str) -> None:
@@ -349,21 +361,6 @@ def _compile(model: Trainable, family: str) -> None:
     if not callable(compile_model):
         raise OptionError(f"--compile: model family '{family}' cannot be compiled (no method 'compile'); leave it out")
     compile_model()
-
-
-def _check_graphed(recipe: TrainRecipe, model: Trainable, accelerator: Accelerator) -> None:
-    if accelerator.device.type != "cuda":
-        raise OptionError(f"--cuda-graph: trains on {accelerator.device}; expected a GPU; leave it out")
-    if accelerator.num_processes > 1 or recipe.run.accumulate > 1:
-        raise OptionError(
-            f"--cuda-graph: {accelerator.num_processes} process(es), run.accumulate {recipe.run.accumulate}; expected one "
-            "process and no accumulation; leave it out"
-        )
-    if not callable(getattr(model, "draw", None)):
-        raise OptionError(
-            f"--cuda-graph: model family '{recipe.model.family}' draws its noise in the forward pass (no method 'draw'); "
-            "leave it out"
-        )
 
 
 def _similarity(recipe: TrainRecipe, model: Trainable) -> Similarity | None:

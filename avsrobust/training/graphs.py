@@ -15,10 +15,13 @@ from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from avsrobust.callbacks import MessageCallback
-from avsrobust.training.model import Batch
+from avsrobust.errors import OptionError
+from avsrobust.training.model import Batch, Trainable
+from avsrobust.training.recipe import TrainRecipe
 
 # As torch.cuda.make_graphed_callables.
 _WARM_UP = 3
@@ -99,6 +102,22 @@ class GraphedPass:
         if self._stream is None:
             self._stream = cast("Any", torch.cuda.Stream)(self._device)
         return _Beside(self._stream)
+
+
+def check_graphed(recipe: TrainRecipe, model: Trainable, accelerator: Accelerator) -> None:
+    """Raise `OptionError` where the steps of a run cannot be a CUDA graph."""
+    if accelerator.device.type != "cuda":
+        raise OptionError(f"--cuda-graph: trains on {accelerator.device}; expected a GPU; leave it out")
+    if accelerator.num_processes > 1 or recipe.run.accumulate > 1:
+        raise OptionError(
+            f"--cuda-graph: {accelerator.num_processes} process(es), run.accumulate {recipe.run.accumulate}; expected one "
+            "process and no accumulation; leave it out"
+        )
+    if not callable(getattr(model, "draw", None)):
+        raise OptionError(
+            f"--cuda-graph: model family '{recipe.model.family}' draws its noise in the forward pass (no method 'draw'); "
+            "leave it out"
+        )
 
 
 def capture(run: Callable[[], Tensor], stream: Any) -> tuple[Callable[[], None], Tensor]:

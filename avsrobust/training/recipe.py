@@ -209,14 +209,27 @@ class TrainRecipe:
         """Return the recipe for another number of steps (None: as it is); intervals stay."""
         return self if steps is None else replace(self, run=replace(self.run, steps=steps))
 
-    def for_smoke(self, steps: int | None = None) -> TrainRecipe:
-        """Return the recipe for a trial: two steps (or `steps`), then one validation clip per data set, and a checkpoint."""
+    def for_smoke(self, steps: int | None = None, *, on_cpu: bool = False, processes: int = 1) -> TrainRecipe:
+        """Return the recipe for a trial: two steps (or `steps`), then one validation clip per data set, and a checkpoint.
+
+        Args:
+            steps: Instead of two.
+            on_cpu: A trial without a GPU, whose memory cannot be tried then: steps of one sample of each data set in float32,
+                which every CPU computes.
+            processes: Processes that share a step; each has one sample at least.
+        """
         steps = steps or _SMOKE_STEPS
         toy = self.data.toy
         if toy is not None:
             toy = replace(toy, clips={name: min(number, _SMOKE_CLIPS) for name, number in toy.clips.items()})
         run = replace(self.run, steps=steps, validate_every=steps, validate_clips=1, checkpoint_every=steps)
-        return replace(self, run=run, data=replace(self.data, toy=toy))
+        data = replace(self.data, toy=toy)
+        if on_cpu:
+            datasets = data.datasets
+            batch_size = -(-len(datasets) // processes) * processes
+            run = replace(run, batch_size=batch_size, accumulate=1, precision="float32")
+            data = replace(data, mix=dict.fromkeys(datasets, 1.0) if len(datasets) > 1 else {})
+        return replace(self, run=run, data=data)
 
 
 def load_train_recipe(name_or_path: str | Path) -> TrainRecipe:
@@ -228,7 +241,7 @@ def load_train_recipe(name_or_path: str | Path) -> TrainRecipe:
     Raises:
         RecipeError: The name is unknown, the recipe describes a build, or a key is unknown or has a wrong value.
     """
-    path = find_recipe(name_or_path)
+    path = find_recipe(name_or_path, KIND)
     return parse_train_recipe(read_yaml(path), str(path))
 
 

@@ -17,6 +17,7 @@ import torch
 
 from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.adapters.calling import AdapterCaller
+from avsrobust.callbacks import MessageCallback
 from avsrobust.errors import OptionError
 from avsrobust.evaluation.batches import load_batch, plan_batches
 from avsrobust.evaluation.clip_data import ClipRows, clips_of
@@ -63,6 +64,7 @@ def validate(
     clips: int,
     device: torch.device,
     vggish: Path | None,
+    on_stage: MessageCallback = lambda _text: None,
 ) -> Validation:
     """Score a model on a split of each build.
 
@@ -73,6 +75,7 @@ def validate(
         clips: Most clips per build; 0: all.
         device: Device that the adapter is on.
         vggish: VGGish's weights, for models that take its embedding.
+        on_stage: Called with the clip that comes next, for progress.
 
     Raises:
         OptionError: A build has no clip of the split.
@@ -87,12 +90,17 @@ def validate(
             raise OptionError(
                 f"{build.manifest.path}: has no clip of split '{split}', which decides on the best checkpoint; build it too"
             )
-        scored[name] = _score(adapter, build, chosen, device, vggish)
+        scored[name] = _score(adapter, build, chosen, device, vggish, on_stage)
     return Validation(scored)
 
 
 def _score(
-    adapter: Adapter, build: TrainingBuild, clips: Sequence[ClipRows], device: torch.device, vggish: Path | None
+    adapter: Adapter,
+    build: TrainingBuild,
+    clips: Sequence[ClipRows],
+    device: torch.device,
+    vggish: Path | None,
+    on_stage: MessageCallback,
 ) -> DatasetScore:
     sounds = SoundReader(build.manifest, build.data_root, AudioInput.of(adapter.audio), vggish, device)
     caller = AdapterCaller(adapter, "validation", device)
@@ -103,7 +111,12 @@ def _score(
         as_foreground=True,
         keep_going=False,
     )
-    scored = [outcome for outcome in outcomes if isinstance(outcome, ScoredClip)]
+    scored: list[ScoredClip] = []
+    on_stage(f"{build.manifest.info.dataset}, {len(clips)} clip{'s' if len(clips) > 1 else ''} to score")
+    for outcome in outcomes:
+        if isinstance(outcome, ScoredClip):
+            scored.append(outcome)
+            on_stage(f"{build.manifest.info.dataset}, {len(scored)} of {len(clips)} clips scored")
     return dataset_score(_frames(scored), get_protocol(PROTOCOL))
 
 
