@@ -473,7 +473,7 @@ def test_parquet_that_stands_for_far_more_than_it_holds_is_refused(tmp_path: Pat
     pq.write_table(table, tmp_path / "m.parquet")
     assert (tmp_path / "m.parquet").stat().st_size < 2_000_000
     adapter = load(tmp_path / "m.parquet")
-    with pytest.raises(ClipError, match=r"holds 400000 masks; expected one per frame"):
+    with pytest.raises(ClipError, match=r"holds 400,000 masks; expected one per frame"):
         adapter.segment_rows(None, torch.zeros(1), [view(text)])
 
 

@@ -147,7 +147,7 @@ def test_a_sound_that_breaks_after_reading_is_found_before_anything_is_written(o
     dataset = read_dataset("s4", own_data)
     size = sound_file(dataset, 1).stat().st_size
     sound_file(dataset, 1).write_bytes(bytes(size))
-    with pytest.raises(DataSetError, match="found 1 problems") as caught:
+    with pytest.raises(DataSetError, match="found 1 problem in") as caught:
         build(dataset, STANDARD, 42, tmp_path / "b")
     assert "is not RIFF/WAVE" in caught.value.findings[0]
     assert not (tmp_path / "b").exists()
@@ -171,7 +171,7 @@ def test_bad_clips_are_left_out_and_listed(own_data, tmp_path):
 
     again = build(dataset, STANDARD, 42, tmp_path / "b", on_error="skip")
     assert (again.rendered, again.skipped) == (0, report.skipped)
-    with pytest.raises(DataSetError, match="problems in s4"):
+    with pytest.raises(DataSetError, match="found 1 problem in s4"):
         build(dataset, STANDARD, 42, tmp_path / "b", on_error="fail")
 
     good = replace(first, clips=tuple(clip for clip in first.clips if clip not in (empty, broken)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -116,8 +117,9 @@ def test_classes_cannot_be_asked_of_results_without_any(without_classes: Path) -
     line = refuse(without_classes, "report", "--task", "semantic")
     assert "--task semantic: no result holds classes (first: results/oracle/" in line
     (scores,) = without_classes.rglob("scores.parquet")
-    line = refuse(without_classes, "compare", str(scores), str(scores), "--task", "semantic")
-    assert f"--task semantic: no classes in {scores} and {scores}; expected two results" in line
+    again = shutil.copytree(scores.parent, without_classes / "again") / scores.name
+    line = refuse(without_classes, "compare", str(scores), str(again), "--task", "semantic")
+    assert f"--task semantic: no classes in {scores} and {again}; expected two results" in line
 
 
 def test_compare_by_class_has_the_reports_numbers(results: Path) -> None:
@@ -148,7 +150,9 @@ def test_compare_refuses_a_mix_where_classes_are_asked_for(results: Path) -> Non
     line = refuse(results, *pair, "--task", "semantic")
     assert "no classes in results/plain/avss-seed42/scores.parquet; expected two results" in line
     assert "only one of the two has, are not compared" in run(results, *pair).stdout
-    line = refuse(results, "compare", *["results/dim/avss-seed42"] * 2, "--protocol", "bias_in_avs")
+    line = refuse(
+        results, "compare", "results/dim/avss-seed42", "results/bright/avss-seed42", "--protocol", "bias_in_avs"
+    )
     assert "--protocol: found 'bias_in_avs', which scores no classes" in line
 
 
