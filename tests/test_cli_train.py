@@ -154,7 +154,8 @@ def test_a_smoke_run_says_in_two_steps_whether_all_fits_and_leaves_nothing(
     assert told.out == ""
     assert "step 2: strict G-mIoU" in told.err
     assert (
-        "on a CPU a smoke run has steps of 2 samples in float32; the recipe's, of 4 in float32, are tried with --full-batch or on a GPU"
+        "on a CPU a smoke run has steps of 2 samples in float32; the recipe's, of 4 in float32, "
+        "are tried with --full-batch or on a GPU"
     ) in told.err
     assert "smoke run of tiny: 2 steps and a validation done; data and weights fit; memory was not tried" in told.err
     assert invoke([*given, "--smoke", "--full-batch"]) == 0
