@@ -69,7 +69,8 @@ def evaluate(
         device: "auto", "cpu", "cuda", "cuda:N" or a torch device.
         splits: Splits to evaluate.
         conditions: Conditions to evaluate (default: all).
-        batch_size: Clips at a time; scores do not depend on it (default: on a GPU what its memory holds, else 1).
+        batch_size: Clips at a time; scores do not depend on it (default: on a GPU what its memory holds, else 1, or 8 for
+            adapters that look at no frame).
         save_masks: Keep the masks too.
         data_root: Folder that the data set lies in now, where it has moved.
         output: Root of the results: they lie in ``output/<model>/<build>``.

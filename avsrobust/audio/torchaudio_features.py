@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from avsrobust.audio.features import VGGISH_RATE
 from avsrobust.audio.front_ends import BANDS, STEPS
-from avsrobust.audio.resample import resample, torchaudio_remedy
+from avsrobust.audio.resample import resample, to_mono, torchaudio_remedy
 from avsrobust.errors import OptionError
 
 # torchvggish/vggish_params.py.
@@ -53,8 +53,7 @@ def torchaudio_log_mel(samples: NDArray[np.float64], sample_rate: int, num_frame
         # An OSError where it is linked against another torch.
         raise OptionError(f"front end torchaudio: {torchaudio_remedy(error)}, or take the front end vggish") from error
 
-    mono = samples.mean(axis=1) if samples.ndim == 2 else samples
-    wave = resample(mono, sample_rate, VGGISH_RATE, "torchaudio")
+    wave = resample(to_mono(samples), sample_rate, VGGISH_RATE, "torchaudio")
     wave = np.pad(wave, (_MARGIN, max(0, _EXAMPLE - wave.size) + _MARGIN))
     transform: Any = MelSpectrogram(
         VGGISH_RATE,

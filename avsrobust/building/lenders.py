@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from avsrobust.audio import mixing
 from avsrobust.audio.definitions import ReadFile
 from avsrobust.audio.recordings import SUFFIXES, read_recording
+from avsrobust.audio.resample import to_mono
 from avsrobust.clips import Clip
 from avsrobust.conditions.base import RELEASE, SPLIT, PlannedRecording, RecordingPool
 from avsrobust.conditions.recipe import Recipe, RecipeEntry
@@ -175,5 +176,5 @@ def _read_folder(folder: Path, entry: RecipeEntry, dataset: str) -> tuple[Record
 
 def _mono(file: Path) -> tuple[NDArray[np.int16], int]:
     samples, sample_rate = read_recording(file, longest_s=LONGEST_S)
-    mono = samples[: LONGEST_S * sample_rate].mean(axis=1)
+    mono = to_mono(samples[: LONGEST_S * sample_rate])
     return mixing.to_pcm16(mixing.fit_peak(mono).samples), sample_rate

@@ -69,7 +69,7 @@ class Job:
         spec: Text that names the adapter.
         name: Name of the model in tables.
         device: Name of the device, or "auto".
-        batch_size: Most clips in a batch; None: as many as a GPU's memory holds, else one.
+        batch_size: Most clips in a batch; None: as many as a GPU's memory holds, else one, or eight where no frame is looked at.
         readers: Threads that read clips; None: by the worker's cores.
         checkpoint: File of weights, or its URL, or None.
         options: The adapter's options.

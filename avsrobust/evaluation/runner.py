@@ -125,7 +125,7 @@ def evaluate(
         data_root: Folder of the data set; None: the one that the build remembers.
         device: Device that the adapter is on; None: the CPU. A `ClusterAdapter` names its own.
         batch_size: Most clips in a batch; no score depends on it. None: on a GPU as many as fit its memory
-            (`evaluation.batch_size`), else one.
+            (`evaluation.batch_size`), else one, or eight where no frame is looked at.
         readers: Threads that read clips; None: by the number of cores.
         save_masks: Keep the masks of these rows too; a folder that has masks goes on keeping them.
         spec: Text that named the adapter, for ``run.json``.

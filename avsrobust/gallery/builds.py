@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from avsrobust.audio.io import FULL_SCALE, read_samples
 from avsrobust.audio.made import FileReader, render_row
+from avsrobust.audio.resample import to_mono
 from avsrobust.checksums import Checksums, load_checksums
 from avsrobust.datasets.masks import read_frame, read_mask
 from avsrobust.errors import ResultsError
@@ -79,8 +80,7 @@ class Build:
             samples = rendered.samples / FULL_SCALE
         else:
             samples, rate = read_samples(self._checked(row.audio), longest_s=LONGEST_S)
-        mono = samples.mean(axis=1) if samples.ndim == 2 else samples
-        return mono[: int(min(LONGEST_S, row.duration_s) * rate)], rate
+        return to_mono(samples)[: int(min(LONGEST_S, row.duration_s) * rate)], rate
 
     def files(self, row: Row) -> Iterator[tuple[str, Path]]:
         """Yield the names and paths of a row's files: the sound, where it is one, and the first frame and mask."""
