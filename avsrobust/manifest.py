@@ -1,4 +1,4 @@
-"""The manifest: what building writes and evaluating reads, a row per (clip, condition).
+"""The manifest, which building writes and evaluating reads: a row per (clip, condition).
 
 Conventions
     Rows are sorted by split, clip_id, condition, level, draw; `avsrobust.manifest_values` says what their columns mean, and

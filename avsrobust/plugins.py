@@ -41,7 +41,7 @@ class Registry(Generic[T]):
     """The objects of one kind that can be named.
 
     Attributes:
-        noun: What one is called, for messages ("condition").
+        noun: Noun of the kind, for messages ("condition").
         option: The option or key that names one, for messages ("--protocol").
         group: The entry-point group in which packages register theirs.
         built_in: ``module:object`` of each built-in name.

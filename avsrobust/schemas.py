@@ -74,7 +74,7 @@ def read_schema(
 
     Args:
         schema: A pydantic dataclass or model, or any other type that pydantic can validate.
-        content: What a YAML or JSON file holds: mappings, lists, texts, numbers, truth values, None.
+        content: Content of a YAML or JSON file: mappings, lists, texts, numbers, truth values, None.
         where: The file or option that `content` comes from, for messages.
         error: The class of the error to raise.
         prefix: The keys above `content` in the file, with a dot at the end ("model.options."), for messages.
@@ -107,7 +107,7 @@ def explain(
     """Return the first problem of a failed validation in one line, in our words.
 
     Args:
-        error: What pydantic raised.
+        error: Error of pydantic.
         schema: The JSON schema of the validated type (``TypeAdapter(...).json_schema()``).
         prefix: The keys above the validated value, with a dot at the end, for the message.
         remedy: What the user is to do about a wrong value.

@@ -81,7 +81,7 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
         finite: Refuse NaN and infinity. False for files of ours, into which Python writes them as ``NaN`` and ``Infinity``.
 
     Returns:
-        What the module's conventions name.
+        A value as in the module's conventions.
 
     Raises:
         ValueError: The text is no JSON, or describes something else; its message says what.

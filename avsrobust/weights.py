@@ -35,7 +35,7 @@ _BEGINNING = 256
 
 
 def is_safetensors(path: Path) -> bool:
-    """Tell whether a file is meant as safetensors. Raises `OSError`."""
+    """Return whether a file is meant as safetensors. Raises `OSError`."""
     with open_regular(path) as stream:
         return path.suffix == SUFFIX or stream.read(_LENGTH.size + 1)[_LENGTH.size :] == b"{"
 

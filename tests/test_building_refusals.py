@@ -127,7 +127,7 @@ def test_options_are_checked_first(data, tmp_path, options, message):
 def test_without_dask_it_says_what_to_install(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(
-        OptionError, match=r"--engine dask: dask is not installed; run: pip install 'avsrobust\[dask\]'"
+        OptionError, match=r"--engine dask: distributed is not installed; run: pip install 'avsrobust\[dask\]'"
     ):
         build(read_dataset("s4", data), STANDARD, 42, tmp_path / "b", engine="dask")
     assert not (tmp_path / "b").exists()

@@ -115,7 +115,7 @@ class AdapterCaller:
         """Return the adapter's own answer, whatever it is.
 
         Args:
-            encoding: What `encode` returned for B clips.
+            encoding: Encoding of B clips, from `encode`.
             audio: Audio of the clips under one condition, [B, ...], on the adapter's device, or B native sounds.
             rows: Makes the B rows' views.
             clips: Makes the views of the B clips.
@@ -180,7 +180,7 @@ class AdapterCaller:
         """Yield the adapter's own answers of `segment_in_turn`, one per condition.
 
         Args:
-            encoding: What `encode` returned for B clips.
+            encoding: Encoding of B clips, from `encode`.
             audio: Audio of the clips under each condition.
             clips: Make the views of the B clips under each condition.
 
@@ -199,7 +199,7 @@ class AdapterCaller:
         """Yield the adapter's own answers of `segment_many`, one per condition; no number of them is checked.
 
         Args:
-            encoding: What `encode` returned for B clips.
+            encoding: Encoding of B clips, from `encode`.
             audio: Audio of the clips under K conditions, [K, B, ...], on the adapter's device.
             rows: Make the views of each condition's B rows.
             clips: Make the views of the B clips under each condition.

@@ -9,8 +9,8 @@ Conventions
     to [0, 1], of logits the largest is taken (the first of equal ones). Ids are resized to the nearest (pixel centres, as PIL
     does). Class 0 is background, and the probability of the foreground is that of any other class: one minus the
     background's softmax, or 0 and 1 for ids.
-    A mask that comes apart from the probabilities (`adapters.base.Segmentation`) is bool, or class ids beside classes; it is
-    resized to the nearest.
+    A mask that comes apart from the probabilities (`adapters.base.Segmentation`) is bool, or class ids where the output
+    is classes; it is resized to the nearest.
     Adapters that can return either form take the option ``task``: binary (probabilities) or semantic (classes).
 """
 
@@ -113,7 +113,7 @@ def check_mask(mask: object, *, adapter: str, batch: int, num_frames: int, has_c
         adapter: Name of the adapter in messages.
         batch: Number B of clips.
         num_frames: Number T of frames.
-        has_classes: The probabilities beside it are class logits or class ids.
+        has_classes: The output that it comes with is class logits or class ids.
 
     Returns:
         bool [B, T, h, w], or class ids, uint8, where there are classes; on the mask's own device, a copy.

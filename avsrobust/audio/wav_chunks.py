@@ -133,18 +133,18 @@ def _truncated(path: Path, present: int, declared: int) -> AudioError:
 
 
 def _is_streamed(stream: BinaryIO, size: int, offset: int, declared: int) -> bool:
-    """Tell whether the size of the data chunk is made up by a program that wrote into a pipe."""
+    """Return whether the size of the data chunk is made up by a program that wrote into a pipe."""
     return _is_made_up(declared, size - offset) or (declared == 0 and not _is_chunks(stream, offset, size))
 
 
 def _is_made_up(declared: int, present: int) -> bool:
-    """Tell whether a data chunk's size is one that a program makes up that cannot know it, rather than a number of bytes."""
+    """Return whether a data chunk's size is one that a program makes up that cannot know it, rather than a number of bytes."""
     near = any(abs(declared - value) <= _MADE_UP_WITHIN for value in _MADE_UP_NEAR)
     return near and declared != present
 
 
 def _is_chunks(stream: BinaryIO, position: int, size: int) -> bool:
-    """Tell whether nothing but whole chunks (such as LIST) lies from `position` to the end: then 0 samples are meant."""
+    """Return whether nothing but whole chunks (such as LIST) lies from `position` to the end: then 0 samples are meant."""
     for _ in range(_MOST_CHUNKS):
         if position >= size:
             return True

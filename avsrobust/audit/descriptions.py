@@ -156,7 +156,7 @@ def describe_rows(
 
     Args:
         manifest: A build.
-        data_root: Where its data set lies; None: sounds are not looked at, which only builds with files for all rows allow.
+        data_root: Folder of its data set; None: sounds are not looked at, which only builds with files for all rows allow.
         progress: Called with (rows read, rows in total), once for `_ROWS_AT_ONCE` rows.
 
     Raises:

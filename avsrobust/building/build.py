@@ -86,7 +86,7 @@ ON_ERROR = (FAIL, SKIP)
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build came to: the manifest, its rows, files made now and found there, what was left out, remarks.
+    """Outcome of a build: the manifest, its rows, files made now and found there, skipped clips and rows, remarks.
 
     `survey` says, in lines for people, what the data set's files hold; `muted` are the clips in which nothing can be heard.
     """
@@ -211,7 +211,7 @@ def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, mete
 
 @dataclass(frozen=True)
 class _Job:
-    """What is asked for; `output` is the folder as the user names it."""
+    """A requested build; `output` is the folder as the user names it."""
 
     dataset: DataSet
     recipe: Recipe

@@ -1,4 +1,4 @@
-"""What a build knows about the files it starts from: looked at now, or taken from the finished build that lies in the folder."""
+"""Contents of the data set's files, as a build needs them: surveyed now, or taken from the finished build in its folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from avsrobust.seal import is_intact
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known about the data set's files.
+    """Contents of the data set's files.
 
     `files`: their checksums, by the manifest's paths. `bad`: what is wrong with clips that cannot be used, by their ids.
     `muted` and `rules`: clips in which nothing can be heard, and the rules by which binary masks are read. `summary`: the
@@ -38,7 +38,7 @@ class Checked:
     lenders: Lenders = field(default_factory=Lenders)
 
     def applied_to(self, clips: Sequence[Clip]) -> tuple[Clip, ...]:
-        """Return the clips with what is known about them."""
+        """Return the clips with `is_muted` and `foreground` set."""
         return tuple(
             replace(
                 clip,
@@ -56,7 +56,7 @@ class Finished(Checked):
     manifest: Manifest = field(kw_only=True)
 
     def would_be(self, info: ManifestInfo, files: Mapping[str, FileSum]) -> bool:
-        """Tell whether this build would be written again with these metadata, remarks aside, and checksums."""
+        """Return whether this build would be written again with these metadata, remarks aside, and checksums."""
         there = self.manifest.info
         same = replace(info, checksums_sha256=there.checksums_sha256, notes=there.notes, survey=there.survey)
         return files == self.files and same == there

@@ -68,10 +68,10 @@ _AGAIN = "delete it and build again with the same command"
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was found.
+    """Outcome of a verification.
 
     Attributes:
-        problems: None: all is in order.
+        problems: Problems, a line each; empty: all is in order.
         rows: Number of rows checked.
         notes: Remarks about sounds that were made: how many had to be scaled down or clipped, by condition.
     """

@@ -51,7 +51,7 @@ COMMANDS = {
 
 @dataclass
 class Invocation:
-    """One run of the command line: what its common options said."""
+    """One run of the command line: the values of its common options."""
 
     verbose: bool = False
 

@@ -34,7 +34,7 @@ class Reporter(Protocol):
         """Show units done and in total (`ProgressCallback`)."""
 
     def stage(self, text: str) -> None:
-        """Show what is being done now, until the next stage."""
+        """Show the name of the current stage, until the next one."""
 
 
 class ProgressLog:
@@ -75,7 +75,7 @@ class ProgressLog:
             note(f"{title}: {self._line()}")
 
     def stage(self, text: str) -> None:
-        """Note what is being done now."""
+        """Note the current stage."""
         self._stage, self._changed = text, time.monotonic()
 
     @contextmanager
@@ -103,7 +103,7 @@ class ProgressLog:
             thread.join()
 
     def _state(self, now: float) -> Iterator[str]:
-        """Yield what is counted, what is being done, and for how long nothing has changed."""
+        """Yield the counts, the current stage, and the time since anything changed."""
         if self._found:
             yield self._line()
         same_s = now - self._changed
@@ -135,7 +135,7 @@ class LogPart:
         self._log.update(self._number, self._title, done, total)
 
     def stage(self, text: str) -> None:
-        """Note what is being done now."""
+        """Note the current stage."""
         self._log.stage(text)
 
     def beating(self) -> AbstractContextManager[None]:

@@ -76,7 +76,7 @@ def flush_results() -> None:
 
 
 def results_are_lost() -> bool:
-    """Tell whether something that was written to stdout did not get there."""
+    """Return whether something that was written to stdout did not get there."""
     return _RESULTS.has_failed
 
 

@@ -1,4 +1,4 @@
-"""Seeds: where every random number of a build comes from.
+"""Seeds: the origin of every random number of a build.
 
 Conventions
     A row's seed is a function of (seed, data set, clip, condition, level, draw) alone: no other clip, no order of listing, no

@@ -6,7 +6,7 @@ Conventions
     touches nothing on disk.
     Findings about a row carry the clip's id as the table has it, or ``line N`` where it has none; either way it is a text
     to show, not a path to use.
-    Rows of splits that were not requested are passed over, but their ids count when ids are compared.
+    Rows of splits that were not requested are skipped, but their ids count when ids are compared.
 """
 
 from __future__ import annotations

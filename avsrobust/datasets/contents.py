@@ -52,7 +52,7 @@ class ClipContents:
 
     @property
     def is_muted(self) -> bool:
-        """Tell whether the clip's sound is silent or nearly so."""
+        """Whether the clip's sound is silent or nearly so."""
         return any(kind in MUTED_KINDS for kind in self.sound_kinds)
 
 

@@ -46,7 +46,7 @@ class MaskValues:
 
     @property
     def has_alpha(self) -> bool:
-        """Tell whether the picture has an alpha channel, which is ignored."""
+        """Whether the picture has an alpha channel, which is ignored."""
         return self.mode in ("LA", "PA", "RGBA")
 
 
@@ -90,12 +90,12 @@ def foreground_of_levels(levels: NDArray[np.uint8], rule: str = NON_ZERO) -> NDA
 
 
 def is_graded(masks: Iterable[MaskValues]) -> bool:
-    """Tell whether the soft ones of a folder's masks hold grey values up to more than half, rather than numbers of objects."""
+    """Return whether the soft ones of a folder's masks hold grey values up to more than half, rather than numbers of objects."""
     return any(mask.is_soft and mask.levels >> (HALF + 1) for mask in masks)
 
 
 def may_ignore(masks: Iterable[MaskValues]) -> bool:
-    """Tell whether 255 may mean "ignore" in a folder's masks: some hold numbers of classes next to it, none a grey value."""
+    """Return whether 255 may mean "ignore" in a folder's masks: some hold numbers of classes next to it, none a grey value."""
     union = 0
     for mask in masks:
         union |= mask.levels if mask.is_soft else 0
@@ -114,7 +114,7 @@ def foreground_rule(masks: Iterable[MaskValues], folder_is_graded: bool) -> str:
 
 
 def _is_grey(levels: int) -> bool:
-    """Tell whether a set holds more than black and one other level; one level alone is black, 1 or white."""
+    """Return whether a set holds more than black and one other level; one level alone is black, 1 or white."""
     values = level_list(levels)
     if len(values) == 1:
         return values[0] not in (0, 1, HIGHEST)

@@ -62,7 +62,7 @@ def read_whole(path: Path, num_frames: int) -> tuple[SoundHeader, SoundContents 
 
 
 def still_holds(path: Path, contents: SoundContents) -> bool:
-    """Tell whether a file is, by size and time of its last change, the one that these facts are about."""
+    """Return whether a file is, by size and time of its last change, the one that these facts are about."""
     try:
         status = path.stat()
     except OSError:

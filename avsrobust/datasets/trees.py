@@ -119,7 +119,7 @@ class FoundTrees:
         return found[0] if found else None
 
     def is_incomplete(self, kind: TreeKind) -> bool:
-        """Tell whether there is a tree of this kind that lacks its table or its data."""
+        """Return whether there is a tree of this kind that lacks its table or its data."""
         return any(incomplete is kind for incomplete, _ in self.incomplete)
 
     def semantic_table(self) -> str | None:
@@ -233,7 +233,7 @@ def _is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Tell whether there is a folder that can be looked at."""
+    """Return whether there is a folder that can be looked at."""
     try:
         return path.is_dir()
     except OSError:

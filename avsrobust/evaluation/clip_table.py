@@ -137,11 +137,11 @@ class KnownRows:
         return key in self.position
 
     def is_negative(self, key: RowKey) -> bool:
-        """Tell whether a row is under a negative condition."""
+        """Return whether a row is under a negative condition."""
         return bool(self._negative[self.position[key]])
 
     def is_composed(self, key: RowKey) -> bool:
-        """Tell whether a row has a picture of several clips."""
+        """Return whether a row has a picture of several clips."""
         return bool(self._composed[self.position[key]])
 
     def clips(self, keys: Iterable[RowKey]) -> ClipTable:

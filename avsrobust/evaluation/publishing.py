@@ -50,7 +50,7 @@ class NextFiles:
     Attributes:
         files: Entry of each file in ``run.json``.
         extras: Names of the further values.
-        content: What the scores hold.
+        content: Content of the scores.
     """
 
     files: dict[str, Mapping[str, Any]]

@@ -22,12 +22,12 @@ from avsrobust.score_frames import FrameTable
 
 @dataclass(frozen=True)
 class Content:
-    """What a file of scores holds.
+    """The content of a file of scores, in numbers.
 
     Attributes:
         splits: Splits, sorted.
         conditions: Conditions, sorted.
-        has_classes: Tells whether there are counts of classes.
+        has_classes: Whether there are counts of classes.
         clips: Number of clips.
         frames: Number of frames, each counted once for all rows of its clip.
         frames_with_empty_target: Those of them whose target is empty.
@@ -74,7 +74,7 @@ class StoredScores:
 
     @property
     def has_classes(self) -> bool:
-        """Tell whether there are counts of classes."""
+        """Whether there are counts of classes."""
         return self.frames.has_classes is True
 
     @property

@@ -66,7 +66,7 @@ _BYTES_COLUMNS = ("frames.list.element.bytes", "masks.list.element.bytes", "audi
 
 @dataclass(frozen=True)
 class WrittenDataset:
-    """What was written: the folder, and the number of rows of each split."""
+    """Outcome of an export: the folder, and the number of rows of each split."""
 
     folder: Path
     rows: Mapping[str, int]

@@ -33,7 +33,7 @@ OVERLAYS_FORMAT = 1
 
 @dataclass(frozen=True)
 class WrittenOverlays:
-    """What was written: the folder, the number of pictures, and a line for each row that was skipped."""
+    """Outcome: the folder, the number of pictures, and a line for each row that was skipped."""
 
     folder: Path
     pictures: int

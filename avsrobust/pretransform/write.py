@@ -118,7 +118,7 @@ def pretransform(
         manifest: The manifest.
         output: Folder of the class files; one process at a time holds it.
         choices: The user's choices.
-        data_root: Where the data lies now; None: where the manifest remembers it.
+        data_root: Folder of the data set; None: the one that the build remembers.
         device: Device of the encoder; None: the CPU.
         wait: Whether to wait while another process holds the folder.
         progress: Called with (sounds done, sounds in total).

@@ -1,4 +1,4 @@
-"""What the page shows once for all data sets: the leaderboard of the models, and the baselines.
+"""The parts of the page that stand above all data sets: the leaderboard of the models, and the baselines.
 
 Conventions
     A model is the same on several data sets where it has the same name there. The leaderboard's order is that of the mean G-mIoU
