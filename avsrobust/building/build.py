@@ -33,7 +33,7 @@ from avsrobust.building.identity import (
     Identity,
     begun_by,
     check_output,
-    claim_output,
+    write_identity,
 )
 from avsrobust.building.journal import read_journal, remove_journal
 from avsrobust.building.layout import Layout, lay_out
@@ -189,7 +189,7 @@ def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, coun
     layout = lay_out(planned)
     identity = identity.completed(layout, {path: entry.sha256 for path, entry in checked.files.items()})
     check_output(output, identity)
-    claim_output(output, identity)
+    write_identity(output, identity)
     made = _make(job, layout, checked, workforce, counter)
     # Once more: workers of a killed build may have lived a little longer than it.
     remove_temporaries(output)
