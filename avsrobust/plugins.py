@@ -20,7 +20,8 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
@@ -140,7 +141,7 @@ class Registry(Generic[T]):
 def registered_in(group: str, noun: str, error: type[AvsRobustError]) -> dict[str, EntryPoint]:
     """Return the entry points of a group by name. Raises `error` where two packages register one name."""
     found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=group):
+    for point in _entry_points(group, tuple((entry, _changed(entry)) for entry in sys.path)):
         other = found.get(point.name)
         if other is not None and other.value != point.value:
             raise error(
@@ -149,6 +150,20 @@ def registered_in(group: str, noun: str, error: type[AvsRobustError]) -> dict[st
             )
         found[point.name] = point
     return found
+
+
+@lru_cache(maxsize=64)
+def _entry_points(group: str, _path: tuple[tuple[str, int], ...]) -> EntryPoints:
+    """Return the entry points of a group: every installed package is looked into, once for each state of the path."""
+    return entry_points(group=group)
+
+
+def _changed(folder: str) -> int:
+    """Return when something was last put into a folder or taken out of it, in ns; 0 where there is none."""
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except (OSError, ValueError):
+        return 0
 
 
 def import_file(path: Path, noun: str, error: type[AvsRobustError]) -> ModuleType:
