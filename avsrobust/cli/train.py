@@ -107,6 +107,7 @@ def train(
         from avsrobust.training.devices import check_device, trains_on_cpu
         from avsrobust.training.engine import TrainOptions
         from avsrobust.training.engine import train as run_training
+        from avsrobust.training.lineage import LINEAGE
     except ImportError as error:
         raise OptionError(f"train: needs more packages ({error}); run 'pip install \"avsrobust[train]\"'") from error
 
@@ -143,7 +144,9 @@ def train(
         bar = stack.enter_context(_bar(f"train {chosen.name}"))
         place = default_output(chosen) if output is None else output
         options = TrainOptions(
-            output=stack.enter_context(output_folder(place, "avsrobust train", TRAINING_KIND, wait=wait)),
+            output=stack.enter_context(
+                output_folder(place, "avsrobust train", TRAINING_KIND, wait=wait, lineage=LINEAGE)
+            ),
             start=start,
             device=device,
             workers=workers,
