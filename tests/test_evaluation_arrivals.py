@@ -143,17 +143,17 @@ AT_ONCE = """
 import os, signal, sys, threading
 from avsrobust.cli.main import invoke
 from avsrobust.evaluation import arrivals, parts
-from avsrobust.remote import lease, staging
+from avsrobust.remote import lease, upload
 from avsrobust.remote.store import Store
 lease.LEASE_S = 3.0
 arrivals._AHEAD = 2
-staging.PUT_EVERY_S = 0.0
+upload.PUT_EVERY_S = 0.0
 parts.CLIPS_PER_PART = int(os.environ.get("CLIPS_PER_PART", "2"))
 class Joined(threading.Thread):
     def start(self):
         super().start()
         self.join()
-staging.Thread = Joined
+upload.Thread = Joined
 # Or killed before a part is put there that is written here.
 left, put = int(os.environ.get("PUTS", "1000")), Store.put
 def counted(self, files, *known):

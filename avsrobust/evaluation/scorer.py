@@ -1,8 +1,8 @@
 """The adapter of an evaluation and what it takes to score clips with it, in this process.
 
 Conventions
-    `evaluation.runner` decides which clips are due and keeps what comes back; a scorer knows the adapter. `LocalScorer` has it in
-    this process; `evaluation.cluster` has one in each worker of a cluster, which holds a `LocalScorer`.
+    `evaluation.execution` decides which clips are due and keeps what comes back; a scorer knows the adapter. `LocalScorer` has it
+    in this process; `evaluation.cluster` has one in each worker of a cluster, which holds a `LocalScorer`.
     `facts` is called first, then `begin`, then `score`.
 """
 
