@@ -42,6 +42,7 @@ from avsrobust.results import (
     write_scores,
 )
 from avsrobust.row_keys import rows_in
+from avsrobust.row_sets import RowSet
 from avsrobust.score_frames import FrameTable
 from avsrobust.stored_masks import rows_of_masks, write_masks
 from avsrobust.textfiles import parse_json
@@ -177,7 +178,7 @@ class PartStore:
                 scores = read_scores(path, in_memory=0)
                 if scores.info.evaluation != self.info.evaluation:
                     raise ResultsError(f"{path}: is of another evaluation")
-                if masks.exists() and not rows_in(scores) <= rows_of_masks(masks):
+                if masks.exists() and not RowSet.of(rows_in(scores)) <= rows_of_masks(masks):
                     raise ResultsError(f"{masks}: lacks rows")
                 for readout in self._readout_files(path):
                     read_scores(readout)
