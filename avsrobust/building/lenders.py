@@ -26,6 +26,7 @@ from avsrobust.conditions.recipe import Recipe, RecipeEntry
 from avsrobust.conditions.sounds import SHARED, MadeSound
 from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.read import list_dataset
+from avsrobust.datasets.sound_contents import muted_kind
 from avsrobust.errors import AudioError, DataSetError, RecipeError
 from avsrobust.files import sha256_of_file
 from avsrobust.vocabulary import CLASS_DATASET, SEMANTIC_RELEASE
@@ -157,8 +158,8 @@ def _read_folder(folder: Path, entry: RecipeEntry, dataset: str) -> tuple[Record
         except (AudioError, OSError) as error:
             skipped.append((name, str(error).removeprefix(f"{folder / name}: ")))
             continue
-        if not samples.any():
-            skipped.append((name, "the recording is silent"))
+        if muted_kind(samples[:, None]) is not None:
+            skipped.append((name, "the recording is silent or nearly so"))
         elif sha256 in {recording.sha256 for recording in recordings.values()}:
             skipped.append((name, "the same recording is there under another name"))
         else:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from avsrobust.beginnings import LENGTH, recognise
 from avsrobust.datasets.dataset import Finding
 from avsrobust.errors import DataSetError
 from avsrobust.files import read_regular
@@ -22,6 +23,8 @@ from avsrobust.limits import TABLE_BYTES, TABLE_ROWS
 
 # AVSBench's widest table has seven.
 _MOST_COLUMNS = 1000
+# What spreadsheets write where a comma stands in numbers.
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "'|'"}
 _MOST_NAMED, _MOST_SHOWN = 10, 50
 
 
@@ -81,9 +84,14 @@ class Table:
         if missing:
             raise DataSetError(
                 f"{self.path}: has no column {', '.join(missing)}; found the columns {_named(self.columns)}; "
-                f"expected {', '.join(names)}; take the table that comes with {self.source}"
+                f"expected {', '.join(names)}{self._separated_otherwise()}; take the table that comes with {self.source}"
             )
         return {name: index for name, index in found.items() if index is not None}
+
+    def _separated_otherwise(self) -> str:
+        """Return that other signs than commas separate the cells, where that is likely, for messages."""
+        signs = [sign for sign in _OTHER_SEPARATORS if len(self.columns) == 1 and sign in self.columns[0]]
+        return f", separated by commas, not by {_OTHER_SEPARATORS[signs[0]]}" if signs else ""
 
     def where(self, row: TableRow) -> str:
         """Return the file and line of a row, for findings."""
@@ -118,7 +126,9 @@ def read_table(root: Path, path: str, source: str = "AVSBench") -> Table:
     except OSError as error:
         raise DataSetError(f"{path}: cannot be read ({error.strerror or error}); {advice}") from error
     except UnicodeDecodeError as error:
-        raise DataSetError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); {advice}") from error
+        instead = recognise(error.object[:LENGTH])
+        found = f"is {instead.noun}" if instead else f"is not UTF-8 ({error.reason} at byte {error.start})"
+        raise DataSetError(f"{path}: {found}; {advice}; take that, or save yours as csv in UTF-8") from error
     except csv.Error as error:
         raise DataSetError(f"{path}: is no well-formed csv, line {reader.line_num} ({error}); {advice}") from error
     if len(lines) < 2:
