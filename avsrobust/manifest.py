@@ -264,7 +264,7 @@ def _whole(blocks: list[pa.Array], kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def remember_data_root(folder: Path, data_root: Path) -> bool:
-    """Link ``folder/data_root`` to `data_root`; tell whether the file system can hold the link."""
+    """Link ``folder/data_root`` to `data_root`; return whether the file system can hold the link."""
     link = folder / DATA_ROOT_LINK
     try:
         with atomic_path(link) as temporary:

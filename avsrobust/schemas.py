@@ -1,4 +1,4 @@
-"""Mappings from YAML or JSON, read into typed values by pydantic; whatever is wrong with one is told in one line.
+"""Mappings from YAML or JSON, read into typed values by pydantic; whatever is wrong with one is said in one line.
 
 Conventions
     A schema is a pydantic dataclass (``@dataclass(frozen=True, config=CLOSED)``) or model. Its types say all that is checked;

@@ -228,8 +228,8 @@ def test_one_split_has_the_rows_it_has_in_the_whole(built, data, tmp_path):
 
 def test_removing_a_clip_leaves_the_other_sounds(built, data, tmp_path):
     dataset = read_dataset("s4", data)
-    donors = Counter(row.source_clip_id for row in load_manifest(built).rows if row.source_clip_id)
-    gone = donors.most_common(1)[0][0]
+    source_clips = Counter(row.source_clip_id for row in load_manifest(built).rows if row.source_clip_id)
+    gone = source_clips.most_common(1)[0][0]
     build(replace(dataset, clips=tuple(c for c in dataset.clips if c.clip_id != gone)), STANDARD, 42, tmp_path / "b")
     before = {row.key: row for row in load_manifest(built).rows}
     after = load_manifest(tmp_path / "b").rows

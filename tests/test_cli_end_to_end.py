@@ -238,8 +238,8 @@ def test_without_one_clip_the_others_stay_as_they_were(built: Path, data: Path, 
     (root / "Single-source").mkdir(parents=True)
     (root / "Single-source/s4_data").symlink_to(data / "Single-source/s4_data")
     before = _sounds(load_manifest(built / "robust/s4-seed42"))
-    donors = [donor for _, donor in before.values() if donor is not None]
-    gone = max(set(donors), key=lambda donor: (donors.count(donor), donor))
+    source_clips = [source_clip for _, source_clip in before.values() if source_clip is not None]
+    gone = max(set(source_clips), key=lambda source_clip: (source_clips.count(source_clip), source_clip))
     (root / "Single-source/s4_meta_data.csv").write_text(
         "".join(line for line in lines if line.split(",")[0] != gone.split("/")[1])
     )
@@ -247,7 +247,7 @@ def test_without_one_clip_the_others_stay_as_they_were(built: Path, data: Path, 
     after = _sounds(load_manifest(tmp_path / "robust/s4-seed42"))
     assert set(before) - set(after) == {(gone, name) for name in ("clean", "silence", "noise", "offscreen")}
     changed = {key for key in after if after[key] != before[key]}
-    assert changed == {key for key, (_, donor) in before.items() if donor == gone and key in after}
+    assert changed == {key for key, (_, source_clip) in before.items() if source_clip == gone and key in after}
     assert all(condition == "offscreen" for _, condition in changed)
 
 

@@ -33,8 +33,8 @@ class Bright(Adapter):
 
     def segment(self, encoded, audio):
         grey = encoded.float().mean(2) / 255
-        heard = (audio.std(dim=(2, 3, 4)) > 0)[..., None, None]
-        return ((grey > self.at) * 21 + (grey > self.at + 0.2) * 49) * heard
+        has_sound = (audio.std(dim=(2, 3, 4)) > 0)[..., None, None]
+        return ((grey > self.at) * 21 + (grey > self.at + 0.2) * 49) * has_sound
 """
 
 

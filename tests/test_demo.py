@@ -10,7 +10,7 @@ from avsrobust import demo
 from avsrobust.demo import BASELINES, BUNDLED, run_demo
 
 
-def test_yardsticks_score_what_they_must(tmp_path: Path) -> None:
+def test_baselines_have_their_known_scores(tmp_path: Path) -> None:
     outcome = run_demo(tmp_path, BASELINES, {"s4": 20})
     lines = {tuple(cell.strip() for cell in line.split("|")[2:4]): line for line in outcome.table.splitlines()[2:]}
     strict = {name: lines["strict", name].split("|")[4:-1] for name in BASELINES}

@@ -523,6 +523,8 @@ def test_the_leaderboard_comes_first_and_sorts(overview: Browser) -> None:
     names = f"Array.from({board}.querySelector('tbody').rows).map(r => r.cells[0].textContent)"
     assert overview.js(names) == ["model 0.2", "model 0.5", "model 0.8"]
     assert overview.js("document.querySelector('main h2').id") == "leaderboard"
+    best = f"Array.from({board}.querySelector('tbody').rows).map(r => r.cells[1].classList.contains('best'))"
+    assert overview.js(best) == [True, False, False]
     heads = f"{board}.querySelector('thead tr:last-child')"
     overview.js(f"{heads}.cells[1].querySelector('button').click()")
     overview.js(f"{heads}.cells[1].querySelector('button').click()")

@@ -112,7 +112,7 @@ def check_output(output: Path, identity: Identity) -> None:
         )
 
 
-def claim_output(output: Path, identity: Identity) -> None:
+def write_identity(output: Path, identity: Identity) -> None:
     """Write ``build.json``, where it is not there yet."""
     path = output / IDENTITY_NAME
     if not path.is_file():

@@ -11,17 +11,14 @@ import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import ANYWHERE, complete_adapter, complete_dataset, key_values, wait_option
-from avsrobust.cli.progress import ProgressLog, note, print_result, progress_bar, warn
+from avsrobust.cli.progress import ProgressLog, note, print_result, progress_bar, show_failures
 from avsrobust.defaults import RESULTS_ROOT
 from avsrobust.errors import OptionError
-from avsrobust.vocabulary import counted
 
 if TYPE_CHECKING:
     from avsrobust.evaluation.runner import EvaluationReport
     from avsrobust.evaluation.shards import Shard
     from avsrobust.manifest import Manifest
-
-_MOST_FAILURES = 20
 
 
 @click.command()
@@ -234,11 +231,6 @@ def _first_tables(text: str) -> Iterator[str]:
 def _print_report(report: EvaluationReport) -> bool:
     for message in report.notes:
         note(message)
-    for failure in report.failed[:_MOST_FAILURES]:
-        note(f"  {failure.split}/{failure.clip_id}: {failure.error}")
-    if len(report.failed) > _MOST_FAILURES:
-        note(f"  ... and {len(report.failed) - _MOST_FAILURES} more, in run.json")
-    if report.failed:
-        warn(f"{len(report.failed)} of {counted(report.clips + len(report.failed), 'clip')} could not be scored")
+    show_failures(report.failed, report.clips)
     print_result(report.scores)
     return not report.failed

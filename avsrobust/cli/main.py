@@ -74,7 +74,7 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, which tells people of what it fetches."""
+        """Run the command; what it fetches from other machines is noted on stderr."""
         from avsrobust.remote import telling
 
         with telling(note):

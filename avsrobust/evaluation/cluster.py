@@ -197,7 +197,7 @@ class ClusterScorer:
             except TimeoutError:
                 if self._workers():
                     began = time.monotonic()
-            # Some future was given up by the cluster: whoever asks for its result is told.
+            # Some future was given up by the cluster: asking for its result raises the reason.
             except CancelledError:
                 return [future for future in futures if future.done() or future.cancelled()]
         raise OptionError(

@@ -219,10 +219,7 @@ def _readouts(
                 "away, or choose another folder"
             )
         try:
-            if run is not None and not vouches_for(run, path):
-                raise ResultsError(f"{path}: is not a file that {RUN_NAME} vouches for")
-            if run is None and (scores is None or evaluation != scores.info.evaluation):
-                raise ResultsError(f"{path}: is of another evaluation")
+            _require_same_evaluation(path, run, scores, evaluation)
             readout = StoredScores.of(read_scores(path, vouched=False))
             found[readout.info.readout] = readout
         except (OSError, ResultsError) as error:
@@ -247,15 +244,23 @@ def _optional(
             "or choose another folder"
         )
     try:
-        if run is not None and not vouches_for(run, path):
-            raise ResultsError(f"{path}: is not the file that {RUN_NAME} vouches for")
-        if run is None and (scores is None or evaluation != scores.info.evaluation):
-            raise ResultsError(f"{path}: is of another evaluation")
+        _require_same_evaluation(path, run, scores, evaluation)
         rows = rows_of_masks(path) if path.name == MASKS_NAME else rows_of_extras(path)
     except (OSError, ResultsError, AdapterError) as error:
         damaged.append(str(error))
         return None, RowSet()
     return path, rows
+
+
+def _require_same_evaluation(path: Path, run: Run | None, scores: StoredScores | None, evaluation: str | None) -> None:
+    """Raise `ResultsError` unless ``run.json`` vouches for a file or, without it, the file is of the scores' evaluation.
+
+    Raises `OSError` where the file cannot be read.
+    """
+    if run is not None and not vouches_for(run, path):
+        raise ResultsError(f"{path}: is not the file that {RUN_NAME} vouches for")
+    if run is None and (scores is None or evaluation != scores.info.evaluation):
+        raise ResultsError(f"{path}: is of another evaluation")
 
 
 def _evaluation_of(path: Path) -> str | None:
