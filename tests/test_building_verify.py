@@ -17,14 +17,13 @@ from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import MADE_PREFIX, Row, load_manifest, write_manifest
-from avsrobust.toy.write import write_toy
 
 
 @pytest.fixture(scope="module")
-def pristine(tmp_path_factory) -> Path:
+def pristine(tmp_path_factory, toy_in) -> Path:
     """A folder with data and a build of it. Tests must not change it."""
     folder = tmp_path_factory.mktemp("pristine")
-    write_toy(folder / "data", "s4", clips=12, seed=5)
+    toy_in(folder / "data", s4=12, seed=5)
     build(read_dataset("s4", folder / "data"), load_recipe("standard"), 42, folder / "build")
     return folder
 
