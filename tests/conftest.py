@@ -459,7 +459,7 @@ YARDSTICK_MASKS: dict[str, Predict] = {
 }
 
 
-@pytest.fixture(name="make_scores")
+@pytest.fixture(name="make_scores", scope="session")
 def make_scores_fixture() -> Callable[..., Scores]:
     """`make_scores`."""
     return make_scores
