@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +24,6 @@ from commands import call as call_here
 
 from avsrobust import load_manifest
 from avsrobust.manifest import Manifest
-from avsrobust.toy.write import write_toy
 
 AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
 CLIPS = 26
@@ -52,10 +52,8 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("toy") / "data"
-    write_toy(root, "s4", clips=CLIPS, seed=5)
-    return root
+def data(tmp_path_factory: pytest.TempPathFactory, toy_in: Callable[..., Path]) -> Path:
+    return toy_in(tmp_path_factory.mktemp("toy") / "data", s4=CLIPS, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +251,7 @@ def test_without_one_clip_the_others_stay_as_they_were(built: Path, data: Path, 
 
 @pytest.mark.parametrize("dataset", ["ms3", "avss"])
 def test_the_other_data_sets_too(dataset: str, tmp_path: Path) -> None:
-    run(tmp_path, "toy", "data", "--dataset", dataset, "--clips", "30", "--seed", "3")
+    run(tmp_path, "toy", "data", "--dataset", dataset, "--clips", "16", "--seed", "3")
     listing = call(tmp_path, "build", "--dataset", dataset, "--dry-run", "--data-root", "data")
     assert "would make: " in listing
     assert not (tmp_path / "robust").exists()

@@ -19,7 +19,6 @@ from avsrobust.errors import OptionError
 from avsrobust.folders import hold_any_dir, hold_output_dir
 from avsrobust.manifest import Manifest, load_manifest
 from avsrobust.results import read_scores
-from avsrobust.toy.write import write_toy
 
 AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
 NET = """
@@ -45,8 +44,8 @@ def build(tmp_path_factory: pytest.TempPathFactory, make_build_in: Callable[...,
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy(tmp_path_factory.mktemp("toy") / "data", "s4", clips=12, seed=5)
+def data(tmp_path_factory: pytest.TempPathFactory, toy_in: Callable[..., Path]) -> Path:
+    return toy_in(tmp_path_factory.mktemp("toy") / "data", s4=12, seed=5)
 
 
 def contents(folder: Path = Path()) -> dict[str, str]:

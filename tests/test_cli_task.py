@@ -58,11 +58,11 @@ def rows(folder: Path, *arguments: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results(tmp_path_factory: pytest.TempPathFactory, toy_in: Callable[..., Path]) -> Path:
     """A folder with results on avss: `plain` as binary segmentation, `dim` and `bright` in classes."""
     folder = tmp_path_factory.mktemp("avss")
     (folder / "model.py").write_text(MODEL)
-    run(folder, "toy", "data", "--dataset", "avss", "--clips", "20", "--seed", "3")
+    toy_in(folder / "data", avss=20, seed=3)
     run(folder, "build", "--dataset", "avss", "--split", "test")
     run(folder, "evaluate", "--adapter", "visual_prior", "--name", "plain")
     for name, at in (("dim", "0.3"), ("bright", "0.6")):

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -28,7 +29,6 @@ from avsrobust.datasets.registry import GROUP, dataset_names, find_dataset
 from avsrobust.datasets.tables import TableRow
 from avsrobust.errors import DataSetError, OptionError, RecipeError
 from avsrobust.manifest import load_manifest
-from avsrobust.toy.write import write_toy
 
 AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
 EXAMPLE = Path(__file__).parents[1] / "examples/my_dataset.py"
@@ -62,10 +62,8 @@ def call(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("toy")
-    write_toy(root, "s4", clips=CLIPS, seed=1)
-    return root / "Single-source"
+def toy(toys: Callable[..., Path]) -> Path:
+    return toys("s4", clips=CLIPS, seed=1) / "Single-source"
 
 
 @pytest.fixture

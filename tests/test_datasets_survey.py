@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +23,15 @@ from avsrobust.datasets.read import read_dataset
 from avsrobust.datasets.survey import ContentSurvey, survey_contents, survey_lines
 from avsrobust.errors import DataSetError
 from avsrobust.manifest import load_manifest
-from avsrobust.toy.write import write_toy
 from avsrobust.vocabulary import ABOVE_HALF, NON_ZERO
 
 RECIPE = load_recipe("standard")
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, toy_in: Callable[..., Path]) -> Path:
     """Twelve toy clips of S4, for a test to change."""
-    write_toy(tmp_path / "data", "s4", clips=12, seed=3)
-    return tmp_path / "data"
+    return toy_in(tmp_path / "data", s4=12, seed=3)
 
 
 def survey(dataset: DataSet) -> ContentSurvey:

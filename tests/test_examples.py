@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,6 @@ from avsrobust.evaluation.runner import evaluate
 from avsrobust.manifest import Manifest
 from avsrobust.results import EVALUATION_KEY, read_scores
 from avsrobust.testing import check_adapter
-from avsrobust.toy.write import write_toy
 
 AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -45,10 +45,10 @@ def call(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, toy_in: Callable[..., Path]) -> Path:
     """A folder with a toy data set and its build, as a user would have it."""
     root = tmp_path_factory.mktemp("user")
-    write_toy(root / "data", "s4", clips=CLIPS, seed=1)
+    toy_in(root / "data", s4=CLIPS, seed=1)
     call(root, "build", "--dataset", "s4", "--split", "test")
     return root
 
