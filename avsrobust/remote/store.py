@@ -81,6 +81,9 @@ class Store:
         if not place.strip("/"):
             raise OptionError(f"{url}: names no folder; {_EXPECTED}")
         url = url.rstrip("/")
+        # To S3 these are names like others, which no file system of a copy can have, and tools leave out.
+        if any(part in ("", ".", "..") for part in place.rstrip("/").split("/")):
+            raise OptionError(f"{url}: has an empty part, '.' or '..'; {_EXPECTED} without them")
         try:
             import fsspec
         except ImportError as error:
