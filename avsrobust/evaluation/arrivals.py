@@ -24,8 +24,10 @@ from avsrobust.evaluation.batches import Batch, LoadedClip
 from avsrobust.evaluation.clip_data import ClipRows
 from avsrobust.manifest import DATA_PREFIX, MADE_PREFIX, Manifest, Row, picture_entry, sound_files
 from avsrobust.remote.addresses import join
-from avsrobust.remote.eviction import bound
+from avsrobust.remote.eviction import ENVIRONMENT_CACHE_GB, bound
+from avsrobust.remote.messages import tell
 from avsrobust.remote.on_demand import OnDemand, opened
+from avsrobust.remote.store import size_text
 from avsrobust.results import FailedClip
 from avsrobust.row_keys import ClipKey
 
@@ -110,8 +112,15 @@ class Arrivals:
         """
         if self.is_local or clips is self._expected:
             return
+        total = 0
         for source, names in self._files(row for clip in clips for row in clip):
             source.announce(names)
+            total += sum(source.sizes.get(name, 0) for name in names)
+        if total > (limit := bound()):
+            tell(
+                f"the clips take {size_text(total)}, more than the {size_text(int(limit))} of {ENVIRONMENT_CACHE_GB}: files of "
+                "finished ones go as others come"
+            )
         with self._lock:
             self._positions = {_key(clip): position for position, clip in enumerate(clips)}
             self._expected, self._begun = clips, 0

@@ -16,19 +16,16 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from avsrobust.callbacks import MessageCallback
 from avsrobust.errors import DataSetError, OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, write_text
 from avsrobust.locks import LOCK_NAME, acquire
 from avsrobust.remote.addresses import COPIES, ENVIRONMENT_CACHE, FILES_NAME, INDEX_NAME, copy_home, local_home
 from avsrobust.remote.eviction import (
-    ENVIRONMENT_CACHE_GB,
     SPARE_BYTES,
     begin_use,
     bound,
@@ -38,6 +35,7 @@ from avsrobust.remote.eviction import (
     make_room,
     note_use,
 )
+from avsrobust.remote.messages import tell
 from avsrobust.remote.store import RemoteFile, Store, size_text
 from avsrobust.textfiles import parse_json
 from avsrobust.vocabulary import counted
@@ -50,24 +48,6 @@ _AT_ONCE = 256
 _FEW = 8
 _TRIES = 4
 _TELL_EVERY_S = 30.0
-_LISTENER: ContextVar[MessageCallback | None] = ContextVar("remote_listener", default=None)
-
-
-@contextmanager
-def telling(on_message: MessageCallback) -> Iterator[None]:
-    """Call `on_message` with lines for people about what is copied in the block."""
-    token = _LISTENER.set(on_message)
-    try:
-        yield
-    finally:
-        _LISTENER.reset(token)
-
-
-def tell(line: str) -> None:
-    """Hand a line to whoever listens."""
-    listener = _LISTENER.get()
-    if listener is not None:
-        listener(line)
 
 
 @dataclass(eq=False)
@@ -181,11 +161,6 @@ class Copy:
         if not could_hold(self.home, min(total, limit)):
             raise self.no_room(min(total, limit))
         tell(f"copying {counted(len(due), 'file')} ({size_text(total)}) of {self.url} to {self.home}, as they are read")
-        if total > limit:
-            tell(
-                f"{self.url}: that is more than the {size_text(limit)} of {ENVIRONMENT_CACHE_GB}; files of finished clips go as "
-                "others come"
-            )
 
     def no_room(self, count: int) -> OptionError:
         """Return the error of a disk that has no room for so many bytes."""
@@ -273,13 +248,18 @@ def make_copy(
         copy = Copy.read(store.url)
         if not is_for_later:
             begin_use(home)
+        there: dict[str, RemoteFile] = {}
+        due: dict[str, RemoteFile] = {}
         for attempt in range(_TRIES):
             few = names if isinstance(names, Collection) and len(names) <= _FEW and not is_for_later else None
-            there = store.listing() if few is None else store.look(few)
+            if 0 < len(due) <= _FEW:
+                # What was fetched is compared with what is there now; the rest is as it was listed.
+                there = {name: file for name, file in there.items() if name not in due} | store.look(due)
+            else:
+                there = store.listing() if few is None else store.look(few)
             there = {name: file for name, file in there.items() if name.rpartition("/")[2] != LOCK_NAME}
             copy.forget({name for name in copy.versions if name not in there and (few is None or name in few)})
             wanted = _wanted(store.url, there, names, lenient=lenient or is_for_later)
-            # What was fetched is compared with another listing: it may have changed meanwhile.
             anew = fresh and attempt == 0
             if attempt == 0:
                 coming = _wanted(store.url, there, later, lenient=lenient) if is_for_later else []

@@ -20,7 +20,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,14 +116,15 @@ def note_use(paths: Iterable[Path]) -> None:
             continue
 
 
-def make_room(home: Path, count: int, *, fetched: bool = True, more: bool = False) -> str:
+def make_room(home: Path, count: int, *, fetched: bool = True, coming: Callable[[], int] | None = None) -> str:
     """Delete what was used longest ago until so many bytes more are within the bound, and on the disk, as far as that goes.
 
     Args:
         home: The copy that they are for, whose folder the caller holds.
         count: The bytes.
         fetched: Whether the disk must have room for them; else they lie there already.
-        more: More will be asked for soon: where anything is deleted, some more is.
+        coming: Returns the bytes for which room was made before, and which are not here yet; of who asks again and again. Where
+            anything is deleted for it, some more is.
 
     Returns:
         What to tell people; "" for nothing.
@@ -137,10 +138,12 @@ def make_room(home: Path, count: int, *, fetched: bool = True, more: bool = Fals
     if fcntl is None or (short <= 0 and _believed.get(root, limit + 1) + count <= limit):
         _believed[root] = _believed.get(root, 0) + count
         return ""
+    # First: what arrives in between is counted twice rather than not at all.
+    expected = 0 if coming is None else coming()
     found = sorted(_files(root), key=lambda file: file.used_ns)
-    total = sum(file.size for file in found)
-    due = max(int(total + count - limit), short)
-    deleted = _delete(found, home, due + int(_SLACK * limit) if more and due > 0 else due)
+    total = sum(file.size for file in found) + expected
+    due = max(int(total + count - limit), short + expected)
+    deleted = _delete(found, home, due if coming is None or due <= 0 else due + int(_SLACK * limit))
     freed, copies = sum(file.size for file in deleted), {file.home for file in deleted}
     _believed[root] = total - freed + count
     lines = []

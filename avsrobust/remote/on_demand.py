@@ -37,8 +37,9 @@ from avsrobust.errors import OptionError
 from avsrobust.files import TEMPORARY_SUFFIX
 from avsrobust.locks import acquire
 from avsrobust.remote.addresses import copy_home
-from avsrobust.remote.copies import ARRIVED, Copy, Names, make_copy, tell
+from avsrobust.remote.copies import ARRIVED, Copy, Names, make_copy
 from avsrobust.remote.eviction import SPARE_BYTES, hold, make_room
+from avsrobust.remote.messages import tell
 from avsrobust.remote.store import RemoteFile, Store
 
 # Between tries of a store that does not answer; s3fs and its likes have tried several times themselves.
@@ -143,7 +144,7 @@ class OnDemand:
             self._held_bytes += sum(self.sizes.get(name, 0) for name in new)
             hold(self._copy.home, {*self._copy.held, *self._held}, self._copy)
             due = sum(self.sizes[name] for name in self.missing(new) if name in self.sizes)
-            if due and (line := make_room(self._copy.home, due, more=True)):
+            if due and (line := make_room(self._copy.home, due, coming=lambda: _coming(but=new, of=self))):
                 self._tell_now_and_then(line)
             if due and due + SPARE_BYTES > shutil.disk_usage(self._copy.home).free:
                 raise self._copy.no_room(due)
@@ -192,6 +193,13 @@ class OnDemand:
                 for name in mine:
                     del self._coming[name]
         return failed | {name: other.result()[name] for name, other in others.items() if name in other.result()}
+
+    def coming_bytes(self, but: Collection[str] = ()) -> int:
+        """Return the size of the files that are held and not here."""
+        # A list is made in one step, whatever other threads hold meanwhile.
+        return sum(
+            self.sizes[name] for name in self.missing(list(self._held)) if name in self.sizes and name not in but
+        )
 
     def _has(self, name: str) -> bool:
         return name in self._there and self._copy.has(name, self._there[name])
@@ -300,6 +308,12 @@ class OnDemand:
             whole = content.rfind(b"\n") + 1
             self._copy.learn(content[:whole])
             self._read[path] = start + whole
+
+
+def _coming(but: Collection[str], of: OnDemand) -> int:
+    """Return the size of all files that this process holds and that are not here, `but` some `of` one folder."""
+    names = frozenset(but)
+    return sum(found.coming_bytes(names if found is of else ()) for found in {*_OPENED.values(), of})
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def require_own(place: Path | str, kind: str) -> None:
         OptionError: It holds anything that is not ours, or cannot be read.
     """
     store = Store.open(str(place))
-    names = {name.partition("/")[0] for name in store.listing()}
+    names = store.entries()
     check_owner(store.url, kind, remote_marker(place) if MARKER_NAME in names else None, sorted(names))
 
 

@@ -7,6 +7,7 @@ Conventions
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from avsrobust.errors import OptionError
 from avsrobust.files import is_safe_relative
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.remote.conditional import ConditionalWriter, writer_of
+from avsrobust.remote.messages import telling_of_silence
 
 # Schemes that were tried, and the package that opens them.
 SCHEMES = {
@@ -33,6 +35,8 @@ SCHEMES = {
 _EXPECTED = "expected s3://bucket/folder, gs://bucket/folder (Google) or abfs://container/folder (Azure)"
 _CHECK = "check the address, the keys and the endpoint"
 _THREADS = 16
+# What s3fs makes of answers such as SlowDown, and of errors of the server.
+_BUSY = (errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO))
 _CONNECTIONS = 32
 
 
@@ -125,12 +129,30 @@ class Store:
         """
         try:
             self.system.invalidate_cache()
-            found = self.system.find(self.root, detail=True)
+            with telling_of_silence(self.url):
+                found = self.system.find(self.root, detail=True)
         # Each file system has errors of its own.
         except Exception as error:
-            raise OptionError(f"{self.url}: cannot be listed ({_reason(error)}); {_CHECK}") from error
+            raise OptionError(f"{self.url}: cannot be listed {_because(error)}") from error
         files = {path[len(self.root) :].lstrip("/"): info for path, info in found.items() if self._has(path)}
         return {name: _remote_file(info) for name, info in files.items() if is_safe_relative(name)}
+
+    def entries(self) -> set[str]:
+        """Return the names of files and folders in the folder: quicker than a listing of all that is below.
+
+        Raises:
+            OptionError: The folder cannot be listed.
+        """
+        try:
+            self.system.invalidate_cache()
+            with telling_of_silence(self.url):
+                found = self.system.ls(self.root, detail=False)
+        except FileNotFoundError:
+            # Which names the bucket, if that is not there.
+            return {name.partition("/")[0] for name in self.listing()}
+        except Exception as error:
+            raise OptionError(f"{self.url}: cannot be listed {_because(error)}") from error
+        return {path[len(self.root) :].strip("/").partition("/")[0] for path in found if self._has(path)} - {""}
 
     def look(self, names: Iterable[str]) -> dict[str, RemoteFile]:
         """Return the files of these names that are there: for a few, quicker than a listing.
@@ -142,11 +164,12 @@ class Store:
         for name in names:
             try:
                 self.system.invalidate_cache()
-                info = self.system.info(self._path(name), refresh=True)
+                with telling_of_silence(self.url):
+                    info = self.system.info(self._path(name), refresh=True)
             except FileNotFoundError:
                 continue
             except Exception as error:
-                raise OptionError(f"{self.url}: cannot be looked at ({_reason(error)}); {_CHECK}") from error
+                raise OptionError(f"{self.url}: cannot be looked at {_because(error)}") from error
             if info.get("type") == "file":
                 found[name] = _remote_file(info)
         return found
@@ -203,7 +226,7 @@ class Store:
         except OptionError:
             raise
         except Exception as error:
-            raise OptionError(f"{self.url}/{name}: cannot be read ({_reason(error)}); {_CHECK}") from error
+            raise OptionError(f"{self.url}/{name}: cannot be read {_because(error)}") from error
         return content
 
     def create(self, name: str, content: bytes) -> bool:
@@ -213,7 +236,8 @@ class Store:
             OptionError: It cannot be written, or the file system offers no such thing.
         """
         try:
-            self.system.pipe_file(self._path(name), content, mode="create")
+            with telling_of_silence(self.url):
+                self.system.pipe_file(self._path(name), content, mode="create")
         except FileExistsError:
             return False
         except (TypeError, NotImplementedError) as error:
@@ -304,7 +328,7 @@ class Store:
             raise self._cannot_be_written(error) from error
 
     def _cannot_be_written(self, error: Exception) -> OptionError:
-        return OptionError(f"{self.url}: cannot be written ({_reason(error)}); {_CHECK}")
+        return OptionError(f"{self.url}: cannot be written {_because(error)}")
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
@@ -354,6 +378,20 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) and "bucket" in str(error):
         return "there is no such bucket"
     return f"{kind}: {_words(error)}"
+
+
+def _because(error: BaseException) -> str:
+    """Return what went wrong, in brackets, and what to do."""
+    kind = type(error).__name__
+    if isinstance(error, PermissionError):
+        advice = "check the keys, and what they may do there"
+    elif isinstance(error, OSError) and error.errno in _BUSY:
+        advice = "the store is overloaded or out of order: run the same command again later"
+    elif "Timeout" in kind or "Connect" in kind:
+        advice = "check the network and the endpoint (AWS_ENDPOINT_URL), and run the same command again"
+    else:
+        advice = _CHECK
+    return f"({_reason(error)}); {advice}"
 
 
 def _words(error: BaseException) -> str:
