@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +170,12 @@ def test_an_evaluation_larger_than_the_bound_stays_within_it(
     taken: list[int] = []
 
     def look() -> int:
-        found = (path for path in (tmp_path / "cache" / COPIES).glob("*/files/**/*") if path.is_file())
-        return sum(path.stat().st_size for path in found)
+        size = 0
+        for path in (tmp_path / "cache" / COPIES).glob("*/files/**/*"):
+            # Some go meanwhile.
+            with suppress(FileNotFoundError):
+                size += path.stat().st_size * path.is_file()
+        return size
 
     bring = OnDemand.bring
 
@@ -186,8 +191,8 @@ def test_an_evaluation_larger_than_the_bound_stays_within_it(
     assert "files of finished ones go as others come" in told
     assert "all else is in use" not in told
     assert limit // 2 < max(taken) <= limit
-    # Each once, all the same.
-    assert set(Counter(requests).values()) == {1}
+    # Pictures once, all the same; a sound that several clips have may have gone in between.
+    assert {count for name, count in Counter(requests).items() if name.endswith(".png")} == {1}
     run(*evaluation, "--manifest", build.path, "--data-root", toy / "data", "--split", "train", "--output", "here")
     there, here = (Path(folder, "Net/s4-seed42/scores.parquet").read_bytes() for folder in ("there", "here"))
     assert there == here

@@ -252,9 +252,11 @@ def make_copy(
         due: dict[str, RemoteFile] = {}
         for attempt in range(_TRIES):
             few = names if isinstance(names, Collection) and len(names) <= _FEW and not is_for_later else None
-            if 0 < len(due) <= _FEW:
-                # What was fetched is compared with what is there now; the rest is as it was listed.
-                there = {name: file for name, file in there.items() if name not in due} | store.look(due)
+            if due and few is None:
+                # What was fetched is compared with what is there now: it may have changed meanwhile.
+                there = {name: file for name, file in there.items() if name not in due} | store.look_again(
+                    due, len(there)
+                )
             else:
                 there = store.listing() if few is None else store.look(few)
             there = {name: file for name, file in there.items() if name.rpartition("/")[2] != LOCK_NAME}

@@ -7,8 +7,7 @@ Conventions
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ from avsrobust.errors import OptionError
 from avsrobust.files import is_safe_relative
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.remote.conditional import ConditionalWriter, writer_of
+from avsrobust.remote.failures import CHECK, because, reason, words
 from avsrobust.remote.messages import telling_of_silence
 
 # Schemes that were tried, and the package that opens them.
@@ -33,10 +33,9 @@ SCHEMES = {
     "memory": "fsspec",
 }
 _EXPECTED = "expected s3://bucket/folder, gs://bucket/folder (Google) or abfs://container/folder (Azure)"
-_CHECK = "check the address, the keys and the endpoint"
 _THREADS = 16
-# What s3fs makes of answers such as SlowDown, and of errors of the server.
-_BUSY = (errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO))
+# Files that S3 names in one answer.
+_LISTED = 1000
 _CONNECTIONS = 32
 
 
@@ -99,10 +98,10 @@ class Store:
             )
         except ImportError as error:
             advice = f"run: pip install {SCHEMES[scheme]}"
-            raise OptionError(f"{url}: needs a package that is not here ({_words(error)}); {advice}") from error
+            raise OptionError(f"{url}: needs a package that is not here ({words(error)}); {advice}") from error
         # Each file system has errors of its own.
         except Exception as error:
-            raise OptionError(f"{url}: cannot be opened ({_words(error)}); {_CHECK}") from error
+            raise OptionError(f"{url}: cannot be opened ({words(error)}); {CHECK}") from error
         return cls(url, system, str(root).rstrip("/"))
 
     @property
@@ -133,7 +132,7 @@ class Store:
                 found = self.system.find(self.root, detail=True)
         # Each file system has errors of its own.
         except Exception as error:
-            raise OptionError(f"{self.url}: cannot be listed {_because(error)}") from error
+            raise OptionError(f"{self.url}: cannot be listed {because(error)}") from error
         files = {path[len(self.root) :].lstrip("/"): info for path, info in found.items() if self._has(path)}
         return {name: _remote_file(info) for name, info in files.items() if is_safe_relative(name)}
 
@@ -151,7 +150,7 @@ class Store:
             # Which names the bucket, if that is not there.
             return {name.partition("/")[0] for name in self.listing()}
         except Exception as error:
-            raise OptionError(f"{self.url}: cannot be listed {_because(error)}") from error
+            raise OptionError(f"{self.url}: cannot be listed {because(error)}") from error
         return {path[len(self.root) :].strip("/").partition("/")[0] for path in found if self._has(path)} - {""}
 
     def look(self, names: Iterable[str]) -> dict[str, RemoteFile]:
@@ -169,17 +168,25 @@ class Store:
             except FileNotFoundError:
                 continue
             except Exception as error:
-                raise OptionError(f"{self.url}: cannot be looked at {_because(error)}") from error
+                raise OptionError(f"{self.url}: cannot be looked at {because(error)}") from error
             if info.get("type") == "file":
                 found[name] = _remote_file(info)
         return found
+
+    def look_again(self, names: Collection[str], count: int) -> dict[str, RemoteFile]:
+        """Return at least the files of these names that are there, of a folder of about `count`, in as few requests as can be.
+
+        Raises:
+            OptionError: The folder cannot be looked at.
+        """
+        return self.look(names) if len(names) <= 1 + count // _LISTED else self.listing()
 
     def fetch(self, names: Sequence[str], paths: Sequence[Path]) -> None:
         """Write files to local paths, side by side. Raises `OSError` with the reason where that fails."""
         try:
             self.system.get([self._path(name) for name in names], [str(path) for path in paths])
         except Exception as error:
-            raise OSError(_reason(error)) from error
+            raise OSError(reason(error)) from error
 
     def put(self, files: Mapping[str, Path], known: Mapping[str, str] | None = None) -> None:
         """Write local files, side by side.
@@ -226,7 +233,7 @@ class Store:
         except OptionError:
             raise
         except Exception as error:
-            raise OptionError(f"{self.url}/{name}: cannot be read {_because(error)}") from error
+            raise OptionError(f"{self.url}/{name}: cannot be read {because(error)}") from error
         return content
 
     def create(self, name: str, content: bytes) -> bool:
@@ -242,7 +249,7 @@ class Store:
             return False
         except (TypeError, NotImplementedError) as error:
             raise OptionError(
-                f"{self.url}: cannot be written safely (its file system does not make files exclusively: {_words(error)}); "
+                f"{self.url}: cannot be written safely (its file system does not make files exclusively: {words(error)}); "
                 "expected s3:// or another that does; write to a folder of this machine, and copy it"
             ) from error
         except Exception as error:
@@ -328,7 +335,7 @@ class Store:
             raise self._cannot_be_written(error) from error
 
     def _cannot_be_written(self, error: Exception) -> OptionError:
-        return OptionError(f"{self.url}: cannot be written {_because(error)}")
+        return OptionError(f"{self.url}: cannot be written {because(error)}")
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
@@ -368,31 +375,3 @@ def _remote_file(info: Mapping[str, Any]) -> RemoteFile:
 
 def _mark(version: str) -> str:
     return version.partition(" ")[2]
-
-
-def _reason(error: BaseException) -> str:
-    """Return what went wrong; of the commonest cases in plain words."""
-    kind = type(error).__name__
-    if kind == "NoCredentialsError":
-        return "found no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-    if isinstance(error, FileNotFoundError) and "bucket" in str(error):
-        return "there is no such bucket"
-    return f"{kind}: {_words(error)}"
-
-
-def _because(error: BaseException) -> str:
-    """Return what went wrong, in brackets, and what to do."""
-    kind = type(error).__name__
-    if isinstance(error, PermissionError):
-        advice = "check the keys, and what they may do there"
-    elif isinstance(error, OSError) and error.errno in _BUSY:
-        advice = "the store is overloaded or out of order: run the same command again later"
-    elif "Timeout" in kind or "Connect" in kind:
-        advice = "check the network and the endpoint (AWS_ENDPOINT_URL), and run the same command again"
-    else:
-        advice = _CHECK
-    return f"({_reason(error)}); {advice}"
-
-
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

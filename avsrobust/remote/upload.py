@@ -31,7 +31,6 @@ from avsrobust.vocabulary import counted
 PUT_EVERY_S = 30.0
 _MOST_BYTES = 1 << 30
 _TRIES = 3
-_FEW = 4
 
 
 class Upload:
@@ -163,8 +162,7 @@ class Upload:
     def _note(self, root: Path, names: list[str], sums: Mapping[str, str]) -> None:
         """Note the versions that files have got; refuse where one has not arrived whole."""
         stage = self.stage
-        # Most batches are of one file, which need not be looked for among all.
-        listing = stage.store.look(names) if len(names) <= _FEW else stage.store.listing()
+        listing = stage.store.look_again(names, len(stage.known))
         # Held until now: what is listed is ours.
         stage.renew()
         for name in names:
