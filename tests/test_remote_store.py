@@ -30,18 +30,23 @@ def test_addresses_that_no_folder_can_have(place: str) -> None:
     assert Store.open("memory://lab/ä b/1%20+#?/").url == "memory://lab/ä b/1%20+#?"
 
 
-def test_entries_are_the_first_parts_of_the_listing(store: Store, s3: Any) -> None:
-    assert store.entries() == set()
-    there = Store.open("s3://lab/folder")
-    assert there.entries() == set()
-    for name in ("a.json", "deep/er/b.wav", "deep/c.wav", "ü x/d"):
-        store.write(name, b"1")
-        there.write(name, b"1")
-    # One beside it whose name begins like it.
-    s3.pipe_file("lab/folder2/e", b"1")
-    assert store.entries() == there.entries() == {"a.json", "deep", "ü x"}
-    with pytest.raises(OptionError, match=r"s3://no-such-bucket/x: cannot be listed \(there is no such bucket\)"):
-        Store.open("s3://no-such-bucket/x").entries()
+def test_a_few_files_are_looked_at_again_in_as_few_requests_as_can_be(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a", "b", "c"]
+    for name in names:
+        store.write(name, name.encode())
+    listings = []
+    find = type(store.system).find
+    monkeypatch.setattr(
+        type(store.system), "find", lambda *args, **options: listings.append(1) or find(*args, **options)
+    )
+    assert store.look_again(names[:2], 3).keys() == set(names)
+    assert len(listings) == 1
+    # Of thousands a listing takes several.
+    assert store.look_again(names[:2], 2000).keys() == set(names[:2])
+    assert store.look_again(names[:1], 3).keys() == {"a"}
+    assert len(listings) == 1
 
 
 class ReadTimeoutError(Exception):
@@ -64,7 +69,7 @@ def test_errors_say_what_to_do(store: Store, monkeypatch: pytest.MonkeyPatch, er
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    for name, call in (("find", store.listing), ("ls", store.entries), ("info", lambda: store.look(["a"]))):
+    for name, call in (("find", store.listing), ("info", lambda: store.look(["a"]))):
         monkeypatch.setattr(type(store.system), name, fails)
         with pytest.raises(OptionError, match=rf"^{store.url}: cannot be \w+.*{type(error).__name__}: .*; {expected}"):
             call()

@@ -16,6 +16,8 @@ def reason(error: BaseException) -> str:
         return "found no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
     if isinstance(error, FileNotFoundError) and "bucket" in str(error):
         return "there is no such bucket"
+    if isinstance(error, ValueError) and "Invalid endpoint" in str(error):
+        return f"{words(error)}; expected AWS_ENDPOINT_URL to be such as http://HOST:PORT"
     return f"{kind}: {words(error)}"
 
 

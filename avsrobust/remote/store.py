@@ -136,23 +136,6 @@ class Store:
         files = {path[len(self.root) :].lstrip("/"): info for path, info in found.items() if self._has(path)}
         return {name: _remote_file(info) for name, info in files.items() if is_safe_relative(name)}
 
-    def entries(self) -> set[str]:
-        """Return the names of files and folders in the folder: quicker than a listing of all that is below.
-
-        Raises:
-            OptionError: The folder cannot be listed.
-        """
-        try:
-            self.system.invalidate_cache()
-            with telling_of_silence(self.url):
-                found = self.system.ls(self.root, detail=False)
-        except FileNotFoundError:
-            # Which names the bucket, if that is not there.
-            return {name.partition("/")[0] for name in self.listing()}
-        except Exception as error:
-            raise OptionError(f"{self.url}: cannot be listed {because(error)}") from error
-        return {path[len(self.root) :].strip("/").partition("/")[0] for path in found if self._has(path)} - {""}
-
     def look(self, names: Iterable[str]) -> dict[str, RemoteFile]:
         """Return the files of these names that are there: for a few, quicker than a listing.
 
