@@ -105,10 +105,9 @@ def require_own(place: Path | str, kind: str) -> None:
     Raises:
         OptionError: It holds anything that is not ours, or cannot be read.
     """
-    store, marker = Store.open(str(place)), remote_marker(place)
-    # What else one of ours holds does not matter, and may be much.
-    names = {name.partition("/")[0] for name in store.listing()} if marker is None else set[str]()
-    check_owner(store.url, kind, marker, sorted(names))
+    store = Store.open(str(place))
+    names = {name.partition("/")[0] for name in store.listing()}
+    check_owner(store.url, kind, remote_marker(place) if MARKER_NAME in names else None, sorted(names))
 
 
 def remote_marker(place: Path | str) -> tuple[str, int] | None:
