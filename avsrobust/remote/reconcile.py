@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from avsrobust.files import TEMPORARY_SUFFIX, sha256_of_file
-from avsrobust.remote.copies import Copy, make_copy, tell
+from avsrobust.remote.copies import Copy, make_copy
+from avsrobust.remote.messages import tell
 from avsrobust.remote.stage import Known, Stage
 from avsrobust.remote.store import size_text
 from avsrobust.remote.upload_order import is_part

@@ -19,8 +19,8 @@ from avsrobust.files import sha256_of_file, write_text
 from avsrobust.folders import MARKER_NAME
 from avsrobust.locks import LOCK_NAME
 from avsrobust.remote.addresses import FILES_NAME, INDEX_NAME, STAGING, local_home
-from avsrobust.remote.copies import tell
 from avsrobust.remote.lease import Lease
+from avsrobust.remote.messages import tell
 from avsrobust.remote.store import Store
 from avsrobust.remote.upload_order import is_public
 from avsrobust.textfiles import parse_json

@@ -20,8 +20,9 @@ from threading import Thread
 
 from avsrobust.errors import AvsRobustError, OptionError
 from avsrobust.files import sha256_of_file
-from avsrobust.remote.copies import adopt, make_copy, tell
+from avsrobust.remote.copies import adopt, make_copy
 from avsrobust.remote.lease import LostLeaseError
+from avsrobust.remote.messages import tell
 from avsrobust.remote.stage import Known, Stage
 from avsrobust.remote.upload_order import batches
 from avsrobust.vocabulary import counted
@@ -161,7 +162,7 @@ class Upload:
     def _note(self, root: Path, names: list[str], sums: Mapping[str, str]) -> None:
         """Note the versions that files have got; refuse where one has not arrived whole."""
         stage = self.stage
-        listing = stage.store.listing()
+        listing = stage.store.look_again(names, len(stage.known))
         # Held until now: what is listed is ours.
         stage.renew()
         for name in names:
