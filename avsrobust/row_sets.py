@@ -8,7 +8,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from avsrobust.manifest import Row
+from avsrobust.manifest_rows import column_of
 from avsrobust.row_keys import KEY_COLUMNS, NO_LEVEL, ClipKey, RowKey, key_starts
 
 Ints = npt.NDArray[np.int64]
@@ -93,8 +95,8 @@ class RowSet(Set[RowKey]):
             return keys
         keys = list(keys)
         split, clip_id, condition, level, draw = zip(*keys, strict=True) if keys else ((),) * len(KEY_COLUMNS)
-        texts = [pa.array(words, pa.string()).dictionary_encode() for words in (split, clip_id, condition)]
-        return cls.of_columns(texts[0], texts[1], texts[2], np.array(level, np.float64), np.array(draw, np.int64))
+        numbers = np.array(level, np.float64), np.array(draw, np.int64)
+        return cls.of_columns(coded(split), coded(clip_id), coded(condition), *numbers)
 
     @classmethod
     def of_columns(
@@ -291,6 +293,18 @@ def numbered_table(table: pa.Table, positions: Ints) -> tuple[RowNames, Ints]:
     level = entries.column("level").cast(pa.float64()).to_numpy()
     draw = entries.column("draw").to_numpy() if "draw" in there else np.zeros(len(entries), np.int64)
     return numbered(split, clip_id, condition, level, draw)
+
+
+def numbered_rows(rows: Sequence[Row]) -> tuple[RowNames, Ints]:
+    """Return names for the keys of a manifest's rows, and the number of each."""
+    split, clip_id, condition = (coded(column_of(rows, name)) for name in ("split", "clip_id", "condition"))
+    level = np.array(column_of(rows, "level"), dtype=np.float64)
+    return numbered(split, clip_id, condition, level, np.array(column_of(rows, "draw", 0), dtype=np.int64))
+
+
+def coded(texts: Sequence[str]) -> pa.DictionaryArray:
+    """Return texts as numbers of the different ones."""
+    return pa.array(texts, pa.string()).dictionary_encode()
 
 
 def _clips(splits: pa.StringArray, split: Ints, clip_id: pa.DictionaryArray) -> tuple[RowNames, Ints]:

@@ -486,8 +486,11 @@ def _report_page(clips: int, folder: Path) -> Callable[[], int]:
 def _masks(clips: int, folder: Path) -> Callable[[], int]:
     """Read the masks of a clip; there are no pictures to lay them over."""
     from avsrobust.gallery import overlays
+    from avsrobust.manifest import load_manifest
 
     def work() -> int:
+        # It may have been prepared elsewhere.
+        overlays.find_manifest = lambda *_: load_manifest(folder)
         overlays._write_row = lambda _build, masks, row, _folder: len(
             masks.read(row.split, row.clip_id, row.condition, row.level, row.draw)
         )

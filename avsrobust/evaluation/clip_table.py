@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from avsrobust.evaluation.clip_data import ClipRows, order_in_clip
-from avsrobust.manifest import COLUMNS, Row
-from avsrobust.manifest_rows import RowTable
+from avsrobust.manifest import Row
+from avsrobust.manifest_rows import column_of, rows_at
 from avsrobust.row_keys import ClipKey
-from avsrobust.row_sets import RowSet, aligned, numbered
+from avsrobust.row_sets import RowSet, aligned, coded, numbered_rows
 from avsrobust.vocabulary import NEGATIVE
 
 Positions = npt.NDArray[np.int64]
@@ -40,7 +39,7 @@ class ClipTable(Sequence[ClipRows]):
         if positions is not None:
             given = positions if isinstance(positions, np.ndarray) else np.fromiter(positions, dtype=np.int64)
             chosen = np.unique(given)
-        splits, ids = (_column(rows, name) for name in ("split", "clip_id"))
+        splits, ids = (column_of(rows, name) for name in ("split", "clip_id"))
         is_first = np.zeros(len(chosen), dtype=np.bool_)
         is_first[:1] = True
         for column in (splits, ids):
@@ -100,12 +99,12 @@ class ClipTable(Sequence[ClipRows]):
 
     def distinct(self, name: str) -> set[str]:
         """Return the different values of a column of texts."""
-        values = _column(self._rows, name)
+        values = column_of(self._rows, name)
         return {values[position] for position in self._chosen.tolist()}
 
     def among(self, clips: Container[ClipKey]) -> ClipTable:
         """Return those of the clips (split, clip_id) that are among others."""
-        splits, ids = (_column(self._rows, name) for name in ("split", "clip_id"))
+        splits, ids = (column_of(self._rows, name) for name in ("split", "clip_id"))
         return ClipTable(
             self._rows, [position for position in self._chosen.tolist() if (splits[position], ids[position]) in clips]
         )
@@ -136,16 +135,13 @@ class KnownRows:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
-        split, clip_id, condition = (coded(_column(rows, name)) for name in ("split", "clip_id", "condition"))
-        level = np.array(_column(rows, "level"), dtype=np.float64)
-        draw = np.array(_column(rows, "draw"), dtype=np.int64)
-        names, self._number = numbered(split, clip_id, condition, level, draw)
+        names, self._number = numbered_rows(rows)
         self.keys = RowSet(names, np.unique(self._number))
         # Where a key is there twice, the last row counts.
         self._position = np.zeros(len(self.keys), dtype=np.int64)
         self._position[np.searchsorted(self.keys.numbers, self._number)] = np.arange(len(rows))
-        negative = np.array([value == NEGATIVE for value in _column(rows, "polarity")], dtype=np.bool_)
-        composed = np.array([value is not None for value in _column(rows, "tiles")], dtype=np.bool_)
+        negative = np.array([value == NEGATIVE for value in column_of(rows, "polarity")], dtype=np.bool_)
+        composed = np.array([value is not None for value in column_of(rows, "tiles")], dtype=np.bool_)
         self.is_negative, self.is_composed = negative[self._position], composed[self._position]
 
     def keys_at(self, positions: Positions) -> RowSet:
@@ -156,22 +152,3 @@ class KnownRows:
         """Return the clips of some rows."""
         _, (mine, its) = aligned(self.keys, keys)
         return ClipTable(self.rows, self._position[np.searchsorted(mine, its)])
-
-
-def rows_at(rows: Sequence[Row], positions: Positions) -> list[Row]:
-    """Return the rows at some positions, in their order."""
-    if isinstance(rows, RowTable):
-        found: list[Row] = rows.take(positions)
-        return found
-    return [rows[position] for position in positions.tolist()]
-
-
-def coded(values: Sequence[str]) -> pa.DictionaryArray:
-    """Return texts as numbers of the different ones."""
-    return pa.array(values, pa.string()).dictionary_encode()
-
-
-def _column(rows: Sequence[Row], name: str) -> Sequence[Any]:
-    if not isinstance(rows, RowTable):
-        return [getattr(row, name) for row in rows]
-    return rows.values(name) if name in rows.columns else [COLUMNS[name].default] * len(rows)

@@ -25,7 +25,6 @@ from avsrobust.evaluation.stored_scores import StoredScores
 from avsrobust.manifest import Manifest, Row, load_manifest
 from avsrobust.row_keys import ClipKey, RowKey, clip_of, key_of
 from avsrobust.row_sets import RowSet, aligned, are_in
-from avsrobust.stored_masks import rows_of_masks
 from avsrobust.vocabulary import CLASS_DATASET, CLEAN
 
 # Error and rows of a clip that failed; None where it is not known which rows.
@@ -75,7 +74,7 @@ def plan_evaluation(
     kept = stored.scores.rows if stored.scores else RowSet()
     parts = StoredScores(store.info, store.frames())
     scored = parts.rows
-    masked = RowSet.union(map(rows_of_masks, store.mask_files()))
+    masked = store.masked()
     again = RowSet()
     if save_masks:
         again |= keys - stored.masked - masked
