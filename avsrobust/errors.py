@@ -74,11 +74,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     >>> did_you_mean("orcale", ["oracle", "empty"])
     "; did you mean 'oracle'?"
-    >>> did_you_mean("zzz", ["oracle"])
-    ''
+    >>> did_you_mean("zzz", ["oracle"]), did_you_mean("TEST", ["val", "test"])
+    ('', "; did you mean 'test'?")
     """
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    # Whoever writes Test means test; of two names that differ in that alone, the first.
+    folded = {known_name.casefold(): known_name for known_name in reversed(list(known))}
+    near = difflib.get_close_matches(name.casefold(), list(reversed(folded)), n=1)
+    return f"; did you mean '{folded[near[0]]}'?" if near else ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

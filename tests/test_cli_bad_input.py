@@ -150,6 +150,10 @@ def test_a_csv_without_a_needed_column(s4_root, capsys: pytest.CaptureFixture[st
         (("--dataset", "s5"), "s4"),
         (("--recipe", "standrad"), "did you mean 'standard'"),
         (("--split", "tets"), "did you mean 'test'"),
+        (("--split", "TEST"), "did you mean 'test'"),
+        (("--split", "val,test"), "name several as --split val --split test"),
+        (("--output", ""), "--output: found an empty text; expected a path"),
+        (("--recordings", ""), "--recordings: found an empty text"),
         (("--seed", "-1"), "--seed"),
         (("--seed", str(2**64)), "--seed"),
         (("--seed", "many"), "--seed"),
@@ -321,6 +325,23 @@ def test_a_wrong_option_is_refused_before_anything_is_read(
     told = refuse(capsys, *arguments.split(), *([] if " " in option else [option, "foo"]))
     assert told.startswith(f"error: {option.split()[0]}"), told
     assert "nowhere" not in told
+
+
+@pytest.mark.parametrize("arguments", ["verify", "audit", "toy --dataset s4", "export croissant", "export hf build"])
+def test_an_empty_path_is_not_the_folder_one_is_in(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ": found an empty text; expected a path; write '.'" in refuse(capsys, *arguments.split(), "")
+    assert files_below(Path()) == []
+
+
+def test_a_folder_of_somebody_else_is_refused_before_the_data_set_is_read(
+    s4_root, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (s4_root.root / FRAME).unlink()
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("")
+    message = refuse(capsys, "build", "--dataset", "s4", "--data-root", s4_root.root, "--output", "mine")
+    assert "mine: holds thesis.txt, which avsrobust did not write there" in message
+    assert "problem" not in message
 
 
 def test_a_misspelt_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ class PathOrUrl(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a `Path`, or the address as a text."""
+        _require_text(value, param)
         if not _is_remote_place(value):
             return super().convert(value, param, ctx)
         if value.startswith("memory:"):
@@ -39,10 +40,20 @@ class LocalPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a `Path`. Raises `OptionError` for an address."""
+        _require_text(value, param)
         if _is_remote_place(value):
-            name = "" if param is None else f"{param.opts[0]} " if isinstance(param, click.Option) else ""
+            name = f"{param.opts[0]} " if isinstance(param, click.Option) else ""
             raise OptionError(f"{name}{value}: is an address; expected a path of this machine; copy it there and back")
         return super().convert(value, param, ctx)
+
+
+def _require_text(value: Any, param: click.Parameter | None) -> None:
+    """Raise `OptionError` for an empty text, what a shell makes of a variable that is not set: it would mean the folder here."""
+    if value == "":
+        name = (
+            "path" if param is None else param.opts[0] if isinstance(param, click.Option) else str(param.name).upper()
+        )
+        raise OptionError(f"{name}: found an empty text; expected a path; write '.' for the folder you are in")
 
 
 def _is_remote_place(value: Any) -> bool:
