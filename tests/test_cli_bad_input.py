@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -331,6 +332,22 @@ def test_a_wrong_option_is_refused_before_anything_is_read(
 def test_an_empty_path_is_not_the_folder_one_is_in(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ": found an empty text; expected a path; write '.'" in refuse(capsys, *arguments.split(), "")
     assert files_below(Path()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", ["build --dataset s4 --output", "build --dataset s4 --data-root", "verify", "toy --dataset s4"]
+)
+def test_a_path_of_bytes_that_are_no_text(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refuse(capsys, *arguments.split(), os.fsdecode(b"m\xe4rz"))
+    assert "m\\udce4rz', which holds bytes that are no text here; expected a name in UTF-8" in message
+    assert files_below(Path()) == []
+
+
+def test_a_data_root_of_the_environment_that_is_no_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AVSROBUST_DATA", os.fsdecode(b"m\xe4rz"))
+    assert "AVSROBUST_DATA: found 'm\\udce4rz', which holds bytes" in refuse(capsys, "build", "--dataset", "s4")
 
 
 def test_a_folder_of_somebody_else_is_refused_before_the_data_set_is_read(

@@ -14,6 +14,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from avsrobust.defaults import NO_TEXT, is_text
 from avsrobust.errors import OptionError
 from avsrobust.vocabulary import DATASETS
 
@@ -48,12 +49,16 @@ class LocalPath(click.Path):
 
 
 def _require_text(value: Any, param: click.Parameter | None) -> None:
-    """Raise `OptionError` for an empty text, what a shell makes of a variable that is not set: it would mean the folder here."""
+    """Raise `OptionError` for a path that is no text.
+
+    An empty one is what a shell makes of a variable that is not set, and would mean the folder one is in. Bytes that are no text
+    in the locale's encoding cannot be written into the files that name their folder.
+    """
+    name = "path" if param is None else param.opts[0] if isinstance(param, click.Option) else str(param.name).upper()
     if value == "":
-        name = (
-            "path" if param is None else param.opts[0] if isinstance(param, click.Option) else str(param.name).upper()
-        )
         raise OptionError(f"{name}: found an empty text; expected a path; write '.' for the folder you are in")
+    if not is_text(found := str(Path(value).absolute())):
+        raise OptionError(f"{name}: found {found!a}, {NO_TEXT}")
 
 
 def _is_remote_place(value: Any) -> bool:
