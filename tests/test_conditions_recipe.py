@@ -161,7 +161,10 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     ("change", "message"),
     [
         ({"conditons": {}}, r"f: key conditons: not known; did you mean 'conditions'\?; expected one of kind, name"),
-        ({"conditions": {}}, "f: key conditions: found an empty mapping; expected a mapping with one condition or more"),
+        (
+            {"conditions": {}},
+            "f: key conditions: found an empty mapping; expected a mapping with one condition or more",
+        ),
         ({"conditions": None}, "f: key conditions: found nothing"),
         ({"conditions": {"nose": {}}}, r"f: condition nose: not known; did you mean 'noise'\?"),
         ({"conditions": {1: {}}}, "f: condition 1: not known"),
