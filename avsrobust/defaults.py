@@ -13,7 +13,7 @@ DATA_ROOT = Path("data")
 BUILDS_ROOT = Path("robust")
 RESULTS_ROOT = Path("results")
 CLASSES_ROOT = Path("classes")
-NO_TEXT = "which holds bytes that are no text here; expected a name in UTF-8; rename it, or set LC_ALL=C.UTF-8"
+NO_TEXT = "whose name holds bytes that are no text here; expected a name in UTF-8; rename it, or set LC_ALL=C.UTF-8"
 SEED = 42
 RECIPE = "standard"
 

@@ -339,7 +339,7 @@ def test_an_empty_path_is_not_the_folder_one_is_in(arguments: str, capsys: pytes
 )
 def test_a_path_of_bytes_that_are_no_text(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     message = refuse(capsys, *arguments.split(), os.fsdecode(b"m\xe4rz"))
-    assert "m\\udce4rz', which holds bytes that are no text here; expected a name in UTF-8" in message
+    assert "m\\udce4rz', whose name holds bytes that are no text here; expected a name in UTF-8" in message
     assert files_below(Path()) == []
 
 
@@ -347,7 +347,7 @@ def test_a_data_root_of_the_environment_that_is_no_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AVSROBUST_DATA", os.fsdecode(b"m\xe4rz"))
-    assert "AVSROBUST_DATA: found 'm\\udce4rz', which holds bytes" in refuse(capsys, "build", "--dataset", "s4")
+    assert "AVSROBUST_DATA: found 'm\\udce4rz', whose name holds bytes" in refuse(capsys, "build", "--dataset", "s4")
 
 
 def test_a_folder_of_somebody_else_is_refused_before_the_data_set_is_read(
