@@ -83,10 +83,14 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
         (b"name,split\n", "t.csv: found a header without rows"),
         ("name,split\né,test\n".encode("latin-1"), "t.csv: is not UTF-8 .*; take that, or save yours as csv in UTF-8"),
         ("name,split\na,test\n".encode("utf-16"), "t.csv: is not UTF-8"),
-        (b"PK\x03\x04" + bytes(range(200)), "t.csv: is a zip archive or a spreadsheet; expected the csv table"),
+        (b"PK\x03\x04" + bytes(200), "t.csv: is a zip archive or a spreadsheet; expected the csv table"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "t.csv: is a pointer of Git LFS.*; fetch it with 'git lfs pull'",
+        ),
         (b'name,split\n"a,test\nb,val\n', "t.csv: is no well-formed csv"),
     ],
-    ids=["empty", "header only", "latin-1", "utf-16", "spreadsheet", "unclosed quote"],
+    ids=["empty", "header only", "latin-1", "utf-16", "spreadsheet", "pointer", "unclosed quote"],
 )
 def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(DataSetError, match=message):

@@ -196,8 +196,9 @@ def _invoke(arguments: list[str], invocation: Invocation) -> int:
     except Exception as error:
         _trace(error, verbose=invocation.verbose)
         if is_out_of_memory(error):
+            used_up = "memory, or the number of threads you may have," if "thread" in str(error) else "memory"
             _say(
-                f"error: the memory is used up ({type(error).__name__}); close other programs, or take fewer --workers, a "
+                f"error: the {used_up} is used up ({type(error).__name__}); close other programs, or take fewer --workers, a "
                 "smaller --batch-size, or less in one call"
             )
             return STATUS_USER

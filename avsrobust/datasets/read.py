@@ -141,11 +141,14 @@ def _declare(spec: DataSetSpec, data_root: Path, splits: Collection[str], releas
 
 
 def _require_known(splits: Sequence[str] | None) -> None:
+    if isinstance(splits, str):
+        raise DataSetError(f"splits: found the text '{splits}'; expected a list of names, such as ['{SPLITS[-1]}']")
     for split in splits or ():
         if split not in SPLITS:
-            raise DataSetError(
-                f"--split: found '{split}'; expected {', '.join(SPLITS[:-1])} or {SPLITS[-1]}{did_you_mean(split, SPLITS)}"
+            hint = (
+                "; name several as --split val --split test" if "," in str(split) else did_you_mean(str(split), SPLITS)
             )
+            raise DataSetError(f"--split: found '{split}'; expected {', '.join(SPLITS[:-1])} or {SPLITS[-1]}{hint}")
 
 
 def _require_clips(declared: DeclaredDataSet, data_root: Path, splits: Sequence[str] | None) -> None:

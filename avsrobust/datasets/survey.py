@@ -225,8 +225,8 @@ def survey_lines(summary: Mapping[str, Any], dataset: str, *, brief: bool = Fals
         return []
     extent = "all" if summary["looked_at"] == summary["clips"] else f"{summary['looked_at']:,} of"
     lines = [
-        f"contents: looked at {extent} {summary['clips']:,} clips ({summary['frames']:,} frames, {summary['masks']:,} masks, "
-        f"{summary['looked_at']:,} sounds, {summary['bytes'] / 1e6:,.0f} MB)"
+        f"contents: looked at {extent} {counted(summary['clips'], 'clip')} ({counted(summary['frames'], 'frame')}, "
+        f"{counted(summary['masks'], 'mask')}, {counted(summary['looked_at'], 'sound')}, {summary['bytes'] / 1e6:,.0f} MB)"
     ]
     if not brief:
         lines += [_mask_line(name, folder, dataset) for name, folder in summary["mask_folders"].items()]
