@@ -81,6 +81,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+def text_of(error: BaseException) -> str:
+    """Return an exception's message, "" where its own code cannot say it: exceptions of others may raise another in ``__str__``.
+
+    >>> text_of(ValueError("shape"))
+    'shape'
+    """
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception says that memory, the machine's or a GPU's, is used up; imports no torch.
 
@@ -93,5 +105,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
+        or "can't allocate memory" in text_of(error)
     )

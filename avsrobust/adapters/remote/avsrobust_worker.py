@@ -321,7 +321,12 @@ def _sendable(masks: Any) -> Any:
 
 
 def _describe(error: Exception) -> dict[str, str]:
-    return {"message": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    try:
+        text = str(error)
+    except Exception:
+        # Of an exception whose own code fails.
+        text = ""
+    return {"message": f"{type(error).__name__}: {text}", "traceback": traceback.format_exc()}
 
 
 def serve(model_class: Any) -> None:
