@@ -86,6 +86,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 _OUT_OF_MEMORY = ("can't allocate memory", "can't start new thread")
 
 
+def text_of(error: BaseException) -> str:
+    """Return an exception's message, "" where its own code cannot say it: exceptions of others may raise another in ``__str__``.
+
+    >>> text_of(ValueError("shape"))
+    'shape'
+    """
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception says that memory, the machine's or a GPU's, is used up; imports no torch.
 
@@ -100,5 +112,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or any(text in str(error) for text in _OUT_OF_MEMORY)
+        or any(text in text_of(error) for text in _OUT_OF_MEMORY)
     )

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
-from avsrobust.errors import AvsRobustError, did_you_mean
+from avsrobust.errors import AvsRobustError, did_you_mean, text_of
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -213,7 +213,9 @@ def one_line(what: str, error_class: type[AvsRobustError]) -> Iterator[None]:
         yield
     except AvsRobustError:
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         where = "".join(f" ({file}, line {line})" for file, line in place_of(error)[:1])
         raise error_class(f"{what} raised {described(error)}{where}; put that right first") from error
 
@@ -230,7 +232,9 @@ def described(error: BaseException) -> str:
     ('ValueError: two lines', 'AssertionError')
     """
     # Some messages, such as those of SyntaxError, name the place themselves, which comes behind them anyway.
-    text = error.msg if isinstance(error, SyntaxError) and error.msg else str(error)
+    text = error.msg if isinstance(error, SyntaxError) and error.msg else text_of(error)
+    if isinstance(error, SystemExit) and not isinstance(error.code, str):
+        return f"SystemExit: it called exit, with the status {error.code or 0}"
     message = bounded_line(text)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
@@ -280,5 +284,7 @@ def _folder_on_path(folder: Path) -> Iterator[None]:
         yield
     finally:
         if not known:
-            sys.path.remove(entry)
+            # The file's own code may have taken it away.
+            if entry in sys.path:
+                sys.path.remove(entry)
             sys.path.append(entry)

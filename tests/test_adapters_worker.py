@@ -186,6 +186,10 @@ def test_a_failure_is_one_clips_error_and_the_next_clip_works(tmp_path: Path, mo
     ("program", "message"),
     [
         ("import sys; sys.exit('no CUDA here')", "while starting: .*no CUDA here"),
+        (
+            "quit()",
+            r"while starting: ended before it was ready \(exit status 0\); expected a program that calls avsrobust_worker",
+        ),
         ("import nothing_like_it", "while starting: .*nothing_like_it"),
         ("import time; time.sleep(60)", "while starting: gave no answer to 'hello' within 2 s"),
         (
@@ -206,7 +210,9 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path, program: str, messa
         ({"command": "/nowhere/python x.py"}, "cannot be started"),
         ({"command": "'unbalanced"}, "cannot be started"),
         ({"command": "x", "workers": "0"}, "workers=0: expected a whole number above 0"),
+        ({"command": "x", "workers": "1000"}, "workers=1000: expected a whole number above 0, up to 64"),
         ({"command": "x", "timeout": "soon"}, "timeout=soon: expected a number above 0"),
+        ({"command": "x", "timeout": "inf"}, "timeout=inf: expected a number above 0, up to 1000000000"),
     ],
 )
 def test_unusable_options_are_refused(options: dict[str, str], message: str) -> None:

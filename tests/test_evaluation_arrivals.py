@@ -23,7 +23,6 @@ from avsrobust.locks import LOCK_NAME
 from avsrobust.manifest import MANIFEST_NAME, Manifest, load_manifest, used_files
 from avsrobust.remote.addresses import COPIES
 from avsrobust.remote.on_demand import OnDemand
-from avsrobust.toy.write import write_toy
 
 BUILD, DATA = "s3://many/robust/s4-seed42", "s3://many/data"
 RESULTS = "s3://lab/results"

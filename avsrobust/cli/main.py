@@ -21,7 +21,7 @@ import click
 from avsrobust import __version__, limits
 from avsrobust.cli import streams
 from avsrobust.cli.progress import note
-from avsrobust.errors import AvsRobustError, DataSetError, did_you_mean, is_out_of_memory
+from avsrobust.errors import AvsRobustError, DataSetError, did_you_mean, is_out_of_memory, text_of
 
 STATUS_INCOMPLETE = 1
 STATUS_USER = 2
@@ -154,7 +154,7 @@ def run() -> None:
         status = STATUS_USER
     else:
         status = invoke(sys.argv[1:])
-    streams.abandon()
+    streams.end()
     sys.exit(status)
 
 
@@ -203,7 +203,8 @@ def _invoke(arguments: list[str], invocation: Invocation) -> int:
             )
             return STATUS_USER
         _say(
-            f"internal error: {type(error).__name__}: {error} (a bug of avsrobust; --verbose shows where; please report it)"
+            f"internal error: {type(error).__name__}: {text_of(error)} "
+            "(a bug of avsrobust; --verbose shows where; please report it)"
         )
         return STATUS_INTERNAL
     return STATUS_USER
