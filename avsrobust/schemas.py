@@ -142,6 +142,8 @@ def expected(schema: Mapping[str, Any]) -> str:
     'a whole number of at least 1'
     >>> expected({"type": "number", "minimum": 0, "maximum": 1}), expected({"enum": ["cosine", "constant"]})
     ('a number from 0 to 1', 'cosine or constant')
+    >>> expected({"type": "array", "minItems": 1, "maxItems": 100})
+    'a list of 1 to 100'
     """
     if "expected" in schema:
         return str(schema["expected"])
@@ -149,7 +151,14 @@ def expected(schema: Mapping[str, Any]) -> str:
         return " or ".join(map(str, schema["enum"]))
     if "const" in schema:
         return repr(schema["const"])
-    return _TYPES.get(str(schema.get("type")), "a value") + _bounds(schema)
+    return _TYPES.get(str(schema.get("type")), "a value") + _bounds(schema) + _lengths(schema)
+
+
+def _lengths(schema: Mapping[str, Any]) -> str:
+    least, most = schema.get("minItems"), schema.get("maxItems")
+    if least and most:
+        return f" of {least} to {most}"
+    return f" of at least {least}" if least else f" of at most {most}" if most else ""
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:

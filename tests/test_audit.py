@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,13 @@ FrontEnd = Callable[[Path], Array]
 CLIPS, SECONDS, RATE = 14, 2, 16_000
 
 
+@cache
 def vggish(path: Path) -> Array:
     samples, rate = soundfile.read(path, dtype="float64")
     return vggish_log_mel(samples, rate, SECONDS)
 
 
+@cache
 def released(path: Path) -> Array:
     return librosa_log_mel(path, SECONDS)
 

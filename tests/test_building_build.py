@@ -27,7 +27,6 @@ from avsrobust.datasets.read import read_dataset
 from avsrobust.errors import OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, sha256_of_file
 from avsrobust.manifest import Skipped, load_manifest
-from avsrobust.toy.write import write_toy
 
 STANDARD = load_recipe("standard")
 CLIPS = 12
@@ -35,12 +34,9 @@ FILES = CLIPS + 1 + 4  # noises, silence, a shard per split and one for silence
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
+def data(tmp_path_factory, toy_in) -> Path:
     """A toy of S4 and MS3. Tests must not change it."""
-    root = tmp_path_factory.mktemp("toy")
-    for name in ("s4", "ms3"):
-        write_toy(root, name, clips=CLIPS, seed=3)
-    return root
+    return toy_in(tmp_path_factory.mktemp("toy"), s4=CLIPS, ms3=CLIPS, seed=3)
 
 
 @pytest.fixture(scope="module")

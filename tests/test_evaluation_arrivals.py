@@ -10,32 +10,33 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import avsrobust as ar
-from avsrobust.adapters.base import Adapter
+from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.cli.main import STATUS_INCOMPLETE, STATUS_USER, invoke
 from avsrobust.locks import LOCK_NAME
-from avsrobust.manifest import MANIFEST_NAME, load_manifest, used_files
+from avsrobust.manifest import MANIFEST_NAME, Manifest, load_manifest, used_files
 from avsrobust.remote.addresses import COPIES
-from avsrobust.toy.write import write_toy
+from avsrobust.remote.on_demand import OnDemand
 
 BUILD, DATA = "s3://many/robust/s4-seed42", "s3://many/data"
 RESULTS = "s3://lab/results"
 READ = ("--manifest", BUILD, "--data-root", DATA, "--split", "train")
-CLIPS = 24
+CLIPS = 15
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory, s3_server: dict[str, str]) -> Path:
-    """A data root and a build of it, of 24 clips to train on, on this machine and on the server."""
+def toy(tmp_path_factory: pytest.TempPathFactory, s3_server: dict[str, str], toy_in: Callable[..., Path]) -> Path:
+    """A data root and a build of it, of 15 clips to train on, on this machine and on the server."""
     import fsspec
 
     root = tmp_path_factory.mktemp("toy")
-    write_toy(root / "data", "s4", clips=40, seed=5)
+    toy_in(root / "data", s4=26, seed=5)
     build = ar.build("s4", data_root=root / "data", output=root / "robust" / "s4-seed42", splits=["train"]).manifest
     assert len({row.clip_id for row in load_manifest(build).rows}) >= CLIPS
     with pytest.MonkeyPatch.context() as patch:
@@ -106,16 +107,110 @@ def test_the_first_clip_is_scored_before_the_rest_is_here(toy: Path, requests: l
     (report,) = ar.evaluate(adapter, BUILD, data_root=DATA, output=tmp_path / "there", **choices)
     # Those of this evaluation, each once, and nothing of other clips.
     build = load_manifest(toy / "robust" / "s4-seed42")
-    clips = sorted({row.clip_id for row in build.rows})[:CLIPS]
-    needed = {file_name(name) for name in used_files(row for row in build.rows if row.clip_id in clips)}
+    needed = needed_files(build, CLIPS)
+    assert sum(name.endswith(".npy") for name in needed) > 0
     small = {key for key in requests if key.startswith("robust/") and key.count("/") == 2}
     assert f"robust/s4-seed42/{MANIFEST_NAME}" in small
-    assert Counter(requests) == Counter(needed | small)
+    assert Counter(requests) == Counter({name for name in needed if not name.endswith(".wav")} | small)
     # The reader is a few clips ahead of the model, and the requests two ahead of it.
     begun = {key.rsplit("/", 1)[0] for key in before if "/visual_frames/" in key}
     assert 1 <= len(begun) <= CLIPS // 2
     (local,) = ar.evaluate(adapter, build, data_root=toy / "data", output=tmp_path / "here", **choices)
     assert report.scores.read_bytes() == local.scores.read_bytes()
+
+
+def needed_files(build: Manifest, clips: int) -> set[str]:
+    """The objects of the first clips."""
+    chosen = sorted({row.clip_id for row in build.rows})[:clips]
+    return {file_name(name) for name in used_files(row for row in build.rows if row.clip_id in chosen)}
+
+
+@pytest.mark.parametrize(
+    ("audio", "is_told", "left"),
+    [
+        ("log_mel", False, ".wav"),
+        (AudioInput.waveform(16000), False, ".npy"),
+        (AudioInput.native(), False, ".npy"),
+        ("log_mel", True, "nothing"),
+        (AudioInput.waveform(16000), True, ".npy"),
+    ],
+)
+def test_only_the_sounds_that_are_read_are_fetched(
+    toy: Path, requests: list[str], tmp_path: Path, audio: Any, is_told: bool, left: str
+) -> None:
+    class Net(Adapter):
+        needs_clips = is_told
+
+        def segment(self, encoded: Any, audio: Any, *_: Any) -> Any:
+            return encoded.float().mean(dim=2) / 255
+
+        def encode_frames(self, frames: Any, *_: Any) -> Any:
+            return frames
+
+    net = Net()
+    net.audio = audio
+    choices: dict[str, Any] = {"name": "net", "splits": ["train"], "limit": 3, "check": False}
+    ar.evaluate(net, BUILD, data_root=DATA, output=tmp_path / "there", **choices)
+    needed = needed_files(load_manifest(toy / "robust" / "s4-seed42"), 3)
+    assert any(name.endswith(left) for name in needed) or left == "nothing"
+    fetched = [key for key in requests if key.startswith("data/") or key.count("/") > 2]
+    assert Counter(fetched) == Counter(name for name in needed if not name.endswith(left))
+
+
+def test_an_evaluation_larger_than_the_bound_stays_within_it(
+    toy: Path, requests: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("avsrobust.evaluation.arrivals._AHEAD", 24)
+    build = load_manifest(toy / "robust" / "s4-seed42")
+    everything = sum((toy / name).stat().st_size for name in needed_files(build, 99) if not name.endswith(".npy"))
+    limit = everything // 2
+    monkeypatch.setenv("AVSROBUST_CACHE_GB", str(limit / 1e9))
+    Path("model.py").write_text(WAVEFORM_MODEL)
+    taken: list[int] = []
+
+    def look() -> int:
+        size = 0
+        for path in (tmp_path / "cache" / COPIES).glob("*/files/**/*"):
+            # Some go meanwhile.
+            with suppress(FileNotFoundError):
+                size += path.stat().st_size * path.is_file()
+        return size
+
+    bring = OnDemand.bring
+
+    def watched(self: OnDemand, names: Any) -> dict[str, str]:
+        failed = bring(self, names)
+        taken.append(look())
+        return failed
+
+    monkeypatch.setattr(OnDemand, "bring", watched)
+    evaluation = ("evaluate", "--adapter", "model.py:Net", "--no-check", "--batch-size", "1", "--readers", "1")
+    run(*evaluation, *READ, "--output", "there")
+    told = capsys.readouterr().err
+    assert "files of finished ones go as others come" in told
+    assert "all else is in use" not in told
+    assert limit // 2 < max(taken) <= limit
+    # Pictures once, all the same; a sound that several clips have may have gone in between.
+    assert {count for name, count in Counter(requests).items() if name.endswith(".png")} == {1}
+    run(*evaluation, "--manifest", build.path, "--data-root", toy / "data", "--split", "train", "--output", "here")
+    there, here = (Path(folder, "Net/s4-seed42/scores.parquet").read_bytes() for folder in ("there", "here"))
+    assert there == here
+    # One that is smaller than the clips in work is gone over, and says so: those alone are here then.
+    monkeypatch.setenv("AVSROBUST_CACHE_GB", "1e-6")
+    taken.clear()
+    run(*evaluation, *READ, "--output", "again")
+    assert "over the 0.0 MB of AVSROBUST_CACHE_GB: all else is in use" in capsys.readouterr().err
+    assert max(taken) < limit
+    assert Path("again/Net/s4-seed42/scores.parquet").read_bytes() == here
+
+
+WAVEFORM_MODEL = """
+from avsrobust.adapters.base import Adapter, AudioInput
+class Net(Adapter):
+    audio = AudioInput.waveform(16000)
+    def segment(self, encoded, audio):
+        return encoded.float().mean(dim=2) / 255
+"""
 
 
 def file_name(name: str) -> str:
@@ -143,17 +238,17 @@ AT_ONCE = """
 import os, signal, sys, threading
 from avsrobust.cli.main import invoke
 from avsrobust.evaluation import arrivals, parts
-from avsrobust.remote import lease, staging
+from avsrobust.remote import lease, upload
 from avsrobust.remote.store import Store
 lease.LEASE_S = 3.0
 arrivals._AHEAD = 2
-staging.PUT_EVERY_S = 0.0
+upload.PUT_EVERY_S = 0.0
 parts.CLIPS_PER_PART = int(os.environ.get("CLIPS_PER_PART", "2"))
 class Joined(threading.Thread):
     def start(self):
         super().start()
         self.join()
-staging.Thread = Joined
+upload.Thread = Joined
 # Or killed before a part is put there that is written here.
 left, put = int(os.environ.get("PUTS", "1000")), Store.put
 def counted(self, files, *known):

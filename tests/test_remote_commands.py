@@ -202,7 +202,7 @@ def test_each_object_is_read_once(
     """Requests do not grow with the clips, but for one per file."""
     # Those that come with time.
     monkeypatch.setattr("avsrobust.remote.lease.LEASE_S", 3600.0)
-    monkeypatch.setattr("avsrobust.remote.staging.PUT_EVERY_S", 3600.0)
+    monkeypatch.setattr("avsrobust.remote.upload.PUT_EVERY_S", 3600.0)
     requests: list[tuple[str, str]] = []
     call = type(s3)._call_s3
 
@@ -226,7 +226,8 @@ def test_each_object_is_read_once(
         val, train = methods
         del val["get_object"], train["get_object"]
         assert val == train
-        assert val["list_objects_v2"] < 20
+        # Of the data, the build, and of the results before and after they are written.
+        assert val["list_objects_v2"] <= 8
 
 
 def test_results_are_read_from_s3(
@@ -277,6 +278,22 @@ def test_verify_reads_what_is_there(s3: Any, toy: Path, capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert f"s3://{sound}: found sha256" in out
     assert f"s3://{frame}: not found" in out
+
+
+def test_a_wrong_address_is_told_before_anything_is_copied(
+    s3: Any, copies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, expected in (
+        (("verify", DATA), f"{DATA}: found no manifest.parquet in it; expected the folder of a build"),
+        (("verify", "s3://toy/robust"), "s3://toy/robust: found no manifest.parquet in it"),
+        (("evaluate", "--adapter", "oracle", "--manifest", DATA), f"{DATA}: found no manifest.parquet in it"),
+        (("report", DATA), f"{DATA}: found no scores.parquet in it; expected results made by 'avsrobust evaluate'"),
+        (("compare", BUILD, BUILD), f"{BUILD}: found no scores.parquet in it"),
+        (("report", "s3://toy/none"), "s3://toy/none: found no scores.parquet in it"),
+    ):
+        run(*arguments, status=STATUS_USER)
+        assert f"error: {expected}" in capsys.readouterr().err
+    assert not [path for path in (tmp_path / "cache" / COPIES).glob("*/files/**/*") if path.is_file()]
 
 
 SHORT_LEASE = """
@@ -378,8 +395,8 @@ def test_a_build_that_was_killed_while_it_was_put_there_is_finished(
 
 KILLED_BUILD = f"""{SHORT_LEASE}
 import threading
-from avsrobust.remote import staging
-staging.PUT_EVERY_S = 0.0
+from avsrobust.remote import upload
+upload.PUT_EVERY_S = 0.0
 put = Store.put
 def watched(self, files, *known):
     if any(name.endswith(".npy") for name in files):
@@ -390,7 +407,7 @@ class Joined(threading.Thread):
     def start(self):
         super().start()
         self.join()
-staging.Thread = Joined
+upload.Thread = Joined
 sys.exit(invoke(sys.argv[1:]))
 """
 
@@ -505,13 +522,13 @@ def watched(self, files, *known):
         os.kill(os.getpid(), signal.SIGKILL)
     put(self, files, *known)
 Store.put = watched
-from avsrobust.remote import staging
-started = staging.Thread.start
+from avsrobust.remote import upload
+started = upload.Thread.start
 def start(self):
     # One after the other: what is there when the process is killed is then known.
     started(self)
     self.join()
-staging.Thread = type("Joined", (threading.Thread,), dict(start=start))
+upload.Thread = type("Joined", (threading.Thread,), dict(start=start))
 sys.exit(invoke(sys.argv[2:]))
 """
 
@@ -551,6 +568,103 @@ def test_training_on_a_machine_that_vanishes_goes_on_elsewhere(
     # Events have times.
     for name in mine.keys() | there.keys():
         assert name.startswith(("tensorboard/", "pictures/")) or there[name] == mine[name], name
+
+
+KILLED_BEFORE = f"""{SHORT_LEASE}
+import threading
+put, name = Store.put, sys.argv[1]
+def watched(self, files, *known):
+    if name in files:
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(self, files, *known)
+Store.put = watched
+from avsrobust.remote import upload
+class Joined(threading.Thread):
+    def start(self):
+        super().start()
+        self.join()
+upload.Thread = Joined
+sys.exit(invoke(sys.argv[2:]))
+"""
+
+
+class Runs:
+    """A run of training that processes of several machines are killed in, each before it puts a file there."""
+
+    def __init__(self, recipe: Path, elsewhere: Elsewhere) -> None:
+        self.elsewhere = elsewhere
+        self.command = ["train", "--recipe", str(recipe), *READ, "--device", "cpu", "--output"]
+
+    def killed(self, machine: str, before: str) -> None:
+        self.elsewhere(machine)
+        script = [sys.executable, "-c", KILLED_BEFORE, before, *self.command, "s3://lab/runs/one"]
+        killed = subprocess.run(script, check=False, capture_output=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    def on(self, machine: str, status: int = 0) -> None:
+        self.elsewhere(machine)
+        run(*self.command, "s3://lab/runs/one", status=status)
+
+
+@pytest.fixture
+def runs(server: Any, tiny_recipe: Callable[..., Path], elsewhere: Elsewhere) -> Runs:
+    pytest.importorskip("accelerate")
+    schedule = {"steps": 9, "validate_every": 4, "checkpoint_every": 2}
+    return Runs(tiny_recipe(data={"datasets": ["s4"], "mix": {}}, run=schedule), elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("machine_b", "resumed"), [("final.safetensors", 8), ("checkpoints/step-000006/weights.safetensors", 6)]
+)
+def test_a_machine_comes_back_to_a_run_that_another_continued(
+    server: Any, runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str], machine_b: str, resumed: int
+) -> None:
+    # It has the checkpoint after step 6, which never came there, and the other one comes further, or less far.
+    runs.killed("a", "checkpoints/step-000006/weights.safetensors")
+    runs.killed("b", machine_b)
+    capsys.readouterr()
+    runs.on("a")
+    told = capsys.readouterr().err
+    assert f"goes on after step {resumed}\n" in told
+    stale = list((tmp_path / "a" / "staging").glob("*/stale-*"))
+    if resumed == 8:
+        (folder,) = stale
+        assert (
+            "s3://lab/runs/one: was continued elsewhere, to the checkpoint after step 8 (here: 6); goes on from there"
+            in told
+        )
+        assert f"moved to {folder}; delete that folder" in told
+        assert folder.joinpath("log.csv").read_text().count("\n") == 1 + 6
+    else:
+        assert not stale
+    run(*runs.command, "local")
+    there, mine = contents(server, "lab/runs/one"), local_contents(Path("local"))
+    assert LOCK_NAME not in there
+    for name in mine.keys() | there.keys():
+        assert name.startswith(("tensorboard/", "pictures/")) or there[name] == mine[name], name
+
+
+def test_two_histories_of_a_run_are_refused(
+    server: Any, runs: Runs, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    runs.killed("a", "checkpoints/step-000006/weights.safetensors")
+    runs.killed("b", "final.safetensors")
+    log = server.cat_file("lab/runs/one/log.csv").decode().splitlines(keepends=True)
+    log[2] = "2,0.5" + log[2][log[2].index(",", 2) :]
+    server.pipe_file("lab/runs/one/log.csv", "".join(log).encode())
+    before = contents(server, "lab/runs/one")
+    kept = {path: path.read_bytes() for path in (tmp_path / "a" / "staging").rglob("checkpoints/*/*")}
+    capsys.readouterr()
+    runs.on("a", status=STATUS_USER)
+    told = capsys.readouterr().err
+    assert "two histories of this run whose losses differ from step 2 on" in told
+    assert "Traceback" not in told
+    after = contents(server, "lab/runs/one")
+    assert {name: after[name] for name in before if name != LOCK_NAME} == {
+        name: content for name, content in before.items() if name != LOCK_NAME
+    }
+    assert kept
+    assert {path: path.read_bytes() for path in (tmp_path / "a" / "staging").rglob("checkpoints/*/*")} == kept
 
 
 def test_other_commands_read_builds_from_s3(server: Any, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:

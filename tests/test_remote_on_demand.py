@@ -73,7 +73,7 @@ def test_files_come_when_they_are_asked_for(url: str, fetched: Counter[str]) -> 
         folder = open_on_demand(url, NAMES, now=["b/3.png", "table.csv"])
         assert files(folder) == ["b/3.png", "table.csv"]
         found = source(folder)
-        found.reserve(NAMES[:3])
+        found.announce(NAMES[:3])
     home = local_home(COPIES, url)
     assert told == [
         f"copying 2 files (0.0 MB) of {url} to {home}",
@@ -176,26 +176,89 @@ def test_there_is_room_or_nothing_is_begun(url: str, monkeypatch: pytest.MonkeyP
     found = source(open_on_demand(url))
     # A full disk cannot be had here.
     monkeypatch.setattr("shutil.disk_usage", lambda _path: type("usage", (), {"free": 10**6}))
-    with pytest.raises(OptionError, match=r"its copy takes 0\.0 MB, but .* has 1\.0 MB left"):
-        found.reserve(NAMES)
-    found.reserve([])
+    for look in (found.announce, found.hold):
+        with pytest.raises(OptionError, match=r"its copy takes 0\.0 MB, but .* has 1\.0 MB left"):
+            look(NAMES)
+    found.announce([])
+    found.hold([])
 
 
-def test_what_was_opened_or_brought_is_in_use(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    local_copy(url, NAMES[:2])
-    for path in local_home(COPIES, url).rglob("*.png"):
-        os.utime(path, (1, path.stat().st_mtime))
-    folder = open_on_demand(url, NAMES)
-    source(folder).bring(NAMES[2:4])
-    other = f"{url}-other"
+def make_others_room(url: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have a file copied for which all must go that may; return what is told."""
+    other = f"{url}-{secrets.token_hex(2)}"
     put(other, "x", b"x")
     monkeypatch.setenv("AVSROBUST_CACHE_GB", "1e-9")
     eviction._believed.clear()
     told: list[str] = []
     with telling(told.append):
         local_copy(other)
-    assert "over the 0.0 MB of AVSROBUST_CACHE_GB: all else is in use" in told[0]
-    assert files(folder) == NAMES[:4]
+    return told
+
+
+def test_what_is_held_stays_and_what_is_released_may_go(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = open_on_demand(url, NAMES, now=["table.csv"])
+    found = source(folder)
+    found.hold(NAMES[:3])
+    assert found.bring(NAMES[:3]) == {}
+    assert found.held_bytes == sum(map(len, (*NAMES[:3], "table.csv")))
+    assert make_others_room(url, monkeypatch)[0].endswith("over the 0.0 MB of AVSROBUST_CACHE_GB: all else is in use")
+    assert files(folder) == [*NAMES[:3], "table.csv"]
+    # Held twice, as the sound that several clips are made from.
+    found.hold(NAMES[2:4])
+    found.release(NAMES[:3])
+    found.hold(NAMES[4:5])
+    make_others_room(url, monkeypatch)
+    assert files(folder) == [NAMES[2], "table.csv"]
+    # What has gone comes again.
+    found.hold(NAMES[:1])
+    assert found.bring(NAMES[:1]) == {}
+    assert (folder / NAMES[0]).read_text() == NAMES[0]
+    found.release((NAMES[0], *NAMES[2:5]))
+    assert found.held_bytes == len("table.csv")
+
+
+def test_each_who_has_opened_a_folder_holds_its_own_files(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = source(open_on_demand(url, NAMES))
+    first.hold(NAMES[:1])
+    second = source(folder := open_on_demand(url, NAMES))
+    second.hold(NAMES[1:2])
+    first.bring(NAMES[:1])
+    second.bring(NAMES[:3])
+    make_others_room(url, monkeypatch)
+    assert files(folder) == NAMES[:2]
+
+
+HOLDER = """
+import sys, time
+from avsrobust.remote.on_demand import open_on_demand, opened
+url, name = sys.argv[1:]
+found = opened(open_on_demand(url, [name]))
+found.hold([name])
+assert found.bring([name]) == {}
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_what_another_process_holds_stays_until_it_ends(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "s3://lab/held"
+    for name in NAMES:
+        s3.pipe_file(f"lab/held/{name}", name.encode())
+    folder = local_copy(url, NAMES[:3])
+    with subprocess.Popen([sys.executable, "-c", HOLDER, url, NAMES[0]], stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "ready\n"
+            # As the end of a process does.
+            for _, descriptor in eviction._own.values():
+                os.close(descriptor)
+            eviction._own.clear()
+            make_others_room("memory://others", monkeypatch)
+            assert files(folder) == NAMES[:1]
+        finally:
+            holder.kill()
+    make_others_room("memory://others", monkeypatch)
+    assert files(folder) == []
 
 
 def test_torn_notes_and_those_of_replaced_files_say_nothing(url: str, fetched: Counter[str]) -> None:

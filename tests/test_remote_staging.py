@@ -20,7 +20,7 @@ from avsrobust.errors import OptionError
 from avsrobust.folders import MARKER_NAME, ensure_output_dir
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.locks import LOCK_NAME, OWNER_NAME
-from avsrobust.remote import lease, local_copy, output_folder, published, put_so_far, staging, telling
+from avsrobust.remote import lease, local_copy, output_folder, published, put_so_far, stage, staging, telling, upload
 from avsrobust.remote.store import Store
 
 fsspec = pytest.importorskip("fsspec")
@@ -373,14 +373,14 @@ def test_a_long_command_puts_what_it_has_so_far(url: str, tmp_path: Path) -> Non
     assert there(url)["log"] == b"1\n2\n3\n"
     assert LOCK_NAME not in there(url)
     put_so_far(tmp_path)
-    assert not list((tmp_path / "cache" / "staging").glob(f"*/{staging.SNAPSHOT_NAME}"))
+    assert not list((tmp_path / "cache" / "staging").glob(f"*/{stage.SNAPSHOT_NAME}"))
 
 
 def test_a_command_that_calls_often_puts_now_and_then(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(staging, "PUT_EVERY_S", 30.0)
-    monkeypatch.setattr(staging, "_MOST_BYTES", 5)
-    monkeypatch.setattr(staging, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(upload, "PUT_EVERY_S", 30.0)
+    monkeypatch.setattr(upload, "_MOST_BYTES", 5)
+    monkeypatch.setattr(upload, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def after(seconds: float) -> set[str]:
         now[0] += seconds

@@ -293,16 +293,15 @@ def test_stored_results_report_as_those_in_memory(oracle: Scores, tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def toy_scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scores]:
+def toy_scores(tmp_path_factory: pytest.TempPathFactory, toy_in: Callable[..., Path]) -> dict[str, Scores]:
     """The baselines, in classes, on the test split of an avss toy: toy -> build -> evaluate."""
     from avsrobust.building.build import build
     from avsrobust.conditions.recipe import load_recipe
     from avsrobust.datasets.read import read_dataset
     from avsrobust.manifest import load_manifest
-    from avsrobust.toy.write import write_toy
 
     root = tmp_path_factory.mktemp("avss")
-    write_toy(root / "data", "avss", clips=20, seed=3)
+    toy_in(root / "data", avss=20, seed=3)
     table = read_dataset("avss", root / "data", splits=["test"])
     manifest = load_manifest(build(table, load_recipe("standard"), 42, root / "robust").manifest)
     scores = {}

@@ -7,7 +7,8 @@ Conventions
     the chunks are read here. The exception is a size that a program makes up when it writes into a pipe and cannot know it:
     near 2^32 (ffmpeg), near 2^31 (sox, arecord, espeak), or 0 with samples behind it (gstreamer). It means "to the end of the
     file", and an incomplete block there is dropped: such a file is accepted and its header is marked `streamed`, since
-    nothing in it can tell whether it is whole.
+    nothing in it can tell whether it is whole. Bytes behind the declared samples that are no chunks are not read, as by other
+    readers, and counted (`SoundHeader.undeclared`).
     Only regular files are opened, and no more than `limits.SOUND_BYTES` of samples are read.
 """
 
@@ -16,10 +17,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
+from avsrobust.beginnings import LENGTH, Beginning, recognise
 from avsrobust.clips import SoundHeader
 from avsrobust.errors import AudioError
 from avsrobust.files import open_regular
@@ -83,7 +87,9 @@ def find_samples(path: Path, stream: BinaryIO, size: int) -> WavLayout:
         raise AudioError(f"{path}: found an empty file (0 bytes); expected a wav file; {REPLACE}")
     head = stream.read(12)
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        raise AudioError(f"{path}: found a file that is not RIFF/WAVE; expected {_ACCEPTED}; {_REENCODE}")
+        stream.seek(0)
+        found = recognise(stream.read(LENGTH)) or Beginning("a file that is not RIFF/WAVE")
+        raise AudioError(f"{path}: found {found.noun}; expected RIFF/WAVE, {_ACCEPTED}; {found.remedy or _REENCODE}")
     chunks = _find_chunks(stream, size)
     if b"fmt " not in chunks or b"data" not in chunks:
         missing = "format" if b"fmt " not in chunks else "data"
@@ -96,8 +102,14 @@ def find_samples(path: Path, stream: BinaryIO, size: int) -> WavLayout:
     if declared > present:
         raise _truncated(path, present, declared)
     SOUND_BYTES.check(declared, path, AudioError)
+    behind = offset + declared + declared % 2
+    undeclared = 0 if _is_chunks(stream, behind, size) else size - behind
     stream.seek(chunks[b"fmt "][0])
-    return _describe(path, stream.read(min(chunks[b"fmt "][1], _FORMAT_BYTES)), declared, offset, is_streamed)
+    layout = _describe(path, stream.read(min(chunks[b"fmt "][1], _FORMAT_BYTES)), declared, offset, is_streamed)
+    if undeclared == 0:
+        return layout
+    block = np.dtype(layout.dtype).itemsize * layout.header.channels
+    return replace(layout, header=replace(layout.header, undeclared=undeclared // block))
 
 
 def check_whole(path: Path) -> None:

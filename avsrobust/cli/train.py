@@ -110,6 +110,7 @@ def train(
         from avsrobust.training.devices import check_device, trains_on_cpu
         from avsrobust.training.engine import TrainOptions
         from avsrobust.training.engine import train as run_training
+        from avsrobust.training.lineage import LINEAGE
     except ImportError as error:
         package = (error.name or "").partition(".")[0] or "a package"
         raise OptionError(f"train: {import_obstacle(error, package, _INSTALL)}") from error
@@ -147,7 +148,9 @@ def train(
         bar = stack.enter_context(_bar(f"train {chosen.name}"))
         place = default_output(chosen) if output is None else output
         options = TrainOptions(
-            output=stack.enter_context(output_folder(place, "avsrobust train", TRAINING_KIND, wait=wait)),
+            output=stack.enter_context(
+                output_folder(place, "avsrobust train", TRAINING_KIND, wait=wait, lineage=LINEAGE)
+            ),
             start=start,
             device=device,
             workers=workers,

@@ -208,7 +208,8 @@ def parse_recipe(content: Mapping[str, Any], where: str, folder: Path | None = N
     _refuse_unknown(content, _KEYS, where, "key")
     conditions = content.get("conditions")
     if not isinstance(conditions, dict) or not conditions:
-        raise RecipeError(f"{where}: key conditions: found {_type_of(conditions)}; expected a mapping of conditions")
+        found = "an empty mapping" if conditions == {} else _type_of(conditions)
+        raise RecipeError(f"{where}: key conditions: found {found}; expected a mapping with one condition or more")
     front_end = _front_end(content.get("front_end", DEFAULT_FRONT_END), where, "front_end", folder)
     store_audio = content.get("store_audio", True)
     if not isinstance(store_audio, bool):

@@ -5,6 +5,9 @@ Conventions
     was waited for. Builds and data of this machine have no arrivals.
     `_AHEAD` clips after the last that was waited for are under way or here, the files of `_AT_ONCE` clips at a time, each clip's
     side by side. So the first clip can be scored when its own files are here, and a killed evaluation has not copied everything.
+    Files of a clip are held from when they are sent for until it is finished (`Arrivals.done`); then they may go for the room of
+    others. Where the bound on copies is too small for `_AHEAD` clips, fewer are sent for; those that are waited for always are.
+    Of a clip's sounds those alone are sent for that are read: the files, or the log-mels (`Forms`).
     A clip whose files cannot be had fails, as one that cannot be read here does.
 """
 
@@ -13,18 +16,60 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+from avsrobust.adapters.base import AudioInput
 from avsrobust.evaluation.batches import Batch, LoadedClip
 from avsrobust.evaluation.clip_data import ClipRows
-from avsrobust.manifest import DATA_PREFIX, Manifest, Row, used_files
+from avsrobust.manifest import DATA_PREFIX, MADE_PREFIX, Manifest, Row, picture_entry, sound_files
 from avsrobust.remote.addresses import join
+from avsrobust.remote.eviction import ENVIRONMENT_CACHE_GB, bound
+from avsrobust.remote.messages import tell
 from avsrobust.remote.on_demand import OnDemand, opened
+from avsrobust.remote.store import size_text
 from avsrobust.results import FailedClip
 from avsrobust.row_keys import ClipKey
 
 _AHEAD = 24
 _AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Forms:
+    """The forms of a row's sound that are read.
+
+    Attributes:
+        sound: The file of the sound.
+        log_mel: The array of its log-mel.
+    """
+
+    sound: bool = True
+    log_mel: bool = True
+
+    @classmethod
+    def of(cls, adapter: object) -> Forms:
+        """Return the forms that are read for an adapter."""
+        log_mel = AudioInput.of(getattr(adapter, "audio", None)).kind in ("log_mel", "embedding")
+        # One that is told where a clip's files lie may read its sound, whatever it is given.
+        return cls(sound=not log_mel or bool(getattr(adapter, "needs_clips", False)), log_mel=log_mel)
+
+    def files_of(self, rows: Iterable[Row]) -> set[str]:
+        """Return the files of rows that are read, as `manifest.used_files` names them."""
+        found: set[str] = set()
+        before: tuple[object, ...] = ()
+        for row in rows:
+            pictures = (row.frames, row.masks, row.annotated)
+            if pictures != before:
+                found.update(picture_entry(name) for names in pictures for name in names or () if name is not None)
+                before = pictures
+            # A log-mel without a file is made from the sound.
+            is_made = row.log_mel.startswith(MADE_PREFIX)
+            if self.sound or is_made:
+                found.update(sound_files(row))
+            if self.log_mel and not is_made:
+                found.add(row.log_mel)
+        return found
 
 
 class Arrivals:
@@ -33,6 +78,9 @@ class Arrivals:
     Args:
         build: The manifest that the clips are of.
         data_root: Folder of the data set.
+
+    Attributes:
+        forms: The forms of sounds that are read; all, until it is set.
     """
 
     def __init__(self, build: Manifest, data_root: Path) -> None:
@@ -41,10 +89,15 @@ class Arrivals:
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._expected: Sequence[ClipRows] = ()
-        self._coming: Iterator[ClipRows] = iter(())
         self._positions: dict[ClipKey, int] = {}
         self._begun = 0
         self._under_way: dict[ClipKey, Future[str]] = {}
+        self._held: dict[ClipKey, list[tuple[OnDemand, set[str]]]] = {}
+        self.forms = Forms()
+
+    @property
+    def _sources(self) -> list[OnDemand]:
+        return [source for source in (self._build, self._data) if source is not None]
 
     @property
     def is_local(self) -> bool:
@@ -52,19 +105,27 @@ class Arrivals:
         return self._build is None and self._data is None
 
     def expect(self, clips: Sequence[ClipRows]) -> None:
-        """Take notice of the clips that will be waited for, about in this order; make room for them.
+        """Take notice of the clips that will be waited for, about in this order.
 
         Raises:
             OptionError: The disk has no room.
         """
         if self.is_local or clips is self._expected:
             return
+        total = 0
         for source, names in self._files(row for clip in clips for row in clip):
-            source.reserve(names)
+            source.announce(names)
+            total += sum(source.sizes.get(name, 0) for name in names)
+        if total > (limit := bound()):
+            tell(
+                f"the clips take {size_text(total)}, more than the {size_text(int(limit))} of {ENVIRONMENT_CACHE_GB}: files of "
+                "finished ones go as others come"
+            )
         with self._lock:
             self._positions = {_key(clip): position for position, clip in enumerate(clips)}
-            self._expected, self._coming, self._begun = clips, iter(clips), 0
+            self._expected, self._begun = clips, 0
             self._under_way.clear()
+            self._release(list(self._held))
 
     def wait_for(self, clips: Iterable[ClipRows]) -> None:
         """Wait until the files of some clips are here, or cannot be had."""
@@ -107,19 +168,57 @@ class Arrivals:
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="avsrobust-arrivals")
-            while self._begun <= self._positions.get(key, -1) + _AHEAD and (following := next(self._coming, None)):
-                self._under_way[_key(following)] = self._pool.submit(self._bring, following)
-                self._begun += 1
+            self._send_for(self._positions.get(key, -1), self._pool)
+            # One that nobody expects, or that is read again.
+            self._hold([clip])
             arrival = self._under_way.get(key)
         # One that nobody expects, or that was read before, does not wait for others.
         return self._bring(clip) if arrival is None else arrival.result()
 
+    def done(self, key: ClipKey) -> None:
+        """Let the files of a clip go, which is finished."""
+        with self._lock:
+            self._release([key])
+
     def end(self) -> None:
         """Begin to fetch nothing more."""
         with self._lock:
+            self._release(list(self._held))
             if self._pool is not None:
                 self._pool.shutdown(wait=False, cancel_futures=True)
                 self._pool = None
+
+    def _send_for(self, position: int, pool: ThreadPoolExecutor) -> None:
+        """Have clips up to this position and `_AHEAD` further ones brought; the caller holds the lock."""
+        # Several at a time: each time the list of files that are held is written.
+        if self._begun > position + _AHEAD + 1 - max(1, _AHEAD // 4):
+            return
+        following: list[ClipRows] = []
+        room = bound() - sum(source.held_bytes for source in self._sources)
+        for number in range(self._begun, min(position + _AHEAD + 1, len(self._expected))):
+            clip = self._expected[number]
+            room -= sum(source.sizes.get(name, 0) for source, names in self._files(clip) for name in names)
+            if room < 0 and number > position:
+                break
+            following.append(clip)
+        self._hold(following)
+        for clip in following:
+            self._under_way[_key(clip)] = pool.submit(self._bring, clip)
+        self._begun += len(following)
+
+    def _hold(self, clips: Iterable[ClipRows]) -> None:
+        """Hold the files of clips that are not held yet; the caller holds the lock."""
+        of_clips = {_key(clip): list(self._files(clip)) for clip in clips if _key(clip) not in self._held}
+        for source in self._sources:
+            names = [name for files in of_clips.values() for of, some in files if of is source for name in some]
+            if names:
+                source.hold(names)
+        self._held.update(of_clips)
+
+    def _release(self, keys: Iterable[ClipKey]) -> None:
+        for key in keys:
+            for source, names in self._held.pop(key, ()):
+                source.release(names)
 
     def _bring(self, clip: ClipRows) -> str:
         for source, names in self._files(clip):
@@ -128,7 +227,7 @@ class Arrivals:
         return ""
 
     def _files(self, rows: Iterable[Row]) -> Iterator[tuple[OnDemand, set[str]]]:
-        used = used_files(rows)
+        used = self.forms.files_of(rows)
         of_data = {name for name in used if name.startswith(DATA_PREFIX)}
         if self._data is not None:
             yield self._data, {name.removeprefix(DATA_PREFIX) for name in of_data}

@@ -36,6 +36,7 @@ from avsrobust.results import (
     vouches_for,
 )
 from avsrobust.row_keys import RowKey, row_key
+from avsrobust.row_sets import RowSet
 from avsrobust.stored_masks import rows_of_masks
 
 
@@ -58,8 +59,8 @@ class ExistingResults:
     scores: StoredScores | None = None
     masks: Path | None = None
     extras: Path | None = None
-    masked: frozenset[RowKey] = frozenset()
-    described: frozenset[RowKey] = frozenset()
+    masked: RowSet = field(default_factory=RowSet)
+    described: RowSet = field(default_factory=RowSet)
     damaged: tuple[str, ...] = ()
     readouts: Mapping[str, StoredScores] = field(default_factory=dict)
 
@@ -228,14 +229,14 @@ def _readouts(
 
 def _optional(
     path: Path, run: Run | None, scores: StoredScores | None, damaged: list[str]
-) -> tuple[Path | None, frozenset[RowKey]]:
+) -> tuple[Path | None, RowSet]:
     """Return a file next to the scores and the rows it holds, where it is there, ours and whole."""
     files = run.details.get("files") if run is not None else None
     named = isinstance(files, Mapping) and path.name in files
     if not path.exists():
         if named:
             damaged.append(f"{path}: is missing")
-        return None, frozenset()
+        return None, RowSet()
     evaluation = _evaluation_of(path)
     if not named and evaluation is None:
         raise OptionError(
@@ -247,8 +248,8 @@ def _optional(
         rows = rows_of_masks(path) if path.name == MASKS_NAME else rows_of_extras(path)
     except (OSError, ResultsError, AdapterError) as error:
         damaged.append(str(error))
-        return None, frozenset()
-    return path, frozenset(rows)
+        return None, RowSet()
+    return path, rows
 
 
 def _require_same_evaluation(path: Path, run: Run | None, scores: StoredScores | None, evaluation: str | None) -> None:

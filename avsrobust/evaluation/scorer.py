@@ -1,8 +1,8 @@
 """The adapter of an evaluation and what it takes to score clips with it, in this process.
 
 Conventions
-    `evaluation.runner` decides which clips are due and keeps what comes back; a scorer knows the adapter. `LocalScorer` has it in
-    this process; `evaluation.cluster` has one in each worker of a cluster, which holds a `LocalScorer`.
+    `evaluation.execution` decides which clips are due and keeps what comes back; a scorer knows the adapter. `LocalScorer` has it
+    in this process; `evaluation.cluster` has one in each worker of a cluster, which holds a `LocalScorer`.
     `facts` is called first, then `begin`, then `score`.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ from avsrobust.adapters.base import VGGISH_OPTION, Adapter, AudioInput, looks_at
 from avsrobust.adapters.calling import AdapterCaller
 from avsrobust.checksums import load_checksums
 from avsrobust.evaluation.adapter_source import source_file
-from avsrobust.evaluation.arrivals import Arrivals
+from avsrobust.evaluation.arrivals import Arrivals, Forms
 from avsrobust.evaluation.batch_size import choose_batch_size, is_measurable
 from avsrobust.evaluation.batches import Batch, LoadedClip, default_readers, each_batch, load_batch
 from avsrobust.evaluation.clip_data import ClipRows
@@ -185,6 +186,7 @@ class LocalScorer:
 
     def begin(self, clips: Sequence[ClipRows], choices: ScoringChoices) -> None:
         """Check the adapter on some of the clips, and choose the size of batches."""
+        self._arrivals.forms = Forms.of(self._adapter)
         self._arrivals.expect(clips)
         vggish = self._options.get(VGGISH_OPTION)
         audio = AudioInput.of(getattr(self._adapter, "audio", None))
@@ -209,7 +211,7 @@ class LocalScorer:
         self._arrivals.expect(clips)
         # Batches of several clips are of one size, which the pictures tell.
         planned = clips if self.batch_size == 1 else self._arrivals.awaited(clips)
-        return score_clips(
+        outcomes = score_clips(
             self._caller,
             each_batch(planned, self._build, self._data_root, self.batch_size),
             self._load,
@@ -217,6 +219,10 @@ class LocalScorer:
             any_scored=any_scored,
             readers=self._readers,
         )
+        with closing(outcomes):
+            for outcome in outcomes:
+                self._arrivals.done((outcome.split, outcome.clip_id))
+                yield outcome
 
     def end(self, model_key: Mapping[str, Any]) -> None:
         """Remember the adapter's state before the evaluation, which may have changed it."""

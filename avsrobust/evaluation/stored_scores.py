@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from avsrobust.errors import ResultsError
 from avsrobust.results import ScoreInfo, Scores, write_table
-from avsrobust.row_keys import RowKey
+from avsrobust.row_sets import RowSet
 from avsrobust.score_frames import FrameTable
 
 
@@ -63,14 +63,14 @@ class StoredScores:
         return self.frames.first_of_each_row()
 
     @property
-    def rows(self) -> set[RowKey]:
+    def rows(self) -> RowSet:
         """Keys of the rows."""
-        return set(self.frames.rows())
+        return RowSet.of_columns(*self.frames.row_columns())
 
     @property
-    def rows_with_overlap(self) -> set[RowKey]:
+    def rows_with_overlap(self) -> RowSet:
         """Keys of the rows that are compared with the clean mask."""
-        return set(self.frames.rows(self.frames.is_compared))
+        return RowSet.of_columns(*self.frames.row_columns(self.frames.is_compared))
 
     @property
     def has_classes(self) -> bool:

@@ -181,7 +181,8 @@ def export_croissant(manifest: Manifest, output: Path | str, publication: Public
     """
     path = Path(output)
     if os.path.lexists(path):
-        raise OptionError(f"--output {path}: is there already; expected a new file; delete it, or choose another name")
+        found = "is a folder" if path.is_dir() else "is there already"
+        raise OptionError(f"--output {path}: {found}; expected a new file; choose another name")
     write_text(path, croissant(manifest, path.absolute().parent, publication))
 
 

@@ -18,7 +18,8 @@ from avsrobust.remote.addresses import (
     naming_addresses,
     with_addresses,
 )
-from avsrobust.remote.copies import local_copy, telling
+from avsrobust.remote.copies import local_copy
+from avsrobust.remote.messages import telling
 from avsrobust.remote.staging import output_folder, published, put_so_far, remote_marker, require_own
 
 __all__ = [

@@ -16,18 +16,26 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from avsrobust.callbacks import MessageCallback
 from avsrobust.errors import DataSetError, OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, write_text
 from avsrobust.locks import LOCK_NAME, acquire
 from avsrobust.remote.addresses import COPIES, ENVIRONMENT_CACHE, FILES_NAME, INDEX_NAME, copy_home, local_home
-from avsrobust.remote.eviction import SPARE_BYTES, begin_use, is_locked, make_room, note_use
+from avsrobust.remote.eviction import (
+    SPARE_BYTES,
+    begin_use,
+    bound,
+    could_hold,
+    hold,
+    is_locked,
+    make_room,
+    note_use,
+)
+from avsrobust.remote.messages import tell
 from avsrobust.remote.store import RemoteFile, Store, size_text
 from avsrobust.textfiles import parse_json
 from avsrobust.vocabulary import counted
@@ -40,27 +48,9 @@ _AT_ONCE = 256
 _FEW = 8
 _TRIES = 4
 _TELL_EVERY_S = 30.0
-_LISTENER: ContextVar[MessageCallback | None] = ContextVar("remote_listener", default=None)
 
 
-@contextmanager
-def telling(on_message: MessageCallback) -> Iterator[None]:
-    """Call `on_message` with lines for people about what is copied in the block."""
-    token = _LISTENER.set(on_message)
-    try:
-        yield
-    finally:
-        _LISTENER.reset(token)
-
-
-def tell(line: str) -> None:
-    """Hand a line to whoever listens."""
-    listener = _LISTENER.get()
-    if listener is not None:
-        listener(line)
-
-
-@dataclass
+@dataclass(eq=False)
 class Copy:
     """The copy of a remote folder.
 
@@ -69,12 +59,14 @@ class Copy:
         url: The remote folder.
         versions: Version of each file that was fetched.
         there: The remote files at the last listing.
+        held: Files that a process which fetches others later needs all the time.
     """
 
     home: Path
     url: str
     versions: dict[str, str] = field(default_factory=dict)
     there: Mapping[str, RemoteFile] = field(default_factory=dict)
+    held: Collection[str] = frozenset()
 
     @classmethod
     def read(cls, url: str) -> Copy:
@@ -146,7 +138,7 @@ class Copy:
         for name in wanted:
             (self.files / name).mkdir(parents=True, exist_ok=True)
 
-    def require_room(self, due: Mapping[str, RemoteFile], when: str = "") -> None:
+    def require_room(self, due: Mapping[str, RemoteFile]) -> None:
         """Make room for files that will be fetched, and tell of them; the caller holds the copy's folder.
 
         Raises:
@@ -155,13 +147,28 @@ class Copy:
         total = sum(file.size for file in due.values())
         if line := make_room(self.home, total):
             tell(line)
+        if total + SPARE_BYTES > shutil.disk_usage(self.home).free:
+            raise self.no_room(total)
+        tell(f"copying {counted(len(due), 'file')} ({size_text(total)}) of {self.url} to {self.home}")
+
+    def announce(self, due: Mapping[str, RemoteFile]) -> None:
+        """Tell of files that will be fetched one after the other, and may go when they have been read.
+
+        Raises:
+            OptionError: The disk has no room for those of them that may be here at once.
+        """
+        total, limit = sum(file.size for file in due.values()), int(bound())
+        if not could_hold(self.home, min(total, limit)):
+            raise self.no_room(min(total, limit))
+        tell(f"copying {counted(len(due), 'file')} ({size_text(total)}) of {self.url} to {self.home}, as they are read")
+
+    def no_room(self, count: int) -> OptionError:
+        """Return the error of a disk that has no room for so many bytes."""
         free = shutil.disk_usage(self.home).free
-        if total + SPARE_BYTES > free:
-            raise OptionError(
-                f"{self.url}: its copy takes {size_text(total)}, but {self.home} has {size_text(free)} left; name a folder on a "
-                f"larger disk with {ENVIRONMENT_CACHE}, or delete copies below {self.home.parent}"
-            )
-        tell(f"copying {counted(len(due), 'file')} ({size_text(total)}) of {self.url} to {self.home}{when}")
+        return OptionError(
+            f"{self.url}: its copy takes {size_text(count)}, but {self.home} has {size_text(free)} left; name a folder on a "
+            f"larger disk with {ENVIRONMENT_CACHE}, or delete copies below {self.home.parent}"
+        )
 
     def fetch(self, store: Store, due: Mapping[str, RemoteFile]) -> None:
         """Fetch files.
@@ -239,19 +246,30 @@ def make_copy(
     # Several processes of one machine fetch once.
     with acquire(home, "avsrobust", wait=True):
         copy = Copy.read(store.url)
-        begin_use(home)
+        if not is_for_later:
+            begin_use(home)
+        there: dict[str, RemoteFile] = {}
+        due: dict[str, RemoteFile] = {}
         for attempt in range(_TRIES):
             few = names if isinstance(names, Collection) and len(names) <= _FEW and not is_for_later else None
-            there = store.listing() if few is None else store.look(few)
+            if due and few is None:
+                # What was fetched is compared with what is there now: it may have changed meanwhile.
+                there = {name: file for name, file in there.items() if name not in due} | store.look_again(
+                    due, len(there)
+                )
+            else:
+                there = store.listing() if few is None else store.look(few)
             there = {name: file for name, file in there.items() if name.rpartition("/")[2] != LOCK_NAME}
             copy.forget({name for name in copy.versions if name not in there and (few is None or name in few)})
             wanted = _wanted(store.url, there, names, lenient=lenient or is_for_later)
-            # What was fetched is compared with another listing: it may have changed meanwhile.
             anew = fresh and attempt == 0
             if attempt == 0:
                 coming = _wanted(store.url, there, later, lenient=lenient) if is_for_later else []
                 note_use(copy.files / name for name in (*wanted, *coming))
                 copy.there = there
+                if is_for_later:
+                    copy.held = frozenset(wanted)
+                    hold(home, copy.held, copy)
             due = {name: there[name] for name in wanted if anew or not copy.has(name, there[name])}
             if not due:
                 break

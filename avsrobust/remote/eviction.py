@@ -6,21 +6,25 @@ Conventions
     A file's last use is its time of last access, which is set whenever a command asks for it: file systems that are mounted to
     note no reading keep that.
     A process that asks for files of a copy holds a locked file in ``uses/`` there until it ends, whose name says since when.
-    Files used since the first of the processes that live are theirs. Who deletes files of a copy holds its folder's lock, as who
-    fetches them does, so that nobody begins to use them meanwhile; copies that are locked are passed over.
+    Files used since the first of the processes that live are theirs. One that goes through more files than there may be room for
+    lists those that it reads at present instead, in such a file that ends in ``.list`` (`hold`): these alone are its own.
+    Who deletes files of a copy holds its folder's lock, as who fetches or lists them does, so that nobody begins to use them
+    meanwhile; copies that are locked are passed over.
     Without `fcntl` (Windows) nothing is deleted.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 try:
     import fcntl
@@ -28,6 +32,7 @@ except ImportError:
     fcntl = None  # type: ignore[assignment]
 
 from avsrobust.errors import OptionError
+from avsrobust.files import TEMPORARY_SUFFIX
 from avsrobust.locks import acquire
 from avsrobust.remote.addresses import FILES_NAME
 from avsrobust.remote.store import size_text
@@ -36,12 +41,17 @@ from avsrobust.vocabulary import counted
 ENVIRONMENT_CACHE_GB = "AVSROBUST_CACHE_GB"
 DEFAULT_GB = 100.0
 USES = "uses"
+LIST_SUFFIX = ".list"
 SPARE_BYTES = 1 << 28
+# All copies are looked through to delete some: those who do so again and again delete this part of the bound at a time.
+_SLACK = 0.05
 # Some file systems keep times to two seconds.
 _COARSEST_NS = 2_000_000_000
 
-# Of this process: the file that says that it uses a copy, by the copy's folder; and what it believes all copies take.
+# Of this process: the files that say that it uses a copy, by the copy's folder; and what it believes all copies take.
 _own: dict[Path, tuple[Path, int]] = {}
+_own_lists: dict[Path, tuple[Path, int]] = {}
+_readers: dict[Path, WeakKeyDictionary[object, frozenset[str]]] = {}
 _believed: dict[Path, int] = {}
 
 
@@ -63,16 +73,35 @@ def bound() -> float:
 
 def begin_use(home: Path) -> None:
     """Say that this process uses a copy, until it ends; the caller holds the copy's folder."""
-    if fcntl is None or home in _own:
+    if fcntl is not None and home not in _own:
+        _own[home] = _locked_file(home, "")
+
+
+def hold(home: Path, names: Collection[str], reader: object) -> None:
+    """Say that a reader in this process reads these files of a copy at present, and no others that it has listed so far.
+
+    The caller holds the copy's folder. A process that has said `begin_use` as well keeps what it uses by that.
+    """
+    if fcntl is None:
         return
+    if home not in _own_lists:
+        _own_lists[home] = _locked_file(home, LIST_SUFFIX)
+        _readers[home] = WeakKeyDictionary()
+    _readers[home][reader] = frozenset(names)
+    descriptor, listed = _own_lists[home][1], frozenset[str]().union(*_readers[home].values())
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(sorted(listed)).encode(), 0)
+
+
+def _locked_file(home: Path, suffix: str) -> tuple[Path, int]:
     folder = home / USES
     folder.mkdir(exist_ok=True)
-    _first_use(home)
-    path = folder / f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}"
+    _uses(home)
+    path = folder / f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
     # Never closed: forked processes use it too, and the system gives the lock up with the last of them.
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    _own[home] = (path, descriptor)
+    return path, descriptor
 
 
 def note_use(paths: Iterable[Path]) -> None:
@@ -87,13 +116,15 @@ def note_use(paths: Iterable[Path]) -> None:
             continue
 
 
-def make_room(home: Path, count: int, *, fetched: bool = True) -> str:
+def make_room(home: Path, count: int, *, fetched: bool = True, coming: Callable[[], int] | None = None) -> str:
     """Delete what was used longest ago until so many bytes more are within the bound, and on the disk, as far as that goes.
 
     Args:
         home: The copy that they are for, whose folder the caller holds.
         count: The bytes.
         fetched: Whether the disk must have room for them; else they lie there already.
+        coming: Returns the bytes for which room was made before, and which are not here yet; of who asks again and again. Where
+            anything is deleted for it, some more is.
 
     Returns:
         What to tell people; "" for nothing.
@@ -107,9 +138,12 @@ def make_room(home: Path, count: int, *, fetched: bool = True) -> str:
     if fcntl is None or (short <= 0 and _believed.get(root, limit + 1) + count <= limit):
         _believed[root] = _believed.get(root, 0) + count
         return ""
+    # First: what arrives in between is counted twice rather than not at all.
+    expected = 0 if coming is None else coming()
     found = sorted(_files(root), key=lambda file: file.used_ns)
-    total = sum(file.size for file in found)
-    deleted = _delete(found, home, max(int(total + count - limit), short))
+    total = sum(file.size for file in found) + expected
+    due = max(int(total + count - limit), short + expected)
+    deleted = _delete(found, home, due if coming is None or due <= 0 else due + int(_SLACK * limit))
     freed, copies = sum(file.size for file in deleted), {file.home for file in deleted}
     _believed[root] = total - freed + count
     lines = []
@@ -123,6 +157,12 @@ def make_room(home: Path, count: int, *, fetched: bool = True) -> str:
             "in use"
         )
     return "; ".join(lines)
+
+
+def could_hold(home: Path, count: int) -> bool:
+    """Return whether the disk of a copy has room for bytes more, where all other files of copies are deleted."""
+    free = shutil.disk_usage(home).free
+    return count + SPARE_BYTES <= free or count + SPARE_BYTES <= free + sum(file.size for file in _files(home.parent))
 
 
 @dataclass(frozen=True)
@@ -145,17 +185,31 @@ def _files(root: Path) -> Iterator[_File]:
                 yield _File(home, path, found.st_size, found.st_atime_ns)
 
 
+@dataclass(frozen=True)
+class _Uses:
+    """What processes that live use of a copy: all files used since then (in ns), and these."""
+
+    since: int
+    names: frozenset[str]
+    any: bool
+
+    def has(self, file: _File) -> bool:
+        if file.used_ns >= self.since or (self.any and file.path.name.endswith(TEMPORARY_SUFFIX)):
+            return True
+        return file.path.relative_to(file.home / FILES_NAME).as_posix() in self.names
+
+
 def _delete(found: Iterable[_File], own: Path, count: int) -> list[_File]:
     """Delete files, in this order, until they make `count` bytes; return them."""
     deleted: list[_File] = []
-    since: dict[Path, int] = {}
+    uses: dict[Path, _Uses] = {}
     with ExitStack() as stack:
         for file in found:
             if count <= 0:
                 break
-            if file.home not in since:
-                since[file.home] = _take(file.home, own, stack)
-            if file.used_ns >= since[file.home]:
+            if file.home not in uses:
+                uses[file.home] = _take(file.home, own, stack)
+            if uses[file.home].has(file):
                 continue
             file.path.unlink(missing_ok=True)
             deleted.append(file)
@@ -163,27 +217,41 @@ def _delete(found: Iterable[_File], own: Path, count: int) -> list[_File]:
     return deleted
 
 
-def _take(home: Path, own: Path, stack: ExitStack) -> int:
-    """Hold the folder of a copy; return the time, in ns, since which its files are in use: 0 where it is held by others."""
+def _take(home: Path, own: Path, stack: ExitStack) -> _Uses:
+    """Hold the folder of a copy; return what is in use of it: all where it is held by others."""
     if home != own:
         try:
             stack.enter_context(acquire(home, "avsrobust"))
         except OptionError:
-            return 0
-    return _first_use(home)
+            return _Uses(0, frozenset(), any=True)
+    return _uses(home)
 
 
-def _first_use(home: Path) -> int:
-    """Return since when processes that live use a copy, in ns, and delete the traces of those that do not."""
-    mine = _own[home][0] if home in _own else None
-    first = time.time_ns() * 2
+def _uses(home: Path) -> _Uses:
+    """Return what processes that live use of a copy, and delete the traces of those that do not."""
+    mine = [own[home][0] for own in (_own, _own_lists) if home in own]
+    since, names, found = time.time_ns() * 2, set[str](), False
     for path in (home / USES).glob("*"):
-        if path != mine and not is_locked(path):
+        if path not in mine and not is_locked(path):
             path.unlink(missing_ok=True)
             continue
+        found = True
         began = path.name.partition("-")[0]
-        first = min(first, int(began) - _COARSEST_NS if began.isdecimal() else 0)
-    return first
+        listed = _listed(path) if path.name.endswith(LIST_SUFFIX) else None
+        if listed is None:
+            since = min(since, int(began) - _COARSEST_NS if began.isdecimal() else 0)
+        else:
+            names |= listed
+    return _Uses(since, frozenset(names), any=found)
+
+
+def _listed(path: Path) -> set[str] | None:
+    """Return the names in a list, None where it is none."""
+    try:
+        content = path.read_bytes()
+        return set(map(str, json.loads(content))) if content else set()
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def is_locked(path: Path) -> bool:

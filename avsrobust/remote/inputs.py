@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avsrobust.errors import OptionError
+from avsrobust.errors import DataSetError, OptionError
 from avsrobust.files import is_safe_relative
 from avsrobust.remote.addresses import COPIES, FILES_NAME, is_remote, is_remote_place, local_home, origin
 from avsrobust.remote.copies import keep, local_copy
@@ -40,6 +40,11 @@ def local_build(place: Path | str, *, fresh: bool = False, on_demand: bool = Fal
     if not is_remote_place(place):
         return Path(place)
     url = str(place).rstrip("/").removesuffix(f"/{MANIFEST_NAME}")
+    # Before a whole data set is copied whose address was named by mistake.
+    if not Store.open(url).look([MANIFEST_NAME]):
+        raise DataSetError(
+            f"{url}: found no {MANIFEST_NAME} in it; expected the folder of a build made by 'avsrobust build'; check the address"
+        )
     if on_demand:
         return open_on_demand(url, now=lambda name: "/" not in name)
     return close(local_copy(url, fresh=fresh))

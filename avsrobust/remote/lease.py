@@ -29,7 +29,7 @@ from contextvars import copy_context
 from datetime import UTC, datetime
 
 from avsrobust.errors import AvsRobustError, OptionError
-from avsrobust.remote.copies import tell
+from avsrobust.remote.messages import tell
 from avsrobust.remote.store import Store
 from avsrobust.textfiles import parse_json
 

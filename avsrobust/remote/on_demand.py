@@ -1,8 +1,9 @@
 """Files of remote folders that are copied when somebody comes to them, so that work begins before all are here.
 
 Conventions
-    A folder is opened once (`open_on_demand`): what it holds is listed, and its copy (`avsrobust.remote.copies`) is in use from
-    then on. Which of its files are needed, and when, the reader says (`OnDemand.bring`), in as many threads as it likes.
+    A folder is opened once (`open_on_demand`): what it holds is listed. Which of its files are needed, and when, the reader says,
+    in as many threads as it likes: it holds them, has them brought to the copy (`avsrobust.remote.copies`), reads them, and lets
+    them go (`OnDemand.hold`, `bring`, `release`). Those that nobody holds may be deleted for others' room, and are fetched again.
     Versions and sizes are those of the listing. What changes there later is what it is on a disk: another file, that the build's
     checksums tell.
     A file is fetched once, whoever asks: threads wait for one another, and processes of one machine (or of a shared disk) too,
@@ -17,9 +18,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -35,10 +38,13 @@ from avsrobust.files import TEMPORARY_SUFFIX
 from avsrobust.locks import acquire
 from avsrobust.remote.addresses import copy_home
 from avsrobust.remote.copies import ARRIVED, Copy, Names, make_copy
+from avsrobust.remote.eviction import SPARE_BYTES, hold, make_room
+from avsrobust.remote.messages import tell
 from avsrobust.remote.store import RemoteFile, Store
 
 # Between tries of a store that does not answer; s3fs and its likes have tried several times themselves.
 _PAUSES_S = (1.0, 4.0, 16.0)
+_TELL_EVERY_S = 60.0
 # Folders that this process has opened, by the copy's folder.
 _OPENED: dict[Path, OnDemand] = {}
 
@@ -102,24 +108,64 @@ class OnDemand:
         self._coming: dict[str, Future[Mapping[str, str]]] = {}
         self._read: dict[Path, int] = {}
         self._notes: int | None = None
+        self._held: Counter[str] = Counter()
+        self._held_bytes = sum(self.sizes.get(name, 0) for name in copy.held)
+        self._told_s = -_TELL_EVERY_S
 
     def missing(self, names: Collection[str]) -> list[str]:
         """Return those of some files that are not in the copy, or are of another version there; sorted."""
         return sorted(name for name in names if not self._has(name))
 
-    def reserve(self, names: Collection[str]) -> None:
-        """Make room for files that will be brought, and tell of them.
+    @property
+    def held_bytes(self) -> int:
+        """Size of the files that are held."""
+        with self._lock:
+            return self._held_bytes
+
+    def announce(self, names: Collection[str]) -> None:
+        """Tell of files that will be held and brought, as far as they are not here.
 
         Raises:
-            OptionError: The disk has no room for them.
+            OptionError: The disk has no room.
         """
         due = {name: self._there[name] for name in self.missing(names) if name in self._there}
         if due:
-            with acquire(self._copy.home, "avsrobust", wait=True):
-                self._copy.require_room(due, ", as they are read")
+            self._copy.announce(due)
+
+    def hold(self, names: Collection[str]) -> None:
+        """Keep files from being deleted until they are released as often as they were held; make room for those that are missing.
+
+        Raises:
+            OptionError: The disk has no room.
+        """
+        with acquire(self._copy.home, "avsrobust", wait=True), self._lock:
+            new = [name for name in set(names) if name not in self._held]
+            self._held.update(names)
+            self._held_bytes += sum(self.sizes.get(name, 0) for name in new)
+            hold(self._copy.home, {*self._copy.held, *self._held}, self._copy)
+            due = sum(self.sizes[name] for name in self.missing(new) if name in self.sizes)
+            if due and (line := make_room(self._copy.home, due, coming=lambda: _coming(but=new, of=self))):
+                self._tell_now_and_then(line)
+            if due and due + SPARE_BYTES > shutil.disk_usage(self._copy.home).free:
+                raise self._copy.no_room(due)
+
+    def release(self, names: Collection[str]) -> None:
+        """Let go of files that were held; they may be deleted once others are held."""
+        with self._lock:
+            for name in names:
+                self._held[name] -= 1
+                if not self._held[name]:
+                    del self._held[name]
+                    self._held_bytes -= self.sizes.get(name, 0)
+
+    def _tell_now_and_then(self, line: str) -> None:
+        now = time.monotonic()
+        if now - self._told_s >= _TELL_EVERY_S:
+            self._told_s = now
+            tell(line)
 
     def bring(self, names: Collection[str]) -> dict[str, str]:
-        """Fetch those of some files that are not here, and wait for those that others fetch.
+        """Fetch those of some files, which are held, that are not here, and wait for those that others fetch.
 
         Returns:
             Files that cannot be had, with the reasons.
@@ -147,6 +193,13 @@ class OnDemand:
                 for name in mine:
                     del self._coming[name]
         return failed | {name: other.result()[name] for name, other in others.items() if name in other.result()}
+
+    def coming_bytes(self, but: Collection[str] = ()) -> int:
+        """Return the size of the files that are held and not here."""
+        # A list is made in one step, whatever other threads hold meanwhile.
+        return sum(
+            self.sizes[name] for name in self.missing(list(self._held)) if name in self.sizes and name not in but
+        )
 
     def _has(self, name: str) -> bool:
         return name in self._there and self._copy.has(name, self._there[name])
@@ -255,6 +308,12 @@ class OnDemand:
             whole = content.rfind(b"\n") + 1
             self._copy.learn(content[:whole])
             self._read[path] = start + whole
+
+
+def _coming(but: Collection[str], of: OnDemand) -> int:
+    """Return the size of all files that this process holds and that are not here, `but` some `of` one folder."""
+    names = frozenset(but)
+    return sum(found.coming_bytes(names if found is of else ()) for found in {*_OPENED.values(), of})
 
 
 @contextmanager

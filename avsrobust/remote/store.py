@@ -7,7 +7,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +19,8 @@ from avsrobust.files import is_safe_relative
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.optional_packages import import_causes, import_obstacle
 from avsrobust.remote.conditional import ConditionalWriter, writer_of
+from avsrobust.remote.failures import CHECK, because, reason, words
+from avsrobust.remote.messages import telling_of_silence
 
 _S3 = "'avsrobust[s3]'"
 # Schemes that were tried, and the package that opens them.
@@ -33,8 +35,9 @@ SCHEMES = {
     "memory": "fsspec",
 }
 _EXPECTED = "expected s3://bucket/folder, gs://bucket/folder (Google) or abfs://container/folder (Azure)"
-_CHECK = "check the address, the keys and the endpoint"
 _THREADS = 16
+# Files that S3 names in one answer.
+_LISTED = 1000
 _CONNECTIONS = 32
 
 
@@ -83,6 +86,9 @@ class Store:
         if not place.strip("/"):
             raise OptionError(f"{url}: names no folder; {_EXPECTED}")
         url = url.rstrip("/")
+        # To S3 these are names like others, which no file system of a copy can have, and tools leave out.
+        if any(part in ("", ".", "..") for part in place.rstrip("/").split("/")):
+            raise OptionError(f"{url}: has an empty part, '.' or '..'; {_EXPECTED} without them")
         try:
             import fsspec
         except ImportError as error:
@@ -100,11 +106,11 @@ class Store:
                     f"run: pip install --upgrade {SCHEMES[scheme]}"
                 ) from error
             raise OptionError(
-                f"{url}: needs a package that is not here ({_words(error)}); run: pip install {SCHEMES[scheme]}"
+                f"{url}: needs a package that is not here ({words(error)}); run: pip install {SCHEMES[scheme]}"
             ) from error
         # Each file system has errors of its own.
         except Exception as error:
-            raise OptionError(f"{url}: cannot be opened ({_words(error)}); {_CHECK}") from error
+            raise OptionError(f"{url}: cannot be opened ({words(error)}); {CHECK}") from error
         return cls(url, system, str(root).rstrip("/"))
 
     @property
@@ -131,10 +137,11 @@ class Store:
         """
         try:
             self.system.invalidate_cache()
-            found = self.system.find(self.root, detail=True)
+            with telling_of_silence(self.url):
+                found = self.system.find(self.root, detail=True)
         # Each file system has errors of its own.
         except Exception as error:
-            raise OptionError(f"{self.url}: cannot be listed ({_reason(error)}); {_CHECK}") from error
+            raise OptionError(f"{self.url}: cannot be listed {because(error)}") from error
         files = {path[len(self.root) :].lstrip("/"): info for path, info in found.items() if self._has(path)}
         return {name: _remote_file(info) for name, info in files.items() if is_safe_relative(name)}
 
@@ -148,21 +155,30 @@ class Store:
         for name in names:
             try:
                 self.system.invalidate_cache()
-                info = self.system.info(self._path(name), refresh=True)
+                with telling_of_silence(self.url):
+                    info = self.system.info(self._path(name), refresh=True)
             except FileNotFoundError:
                 continue
             except Exception as error:
-                raise OptionError(f"{self.url}: cannot be looked at ({_reason(error)}); {_CHECK}") from error
+                raise OptionError(f"{self.url}: cannot be looked at {because(error)}") from error
             if info.get("type") == "file":
                 found[name] = _remote_file(info)
         return found
+
+    def look_again(self, names: Collection[str], count: int) -> dict[str, RemoteFile]:
+        """Return at least the files of these names that are there, of a folder of about `count`, in as few requests as can be.
+
+        Raises:
+            OptionError: The folder cannot be looked at.
+        """
+        return self.look(names) if len(names) <= 1 + count // _LISTED else self.listing()
 
     def fetch(self, names: Sequence[str], paths: Sequence[Path]) -> None:
         """Write files to local paths, side by side. Raises `OSError` with the reason where that fails."""
         try:
             self.system.get([self._path(name) for name in names], [str(path) for path in paths])
         except Exception as error:
-            raise OSError(_reason(error)) from error
+            raise OSError(reason(error)) from error
 
     def put(self, files: Mapping[str, Path], known: Mapping[str, str] | None = None) -> None:
         """Write local files, side by side.
@@ -209,7 +225,7 @@ class Store:
         except OptionError:
             raise
         except Exception as error:
-            raise OptionError(f"{self.url}/{name}: cannot be read ({_reason(error)}); {_CHECK}") from error
+            raise OptionError(f"{self.url}/{name}: cannot be read {because(error)}") from error
         return content
 
     def create(self, name: str, content: bytes) -> bool:
@@ -219,12 +235,13 @@ class Store:
             OptionError: It cannot be written, or the file system offers no such thing.
         """
         try:
-            self.system.pipe_file(self._path(name), content, mode="create")
+            with telling_of_silence(self.url):
+                self.system.pipe_file(self._path(name), content, mode="create")
         except FileExistsError:
             return False
         except (TypeError, NotImplementedError) as error:
             raise OptionError(
-                f"{self.url}: cannot be written safely (its file system does not make files exclusively: {_words(error)}); "
+                f"{self.url}: cannot be written safely (its file system does not make files exclusively: {words(error)}); "
                 "expected s3:// or another that does; write to a folder of this machine, and copy it"
             ) from error
         except Exception as error:
@@ -310,7 +327,7 @@ class Store:
             raise self._cannot_be_written(error) from error
 
     def _cannot_be_written(self, error: Exception) -> OptionError:
-        return OptionError(f"{self.url}: cannot be written ({_reason(error)}); {_CHECK}")
+        return OptionError(f"{self.url}: cannot be written {because(error)}")
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
@@ -350,17 +367,3 @@ def _remote_file(info: Mapping[str, Any]) -> RemoteFile:
 
 def _mark(version: str) -> str:
     return version.partition(" ")[2]
-
-
-def _reason(error: BaseException) -> str:
-    """Return what went wrong; of the commonest cases in plain words."""
-    kind = type(error).__name__
-    if kind == "NoCredentialsError":
-        return "found no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-    if isinstance(error, FileNotFoundError) and "bucket" in str(error):
-        return "there is no such bucket"
-    return f"{kind}: {_words(error)}"
-
-
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from avsrobust.errors import ResultsError
+from avsrobust.folders import MARKER_NAME
 from avsrobust.remote import is_remote_place, local_copy
 from avsrobust.results import (
-    MASKS_NAME,
+    EXTRAS_NAME,
     NEXT_NAME,
     PARTS_NAME,
     RUN_NAME,
@@ -23,6 +24,7 @@ from avsrobust.results import (
 )
 
 RESULTS_ROOT = Path("results")
+_READ = (SCORES_NAME, RUN_NAME, EXTRAS_NAME, MARKER_NAME)
 
 
 def load_results(paths: Sequence[Path | str] | None = None, results_root: Path | str = RESULTS_ROOT) -> list[Scores]:
@@ -146,14 +148,15 @@ def _local_results(place: Path | str) -> Path:
     if not is_remote_place(place):
         return Path(place)
     folder, _, last = str(place).rstrip("/").rpartition("/")
+    # Whoever names a build or a data set by mistake is told so before all of it is here.
     if not last.endswith(".parquet"):
-        return local_copy(str(place), _is_read)
-    return local_copy(folder, _is_read) / last
+        return local_copy(str(place), _is_read, lenient=True)
+    return local_copy(folder, lambda name: name == last or _is_read(name), lenient=True) / last
 
 
 def _is_read(name: str) -> bool:
     *folders, last = name.split("/")
-    return last != MASKS_NAME and PARTS_NAME not in folders
+    return (last in _READ or readout_of(last) is not None) and PARTS_NAME not in folders
 
 
 def _scores_below(path: Path) -> list[Path]:

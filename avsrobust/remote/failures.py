@@ -1,0 +1,40 @@
+"""What went wrong at a store, in words: each file system of fsspec has errors of its own."""
+
+from __future__ import annotations
+
+import errno
+
+CHECK = "check the address, the keys and the endpoint"
+# What s3fs makes of answers such as SlowDown, and of errors of the server.
+_BUSY = (errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO))
+
+
+def reason(error: BaseException) -> str:
+    """Return what went wrong; of the commonest cases in plain words."""
+    kind = type(error).__name__
+    if kind == "NoCredentialsError":
+        return "found no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+    if isinstance(error, FileNotFoundError) and "bucket" in str(error):
+        return "there is no such bucket"
+    if isinstance(error, ValueError) and "Invalid endpoint" in str(error):
+        return f"{words(error)}; expected AWS_ENDPOINT_URL to be such as http://HOST:PORT"
+    return f"{kind}: {words(error)}"
+
+
+def because(error: BaseException) -> str:
+    """Return what went wrong, in brackets, and what to do."""
+    kind = type(error).__name__
+    if isinstance(error, PermissionError):
+        advice = "check the keys, and what they may do there"
+    elif isinstance(error, OSError) and error.errno in _BUSY:
+        advice = "the store is overloaded or out of order: run the same command again later"
+    elif "Timeout" in kind or "Connect" in kind:
+        advice = "check the network and the endpoint (AWS_ENDPOINT_URL), and run the same command again"
+    else:
+        advice = CHECK
+    return f"({reason(error)}); {advice}"
+
+
+def words(error: BaseException) -> str:
+    """Return an error's own text, in one line of bounded length."""
+    return " ".join(str(error).split())[:300]
