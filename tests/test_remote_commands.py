@@ -227,7 +227,7 @@ def test_each_object_is_read_once(
         del val["get_object"], train["get_object"]
         assert val == train
         # Of the data, the build, and of the results before and after they are written.
-        assert val["list_objects_v2"] <= 8
+        assert val["list_objects_v2"] <= 10
 
 
 def test_results_are_read_from_s3(
