@@ -59,7 +59,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch and pyarrow only when somebody asks for what needs them."""
+    """Import a public name when it is first used: importing avsrobust alone loads neither torch nor pyarrow."""
     if name in _HOMES:
         import importlib
 

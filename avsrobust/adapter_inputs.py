@@ -64,7 +64,7 @@ class Inputs:
 
     Attributes:
         frames: Uint8 [B, T, 3, H, W].
-        audio: What the adapter takes.
+        audio: Audio in the adapter's form.
         rows: Views of the rows, for adapters that see targets.
         clips: Views of the clips, for adapters that look up files.
     """
@@ -75,22 +75,22 @@ class Inputs:
     clips: tuple[ClipView, ...]
 
     def clip(self, index: int) -> Inputs:
-        """Return those of one clip."""
+        """Return the inputs of one clip."""
         return Inputs(
             self.frames[index, None], self.audio[index : index + 1], (self.rows[index],), (self.clips[index],)
         )
 
     def copy(self) -> Inputs:
-        """Return them with tensors of their own."""
+        """Return the inputs with tensors of their own."""
         return replace(self, frames=self.frames.clone(), audio=_copy(self.audio))
 
     def with_sound_of(self, other: Inputs) -> Inputs:
-        """Return them with the audio of others."""
+        """Return the inputs with the audio of other ones."""
         clips = zip(self.clips, other.clips, strict=True)
         return replace(self, audio=other.audio, clips=tuple(replace(clip, sound=of.sound) for clip, of in clips))
 
     def pictures(self) -> list[ClipView]:
-        """Return the views that `encode_frames` gets."""
+        """Return the views of the pictures alone, as `encode_frames` gets them."""
         return [replace(clip, condition="", level=None, draw=0, sound=None) for clip in self.clips]
 
 

@@ -37,7 +37,7 @@ def open_archive(stream: BinaryIO, where: object, limit: Limit, error: type[AvsR
 
 
 def is_stored(archive: zipfile.ZipFile, size: int) -> bool:
-    """Tell whether no member of an archive of `size` bytes is compressed, and all of them together fit into it."""
+    """Return whether no member of an archive of `size` bytes is compressed, and all of them together fit into it."""
     members = archive.infolist()
     plain = all(member.compress_type == zipfile.ZIP_STORED for member in members)
     return plain and sum(member.file_size for member in members) <= size

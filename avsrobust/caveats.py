@@ -1,4 +1,4 @@
-"""Sentences that belong beside every table of a build's results.
+"""Sentences that stand under every table of a build's results.
 
 Conventions
     They follow from the manifest's metadata: the form of the data (`release`), the clips of other splits that share their

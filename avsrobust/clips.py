@@ -22,6 +22,7 @@ class SoundHeader:
         channels: Number of channels.
         subtype: libsndfile's name of the sample format.
         streamed: The header declares a made-up size, as programs do that write into a pipe; the file was read to its end.
+        undeclared: Samples per channel that lie behind those that the header declares, and are not read.
     """
 
     sample_rate: int
@@ -29,6 +30,7 @@ class SoundHeader:
     channels: int
     subtype: str
     streamed: bool = field(default=False, compare=False)
+    undeclared: int = field(default=0, compare=False, repr=False)
 
     @property
     def duration_s(self) -> float:

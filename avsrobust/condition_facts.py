@@ -22,7 +22,7 @@ BASIC_FACTS = {
 
 
 def are_facts(value: Any) -> bool:
-    """Tell whether a value from a file is facts about conditions, by name."""
+    """Return whether a value from a file is facts about conditions, by name."""
     return isinstance(value, dict) and all(
         is_safe_name(name)
         and isinstance(facts, dict)

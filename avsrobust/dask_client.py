@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from avsrobust.errors import OptionError, did_you_mean
+from avsrobust.optional_packages import import_obstacle
 
 ENGINES = ("local", "dask")
 CONNECT_SECONDS = 30
+_INSTALL = "'avsrobust[dask]'"
 
 
 def check_engine(engine: str, scheduler: str | None, *, own_cluster: bool = True) -> None:
@@ -40,11 +42,11 @@ def check_engine(engine: str, scheduler: str | None, *, own_cluster: bool = True
 
 
 def distributed_library() -> Any:
-    """Return the module `distributed`, whose classes carry no types. Raises `OptionError` where it is not installed."""
+    """Return the module `distributed`, whose classes carry no types. Raises `OptionError` where it cannot be imported."""
     try:
         import distributed
     except ImportError as error:
-        raise OptionError("--engine dask: dask is not installed; run: pip install 'avsrobust[dask]'") from error
+        raise OptionError(f"--engine dask: {import_obstacle(error, 'distributed', _INSTALL)}") from error
     return distributed
 
 
@@ -53,7 +55,7 @@ def connect(scheduler: str, timeout: float = CONNECT_SECONDS) -> Iterator[Any]:
     """Yield a client of the dask scheduler at an address; the connection ends with the block.
 
     Raises:
-        OptionError: dask is not installed, or nothing answers there within `timeout` seconds.
+        OptionError: dask cannot be imported, or nothing answers there within `timeout` seconds.
     """
     library = distributed_library()
     try:

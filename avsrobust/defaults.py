@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from avsrobust.errors import OptionError
 from avsrobust.vocabulary import CLASS_DATASET, OBJECT_RELEASE
 
 ENVIRONMENT_DATA_ROOT = "AVSROBUST_DATA"
@@ -12,13 +13,31 @@ DATA_ROOT = Path("data")
 BUILDS_ROOT = Path("robust")
 RESULTS_ROOT = Path("results")
 CLASSES_ROOT = Path("classes")
+NO_TEXT = "whose name holds bytes that are no text here; expected a name in UTF-8; rename it, or set LC_ALL=C.UTF-8"
 SEED = 42
 RECIPE = "standard"
 
 
 def default_data_root(data_root: Path | str | None = None) -> Path:
-    """Return `data_root`, or, where it is None, the folder that the environment names, else ``data``."""
-    return Path(data_root) if data_root is not None else Path(os.environ.get(ENVIRONMENT_DATA_ROOT) or DATA_ROOT)
+    """Return `data_root`, or, where it is None, the folder that the environment names, else ``data``.
+
+    Raises `OptionError` where the environment names one that is no text.
+    """
+    if data_root is not None:
+        return Path(data_root)
+    named = Path(os.environ.get(ENVIRONMENT_DATA_ROOT) or DATA_ROOT)
+    if not is_text(str(named)):
+        raise OptionError(f"{ENVIRONMENT_DATA_ROOT}: found {str(named)!a}, {NO_TEXT}")
+    return named
+
+
+def is_text(path: str) -> bool:
+    """Tell whether a path is a text: Python puts surrogates in place of bytes that are none in the locale's encoding.
+
+    >>> is_text("dätä"), is_text(os.fsdecode(b"d\\xe4t\\xe4"))
+    (True, False)
+    """
+    return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 def build_name(dataset: str, seed: int, recipe: str, release: str = "") -> str:

@@ -74,24 +74,43 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     >>> did_you_mean("orcale", ["oracle", "empty"])
     "; did you mean 'oracle'?"
-    >>> did_you_mean("zzz", ["oracle"])
-    ''
+    >>> did_you_mean("zzz", ["oracle"]), did_you_mean("TEST", ["val", "test"])
+    ('', "; did you mean 'test'?")
     """
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    # Whoever writes Test means test; of two names that differ in that alone, the first.
+    folded = {known_name.casefold(): known_name for known_name in reversed(list(known))}
+    near = difflib.get_close_matches(name.casefold(), list(reversed(folded)), n=1)
+    return f"; did you mean '{folded[near[0]]}'?" if near else ""
+
+
+_OUT_OF_MEMORY = ("can't allocate memory", "can't start new thread")
+
+
+def text_of(error: BaseException) -> str:
+    """Return an exception's message, "" where its own code cannot say it: exceptions of others may raise another in ``__str__``.
+
+    >>> text_of(ValueError("shape"))
+    'shape'
+    """
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception says that memory, the machine's or a GPU's, is used up; imports no torch.
 
+    A thread that cannot be started lacks memory for its stack, or is one more than the user may have.
+
     >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: ..."))
     (True, True)
-    >>> is_out_of_memory(ValueError("shape"))
-    False
+    >>> is_out_of_memory(RuntimeError("can't start new thread")), is_out_of_memory(ValueError("shape"))
+    (True, False)
     """
     # torch's own class is OutOfMemoryError for a GPU; on the CPU it raises a RuntimeError.
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
+        or any(text in text_of(error) for text in _OUT_OF_MEMORY)
     )

@@ -1,4 +1,4 @@
-"""Where an evaluation takes place: the builds it is on, the folders its results go to, the device it runs on.
+"""The targets of an evaluation: its builds, the folders of its results, its device.
 
 Conventions
     Checked before any model is loaded. Messages name the command's options.

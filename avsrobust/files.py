@@ -65,9 +65,7 @@ def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
         if flush:
             _flush(path.parent)
     except OSError as error:
-        raise OptionError(
-            f"{path}: cannot be written ({error.strerror or error}); {remedy_for_writing(error)}"
-        ) from error
+        raise not_writable(path, error) from error
     finally:
         # A read-only disk refuses this too, and its first error is the one to show.
         with suppress(OSError):
@@ -121,12 +119,15 @@ def require_writable(path: Path) -> None:
     try:
         probe.write_bytes(b"")
     except OSError as error:
-        raise OptionError(
-            f"{path}: cannot be written ({error.strerror or error}); {remedy_for_writing(error)}"
-        ) from error
+        raise not_writable(path, error) from error
     finally:
         with suppress(OSError):
             probe.unlink(missing_ok=True)
+
+
+def not_writable(path: Path, error: OSError) -> OptionError:
+    """Return the error for a file or folder that cannot be written, with the remedy."""
+    return OptionError(f"{path}: cannot be written ({error.strerror or error}); {remedy_for_writing(error)}")
 
 
 def remedy_for_writing(error: OSError) -> str:

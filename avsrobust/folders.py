@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from avsrobust.defaults import NO_TEXT, is_text
 from avsrobust.errors import OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, flush_files, is_safe_name, make_folder, write_text
 from avsrobust.locks import LOCK_NAME, OWNER_NAME, acquire
@@ -43,8 +44,11 @@ _TITLES = {
 def ensure_own(folder: Path, kind: str) -> tuple[str, int] | None:
     """Return the marker of a folder that can become, or is, one of ours of this kind; None where it has none yet.
 
-    Raises `OptionError` where it holds anything that is not ours, or is of another kind. Nothing is changed.
+    Raises `OptionError` where it holds anything that is not ours, or is of another kind, or where its path is no text. Nothing
+    is changed.
     """
+    if not is_text(path := str(folder.absolute())):
+        raise OptionError(f"{path!a}: is a folder {NO_TEXT}")
     found = read_marker(folder)
     foreign = foreign_entries(folder) if found is None else []
     if foreign:

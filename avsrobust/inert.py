@@ -36,7 +36,7 @@ def inert_line(text: object) -> str:
 
 
 def is_unseen(character: str) -> bool:
-    """Tell whether there is nothing to be seen of a character, blanks apart."""
+    """Return whether there is nothing to be seen of a character, blanks apart."""
     return not (character.isprintable() or unicodedata.category(character) == "Zs") or bool(_UNSEEN.match(character))
 
 

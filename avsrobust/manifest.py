@@ -1,4 +1,4 @@
-"""The manifest: what building writes and evaluating reads, a row per (clip, condition).
+"""The manifest, which building writes and evaluating reads: a row per (clip, condition).
 
 Conventions
     Rows are sorted by split, clip_id, condition, level, draw; `avsrobust.manifest_values` says what their columns mean, and
@@ -264,7 +264,7 @@ def _whole(blocks: list[pa.Array], kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def remember_data_root(folder: Path, data_root: Path) -> bool:
-    """Link ``folder/data_root`` to `data_root`; tell whether the file system can hold the link."""
+    """Link ``folder/data_root`` to `data_root`; return whether the file system can hold the link."""
     link = folder / DATA_ROOT_LINK
     try:
         with atomic_path(link) as temporary:

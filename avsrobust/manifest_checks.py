@@ -217,7 +217,7 @@ class Columns:
 
 
 def is_dataset_name(text: object) -> bool:
-    """Tell whether `text` can be the name of a data set: a built-in one's, or a safe name that resembles none of theirs.
+    """Return whether `text` can be the name of a data set: a built-in one's, or a safe name that resembles none of theirs.
 
     >>> [is_dataset_name(text) for text in ("s4", "S4", "v1m", "rooms", "../x")]
     [True, False, False, True, False]

@@ -56,12 +56,12 @@ class Column:
 
     @property
     def is_list(self) -> bool:
-        """Tell whether its values are lists."""
+        """Whether its values are lists."""
         return bool(pa.types.is_list(self.type))
 
     @property
     def is_optional(self) -> bool:
-        """Tell whether a file may lack it."""
+        """Whether a file may lack it."""
         return self.default is not MISSING
 
     @property

@@ -224,6 +224,21 @@ class RowTable(Sequence[RowType], Generic[RowType]):
         return lists
 
 
+def rows_at(rows: Sequence[RowType], positions: NDArray[np.int64]) -> list[RowType]:
+    """Return the rows of a manifest at some positions, in their order."""
+    if isinstance(rows, RowTable):
+        found: list[RowType] = rows.take(positions)
+        return found
+    return [rows[position] for position in positions.tolist()]
+
+
+def column_of(rows: Sequence[Any], name: str, default: Any = None) -> Sequence[Any]:
+    """Return the values of a manifest's rows in a column; `default`: those of a file that lacks it."""
+    if not isinstance(rows, RowTable):
+        return [getattr(row, name) for row in rows]
+    return rows.values(name) if name in rows.columns else [default] * len(rows)
+
+
 def _plain(chunk: pa.Array) -> list[Any]:
     if not pa.types.is_dictionary(chunk.type):
         values: list[Any] = chunk.to_pylist()

@@ -99,7 +99,7 @@ class ManifestInfo:
 
     `recipe` is the recipe in full (plain JSON types). `fingerprints` maps each split to the SHA-256 of the names and sizes of
     the data set's files it uses (`fingerprint`). `release` is the form the data was published in (`vocabulary.RELEASES`).
-    `muted` are the ids of clips whose own recording is silent; `survey` is what was found in the files (plain JSON types).
+    `muted` are the ids of clips whose own recording is silent; `survey` holds counts of the files' contents (plain JSON types).
     `checksums_sha256` is the SHA-256 of ``checksums.parquet`` beside the manifest (empty: there is none). `conditions` maps
     names to facts about conditions beyond `BASIC_FACTS`: polarity, levels, level_unit, draws (plain JSON types).
     """

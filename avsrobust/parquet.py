@@ -12,7 +12,7 @@ import os
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,14 +175,6 @@ class Kind:
         """Return the error for a file whose content cannot be read."""
         reason = " ".join(str(cause).split())[:200]
         return self.error(f"{path}: cannot be read as parquet ({reason}); expected {self.expected}; {self.again} again")
-
-    def require_columns(self, path: Path, table: pa.Table, names: Iterable[str]) -> None:
-        """Raise `error` where `table`, read from `path`, lacks a column of `names`."""
-        missing = [name for name in names if name not in table.column_names]
-        if missing:
-            raise self.error(
-                f"{path}: has no column {', '.join(missing)}; {self.again} again with this version of avsrobust"
-            )
 
     def require_types(self, path: Path, found: pa.Schema, expected: pa.Schema) -> None:
         """Raise `error` where a column of `expected` is missing in the schema `found`, or is of another type there.

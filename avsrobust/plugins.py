@@ -20,12 +20,13 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
-from avsrobust.errors import AvsRobustError, did_you_mean
+from avsrobust.errors import AvsRobustError, did_you_mean, text_of
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Registry(Generic[T]):
     """The objects of one kind that can be named.
 
     Attributes:
-        noun: What one is called, for messages ("condition").
+        noun: Noun of the kind, for messages ("condition").
         option: The option or key that names one, for messages ("--protocol").
         group: The entry-point group in which packages register theirs.
         built_in: ``module:object`` of each built-in name.
@@ -140,7 +141,7 @@ class Registry(Generic[T]):
 def registered_in(group: str, noun: str, error: type[AvsRobustError]) -> dict[str, EntryPoint]:
     """Return the entry points of a group by name. Raises `error` where two packages register one name."""
     found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=group):
+    for point in _entry_points(group, tuple((entry, _changed(entry)) for entry in sys.path)):
         other = found.get(point.name)
         if other is not None and other.value != point.value:
             raise error(
@@ -149,6 +150,20 @@ def registered_in(group: str, noun: str, error: type[AvsRobustError]) -> dict[st
             )
         found[point.name] = point
     return found
+
+
+@lru_cache(maxsize=64)
+def _entry_points(group: str, _path: tuple[tuple[str, int], ...]) -> EntryPoints:
+    """Return the entry points of a group: every installed package is looked into, once for each state of the path."""
+    return entry_points(group=group)
+
+
+def _changed(folder: str) -> int:
+    """Return when something was last put into a folder or taken out of it, in ns; 0 where there is none."""
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except (OSError, ValueError):
+        return 0
 
 
 def import_file(path: Path, noun: str, error: type[AvsRobustError]) -> ModuleType:
@@ -198,7 +213,9 @@ def one_line(what: str, error_class: type[AvsRobustError]) -> Iterator[None]:
         yield
     except AvsRobustError:
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         where = "".join(f" ({file}, line {line})" for file, line in place_of(error)[:1])
         raise error_class(f"{what} raised {described(error)}{where}; put that right first") from error
 
@@ -215,7 +232,9 @@ def described(error: BaseException) -> str:
     ('ValueError: two lines', 'AssertionError')
     """
     # Some messages, such as those of SyntaxError, name the place themselves, which comes behind them anyway.
-    text = error.msg if isinstance(error, SyntaxError) and error.msg else str(error)
+    text = error.msg if isinstance(error, SyntaxError) and error.msg else text_of(error)
+    if isinstance(error, SystemExit) and not isinstance(error.code, str):
+        return f"SystemExit: it called exit, with the status {error.code or 0}"
     message = bounded_line(text)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
@@ -265,5 +284,7 @@ def _folder_on_path(folder: Path) -> Iterator[None]:
         yield
     finally:
         if not known:
-            sys.path.remove(entry)
+            # The file's own code may have taken it away.
+            if entry in sys.path:
+                sys.path.remove(entry)
             sys.path.append(entry)

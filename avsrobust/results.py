@@ -1,4 +1,4 @@
-"""Results: what evaluating writes and reporting reads, a row per (clip, condition, level, frame).
+"""Results, which evaluating writes and reporting reads: a row per (clip, condition, level, frame).
 
 Conventions
     The folder is `avsrobust.results_folder`'s: names of its files, and ``run.json``, which vouches for them.

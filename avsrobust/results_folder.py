@@ -1,4 +1,4 @@
-"""The files of a results folder, and ``run.json``, which says how they came about and vouches for them.
+"""The files of a results folder, and ``run.json``, which holds their provenance and vouches for them.
 
 Conventions
     A results folder holds ``scores.parquet`` (the statistics, `avsrobust.results`) and ``run.json`` (who, with what, when), and
@@ -57,7 +57,7 @@ def readout_of(file_name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Run:
-    """``run.json``: how the scores came about.
+    """``run.json``: the provenance of the scores.
 
     `details` holds whatever else is worth keeping: adapter, checkpoint and manifest checksums, options, versions, device,
     wall_time_s, clips_per_s.
@@ -120,7 +120,7 @@ def file_entry(path: Path) -> dict[str, str | int]:
 
 
 def vouches_for(run: Run, path: Path) -> bool:
-    """Tell whether `run` says that a file beside it has exactly the bytes that `path` has. Raises `OSError`."""
+    """Return whether `run` says that a file beside it has exactly the bytes that `path` has. Raises `OSError`."""
     files = run.details.get("files")
     entry = files.get(path.name) if isinstance(files, Mapping) else None
     return isinstance(entry, Mapping) and entry.get("bytes") == path.stat().st_size and entry == file_entry(path)

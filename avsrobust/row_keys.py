@@ -23,7 +23,7 @@ from avsrobust.results import DRAW_FIELD, Scores, with_draws
 
 RowKey = tuple[str, str, str, float, int]
 ClipKey = tuple[str, str]
-_NO_LEVEL = -math.inf
+NO_LEVEL = -math.inf
 KEY_COLUMNS = ["split", "clip_id", "condition", "level", "draw"]
 
 
@@ -42,7 +42,7 @@ def row_key(split: str, clip_id: str, condition: str, level: float | None, draw:
     >>> row_key("test", "dog/a", "clean", None)
     ('test', 'dog/a', 'clean', -inf, 0)
     """
-    rounded = _NO_LEVEL if level is None or math.isnan(level) else float(np.float32(level))
+    rounded = NO_LEVEL if level is None or math.isnan(level) else float(np.float32(level))
     return (split, clip_id, condition, rounded, draw)
 
 
@@ -99,7 +99,7 @@ def _comparable(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     if pa.types.is_floating(array.type):
         levels = array.to_numpy(zero_copy_only=False)
-        return np.where(np.isnan(levels), _NO_LEVEL, levels)
+        return np.where(np.isnan(levels), NO_LEVEL, levels)
     if pa.types.is_integer(array.type) and not array.null_count:
         return np.asarray(array.to_numpy())
     if not pa.types.is_dictionary(array.type):

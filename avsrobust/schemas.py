@@ -1,4 +1,4 @@
-"""Mappings from YAML or JSON, read into typed values by pydantic; whatever is wrong with one is told in one line.
+"""Mappings from YAML or JSON, read into typed values by pydantic; whatever is wrong with one is said in one line.
 
 Conventions
     A schema is a pydantic dataclass (``@dataclass(frozen=True, config=CLOSED)``) or model. Its types say all that is checked;
@@ -74,7 +74,7 @@ def read_schema(
 
     Args:
         schema: A pydantic dataclass or model, or any other type that pydantic can validate.
-        content: What a YAML or JSON file holds: mappings, lists, texts, numbers, truth values, None.
+        content: Content of a YAML or JSON file: mappings, lists, texts, numbers, truth values, None.
         where: The file or option that `content` comes from, for messages.
         error: The class of the error to raise.
         prefix: The keys above `content` in the file, with a dot at the end ("model.options."), for messages.
@@ -107,7 +107,7 @@ def explain(
     """Return the first problem of a failed validation in one line, in our words.
 
     Args:
-        error: What pydantic raised.
+        error: Error of pydantic.
         schema: The JSON schema of the validated type (``TypeAdapter(...).json_schema()``).
         prefix: The keys above the validated value, with a dot at the end, for the message.
         remedy: What the user is to do about a wrong value.
@@ -142,6 +142,8 @@ def expected(schema: Mapping[str, Any]) -> str:
     'a whole number of at least 1'
     >>> expected({"type": "number", "minimum": 0, "maximum": 1}), expected({"enum": ["cosine", "constant"]})
     ('a number from 0 to 1', 'cosine or constant')
+    >>> expected({"type": "array", "minItems": 1, "maxItems": 100})
+    'a list of 1 to 100'
     """
     if "expected" in schema:
         return str(schema["expected"])
@@ -149,7 +151,14 @@ def expected(schema: Mapping[str, Any]) -> str:
         return " or ".join(map(str, schema["enum"]))
     if "const" in schema:
         return repr(schema["const"])
-    return _TYPES.get(str(schema.get("type")), "a value") + _bounds(schema)
+    return _TYPES.get(str(schema.get("type")), "a value") + _bounds(schema) + _lengths(schema)
+
+
+def _lengths(schema: Mapping[str, Any]) -> str:
+    least, most = schema.get("minItems"), schema.get("maxItems")
+    if least and most:
+        return f" of {least} to {most}"
+    return f" of at least {least}" if least else f" of at most {most}" if most else ""
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What must be true of stored scores beyond the types of their columns, and a checksum over all that they say.
+"""Checks of stored scores beyond the types of their columns, and a checksum over all their values.
 
 Conventions
     The checksum is of values, not of bytes on disk: a file that another program has written again with the same values has the
@@ -59,7 +59,7 @@ def content_sha256(
 
 @dataclass
 class HistogramCheck:
-    """What is wrong with a column of histograms, found while they pass by (`watch`).
+    """Faults of a column of histograms, found while its parts pass by (`watch`).
 
     Attributes:
         pixels: Pixels of each frame, int64 [N]; -1 for one that has not passed.
@@ -166,7 +166,7 @@ def row_numbers(index: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.int
 
 
 def has_duplicates(numbers: npt.NDArray[np.int64]) -> bool:
-    """Tell whether a number is there twice."""
+    """Return whether a number is there twice."""
     ordered = np.sort(numbers)
     return bool((ordered[1:] == ordered[:-1]).any())
 

@@ -245,6 +245,27 @@ class FrameTable:
         levels, draws = self._levels()[firsts].tolist(), self._column("draw")[firsts].tolist()
         yield from zip(*texts, levels, draws, strict=True)
 
+    def row_columns(
+        self, chosen: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[pa.DictionaryArray, pa.DictionaryArray, pa.DictionaryArray, npt.NDArray[np.float32], Values]:
+        """Return split, clip, condition, level (minus infinity: none) and draw of the rows, an entry or more for each."""
+        here = np.arange(self._rows) if chosen is None else np.flatnonzero(chosen)
+        begins = np.zeros(len(here), dtype=np.bool_)
+        begins[:1] = True
+        levels = self._levels()
+        # Frames of a row mostly follow one another.
+        for name in _ROW:
+            values = (levels if name == "level" else self._column(name))[here]
+            begins[1:] |= values[1:] != values[:-1]
+        here = here[begins]
+        split, clip_id, condition = (
+            pa.DictionaryArray.from_arrays(
+                pa.array(self._column(name)[here].astype(np.int32)), pa.array(list(self._words[name]), pa.string())
+            )
+            for name in _ROW[:3]
+        )
+        return split, clip_id, condition, levels[here], self._column("draw")[here]
+
     @property
     def is_compared(self) -> npt.NDArray[np.bool_]:
         """Which frames have their overlap with the clean mask, bool [N]."""

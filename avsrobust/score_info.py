@@ -1,4 +1,4 @@
-"""What ``scores.parquet`` says of itself in its metadata: of which model, data set and build its frames are, and what failed.
+"""The metadata of ``scores.parquet``: the model, data set and build that its frames are of, and the clips that failed.
 
 Conventions
     They hold the format, the adapter's name, data set and failed clips, and the evaluation: a checksum of model and manifest,
@@ -44,7 +44,7 @@ class ScoreInfo:
     """Metadata of ``scores.parquet``: model (the adapter's name), data set, seed of the build, failed clips.
 
     `recipe` is the name of the build's recipe, `release` the form of its data, `muted` the ids of its clips whose own recording
-    is silent (`manifest.ManifestInfo`). `notes` are sentences that belong beside every table of these results
+    is silent (`manifest.ManifestInfo`). `notes` are sentences that stand under every table of these results
     (`avsrobust.caveats`). `evaluation` is the checksum of model and manifest (empty: not known). `conditions`: facts about
     conditions beyond the first four, as the manifest has them (`manifest.ManifestInfo.conditions`).
     `train_sources` are the ids of clips of other splits whose YouTube source also gave a clip of train; None where the build has

@@ -61,7 +61,7 @@ def broken_seals(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def is_intact(folder: Path) -> bool:
-    """Tell whether `folder` has a seal and every file under it is what was built."""
+    """Return whether `folder` has a seal and every file under it is what was built."""
     return (folder / SEAL_NAME).is_file() and not any(broken_seals(folder))
 
 

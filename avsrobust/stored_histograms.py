@@ -3,7 +3,7 @@
 Conventions
     `StoredHistograms` reads the file again whenever it is asked: forwards, so that whoever goes through the frames in the file's
     order decodes each once. Recently read parts of all files are kept, `_KEPT_BYTES` of them together.
-    A file that changes between two readings is refused: what was checked is no longer what is there.
+    A file that changes between two readings is refused: the content that was checked is gone.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,15 @@ from avsrobust.manifest import Row
 from avsrobust.parquet import Kind, open_writer
 from avsrobust.results import DRAW_FIELD, EVALUATION_KEY, require_vouched
 from avsrobust.rle import Mask, decode_entry, decode_mask, encode_masks
-from avsrobust.row_keys import KEY_COLUMNS, ClipKey, RowKey, add_draws, row_keys_in, row_keys_of
+from avsrobust.row_keys import KEY_COLUMNS, ClipKey, RowKey, add_draws, row_keys_of
+from avsrobust.row_sets import RowSet
 from avsrobust.vocabulary import counted
 
 __all__ = ["StoredMasks", "decode_mask", "encode_masks", "masks_table", "merge_masks", "write_masks"]
 
 CLIPS_PER_GROUP = 64
+# Column of a clip's place among those of a row group.
+_PLACE = "place"
 # Files that are merged at once: an evaluation of 100,000 clips leaves more than a process may open.
 _MOST_OPEN = 32
 _MOST_FRAMES = 10_000
@@ -108,20 +112,19 @@ def merge_masks(
     Raises:
         AdapterError: A file is missing or damaged.
     """
-    held: dict[ClipKey, list[int]] = {}
+    held: dict[ClipKey, tuple[int, ...]] = {}
     draws = False
     for number, source in enumerate(sources):
+        # One object for all clips of the file.
+        here = (number,)
         with closing(StoredMasks(source)) as store:
             draws |= store.has_draws
             for key in store.clips:
-                held.setdefault(key, []).append(number)
+                held[key] = held[key] + here if key in held else here
     chosen = sorted(held) if clips is None else clips
     groups = (chosen[start : start + CLIPS_PER_GROUP] for start in range(0, len(chosen), CLIPS_PER_GROUP))
     with _Opened(sources) as opened:
-        tables = (
-            pa.concat_tables(_clip_table((opened[number] for number in held[key]), key) for key in group)
-            for group in groups
-        )
+        tables = (_group_table(opened, [(key, held[key]) for key in group]) for group in groups)
         write_masks(path, tables, evaluation, draws=draws)
 
 
@@ -152,7 +155,7 @@ class _Opened:
         return self._stores[number]
 
 
-def rows_of_masks(path: Path) -> set[RowKey]:
+def rows_of_masks(path: Path) -> RowSet:
     """Return the rows that a file of masks holds.
 
     Raises:
@@ -162,24 +165,29 @@ def rows_of_masks(path: Path) -> set[RowKey]:
         return store.rows
 
 
-def _rows(table: pa.Table) -> list[RowKey]:
-    """Return the key of each of a table's masks."""
-    return row_keys_of(table)
-
-
-def _clip_table(stores: Iterable[StoredMasks], key: ClipKey) -> pa.Table:
+def _group_table(opened: _Opened, clips: Sequence[tuple[ClipKey, Sequence[int]]]) -> pa.Table:
+    """Return the masks of some clips, of which each is in some files, sorted, each clip in a piece of its own."""
+    wanted: dict[int, list[int]] = {}
+    for place, (_, numbers) in enumerate(clips):
+        for number in numbers:
+            wanted.setdefault(number, []).append(place)
     tables: list[pa.Table] = []
     seen: set[RowKey] = set()
-    for store in stores:
-        if key in store.clips:
-            table = add_draws(store.clip_table(key)).select(WITH_DRAWS.names).cast(WITH_DRAWS)
-            rows = _rows(table)
-            tables.append(table.filter(pa.array([row not in seen for row in rows], pa.bool_())))
+    for number in sorted(wanted):
+        pieces = [opened[number].clip_table(clips[place][0]) for place in wanted[number]]
+        table = add_draws(pa.concat_tables(pieces)).select(WITH_DRAWS.names).cast(WITH_DRAWS)
+        places = np.repeat(np.array(wanted[number], np.int32), [piece.num_rows for piece in pieces])
+        table = table.append_column(_PLACE, pa.array(places))
+        if any(len(numbers) > 1 for _, numbers in clips):
+            rows = row_keys_of(table)
+            table = table.filter(pa.array([row not in seen for row in rows], pa.bool_()))
             seen.update(rows)
-    if not tables:
-        raise KeyError(key)
-    order = [("condition", "ascending"), ("level", "ascending"), ("draw", "ascending"), ("frame", "ascending")]
-    return pa.concat_tables(tables).sort_by(order)
+        tables.append(table)
+    order = (_PLACE, "condition", "level", "draw", "frame")
+    whole = pa.concat_tables(tables).sort_by([(name, "ascending") for name in order])
+    starts = np.searchsorted(whole.column(_PLACE).to_numpy(), np.arange(len(clips) + 1)).tolist()
+    # Where pieces meet has a say in the file's pages.
+    return pa.concat_tables(whole.drop_columns([_PLACE]).slice(start, stop - start) for start, stop in pairwise(starts))
 
 
 class StoredMasks:
@@ -246,11 +254,17 @@ class StoredMasks:
         return clips
 
     @property
-    def rows(self) -> set[RowKey]:
+    def rows(self) -> RowSet:
         """Keys of the rows that have a mask, of a file with all columns of a key but `draw`."""
         names = tuple(name for name in KEY_COLUMNS if name in self._file.schema_arrow.names)
         groups = (self._read_group(group, names) for group in range(self._file.num_row_groups))
-        return {key for table in groups for key in row_keys_in(table)}
+        return RowSet.of_tables(self._whole(table) for table in groups)
+
+    def _whole(self, table: pa.Table) -> pa.Table:
+        """Return a table of key columns. Raises `AdapterError` where one but the level has gaps."""
+        for name in (name for name in table.column_names if name != "level" and table.column(name).null_count):
+            raise AdapterError(f"{self.path}: found rows without {name}; expected it in every row")
+        return table
 
     def close(self) -> None:
         """Close the file, and keep nothing of it."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -81,7 +82,7 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
         finite: Refuse NaN and infinity. False for files of ours, into which Python writes them as ``NaN`` and ``Infinity``.
 
     Returns:
-        What the module's conventions name.
+        A value as in the module's conventions.
 
     Raises:
         ValueError: The text is no JSON, or describes something else; its message says what.
@@ -115,9 +116,11 @@ class _Strict(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        if len(set(map(str, keys))) < len(keys):
-            raise yaml.constructor.ConstructorError(None, None, "a key is given twice", node.start_mark)
+        counts = Counter(str(key.value) for key, _ in node.value)
+        twice = next((key for key, _ in node.value if counts[str(key.value)] > 1), None)
+        if twice is not None:
+            reason = f"the key '{str(twice.value)[:50]}' is given twice"
+            raise yaml.constructor.ConstructorError(None, None, reason, twice.start_mark)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -162,4 +165,6 @@ def _refuse_constant(name: str) -> NoReturn:
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return f"more than {MOST_LEVELS} levels within each other"
-    return (" ".join(str(error).split()) or type(error).__name__)[:_MOST_SAID]
+    # YAML's name for a text that comes from no file; the caller names the file.
+    text = " ".join(str(error).split()).replace(' in "<unicode string>", ', ", ")
+    return (text or type(error).__name__)[:_MOST_SAID]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from avsrobust.archives import is_stored, open_archive
+from avsrobust.beginnings import is_lfs_pointer, is_web_page
 from avsrobust.errors import AvsRobustError
 from avsrobust.files import open_regular
 from avsrobust.limits import TEXT_BYTES, WEIGHTS_BYTES
@@ -35,7 +36,7 @@ _BEGINNING = 256
 
 
 def is_safetensors(path: Path) -> bool:
-    """Tell whether a file is meant as safetensors. Raises `OSError`."""
+    """Return whether a file is meant as safetensors. Raises `OSError`."""
     with open_regular(path) as stream:
         return path.suffix == SUFFIX or stream.read(_LENGTH.size + 1)[_LENGTH.size :] == b"{"
 
@@ -63,9 +64,9 @@ def check_weights_file(path: Path, error: type[AvsRobustError]) -> None:
 
 def _instead_of_weights(beginning: bytes) -> str | None:
     """Return what is often saved under the name of a file of weights instead of it, and what to do; None: something else."""
-    if beginning.startswith(b"version https://git-lfs"):
+    if is_lfs_pointer(beginning):
         return "is a pointer of Git LFS, not the file itself; fetch that with 'git lfs pull', or download it"
-    if beginning.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+    if is_web_page(beginning):
         return "is a web page, not a file of weights; download it again, in a browser if a log-in or a confirmation is needed"
     return None
 

@@ -1,17 +1,21 @@
 """How time and memory grow with the number of clips, from the plan to the report, each step in a process of its own.
 
-    python benchmarks/growth.py [--million] [--only plan,load,select,publish,...] [--sizes 100,1000,10000]
+    python benchmarks/growth.py [--million] [--only plan,load,select,publish,...] [--sizes 100,1000,10000] [--prepared FOLDER]
 
 Tables are made up (S4's categories, five frames a clip, the standard recipe's four conditions), and there is no picture or sound
 on disk, but for `evaluate`, which runs `visual_prior` on all splits of a toy, of at most 1,000 clips. `select` is what
 evaluating does but for pictures, sounds and model: the manifest, its files, the plan, each batch of clips in turn. `publish` is
 the end of `evaluate`: an evaluation that finds all its clips scored, in parts of made-up counts, and has nothing left to do but
-put them together; `publish_all` has masks and further values too. `merge` puts two shards together; `compare` compares two
-models. `verify` is what verifying does but for the bytes of pictures and sounds: its checks of rows, and its list of files.
+put them together; `publish_all` has masks and further values too. `merge` puts two shards together, `merge_all` two with masks
+and further values; `compare` compares two models. `verify` is what verifying does but for the bytes of pictures and sounds: its
+checks of rows, and its list of files.
+`again`, `report_category`, `report_page`, `masks` and `hf_dataset` are run where they are asked for: an evaluation of what is
+evaluated already, the report by category and as a page, `avsrobust masks` of one clip, and `avsrobust export hf` but for files.
 A step's memory is the peak of its process (`VmHWM`) above that of a process that only imports what the step imports.
 Seconds are those of the clock, CPU seconds those of all the process's threads: on a busy machine the first say little.
 Prints a markdown table. Where a step of at most 100,000 clips takes more memory or CPU seconds than its goal (`GOALS`), the last
-lines say so, and the exit status is 1. ``--million`` adds a plan of 1,000,000 clips.
+lines say so, and the exit status is 1. ``--million`` adds a plan of 1,000,000 clips. ``--prepared`` keeps what a step reads in
+a folder, for the next time: making it up takes minutes.
 """
 
 from __future__ import annotations
@@ -22,11 +26,13 @@ import os
 import platform
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +42,10 @@ MILLION = 1_000_000
 FRAMES, SIDE = 5, 224
 CONDITIONS = ("clean", "noise", "offscreen", "silence")
 STEPS = ("plan", "load", "select", "publish", "publish_all", "merge", "verify", "report", "compare", "evaluate")
+MORE_STEPS = ("merge_all", "again", "report_category", "report_page", "masks", "hf_dataset")
 # Most MB above the imports, and most CPU seconds (None: any), of each step at up to so many clips.
 GOALS = {
-    **{step: (100_000, 600.0, None) for step in STEPS if step not in ("plan", "load")},
+    **{step: (100_000, 600.0, None) for step in (*STEPS, *MORE_STEPS) if step not in ("plan", "load")},
     "load": (100_000, 400.0, 5.0),
     "plan": (MILLION, 2048.0, 60.0),
 }
@@ -53,6 +60,7 @@ def main() -> None:
     parser.add_argument("--million", action="store_true", help="plan 1,000,000 clips too")
     parser.add_argument("--only", default=",".join(STEPS), help="steps, separated by commas")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of clips, separated by commas")
+    parser.add_argument("--prepared", type=Path, help="a folder that keeps what steps read")
     parser.add_argument("--child", nargs=3, metavar=("STEP", "CLIPS", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
@@ -67,9 +75,9 @@ def main() -> None:
     for step in options.only.split(","):
         wanted = [size for size in sizes if step != "evaluate" or size <= EVALUATE_AT_MOST]
         for clips in [*wanted, *([MILLION] if options.million and step == "plan" else [])]:
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory(dir=options.prepared) as folder:
                 if step in PREPARE:
-                    _run(f"prepare-{step}", clips, folder)
+                    _prepare(step, clips, Path(folder), options.prepared)
                 found = _run(step, clips, folder)
                 read = Path(folder) / FILES[step] if step in FILES else None
                 size = f"{read.stat().st_size / 1e6:.2f}" if read else ""
@@ -81,6 +89,21 @@ def main() -> None:
     if missed:
         print("\n" + "\n".join(missed))
         sys.exit(1)
+
+
+def _prepare(step: str, clips: int, folder: Path, kept: Path | None) -> None:
+    """Make what a step reads; `kept`: a folder that has it already, or will have it for the next time."""
+    if kept is None:
+        _run(f"prepare-{step}", clips, str(folder))
+        return
+    name = PREPARE[step].__name__.removeprefix("_prepare_")
+    ready = kept / f"{name}-{clips}"
+    if not ready.exists():
+        with tempfile.TemporaryDirectory(dir=kept) as begun:
+            _run(f"prepare-{step}", clips, begun)
+            shutil.copytree(begun, ready, copy_function=os.link)
+    # Files of ours are replaced, and never written to.
+    shutil.copytree(ready, folder, copy_function=os.link, dirs_exist_ok=True)
 
 
 def _against_goal(step: str, clips: int, memory: float, cpu_seconds: float) -> tuple[str, list[str]]:
@@ -231,6 +254,7 @@ def _verify(clips: int, folder: Path) -> Callable[[], int]:
     return work
 
 
+@cache
 def _templates() -> object:
     from avsrobust.metrics import frame_statistics
 
@@ -410,7 +434,11 @@ def _evaluated(folder: Path, adapter: object, shard: str | None = None) -> int:
     return FRAMES * len(CONDITIONS) * report.clips
 
 
-def _prepare_merge(clips: int, folder: Path) -> None:
+def _prepare_merge_all(clips: int, folder: Path) -> None:
+    _prepare_merge(clips, folder, masks_and_extras=True)
+
+
+def _prepare_merge(clips: int, folder: Path, *, masks_and_extras: bool = False) -> None:
     from avsrobust.evaluation.shards import Shard
     from avsrobust.folders import ensure_output_dir
     from avsrobust.results import RESULTS_KIND, SCORES_FORMAT
@@ -419,7 +447,8 @@ def _prepare_merge(clips: int, folder: Path) -> None:
     ensure_output_dir(folder / "results", RESULTS_KIND, SCORES_FORMAT)
     for number in range(1, SHARDS + 1):
         shard = Shard(SHARDS, number)
-        _write_parts(range(clips)[number - 1 :: SHARDS], folder, shard.folder(folder / "results"))
+        mine = range(clips)[number - 1 :: SHARDS]
+        _write_parts(mine, folder, shard.folder(folder / "results"), masks_and_extras=masks_and_extras)
         _evaluated(folder, _adapter(), str(shard))
 
 
@@ -429,13 +458,56 @@ def _merge(clips: int, folder: Path) -> Callable[[], int]:
     return lambda: FRAMES * len(CONDITIONS) * merge_shards(folder / "results").clips
 
 
-def _report(clips: int, folder: Path) -> Callable[[], int]:
+def _prepare_done(clips: int, folder: Path) -> None:
+    """Evaluate, with masks and further values."""
+    _prepare_publish_all(clips, folder)
+    _evaluated(folder, _adapter())
+
+
+def _report(clips: int, folder: Path, **options: str) -> Callable[[], int]:
     from avsrobust.reporting.report import load_results, report
 
     def work() -> int:
         results = load_results([folder])
-        report(results, ("avsbench", "strict"))
+        report(results, ("avsbench", "strict"), **options)
         return sum(len(scores.index) for scores in results)
+
+    return work
+
+
+def _report_category(clips: int, folder: Path) -> Callable[[], int]:
+    return _report(clips, folder, by="category")
+
+
+def _report_page(clips: int, folder: Path) -> Callable[[], int]:
+    return _report(clips, folder, format="html")
+
+
+def _masks(clips: int, folder: Path) -> Callable[[], int]:
+    """Read the masks of a clip; there are no pictures to lay them over."""
+    from avsrobust.gallery import overlays
+    from avsrobust.manifest import load_manifest
+
+    def work() -> int:
+        # It may have been prepared elsewhere.
+        overlays.find_manifest = lambda *_: load_manifest(folder)
+        overlays._write_row = lambda _build, masks, row, _folder: len(
+            masks.read(row.split, row.clip_id, row.condition, row.level, row.draw)
+        )
+        overlays.write_overlays(folder / "results", folder / "overlays", clips=["clip_0000003"], data_root=folder)
+        return FRAMES * len(CONDITIONS) * clips
+
+    return work
+
+
+def _hf_dataset(clips: int, folder: Path) -> Callable[[], int]:
+    from avsrobust.exporting import hf_dataset
+    from avsrobust.manifest import load_manifest
+
+    def work() -> int:
+        hf_dataset._Media._file = lambda _self, entry, _limit: {"bytes": None, "path": f"/{entry}"}
+        hf_dataset._Media.sound = lambda _self, row: {"bytes": None, "path": f"{row.condition}.wav"}
+        return sum(hf_dataset.export_hf(load_manifest(folder), folder / "hf", data_root=folder).rows.values())
 
     return work
 
@@ -478,16 +550,20 @@ def _evaluate(clips: int, folder: Path) -> Callable[[], int]:
 # What a step reads, of the folder that was prepared for it.
 FILES = {
     **dict.fromkeys(("load", "select", "verify"), "manifest.parquet"),
-    **dict.fromkeys(("publish", "publish_all", "merge"), "results/scores.parquet"),
-    "report": "scores.parquet",
+    **dict.fromkeys(("publish", "publish_all", "merge", "merge_all", "again"), "results/scores.parquet"),
+    **dict.fromkeys(("report", "report_category", "report_page"), "scores.parquet"),
+    "masks": "results/masks.parquet",
+    "hf_dataset": "manifest.parquet",
     "compare": "one/scores.parquet",
 }
 PREPARE = {
-    **dict.fromkeys(("load", "select", "verify"), _prepare_load),
+    **dict.fromkeys(("load", "select", "verify", "hf_dataset"), _prepare_load),
+    **dict.fromkeys(("report", "report_category", "report_page"), _prepare_report),
+    **dict.fromkeys(("again", "masks"), _prepare_done),
     "publish": _prepare_publish,
     "publish_all": _prepare_publish_all,
     "merge": _prepare_merge,
-    "report": _prepare_report,
+    "merge_all": _prepare_merge_all,
     "compare": _prepare_compare,
     "evaluate": _prepare_evaluate,
 }
@@ -498,6 +574,12 @@ WORK = {
     "publish": _publish,
     "publish_all": _publish,
     "merge": _merge,
+    "merge_all": _merge,
+    "again": _publish,
+    "masks": _masks,
+    "hf_dataset": _hf_dataset,
+    "report_category": _report_category,
+    "report_page": _report_page,
     "verify": _verify,
     "report": _report,
     "compare": _compare,

@@ -42,16 +42,16 @@ def main() -> int:
     network = M2FNetwork.seeded(config, seed=0).eval().to(device)
     generator = torch.Generator().manual_seed(0)
     frames = torch.randn(FRAMES, 3, config.image_size, config.image_size, generator=generator).to(device)
-    heard = {name: _sound(config, generator).to(device) for name in CONDITIONS}
+    sounds = {name: _sound(config, generator).to(device) for name in CONDITIONS}
     contrast = NoisyAudio(
         alpha_bars()[LAST_STEP].to(device), torch.randn(FRAMES, config.hidden_dim, generator=generator).to(device)
     )
     precision = torch.autocast(device.type, dtype=torch.bfloat16) if arguments.bfloat16 else contextlib.nullcontext()
     with torch.inference_mode(), precision:
-        once = _time(lambda: _encode_once(network, frames, heard, contrast), arguments.repeat, device)
+        once = _time(lambda: _encode_once(network, frames, sounds, contrast), arguments.repeat, device)
         encoding = _time(lambda: network.encode(frames), arguments.repeat, device)
-        plain = _time(lambda: _full_passes(network, frames, heard, contrast), arguments.repeat, device)
-        apart = _difference(network, frames, heard, contrast)
+        plain = _time(lambda: _full_passes(network, frames, sounds, contrast), arguments.repeat, device)
+        apart = _difference(network, frames, sounds, contrast)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     size = "toy" if arguments.toy else "published"
     print(f"{size} size, {parameters / 1e6:.1f} M parameters, {FRAMES} frames, {device}")
@@ -68,22 +68,22 @@ def _sound(config: M2FConfig, generator: torch.Generator) -> Tensor:
 
 
 def _encode_once(
-    network: M2FNetwork, frames: Tensor, heard: dict[str, Tensor], contrast: NoisyAudio
+    network: M2FNetwork, frames: Tensor, sounds: dict[str, Tensor], contrast: NoisyAudio
 ) -> dict[str, Tensor]:
     encoded = network.encode(frames)
-    branches = [network.branches(network.embed_audio(sound), None, contrast) for sound in heard.values()]
+    branches = [network.branches(network.embed_audio(sound), None, contrast) for sound in sounds.values()]
     decoded = network.decode_prompts(encoded, [branch.prompt for pair in branches for branch in pair])
     return {
         name: read_out(network.config, [next(decoded) for _ in pair], [branch.gate for branch in pair])
-        for name, pair in zip(heard, branches, strict=True)
+        for name, pair in zip(sounds, branches, strict=True)
     }
 
 
 def _full_passes(
-    network: M2FNetwork, frames: Tensor, heard: dict[str, Tensor], contrast: NoisyAudio
+    network: M2FNetwork, frames: Tensor, sounds: dict[str, Tensor], contrast: NoisyAudio
 ) -> dict[str, Tensor]:
     maps = {}
-    for name, sound in heard.items():
+    for name, sound in sounds.items():
         projected = network.embed_audio(sound)
         gate = network.gate_of(projected)
         clean = network.decode(network.encode(frames), prompt_queries(projected, gate))
@@ -92,8 +92,8 @@ def _full_passes(
     return maps
 
 
-def _difference(network: M2FNetwork, frames: Tensor, heard: dict[str, Tensor], contrast: NoisyAudio) -> float:
-    first = {CONDITIONS[0]: heard[CONDITIONS[0]]}
+def _difference(network: M2FNetwork, frames: Tensor, sounds: dict[str, Tensor], contrast: NoisyAudio) -> float:
+    first = {CONDITIONS[0]: sounds[CONDITIONS[0]]}
     ours, theirs = (way(network, frames, first, contrast)[CONDITIONS[0]] for way in (_encode_once, _full_passes))
     return float((ours - theirs).abs().max() / theirs.std())
 

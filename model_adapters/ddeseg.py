@@ -117,9 +117,9 @@ class DDESeg(Adapter):
         """Return probabilities [B, T, s, s], or class logits [B, T, 71, s, s]."""
         logits = []
         for pictures, sound in zip(encoded, audio, strict=True):
-            heard = torch.from_numpy(seconds(sound, len(pictures))).to(self.device)
+            waveforms = torch.from_numpy(seconds(sound, len(pictures))).to(self.device)
             with self._checkout.active():
-                logits.append(self.network(img_input=pictures, aud_input=heard))
+                logits.append(self.network(img_input=pictures, aud_input=waveforms))
         return clip_masks(torch.cat(logits), len(encoded))
 
 
@@ -144,8 +144,8 @@ def seconds(sound: NativeSound, count: int) -> npt.NDArray[np.float32]:
         part = samples[second * sound.sample_rate : (second + 1) * sound.sample_rate]
         if not len(part):
             raise ClipError(f"ddeseg: found {second} seconds of sound; expected {count}, one per frame")
-        heard = librosa.resample(part, orig_sr=sound.sample_rate, target_sr=SAMPLE_RATE)
-        parts.append(np.tile(heard, math.ceil(SAMPLE_RATE / len(heard)))[:SAMPLE_RATE])
+        waveform = librosa.resample(part, orig_sr=sound.sample_rate, target_sr=SAMPLE_RATE)
+        parts.append(np.tile(waveform, math.ceil(SAMPLE_RATE / len(waveform)))[:SAMPLE_RATE])
     return np.stack(parts)
 
 

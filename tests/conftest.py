@@ -8,6 +8,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from filelock import FileLock
 from PIL import Image
 
 from avsrobust.clips import Clip, SoundHeader
@@ -457,26 +459,74 @@ YARDSTICK_MASKS: dict[str, Predict] = {
 }
 
 
-@pytest.fixture(name="make_scores")
+@pytest.fixture(name="make_scores", scope="session")
 def make_scores_fixture() -> Callable[..., Scores]:
     """`make_scores`."""
     return make_scores
 
 
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def toy_builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Returns the folder of a name, which a function fills once for all processes of a run (pytest-xdist's workers)."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+    shared.mkdir(exist_ok=True)
+
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, finished = shared / name, shared / f"{name}.finished"
+        with FileLock(shared / f"{name}.lock"):
+            if not finished.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                finished.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def toys(made_once: MadeOnce) -> Callable[..., Path]:
+    """Returns a data root with a toy, not to be changed: ``toys("s4", clips=12, seed=5)``. It is written once a run."""
+    from avsrobust.toy.write import write_toy
+
+    def written(dataset: str, *, clips: int, seed: int) -> Path:
+        return made_once(
+            f"toy-{dataset}-{clips}-seed{seed}", lambda root: write_toy(root, dataset, clips=clips, seed=seed)
+        )
+
+    return written
+
+
+@pytest.fixture(scope="session")
+def toy_in(toys: Callable[..., Path]) -> Callable[..., Path]:
+    """Copies toys into a folder, which a test may change: ``toy_in(tmp_path / "data", s4=12, ms3=8, seed=5)``."""
+
+    def copied(root: Path, *, seed: int, **clips: int) -> Path:
+        for dataset, number in clips.items():
+            shutil.copytree(toys(dataset, clips=number, seed=seed), root, dirs_exist_ok=True)
+        return root
+
+    return copied
+
+
+@pytest.fixture(scope="session")
+def toy_builds(made_once: MadeOnce, toy_in: Callable[..., Path]) -> Path:
     """A data root with 12 toy clips of s4 and 8 of ms3, and their builds below ``robust``; not to be changed."""
     from avsrobust.building.build import build
     from avsrobust.conditions.recipe import load_recipe
     from avsrobust.datasets.read import read_dataset
-    from avsrobust.toy.write import write_toy
 
-    root = tmp_path_factory.mktemp("toy")
-    for dataset, clips in (("s4", 12), ("ms3", 8)):
-        write_toy(root, dataset, clips=clips, seed=5)
-        output = root / "robust" / f"{dataset}-seed42"
-        build(read_dataset(dataset, root), load_recipe("standard"), 42, output, on_error="skip")
-    return root
+    def fill(root: Path) -> None:
+        toy_in(root, s4=12, ms3=8, seed=5)
+        for dataset in ("s4", "ms3"):
+            output = root / "robust" / f"{dataset}-seed42"
+            build(read_dataset(dataset, root), load_recipe("standard"), 42, output, on_error="skip")
+
+    return made_once("toy-builds", fill)
 
 
 @pytest.fixture
@@ -570,7 +620,7 @@ def plan_of() -> PlanOf:
 
 
 @pytest.fixture(scope="session")
-def extended_builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def extended_builds(made_once: MadeOnce, toy_in: Callable[..., Path]) -> Path:
     """A data root with toy clips of all three data sets and builds of `extended` below ``extended``; not to be changed.
 
     ``recordings`` holds sounds for the condition `unseen`.
@@ -580,13 +630,16 @@ def extended_builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from avsrobust.datasets.read import read_dataset
     from avsrobust.toy.write import write_toy
 
-    root = tmp_path_factory.mktemp("extended")
-    (root / "recordings").mkdir()
-    for number, name in enumerate(("thunder", "frogs", "ocean")):
-        generator = np.random.default_rng(number)
-        soundfile.write(root / f"recordings/{name}.wav", generator.uniform(-0.5, 0.5, 100_000), 11025)
-    for dataset, clips in (("s4", 12), ("ms3", 8), ("avss", 12)):
-        write_toy(root, dataset, clips=clips, seed=5)
+    def fill(root: Path) -> None:
+        (root / "recordings").mkdir()
+        for number, name in enumerate(("thunder", "frogs", "ocean")):
+            generator = np.random.default_rng(number)
+            soundfile.write(root / f"recordings/{name}.wav", generator.uniform(-0.5, 0.5, 100_000), 11025)
+        toy_in(root, s4=12, ms3=8, seed=5)
         recipe = load_recipe("extended").adapted(recordings=root / "recordings")
-        build(read_dataset(dataset, root), recipe, 42, root / "extended" / dataset, on_error="skip")
-    return root
+        for dataset in ("s4", "ms3", "avss"):
+            if dataset == "avss":
+                write_toy(root, dataset, clips=12, seed=5)
+            build(read_dataset(dataset, root), recipe, 42, root / "extended" / dataset, on_error="skip")
+
+    return made_once("extended-builds", fill)

@@ -50,7 +50,7 @@ def restored_path(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch):
     def apply(*points: EntryPoint) -> None:
-        monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == ENTRY_POINT_GROUP else ())
+        monkeypatch.setattr(plugins, "_entry_points", lambda group, _: points if group == ENTRY_POINT_GROUP else ())
 
     return apply
 

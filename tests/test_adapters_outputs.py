@@ -57,7 +57,7 @@ def test_rounding_beyond_the_bounds_is_clamped() -> None:
         (torch.zeros(2, 5, 1, 3, 4), "drop the channel axis"),
         (torch.zeros(2, 4, 71, 3, 4), r"returned shape \[2, 4, 71, 3, 4\]; expected probabilities"),
         (torch.zeros(2, 5, 71, 3, 4, dtype=torch.int64), "returned dtype int64; expected floating-point"),
-        (torch.full((2, 5, 71, 3, 4), float("nan")), r"returned NaN in 100.00%.*finite class logits"),
+        (torch.full((2, 5, 71, 3, 4), float("nan")), r"returned NaN in 8,520 of 8,520 values.*finite class logits"),
         (
             torch.full((2, 5, 71, 3, 4), -float("inf")),
             "returned values from -inf to -inf; expected finite class logits",
@@ -69,10 +69,16 @@ def test_rounding_beyond_the_bounds_is_clamped() -> None:
         (torch.full((2, 5, 3, 4), -1), "integers from -1 to -1"),
         (torch.zeros(2, 5, 3, 4, dtype=torch.bool), "returned dtype bool; expected floating-point"),
         (torch.zeros(2, 5, 3, 4, device="meta"), "returned a tensor on meta; expected cpu"),
-        (torch.full((2, 5, 3, 4), float("nan")), r"returned NaN in 100.00% of the values"),
+        (torch.full((2, 5, 3, 4), float("nan")), "returned NaN in 120 of 120 values"),
         (torch.full((2, 5, 3, 4), float("inf")), "returned values from inf to inf"),
         (torch.full((2, 5, 3, 4), -3.5), "returned values from -3.5 to -3.5; .* are they logits"),
-        (torch.full((2, 5, 3, 4), 1.001), "returned values from 1.001 to 1.001"),
+        (torch.full((2, 5, 3, 4), 1.001), r"returned values from 1.001 to 1.001; .* add \.clamp\(0, 1\)"),
+        (torch.zeros(2, 5, 30, 40, 1), r"returned shape \[2, 5, 30, 40, 1\]; .*; drop the last axis"),
+        (torch.zeros(2, 5, 90, 120, 71), r"permute\(0, 1, 4, 2, 3\)"),
+        (torch.zeros(2, 5, 30, 30, 12), r"permute\(0, 1, 4, 2, 3\)"),
+        (torch.zeros(2, 5, 30, 40, 2), r"permute\(0, 1, 4, 2, 3\)"),
+        (torch.zeros(1).expand(2, 5, 10**9, 1, 1), "C at most 10,000"),
+        (torch.nested.nested_tensor([torch.zeros(5, 3, 4), torch.zeros(5, 2, 4)]), "returned a nested tensor"),
     ],
 )
 def test_what_breaks_the_contract_is_refused(output: object, message: str) -> None:
@@ -80,10 +86,22 @@ def test_what_breaks_the_contract_is_refused(output: object, message: str) -> No
         check(output)
 
 
+@pytest.mark.parametrize(
+    "shape", [(71, 30, 40), (2, 40, 30), (2, 1, 1), (71, 71, 71), (134, 56, 56), (12, 2, 2), (3, 3, 3)]
+)
+def test_classes_in_their_place_are_taken(shape: tuple[int, ...]) -> None:
+    assert check(torch.zeros(2, 5, *shape)).shape == (2, 5, *shape)
+
+
+def test_classes_at_the_end_are_named_where_their_number_is_known() -> None:
+    with pytest.raises(AdapterOutputError, match=r"returned shape \[2, 5, 30, 40, 71\]; .*permute\(0, 1, 4, 2, 3\)"):
+        check_output(torch.zeros(2, 5, 30, 40, 71), adapter="model", batch=2, num_frames=5, device=CPU, num_classes=71)
+
+
 def test_one_nan_is_found() -> None:
     output = torch.zeros(2, 5, 3, 4)
     output[1, 4, 2, 3] = float("nan")
-    with pytest.raises(AdapterOutputError, match=r"returned NaN in 0\.83%"):
+    with pytest.raises(AdapterOutputError, match="returned NaN in 1 of 120 values"):
         check(output)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 
 from avsrobust.adapters.base import NativeSound, Segmentation
 from avsrobust.adapters.calling import AdapterCaller
+from avsrobust.adapters.child_process import ChildProcess
 from avsrobust.adapters.pipes import WorkerProcess
 from avsrobust.adapters.shared_memory import Area
 from avsrobust.adapters.worker import Worker
@@ -315,3 +318,24 @@ def test_threads_of_a_worker_wait_asleep(tmp_path: Path, monkeypatch: pytest.Mon
             monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
         with pytest.raises(AdapterError, match=f"policy {policy}"):
             Worker.load(None, CPU, command=f"'{sys.executable}' '{tmp_path / 'model.py'}'")
+
+
+def test_stderr_without_line_ends_is_read_in_pieces() -> None:
+    class Pipe(io.RawIOBase):
+        reads = 0
+        left = 1_000_000
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any, /) -> int:
+            count = min(len(buffer), self.left)
+            buffer[:count] = b"e" * count
+            self.reads, self.left = self.reads + 1, self.left - count
+            return count
+
+    passed: list[int] = []
+    pipe = Pipe()
+    ChildProcess._pass_stderr(SimpleNamespace(pass_on=lambda raw: passed.append(len(raw))), pipe)  # type: ignore[arg-type]
+    assert sum(passed) == 1_000_000
+    assert pipe.reads < 100

@@ -186,6 +186,10 @@ def test_a_failure_is_one_clips_error_and_the_next_clip_works(tmp_path: Path, mo
     ("program", "message"),
     [
         ("import sys; sys.exit('no CUDA here')", "while starting: .*no CUDA here"),
+        (
+            "quit()",
+            r"while starting: ended before it was ready \(exit status 0\); expected a program that calls avsrobust_worker",
+        ),
         ("import nothing_like_it", "while starting: .*nothing_like_it"),
         ("import time; time.sleep(60)", "while starting: gave no answer to 'hello' within 2 s"),
         (
@@ -206,7 +210,9 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path, program: str, messa
         ({"command": "/nowhere/python x.py"}, "cannot be started"),
         ({"command": "'unbalanced"}, "cannot be started"),
         ({"command": "x", "workers": "0"}, "workers=0: expected a whole number above 0"),
+        ({"command": "x", "workers": "1000"}, "workers=1000: expected a whole number above 0, up to 64"),
         ({"command": "x", "timeout": "soon"}, "timeout=soon: expected a number above 0"),
+        ({"command": "x", "timeout": "inf"}, "timeout=inf: expected a number above 0, up to 1000000000"),
     ],
 )
 def test_unusable_options_are_refused(options: dict[str, str], message: str) -> None:
@@ -290,14 +296,16 @@ def test_prints_of_c_code_and_children_while_it_is_served_do_no_harm(tmp_path: P
         ),
         (
             "print('AVSR' * 9, flush=True); import time; time.sleep(99)",
-            r"\('AVSRAVSR.*gave no answer to 'hello' within 12 s",
+            r"\('AVSRAVSR.*gave no answer to 'hello' within 4 s",
         ),
         ("print('hello', flush=True); import time; time.sleep(99)", r"wrote something else than .*\('hello'; expected"),
     ],
 )
 def test_a_program_that_is_no_worker_is_quoted(tmp_path: Path, program: str, message: str) -> None:
+    # Those that sleep are waited for in full; the others end, however slow the machine is.
+    timeout = "4" if "sleep(99)" in program and "600_000" not in program else "12"
     with pytest.raises(AdapterError, match=f"while starting: .*{message}") as caught:
-        Worker.load(None, CPU, command=_command(tmp_path, program), timeout="12")
+        Worker.load(None, CPU, command=_command(tmp_path, program), timeout=timeout)
     assert str(caught.value).isprintable()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -9,14 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import avsrobust as ar
-from avsrobust.toy.write import write_toy
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = tmp_path_factory.mktemp("api") / "data"
-    write_toy(data, "s4", clips=24, seed=0)
-    return data
+def data(tmp_path_factory: pytest.TempPathFactory, toy_in: Callable[..., Path]) -> Path:
+    return toy_in(tmp_path_factory.mktemp("api") / "data", s4=24, seed=1)
 
 
 def test_the_three_commands_from_python(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

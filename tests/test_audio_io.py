@@ -52,9 +52,15 @@ def floats(*values: float, dtype: str = "<f4") -> bytes:
 
 REFUSED = {
     "zero bytes": (b"", r"found an empty file \(0 bytes\); expected a wav file"),
-    "text": (b"hello, I am no sound", r"not RIFF/WAVE; expected 16-bit PCM or 32/64-bit float"),
+    "text": (b"hello, I am no sound", r"not RIFF/WAVE; expected RIFF/WAVE, 16-bit PCM or 32/64-bit float"),
     "three bytes": (b"RIF", r"not RIFF/WAVE"),
-    "avi": (b"RIFF\0\0\0\0AVI LIST", r"not RIFF/WAVE"),
+    "avi": (b"RIFF\0\0\0\0AVI LIST", r"found an AVI video; expected RIFF/WAVE, 16-bit PCM"),
+    "flac": (b"fLaC" + bytes(60), r"found a FLAC file; expected RIFF/WAVE, .*; re-encode it"),
+    "pointer": (
+        b"version https://git-lfs.github.com/spec/v1\n",
+        r"a pointer of Git LFS.*; fetch it with 'git lfs pull'",
+    ),
+    "zeros": (bytes(5000), r"nothing but zeros"),
     "head alone": (riff(), r"without a format chunk"),
     "format alone": (riff(format_chunk()), r"without a data chunk"),
     "data alone": (riff(DATA), r"without a format chunk"),
@@ -103,7 +109,7 @@ def test_damage_is_refused_in_one_line_that_names_the_file(kind: str, tmp_path: 
             read(path)
         what, *_, remedy = str(caught.value).split("; ")
         assert what.startswith(f"{path}: found ")
-        assert remedy.split()[0] in {"re-encode", "copy", "divide"}
+        assert remedy.split()[0] in {"re-encode", "copy", "divide", "fetch"}
         assert "\n" not in str(caught.value)
 
 
@@ -172,6 +178,15 @@ def test_a_made_up_size_means_to_the_end_of_the_file(
     header, stored = stored_sound(path, content)
     assert header.streamed
     np.testing.assert_array_equal(stored[:, 0], PCM)
+
+
+@pytest.mark.parametrize("fewer", [1, 4])
+def test_samples_behind_the_declared_ones_are_not_read_but_counted(fewer: int, tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    path.write_bytes(riff(format_chunk(), chunk(b"data", PCM.tobytes(), 2 * (PCM.size - fewer))))
+    assert (check_sound(path).num_samples, check_sound(path).undeclared) == (PCM.size - fewer, fewer)
+    path.write_bytes(riff(format_chunk(), DATA, chunk(b"LIST", b"INFOx")))
+    assert check_sound(path).undeclared == 0
 
 
 def test_an_ordinary_file_is_not_marked_as_streamed(tmp_path: Path) -> None:

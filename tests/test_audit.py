@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,13 @@ FrontEnd = Callable[[Path], Array]
 CLIPS, SECONDS, RATE = 14, 2, 16_000
 
 
+@cache
 def vggish(path: Path) -> Array:
     samples, rate = soundfile.read(path, dtype="float64")
     return vggish_log_mel(samples, rate, SECONDS)
 
 
+@cache
 def released(path: Path) -> Array:
     return librosa_log_mel(path, SECONDS)
 
@@ -68,7 +71,7 @@ def build(folder: Path, sounds: dict[str, Path], negatives: FrontEnd, *, clean: 
 
     rows = []
     for clip in range(CLIPS):
-        name, donor = f"c{clip:02d}", f"c{(clip * 5 + 3) % CLIPS:02d}"
+        name, source_clip = f"c{clip:02d}", f"c{(clip * 5 + 3) % CLIPS:02d}"
         own = Row(
             dataset="s4", split="test", clip_id=name, labels=("dog",), broad=("animal",), condition="clean",
             polarity="positive", level=None, source_clip_id=None, source_labels=None, seed=clip, audio="data:a.wav",
@@ -81,8 +84,8 @@ def build(folder: Path, sounds: dict[str, Path], negatives: FrontEnd, *, clean: 
             replace(negative, condition="silence", log_mel_row=place("silence", negatives)),
             replace(negative, condition="noise", log_mel_row=place(f"noise{clip:02d}", negatives)),
             replace(
-                negative, condition="offscreen", source_clip_id=donor, source_labels=("cat",),
-                log_mel_row=place(donor, negatives),
+                negative, condition="offscreen", source_clip_id=source_clip, source_labels=("cat",),
+                log_mel_row=place(source_clip, negatives),
             ),
         ]  # fmt: skip
     write_manifest(folder / "manifest.parquet", rows, ManifestInfo("s4", 1, {"name": negatives.__name__}, {}))

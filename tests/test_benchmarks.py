@@ -144,15 +144,17 @@ def test_growth_fails_in_words_where_a_goal_is_missed(
     growth.main()
 
 
-@pytest.mark.parametrize("step", ["publish_all", "merge", "compare"])
+@pytest.mark.parametrize(
+    "step", ["publish_all", "merge", "merge_all", "compare", "masks", "hf_dataset", "report_category"]
+)
 def test_growth_measures_a_step(step: str, benchmarks: None, tmp_path: Path) -> None:
     growth = importlib.import_module("growth")
     growth._run(f"prepare-{step}", 5, str(tmp_path))
     found = growth._run(step, 5, str(tmp_path))
-    assert found["rows"] == 5 * 20 * (2 if step == "compare" else 1)
+    assert found["rows"] == (20 if step == "hf_dataset" else 5 * 20 * (2 if step == "compare" else 1))
     assert found["peak_mb"] > found["base_mb"] > 0
     assert (tmp_path / growth.FILES[step]).is_file()
-    if step == "publish_all":
+    if step in ("publish_all", "merge_all"):
         assert {path.name for path in (tmp_path / "results").glob("*.parquet")} == {
             "scores.parquet",
             "masks.parquet",

@@ -27,7 +27,6 @@ from avsrobust.datasets.read import read_dataset
 from avsrobust.errors import OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, sha256_of_file
 from avsrobust.manifest import Skipped, load_manifest
-from avsrobust.toy.write import write_toy
 
 STANDARD = load_recipe("standard")
 CLIPS = 12
@@ -35,12 +34,9 @@ FILES = CLIPS + 1 + 4  # noises, silence, a shard per split and one for silence
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
+def data(tmp_path_factory, toy_in) -> Path:
     """A toy of S4 and MS3. Tests must not change it."""
-    root = tmp_path_factory.mktemp("toy")
-    for name in ("s4", "ms3"):
-        write_toy(root, name, clips=CLIPS, seed=3)
-    return root
+    return toy_in(tmp_path_factory.mktemp("toy"), s4=CLIPS, ms3=CLIPS, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -228,8 +224,8 @@ def test_one_split_has_the_rows_it_has_in_the_whole(built, data, tmp_path):
 
 def test_removing_a_clip_leaves_the_other_sounds(built, data, tmp_path):
     dataset = read_dataset("s4", data)
-    donors = Counter(row.source_clip_id for row in load_manifest(built).rows if row.source_clip_id)
-    gone = donors.most_common(1)[0][0]
+    source_clips = Counter(row.source_clip_id for row in load_manifest(built).rows if row.source_clip_id)
+    gone = source_clips.most_common(1)[0][0]
     build(replace(dataset, clips=tuple(c for c in dataset.clips if c.clip_id != gone)), STANDARD, 42, tmp_path / "b")
     before = {row.key: row for row in load_manifest(built).rows}
     after = load_manifest(tmp_path / "b").rows

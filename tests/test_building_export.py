@@ -17,19 +17,15 @@ from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import load_manifest
-from avsrobust.toy.write import write_toy
 
 STANDARD = load_recipe("standard")
 TREES = {"s4": "Single-source/s4_data", "ms3": "Multi-sources/ms3_data"}
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
+def data(tmp_path_factory, toy_in) -> Path:
     """A toy of S4 and MS3. Tests must not change it."""
-    root = tmp_path_factory.mktemp("toy")
-    for name in ("s4", "ms3"):
-        write_toy(root, name, clips=8, seed=7)
-    return root
+    return toy_in(tmp_path_factory.mktemp("toy"), s4=12, ms3=8, seed=5)
 
 
 def load_audio_lm(path: Path) -> torch.Tensor:
@@ -93,8 +89,8 @@ def test_a_file_of_the_right_size_and_other_bytes_is_written_again(data, tmp_pat
 
 
 @pytest.mark.parametrize("store_audio", [True, False])
-def test_avss_has_a_tree_per_negative_in_its_own_layout(tmp_path, store_audio):
-    write_toy(tmp_path / "toy", "avss", clips=12, seed=1)
+def test_avss_has_a_tree_per_negative_in_its_own_layout(tmp_path, toy_in, store_audio):
+    toy_in(tmp_path / "toy", avss=12, seed=1)
     dataset = read_dataset("avss", tmp_path / "toy")
     recipe = STANDARD.adapted(store_audio=store_audio)
     build(dataset, recipe, 42, tmp_path / "b", export="avsbench")

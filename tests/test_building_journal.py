@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,6 @@ from avsrobust.checksums import FileSum, sum_of_file
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.files import sha256_of_file
-from avsrobust.toy.write import write_toy
 
 CLIPS = 6
 FILES = CLIPS + 1 + 4
@@ -34,11 +34,9 @@ building.build(read_dataset("s4", Path(sys.argv[1])), load_recipe("standard"), 4
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(toys: Callable[..., Path]) -> Path:
     """A toy of S4. Tests must not change it."""
-    root = tmp_path_factory.mktemp("toy")
-    write_toy(root, "s4", clips=CLIPS, seed=3)
-    return root
+    return toys("s4", clips=CLIPS, seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,9 @@ def sounds(tmp_path: Path) -> Path:
     soundfile.write(folder / "silence.wav", np.zeros(8000), 8000)
     soundfile.write(folder / "My-Dog.wav", generator.uniform(-0.5, 0.5, 80_000), 11025)
     (folder / "broken.wav").write_bytes(b"RIFF nothing at all")
+    soundfile.write(folder / "constant.wav", np.full(8000, 0.25), 8000)
+    soundfile.write(folder / "cancelled.wav", np.outer(generator.uniform(-0.5, 0.5, 8000), [1, -1]), 8000)
+    Path(os.fsdecode(os.fsencode(folder) + b"/r\xe9c.wav")).write_bytes((folder / "thunder.wav").read_bytes())
     (folder / "empty.ogg").write_bytes(b"")
     (folder / "notes.txt").write_text("no sound")
     shutil.copy(folder / "thunder.wav", folder / "thunder_again.wav")
@@ -47,8 +51,10 @@ def test_recordings_that_cannot_be_used_are_listed(s4_root, sounds: Path) -> Non
     pool = lenders.recordings["unseen"]
     assert [entry.name for entry in pool.recordings] == ["My-Dog.wav", "sub/ocean.flac", "thunder.wav"]
     reasons = dict(pool.skipped)
-    assert reasons.keys() == {"broken.wav", "empty.ogg", "silence.wav", "thunder_again.wav"}
-    assert reasons["silence.wav"] == "the recording is silent"
+    silent = {"silence.wav", "constant.wav", "cancelled.wav"}
+    assert reasons.keys() == {"broken.wav", "empty.ogg", "r\\xe9c.wav", "thunder_again.wav", *silent}
+    assert {reasons[name] for name in silent} == {"the recording is silent or nearly so"}
+    assert reasons["r\\xe9c.wav"] == "its name is no text in UTF-8"
     assert reasons["thunder_again.wav"] == "the same recording is there under another name"
     assert all(f"unseen: {name} is not used: {reason}" in lenders.notes for name, reason in reasons.items())
     assert {entry.stored for entry in pool.recordings} == set(lenders.sounds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import list_dataset
 from avsrobust.files import TEMPORARY_SUFFIX
 from avsrobust.manifest import load_manifest
-from avsrobust.toy.write import write_toy
 
 COUNTERS: list[Counter[str]] = []
 
@@ -47,13 +46,13 @@ def wavs_of(root: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("dataset", ["s4", "ms3", "avss"])
-def test_a_build_opens_a_recording_twice(tmp_path: Path, dataset: str) -> None:
+def test_a_build_opens_a_recording_twice(tmp_path: Path, toy_in: Callable[..., Path], dataset: str) -> None:
     """Once for its header and the survey (checksum and samples), and once for all log-mels made of it.
 
     AVSS has clips of 5 and of 10 frames, and a recording that is a source clip for both has a log-mel of either length.
     """
     root = tmp_path / "data"
-    write_toy(root, dataset, clips=6)
+    toy_in(root, **{dataset: 6}, seed=0)
     with counting(root) as opened:
         api.build(dataset, seed=1, data_root=root, output=tmp_path / "build", on_error="skip")
     assert set(opened) == wavs_of(root)
@@ -66,9 +65,11 @@ def test_a_build_opens_a_recording_twice(tmp_path: Path, dataset: str) -> None:
     assert not list((tmp_path / "build").rglob(f"*{TEMPORARY_SUFFIX}"))
 
 
-def test_a_finished_build_opens_a_recording_for_its_header_and_for_what_is_missing(tmp_path: Path) -> None:
+def test_a_finished_build_opens_a_recording_for_its_header_and_for_what_is_missing(
+    tmp_path: Path, toy_in: Callable[..., Path]
+) -> None:
     root, output = tmp_path / "data", tmp_path / "build"
-    write_toy(root, "avss", clips=6)
+    toy_in(root, avss=6, seed=0)
     api.build("avss", data_root=root, output=output)
     before = {path.name: path.read_bytes() for path in output.rglob("*.npy")}
     with counting(root) as opened:
@@ -83,12 +84,12 @@ def test_a_finished_build_opens_a_recording_for_its_header_and_for_what_is_missi
     assert {path.name: path.read_bytes() for path in output.rglob("*.npy")} == before
 
 
-def test_sources_of_other_splits_are_opened_twice_too(tmp_path: Path) -> None:
+def test_sources_of_other_splits_are_opened_twice_too(tmp_path: Path, toy_in: Callable[..., Path]) -> None:
     root, recipe = tmp_path / "data", tmp_path / "pool.yaml"
     recipe.write_text(
         "kind: build\nname: pool\ndescription: x\nconditions:\n  clean: {}\n  offscreen: {pool: dataset}\n"
     )
-    write_toy(root, "avss", clips=12)
+    toy_in(root, avss=12, seed=1)
     with counting(root) as opened:
         report = api.build("avss", recipe=recipe, splits=["test"], data_root=root, output=tmp_path / "build")
     clips = {row.clip_id for row in load_manifest(report.manifest).rows}
@@ -97,10 +98,10 @@ def test_sources_of_other_splits_are_opened_twice_too(tmp_path: Path) -> None:
     assert max(opened.values()) <= 2
 
 
-def test_a_recording_that_changes_after_its_reading_is_read_again(tmp_path: Path) -> None:
+def test_a_recording_that_changes_after_its_reading_is_read_again(tmp_path: Path, toy_in: Callable[..., Path]) -> None:
     """The contents noted with the header are used only while the file's size and time are the same."""
     root = tmp_path / "data"
-    write_toy(root, "s4", clips=6)
+    toy_in(root, s4=6, seed=0)
     dataset = list_dataset("s4", root).checked(whole_sounds=True)
     muted, broken = (root / dataset.clips[index].audio for index in (0, 1))
     content = muted.read_bytes()

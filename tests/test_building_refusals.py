@@ -17,15 +17,14 @@ from avsrobust.datasets.read import read_dataset
 from avsrobust.errors import DataSetError, ManifestError, OptionError
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import load_manifest
-from avsrobust.toy.write import write_toy
 
 STANDARD = load_recipe("standard")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
+def data(tmp_path_factory, toy_in) -> Path:
     """A toy of S4. Tests must not change it."""
-    return write_toy(tmp_path_factory.mktemp("toy"), "s4", clips=12, seed=3)
+    return toy_in(tmp_path_factory.mktemp("toy"), s4=12, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +126,7 @@ def test_options_are_checked_first(data, tmp_path, options, message):
 def test_without_dask_it_says_what_to_install(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(
-        OptionError, match=r"--engine dask: dask is not installed; run: pip install 'avsrobust\[dask\]'"
+        OptionError, match=r"--engine dask: distributed is not installed; run: pip install 'avsrobust\[dask\]'"
     ):
         build(read_dataset("s4", data), STANDARD, 42, tmp_path / "b", engine="dask")
     assert not (tmp_path / "b").exists()

@@ -17,14 +17,13 @@ from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
 from avsrobust.errors import ManifestError
 from avsrobust.manifest import MADE_PREFIX, Row, load_manifest, write_manifest
-from avsrobust.toy.write import write_toy
 
 
 @pytest.fixture(scope="module")
-def pristine(tmp_path_factory) -> Path:
+def pristine(tmp_path_factory, toy_in) -> Path:
     """A folder with data and a build of it. Tests must not change it."""
     folder = tmp_path_factory.mktemp("pristine")
-    write_toy(folder / "data", "s4", clips=12, seed=5)
+    toy_in(folder / "data", s4=12, seed=5)
     build(read_dataset("s4", folder / "data"), load_recipe("standard"), 42, folder / "build")
     return folder
 
@@ -58,16 +57,22 @@ def test_a_sound_build_has_no_problem(folder, pristine):
     assert (report.problems, report.rows) == ((), 48)
 
 
+@pytest.fixture(scope="module")
+def builds(pristine) -> dict[str, Path]:
+    """A build by each recipe. Tests must not change them."""
+    build(read_dataset("s4", pristine / "data"), load_recipe("extended"), 42, pristine / "extended")
+    return {"standard": pristine / "build", "extended": pristine / "extended"}
+
+
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("recipe", ["standard", "extended"])
-def test_progress_ends_at_the_number_of_files_their_blocks_and_sounds_to_be_made(folder, recipe, quick):
-    build(read_dataset("s4", folder / "data"), load_recipe(recipe), 42, folder / "other")
-    seen: list[tuple[int, int]] = []
-    assert verify(folder / "other", quick=quick, progress=lambda *entry: seen.append(entry)).problems == ()
-    made = sum(row.audio.startswith(MADE_PREFIX) for row in load_manifest(folder / "other").rows)
+def test_progress_ends_at_the_number_of_files_their_blocks_and_sounds_to_be_made(builds, recipe, quick):
+    folder, seen = builds[recipe], list[tuple[int, int]]()
+    assert verify(folder, quick=quick, progress=lambda *entry: seen.append(entry)).problems == ()
+    made = sum(row.audio.startswith(MADE_PREFIX) for row in load_manifest(folder).rows)
     assert seen == sorted(seen)
     assert seen[-1] == (seen[-1][0],) * 2
-    files = read_checksums(folder / "other").values()
+    files = read_checksums(folder).values()
     blocks = sum(entry.num_bytes // 65536 for entry in files)
     assert blocks > 0
     assert seen[-1][0] == len(files) + (0 if quick else blocks + made)

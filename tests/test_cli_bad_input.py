@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -150,6 +151,10 @@ def test_a_csv_without_a_needed_column(s4_root, capsys: pytest.CaptureFixture[st
         (("--dataset", "s5"), "s4"),
         (("--recipe", "standrad"), "did you mean 'standard'"),
         (("--split", "tets"), "did you mean 'test'"),
+        (("--split", "TEST"), "did you mean 'test'"),
+        (("--split", "val,test"), "name several as --split val --split test"),
+        (("--output", ""), "--output: found an empty text; expected a path"),
+        (("--recordings", ""), "--recordings: found an empty text"),
         (("--seed", "-1"), "--seed"),
         (("--seed", str(2**64)), "--seed"),
         (("--seed", "many"), "--seed"),
@@ -321,6 +326,39 @@ def test_a_wrong_option_is_refused_before_anything_is_read(
     told = refuse(capsys, *arguments.split(), *([] if " " in option else [option, "foo"]))
     assert told.startswith(f"error: {option.split()[0]}"), told
     assert "nowhere" not in told
+
+
+@pytest.mark.parametrize("arguments", ["verify", "audit", "toy --dataset s4", "export croissant", "export hf build"])
+def test_an_empty_path_is_not_the_folder_one_is_in(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ": found an empty text; expected a path; write '.'" in refuse(capsys, *arguments.split(), "")
+    assert files_below(Path()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", ["build --dataset s4 --output", "build --dataset s4 --data-root", "verify", "toy --dataset s4"]
+)
+def test_a_path_of_bytes_that_are_no_text(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refuse(capsys, *arguments.split(), os.fsdecode(b"m\xe4rz"))
+    assert "m\\udce4rz', whose name holds bytes that are no text here; expected a name in UTF-8" in message
+    assert files_below(Path()) == []
+
+
+def test_a_data_root_of_the_environment_that_is_no_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AVSROBUST_DATA", os.fsdecode(b"m\xe4rz"))
+    assert "AVSROBUST_DATA: found 'm\\udce4rz', whose name holds bytes" in refuse(capsys, "build", "--dataset", "s4")
+
+
+def test_a_folder_of_somebody_else_is_refused_before_the_data_set_is_read(
+    s4_root, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (s4_root.root / FRAME).unlink()
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("")
+    message = refuse(capsys, "build", "--dataset", "s4", "--data-root", s4_root.root, "--output", "mine")
+    assert "mine: holds thesis.txt, which avsrobust did not write there" in message
+    assert "problem" not in message
 
 
 def test_a_misspelt_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,7 @@
-"""The three commands of the mission and what surrounds them, through the installed command, on the toy."""
+"""The three commands of the mission and what surrounds them, through the installed command, on the toy.
+
+Every command is a process of its own once; `call` runs further ones here.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from commands import call as call_here
 
 from avsrobust import load_manifest
 from avsrobust.manifest import Manifest
-from avsrobust.toy.write import write_toy
 
 AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
 CLIPS = 26
@@ -33,6 +37,12 @@ def run(folder: Path, *arguments: str, status: int = 0, **environment: str) -> s
     return done.stdout
 
 
+def call(folder: Path, *arguments: str, status: int = 0) -> str:
+    done = call_here(folder, *arguments)
+    assert done.returncode == status, done.stderr
+    return done.stdout
+
+
 def checksums(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -42,18 +52,23 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("toy") / "data"
-    write_toy(root, "s4", clips=CLIPS, seed=5)
-    return root
+def data(tmp_path_factory: pytest.TempPathFactory, toy_in: Callable[..., Path]) -> Path:
+    return toy_in(tmp_path_factory.mktemp("toy") / "data", s4=CLIPS, seed=5)
 
 
 @pytest.fixture(scope="module")
 def built(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
-    out = run(folder, "build", "--dataset", "s4", "--seed", "42", "--data-root", str(data))
+    out = call(folder, "build", "--dataset", "s4", "--seed", "42", "--data-root", str(data))
     assert out == "robust/s4-seed42/manifest.parquet\n"
     return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated")
+    call(folder, "evaluate", "--adapter", "oracle", "--manifest", str(built / "robust/s4-seed42"))
+    return folder / "results"
 
 
 def test_the_three_commands_chain_without_options(data: Path, tmp_path: Path) -> None:
@@ -73,10 +88,10 @@ def test_the_three_commands_chain_without_options(data: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("format_name", ["csv", "md", "latex", "json", "parquet", "html"])
-def test_every_format_is_written(format_name: str, built: Path, tmp_path: Path) -> None:
-    run(tmp_path, "evaluate", "--adapter", "oracle", "--manifest", str(built / "robust/s4-seed42"))
+def test_every_format_is_written(format_name: str, evaluated: Path, tmp_path: Path) -> None:
     arguments = (
         "report",
+        str(evaluated),
         "--format",
         format_name,
         "--protocol",
@@ -86,15 +101,15 @@ def test_every_format_is_written(format_name: str, built: Path, tmp_path: Path) 
         "--by",
         "category",
     )
-    assert run(tmp_path, *arguments, "--output", "table.out") == "table.out\n"
+    assert call(tmp_path, *arguments, "--output", "table.out") == "table.out\n"
     assert b"oracle" in (tmp_path / "table.out").read_bytes()
 
 
 def test_extra_scores_and_other_negatives_are_options_of_report(built: Path, tmp_path: Path) -> None:
     manifest = str(built / "robust/s4-seed42")
-    run(tmp_path, "evaluate", "--adapter", "oracle", "--manifest", manifest, "--split", "val", "--split", "test")
+    call(tmp_path, "evaluate", "--adapter", "oracle", "--manifest", manifest, "--split", "val", "--split", "test")
     arguments = ("--scores", "activation,threshold", "--scores", "overlap", "--negatives", "noise,silence")
-    text = run(tmp_path, "report", "--format", "csv", "--protocol", "avsbench@batch=2", *arguments)
+    text = call(tmp_path, "report", "--format", "csv", "--protocol", "avsbench@batch=2", *arguments)
     table = pd.read_csv(io.StringIO(text)).set_index("split")
     assert table.loc["test", ["silence_AOC", "silence_S", "universal_G_mIoU", "overlap_clean_noise"]].tolist() == [
         1,
@@ -104,18 +119,18 @@ def test_extra_scores_and_other_negatives_are_options_of_report(built: Path, tmp
     ]
     assert set(table["protocol"]) == {"avsbench@batch=2"}
     assert all(";batch:2;negatives:silence+noise;" in signature for signature in table["signature"])
-    assert run(tmp_path, "report", "--scores", "activaton", status=2) == ""
-    assert run(tmp_path, "report", "--negatives", "clean", status=2) == ""
-    assert run(tmp_path, "report", "--by", "avs_v3", status=2) == ""
+    assert call(tmp_path, "report", "--scores", "activaton", status=2) == ""
+    assert call(tmp_path, "report", "--negatives", "clean", status=2) == ""
+    assert call(tmp_path, "report", "--by", "avs_v3", status=2) == ""
 
 
 def test_compare_and_audit(built: Path, tmp_path: Path) -> None:
     manifest = str(built / "robust/s4-seed42/manifest.parquet")
-    run(tmp_path, "evaluate", "--adapter", "visual_prior", "--adapter", "oracle", "--manifest", manifest)
+    call(tmp_path, "evaluate", "--adapter", "visual_prior", "--adapter", "oracle", "--manifest", manifest)
     text = run(tmp_path, "compare", "results/oracle/s4-seed42", "results/visual_prior/s4-seed42", "--samples", "200")
     assert "G-mIoU" in text
-    run(tmp_path, "evaluate", "--adapter", "empty", "--manifest", manifest)
-    text = run(
+    call(tmp_path, "evaluate", "--adapter", "empty", "--manifest", manifest)
+    text = call(
         tmp_path,
         "compare",
         "results",
@@ -135,9 +150,9 @@ def test_compare_and_audit(built: Path, tmp_path: Path) -> None:
     ]
     assert all(len(entry["splits"][0]["changed"]) == 1 for entry in found["comparisons"])
     assert not any("borrowed sounds" in note for entry in found["comparisons"] for note in entry["notes"])
-    run(tmp_path, "compare", "results/oracle", "results/oracle", status=2)
+    call(tmp_path, "compare", "results/oracle", "results/oracle", status=2)
     shutil.copytree(tmp_path / "results/oracle", tmp_path / "again")
-    same = run(tmp_path, "compare", "results/oracle", "again", "--samples", "100", "--format", "json")
+    same = call(tmp_path, "compare", "results/oracle", "again", "--samples", "100", "--format", "json")
     assert all(
         entry["difference"] == 0 and entry["p_holm"] == 1 for entry in json.loads(same)["splits"][0]["differences"]
     )
@@ -147,7 +162,7 @@ def test_compare_and_audit(built: Path, tmp_path: Path) -> None:
 def test_verify_finds_a_changed_sound(built: Path, data: Path, tmp_path: Path) -> None:
     copy = tmp_path / "build"
     shutil.copytree(built / "robust/s4-seed42", copy, symlinks=True)
-    assert "all in order" in run(tmp_path, "verify", "build/manifest.parquet")
+    assert "all in order" in call(tmp_path, "verify", "build/manifest.parquet")
     noise = next((copy / "audio/noise").rglob("*.wav"))
     content = bytearray(noise.read_bytes())
     content[-1] ^= 1
@@ -156,7 +171,7 @@ def test_verify_finds_a_changed_sound(built: Path, data: Path, tmp_path: Path) -
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(built: Path, data: Path, tmp_path: Path) -> None:
-    run(tmp_path, "build", "--dataset", "s4", "--data-root", str(data), "--workers", "2")
+    call(tmp_path, "build", "--dataset", "s4", "--data-root", str(data), "--workers", "2")
     assert checksums(tmp_path / "robust") == checksums(built / "robust")
 
 
@@ -204,8 +219,8 @@ def test_a_killed_build_is_completed(built: Path, data: Path, tmp_path: Path) ->
     assert not (robust / "s4-seed42/manifest.parquet").exists()
     started = {path: path.stat().st_mtime_ns for path in robust.rglob("*.wav")}
     assert 0 < len(started) < CLIPS
-    run(tmp_path, "evaluate", "--adapter", "oracle", status=2)
-    run(tmp_path, "build", "--dataset", "s4", "--data-root", str(data))
+    call(tmp_path, "evaluate", "--adapter", "oracle", status=2)
+    call(tmp_path, "build", "--dataset", "s4", "--data-root", str(data))
     assert checksums(robust) == whole
     assert {path: path.stat().st_mtime_ns for path in started} == started
 
@@ -221,30 +236,30 @@ def test_without_one_clip_the_others_stay_as_they_were(built: Path, data: Path, 
     (root / "Single-source").mkdir(parents=True)
     (root / "Single-source/s4_data").symlink_to(data / "Single-source/s4_data")
     before = _sounds(load_manifest(built / "robust/s4-seed42"))
-    donors = [donor for _, donor in before.values() if donor is not None]
-    gone = max(set(donors), key=lambda donor: (donors.count(donor), donor))
+    source_clips = [source_clip for _, source_clip in before.values() if source_clip is not None]
+    gone = max(set(source_clips), key=lambda source_clip: (source_clips.count(source_clip), source_clip))
     (root / "Single-source/s4_meta_data.csv").write_text(
         "".join(line for line in lines if line.split(",")[0] != gone.split("/")[1])
     )
-    run(tmp_path, "build", "--dataset", "s4", "--data-root", str(root))
+    call(tmp_path, "build", "--dataset", "s4", "--data-root", str(root))
     after = _sounds(load_manifest(tmp_path / "robust/s4-seed42"))
     assert set(before) - set(after) == {(gone, name) for name in ("clean", "silence", "noise", "offscreen")}
     changed = {key for key in after if after[key] != before[key]}
-    assert changed == {key for key, (_, donor) in before.items() if donor == gone and key in after}
+    assert changed == {key for key, (_, source_clip) in before.items() if source_clip == gone and key in after}
     assert all(condition == "offscreen" for _, condition in changed)
 
 
 @pytest.mark.parametrize("dataset", ["ms3", "avss"])
 def test_the_other_data_sets_too(dataset: str, tmp_path: Path) -> None:
-    run(tmp_path, "toy", "data", "--dataset", dataset, "--clips", "30", "--seed", "3")
-    listing = run(tmp_path, "build", "--dataset", dataset, "--dry-run", "--data-root", "data")
+    run(tmp_path, "toy", "data", "--dataset", dataset, "--clips", "16", "--seed", "3")
+    listing = call(tmp_path, "build", "--dataset", dataset, "--dry-run", "--data-root", "data")
     assert "would make: " in listing
     assert not (tmp_path / "robust").exists()
-    run(tmp_path, "build", "--dataset", dataset, "--data-root", "data", "--split", "test")
+    call(tmp_path, "build", "--dataset", dataset, "--data-root", "data", "--split", "test")
     rows = load_manifest(tmp_path / f"robust/{dataset}-seed42").rows
     assert len(rows) == 4 * len({row.clip_id for row in rows})
-    run(tmp_path, "evaluate", "--adapter", "oracle")
-    table = pd.read_csv(io.StringIO(run(tmp_path, "report", "--format", "csv", "--protocol", "strict")))
+    call(tmp_path, "evaluate", "--adapter", "oracle")
+    table = pd.read_csv(io.StringIO(call(tmp_path, "report", "--format", "csv", "--protocol", "strict")))
     assert table.loc[0, "dataset"] == dataset
     assert table.loc[0, "G_mIoU"] == 1.0
 

@@ -76,9 +76,16 @@ def test_torchs_threads_soon_wait_asleep_unless_the_user_chose(policy: str | Non
     assert set(counts) == {most}
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")])
+@pytest.mark.parametrize(
+    ("error", "used_up"),
+    [
+        (MemoryError(), "memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes"), "memory"),
+        (RuntimeError("can't start new thread"), "memory, or the number of threads you may have,"),
+    ],
+)
 def test_memory_that_is_used_up_is_no_bug(
-    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, used_up: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     @click.command()
     def command() -> None:
@@ -89,6 +96,6 @@ def test_memory_that_is_used_up_is_no_bug(
     assert invoke(["hungry"]) == STATUS_USER
     told = capsys.readouterr().err
     assert told.startswith(
-        f"error: the memory is used up ({type(error).__name__}); close other programs, or take fewer"
+        f"error: the {used_up} is used up ({type(error).__name__}); close other programs, or take fewer"
     )
     assert told.count("\n") == 1

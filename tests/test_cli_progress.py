@@ -9,6 +9,7 @@ import pytest
 
 from avsrobust.cli import progress
 from avsrobust.cli.progress import ProgressLog, progress_bar
+from avsrobust.score_info import FailedClip
 
 
 @pytest.fixture
@@ -142,3 +143,12 @@ def test_a_stage_is_shown_in_the_bar_of_a_terminal(
     assert "train mine: step 2 of 4: forward" in shown
     assert "1/4" in shown
     assert "\x1b[2J" not in shown
+
+
+def test_failures_beyond_the_first_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    progress.show_failures([], 5)
+    assert capsys.readouterr().err == ""
+    progress.show_failures([FailedClip("test", f"c{number}", "no sound") for number in range(23)], 5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "  test/c0: no sound"
+    assert lines[20:] == ["  ... and 3 more, in run.json", "warning: 23 of 28 clips could not be scored"]

@@ -1,4 +1,4 @@
-"""`--task` of `report` and `compare` through the installed command: toy -> build -> evaluate in classes -> tables."""
+"""`--task` of `report` and `compare` through the command line: toy -> build -> evaluate in classes -> tables."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import io
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import call
 
 from avsrobust.cli.compare import compare
 from avsrobust.cli.report import report
 from avsrobust.manifest import Manifest
 from avsrobust.vocabulary import TASKS
 
-AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
 TABLE = ("--format", "csv", "--protocol", "strict")
 # A model of classes: what is bright is class 21, and class 70 where it is brighter still, if there is anything to hear.
 MODEL = """
@@ -34,13 +33,13 @@ class Bright(Adapter):
 
     def segment(self, encoded, audio):
         grey = encoded.float().mean(2) / 255
-        heard = (audio.std(dim=(2, 3, 4)) > 0)[..., None, None]
-        return ((grey > self.at) * 21 + (grey > self.at + 0.2) * 49) * heard
+        has_sound = (audio.std(dim=(2, 3, 4)) > 0)[..., None, None]
+        return ((grey > self.at) * 21 + (grey > self.at + 0.2) * 49) * has_sound
 """
 
 
 def run(folder: Path, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([AVSROBUST, *arguments], cwd=folder, capture_output=True, text=True)
+    done = call(folder, *arguments)
     assert done.returncode == status, done.stderr
     return done
 
@@ -59,11 +58,11 @@ def rows(folder: Path, *arguments: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results(tmp_path_factory: pytest.TempPathFactory, toy_in: Callable[..., Path]) -> Path:
     """A folder with results on avss: `plain` as binary segmentation, `dim` and `bright` in classes."""
     folder = tmp_path_factory.mktemp("avss")
     (folder / "model.py").write_text(MODEL)
-    run(folder, "toy", "data", "--dataset", "avss", "--clips", "20", "--seed", "3")
+    toy_in(folder / "data", avss=20, seed=3)
     run(folder, "build", "--dataset", "avss", "--split", "test")
     run(folder, "evaluate", "--adapter", "visual_prior", "--name", "plain")
     for name, at in (("dim", "0.3"), ("bright", "0.6")):

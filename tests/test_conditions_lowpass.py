@@ -33,7 +33,7 @@ def test_the_level_is_where_6_db_are_gone(extended_builds: Path) -> None:
 
 
 def is_above_rounding(spectrum: np.ndarray, rate: int, low: float, high: float) -> bool:
-    """Tell whether a band of a clean sound is 35 dB above the noise that rounding to 16 bits adds."""
+    """Return whether a band of a clean sound is 35 dB above the noise that rounding to 16 bits adds."""
     hertz = np.linspace(0, rate / 2, spectrum.size)
     rounding = 2 * spectrum.size / 12 / 32768**2
     return bool((spectrum[(hertz >= low) & (hertz < high)] ** 2).mean() > 3000 * rounding)

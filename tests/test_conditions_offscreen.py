@@ -92,10 +92,10 @@ def test_a_partner_is_eligible_or_else_shares_no_category_or_else_there_is_none(
         others = [other for other in clips if other.split == clip.split and other != clip]
         eligible = [other for other in others if is_eligible(clip, other)]
         weaker = [other for other in others if not set(other.labels) & set(clip.labels)]
-        donor = chosen.get((clip.split, clip.clip_id))
-        assert (donor is None) == (not weaker) == (clip.clip_id in skipped)
-        if donor is not None:
-            assert donor in (eligible or weaker)
+        source = chosen.get((clip.split, clip.clip_id))
+        assert (source is None) == (not weaker) == (clip.clip_id in skipped)
+        if source is not None:
+            assert source in (eligible or weaker)
             fallbacks += not eligible
     assert any(f"offscreen: for {fallbacks} clips no sound" in note for note in planned.notes) == (fallbacks > 0)
 
@@ -116,11 +116,11 @@ def test_s4_draws_categories_uniformly_then_clips(category):
     clips = s4_table(2) + [make_clip(f"more{number}", name) for name in large for number in range(18)]
     target = make_clip("x0", category)
     found = draws(clips, target, 6000)
-    by_category = Counter(donor.labels[0] for donor in found)
+    by_category = Counter(source.labels[0] for source in found)
     assert set(by_category) == {clip.labels[0] for clip in clips if is_eligible(target, clip)}
     assert chisquare(list(by_category.values())).pvalue > 0.001
     for name in set(large) & set(by_category):
-        members = Counter(donor.clip_id for donor in found if donor.labels == (name,))
+        members = Counter(source.clip_id for source in found if source.labels == (name,))
         assert len(members) == 20
         assert chisquare(list(members.values())).pvalue > 0.001
 
@@ -131,9 +131,9 @@ def test_ms3_and_avss_draw_clips_uniformly(dataset):
     pool = [make_clip(f"car{number}", "car", dataset=dataset) for number in range(9)]
     pool += [make_clip(f"piano{number}", "piano", "car", dataset=dataset) for number in range(3)]
     unsuitable = [make_clip(f"man{number}", "man", "car", dataset=dataset) for number in range(4)]
-    donors = Counter(donor.clip_id for donor in draws([target, *pool, *unsuitable], target, 6000))
-    assert set(donors) == {clip.clip_id for clip in pool}
-    assert chisquare(list(donors.values())).pvalue > 0.001
+    sources_drawn = Counter(source.clip_id for source in draws([target, *pool, *unsuitable], target, 6000))
+    assert set(sources_drawn) == {clip.clip_id for clip in pool}
+    assert chisquare(list(sources_drawn.values())).pvalue > 0.001
 
 
 def test_partners_of_different_clips_are_drawn_independently():
@@ -153,9 +153,9 @@ def test_removing_a_clip_changes_only_the_partners_that_were_it(dataset, data, s
     rest = [clip for clip in clips if clip != gone]
     whole, smaller = plan(clips, STANDARD, seed), plan(rest, STANDARD, seed)
     before, after = partners(whole), partners(smaller)
-    for key, donor in after.items():
+    for key, source in after.items():
         # Seen the other way round, a clip is added: a partner changes only where the new clip is drawn.
-        assert donor == before[key] or before[key] == gone
+        assert source == before[key] or before[key] == gone
     for key in set(before) - set(after):
         assert before[key] == gone or key == (gone.split, gone.clip_id)
     kept = {row.key: row for row in smaller.rows if row.condition != "offscreen"}
@@ -207,12 +207,12 @@ def test_a_clip_without_an_on_screen_label_draws_from_all_labelled_clips_alike_a
     silent = replace(make_clip("muted", names[0], dataset=dataset), is_muted=True)
     target, second = without_label("target", dataset), without_label("second", dataset)
     table = [target, second, silent, elsewhere, *labelled]
-    found = Counter(donor.clip_id for donor in draws(table, target, 6000))
+    found = Counter(source.clip_id for source in draws(table, target, 6000))
     assert set(found) == {clip.clip_id for clip in labelled}
     assert chisquare(list(found.values())).pvalue > 0.001
     for seed in range(40):
         planned = plan(table, STANDARD, seed)
-        assert not {"target", "second"} & {donor.clip_id for donor in partners(planned).values()}
+        assert not {"target", "second"} & {source.clip_id for source in partners(planned).values()}
         assert set(partners(planned)) >= {("test", "target"), ("test", "second")}
         rows = [row for row in planned.rows if row.clip == target]
         assert [row.condition for row in rows] == ["clean", "noise", "offscreen", "silence"]
@@ -246,11 +246,11 @@ def test_muted_clips_are_never_source_clips_and_change_no_other_partner(data, se
     marked = [replace(clip, is_muted=clip in muted) for clip in clips]
     before, planned = partners(plan(clips, STANDARD, seed)), plan(marked, STANDARD, seed)
     after = partners(planned)
-    assert not any(donor.is_muted for donor in after.values())
-    for key, donor in before.items():
+    assert not any(source.is_muted for source in after.values())
+    for key, source in before.items():
         # As if the muted clips had gone, but for their own rows.
-        if donor not in muted:
-            assert after[key] == donor
+        if source not in muted:
+            assert after[key] == source
     assert len([row for row in planned.rows if row.condition == "clean"]) == len(clips)
 
 
@@ -270,7 +270,7 @@ def test_the_released_rule_is_as_released_and_a_note_says_how_many_of_its_source
     clips = [make_clip("dog", "dog", dataset="ms3"), replace(make_clip("car", "car", dataset="ms3"), is_muted=True)]
     # With the label of the released table, "background", which the release takes for a device.
     planned = plan([*clips, without_label("none", "ms3")], load_recipe("reference"), 3)
-    sources = {clip_id: donor.clip_id for (_, clip_id), donor in partners(planned).items()}
+    sources = {clip_id: source.clip_id for (_, clip_id), source in partners(planned).items()}
     assert sources["car"] == "dog"
     assert sources["dog"] in ("car", "none")
     assert sources["none"] == "dog"

@@ -85,7 +85,7 @@ def test_only_recipes_of_the_command_are_suggested():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kind: build\nkind: build\n", "a key is given twice"),
+        ("kind: build\nkind: build\n", "the key 'kind' is given twice, line 1, column 1"),
         ("- 1\n", "found a list; expected a mapping"),
         ("", "found nothing; expected a mapping"),
         ("kind: [\n", "cannot be read as YAML"),
@@ -161,7 +161,10 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     ("change", "message"),
     [
         ({"conditons": {}}, r"f: key conditons: not known; did you mean 'conditions'\?; expected one of kind, name"),
-        ({"conditions": {}}, "f: key conditions: found a mapping; expected a mapping of conditions"),
+        (
+            {"conditions": {}},
+            "f: key conditions: found an empty mapping; expected a mapping with one condition or more",
+        ),
         ({"conditions": None}, "f: key conditions: found nothing"),
         ({"conditions": {"nose": {}}}, r"f: condition nose: not known; did you mean 'noise'\?"),
         ({"conditions": {1: {}}}, "f: condition 1: not known"),

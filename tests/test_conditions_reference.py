@@ -93,7 +93,9 @@ def test_a_plan_of_the_whole_data_set_has_those_partners(run):
         (row.clip.split, row.clip.clip_id): row.source.clip_id for row in planned.rows if row.condition == "offscreen"
     }
     expected = {
-        (split, key): donor for split, chosen in run["s4_misaligned_source"].items() for key, donor in chosen.items()
+        (split, key): source_key
+        for split, chosen in run["s4_misaligned_source"].items()
+        for key, source_key in chosen.items()
     }
     assert pairs == expected
     assert planned.skipped == ()
@@ -113,12 +115,12 @@ def test_one_split_alone_has_the_partners_and_noises_of_the_whole():
 def test_a_partner_that_cannot_be_used_leaves_the_row_out():
     run = GOLDEN["runs"][0]
     chosen = run["s4_misaligned_source"]["test"]
-    key, donor = next(iter(chosen.items()))
-    clips = [clip for clip in s4_clips(run) if (clip.split, clip.clip_id) != ("test", donor)]
+    key, source_key = next(iter(chosen.items()))
+    clips = [clip for clip in s4_clips(run) if (clip.split, clip.clip_id) != ("test", source_key)]
     planned = plan(clips, load_recipe("reference"), run["random_seed"], listing=s4_listing(run))
     reasons = {entry.clip_id: entry.reason for entry in planned.skipped}
-    assert set(reasons) == {other for other, its in chosen.items() if its == donor} - {donor}
-    assert f"partner, {donor}, is not among the clips" in reasons[key]
+    assert set(reasons) == {other for other, its in chosen.items() if its == source_key} - {source_key}
+    assert f"partner, {source_key}, is not among the clips" in reasons[key]
 
 
 @pytest.mark.parametrize("seed", sorted(GOLDEN["noise"]))

@@ -5,11 +5,15 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.read import read_dataset
+from avsrobust.datasets.sound_contents import SHORTEST_S
+from avsrobust.manifest_values import COLUMNS
 
 DATA = "Single-source/s4_data"
 FRAME = f"{DATA}/visual_frames/test/dog_barking/b_1/b_1_3.png"
@@ -46,7 +50,7 @@ def test_a_missing_file_is_told_from_a_broken_one(s4_root: Any, path: str) -> No
     [
         (lambda content: content[:-12], "a PNG file without its end (truncated)"),
         (lambda content: content[:20], "a damaged picture"),
-        (lambda content: b"<html>not here</html>", "no PNG or JPEG"),
+        (lambda content: b"<html>not here</html>", "a web page"),
         (lambda content: content[:12] + b"XXXX" + content[16:], "cut off in its header"),
     ],
     ids=["truncated", "cut in the header", "html", "broken chunk"],
@@ -131,8 +135,31 @@ def test_a_sound_of_the_wrong_kind_is_told_with_what_is_expected(s4_root: Any) -
     only_b_1_is_out(data)
     (finding,) = data.findings
     assert finding.path == SOUND
-    assert finding.found == "a file that is not RIFF/WAVE"
-    assert finding.expected.startswith("16-bit PCM")
+    assert finding.found == "an MP3 file, or one with an ID3 tag in front"
+    assert finding.expected.startswith("RIFF/WAVE, 16-bit PCM")
+
+
+def test_a_folder_in_place_of_a_sound(s4_root: Any) -> None:
+    (s4_root.root / SOUND).unlink()
+    (s4_root.root / SOUND).mkdir()
+    (finding,) = read_dataset("s4", s4_root.root).findings
+    assert str(finding).startswith(f"{SOUND}: found a file that cannot be read (Is a directory); expected a wav file")
+
+
+def test_a_sound_shorter_than_manifests_hold_is_a_finding(s4_root: Any) -> None:
+    soundfile.write(s4_root.root / SOUND, np.ones(44, np.int16), 44100, subtype="PCM_16")
+    (finding,) = read_dataset("s4", s4_root.root).findings
+    assert (finding.found, finding.expected) == ("44 samples at 44100 Hz", "a recording of at least 0.001 s")
+    soundfile.write(s4_root.root / SOUND, np.ones(45, np.int16), 44100, subtype="PCM_16")
+    data = read_dataset("s4", s4_root.root)
+    assert data.findings == ()
+    assert COLUMNS["duration_s"].low == SHORTEST_S
+
+
+def test_a_missing_picture_of_almost_the_name_is_named(s4_root: Any) -> None:
+    (s4_root.root / MASK).rename(s4_root.root / MASK.replace("_3.png", "_3.PNG"))
+    (finding,) = read_dataset("s4", s4_root.root).findings
+    assert str(finding) == f"{MASK}: found no file; expected mask 3 of 5; did you mean 'b_1_3.PNG'?"
 
 
 def test_a_sound_without_samples(s4_root: Any) -> None:

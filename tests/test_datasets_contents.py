@@ -17,7 +17,17 @@ from avsrobust.checksums import FileSum
 from avsrobust.clips import Clip, SoundHeader
 from avsrobust.datasets.contents import ClipContents, read_contents
 from avsrobust.datasets.mask_values import level_list
-from avsrobust.datasets.sound_contents import CLIPPED, CONSTANT, LONGER, NEARLY_SILENT, SHORTER, SILENT, STREAMED
+from avsrobust.datasets.sound_contents import (
+    CANCELLED,
+    CLIPPED,
+    CONSTANT,
+    LONGER,
+    NEARLY_SILENT,
+    SHORTER,
+    SILENT,
+    STREAMED,
+    UNDECLARED,
+)
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 
 RATE = 8000
@@ -31,8 +41,8 @@ def picture(pixels: np.ndarray, kind: str = "PNG") -> bytes:
     return stream.getvalue()
 
 
-def noise(level: float = 0.3, seconds: float = FRAMES, channels: int = 1) -> np.ndarray:
-    return np.random.default_rng(0).normal(0, level, (round(seconds * RATE), channels)).clip(-0.9, 0.9)
+def noise(level: float = 0.3, seconds: float = FRAMES, channels: int = 1, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, level, (round(seconds * RATE), channels)).clip(-0.9, 0.9)
 
 
 def write_clip(
@@ -85,6 +95,9 @@ SOUNDS = {
     "dither": (noise(2e-5), (NEARLY_SILENT,)),
     "dither on an offset": (noise(2e-5) + 0.25, (NEARLY_SILENT,)),
     "constant": (np.full((FRAMES * RATE, 1), 0.5), (CONSTANT,)),
+    "channels of opposite phase": (np.hstack([noise(), -noise()]), (CANCELLED,)),
+    "opposite phase but for dither": (np.hstack([noise(), -noise() + noise(2e-5, seed=1)]), (CANCELLED,)),
+    "one channel a little quieter": (np.hstack([noise(), -0.9 * noise()]), ()),
     "one channel only": (np.hstack([noise(), np.zeros((FRAMES * RATE, 1))]), ()),
     "clipped": (noise(3.0).clip(-0.1, 0.1) * 11, (CLIPPED,)),
     "touches full scale": (np.vstack([noise()[:-5], np.ones((5, 1))]), ()),
@@ -104,7 +117,7 @@ def test_kinds_of_sounds(kind: str, subtype: str, tmp_path: Path) -> None:
     samples, expected = SOUNDS[kind]
     contents = read_contents(tmp_path, write_clip(tmp_path, sound=samples, subtype=subtype))
     assert contents.sound_kinds == expected
-    assert contents.is_muted == bool({SILENT, NEARLY_SILENT, CONSTANT} & set(expected))
+    assert contents.is_muted == bool({SILENT, NEARLY_SILENT, CONSTANT, CANCELLED} & set(expected))
     assert contents.findings == ()
 
 
@@ -121,6 +134,41 @@ def test_a_made_up_size_is_a_remark(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(content)
     contents = read_contents(tmp_path, clip)
     assert (contents.sound_kinds, contents.findings) == ((STREAMED,), ())
+
+
+def test_more_than_the_header_declares_is_a_remark(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[40:44] = (2 * RATE).to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    contents = read_contents(tmp_path, clip)
+    assert (contents.sound_kinds, contents.findings) == ((SHORTER, UNDECLARED), ())
+
+
+def hidden_masks() -> dict[str, Image.Image]:
+    shape = np.eye(4, dtype=np.uint8)
+    black = Image.fromarray(shape)
+    black.putpalette([0, 0, 0] * 256)
+    clear = np.dstack([np.full((4, 4, 3), 255, np.uint8), shape * 255])
+    return {"palette": black, "alpha": Image.fromarray(clear), "grey alpha": Image.fromarray(clear).convert("LA")}
+
+
+@pytest.mark.parametrize("kind", ["palette", "alpha", "grey alpha"])
+def test_a_mask_whose_colours_do_not_show_its_shape_is_a_finding(kind: str, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path)
+    hidden_masks()[kind].save(tmp_path / clip.masks[0])
+    message = finding(read_contents(tmp_path, clip))
+    assert message.startswith(f"{clip.masks[0]}: found ")
+    assert ("palette" if kind == "palette" else "alpha channel") in message
+    assert "expected a mask whose background is black" in message
+
+
+@pytest.mark.parametrize("mode", ["P", "LA", "RGBA", "RGB", "1", "L"])
+@pytest.mark.parametrize("level", [0, 255])
+def test_empty_and_full_masks_of_every_mode_are_no_finding(mode: str, level: int, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path)
+    Image.new("L", (4, 4), level).convert(mode).save(tmp_path / clip.masks[0])
+    assert read_contents(tmp_path, clip).findings == ()
 
 
 def finding(contents: ClipContents) -> str:

@@ -83,8 +83,14 @@ def test_a_png_damaged_in_the_middle_is_refused_when_decoded(tmp_path: Path) -> 
 def test_other_formats_are_refused(tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "a.bmp")
     (tmp_path / "a.bmp").rename(tmp_path / "a.png")
-    with pytest.raises(DataSetError, match=r"a.png: found a file that is no PNG or JPEG"):
-        decode(tmp_path / "a.png")
+    (tmp_path / "none.png").write_bytes(b"something else")
+    for read in (decode, read_header, lambda path: check_structure(path, path.read_bytes())):
+        with pytest.raises(
+            DataSetError, match=r"a.png: found a BMP picture; expected .* PNG or JPEG .*; save it as PNG"
+        ):
+            read(tmp_path / "a.png")
+        with pytest.raises(DataSetError, match=r"none.png: found a file that is no PNG or JPEG"):
+            read(tmp_path / "none.png")
 
 
 def test_missing_and_empty_files_are_told_apart(tmp_path: Path) -> None:

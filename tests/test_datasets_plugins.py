@@ -11,12 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from commands import call as call_here
 
 import avsrobust as ar
 from avsrobust import plugins
@@ -27,7 +29,6 @@ from avsrobust.datasets.registry import GROUP, dataset_names, find_dataset
 from avsrobust.datasets.tables import TableRow
 from avsrobust.errors import DataSetError, OptionError, RecipeError
 from avsrobust.manifest import load_manifest
-from avsrobust.toy.write import write_toy
 
 AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
 EXAMPLE = Path(__file__).parents[1] / "examples/my_dataset.py"
@@ -53,11 +54,16 @@ def run(folder: Path, *arguments: str, path: Path | None = None) -> str:
     return done.stdout
 
 
+def call(folder: Path, *arguments: str) -> str:
+    """Run a command in this process, where nothing is registered."""
+    done = call_here(folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("toy")
-    write_toy(root, "s4", clips=CLIPS, seed=1)
-    return root / "Single-source"
+def toy(toys: Callable[..., Path]) -> Path:
+    return toys("s4", clips=CLIPS, seed=1) / "Single-source"
 
 
 @pytest.fixture
@@ -101,12 +107,12 @@ def test_a_data_set_from_outside_goes_through_every_command(
     modules = [EXAMPLE] if not registered else list(package.glob("*.py"))
     # From here on nobody knows the plug-in.
     shutil.rmtree(package)
-    assert "in order" in run(tmp_path, "verify", "robust/rooms-seed42")
-    scores = run(tmp_path, "evaluate", "--adapter", "oracle", "--dataset", "rooms")
+    assert "in order" in call(tmp_path, "verify", "robust/rooms-seed42")
+    scores = call(tmp_path, "evaluate", "--adapter", "oracle", "--dataset", "rooms")
     assert scores == "results/oracle/rooms-seed42/scores.parquet\n"
     # Its module was the only file of Python.
     assert len(modules) == 1
-    run(tmp_path, "report", "--format", "csv", "--output", "table.csv")
+    call(tmp_path, "report", "--format", "csv", "--output", "table.csv")
     line = pd.read_csv(tmp_path / "table.csv").iloc[0]
     assert (line["dataset"], line["split"], line["mIoU"], line["noise_FPR"]) == ("rooms", "test", 1, 0)
     manifest = load_manifest(tmp_path / "robust/rooms-seed42")
@@ -272,7 +278,7 @@ def test_a_release_of_its_own(mine, data: Path) -> None:
 
 def test_registered_names(monkeypatch: pytest.MonkeyPatch, package: Path) -> None:
     points = tuple(EntryPoint(name, "room_sounds:Rooms", GROUP) for name in ("rooms", "halls", "s4", "v1s", "not safe"))
-    monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == GROUP else ())
+    monkeypatch.setattr(plugins, "_entry_points", lambda group, _: points if group == GROUP else ())
     monkeypatch.syspath_prepend(package)
     assert dataset_names() == ("s4", "ms3", "avss", "halls", "rooms")
     assert find_dataset("rooms").name == "rooms"

@@ -38,6 +38,24 @@ def test_an_unknown_split_is_refused(s4_root: Any, splits: list[str]) -> None:
         read_dataset("s4", s4_root.root, splits=splits)
 
 
+def test_a_text_in_place_of_a_list_of_splits_is_refused(s4_root: Any) -> None:
+    with pytest.raises(DataSetError, match=r"splits: found the text 'test'; expected a list of names"):
+        read_dataset("s4", s4_root.root, splits="test")
+
+
+@pytest.mark.parametrize("name", [None, 3, object()])
+def test_what_names_no_data_set_is_refused(s4_root: Any, name: Any) -> None:
+    with pytest.raises(OptionError, match=r"dataset: found .*; expected a class .*, or a name: s4, ms3, avss"):
+        read_dataset(name, s4_root.root)
+
+
+def test_splits_that_are_none_are_counted_where_none_fits(s4_root: Any) -> None:
+    rows = [("a_1", 0, "playing_piano", "Test")]
+    s4_root.csv("Single-source/s4_meta_data.csv", ("name", "start", "category", "split"), rows)
+    with pytest.raises(DataSetError, match=r"found no clip of this split .* clips: 1 in 'Test'"):
+        read_dataset("s4", s4_root.root, splits=["test"])
+
+
 def test_no_split_at_all_is_refused(s4_root: Any) -> None:
     with pytest.raises(DataSetError, match="--split: found no split"):
         read_dataset("s4", s4_root.root, splits=[])

@@ -85,7 +85,7 @@ def test_an_unsafe_cell_is_a_finding_and_nothing_else(s4_root: Any, name: str, c
     assert finding.path.startswith(f"{TABLE}:")
     assert finding.clip_id is not None
     assert "\n" not in str(finding) + finding.clip_id
-    assert finding.expected.startswith("a name that is part of a file name" if name else "the ")
+    assert finding.expected.startswith("part of a file's name" if name else "the ")
 
 
 def test_an_id_that_is_there_twice_is_a_finding_for_every_row_even_across_splits(s4_root: Any) -> None:

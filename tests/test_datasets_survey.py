@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +23,15 @@ from avsrobust.datasets.read import read_dataset
 from avsrobust.datasets.survey import ContentSurvey, survey_contents, survey_lines
 from avsrobust.errors import DataSetError
 from avsrobust.manifest import load_manifest
-from avsrobust.toy.write import write_toy
 from avsrobust.vocabulary import ABOVE_HALF, NON_ZERO
 
 RECIPE = load_recipe("standard")
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, toy_in: Callable[..., Path]) -> Path:
     """Twelve toy clips of S4, for a test to change."""
-    write_toy(tmp_path / "data", "s4", clips=12, seed=3)
-    return tmp_path / "data"
+    return toy_in(tmp_path / "data", s4=12, seed=3)
 
 
 def survey(dataset: DataSet) -> ContentSurvey:
@@ -95,6 +95,36 @@ def test_sharp_masks_keep_every_pixel_whatever_their_value(root: Path, foregroun
     dataset = read_dataset("s4", root)
     change_masks(root, dataset, lambda mask: (mask > 0).astype(np.uint8) * np.uint8(foreground))
     assert set(survey(dataset).rules.values()) == {NON_ZERO}
+
+
+def odd_lines(root: Path, change, clips: slice = slice(None)) -> list[str]:
+    dataset = read_dataset("s4", root)
+    change_masks(root, dataset, change, clips)
+    return survey_lines(survey(dataset).summary, "s4", brief=True)[1:]
+
+
+def test_masks_that_mark_the_whole_picture_are_named(root: Path) -> None:
+    [line] = odd_lines(root, lambda mask: np.where(mask > 0, 2, 1).astype(np.uint8), slice(1))
+    assert re.fullmatch(
+        r"masks in .*: \d of 1 clip \(.*\) mark the whole picture, none of their pixels is 0 \(first: .*\)", line
+    )
+
+
+def test_masks_with_foreground_and_background_swapped_are_named(root: Path) -> None:
+    lines = odd_lines(root, lambda mask: np.where(mask > 0, 0, 255).astype(np.uint8))
+    assert len(lines) == 3
+    assert all("mark all four corners of the picture; are foreground and background swapped?" in line for line in lines)
+
+
+def test_folders_of_empty_masks_are_named(root: Path) -> None:
+    lines = odd_lines(root, np.zeros_like)
+    assert len(lines) == 3
+    assert all(re.search(r": all \d+ are empty, so no object", line) for line in lines)
+
+
+def test_soft_masks_are_judged_by_their_half(root: Path) -> None:
+    [*lines] = odd_lines(root, soften)
+    assert not [line for line in lines if "whole" in line or "corners" in line]
 
 
 def test_0_and_1_beside_0_and_255_is_named_and_both_count(root: Path) -> None:

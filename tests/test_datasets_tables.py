@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ def test_missing_columns_are_named_and_those_found_listed(tmp_path: Path) -> Non
         table.require("vid", "split", "label")
 
 
+@pytest.mark.parametrize(("sign", "named"), [(";", "semicolons"), ("\t", "tabs"), ("|", "'|'")])
+def test_other_separators_are_named(tmp_path: Path, sign: str, named: str) -> None:
+    table = read(tmp_path, PLAIN.replace(",", sign))
+    with pytest.raises(
+        DataSetError, match=re.escape(f"expected name, split, separated by commas, not by {named}; take")
+    ):
+        table.require("name", "split")
+
+
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     table = read(tmp_path, "name,split,split\na,test,val\n")
     with pytest.raises(DataSetError, match="has the column 'split' twice"):
@@ -71,11 +81,16 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     [
         (b"", "t.csv: found no header"),
         (b"name,split\n", "t.csv: found a header without rows"),
-        ("name,split\né,test\n".encode("latin-1"), "t.csv: is not UTF-8"),
+        ("name,split\né,test\n".encode("latin-1"), "t.csv: is not UTF-8 .*; take that, or save yours as csv in UTF-8"),
         ("name,split\na,test\n".encode("utf-16"), "t.csv: is not UTF-8"),
+        (b"PK\x03\x04" + bytes(200), "t.csv: is a zip archive or a spreadsheet; expected the csv table"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "t.csv: is a pointer of Git LFS.*; fetch it with 'git lfs pull'",
+        ),
         (b'name,split\n"a,test\nb,val\n', "t.csv: is no well-formed csv"),
     ],
-    ids=["empty", "header only", "latin-1", "utf-16", "unclosed quote"],
+    ids=["empty", "header only", "latin-1", "utf-16", "spreadsheet", "pointer", "unclosed quote"],
 )
 def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(DataSetError, match=message):

@@ -110,6 +110,13 @@ def test_hidden_folders_and_files_named_like_folders_are_passed_over(tmp_path: P
     assert find_trees(tmp_path).trees == ()
 
 
+def test_what_macos_adds_to_archives_is_passed_over(tmp_path: Path) -> None:
+    for parent in ("", "__MACOSX/"):
+        (tmp_path / f"{parent}Single-source/s4_data").mkdir(parents=True)
+        (tmp_path / f"{parent}Single-source/s4_meta_data.csv").write_text("")
+    assert [str(tree) for tree in find_trees(tmp_path).trees] == ["Single-source/"]
+
+
 def test_a_root_that_is_missing_or_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataSetError, match=r"nowhere: found no such folder; expected .*--data-root"):
         find_trees(tmp_path / "nowhere")

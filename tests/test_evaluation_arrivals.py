@@ -23,21 +23,20 @@ from avsrobust.locks import LOCK_NAME
 from avsrobust.manifest import MANIFEST_NAME, Manifest, load_manifest, used_files
 from avsrobust.remote.addresses import COPIES
 from avsrobust.remote.on_demand import OnDemand
-from avsrobust.toy.write import write_toy
 
 BUILD, DATA = "s3://many/robust/s4-seed42", "s3://many/data"
 RESULTS = "s3://lab/results"
 READ = ("--manifest", BUILD, "--data-root", DATA, "--split", "train")
-CLIPS = 24
+CLIPS = 15
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory, s3_server: dict[str, str]) -> Path:
-    """A data root and a build of it, of 24 clips to train on, on this machine and on the server."""
+def toy(tmp_path_factory: pytest.TempPathFactory, s3_server: dict[str, str], toy_in: Callable[..., Path]) -> Path:
+    """A data root and a build of it, of 15 clips to train on, on this machine and on the server."""
     import fsspec
 
     root = tmp_path_factory.mktemp("toy")
-    write_toy(root / "data", "s4", clips=40, seed=5)
+    toy_in(root / "data", s4=26, seed=5)
     build = ar.build("s4", data_root=root / "data", output=root / "robust" / "s4-seed42", splits=["train"]).manifest
     assert len({row.clip_id for row in load_manifest(build).rows}) >= CLIPS
     with pytest.MonkeyPatch.context() as patch:

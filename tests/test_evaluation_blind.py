@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from avsrobust.datasets.read import read_dataset
 from avsrobust.evaluation import scorer
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
 from avsrobust.manifest import load_manifest
-from avsrobust.toy.write import write_toy
 
 CPU = torch.device("cpu")
 
@@ -42,8 +42,8 @@ class Blind(Adapter):
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_toy(tmp_path / "data", "ms3", clips=8, seed=5)
+def folder(tmp_path: Path, toy_in: Callable[..., Path]) -> Path:
+    toy_in(tmp_path / "data", ms3=8, seed=5)
     build(read_dataset("ms3", tmp_path / "data"), load_recipe("standard"), 42, tmp_path / "build", on_error="skip")
     return tmp_path
 

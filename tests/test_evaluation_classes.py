@@ -190,12 +190,12 @@ def test_only_frames_with_a_mask_are_counted(make_build: Callable[..., Manifest]
 
 def test_baselines_in_classes_score_as_they_must(avss: Manifest, tmp_path: Path) -> None:
     oracle = read_scores(run(avss, Oracle.load(None, CPU, task="semantic"), tmp_path / "oracle").scores)
-    deaf = read_scores(run(avss, VisualPrior.load(None, CPU, task="semantic"), tmp_path / "prior").scores)
+    visual_only = read_scores(run(avss, VisualPrior.load(None, CPU, task="semantic"), tmp_path / "prior").scores)
     binary = read_scores(run(avss, Oracle(), tmp_path / "binary").scores)
     loudness = (oracle.index["polarity"] == "positive").to_numpy()
     found = classes_of(oracle)
     assert np.array_equal(found.of_class("intersection", 21), found.of_class("target", 21) * loudness)
-    assert np.array_equal(classes_of(deaf).intersection, classes_of(deaf).target)
+    assert np.array_equal(classes_of(visual_only).intersection, classes_of(visual_only).target)
     assert np.array_equal(oracle.statistics.inside, binary.statistics.inside)
     assert binary.classes is None
 

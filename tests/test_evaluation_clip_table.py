@@ -11,6 +11,7 @@ from avsrobust.evaluation.clip_data import clips_of
 from avsrobust.evaluation.clip_table import ClipTable, KnownRows
 from avsrobust.manifest import Manifest, load_manifest
 from avsrobust.row_keys import key_of
+from avsrobust.row_sets import RowSet
 
 FIXTURES = [HealthCheck.function_scoped_fixture]
 
@@ -48,8 +49,10 @@ def test_rows_in_any_order_are_put_together(tiny_build: Manifest) -> None:
 def test_known_rows_say_what_planning_asks(tiny_build: Manifest) -> None:
     tiled = replace(tiny_build.rows[0], tiles=("a", "b"))
     known = KnownRows((tiled, *tiny_build.rows[1:]))
-    for row in tiny_build.rows:
-        assert known.is_negative(key_of(row)) == (row.polarity == "negative")
-        assert known.is_composed(key_of(row)) == (row == tiny_build.rows[0])
-    assert list(known.clips([key_of(row) for row in tiny_build.rows])) == clips_of(known.rows)
-    assert ("test", "nothing", "clean", float("-inf"), 0) not in known
+    assert set(known.keys) == {key_of(row) for row in tiny_build.rows}
+    for key, negative, composed in zip(known.keys, known.is_negative, known.is_composed, strict=True):
+        (row,) = (row for row in tiny_build.rows if key_of(row) == key)
+        assert negative == (row.polarity == "negative")
+        assert composed == (row == tiny_build.rows[0])
+    assert list(known.clips(RowSet.of(map(key_of, tiny_build.rows)))) == clips_of(known.rows)
+    assert ("test", "nothing", "clean", float("-inf"), 0) not in known.keys

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import call
 
 import avsrobust as ar
 from avsrobust.adapters.baselines import VisualPrior
@@ -345,29 +346,12 @@ def test_a_model_that_is_edited_is_not_mixed_with_its_old_self(
 
 
 def test_relative_paths_are_those_of_whoever_starts_it(
-    cluster: Cluster, build: Manifest, whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, build: Manifest, whole: dict[str, str], tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(build.folder.parent)
-    command = [str(BIN / "avsrobust"), "evaluate", "--adapter", "model.py:Model", "--manifest", "build"]
-    command += [
-        "--engine",
-        "dask",
-        "--scheduler",
-        cluster.address,
-        "--split",
-        "test",
-        "--split",
-        "val",
-        "--device",
-        "cpu",
-    ]
-    done = subprocess.run(
-        [*command, "--save-masks", "--name", "model", "--output", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
-    )
+    command = ["evaluate", "--adapter", "model.py:Model", "--manifest", "build", "--engine", "dask"]
+    command += ["--scheduler", cluster.address, "--split", "test", "--split", "val", "--device", "cpu"]
+    command += ["--save-masks", "--name", "model", "--output", str(tmp_path)]
+    done = call(build.folder.parent, *command)
     assert done.returncode == 0, done.stderr
     assert "## s4, test: protocol avsbench" in done.stderr
     assert digests(Path(done.stdout.strip()).parent) == whole

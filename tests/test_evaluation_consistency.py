@@ -153,6 +153,29 @@ class DrawsFromItsOwn(Pure):
         return (super().segment(encoded, audio) * 0.5 + 0.2 * noise).clamp(0, 1)
 
 
+class AveragesTheBatch(Pure):
+    def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+        answer = super().segment(encoded, audio)
+        return (answer - answer.mean() + 0.5).clamp(0, 1)
+
+
+class CountsTheBatch(Pure):
+    """Of class ids: the second clip has others than the first."""
+
+    def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+        first = torch.arange(len(encoded))[:, None, None, None]
+        return ((super().segment(encoded, audio) > 0.2) * (1 + first)).to(torch.int64)
+
+
+class RoundsOtherwise(Pure):
+    """As kernels do that are chosen by the size of the batch, amplified by the model in a few pixels."""
+
+    def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+        answer = super().segment(encoded, audio) * (1 - 0.002 * len(encoded))
+        answer[..., 0, 0] = float(len(encoded) > 1)
+        return answer
+
+
 class DrawsSeeded(Draws):
     def segment(self, encoded: Any, audio: Tensor) -> Tensor:
         noise = torch.rand(encoded.shape, generator=torch.Generator().manual_seed(3))
@@ -230,6 +253,22 @@ def test_masks_that_depend_on_earlier_calls_are_an_error_that_says_why(
         evaluate(tiny_build, make(), name="model", output=tmp_path / "out", batch_size=batch_size)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "scores.parquet").exists()
+
+
+@pytest.mark.parametrize("make", [AveragesTheBatch, CountsTheBatch, DrawsSeeded])
+def test_masks_that_depend_on_the_batch_are_refused_in_batches_alone(
+    tiny_build: Manifest, tmp_path: Path, make: Callable[[], Adapter]
+) -> None:
+    message = (
+        r"% of the mask of test/group/clip[01] under clean is another when the clip is segmented alone.*--batch-size 1"
+    )
+    with pytest.raises(AdapterError, match=message):
+        evaluate(tiny_build, make(), name="model", output=tmp_path / "out", batch_size=2)
+    evaluate(tiny_build, make(), name="model", output=tmp_path / "out", batch_size=1)
+
+
+def test_other_rounding_in_a_batch_is_no_fault(tiny_build: Manifest, tmp_path: Path) -> None:
+    evaluate(tiny_build, RoundsOtherwise(), name="model", output=tmp_path / "out", batch_size=2)
 
 
 @pytest.mark.parametrize(

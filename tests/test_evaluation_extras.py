@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gc
 import math
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -220,3 +222,54 @@ def test_merging_takes_few_bytes_an_entry(tmp_path: Path) -> None:
     # Keys of all entries, as tuples, would be 200 each.
     assert peak < 150 * 4 * count
     assert pa.total_allocated_bytes() - before < count
+
+
+# Of a process of its own: memory that another test has had and freed would hide what merging takes.
+MERGING = """
+import re, sys
+from pathlib import Path
+import numpy as np
+import pyarrow as pa
+from avsrobust.evaluation import extras
+from avsrobust.parquet import write_parquet
+from avsrobust.row_keys import NO_LEVEL
+
+def resident(name):
+    return int(re.search(rf"^{name}:\\s+(\\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)[1]) / 1024
+
+folder, clips, each = Path(sys.argv[1]), 2000, 200
+sources, rows = [], []
+for number in range(3):
+    ids = [f"clip_{at * 3 + number:07d}" for at in range(clips)]
+    rows += [("test", clip, "clean", NO_LEVEL, 0) for clip in ids]
+    count = clips * each
+    columns = {
+        "split": pa.array(["test"]).take(pa.array(np.zeros(count, int))),
+        "clip_id": pa.array(ids).take(pa.array(np.repeat(np.arange(clips), each))),
+        "condition": pa.array(["clean"]).take(pa.array(np.zeros(count, int))),
+        "level": pa.nulls(count, pa.float32()),
+        "frame": pa.array(np.tile(np.repeat(np.arange(each // 2), 2), clips), pa.int32()),
+        "name": pa.array(["one", "other"]).take(pa.array(np.arange(count) % 2)),
+        "value": pa.array(np.random.default_rng(number).random(count)),
+    }
+    sources.append(folder / f"{number}.parquet")
+    write_parquet(sources[-1], pa.table(columns, schema=extras._SCHEMA))
+    del columns
+extras._AT_ONCE = extras._ROW_GROUP = 1 << 14
+extras.merge_extras(folder / "few", sources[:1], rows[:100])
+pa.default_memory_pool().release_unused()
+Path("/proc/self/clear_refs").write_text("5")
+before = resident("VmRSS")
+extras.merge_extras(folder / "out", sources, rows)
+print(resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell a process's peak")
+def test_memory_does_not_grow_with_the_entries(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MERGING, str(tmp_path)], check=True, capture_output=True, text=True, timeout=600
+    )
+    assert pq.read_metadata(tmp_path / "out").num_rows == 1_200_000
+    # As columns in memory the entries and what sorts them would take 120 MB.
+    assert float(done.stdout) < 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from avsrobust.errors import AvsRobustError, ManifestError
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.manifest import load_manifest
-from avsrobust.toy.write import write_toy
 
 
 class Listener(Oracle):
@@ -27,10 +27,10 @@ class Listener(Oracle):
 
 
 @pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pristine(tmp_path_factory: pytest.TempPathFactory, toy_in: Callable[..., Path]) -> Path:
     """A folder with data of MS3 and a build of it. Tests must not change it."""
     folder = tmp_path_factory.mktemp("pristine")
-    write_toy(folder / "data", "ms3", clips=8, seed=5)
+    toy_in(folder / "data", ms3=8, seed=5)
     build(read_dataset("ms3", folder / "data"), load_recipe("standard"), 42, folder / "build", on_error="skip")
     return folder
 

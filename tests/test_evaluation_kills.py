@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import call
 
 from avsrobust.errors import ResultsError
 from avsrobust.files import TEMPORARY_SUFFIX, sha256_of_file
@@ -170,6 +171,11 @@ def start(folder: Path, build: Manifest, *arguments: str) -> subprocess.Popen[st
     )
 
 
+def here(folder: Path, build: Manifest, *arguments: str) -> None:
+    done = call(folder, "evaluate", "--manifest", build.path, "--name", "model", *arguments)
+    assert done.returncode == 0, done.stderr
+
+
 def test_two_at_once_come_to_what_one_does(build: Manifest, tmp_path: Path) -> None:
     model = f"{build.folder.parent / 'model.py'}:Model"
     pieces = (("--split", "test"), ("--split", "val", "--save-masks"))
@@ -180,7 +186,7 @@ def test_two_at_once_come_to_what_one_does(build: Manifest, tmp_path: Path) -> N
     alone = tmp_path / "alone"
     alone.mkdir()
     for piece in pieces:
-        assert start(alone, build, "--adapter", model, *piece).wait(timeout=300) == 0
+        here(alone, build, "--adapter", model, *piece)
     place = "results/model/s4-seed42/scores.parquet"
     assert sha256_of_file(tmp_path / place) == sha256_of_file(alone / place)
 
@@ -195,7 +201,7 @@ def test_two_models_at_once_in_one_folder_never_mix(build: Manifest, tmp_path: P
     assert "holds results of another model or build" in refused
     alone = tmp_path / "alone"
     alone.mkdir()
-    assert start(alone, build, "--adapter", f"{file}:{winner}").wait(timeout=300) == 0
+    here(alone, build, "--adapter", f"{file}:{winner}")
     place = "results/model/s4-seed42/scores.parquet"
     assert sha256_of_file(tmp_path / place) == sha256_of_file(alone / place)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import call
 
 import avsrobust as ar
 from avsrobust.adapters.baselines import VisualPrior
@@ -76,27 +75,27 @@ def test_tables_refuse_it_unless_they_are_told(build: Manifest, tmp_path: Path) 
 
 
 def test_through_the_command(build: Manifest, tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).with_name("avsrobust"))]
-
-    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=tmp_path
-        )
-
-    done = call("evaluate", "--adapter", "oracle", "--manifest", build.path, "--limit", 1, "--output", "results")
+    done = call(
+        tmp_path, "evaluate", "--adapter", "oracle", "--manifest", build.path, "--limit", 1, "--output", "results"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("scores.parquet\n")
     told = "a smoke run (--limit): these scores are of a part of the clips, and no result"
     assert told in done.stderr
     assert done.stderr.count("| _oracle_") == 1
-    refused = call("report", "results")
+    refused = call(tmp_path, "report", "results")
     assert refused.returncode == 2
     assert "--allow-limited" in refused.stderr
-    allowed = call("report", "results", "--allow-limited", "--format", "csv")
+    allowed = call(tmp_path, "report", "results", "--allow-limited", "--format", "csv")
     assert allowed.returncode == 0
     assert "oracle" in allowed.stdout
-    assert told not in call("evaluate", "--adapter", "oracle", "--manifest", build.path, "--output", "results").stderr
+    assert (
+        told
+        not in call(tmp_path, "evaluate", "--adapter", "oracle", "--manifest", build.path, "--output", "results").stderr
+    )
     # What is there is whole, and stays so.
-    again = call("evaluate", "--adapter", "oracle", "--manifest", build.path, "--limit", 1, "--output", "results")
+    again = call(
+        tmp_path, "evaluate", "--adapter", "oracle", "--manifest", build.path, "--limit", 1, "--output", "results"
+    )
     assert again.stderr.count("| _oracle_") == 1
     assert told not in again.stderr

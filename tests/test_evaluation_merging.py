@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import call
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from loudness_model import LoudnessModel, PickyModel
@@ -378,7 +379,7 @@ def test_a_killed_shard_resumes(tmp_path: Path, make_build: Callable[..., Manife
     finished = len(list(parts.glob("*.scores.parquet")))
     assert 1 <= finished < 6
     (tmp_path / "hold").unlink()
-    assert subprocess.run([AVSROBUST, "merge"], cwd=tmp_path, capture_output=True, check=False).returncode == 2
+    assert call(tmp_path, "merge").returncode == 2
     before = len(list(marks.iterdir()))
     both = [start("--shard", shard) for shard in ("1/2", "2/2")]
     for process in both:
@@ -387,37 +388,51 @@ def test_a_killed_shard_resumes(tmp_path: Path, make_build: Callable[..., Manife
         assert "avsrobust merge results/Model/s4-seed42" in told
     # Of the killed shard, what was finished was not run again.
     assert len(list(marks.iterdir())) - before == (12 - finished) * 4
-    refused = subprocess.run([AVSROBUST, "report"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    refused = call(tmp_path, "report")
     assert refused.returncode == 2
     assert "holds shard 1/2 of an evaluation" in refused.stderr
     merged = subprocess.run([AVSROBUST, "merge"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (merged.returncode, merged.stdout.strip()) == (0, "results/Model/s4-seed42/scores.parquet"), merged.stderr
     assert "2 shards, 12 clips" in merged.stderr
-    assert subprocess.run([AVSROBUST, "report"], cwd=tmp_path, capture_output=True, check=False).returncode == 0
-    one = start("--output", "alone")
-    _, told = one.communicate(timeout=300)
-    assert one.returncode == 0, told
+    assert call(tmp_path, "report").returncode == 0
+    one = call(tmp_path, *command("--output", "alone")[3:], MARKS=str(marks))
+    assert one.returncode == 0, one.stderr
     assert digests(tmp_path / "results/Model/s4-seed42") == digests(tmp_path / "alone/Model/s4-seed42")
 
 
 def test_a_merge_that_is_killed_is_finished_by_the_next(build: Manifest, whole: dict[str, str], tmp_path: Path) -> None:
+    # Forks, so that each merge costs no start of Python: a child for each number it is given, killed at that renaming.
     code = (
         "import os, signal, sys; from pathlib import Path; from avsrobust.evaluation.merging import merge_shards\n"
-        "rename, left = Path.replace, [int(sys.argv[2])]\n"
-        "def counted(self, target):\n"
-        "    left[0] -= 1\n"
-        "    if not left[0]:\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return rename(self, target)\n"
-        "Path.replace = counted\n"
-        "merge_shards(sys.argv[1])\n"
+        "rename = Path.replace\n"
+        "def merge(left):\n"
+        "    def counted(self, target):\n"
+        "        nonlocal left\n"
+        "        left -= 1\n"
+        "        if not left:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return rename(self, target)\n"
+        "    Path.replace = counted\n"
+        "    merge_shards(sys.argv[1])\n"
+        "    os._exit(0)\n"
+        "for line in sys.stdin:\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        merge(int(line))\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)\n"
     )
     output = tmp_path / "out"
+    merging = subprocess.Popen(
+        [sys.executable, "-c", code, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert merging.stdin is not None
+    assert merging.stdout is not None
     for index in (1, 2):
         run(build, output, shard=f"{index}/2", save_masks=True)
     statuses, refused = list[int](), 0
     for kill in range(1, 40, 3):
-        statuses.append(subprocess.run([sys.executable, "-c", code, str(output), str(kill)], check=False).returncode)
+        print(kill, file=merging.stdin, flush=True)
+        statuses.append(int(merging.stdout.readline()))
         if statuses[-1] == 0:
             break
         # Whatever a reader sees is whole, or refused.
@@ -427,6 +442,7 @@ def test_a_merge_that_is_killed_is_finished_by_the_next(build: Manifest, whole: 
             refused += 1
         else:
             assert digests(output) == whole
+    merging.communicate(timeout=60)
     assert statuses.count(-signal.SIGKILL) >= 3
     assert refused >= 2
     assert statuses[-1] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from avsrobust.manifest import Manifest, load_manifest
 from avsrobust.metrics import ratios
 from avsrobust.results import read_scores
 from avsrobust.stored_masks import StoredMasks
-from avsrobust.toy.write import write_toy
 
 CONDITIONS: dict[str, dict[str, Any]] = {
     "clean": {},
@@ -43,9 +43,9 @@ RECIPE = {"kind": "build", "name": "pictures", "description": "d", "store_audio"
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+def built(tmp_path_factory: pytest.TempPathFactory, toy_in: Callable[..., Path]) -> Manifest:
     folder = tmp_path_factory.mktemp("pictures")
-    write_toy(folder / "data", "s4", clips=24, seed=3)
+    toy_in(folder / "data", s4=24, seed=1)
     data = read_dataset("s4", folder / "data", splits=["test"])
     return load_manifest(build(data, parse_recipe(RECIPE, "test"), 42, folder / "build").manifest)
 

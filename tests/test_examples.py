@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from commands import call as call_here
 
 from avsrobust import load_manifest
 from avsrobust.adapters.lookup import load_adapter
@@ -22,7 +24,6 @@ from avsrobust.evaluation.runner import evaluate
 from avsrobust.manifest import Manifest
 from avsrobust.results import EVALUATION_KEY, read_scores
 from avsrobust.testing import check_adapter
-from avsrobust.toy.write import write_toy
 
 AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -37,12 +38,18 @@ def run(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def call(folder: Path, *arguments: str) -> str:
+    done = call_here(folder, *arguments, COLUMNS="100")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, toy_in: Callable[..., Path]) -> Path:
     """A folder with a toy data set and its build, as a user would have it."""
     root = tmp_path_factory.mktemp("user")
-    write_toy(root / "data", "s4", clips=CLIPS, seed=1)
-    run(root, AVSROBUST, "build", "--dataset", "s4", "--split", "test")
+    toy_in(root / "data", s4=CLIPS, seed=1)
+    call(root, "build", "--dataset", "s4", "--split", "test")
     return root
 
 
@@ -52,9 +59,7 @@ def build(folder: Path) -> Manifest:
 
 
 def table(folder: Path, scores: str) -> pd.Series:
-    return pd.read_csv(io.StringIO(run(folder, AVSROBUST, "report", str(Path(scores).parent), "--format", "csv"))).iloc[
-        0
-    ]
+    return pd.read_csv(io.StringIO(call(folder, "report", str(Path(scores).parent), "--format", "csv"))).iloc[0]
 
 
 def test_a_small_torch_model(folder: Path, build: Manifest) -> None:
@@ -68,10 +73,9 @@ def test_a_small_torch_model(folder: Path, build: Manifest) -> None:
 
 
 def test_a_worker(folder: Path) -> None:
-    out = run(folder, AVSROBUST, "evaluate", "--adapter", "worker", "--option", f"command={WORKER}", "--name", "there")
+    out = call(folder, "evaluate", "--adapter", "worker", "--option", f"command={WORKER}", "--name", "there")
     found, expected = (
-        read_scores(folder / path)
-        for path in (out.strip(), run(folder, AVSROBUST, "evaluate", "--adapter", SMALL).strip())
+        read_scores(folder / path) for path in (out.strip(), call(folder, "evaluate", "--adapter", SMALL).strip())
     )
     pd.testing.assert_frame_equal(found.index, expected.index)
     assert np.array_equal(found.statistics.inside, expected.statistics.inside)
@@ -80,9 +84,7 @@ def test_a_worker(folder: Path) -> None:
 def test_a_model_that_writes_pictures(folder: Path, build: Manifest) -> None:
     script = str(EXAMPLES / "png_model" / "predict.py")
     run(folder, sys.executable, script, str(build.path), "data", "masks")
-    out = run(
-        folder, AVSROBUST, "evaluate", "--adapter", "predictions", "--option", "masks=masks", "--name", "pictures"
-    )
+    out = call(folder, "evaluate", "--adapter", "predictions", "--option", "masks=masks", "--name", "pictures")
     line = table(folder, out)
     assert line["silence_FPR"] == 0
     assert line["noise_FPR"] > 0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import call
 
 from avsrobust.files import sha256_of_file
 from avsrobust.manifest import Manifest
@@ -63,13 +64,7 @@ def test_the_tasks_come_to_what_one_process_does(build: Manifest, tmp_path: Path
     assert done.stdout.splitlines()[-1] == "results/visual_prior/s4-seed42/scores.parquet"
     runs = read_run(tmp_path / "results/visual_prior/s4-seed42/run.json").details["runs"]
     assert [(entry["shard"], entry["clips_run"]) for entry in runs] == [("1/2", 3), ("2/2", 2)]
-    one = subprocess.run(
-        [str(BIN / "avsrobust"), "evaluate", *chosen, "--output", "one"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    one = call(tmp_path, "evaluate", *chosen, "--output", "one")
     assert one.returncode == 0, one.stderr
     assert sha256_of_file(tmp_path / "results/visual_prior/s4-seed42/scores.parquet") == sha256_of_file(
         tmp_path / "one/visual_prior/s4-seed42/scores.parquet"

@@ -88,10 +88,10 @@ def test_datasets_shows_and_plays_the_columns(tiny_build: Manifest, tmp_path: Pa
         for picture, path in zip(found["masks"], row.masks, strict=True):
             assert path is not None
             np.testing.assert_array_equal(pixels(picture), pixels(Image.open(root / path)))
-        heard, rate = samples(found["audio"])
+        played, rate = samples(found["audio"])
         wanted, wanted_rate = soundfile.read(tiny_build.audio_path(row, root), dtype="float32", always_2d=True)
         assert rate == wanted_rate
-        np.testing.assert_allclose(heard, wanted.T, atol=1e-6)
+        np.testing.assert_allclose(played, wanted.T, atol=1e-6)
 
 
 def test_frames_without_a_mask_are_none(make_build: Callable[..., Manifest], tmp_path: Path) -> None:
@@ -116,9 +116,9 @@ def test_sounds_without_a_file_are_in_it(toy_builds: Path, tmp_path: Path, monke
     for row, found in zip(manifest.rows, rows, strict=True):
         if row in made:
             wanted, rate = render_row(row, FileReader(lambda name: manifest.file(name, root)))
-            heard, found_rate = samples(found["audio"])
+            played, found_rate = samples(found["audio"])
             assert found_rate == rate
-            np.testing.assert_array_equal(np.round(heard[0] * 32768), wanted.samples)
+            np.testing.assert_array_equal(np.round(played[0] * 32768), wanted.samples)
 
 
 def test_an_embedded_build_works_without_its_files(make_build: Callable[..., Manifest], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,13 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match="cannot be used"):
         ensure_output_dir(tmp_path / "file", "build", 1)
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"m\xe4rz")
+    with pytest.raises(OptionError, match=r"m\\udce4rz': is a folder whose name holds bytes that are no text"):
+        ensure_output_dir(folder, "build", 1)
+    assert not folder.exists()
 
 
 HOLDER = """

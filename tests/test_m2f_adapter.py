@@ -69,63 +69,63 @@ def test_audio_is_what_the_checkpoint_hears(tmp_path: Path) -> None:
 
 def test_probabilities_of_the_networks_size(tmp_path: Path) -> None:
     adapter = M2F.load(bundle(tmp_path), CPU)
-    pictures, heard = clips()
-    masks = adapter.segment(adapter.encode_frames(pictures), heard, [row(), row(2)])
+    pictures, sound = clips()
+    masks = adapter.segment(adapter.encode_frames(pictures), sound, [row(), row(2)])
     assert masks.shape == (2, 5, 64, 64)
     assert 0 <= float(masks.min()) < float(masks.max()) <= 1
-    torch.testing.assert_close(adapter.segment(adapter.encode_frames(pictures), heard), masks)
+    torch.testing.assert_close(adapter.segment(adapter.encode_frames(pictures), sound), masks)
 
 
 def test_debiasing_depends_on_the_rows_seed_and_on_nothing_else_of_it(tmp_path: Path) -> None:
     adapter = M2FDebias.load(bundle(tmp_path), CPU)
-    pictures, heard = clips(1)
+    pictures, sound = clips(1)
     encoded = adapter.encode_frames(pictures)
-    first = adapter.segment(encoded, heard, [row(1)])
+    first = adapter.segment(encoded, sound, [row(1)])
     torch.manual_seed(3)
     other = replace(row(1), clip_id="x", condition="noise")
-    assert torch.equal(adapter.segment(encoded, heard, [other]), first)
-    assert not torch.equal(adapter.segment(encoded, heard, [row(2)]), first)
+    assert torch.equal(adapter.segment(encoded, sound, [other]), first)
+    assert not torch.equal(adapter.segment(encoded, sound, [row(2)]), first)
     plain = M2FDebias.load(bundle(tmp_path), CPU, debias="none")
-    assert not torch.allclose(plain.segment(encoded, heard, [row(1)]), first, atol=1e-4)
+    assert not torch.allclose(plain.segment(encoded, sound, [row(1)]), first, atol=1e-4)
     with pytest.raises(AdapterError, match="need clips; hand them to segment"):
-        adapter.segment(encoded, heard)
+        adapter.segment(encoded, sound)
 
 
 def test_no_noise_is_no_debiasing(tmp_path: Path) -> None:
     """At step 0 almost all of the signal is left: the two branches hear nearly the same."""
     path = bundle(tmp_path)
-    pictures, heard = clips(1)
+    pictures, sound = clips(1)
     plain, early, late = (
         M2FDebias.load(path, CPU, **options) for options in ({"debias": "none"}, {"timestep": "0"}, {"timestep": "99"})
     )
     encoded = plain.encode_frames(pictures)
-    masks = [adapter.segment(encoded, heard, [row()]) for adapter in (plain, early, late)]
+    masks = [adapter.segment(encoded, sound, [row()]) for adapter in (plain, early, late)]
     assert (masks[1] - masks[0]).abs().mean() < 0.2 * (masks[2] - masks[0]).abs().mean()
 
 
 def test_bundle_says_how_to_debias_and_only_the_debiased_adapter_listens(tmp_path: Path) -> None:
     config = replace(TINY, query_gate="learned")
     path = bundle(tmp_path, config, debias="all_queries")
-    pictures, heard = clips(1)
+    pictures, sound = clips(1)
     debiased, plain = M2FDebias.load(path, CPU), M2F.load(path, CPU)
     encoded = plain.encode_frames(pictures)
-    gated = plain.segment(encoded, heard)
-    opened = M2F.load(path, CPU, queries="all").segment(encoded, heard, [row()])
-    contrasted = torch.logit(debiased.segment(encoded, heard))
+    gated = plain.segment(encoded, sound)
+    opened = M2F.load(path, CPU, queries="all").segment(encoded, sound, [row()])
+    contrasted = torch.logit(debiased.segment(encoded, sound))
     torch.testing.assert_close(contrasted, 2 * torch.logit(gated) - torch.logit(opened), atol=1e-2, rtol=1e-2)
     assert not torch.allclose(gated, opened, atol=1e-3)
 
 
 def test_the_visual_only_network_runs_once_per_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, other = bundle(tmp_path), bundle(tmp_path, seed=5)
-    pictures, heard = clips(1)
+    pictures, sound = clips(1)
     adapter = M2FDebias.load(path, CPU, visual_only=str(other))
     encoded = adapter.encode_frames(pictures)
     assert encoded.visual_only is not None
     assert encoded.visual_only.shape == (5, 16, 16)
     monkeypatch.setattr(M2F, "_visual_only_logits", lambda *_: pytest.fail("run again"))
-    plain = torch.logit(M2F.load(path, CPU).segment(encoded, heard))
-    found = torch.logit(adapter.segment(encoded, heard))
+    plain = torch.logit(M2F.load(path, CPU).segment(encoded, sound))
+    found = torch.logit(adapter.segment(encoded, sound))
     expected = 2 * plain - torch.nn.functional.interpolate(encoded.visual_only[None], (64, 64), mode="bilinear")
     torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-2)
 
@@ -136,32 +136,32 @@ def test_class_files_gate_the_queries(tmp_path: Path) -> None:
         (tmp_path / "classes" / condition).mkdir(parents=True)
         torch.save([indices] * 5, tmp_path / "classes" / condition / "clip0.pth")
     adapter = M2F.load(path, CPU, classes=str(tmp_path / "classes"))
-    pictures, heard = clips(1)
+    pictures, sound = clips(1)
     encoded = adapter.encode_frames(pictures)
-    clean = adapter.segment(encoded, heard, [row()])
-    noise = adapter.segment(encoded, heard, [row(condition="noise")])
+    clean = adapter.segment(encoded, sound, [row()])
+    noise = adapter.segment(encoded, sound, [row(condition="noise")])
     assert not torch.allclose(clean, noise, atol=1e-3)
     with pytest.raises(AdapterError, match="found no class file of clip group/clip0 under silence sound"):
-        adapter.segment(encoded, heard, [row(condition="silence")])
+        adapter.segment(encoded, sound, [row(condition="silence")])
     torch.save([[6]] * 5, tmp_path / "classes" / "noise" / "clip0.pth")
     with pytest.raises(AdapterError, match=r"clip0\.pth: found query index 6; expected 0 to 5"):
-        adapter.segment(encoded, heard, [row(condition="noise")])
+        adapter.segment(encoded, sound, [row(condition="noise")])
 
 
 def test_semantic_scores(tmp_path: Path) -> None:
     config = replace(TINY, num_labels=71, readout="semantic", readout_labels=71)
     path = bundle(tmp_path, config)
-    pictures, heard = clips(1)
+    pictures, sound = clips(1)
     adapter = M2F.load(path, CPU)
     encoded = adapter.encode_frames(pictures)
-    scores = adapter.segment(encoded, heard)
+    scores = adapter.segment(encoded, sound)
     assert scores.shape == (1, 5, 71, 16, 16)
     assert float(scores.min()) >= 0
-    reference = M2F.load(path, CPU, behaviour="reference").segment(encoded, heard)
+    reference = M2F.load(path, CPU, behaviour="reference").segment(encoded, sound)
     assert reference.shape == (1, 5, 71, 64, 64)
     network = adapter.network
     with torch.inference_mode():
-        queries, _ = network.decode_queries(encoded.frames, network.embed_audio(heard[0]))
+        queries, _ = network.decode_queries(encoded.frames, network.embed_audio(sound[0]))
         expected = class_scores(queries[0].classes, resize(queries[0].masks, (64, 64)), None, 71)
     torch.testing.assert_close(reference[0], expected, atol=1e-5, rtol=1e-4)
 
@@ -185,9 +185,9 @@ def test_reference_behaviour_gives_the_published_maps(tmp_path: Path, monkeypatc
 
 def test_bfloat16_stays_near(tmp_path: Path) -> None:
     path = bundle(tmp_path)
-    pictures, heard = clips(1)
+    pictures, sound = clips(1)
     exact, rounded = (M2F.load(path, CPU, precision=precision) for precision in ("float32", "bfloat16"))
-    masks = [adapter.segment(adapter.encode_frames(pictures), heard) for adapter in (exact, rounded)]
+    masks = [adapter.segment(adapter.encode_frames(pictures), sound) for adapter in (exact, rounded)]
     assert masks[1].dtype == torch.float32
     assert float((masks[0] - masks[1]).abs().mean()) < 0.05
 

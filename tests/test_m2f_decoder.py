@@ -191,6 +191,8 @@ def test_compiled_for_training_alone_it_evaluates_as_it_is() -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_it_returns_the_same_and_keeps_its_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    # Here, and not in a pool of processes that first import torch.
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
     network, frames = network_and_frames()
     with torch.inference_mode():
         encoded = network.encode(frames)

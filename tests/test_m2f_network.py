@@ -76,8 +76,8 @@ def test_first_weights_depend_on_the_seed_alone() -> None:
 @torch.inference_mode()
 def test_branches_in_one_batch_give_what_each_gives_alone() -> None:
     network = M2FNetwork.seeded(TINY, 0).eval()
-    pictures, heard = inputs(TINY)
-    encoded, sound = network.encode(pictures), network.embed_audio(heard)
+    pictures, audio = inputs(TINY)
+    encoded, sound = network.encode(pictures), network.embed_audio(audio)
     contrast = noisy(3, 32)
     gate = network.gate_of(sound)
     both, _ = network.segment(encoded, sound, None, contrast)
@@ -101,10 +101,10 @@ def test_backbone_and_pixel_decoder_run_once_for_many_sounds() -> None:
     core.pixel_level_module.encoder.swin.embeddings.register_forward_pre_hook(count("backbone"))
     core.pixel_level_module.decoder.mask_projection.register_forward_pre_hook(count("pixels"))
     core.transformer_module.decoder.layers[0].fc1.register_forward_pre_hook(count("decoder"))
-    pictures, heard = inputs(TINY)
+    pictures, audio = inputs(TINY)
     encoded = network.encode(pictures)
     for loudness in range(4):
-        network.segment(encoded, network.embed_audio(heard - loudness), None, noisy(3, 32))
+        network.segment(encoded, network.embed_audio(audio - loudness), None, noisy(3, 32))
     assert runs == {"backbone": 1, "pixels": 1, "decoder": 4}
 
 
@@ -124,8 +124,8 @@ def test_prompt_leaves_no_trace() -> None:
 @torch.inference_mode()
 def test_inactive_queries_have_no_part() -> None:
     network = M2FNetwork.seeded(TINY, 0).eval()
-    pictures, heard = inputs(TINY)
-    encoded, sound = network.encode(pictures), network.embed_audio(heard)
+    pictures, audio = inputs(TINY)
+    encoded, sound = network.encode(pictures), network.embed_audio(audio)
     closed, _ = network.segment(encoded, sound, torch.zeros(3, 6))
     assert torch.equal(closed, torch.zeros_like(closed))
     only = torch.zeros(3, 6)
@@ -137,8 +137,8 @@ def test_inactive_queries_have_no_part() -> None:
 @torch.inference_mode()
 def test_contrast_with_all_queries_on_and_with_a_visual_only_network() -> None:
     network = M2FNetwork.seeded(TINY, 0).eval()
-    pictures, heard = inputs(TINY)
-    encoded, sound = network.encode(pictures), network.embed_audio(heard)
+    pictures, audio = inputs(TINY)
+    encoded, sound = network.encode(pictures), network.embed_audio(audio)
     gate = torch.zeros(3, 6)
     gate[:, :2] = 1
     clean, _ = network.segment(encoded, sound, gate)
@@ -152,8 +152,8 @@ def test_contrast_with_all_queries_on_and_with_a_visual_only_network() -> None:
 @torch.inference_mode()
 def test_semantic_contrast_is_taken_of_the_queries_logits() -> None:
     network = M2FNetwork.seeded(SEMANTIC, 0).eval()
-    pictures, heard = inputs(SEMANTIC)
-    encoded, sound = network.encode(pictures), network.embed_audio(heard)
+    pictures, audio = inputs(SEMANTIC)
+    encoded, sound = network.encode(pictures), network.embed_audio(audio)
     silent = NoisyAudio(torch.ones(3), torch.zeros(3, 32))
     clean, _ = network.segment(encoded, sound)
     same, _ = network.segment(encoded, sound, None, silent)

@@ -230,12 +230,12 @@ def oracle(name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("protocol", ["strict", "pooled"])
-def test_yardsticks_bound_the_scores(protocol: str) -> None:
+def test_baselines_bound_the_scores(protocol: str) -> None:
     best = under_all(oracle, protocol).headline
     assert (best.g_miou, best.g_f, best.g_fpr) == (1, 1, 0)
-    deaf = under_all(lambda _: objects(), protocol).headline
-    assert (deaf.miou, deaf.miou_negative, deaf.g_miou, deaf.g_f) == (1, 1, 0, 0)
-    assert deaf.g_fpr == (6 + 12) / 48
+    visual_only = under_all(lambda _: objects(), protocol).headline
+    assert (visual_only.miou, visual_only.miou_negative, visual_only.g_miou, visual_only.g_f) == (1, 1, 0, 0)
+    assert visual_only.g_fpr == (6 + 12) / 48
     empty = under_all(lambda _: objects() * 0, protocol).headline
     assert (empty.miou, empty.g_miou, empty.g_fpr) == (0, 0, 0)
 
@@ -261,8 +261,8 @@ def test_a_wrong_class_under_negative_sound_does_not_improve_strict() -> None:
     def hallucinate(name: str) -> np.ndarray:
         return objects() if name == CLEAN else np.where(objects() == 0, 33, objects())
 
-    deaf, wrong = (under_all(predict, "strict") for predict in (lambda _: objects(), hallucinate))
-    assert wrong.headline.g_miou == deaf.headline.g_miou == 0
+    visual_only, wrong = (under_all(predict, "strict") for predict in (lambda _: objects(), hallucinate))
+    assert wrong.headline.g_miou == visual_only.headline.g_miou == 0
     assert wrong.headline.miou_negative == 1
     assert wrong.headline.g_fpr == 1
     assert np.isnan(wrong.conditions[1].iou[33])
@@ -293,8 +293,8 @@ def test_scores_of_one_class() -> None:
     assert (background.miou, background.g_fpr) == (1, None)
     absent = scores.of_class(5)
     assert (absent.miou, absent.g_miou, absent.clips) == (None, None, 0)
-    deaf = under_all(lambda _: objects(), "strict").of_class(70)
-    assert (deaf.g_miou, deaf.g_fpr) == (0, 12 / 48)
+    visual_only = under_all(lambda _: objects(), "strict").of_class(70)
+    assert (visual_only.g_miou, visual_only.g_fpr) == (0, 12 / 48)
 
 
 @every_protocol

@@ -20,7 +20,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     options = ["--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
     subprocess.run([*pip, "wheel", *options, str(ROOT)], check=True)
-    subprocess.run([*pip, "install", "--no-deps", "--target", str(folder / "site"), *folder.glob("*.whl")], check=True)
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--no-compile", "--target", str(folder / "site"), *folder.glob("*.whl")],
+        check=True,
+    )
     return folder
 
 

@@ -121,15 +121,48 @@ def test_beats_files_are_read_as_tensors_only(tmp_path: Path, monkeypatch: pytes
 
 def test_beats_without_speechbrain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "speechbrain", None)
-    with pytest.raises(OptionError, match=r"--encoder beats: needs speechbrain and torchaudio .*pip install") as caught:
+    with pytest.raises(OptionError, match="--encoder beats: speechbrain is not installed; run: pip inst") as caught:
         load_encoder("beats", beats_file(tmp_path), CPU, classes=False)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "raise ImportError('cannot import name Fbank')",
+            r"speechbrain is installed, but cannot be imported \(cannot import",
+        ),
+        ("import no_such_package", "speechbrain needs no_such_package, which is not installed"),
+    ],
+)
+def test_a_speechbrain_that_fails_is_not_said_to_be_missing(
+    content: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "speechbrain").mkdir()
+    (tmp_path / "speechbrain/__init__.py").write_text(content, encoding="utf-8")
+    monkeypatch.delitem(sys.modules, "speechbrain", raising=False)
+    monkeypatch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(OptionError, match=f"--encoder beats: {message}") as caught:
+        load_encoder("beats", beats_file(tmp_path), CPU, classes=False)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_torchaudio_that_fails_is_named_by_its_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, content in (("speechbrain", "import torchaudio"), ("torchaudio", "raise OSError('undefined symbol: x')")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(content, encoding="utf-8")
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(OptionError, match=r"torchaudio is installed, but cannot be imported \(undefined symbol: x\)"):
+        load_encoder("beats", beats_file(tmp_path), CPU, classes=False)
 
 
 def test_stock_encoders_without_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "hubert"}')
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(OptionError, match=r"--encoder hubert: needs transformers .*pip install"):
+    with pytest.raises(OptionError, match=r"--encoder hubert: transformers is not installed; run: pip install"):
         load_encoder("hubert", tmp_path, CPU, classes=False)
 
 

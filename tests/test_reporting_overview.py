@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from avsrobust.errors import OptionError
+from avsrobust.reporting.columns import percent
 from avsrobust.reporting.compare import compare_models
 from avsrobust.reporting.presentation import sections
 from avsrobust.reporting.render.html.overview import baseline_rows, leaderboards, without_baselines
@@ -56,6 +57,7 @@ def test_the_leaderboard_is_sorted_by_the_mean_and_says_what_is_missing(results:
         assert board.rows[0].mean == pytest.approx(np.mean([score for score in scores if score is not None]))
         assert board.rows[2].mean is None
         assert board.rows[2].entries[1] is None
+        assert board.best_mean == percent(board.rows[0].mean)
 
 
 def test_one_data_set_has_no_leaderboard(results: list[Scores]) -> None:

@@ -426,8 +426,8 @@ def leaky(share: float) -> Callable[[Any, str, int], Any]:
     return lambda targets, condition, clip: targets * float(condition == "clean" or clip < 6 * share)
 
 
-@pytest.fixture
-def overview(running: Browser, make_scores: Callable[..., Scores], tmp_path: Path) -> Browser:
+@pytest.fixture(scope="module")
+def overview_page(make_scores: Callable[..., Scores], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of three models and a baseline on two data sets, with pairs, levels and categories."""
     results = [
         make_scores(leaky(share), model=f"model {share:g}", dataset=dataset, levels=(-3.0, 0.0, 3.0))
@@ -435,13 +435,19 @@ def overview(running: Browser, make_scores: Callable[..., Scores], tmp_path: Pat
         for dataset in ("s4", "ms3")
     ]
     results.append(make_scores("oracle", levels=(-3.0, 0.0, 3.0)))
-    page = tmp_path / "overview.html"
+    page = tmp_path_factory.mktemp("overview") / "overview.html"
     content = report(results, ["strict", "avsbench"], "category", "html", scores=["levels"], compare=True).content
     page.write_text(str(content), encoding="utf-8")
+    return page
+
+
+@pytest.fixture
+def overview(running: Browser, overview_page: Path) -> Browser:
+    """The browser with the overview's page."""
     running.complaints.clear()
     running.width(1280)
     running.theme("light")
-    running.open(page)
+    running.open(overview_page)
     return running
 
 
@@ -523,6 +529,8 @@ def test_the_leaderboard_comes_first_and_sorts(overview: Browser) -> None:
     names = f"Array.from({board}.querySelector('tbody').rows).map(r => r.cells[0].textContent)"
     assert overview.js(names) == ["model 0.2", "model 0.5", "model 0.8"]
     assert overview.js("document.querySelector('main h2').id") == "leaderboard"
+    best = f"Array.from({board}.querySelector('tbody').rows).map(r => r.cells[1].classList.contains('best'))"
+    assert overview.js(best) == [True, False, False]
     heads = f"{board}.querySelector('thead tr:last-child')"
     overview.js(f"{heads}.cells[1].querySelector('button').click()")
     overview.js(f"{heads}.cells[1].querySelector('button').click()")

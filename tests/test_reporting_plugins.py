@@ -7,14 +7,13 @@ that makes three files.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from commands import call
 
 import avsrobust.reporting.render
 from avsrobust.errors import OptionError
@@ -26,7 +25,6 @@ from avsrobust.reporting.table_builder import build_table
 from avsrobust.results import Scores, write_scores
 
 Make = Callable[..., Scores]
-AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
 PROTOCOL = """
 from dataclasses import replace
 from avsrobust.metrics import PROTOCOLS, SEMANTIC_PROTOCOLS
@@ -131,10 +129,10 @@ def test_the_commands_take_both(make_scores: Make, mine: Callable[[str], str], t
     for model in ("oracle", "empty"):
         write_scores(tmp_path / "results" / model / "scores.parquet", make_scores(model))
     given = ["report", "--protocol", mine("LENIENT"), "--format", mine("names")]
-    done = subprocess.run([AVSROBUST, *given], cwd=tmp_path, capture_output=True, text=True)
+    done = call(tmp_path, *given)
     assert (done.returncode, done.stdout) == (0, "empty 0.0\noracle 1.0\n")
     pair = ["compare", "results/oracle", "results/empty", "--samples", "100", "--protocol", mine("LENIENT")]
-    done = subprocess.run([AVSROBUST, *pair], cwd=tmp_path, capture_output=True, text=True)
+    done = call(tmp_path, *pair)
     assert done.returncode == 0
     assert "protocol lenient" in done.stdout
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import call
 
 import avsrobust as ar
 from avsrobust.errors import ResultsError
@@ -19,7 +18,6 @@ from avsrobust.results import Run, Scores, write_run, write_scores
 
 Make = Callable[..., Scores]
 Write = Callable[..., Scores]
-AVSROBUST = str(Path(sys.executable).with_name("avsrobust"))
 
 
 @pytest.fixture
@@ -127,18 +125,15 @@ def test_compare_offers_no_mean_over_seeds(write: Write) -> None:
 def test_the_commands(write: Write, tmp_path: Path) -> None:
     write("one", seed=1), write("two", seed=2)
 
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([AVSROBUST, *arguments], capture_output=True, text=True, check=False, cwd=tmp_path)
-
     for command in (["report", "--format", "csv"], ["compare", "results/one", "results/two", "--samples", "100"]):
-        refused = call(*command)
+        refused = call(tmp_path, *command)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert "are of different builds (seed)" in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
-        allowed = call(*command, "--allow-different-builds")
+        allowed = call(tmp_path, *command, "--allow-different-builds")
         assert allowed.returncode == 0, allowed.stderr
-    assert len(call("report", "--format", "csv", "--allow-different-builds").stdout.splitlines()) == 3
-    means = call("report", "--format", "csv", "--aggregate", "seeds")
+    assert len(call(tmp_path, "report", "--format", "csv", "--allow-different-builds").stdout.splitlines()) == 3
+    means = call(tmp_path, "report", "--format", "csv", "--aggregate", "seeds")
     assert len(means.stdout.splitlines()) == 2
     shutil.rmtree(tmp_path / "results" / "two")
-    assert call("report", "--format", "csv").returncode == 0
+    assert call(tmp_path, "report", "--format", "csv").returncode == 0

@@ -54,7 +54,7 @@ def oracle(make_scores: Make) -> Scores:
 
 
 @pytest.fixture
-def deaf(make_scores: Make) -> Scores:
+def visual_only(make_scores: Make) -> Scores:
     return with_classes(make_scores("visual_prior", dataset="avss", model="net"), lambda condition: True)
 
 
@@ -69,13 +69,13 @@ def rows_of(results: list[Scores], protocols: list[str], **choices: Any) -> list
     return list(csv.DictReader(io.StringIO(content)))
 
 
-def test_lines_are_the_semantic_scores(oracle: Scores, deaf: Scores) -> None:
-    table = build_table([oracle, deaf], list(SEMANTIC_PROTOCOLS))
+def test_lines_are_the_semantic_scores(oracle: Scores, visual_only: Scores) -> None:
+    table = build_table([oracle, visual_only], list(SEMANTIC_PROTOCOLS))
     assert [(line.subject.model, line.protocol.name) for line in table.lines] == [
         (model, protocol) for protocol in sorted(SEMANTIC_PROTOCOLS) for model in ("net", "oracle")
     ]
     for line in table.lines:
-        entry = split_result(oracle if line.subject.model == "oracle" else deaf, "test")
+        entry = split_result(oracle if line.subject.model == "oracle" else visual_only, "test")
         assert entry.classes is not None
         expected = semantic_scores(entry.classes, entry.frames, SEMANTIC_PROTOCOLS[line.protocol.name])
         assert line.score == expected.headline
@@ -87,10 +87,10 @@ def test_lines_are_the_semantic_scores(oracle: Scores, deaf: Scores) -> None:
     assert table.warnings == ()
 
 
-def test_floors_are_what_the_empty_model_scores(make_scores: Make, deaf: Scores) -> None:
+def test_trivial_scores_are_those_of_the_empty_model(make_scores: Make, visual_only: Scores) -> None:
     empty = with_classes(make_scores("empty", dataset="avss"), lambda condition: False)
     for protocol in SEMANTIC_PROTOCOLS:
-        model, nothing = build_table([deaf, empty], [protocol]).lines
+        model, nothing = build_table([visual_only, empty], [protocol]).lines
         assert model.trivial == nothing.score
 
 
@@ -120,8 +120,8 @@ def test_csv_keeps_its_columns_and_marks_lines_that_are_not_by_class(
     ]
 
 
-def test_tasks_share_no_block(oracle: Scores, deaf: Scores, binary: Scores) -> None:
-    content = report([oracle, deaf, binary], ["strict"], format="md").content
+def test_tasks_share_no_block(oracle: Scores, visual_only: Scores, binary: Scores) -> None:
+    content = report([oracle, visual_only, binary], ["strict"], format="md").content
     assert isinstance(content, str)
     first, second = content.split("## avss, test: does the sound")[0].split(
         "## avss, test: protocol strict, binary segmentation"
@@ -134,7 +134,7 @@ def test_tasks_share_no_block(oracle: Scores, deaf: Scores, binary: Scores) -> N
     assert "plain" not in first
     assert "plain" in second
     assert "oracle" not in second
-    (warning,) = build_table([oracle, deaf, binary], ["strict"]).warnings
+    (warning,) = build_table([oracle, visual_only, binary], ["strict"]).warnings
     assert warning.startswith("avss/test: net, oracle scored as semantic, plain only as binary segmentation")
 
 
@@ -174,8 +174,8 @@ def test_protocols_of_one_task_alone_are_said_to_be_so(oracle: Scores, binary: S
         build_table([binary], ["stric"])
 
 
-def test_by_category_a_line_is_a_class(oracle: Scores, deaf: Scores) -> None:
-    rows = rows_of([oracle, deaf], ["strict"], by="category")
+def test_by_category_a_line_is_a_class(oracle: Scores, visual_only: Scores) -> None:
+    rows = rows_of([oracle, visual_only], ["strict"], by="category")
     assert [(row["category"], row["model"], row["clips"], row["mIoU"]) for row in rows] == [
         (category, model, clips, "1.0")
         for category, clips in (("all", "6"), ("background", "6"), ("elephant", "3"), ("woman", "3"))
@@ -213,8 +213,8 @@ def test_parquet_has_the_task(oracle: Scores, binary: Scores) -> None:
     assert frame["mIoU_without_background"].iloc[0] == frame["mIoU"].iloc[0] == 1
 
 
-def test_the_page_shows_classes_and_has_unique_anchors(oracle: Scores, deaf: Scores, binary: Scores) -> None:
-    content = str(find_format("html")(build_table([oracle, deaf, binary], ["strict", "avsbench"])))
+def test_the_page_shows_classes_and_has_unique_anchors(oracle: Scores, visual_only: Scores, binary: Scores) -> None:
+    content = str(find_format("html")(build_table([oracle, visual_only, binary], ["strict", "avsbench"])))
     for heading in (
         "Protocol strict, semantic segmentation",
         "Protocol strict, binary segmentation",
@@ -235,12 +235,14 @@ def test_latex_names_the_task(oracle: Scores, binary: Scores) -> None:
 
 
 @pytest.mark.parametrize("protocol", SEMANTIC_PROTOCOLS)
-def test_comparing_by_class_shows_the_reports_own_numbers(make_scores: Make, deaf: Scores, protocol: str) -> None:
+def test_comparing_by_class_shows_the_reports_own_numbers(
+    make_scores: Make, visual_only: Scores, protocol: str
+) -> None:
     wrong = with_classes(make_scores("oracle", dataset="avss"), lambda condition: condition != "noise", wrong=70)
-    comparison = compare(wrong, deaf, protocol, samples=20)
+    comparison = compare(wrong, visual_only, protocol, samples=20)
     assert comparison.task == "semantic"
     (split,) = comparison.splits
-    table = build_table([wrong, deaf], [protocol])
+    table = build_table([wrong, visual_only], [protocol])
     scores = [next(line.score for line in table.lines if line.subject.model == name) for name in ("oracle", "net")]
     shown = {entry.statistic: [entry.a, entry.b] for entry in split.differences}
     for name in METRICS:
@@ -252,10 +254,10 @@ def test_comparing_by_class_shows_the_reports_own_numbers(make_scores: Make, dea
     assert json.loads(comparison_json(comparison))["task"] == "semantic"
 
 
-def test_comparing_takes_the_finest_task_that_both_have(oracle: Scores, deaf: Scores, binary: Scores) -> None:
-    for pair, task in (((oracle, deaf), None), ((oracle, deaf), "semantic")):
+def test_comparing_takes_the_finest_task_that_both_have(oracle: Scores, visual_only: Scores, binary: Scores) -> None:
+    for pair, task in (((oracle, visual_only), None), ((oracle, visual_only), "semantic")):
         assert compare(*pair, samples=10, task=task).task == "semantic"
-    text = render_comparison(compare(oracle, deaf, samples=10, task="binary"))
+    text = render_comparison(compare(oracle, visual_only, samples=10, task="binary"))
     assert "binary segmentation, 10 resamples" in text
     assert "classes are not compared" in text
     mixed = compare(oracle, binary, samples=10)
@@ -291,16 +293,15 @@ def test_stored_results_report_as_those_in_memory(oracle: Scores, tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def toy_scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scores]:
+def toy_scores(tmp_path_factory: pytest.TempPathFactory, toy_in: Callable[..., Path]) -> dict[str, Scores]:
     """The baselines, in classes, on the test split of an avss toy: toy -> build -> evaluate."""
     from avsrobust.building.build import build
     from avsrobust.conditions.recipe import load_recipe
     from avsrobust.datasets.read import read_dataset
     from avsrobust.manifest import load_manifest
-    from avsrobust.toy.write import write_toy
 
     root = tmp_path_factory.mktemp("avss")
-    write_toy(root / "data", "avss", clips=20, seed=3)
+    toy_in(root / "data", avss=20, seed=3)
     table = read_dataset("avss", root / "data", splits=["test"])
     manifest = load_manifest(build(table, load_recipe("standard"), 42, root / "robust").manifest)
     scores = {}
@@ -355,9 +356,10 @@ def test_the_zero_shot_split_is_a_mean_over_its_classes(oracle: Scores, make_sco
 
 
 @pytest.mark.parametrize("protocol", SEMANTIC_PROTOCOLS)
-def test_a_breakdown_of_clips_scores_all_classes_on_them(protocol: str, oracle: Scores, deaf: Scores) -> None:
+def test_a_breakdown_of_clips_scores_all_classes_on_them(protocol: str, oracle: Scores, visual_only: Scores) -> None:
     known = [
-        replace(scores, info=replace(scores.info, train_sources=("clip000", "clip003"))) for scores in (oracle, deaf)
+        replace(scores, info=replace(scores.info, train_sources=("clip000", "clip003")))
+        for scores in (oracle, visual_only)
     ]
     for scores, line in zip(known, build_table(known, [protocol], by="train_source").lines[2:4][::-1], strict=True):
         entry = split_result(scores, "test")
@@ -371,8 +373,8 @@ def test_a_breakdown_of_clips_scores_all_classes_on_them(protocol: str, oracle: 
 
 
 @pytest.mark.parametrize("name", ["csv", "json", "parquet"])
-def test_classes_have_intervals_too(name: str, oracle: Scores, deaf: Scores) -> None:
-    content = report([oracle, deaf], ["strict"], by="category", format=name, intervals=True).content
+def test_classes_have_intervals_too(name: str, oracle: Scores, visual_only: Scores) -> None:
+    content = report([oracle, visual_only], ["strict"], by="category", format=name, intervals=True).content
     if name == "csv":
         lines = list(csv.DictReader(io.StringIO(str(content))))
     elif name == "json":

@@ -24,13 +24,13 @@ Make = Callable[..., Scores]
 BASELINES = ("oracle", "visual_prior", "empty")
 
 
-def net(skill: float, deafness: float) -> Callable[[np.ndarray, str, int], np.ndarray]:
-    """A model that finds the target with `skill` and goes on doing so by `deafness` under negative sound."""
+def net(skill: float, visual_share: float) -> Callable[[np.ndarray, str, int], np.ndarray]:
+    """A model that finds the target with `skill` and goes on doing so by `visual_share` under negative sound."""
 
     def predict(target: np.ndarray, condition: str, clip: int) -> np.ndarray:
         generator = np.random.default_rng([clip, len(condition)])
         listens = condition in ("clean", "mixture")
-        return generator.random(target.shape) * np.where(target, skill if listens else skill * deafness, 0.55)
+        return generator.random(target.shape) * np.where(target, skill if listens else skill * visual_share, 0.55)
 
     return predict
 

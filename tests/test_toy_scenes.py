@@ -144,9 +144,9 @@ def test_masks_mark_the_visible_pixels_of_what_sounds(part: str) -> None:
         assert frames.shape == (scene.num_frames, scene.height, scene.width, 3)
         assert frames.dtype == owners.dtype == sounding.dtype == np.uint8
         for second in range(scene.num_frames):
-            heard = {place for place, actor in enumerate(scene.actors, start=1) if actor.sounding[second]}
-            assert set(np.unique(sounding[second])) - {0} == heard
-            for place in heard:
+            expected = {place for place, actor in enumerate(scene.actors, start=1) if actor.sounding[second]}
+            assert set(np.unique(sounding[second])) - {0} == expected
+            for place in expected:
                 assert np.array_equal(sounding[second] == place, owners[second] == place)
 
 

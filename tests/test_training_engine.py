@@ -7,11 +7,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from commands import call
 from safetensors.torch import load_file
 
 from avsrobust.errors import OptionError, RecipeError
@@ -63,6 +64,16 @@ def kill_at(step: int, arguments: list[str], log: Path) -> None:
         process.wait()
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many threads as processes that are told by OMP_NUM_THREADS=1, with whose weights others are compared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_killed_at_step_17_and_resumed_ends_with_the_same_weights(
     toy_builds: Path, tiny_recipe: WriteRecipe, tmp_path: Path
 ) -> None:
@@ -71,20 +82,14 @@ def test_killed_at_step_17_and_resumed_ends_with_the_same_weights(
         run={"steps": 30, "batch_size": 4, "validate_every": 20, "validate_clips": 1, "checkpoint_every": 10}
     )
     broken, whole = tmp_path / "broken", tmp_path / "whole"
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     kill_at(17, command(recipe, toy_builds, broken, "--device=cpu"), broken / "log.csv")
     # What a kill may leave goes at the next run.
     (broken / ".parameters.csv.1.ab.avsrobust-tmp").write_text("half")
     (broken / "checkpoints" / ".step-000020.1.ab.avsrobust-tmp").mkdir()
     assert [path.name for path in (broken / "checkpoints").glob("[!.]*")] == ["step-000010"]
     for output in (broken, whole):
-        done = subprocess.run(
-            command(recipe, toy_builds, output, "--device=cpu"),
-            env=one_thread,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = call(tmp_path, *command(recipe, toy_builds, output, "--device=cpu")[3:])
+        assert done.returncode == 0, done.stderr
         assert ("goes on after step 10" in done.stderr) == (output == broken)
     assert_equal_weights(weights(broken, 30), weights(whole, 30))
     for name in ("log.csv", "validation.csv", "parameters.csv"):
@@ -210,17 +215,18 @@ def test_two_processes_do_what_one_does_in_two_parts(
     # On the CPU `accelerate launch` starts one process; what it uses for several GPUs is this.
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
     one, two = (command(recipe, toy_builds, tmp_path / recipe.stem, "--device=cpu") for recipe in (parts, shared))
-    for arguments in (one, [*launch, *two[1:]]):
-        done = subprocess.run(
-            arguments,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("best.safetensors") == 1
+    alone = call(tmp_path, *one[3:])
+    done = subprocess.run(
+        [*launch, *two[1:]],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    for ended in (alone, done):
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.count("best.safetensors") == 1
     assert "in 2 processes on cpu" in done.stderr
     mine, theirs = weights(tmp_path / "parts", 4), weights(tmp_path / "shared", 4)
     assert mine.keys() == theirs.keys()

@@ -131,12 +131,12 @@ def test_the_query_of_what_sounds_opens() -> None:
 
 
 def test_only_frames_with_one_known_category_teach_it() -> None:
-    heard = torch.zeros(4, 71)
-    heard[0, 5] = heard[1, 5] = heard[1, 7] = heard[2, 9] = 1
+    audio_labels = torch.zeros(4, 71)
+    audio_labels[0, 5] = audio_labels[1, 5] = audio_labels[1, 7] = audio_labels[2, 9] = 1
     target = torch.zeros(4, 8, 8, dtype=torch.uint8)
     target[:2, :4] = 1
     target[3] = 1
-    frames = teachable(heard, target, (2, 2))
+    frames = teachable(audio_labels, target, (2, 2))
     assert frames.teaches.tolist() == [True, False, False, False]
     assert frames.category[0] == 5
     assert frames.mask[0].tolist() == [[1.0, 1.0], [0.0, 0.0]]

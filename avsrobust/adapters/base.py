@@ -198,10 +198,10 @@ class Segmentation:
     sweeps a threshold comes from the probabilities.
 
     Attributes:
-        probabilities: What `segment` returns otherwise: probabilities or class ids [B, T, h, w], class logits
+        probabilities: The output without a mask apart from it: probabilities or class ids [B, T, h, w], class logits
             [B, T, C, h, w].
-        mask: The mask, of any size, resized to the nearest: bool [B, T, h, w], foreground; beside classes integers, class
-            ids. None: the probabilities above 0.5, or the largest logits.
+        mask: The mask, of any size, resized to the nearest: bool [B, T, h, w], foreground; where these are
+            classes, integers, class ids. None: the probabilities above 0.5, or the largest logits.
         readouts: Further answers by name (letters, digits, "_", ".", "-"), each a tensor as `probabilities` or a
             `Segmentation` of its own; each becomes a line of its own in reports. The same names in every call.
     """

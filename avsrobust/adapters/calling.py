@@ -30,7 +30,7 @@ from avsrobust.adapters.encodings import EncodingGuard, changed_in_place
 from avsrobust.adapters.outputs import check_extras, copied, is_classes
 from avsrobust.adapters.randomness import seeded
 from avsrobust.adapters.surroundings import surroundings
-from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError, is_out_of_memory
+from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError, is_out_of_memory, text_of
 from avsrobust.plugins import bounded_line, described, place_of
 from avsrobust.vocabulary import counted
 
@@ -115,7 +115,7 @@ class AdapterCaller:
         """Return the adapter's own answer, whatever it is.
 
         Args:
-            encoding: What `encode` returned for B clips.
+            encoding: Encoding of B clips, from `encode`.
             audio: Audio of the clips under one condition, [B, ...], on the adapter's device, or B native sounds.
             rows: Makes the B rows' views.
             clips: Makes the views of the B clips.
@@ -180,7 +180,7 @@ class AdapterCaller:
         """Yield the adapter's own answers of `segment_in_turn`, one per condition.
 
         Args:
-            encoding: What `encode` returned for B clips.
+            encoding: Encoding of B clips, from `encode`.
             audio: Audio of the clips under each condition.
             clips: Make the views of the B clips under each condition.
 
@@ -199,7 +199,7 @@ class AdapterCaller:
         """Yield the adapter's own answers of `segment_many`, one per condition; no number of them is checked.
 
         Args:
-            encoding: What `encode` returned for B clips.
+            encoding: Encoding of B clips, from `encode`.
             audio: Audio of the clips under K conditions, [K, B, ...], on the adapter's device.
             rows: Make the views of each condition's B rows.
             clips: Make the views of the B clips under each condition.
@@ -269,8 +269,10 @@ class AdapterCaller:
                 return function()
         except AvsRobustError:
             raise
+        except KeyboardInterrupt:
+            raise
         # A model may raise anything, and research code calls quit().
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             where = "".join(f" ({Path(file).name}, line {line})" for file, line in place_of(error))
             raise AdapterError(f"{self.name}: {method} raised {described(error)}{where}{_advice(error)}") from error
 
@@ -383,12 +385,12 @@ def _same_frames(one: Tensor, other: Tensor) -> bool:
 
 def message_of(error: BaseException) -> str:
     """Return an exception's message in one line of bounded length."""
-    return bounded_line(str(error))
+    return bounded_line(text_of(error))
 
 
 def _advice(error: BaseException) -> str:
     """Return a remedy for an exception that the way adapters are run may cause, "" where none is known."""
-    text = str(error)
+    text = text_of(error)
     if any(sign in text for sign in _NEEDS_GRADIENTS):
         return "; adapters run under torch.no_grad(): put what needs gradients in a block 'with torch.enable_grad():'"
     if is_out_of_memory(error):

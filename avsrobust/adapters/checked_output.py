@@ -26,7 +26,7 @@ class CheckedOutput:
         masks: Probabilities, float32 [B, T, h, w] in [0, 1]; class logits, float32 [B, T, C, h, w]; or class ids, uint8
             [B, T, h, w].
         extras: Further values by name, float64 [B, T].
-        mask: A mask apart from `masks`, bool or, beside classes, uint8 [B, T, h, w]; None: there is none.
+        mask: A mask apart from `masks`, bool or, where `masks` are classes, uint8 [B, T, h, w]; None: there is none.
         readouts: Further outputs by name, without values and readouts of their own.
     """
 
@@ -61,7 +61,7 @@ def check_answer(
     """Check an answer of an adapter: a tensor, or a `Segmentation` with all its parts. Its extras are empty.
 
     Args:
-        returned: What `segment` returned.
+        returned: Return value of `segment`.
         adapter: Name of the adapter in messages.
         batch: Number B of clips.
         num_frames: Number T of frames.

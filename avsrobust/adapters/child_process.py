@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import io
 import os
 import select
 import shlex
@@ -19,7 +20,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from avsrobust.errors import AdapterError
 from avsrobust.inert import inert_line
@@ -179,8 +180,10 @@ class ChildProcess:
         return process
 
     def _pass_stderr(self, stream: IO[bytes]) -> None:
+        # A pipe without a buffer is read byte by byte, each time for the GIL.
+        buffered = io.BufferedReader(cast("io.FileIO", stream), LONGEST_LINE)
         # In bounded pieces, as a line may never end.
-        while raw := stream.readline(LONGEST_LINE):
+        while raw := buffered.readline(LONGEST_LINE):
             self.pass_on(raw)
 
 

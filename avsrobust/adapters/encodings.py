@@ -113,7 +113,7 @@ def _parts(item: object) -> list[tuple[str, object]]:
 
 
 def _is_guarded(leaf: _Leaf) -> bool:
-    """Tell whether a change of a tensor or array can be noticed without a copy of it."""
+    """Return whether a change of a tensor or array can be noticed without a copy of it."""
     if isinstance(leaf, Tensor):
         # A copy of every inference tensor would cost too much: only the first clips' contents are compared.
         return True

@@ -16,7 +16,7 @@ import torch
 
 from avsrobust.adapters.base import VGGISH_OPTION, Adapter, AudioInput
 from avsrobust.adapters.catalogue import BUILT_IN, ENTRY_POINT_GROUP
-from avsrobust.adapters.surroundings import remember_folder, surroundings
+from avsrobust.adapters.surroundings import remember, surroundings
 from avsrobust.errors import AdapterError, did_you_mean
 from avsrobust.plugins import Registry, one_line
 
@@ -36,7 +36,7 @@ def find_adapter(spec: str) -> type[Adapter]:
     """
     with surroundings() as departure:
         found = _REGISTRY.find(spec)
-    remember_folder(found, departure)
+    remember(found, departure)
     return found
 
 

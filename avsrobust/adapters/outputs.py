@@ -9,8 +9,8 @@ Conventions
     to [0, 1], of logits the largest is taken (the first of equal ones). Ids are resized to the nearest (pixel centres, as PIL
     does). Class 0 is background, and the probability of the foreground is that of any other class: one minus the
     background's softmax, or 0 and 1 for ids.
-    A mask that comes apart from the probabilities (`adapters.base.Segmentation`) is bool, or class ids beside classes; it is
-    resized to the nearest.
+    A mask that comes apart from the probabilities (`adapters.base.Segmentation`) is bool, or class ids where the output
+    is classes; it is resized to the nearest.
     Adapters that can return either form take the option ``task``: binary (probabilities) or semantic (classes).
 """
 
@@ -36,6 +36,11 @@ ExtraValues = Mapping[str, npt.NDArray[np.float64]]
 # Names of readouts become parts of file names.
 _READOUT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,59}")
 _MOST_READOUTS = 16
+# Ten times as many as the largest sets of labelled classes have.
+_MOST_CLASSES = 10_000
+_MOVED = "; move the classes before height and width: permute(0, 1, 4, 2, 3)"
+# What interpolation, not a missing sigmoid, goes beyond 0 and 1.
+_OVERSHOOT = 0.1
 _ID_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 # Values up to which one thread is enough. Those of torch spin when they are done, for longer than all of this takes, on the
 # cores where clips are read and counted and a worker's model runs.
@@ -113,7 +118,7 @@ def check_mask(mask: object, *, adapter: str, batch: int, num_frames: int, has_c
         adapter: Name of the adapter in messages.
         batch: Number B of clips.
         num_frames: Number T of frames.
-        has_classes: The probabilities beside it are class logits or class ids.
+        has_classes: The output that it comes with is class logits or class ids.
 
     Returns:
         bool [B, T, h, w], or class ids, uint8, where there are classes; on the mask's own device, a copy.
@@ -129,6 +134,7 @@ def check_mask(mask: object, *, adapter: str, batch: int, num_frames: int, has_c
     _check_layout(mask, adapter, expected)
     if mask.ndim != 4 or tuple(mask.shape[:2]) != (batch, num_frames) or 0 in mask.shape:
         raise AdapterOutputError(f"{adapter}: returned a mask of shape {list(mask.shape)}; expected {expected}")
+    _check_size(mask, adapter)
     if mask.dtype not in (_ID_TYPES if has_classes else (torch.bool,)):
         hint = "" if has_classes else "; compare the values first, for example scores[:, :, 1] > scores[:, :, 0]"
         raise AdapterOutputError(f"{adapter}: returned a mask of dtype {_dtype(mask)}; expected {expected}{hint}")
@@ -306,8 +312,14 @@ def _check_shape(
 ) -> None:
     shape = list(output.shape)
     if output.ndim == 5 and tuple(shape[:2]) == leading and 0 not in shape and shape[2] > 1:
-        if num_classes in (None, shape[2]):
+        moved = _moved_axis(shape) or (_MOVED if num_classes == shape[4] else "")
+        if num_classes == shape[2] or (num_classes is None and not moved and shape[2] <= _MOST_CLASSES):
             return
+        if moved or num_classes is None:
+            raise AdapterOutputError(
+                f"{adapter}: returned shape {shape}; expected {expected} or class logits [B, T, C, h, w], C at most "
+                f"{_MOST_CLASSES:,}{moved}"
+            )
         raise AdapterOutputError(
             f"{adapter}: returned shape {shape}; expected {expected} or class logits of C={num_classes}, background "
             "included, in AVSBench-semantic's order; a binary model returns the probability of its foreground"
@@ -319,7 +331,20 @@ def _check_shape(
         raise AdapterOutputError(f"{adapter}: returned shape {shape}; expected {expected}{hint}")
 
 
+def _moved_axis(shape: list[int]) -> str:
+    """Return the remedy for a shape [B, T, ?, ?, ?] with the classes, or one channel, at its end; "" for any other."""
+    classes, height, width = shape[2:]
+    if width == 1 < height:
+        return "; drop the last axis"
+    is_last = (width in (2, NUM_CLASSES) and classes != width < height) or classes == height != width
+    return _MOVED if is_last else ""
+
+
 def _check_layout(tensor: Tensor, adapter: str, expected: str) -> None:
+    if tensor.is_nested:
+        raise AdapterOutputError(
+            f"{adapter}: returned a nested tensor; expected {expected}; make it one tensor, for example with torch.stack"
+        )
     if tensor.layout is not torch.strided:
         layout = str(tensor.layout).removeprefix("torch.")
         raise AdapterOutputError(
@@ -350,8 +375,8 @@ def _check_finite(values: Tensor, adapter: str, expected: str) -> tuple[float, f
     """Return minimum and maximum, which are NaN where any value is."""
     low, high = _range(values)
     if low != low or high != high:
-        share = float(values.isnan().float().mean())
-        raise AdapterOutputError(f"{adapter}: returned NaN in {share:.2%} of the values; expected {expected}")
+        found = f"{int(values.isnan().sum()):,} of {values.numel():,} values"
+        raise AdapterOutputError(f"{adapter}: returned NaN in {found}; expected {expected}")
     if values.ndim == 5 and not (math.isfinite(low) and math.isfinite(high)):
         raise AdapterOutputError(f"{adapter}: returned values from {low:.4g} to {high:.4g}; expected {expected}")
     return low, high
@@ -369,9 +394,10 @@ def _range(values: Tensor) -> tuple[float, float]:
 def _check_range(probability: Tensor, adapter: str, expected: str) -> tuple[float, float]:
     low, high = _check_finite(probability, adapter, f"{expected} in [0, 1]")
     if low < -ROUNDING or high > 1.0 + ROUNDING:
+        overshoots = low >= -_OVERSHOOT and high <= 1.0 + _OVERSHOOT
+        remedy = "are they interpolated? add .clamp(0, 1)" if overshoots else "are they logits? apply the sigmoid first"
         raise AdapterOutputError(
-            f"{adapter}: returned values from {low:.4g} to {high:.4g}; expected {expected} in [0, 1]; "
-            "are they logits? apply the sigmoid first"
+            f"{adapter}: returned values from {low:.5g} to {high:.5g}; expected {expected} in [0, 1]; {remedy}"
         )
     return low, high
 

@@ -217,7 +217,10 @@ class WorkerProcess:
                 "raise the limit with --option timeout=SECONDS"
             )
         except EOFError:
-            reason = f"{self._printed()}ended while it worked on '{kind}' ({self._child.exit_status()})"
+            status, printed = self._child.exit_status(), self._printed()
+            reason = f"{printed}ended while it worked on '{kind}' ({status})"
+            if self._starting and not printed:
+                reason = f"ended before it was ready ({status}); {_REMEDY}"
         except protocol.ProtocolError as error:
             reason = f"wrote something else than messages to its stdout ({error})"
         else:

@@ -203,22 +203,23 @@ def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
     waiting, seen = [""], 0
     while waiting:
         relative = waiting.pop()
-        names: list[str] = []
-        try:
-            with os.scandir(root / relative) as entries:
-                for entry in entries:
-                    seen += 1
-                    if entry.is_dir():
-                        waiting.append(f"{relative}/{entry.name}".lstrip("/"))
-                    elif not entry.name.startswith("."):
-                        names.append(entry.name)
-        except OSError as error:
-            raise AdapterError(
-                f"{root / relative}: cannot be listed ({error.strerror}); expected a folder of predictions"
-            ) from error
+        entries = _listed(root / relative)
+        seen += len(entries)
         FILES.check(seen, f"--option masks={root}", AdapterError)
-        waiting = [folder for folder in waiting if folder.count("/") < _DEEPEST]
-        yield relative, names
+        below = [f"{relative}/{name}".lstrip("/") for name, is_folder in entries if is_folder]
+        waiting += [folder for folder in below if folder.count("/") < _DEEPEST]
+        yield relative, [name for name, is_folder in entries if not is_folder and not name.startswith(".")]
+
+
+def _listed(folder: Path) -> list[tuple[str, bool]]:
+    """Return the names in a folder, and whether each is a folder itself."""
+    try:
+        with os.scandir(folder) as entries:
+            return [(entry.name, entry.is_dir()) for entry in entries]
+    except OSError as error:
+        raise AdapterError(
+            f"{folder}: cannot be listed ({error.strerror}); expected a folder of predictions"
+        ) from error
 
 
 def _sort_names(folder_name: str, names: list[str]) -> _Folder:

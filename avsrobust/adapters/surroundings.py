@@ -1,10 +1,12 @@
-"""The process state that an adapter's code may change, and that must not leak from it: the working folder, and stdout.
+"""The process state that an adapter's code may change, and that must not leak from it: folder, streams, settings, exit.
 
 Conventions
     Research code calls ``os.chdir`` for its relative paths, and prints. While code of an adapter runs (import, load,
     every call), stdout is stderr, for Python, C code and child processes alike: results alone go to stdout. Afterwards the
     working folder is the user's again, so that paths given on the command line hold; the adapter finds its own at the next call.
     Both are properties of the whole process: threads that read data meanwhile must use absolute paths.
+    Settings of the process (`adapters.process_state`) are kept apart likewise. ``os._exit`` would end our work without a word:
+    in our process it raises what ``sys.exit`` does.
     A process that an adapter's code forks ends where that code does: it would go on with the user's evaluation beside us.
 """
 
@@ -14,45 +16,57 @@ import contextlib
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NoReturn
+
+from avsrobust.adapters import process_state
+from avsrobust.errors import text_of
 
 _STDOUT, _STDERR = 1, 2
 # The folder that an adapter's code has changed to, by the adapter's class, which outlives its adapters.
 _FOLDERS: dict[type, str] = {}
+# Settings that its code has made.
+_SETTINGS: dict[type, dict[str, Any]] = {}
+_end_process = os._exit
 
 
 @dataclass
 class Departure:
-    """Change of the working folder by the code of a block.
+    """What the code of a block has changed.
 
     Attributes:
         folder: The folder that the block changed to; None: it changed to none.
+        settings: Settings of the process (`adapters.process_state`) that it left other than they were.
     """
 
     folder: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
 def surroundings(adapter_class: type | None = None) -> Iterator[Departure]:
-    """Run the block as code of an adapter: prints go to stderr, and the working folder is the adapter's own.
+    """Run the block as code of an adapter: prints go to stderr; working folder and settings are the adapter's own.
 
     Args:
-        adapter_class: Class of the adapter; None where it is not known yet, as in its import: `remember_folder` then names it.
+        adapter_class: Class of the adapter; None where it is not known yet, as in its import: `remember` then names it.
     """
     ours = _working_folder()
+    settings = process_state.settings()
     theirs = _FOLDERS.get(adapter_class) if adapter_class is not None else None
     if theirs is not None:
         # Where it is gone meanwhile, the adapter's own error says so.
         with contextlib.suppress(OSError):
             os.chdir(theirs)
+    if adapter_class in _SETTINGS:
+        process_state.apply(_SETTINGS[adapter_class])
     departure = Departure()
     process = os.getpid()
     try:
-        with _stdout_to_stderr():
+        with _stderr_kept(), _stdout_to_stderr(), _exit_raises(process):
             yield departure
     except BaseException as error:
         if os.getpid() != process:
@@ -65,15 +79,19 @@ def surroundings(adapter_class: type | None = None) -> Iterator[Departure]:
         departure.folder = now if now != ours else None
         if ours is not None and now != ours:
             os.chdir(ours)
+        departure.settings = process_state.put_back(settings)
         if adapter_class is not None:
             _FOLDERS.pop(adapter_class, None)
-            remember_folder(adapter_class, departure)
+            _SETTINGS.pop(adapter_class, None)
+            remember(adapter_class, departure)
 
 
-def remember_folder(adapter_class: type, departure: Departure) -> None:
-    """Let the calls of an adapter run in the folder that its import has changed to, if any."""
+def remember(adapter_class: type, departure: Departure) -> None:
+    """Let the calls of an adapter find the folder and the settings that its import has changed to, if any."""
     if departure.folder is not None:
         _FOLDERS[adapter_class] = departure.folder
+    if departure.settings:
+        _SETTINGS[adapter_class] = departure.settings
 
 
 def _end_child(error: BaseException | None) -> NoReturn:
@@ -84,8 +102,52 @@ def _end_child(error: BaseException | None) -> NoReturn:
     elif error is not None:
         # What our copy of stdout holds is not the child's to write.
         with contextlib.suppress(OSError):
-            os.write(_STDERR, f"in a forked process: {type(error).__name__}: {error}\n".encode(errors="replace"))
-    os._exit(status)
+            os.write(
+                _STDERR, f"in a forked process: {type(error).__name__}: {text_of(error)}\n".encode(errors="replace")
+            )
+    _end_process(status)
+
+
+@contextmanager
+def _exit_raises(process: int) -> Iterator[None]:
+    """Let ``os._exit`` in the block raise `SystemExit` in our process; in its forks it ends them."""
+
+    def exit_or_raise(status: int) -> NoReturn:
+        if os.getpid() == process and threading.current_thread() is threading.main_thread():
+            raise SystemExit(status)
+        _end_process(status)
+
+    outer, os._exit = os._exit, exit_or_raise
+    try:
+        yield
+    finally:
+        os._exit = outer
+
+
+@contextmanager
+def _stderr_kept() -> Iterator[None]:
+    """Let stderr and descriptor 2, where messages go, be after the block what they were before."""
+    stream = sys.stderr
+    try:
+        saved, before = os.dup(_STDERR), os.fstat(_STDERR)
+    except OSError:
+        # It is closed.
+        yield
+        return
+    try:
+        yield
+    finally:
+        sys.stderr = stream
+        try:
+            is_same = os.path.samestat(before, os.fstat(_STDERR))
+        except OSError:
+            is_same = False
+        if not is_same:
+            os.dup2(saved, _STDERR, inheritable=True)
+        os.close(saved)
+        if getattr(stream, "closed", False):
+            # By sys.stdout.close() too, which it was in the block.
+            sys.stderr = os.fdopen(_STDERR, "w", errors="backslashreplace", closefd=False)
 
 
 def _working_folder() -> str | None:

@@ -29,6 +29,9 @@ from avsrobust.adapters.pipes import Answer, WorkerProcess
 from avsrobust.errors import AdapterError
 
 DEFAULT_TIMEOUT_S = 300.0
+# A process with several descriptors each; and what the system's clocks hold with room to spare.
+_MOST_WORKERS = 64
+_LONGEST_S = 10**9
 # In Hz: above what any recording has, and far below what fills the memory.
 _HIGHEST_RATE = 1_000_000
 
@@ -188,8 +191,8 @@ class Worker(Adapter):
             raise AdapterError(
                 "--adapter worker: needs --option command='...', the command line that starts your worker"
             )
-        count = _positive(options.pop("workers", "1"), "workers", whole=True)
-        timeout_s = _positive(options.pop("timeout", str(DEFAULT_TIMEOUT_S)), "timeout", whole=False)
+        count = _positive(options.pop("workers", "1"), "workers", whole=True, most=_MOST_WORKERS)
+        timeout_s = _positive(options.pop("timeout", str(DEFAULT_TIMEOUT_S)), "timeout", whole=False, most=_LONGEST_S)
         path = None if checkpoint is None else str(checkpoint.resolve())
         workers = [
             _Worker(command, {"checkpoint": path, "device": name, "options": options}, timeout_s)
@@ -327,13 +330,15 @@ def _devices(device: torch.device, count: int) -> list[str]:
     return [str(device)] * count
 
 
-def _positive(text: str, option: str, *, whole: bool) -> float:
+def _positive(text: str, option: str, *, whole: bool, most: int) -> float:
     try:
         value = int(text) if whole else float(text)
     except ValueError:
         value = 0
-    if not value > 0:
-        raise AdapterError(f"--option {option}={text}: expected a {'whole ' if whole else ''}number above 0")
+    if not 0 < value <= most:
+        raise AdapterError(
+            f"--option {option}={text}: expected a {'whole ' if whole else ''}number above 0, up to {most}"
+        )
     return value
 
 

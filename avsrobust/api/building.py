@@ -76,6 +76,7 @@ def build(
     from avsrobust.conditions.recipe import Recipe, load_recipe
     from avsrobust.datasets.read import ListedDataSet, list_dataset
     from avsrobust.datasets.registry import find_dataset
+    from avsrobust.folders import ensure_own
     from avsrobust.remote import join, output_folder, published, put_so_far
     from avsrobust.seal import is_intact
 
@@ -91,6 +92,8 @@ def build(
     folder_name = defaults.build_name(found.name, seed, chosen.name, found.release)
     place = join(defaults.BUILDS_ROOT, folder_name) if output is None else output
     with output_folder(place, "avsrobust build", BUILD_KIND, wait=wait) as folder:
+        # Before the data set is read, which takes its time.
+        ensure_own(folder, BUILD_KIND)
 
         def advance(done: int, total: int) -> None:
             if progress is not None:

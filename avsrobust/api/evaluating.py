@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avsrobust import defaults
 from avsrobust.callbacks import ProgressCallback
-from avsrobust.evaluation_targets import (
-    check_selection,
-    evaluate_into,
-    find_device,
-    local_data_root,
-    results_folders,
-    select_builds,
-)
+from avsrobust.evaluation_setup import EvaluationOptions, set_up
 from avsrobust.remote import naming_addresses
 
 if TYPE_CHECKING:
@@ -82,10 +73,10 @@ def evaluate(
         progress: Called with (clips done, clips in total) of each build.
         readers: Threads that read clips (default: by the number of cores); scores do not depend on it.
         limit: A smoke run: the first so many clips of each build; tables refuse such results.
+        shard: "2/4": the second of four parts of the clips; `evaluation.merging.merge_shards` puts the parts together.
         engine: "local" runs the model in this process; "dask" in the workers of a cluster, each with a model of its own:
             `adapter` is then a text, or a class that workers can import.
         scheduler: Address of a running dask scheduler, for the engine "dask".
-        shard: "2/4": the second of four parts of the clips; `evaluation.merging.merge_shards` puts the parts together.
 
     Returns:
         One report for each build.
@@ -95,70 +86,41 @@ def evaluate(
         ManifestError: There is no build, or its data is not the manifest's.
         OptionError: A selection has no rows, or a folder belongs to another model or is in use.
     """
-    from avsrobust.adapters.lookup import find_adapter, load_adapter
-    from avsrobust.dask_client import check_engine, connect
     from avsrobust.errors import OptionError
-    from avsrobust.evaluation.cluster import ClusterAdapter
-    from avsrobust.evaluation.runner import evaluate as run_evaluation
-    from avsrobust.evaluation.score_size import ScoreSize
-    from avsrobust.evaluation.shards import Shard
-    from avsrobust.plugins import spec_of
-    from avsrobust.remote.inputs import local_place
 
-    check_engine(engine, scheduler, own_cluster=False)
     if scheduler is not None and not isinstance(adapter, str | type):
         raise OptionError(
             f"adapter: is a loaded {type(adapter).__name__}, which cannot be sent to the workers of a cluster; expected a name, "
             "package.module:Class, file.py:Class or a class"
         )
-    if score_size is not None:
-        ScoreSize.of(score_size)
-    part = None if shard is None else Shard.parse(shard)
-    on = find_device(device) if scheduler is None else None
-    if scheduler is None and isinstance(adapter, str):
-        find_adapter(adapter)
-    chosen = select_builds(manifests, dataset)
-    check_selection(chosen, splits, conditions or ())
-    root = local_data_root(data_root, chosen, splits, on_demand=True)
-    spec = adapter if isinstance(adapter, str) else _class_of(adapter).__name__
-    model = defaults.model_name(spec) if name is None else name
-    folders = results_folders(output, {spec: model}, chosen)[spec]
-    weights = local_place(checkpoint)
-    with nullcontext() if scheduler is None else connect(scheduler) as client:
-        loaded: Any = adapter
-        if isinstance(adapter, str | type):
-            loaded = (
-                ClusterAdapter(client, adapter if isinstance(adapter, str) else spec_of(adapter), str(device))
-                if on is None
-                else load_adapter(adapter, checkpoint=weights, device=on, options=dict(options or {}))
-            )
-        run = partial(
-            run_evaluation,
-            adapter=loaded,
-            name=model,
-            spec=spec,
-            splits=tuple(splits),
-            conditions=conditions or None,
-            data_root=root,
-            device=on,
-            batch_size=batch_size,
-            readers=readers,
-            save_masks=save_masks,
-            checkpoint=weights,
-            options=options,
-            check=check,
-            replace=replace,
-            wait=wait,
-            score_size=score_size,
-            limit=limit,
-            shard=part,
-            progress=progress,
-        )
+    chosen = EvaluationOptions(
+        manifests=manifests,
+        dataset=dataset,
+        data_root=data_root,
+        output=output,
+        checkpoint=checkpoint,
+        options=dict(options or {}),
+        device=device,
+        splits=splits,
+        conditions=conditions or (),
+        batch_size=batch_size,
+        readers=readers,
+        save_masks=save_masks,
+        score_size=score_size,
+        limit=limit,
+        shard=shard,
+        engine=engine,
+        scheduler=scheduler,
+        check=check,
+        replace=replace,
+        wait=wait,
+    )
+    known = None if isinstance(adapter, str) else adapter if isinstance(adapter, type) else type(adapter)
+    spec = str(adapter) if known is None else known.__name__
+    setup = set_up(chosen, {spec: known}, name)
+    with setup.connect() as client:
+        loaded: Any = setup.load(adapter, client) if isinstance(adapter, str | type) else adapter
         return [
-            evaluate_into(folder, partial(run, manifest), part, wait=wait)
-            for manifest, folder in zip(chosen, folders, strict=True)
+            setup.evaluate(loaded, spec, manifest, folder, progress)
+            for manifest, folder in zip(setup.builds, setup.folders[spec], strict=True)
         ]
-
-
-def _class_of(adapter: type[Any] | Adapter) -> type[Any]:
-    return adapter if isinstance(adapter, type) else type(adapter)

@@ -52,6 +52,8 @@ def report(
     data_root: AnyPath | None = None,
     allow_limited: bool = False,
     allow_different_builds: bool = False,
+    relative_to: Path | None = None,
+    on_message: MessageCallback = lambda _message: None,
 ) -> Rendered:
     """Turn results into one table.
 
@@ -74,14 +76,16 @@ def report(
         reported: Show published scores next to the measured ones.
         reported_files: Files of further published scores.
         intervals: Whether to show 95 % intervals.
-        common_clips: Whether to score every split on the clips alone that all its models were scored on.
         aggregate: "seeds": one line, with mean and spread, for all results of a model that differ in seeds alone.
+        common_clips: Whether to score every split on the clips alone that all its models were scored on.
         compare: Format html: compare all pairs of models, as `compare_models` does.
         gallery: Format html: show so many of the worst clips of each split, from stored masks (`evaluate`'s `save_masks`).
         rerun: With `gallery`: run models on the clips shown where their masks are not stored; named readouts too.
         data_root: Folder that the data set of the gallery lies in now, where it has moved.
         allow_limited: Take results of smoke runs (`evaluate`'s `limit`) too.
         allow_different_builds: Take results of different builds of a split too, whose negatives are others.
+        relative_to: With `gallery`: folder of the page, to which its links are relative; None: the working folder.
+        on_message: With `rerun`: called with a line for people before a model runs.
 
     Returns:
         The rendered table and its warnings.
@@ -92,58 +96,46 @@ def report(
         ResultsError: There are no results, or they cannot be read.
     """
     from avsrobust.reporting.loading import require_complete
-    from avsrobust.reporting.report import check_report, report_options
-    from avsrobust.reporting.report import report as render
+    from avsrobust.reporting.report import ReportRequest, render_report, report_options
     from avsrobust.reporting.same_build import require_one_build
 
-    options = report_options(
-        protocols=protocols or (),
-        layout=layout,
-        preset=preset,
-        columns=columns,
-        digits=digits,
-        width=width,
-        caption=caption,
-        label=label,
-        renames=renames or {},
-        reported=reported,
-        reported_files=reported_files,
-    )
-    check_report(
-        by=by,
-        format=format,
-        task=task,
-        scores=scores,
-        intervals=intervals,
-        aggregate=aggregate,
-        compare=compare,
-        gallery=gallery is not None,
-        rerun=rerun,
-        protocols=options["protocols"],
-        layout=options["layout"],
-        style=options["style"],
-    )
-    found = results if isinstance(results, Results) else load_results(results)
-    require_complete(found.scores, allow_limited=allow_limited)
-    if not allow_different_builds:
-        require_one_build(found.scores, aggregate=aggregate)
-    media = None
-    if gallery is not None:
-        media = make_gallery(found.scores, gallery, data_root=data_root, rerun=rerun)
-    return render(
-        found.scores,
+    request = ReportRequest(
         by=by,
         format=format,
         task=task,
         negatives=negatives,
         scores=scores,
         intervals=intervals,
+        aggregate=aggregate,
         common_clips=common_clips,
         compare=compare,
-        aggregate=aggregate,
-        gallery=media,
-        **options,
+        gallery=gallery,
+        rerun=rerun,
+        **report_options(
+            protocols=protocols or (),
+            layout=layout,
+            preset=preset,
+            columns=columns,
+            digits=digits,
+            width=width,
+            caption=caption,
+            label=label,
+            renames=renames or {},
+            reported=reported,
+            reported_files=reported_files,
+        ),
     )
+    request.checked_format()
+    found = results if isinstance(results, Results) else load_results(results)
+    require_complete(found.scores, allow_limited=allow_limited)
+    if not allow_different_builds:
+        require_one_build(found.scores, aggregate=aggregate)
+    media = None
+    if gallery is not None:
+        media = make_gallery(
+            found.scores, gallery, data_root=data_root, relative_to=relative_to, rerun=rerun, on_message=on_message
+        )
+    return render_report(found.scores, request, media)
 
 
 @naming_addresses()

@@ -161,9 +161,9 @@ class Rendered:
 
     Attributes:
         samples: int16 [S], mono.
-        gain_db: What it was scaled by as a whole to stay within full scale: 0 or negative.
+        gain_db: Gain of the whole sound that keeps it within full scale: 0 or negative.
         num_clipped: Samples that were cut off at full scale.
-        has_silent_part: A part that a ratio, a level or a loudness is asked of is silent, so that there is none.
+        has_silent_part: A part is silent that a ratio, a level or a loudness was to be set for.
     """
 
     samples: NDArray[np.int16]
@@ -233,7 +233,7 @@ def render(definition: Definition, read: ReadFile) -> Rendered:
     """Make the sound.
 
     Args:
-        definition: What to make.
+        definition: Definition of the sound.
         read: Reads the recordings it needs.
 
     Returns:
@@ -275,7 +275,7 @@ def white_noise(seed: int, num_samples: int) -> NDArray[np.int16]:
 
 
 class _Maker:
-    """Makes the samples of definitions; remembers whether a part was silent of which a level was asked."""
+    """Makes the samples of definitions; remembers whether a part was silent whose level was to be set."""
 
     def __init__(self, read: ReadFile) -> None:
         self._read = read

@@ -63,7 +63,7 @@ def log_mel_of(
         samples: Float64 [S] or [S, channels].
         sample_rate: In Hz.
         num_frames: Frames of the clip.
-        of: What the sound is, for messages.
+        of: Name of the sound, for messages.
 
     Raises:
         RecipeError: There is no such front end, it raises, or it returns anything else than a finite log-mel of that shape.

@@ -28,8 +28,8 @@ class Fitted:
 
     Attributes:
         samples: Float64, of the shape that was given, within -32767/32768 .. 32767/32768.
-        gain_db: What it was scaled by: 0 where it fitted already, else negative.
-        num_over: How many samples lay beyond [-1, 1] before.
+        gain_db: Gain in dB: 0 where the sound fitted already, else negative.
+        num_over: Number of samples beyond [-1, 1] before.
     """
 
     samples: NDArray[np.float64]

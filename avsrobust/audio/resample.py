@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from avsrobust.audio.blas import one_blas_thread
 from avsrobust.errors import OptionError, did_you_mean
+from avsrobust.optional_packages import import_causes
 
 FILTER = "kaiser_best"
 RESAMPLERS = ("resampy", "torchaudio", "soxr")
@@ -273,7 +274,13 @@ def _by_torchaudio(samples: NDArray[np.float64], source_rate: int, target_rate: 
 
 def torchaudio_remedy(error: ImportError | OSError) -> str:
     """Return why torchaudio cannot be imported, and what to do, for the middle of a message."""
-    causes = " ".join(f"{error}: {error.__cause__}".split()) if error.__cause__ else " ".join(str(error).split())
+    causes = import_causes(error)
+    if (
+        isinstance(error, ModuleNotFoundError)
+        and error.name
+        and error.name.partition(".")[0] not in ("torch", "torchaudio")
+    ):
+        return f"is installed, but cannot be imported ({causes}); run 'pip install {error.name.partition('.')[0]}'"
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("torchaudio") is None:
         return (
             f"cannot be imported ({causes}); run 'pip install avsrobust[torchaudio]' (PyPI's torchaudio needs PyPI's torch, with "
@@ -285,7 +292,7 @@ def torchaudio_remedy(error: ImportError | OSError) -> str:
     if torch.version.cuda is None and any(f"lib{name}" in causes for name in ("c10_cuda", "torch_cuda", "cudart")):
         reason = "asks for CUDA libraries that the torch here lacks"
     return (
-        f"is installed, but cannot be imported ({causes[:300]}): its compiled part {reason} ({torch.__version__}); install torch "
+        f"is installed, but cannot be imported ({causes}): its compiled part {reason} ({torch.__version__}); install torch "
         "and torchaudio from one index, such as https://download.pytorch.org/whl/cpu"
     )
 

@@ -7,7 +7,8 @@ Conventions
     the chunks are read here. The exception is a size that a program makes up when it writes into a pipe and cannot know it:
     near 2^32 (ffmpeg), near 2^31 (sox, arecord, espeak), or 0 with samples behind it (gstreamer). It means "to the end of the
     file", and an incomplete block there is dropped: such a file is accepted and its header is marked `streamed`, since
-    nothing in it can tell whether it is whole.
+    nothing in it can tell whether it is whole. Bytes behind the declared samples that are no chunks are not read, as by other
+    readers, and counted (`SoundHeader.undeclared`).
     Only regular files are opened, and no more than `limits.SOUND_BYTES` of samples are read.
 """
 
@@ -16,10 +17,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
+from avsrobust.beginnings import LENGTH, Beginning, recognise
 from avsrobust.clips import SoundHeader
 from avsrobust.errors import AudioError
 from avsrobust.files import open_regular
@@ -83,7 +87,9 @@ def find_samples(path: Path, stream: BinaryIO, size: int) -> WavLayout:
         raise AudioError(f"{path}: found an empty file (0 bytes); expected a wav file; {REPLACE}")
     head = stream.read(12)
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        raise AudioError(f"{path}: found a file that is not RIFF/WAVE; expected {_ACCEPTED}; {_REENCODE}")
+        stream.seek(0)
+        found = recognise(stream.read(LENGTH)) or Beginning("a file that is not RIFF/WAVE")
+        raise AudioError(f"{path}: found {found.noun}; expected RIFF/WAVE, {_ACCEPTED}; {found.remedy or _REENCODE}")
     chunks = _find_chunks(stream, size)
     if b"fmt " not in chunks or b"data" not in chunks:
         missing = "format" if b"fmt " not in chunks else "data"
@@ -96,8 +102,14 @@ def find_samples(path: Path, stream: BinaryIO, size: int) -> WavLayout:
     if declared > present:
         raise _truncated(path, present, declared)
     SOUND_BYTES.check(declared, path, AudioError)
+    behind = offset + declared + declared % 2
+    undeclared = 0 if _is_chunks(stream, behind, size) else size - behind
     stream.seek(chunks[b"fmt "][0])
-    return _describe(path, stream.read(min(chunks[b"fmt "][1], _FORMAT_BYTES)), declared, offset, is_streamed)
+    layout = _describe(path, stream.read(min(chunks[b"fmt "][1], _FORMAT_BYTES)), declared, offset, is_streamed)
+    if undeclared == 0:
+        return layout
+    block = np.dtype(layout.dtype).itemsize * layout.header.channels
+    return replace(layout, header=replace(layout.header, undeclared=undeclared // block))
 
 
 def check_whole(path: Path) -> None:
@@ -133,18 +145,18 @@ def _truncated(path: Path, present: int, declared: int) -> AudioError:
 
 
 def _is_streamed(stream: BinaryIO, size: int, offset: int, declared: int) -> bool:
-    """Tell whether the size of the data chunk is made up by a program that wrote into a pipe."""
+    """Return whether the size of the data chunk is made up by a program that wrote into a pipe."""
     return _is_made_up(declared, size - offset) or (declared == 0 and not _is_chunks(stream, offset, size))
 
 
 def _is_made_up(declared: int, present: int) -> bool:
-    """Tell whether a data chunk's size is one that a program makes up that cannot know it, rather than a number of bytes."""
+    """Return whether a data chunk's size is one that a program makes up that cannot know it, rather than a number of bytes."""
     near = any(abs(declared - value) <= _MADE_UP_WITHIN for value in _MADE_UP_NEAR)
     return near and declared != present
 
 
 def _is_chunks(stream: BinaryIO, position: int, size: int) -> bool:
-    """Tell whether nothing but whole chunks (such as LIST) lies from `position` to the end: then 0 samples are meant."""
+    """Return whether nothing but whole chunks (such as LIST) lies from `position` to the end: then 0 samples are meant."""
     for _ in range(_MOST_CHUNKS):
         if position >= size:
             return True

@@ -156,7 +156,7 @@ def describe_rows(
 
     Args:
         manifest: A build.
-        data_root: Where its data set lies; None: sounds are not looked at, which only builds with files for all rows allow.
+        data_root: Folder of its data set; None: sounds are not looked at, which only builds with files for all rows allow.
         progress: Called with (rows read, rows in total), once for `_ROWS_AT_ONCE` rows.
 
     Raises:
@@ -166,7 +166,9 @@ def describe_rows(
     rows = tuple(row for row in manifest.rows if _is_audited(row) or not row.audio.startswith(MADE_PREFIX))
     wanted = list(_wanted(rows, data_root is not None))
     parts = [wanted[first : first + _ROWS_AT_ONCE] for first in range(0, len(wanted), _ROWS_AT_ONCE)]
-    work = partial(_describe_part, place=_Place(manifest.path, manifest.folder, data_root, secrets.token_hex()))
+    work = partial(
+        _describe_part, audited=_AuditedBuild(manifest.path, manifest.folder, data_root, secrets.token_hex())
+    )
     known: dict[_Key, tuple[Floats, float]] = {}
     seen: dict[str, _Condition] = {}
     done = 0
@@ -209,7 +211,7 @@ class _Wanted(NamedTuple):
     loudness: bool
 
 
-class _Place(NamedTuple):
+class _AuditedBuild(NamedTuple):
     """A build and its data set, as far as files are found by them."""
 
     manifest: Path
@@ -250,9 +252,9 @@ def _results(
     return map_in_processes(work, parts, cpu_count())
 
 
-def _describe_part(part: list[_Wanted], *, place: _Place) -> tuple[list[_Described], list[_Condition]]:
+def _describe_part(part: list[_Wanted], *, audited: _AuditedBuild) -> tuple[list[_Described], list[_Condition]]:
     """Describe some rows; return them, and the extremes of their arrays by condition."""
-    reader = _reader(place)
+    reader = _reader(audited)
     described: list[_Described] = []
     seen: dict[str, _Condition] = {}
     for row, with_statistics, with_loudness in part:
@@ -266,9 +268,9 @@ def _describe_part(part: list[_Wanted], *, place: _Place) -> tuple[list[_Describ
 class _Reader:
     """Hands out the arrays of a manifest's rows, and the loudness of their sounds."""
 
-    def __init__(self, place: _Place) -> None:
-        self._place = place
-        self._sounds = FileReader(place.locate)
+    def __init__(self, audited: _AuditedBuild) -> None:
+        self._audited = audited
+        self._sounds = FileReader(audited.locate)
         # Every map holds a file descriptor, and a large build has hundreds of files.
         self._open = lru_cache(maxsize=MOST_OPEN)(_open)
         self._made = lru_cache(maxsize=_MOST_MADE)(self._make)
@@ -290,11 +292,11 @@ class _Reader:
         return array, _loudness(samples[: row.num_frames * sample_rate], sample_rate)
 
     def _array(self, row: Row) -> Array:
-        path = resolve_inside(self._place.folder, row.log_mel, named_by=self._place.manifest)
+        path = resolve_inside(self._audited.folder, row.log_mel, named_by=self._audited.manifest)
         rows = self._open(path)
         if not 0 <= row.log_mel_row < len(rows):
             raise ManifestError(
-                f"{path}: has {len(rows)} rows, but {self._place.manifest} names row {row.log_mel_row} of it; build again"
+                f"{path}: has {len(rows)} rows, but {self._audited.manifest} names row {row.log_mel_row} of it; build again"
             )
         array = _read_row(path, rows, row.log_mel_row)
         if not np.isfinite(array).all():
@@ -303,9 +305,9 @@ class _Reader:
 
 
 @lru_cache(maxsize=1)
-def _reader(place: _Place) -> _Reader:
+def _reader(audited: _AuditedBuild) -> _Reader:
     """Return the reader of a build, which keeps open files from part to part."""
-    return _Reader(place)
+    return _Reader(audited)
 
 
 def _loudness(samples: Floats, sample_rate: int) -> float:

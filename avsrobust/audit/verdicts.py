@@ -116,7 +116,7 @@ def audit(
         manifest: A build with clean and negative rows.
         data_root: Folder of the data set (None: that of the build); where it is not there, loudness is not compared.
         progress: Called with (rows read, rows in total).
-        on_stage: Called with what is done from now on, for progress.
+        on_stage: Called with the name of each stage as it begins, for progress.
 
     Returns:
         Summaries, separations and findings.

@@ -21,7 +21,7 @@ from typing import Any
 from avsrobust.building.contents import (
     Checked,
     Finished,
-    Meter,
+    ProgressCounter,
     finished_build,
     look_at_files,
     look_at_lenders,
@@ -33,7 +33,7 @@ from avsrobust.building.identity import (
     Identity,
     begun_by,
     check_output,
-    claim_output,
+    write_identity,
 )
 from avsrobust.building.journal import read_journal, remove_journal
 from avsrobust.building.layout import Layout, lay_out
@@ -86,7 +86,7 @@ ON_ERROR = (FAIL, SKIP)
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build came to: the manifest, its rows, files made now and found there, what was left out, remarks.
+    """Outcome of a build: the manifest, its rows, files made now and found there, skipped clips and rows, remarks.
 
     `survey` says, in lines for people, what the data set's files hold; `muted` are the clips in which nothing can be heard.
     """
@@ -140,16 +140,16 @@ def build(
     )
     planned = job.plan_without(())
     try_plugins(planned, recipe, roots)
-    meter = Meter(progress)
+    counter = ProgressCounter(progress)
     # About as many files are made, and log-mels computed, as there are rows; how many is known after the survey.
-    meter.foresee(len(planned.rows))
+    counter.foresee(len(planned.rows))
     del planned
     identity = Identity.of(dataset, recipe, seed)
     with (
         hold_output_dir(output, BUILD_KIND, BUILD_FORMAT, "avsrobust build", wait=wait),
         open_engine(engine, workers, scheduler) as workforce,
     ):
-        return _build(job, identity, on_error, workforce, meter)
+        return _build(job, identity, on_error, workforce, counter)
 
 
 def check_options(
@@ -170,15 +170,15 @@ def check_options(
         check_export(export, dataset)
 
 
-def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, meter: Meter) -> BuildReport:
+def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, counter: ProgressCounter) -> BuildReport:
     """Make or complete the build in its folder, which is ours and locked."""
     output = job.output
     check_output(output, identity)
     remove_temporaries(output)
     finished = finished_build(output, {clip.clip_id for clip in job.dataset.clips})
-    checked = finished or look_at_files(job.roots.data, job.dataset.clips, job.lenders, workforce, meter)
+    checked = finished or look_at_files(job.roots.data, job.dataset.clips, job.lenders, workforce, counter)
     if finished is not None:
-        lenders, files = look_at_lenders(job.roots.data, job.lenders, workforce, meter)
+        lenders, files = look_at_lenders(job.roots.data, job.lenders, workforce, counter)
         checked = replace(finished, lenders=lenders, files={**files, **finished.files})
     if on_error == FAIL:
         _refuse(job.dataset, [reason for reasons in checked.bad.values() for reason in reasons])
@@ -189,8 +189,8 @@ def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, mete
     layout = lay_out(planned)
     identity = identity.completed(layout, {path: entry.sha256 for path, entry in checked.files.items()})
     check_output(output, identity)
-    claim_output(output, identity)
-    made = _make(job, layout, checked, workforce, meter)
+    write_identity(output, identity)
+    made = _make(job, layout, checked, workforce, counter)
     # Once more: workers of a killed build may have lived a little longer than it.
     remove_temporaries(output)
     manifest = output / MANIFEST_NAME
@@ -211,7 +211,7 @@ def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, mete
 
 @dataclass(frozen=True)
 class _Job:
-    """What is asked for; `output` is the folder as the user names it."""
+    """A requested build; `output` is the folder as the user names it."""
 
     dataset: DataSet
     recipe: Recipe
@@ -312,7 +312,7 @@ def _vouched_for(output: Path) -> dict[str, FileSum]:
     }
 
 
-def _make(job: _Job, layout: Layout, checked: Checked, engine: Engine, meter: Meter) -> _Made:
+def _make(job: _Job, layout: Layout, checked: Checked, engine: Engine, counter: ProgressCounter) -> _Made:
     """Make the files that are missing, sounds before what is computed from them."""
     roots = job.roots
     known = _vouched_for(roots.output)
@@ -323,32 +323,32 @@ def _make(job: _Job, layout: Layout, checked: Checked, engine: Engine, meter: Me
         *(shard.path for shard in layout.shards),
     ]
     candidates = [known[path] for path in wanted if path in known]
-    meter.foresee(0)
-    meter.expect(len(candidates))
+    counter.foresee(0)
+    counter.expect(len(candidates))
     good: dict[str, FileSum] = {}
     tasks = check_tasks(roots.output, candidates)
     for task, entries in zip(tasks, engine.map(check_files, tasks), strict=True):
         good.update((entry.path, entry) for entry in entries)
-        meter.advance(len(task.files))
+        counter.advance(len(task.files))
     sounds = [sound for sound in sounds_wanted if sound.audio not in good]
     pictures = [picture for picture in layout.pictures if picture.path not in good]
     shards = [shard for shard in layout.shards if shard.path not in good]
-    meter.expect(len(sounds) + len(pictures) + sum(len(shard.sounds) for shard in shards))
+    counter.expect(len(sounds) + len(pictures) + sum(len(shard.sounds) for shard in shards))
     made: dict[str, FileSum] = {}
     for entries in engine.map(make_sounds, make_tasks(roots, sounds)):
         made.update((entry.path, entry) for entry in entries)
-        meter.advance(len(entries))
+        counter.advance(len(entries))
     for entries in engine.map(make_pictures, picture_tasks(roots, pictures)):
         made.update((entry.path, entry) for entry in entries)
-        meter.advance(len(entries))
+        counter.advance(len(entries))
     for shard, entry in make_shards(engine, roots, shards):
         made[entry.path] = entry
-        meter.advance(len(shard.sounds))
+        counter.advance(len(shard.sounds))
     if job.export is not None:
         exports = export_tasks(roots, layout.rows)
-        meter.expect(sum(len(export.files) for export in exports))
+        counter.expect(sum(len(export.files) for export in exports))
         for count in engine.map(write_exports, exports):
-            meter.advance(count)
+            counter.advance(count)
     data = {DATA_PREFIX + path for path in data_files(layout.rows)}
     files = {**{path: entry for path, entry in checked.files.items() if path in data}, **good, **made}
     sums = {path: entry.sha256 for path, entry in files.items()}

@@ -1,4 +1,4 @@
-"""What a build knows about the files it starts from: looked at now, or taken from the finished build that lies in the folder."""
+"""Contents of the data set's files, as a build needs them: surveyed now, or taken from the finished build in its folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from avsrobust.seal import is_intact
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known about the data set's files.
+    """Contents of the data set's files.
 
     `files`: their checksums, by the manifest's paths. `bad`: what is wrong with clips that cannot be used, by their ids.
     `muted` and `rules`: clips in which nothing can be heard, and the rules by which binary masks are read. `summary`: the
@@ -38,7 +38,7 @@ class Checked:
     lenders: Lenders = field(default_factory=Lenders)
 
     def applied_to(self, clips: Sequence[Clip]) -> tuple[Clip, ...]:
-        """Return the clips with what is known about them."""
+        """Return the clips with `is_muted` and `foreground` set."""
         return tuple(
             replace(
                 clip,
@@ -56,14 +56,14 @@ class Finished(Checked):
     manifest: Manifest = field(kw_only=True)
 
     def would_be(self, info: ManifestInfo, files: Mapping[str, FileSum]) -> bool:
-        """Tell whether this build would be written again with these metadata, remarks aside, and checksums."""
+        """Return whether this build would be written again with these metadata, remarks aside, and checksums."""
         there = self.manifest.info
         same = replace(info, checksums_sha256=there.checksums_sha256, notes=there.notes, survey=there.survey)
         return files == self.files and same == there
 
 
-class Meter:
-    """Counts for the progress callback."""
+class ProgressCounter:
+    """Work done and in total, reported to a `ProgressCallback`."""
 
     def __init__(self, progress: ProgressCallback | None) -> None:
         self._progress = progress
@@ -72,7 +72,7 @@ class Meter:
         self._foreseen = 0
 
     def foresee(self, count: int) -> None:
-        """Name work that follows and is not counted yet; 0 once it is. Without it, the first part of the work looks like all."""
+        """Name work that follows and is not in the total yet; 0 once it is. Otherwise its first part looks like all."""
         self._foreseen = count
 
     def expect(self, count: int) -> None:
@@ -80,38 +80,40 @@ class Meter:
         self._total += count
 
     def advance(self, count: int) -> None:
-        """Add to what is done, and tell the callback."""
+        """Add to the work done, and call the callback."""
         self._done += count
         if self._progress is not None:
             self._progress(self._done, self._total + self._foreseen)
 
 
-def look_at_files(data: Path, clips: Sequence[Clip], lenders: Lenders, engine: Engine, meter: Meter) -> Checked:
+def look_at_files(
+    data: Path, clips: Sequence[Clip], lenders: Lenders, engine: Engine, counter: ProgressCounter
+) -> Checked:
     """Look at the contents of all files of these clips, and at the sounds of lending ones."""
-    meter.expect(len(clips))
+    counter.expect(len(clips))
     contents: list[ClipContents] = []
     for seen in engine.map(look_at_clips, look_tasks(data, clips)):
         contents += seen
-        meter.advance(len(seen))
+        counter.advance(len(seen))
     survey = survey_contents(clips, contents)
     bad: dict[str, list[str]] = {}
     for finding in survey.findings:
         bad.setdefault(finding.clip_id or finding.path, []).append(str(finding))
     files = {entry.path: entry for entry in survey.files}
-    lending, of_lenders = look_at_lenders(data, lenders, engine, meter)
+    lending, of_lenders = look_at_lenders(data, lenders, engine, counter)
     return Checked({**of_lenders, **files}, bad, survey.muted, survey.rules, survey.summary, lending)
 
 
 def look_at_lenders(
-    data: Path, lenders: Lenders, engine: Engine, meter: Meter
+    data: Path, lenders: Lenders, engine: Engine, counter: ProgressCounter
 ) -> tuple[Lenders, Mapping[str, FileSum]]:
     """Look at the sounds of lending clips; return those that can lend theirs, and the checksums of the files."""
     clips = [replace(clip, clip_id=key_of(clip)) for clip in lenders.clips]
-    meter.expect(len(clips))
+    counter.expect(len(clips))
     contents: list[ClipContents] = []
     for seen in engine.map(look_at_clips, look_tasks(data, clips, sounds_only=True)):
         contents += seen
-        meter.advance(len(seen))
+        counter.advance(len(seen))
     bad = {entry.clip_id for entry in contents if entry.findings}
     muted = {entry.clip_id for entry in contents if entry.is_muted}
     return lenders.without(bad, muted), {file.path: file for entry in contents for file in entry.files}

@@ -1,4 +1,4 @@
-"""What a build would make, before it makes it: for ``--dry-run``.
+"""Summary of a planned build, before anything is made: for ``--dry-run``.
 
 Conventions
     Sizes are bytes of the files' contents as planned; the manifest itself (small) is not counted.
@@ -70,12 +70,12 @@ def describe(
     survey: ContentSurvey | None = None,
     lenders: Lenders | None = None,
 ) -> Summary:
-    """Return what a build would make.
+    """Return the summary of a planned build.
 
     Args:
         dataset: The data set.
         plan: The plan of the build.
-        survey: What its contents hold.
+        survey: Survey of its files' contents.
         lenders: Sounds from elsewhere; of a user's recordings the build keeps those that rows use.
     """
     lenders = lenders or Lenders()

@@ -1,4 +1,4 @@
-"""Where the work of a build is done: in this process, in a local pool, or on a dask cluster.
+"""Engines: the tasks of a build are done in this process, in a local pool, or on a dask cluster.
 
 Conventions
     An engine maps a function over tasks and yields the results in the order of the tasks, whatever finishes first. Tasks

@@ -1,4 +1,4 @@
-"""Which build lies in a folder: so that a build is continued by the same command and by no other.
+"""The identity of the build in a folder: a build is continued by the same command and by no other.
 
 Conventions
     ``build.json`` is the first file of a build beside the marker, and stays with it. It names data set, recipe, seed and format,
@@ -57,13 +57,13 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells one build from another; `content` holds plain JSON types."""
+    """Facts in which two builds differ; `content` holds plain JSON types."""
 
     content: dict[str, Any]
 
     @classmethod
     def of(cls, dataset: DataSet, recipe: Recipe, seed: int) -> Identity:
-        """Return what is known before the sounds are decoded. Raises `ManifestError` where a file is missing."""
+        """Return the facts that are known before the sounds are decoded. Raises `ManifestError` where a file is missing."""
         return cls(
             {
                 "dataset": dataset.name,
@@ -112,7 +112,7 @@ def check_output(output: Path, identity: Identity) -> None:
         )
 
 
-def claim_output(output: Path, identity: Identity) -> None:
+def write_identity(output: Path, identity: Identity) -> None:
     """Write ``build.json``, where it is not there yet."""
     path = output / IDENTITY_NAME
     if not path.is_file():

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from avsrobust.checksums import FileSum
 from avsrobust.errors import OptionError
-from avsrobust.files import flush_files, make_folder, read_regular, remedy_for_writing
+from avsrobust.files import flush_files, make_folder, not_writable, read_regular
 from avsrobust.limits import TABLE_BYTES
 from avsrobust.textfiles import parse_json
 
@@ -40,9 +40,7 @@ def record(output: Path, files: Iterable[FileSum]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        raise OptionError(
-            f"{path}: cannot be written ({error.strerror or error}); {remedy_for_writing(error)}"
-        ) from error
+        raise not_writable(path, error) from error
 
 
 def read_journal(output: Path) -> dict[str, FileSum]:

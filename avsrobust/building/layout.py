@@ -1,4 +1,4 @@
-"""Where a build's files lie: which sounds, log-mel shards and pictures a plan needs.
+"""The layout of a build's folder: the sounds, log-mel shards and pictures that a plan needs, and their paths.
 
 Conventions
     Made sounds lie under ``audio/``. Log-mels lie in ``log_mel/<split or shared>/T<frames>/<number>.npy``, float32
@@ -130,7 +130,7 @@ def _first_sound(shard: Shard) -> tuple[str, str]:
 
 
 def lay_out(plan: Plan) -> Layout:
-    """Return the files that `plan` needs and where each row finds its own."""
+    """Return the files that `plan` needs, and its rows with the paths of theirs."""
     with without_cycles():
         return _lay_out(plan)
 

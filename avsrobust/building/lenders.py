@@ -26,6 +26,8 @@ from avsrobust.conditions.recipe import Recipe, RecipeEntry
 from avsrobust.conditions.sounds import SHARED, MadeSound
 from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.read import list_dataset
+from avsrobust.datasets.sound_contents import muted_kind
+from avsrobust.defaults import is_text
 from avsrobust.errors import AudioError, DataSetError, RecipeError
 from avsrobust.files import sha256_of_file
 from avsrobust.vocabulary import CLASS_DATASET, SEMANTIC_RELEASE
@@ -147,6 +149,9 @@ def _read_folder(folder: Path, entry: RecipeEntry, dataset: str) -> tuple[Record
     sounds: list[KeptRecording] = []
     skipped: list[tuple[str, str]] = []
     for name in names:
+        if not is_text(name):
+            skipped.append((os.fsencode(name).decode(errors="backslashreplace"), "its name is no text in UTF-8"))
+            continue
         obstacle = entry.condition.recording_obstacle(dataset, name)
         if obstacle is not None:
             skipped.append((name, obstacle))
@@ -157,8 +162,8 @@ def _read_folder(folder: Path, entry: RecipeEntry, dataset: str) -> tuple[Record
         except (AudioError, OSError) as error:
             skipped.append((name, str(error).removeprefix(f"{folder / name}: ")))
             continue
-        if not samples.any():
-            skipped.append((name, "the recording is silent"))
+        if muted_kind(samples[:, None]) is not None:
+            skipped.append((name, "the recording is silent or nearly so"))
         elif sha256 in {recording.sha256 for recording in recordings.values()}:
             skipped.append((name, "the same recording is there under another name"))
         else:

@@ -1,4 +1,4 @@
-"""What the released AVSBench-Robust generator would find on disk, for recipes that reproduce it.
+"""Files that the released AVSBench-Robust generator would find on disk, for recipes that reproduce it.
 
 Conventions
     Its draws depend on every sound file of every split, also on those that no table names, and on the order of the rows of

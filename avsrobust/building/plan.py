@@ -50,7 +50,7 @@ _CLIPS_AT_ONCE = 1 << 17
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows to make; what is left out, and why (`clip_id` is `EVERY_CLIP` where that holds for all); remarks."""
+    """Rows to make; skipped clips, with the reason (`clip_id` is `EVERY_CLIP` where that holds for all); remarks."""
 
     rows: PlannedRows
     skipped: tuple[Skipped, ...] = ()
@@ -84,8 +84,8 @@ def plan(
         clips: The clips, in any order.
         recipe: The conditions.
         seed: Seed of the build.
-        off_screen_obstacle: Why off-screen sounds cannot be chosen; None where they can.
-        listing: What the released generator finds on disk, for recipes that reproduce it (None: what the table of clips holds).
+        off_screen_obstacle: Reason why off-screen sounds cannot be chosen; None: they can.
+        listing: Files that the released generator finds on disk, for recipes that reproduce it (None: the table's).
         pool: Clips of other splits and data sets, for conditions whose source clips come from there.
         recordings: A user's recordings, for conditions that draw from them, by the condition's name in the recipe.
 
@@ -131,7 +131,7 @@ def _plan(planned: PlannedDataset, recipe: Recipe) -> Plan:
 
 @dataclass(frozen=True)
 class _Exceptions:
-    """What is to be said of the rows of one condition: what is skipped, and the clips for which it fell back."""
+    """Exceptions among the rows of one condition: skipped clips, and clips for which a weaker rule was used."""
 
     skipped: list[Skipped]
     fallbacks: list[str]
@@ -149,7 +149,7 @@ class _Drawn:
 def _plan_condition(
     entry: RecipeEntry, planned: PlannedDataset, collected: RowCollector, *, store_audio: bool
 ) -> _Exceptions:
-    """Collect the rows of one condition; return what it skips, and where it fell back."""
+    """Collect the rows of one condition; return its exceptions."""
     condition, said = entry.condition, f"condition {entry.name}"
     found = _Exceptions([], [])
     if not planned.clips:
@@ -261,7 +261,7 @@ class _ConditionRows:
         )
 
     def _chosen(self, request: Request) -> Choice | None:
-        """Return what is chosen, None where nothing is."""
+        """Return the choice; None: there is none."""
         said = f"condition {self.entry.name}, clip {request.clip.clip_id}"
         try:
             chosen = self.choose(request)

@@ -41,7 +41,7 @@ class PlannedRow:
         seed: The row's own seed.
         sound: The audio, without a file where the recipe stores none.
         source: The clip whose sound it is, where that is another one.
-        front_end: What its log-mel is made by.
+        front_end: Front end of its log-mel.
         picture: Frames and masks where they are not the clip's own.
     """
 
@@ -65,14 +65,14 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class RowKind:
-    """What the rows of one condition, level and draw share.
+    """Fields that the rows of one condition, level and draw share.
 
     Attributes:
         condition: Name of the condition in the recipe.
         polarity: "positive" or "negative".
         level: In the condition's unit; None where it has none.
         draw: Number of the draw, from 0.
-        front_end: What their log-mels are made by.
+        front_end: Front end of their log-mels.
         own: Gives a row its sound, where no source clip does.
         keep_none: Sounds that a definition makes have no file.
     """

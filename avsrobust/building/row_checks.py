@@ -88,7 +88,7 @@ def _contradictions(manifest: Manifest, row: Row) -> Iterator[tuple[str, str]]:
 
 
 def _is_released(info: ManifestInfo, condition: str) -> bool:
-    """Tell whether the released generator chose the sound: its fallbacks may share a category."""
+    """Return whether the released generator chose the sound: its fallbacks may share a category."""
     options = info.recipe.get("conditions", {}).get(condition, {})
     return bool(options.get("generator") == RELEASED)
 
@@ -114,7 +114,7 @@ def _check_completeness(manifest: Manifest, *, is_sorted: bool) -> Iterator[str]
 
 
 def row_name(row: Row) -> str:
-    """Return what a row is called in messages."""
+    """Return the name of a row in messages."""
     level = "" if row.level is None else f"/{row.level:g}"
     draw = f"/draw {row.draw}" if row.draw else ""
     return f"{row.split}/{row.clip_id}/{row.condition}{level}{draw}"

@@ -25,7 +25,7 @@ from avsrobust.arrays import map_npy
 from avsrobust.audio.definitions import ReadFile, Rendered
 from avsrobust.audio.front_ends import BANDS, FRONT_ENDS, STEPS
 from avsrobust.audio.made import FileReader, render_row, row_definition
-from avsrobust.building.contents import Meter
+from avsrobust.building.contents import ProgressCounter
 from avsrobust.building.map_ahead import map_ahead
 from avsrobust.building.row_checks import check_rows, row_name
 from avsrobust.callbacks import ProgressCallback
@@ -68,10 +68,10 @@ _AGAIN = "delete it and build again with the same command"
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was found.
+    """Outcome of a verification.
 
     Attributes:
-        problems: None: all is in order.
+        problems: Problems, a line each; empty: all is in order.
         rows: Number of rows checked.
         notes: Remarks about sounds that were made: how many had to be scaled down or clipped, by condition.
     """
@@ -104,18 +104,18 @@ def verify(
     root = manifest.data_root(local_data_root(data_root, [manifest], fresh=not quick, lenient=True))
     problems = list(check_rows(manifest))
     notes: list[str] = []
-    meter = Meter(progress)
+    counter = ProgressCounter(progress)
     seals = dict(_check_seals(manifest))
     sums = _trusted_checksums(manifest, seals)
     if MANIFEST_NAME in seals:
         # Its rows are not to be relied on, nor what follows from them. Only a line about the file itself says more than the seal.
         problems = [problem for problem in problems if problem.startswith(f"{manifest.path}: ")]
         seals = {name: line for name, line in seals.items() if name != MANIFEST_NAME or not problems}
-        problems += [*seals.values(), *_Files(replace(manifest, rows=()), root, sums, quick, meter).check()]
+        problems += [*seals.values(), *_Files(replace(manifest, rows=()), root, sums, quick, counter).check()]
     else:
-        files = _Files(manifest, root, sums, quick, meter)
+        files = _Files(manifest, root, sums, quick, counter)
         problems += [*seals.values(), *files.check(), *_check_fingerprints(manifest, root)]
-        made = _MadeSounds(manifest, root, sums, meter)
+        made = _MadeSounds(manifest, root, sums, counter)
         problems += made.check_checksums()
         if not (quick or problems):
             made_problems, notes = made.check_samples()
@@ -164,7 +164,7 @@ class _Files:
     root: Path
     sums: Mapping[str, FileSum] | None
     quick: bool
-    meter: Meter
+    counter: ProgressCounter
 
     def check(self) -> Iterator[str]:
         """Yield the problems: files that are missing, changed or not listed, one line each."""
@@ -172,7 +172,7 @@ class _Files:
         sounds: dict[str, frozenset[str]] = {}
         arrays: dict[str, array[int]] = {}
         sums: dict[str, frozenset[str]] = {}
-        self.meter.expect(sum(map(self._work, self.sums or ())))
+        self.counter.expect(sum(map(self._work, self.sums or ())))
         for position, row in enumerate(rows):
             if not row.audio.startswith(MADE_PREFIX):
                 one = sums.setdefault(row.audio_sha256, frozenset({row.audio_sha256}))
@@ -180,7 +180,7 @@ class _Files:
                 if row.audio_sha256 not in known:
                     sounds[row.audio] = known | one
             elif not self.quick:
-                self.meter.expect(1)
+                self.counter.expect(1)
             if not row.log_mel.startswith(MADE_PREFIX):
                 arrays.setdefault(row.log_mel, array("q")).append(position)
         del sums
@@ -190,7 +190,7 @@ class _Files:
             for (path, kind), found in map_ahead(pool, lambda item: self._found(item[0]), kinds, _AHEAD):
                 unsaid += self._work(path)
                 if unsaid >= _TOLD_AT_ONCE:
-                    self.meter.advance(unsaid)
+                    self.counter.advance(unsaid)
                     unsaid = 0
                 problems = [self._problem(path, kind, found, sounds.get(path, frozenset()))]
                 if kind == _LOG_MELS and isinstance(found, FileSum):
@@ -199,7 +199,7 @@ class _Files:
                     detailed = list(self._check_array(path, of_array, is_whole=problems[0] is None))
                     problems = list[str | None](detailed) or problems
                 yield from (problem for problem in problems if problem is not None)
-        self.meter.advance(unsaid)
+        self.counter.advance(unsaid)
 
     def _work(self, path: str) -> int:
         """Return how much work a file is, so that a thousand pictures and a shard of log-mels are told apart."""
@@ -253,7 +253,7 @@ class _MadeSounds:
     manifest: Manifest
     root: Path
     sums: Mapping[str, FileSum] | None
-    meter: Meter
+    counter: ProgressCounter
 
     def rows(self) -> Iterator[Row]:
         return (row for row in self.manifest.rows if row.audio.startswith(MADE_PREFIX))
@@ -288,7 +288,7 @@ class _MadeSounds:
         read = FileReader(lambda name: located(name, self.manifest.folder, self.root))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for row, made in map_ahead(pool, lambda row: _make(row, read), self.rows(), _AHEAD):
-                self.meter.advance(1)
+                self.counter.advance(1)
                 totals[row.condition] += 1
                 if isinstance(made, AvsRobustError):
                     problems.append(f"row {row_name(row)}: its sound cannot be made ({made})")

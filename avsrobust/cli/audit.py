@@ -11,7 +11,7 @@ from avsrobust.cli.options import ANYWHERE, data_root_option
 from avsrobust.cli.progress import progress_bar
 
 
-@click.command(short_help="Tell whether features alone give negatives away.")
+@click.command(short_help="Check whether features alone give negatives away.")
 @click.argument("manifest", type=ANYWHERE)
 @data_root_option
 def audit(manifest: Path | str, data_root: Path | str | None) -> int:

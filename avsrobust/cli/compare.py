@@ -16,7 +16,7 @@ from avsrobust.cli.options import (
 from avsrobust.vocabulary import TASKS
 
 
-@click.command(short_help="Tell whether models differ by more than chance.")
+@click.command(short_help="Compare models by a paired bootstrap over clips.")
 @click.argument("results", nargs=-1, required=True, type=ANYWHERE)
 @click.option(
     "--reference",
@@ -75,8 +75,9 @@ def compare(
     """Paired bootstrap over clips: does a difference between models exceed sampling error?
 
     RESULTS are results of two models or more, or folders above them, here or at s3://..; models are compared on each data set by
-    itself. A resample draws from the clips that two models share, with all their frames and conditions, the same ones for both;
-    the data set's scores, means over classes included, are computed anew from the clips drawn. p is corrected by Holm's method.
+    itself. A resample draws source videos, and under borrowed sounds the sounds' sources too, of the clips that two models share,
+    with all frames and conditions, the same for both; the data set's scores, means over classes included, are computed anew from
+    it. p is corrected by Holm's method.
     """
     from avsrobust import api
     from avsrobust.reporting.compare import comparisons_json, render_comparisons

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +11,14 @@ import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import ANYWHERE, complete_adapter, complete_dataset, key_values, wait_option
-from avsrobust.cli.progress import ProgressLog, note, print_result, progress_bar, warn
-from avsrobust.defaults import RESULTS_ROOT, model_name
+from avsrobust.cli.progress import ProgressLog, note, print_result, progress_bar, show_failures
+from avsrobust.defaults import RESULTS_ROOT
 from avsrobust.errors import OptionError
-from avsrobust.vocabulary import counted
 
 if TYPE_CHECKING:
-    from avsrobust.adapters.base import Adapter
     from avsrobust.evaluation.runner import EvaluationReport
     from avsrobust.evaluation.shards import Shard
     from avsrobust.manifest import Manifest
-
-_MOST_FAILURES = 20
 
 
 @click.command()
@@ -132,87 +126,53 @@ def evaluate(
 
     The same model again adds what is missing (splits, conditions, masks, clips that failed) and keeps the rest.
     """
-    from avsrobust.adapters.lookup import find_adapter, load_adapter
-    from avsrobust.dask_client import check_engine, connect
-    from avsrobust.evaluation.cluster import ClusterAdapter
-    from avsrobust.evaluation.runner import evaluate as run_evaluation
-    from avsrobust.evaluation.score_size import ScoreSize
-    from avsrobust.evaluation.shards import Shard
-    from avsrobust.evaluation_targets import (
-        check_selection,
-        evaluate_into,
-        find_device,
-        local_data_root,
-        results_folders,
-        select_builds,
-    )
-    from avsrobust.remote.inputs import local_place
+    from avsrobust.evaluation_setup import EvaluationOptions, set_up
 
-    if score_size is not None:
-        ScoreSize.of(score_size)
-    part = None if shard is None else Shard.parse(shard)
-    options = key_values(pairs)
     if name is not None and len(adapters) > 1:
         raise OptionError(
             f"--name {name}: given for {len(adapters)} adapters; evaluate them one at a time to name them"
         )
-    specs = list(dict.fromkeys(adapters))
-    check_engine(engine, scheduler, own_cluster=False)
-    if scheduler is None:
-        for spec in specs:
-            find_adapter(spec)
-    # The workers of a cluster have devices of their own.
-    on = find_device(device) if scheduler is None else None
-    builds = select_builds(manifests, dataset)
-    check_selection(builds, splits, conditions)
-    root, weights = local_data_root(data_root, builds, splits, on_demand=True), local_place(checkpoint)
-    models = {spec: model_name(spec) if name is None else name for spec in specs}
-    folders = results_folders(output or RESULTS_ROOT, models, builds)
+    options = EvaluationOptions(
+        manifests=manifests,
+        dataset=dataset,
+        data_root=data_root,
+        output=output or RESULTS_ROOT,
+        checkpoint=checkpoint,
+        options=key_values(pairs),
+        device=device,
+        splits=splits,
+        conditions=conditions,
+        batch_size=batch_size,
+        readers=readers,
+        save_masks=save_masks,
+        score_size=score_size,
+        limit=limit,
+        shard=shard,
+        engine=engine,
+        scheduler=scheduler,
+        check=not no_check,
+        replace=replace,
+        wait=wait,
+    )
+    setup = set_up(options, dict.fromkeys(adapters), name)
     complete = True
-    clips = [_count(manifest, splits, conditions, limit, part) for manifest in builds]
-    log, number, done = ProgressLog(clips * len(models)), 0, list[Path]()
-    with nullcontext() if scheduler is None else connect(scheduler) as client:
-        for spec, model in models.items():
-            adapter: Adapter | ClusterAdapter
-            if on is None:
-                adapter = ClusterAdapter(client, spec, device)
-            else:
-                adapter = load_adapter(spec, checkpoint=weights, device=on, options=options)
-            for manifest, folder in zip(builds, folders[spec], strict=True):
+    clips = [_count(manifest, splits, conditions, limit, setup.shard) for manifest in setup.builds]
+    log, number, done = ProgressLog(clips * len(setup.models)), 0, list[Path]()
+    with setup.connect() as client:
+        for spec, model in setup.models.items():
+            adapter = setup.load(spec, client)
+            for manifest, folder in zip(setup.builds, setup.folders[spec], strict=True):
                 title = f"{model} on {manifest.info.dataset}"
                 with progress_bar(title, log.part(number, title)) as progress:
-                    run = partial(
-                        run_evaluation,
-                        manifest,
-                        adapter,
-                        name=model,
-                        spec=spec,
-                        splits=splits,
-                        conditions=conditions or None,
-                        data_root=root,
-                        device=on,
-                        batch_size=batch_size,
-                        readers=readers,
-                        save_masks=save_masks,
-                        checkpoint=weights,
-                        options=options,
-                        check=not no_check,
-                        replace=replace,
-                        wait=wait,
-                        score_size=score_size,
-                        limit=limit,
-                        shard=part,
-                        progress=progress,
-                    )
-                    report = evaluate_into(folder, run, part, wait=wait)
+                    report = setup.evaluate(adapter, spec, manifest, folder, progress)
                 done.append(report.scores.parent)
                 complete &= _print_report(report)
                 number += 1
-    if part is None:
+    if setup.shard is None:
         _print_scores(done)
     else:
-        named = " ".join(str(folder) for of_model in folders.values() for folder in of_model)
-        note(f"shard {part} is done; when all {part.of} are: avsrobust merge {named}")
+        named = " ".join(str(folder) for of_model in setup.folders.values() for folder in of_model)
+        note(f"shard {setup.shard} is done; when all {setup.shard.of} are: avsrobust merge {named}")
     return 0 if complete else STATUS_INCOMPLETE
 
 
@@ -236,7 +196,7 @@ def _print_scores(folders: list[Path]) -> None:
     try:
         results = load_results(folders)
         content = "\n".join(_first_tables(str(render(results).content)))
-    # The results are there all the same: whoever asks for the report is told.
+    # The results stand all the same; the command report names the cause too.
     except AvsRobustError as error:
         note(f"no table: {error}")
         return
@@ -271,11 +231,6 @@ def _first_tables(text: str) -> Iterator[str]:
 def _print_report(report: EvaluationReport) -> bool:
     for message in report.notes:
         note(message)
-    for failure in report.failed[:_MOST_FAILURES]:
-        note(f"  {failure.split}/{failure.clip_id}: {failure.error}")
-    if len(report.failed) > _MOST_FAILURES:
-        note(f"  ... and {len(report.failed) - _MOST_FAILURES} more, in run.json")
-    if report.failed:
-        warn(f"{len(report.failed)} of {counted(report.clips + len(report.failed), 'clip')} could not be scored")
+    show_failures(report.failed, report.clips)
     print_result(report.scores)
     return not report.failed

@@ -21,7 +21,7 @@ import click
 from avsrobust import __version__, limits
 from avsrobust.cli import streams
 from avsrobust.cli.progress import note
-from avsrobust.errors import AvsRobustError, DataSetError, did_you_mean, is_out_of_memory
+from avsrobust.errors import AvsRobustError, DataSetError, did_you_mean, is_out_of_memory, text_of
 
 STATUS_INCOMPLETE = 1
 STATUS_USER = 2
@@ -51,7 +51,7 @@ COMMANDS = {
 
 @dataclass
 class Invocation:
-    """One run of the command line: what its common options said."""
+    """One run of the command line: the values of its common options."""
 
     verbose: bool = False
 
@@ -74,7 +74,7 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, which tells people of what it fetches."""
+        """Run the command; what it fetches from other machines is noted on stderr."""
         from avsrobust.remote import telling
 
         with telling(note):
@@ -154,7 +154,7 @@ def run() -> None:
         status = STATUS_USER
     else:
         status = invoke(sys.argv[1:])
-    streams.abandon()
+    streams.end()
     sys.exit(status)
 
 
@@ -196,13 +196,15 @@ def _invoke(arguments: list[str], invocation: Invocation) -> int:
     except Exception as error:
         _trace(error, verbose=invocation.verbose)
         if is_out_of_memory(error):
+            used_up = "memory, or the number of threads you may have," if "thread" in str(error) else "memory"
             _say(
-                f"error: the memory is used up ({type(error).__name__}); close other programs, or take fewer --workers, a "
+                f"error: the {used_up} is used up ({type(error).__name__}); close other programs, or take fewer --workers, a "
                 "smaller --batch-size, or less in one call"
             )
             return STATUS_USER
         _say(
-            f"internal error: {type(error).__name__}: {error} (a bug of avsrobust; --verbose shows where; please report it)"
+            f"internal error: {type(error).__name__}: {text_of(error)} "
+            "(a bug of avsrobust; --verbose shows where; please report it)"
         )
         return STATUS_INTERNAL
     return STATUS_USER

@@ -8,11 +8,9 @@ import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import ANYWHERE, wait_option
-from avsrobust.cli.progress import note, print_result, warn
+from avsrobust.cli.progress import note, print_result, show_failures
 from avsrobust.defaults import RESULTS_ROOT
 from avsrobust.vocabulary import counted
-
-_MOST_FAILURES = 20
 
 
 @click.command(short_help="Put the shards of evaluations together.")
@@ -31,10 +29,7 @@ def merge(results: tuple[Path | str, ...], replace: bool, wait: bool) -> int:
     complete = True
     for folder in dict.fromkeys(folders):
         report = merge_shards(folder, replace=replace, wait=wait)
-        for failure in report.failed[:_MOST_FAILURES]:
-            note(f"  {failure.split}/{failure.clip_id}: {failure.error}")
-        if report.failed:
-            warn(f"{len(report.failed)} of {counted(report.clips + len(report.failed), 'clip')} could not be scored")
+        show_failures(report.failed, report.clips)
         if report.limited:
             note("a smoke run: tables refuse these results")
         note(f"{counted(report.shards, 'shard')}, {counted(report.clips, 'clip')}")

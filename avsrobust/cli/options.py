@@ -14,6 +14,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from avsrobust.defaults import NO_TEXT, is_text
 from avsrobust.errors import OptionError
 from avsrobust.vocabulary import DATASETS
 
@@ -25,6 +26,7 @@ class PathOrUrl(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a `Path`, or the address as a text."""
+        _require_text(value, param)
         if not _is_remote_place(value):
             return super().convert(value, param, ctx)
         if value.startswith("memory:"):
@@ -39,10 +41,24 @@ class LocalPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a `Path`. Raises `OptionError` for an address."""
+        _require_text(value, param)
         if _is_remote_place(value):
-            name = "" if param is None else f"{param.opts[0]} " if isinstance(param, click.Option) else ""
+            name = f"{param.opts[0]} " if isinstance(param, click.Option) else ""
             raise OptionError(f"{name}{value}: is an address; expected a path of this machine; copy it there and back")
         return super().convert(value, param, ctx)
+
+
+def _require_text(value: Any, param: click.Parameter | None) -> None:
+    """Raise `OptionError` for a path that is no text.
+
+    An empty one is what a shell makes of a variable that is not set, and would mean the folder one is in. Bytes that are no text
+    in the locale's encoding cannot be written into the files that name their folder.
+    """
+    name = "path" if param is None else param.opts[0] if isinstance(param, click.Option) else str(param.name).upper()
+    if value == "":
+        raise OptionError(f"{name}: found an empty text; expected a path; write '.' for the folder you are in")
+    if not is_text(found := str(Path(value).absolute())):
+        raise OptionError(f"{name}: found {found!a}, {NO_TEXT}")
 
 
 def _is_remote_place(value: Any) -> bool:

@@ -13,11 +13,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from threading import Event, Lock, Thread
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from avsrobust.inert import inert_line
+from avsrobust.vocabulary import counted
+
+if TYPE_CHECKING:
+    from avsrobust.score_info import FailedClip
 
 EVERY_S = 30.0
 # Seconds without a change that are worth a word.
@@ -25,6 +29,7 @@ _SHOWN_S = 10.0
 # Between two looks of the thread that writes lines.
 _SHORTEST_S = 0.01
 _MOST_CHARACTERS = 8000
+_MOST_FAILURES = 20
 
 
 class Reporter(Protocol):
@@ -34,7 +39,7 @@ class Reporter(Protocol):
         """Show units done and in total (`ProgressCallback`)."""
 
     def stage(self, text: str) -> None:
-        """Show what is being done now, until the next stage."""
+        """Show the name of the current stage, until the next one."""
 
 
 class ProgressLog:
@@ -75,7 +80,7 @@ class ProgressLog:
             note(f"{title}: {self._line()}")
 
     def stage(self, text: str) -> None:
-        """Note what is being done now."""
+        """Note the current stage."""
         self._stage, self._changed = text, time.monotonic()
 
     @contextmanager
@@ -103,7 +108,7 @@ class ProgressLog:
             thread.join()
 
     def _state(self, now: float) -> Iterator[str]:
-        """Yield what is counted, what is being done, and for how long nothing has changed."""
+        """Yield the counts, the current stage, and the time since anything changed."""
         if self._found:
             yield self._line()
         same_s = now - self._changed
@@ -135,7 +140,7 @@ class LogPart:
         self._log.update(self._number, self._title, done, total)
 
     def stage(self, text: str) -> None:
-        """Note what is being done now."""
+        """Note the current stage."""
         self._log.stage(text)
 
     def beating(self) -> AbstractContextManager[None]:
@@ -197,6 +202,21 @@ def note(message: object) -> None:
         line = f"{line[:_MOST_CHARACTERS]} .. and {len(line) - _MOST_CHARACTERS:,} characters more"
     with suppress(OSError):
         click.echo(line, err=True)
+
+
+def show_failures(failed: Sequence[FailedClip], scored: int) -> None:
+    """Print to stderr the clips that failed, the first `_MOST_FAILURES` by name; nothing where none did.
+
+    Args:
+        failed: The clips.
+        scored: Number of the clips that were scored.
+    """
+    for failure in failed[:_MOST_FAILURES]:
+        note(f"  {failure.split}/{failure.clip_id}: {failure.error}")
+    if len(failed) > _MOST_FAILURES:
+        note(f"  ... and {len(failed) - _MOST_FAILURES} more, in run.json")
+    if failed:
+        warn(f"{len(failed)} of {counted(scored + len(failed), 'clip')} could not be scored")
 
 
 def print_result(line: object) -> None:

@@ -155,15 +155,24 @@ def report(
     output: Path | None,
 ) -> int:
     """Turn RESULTS, here or at s3://.. (default: everything under 'results'), into one table."""
+    from avsrobust import api
     from avsrobust.files import write_bytes
     from avsrobust.folders import require_no_file_of_ours
     from avsrobust.reporting.formats import format_of_file
-    from avsrobust.reporting.loading import require_complete
-    from avsrobust.reporting.report import check_report, load_results, report_options
-    from avsrobust.reporting.report import report as render_report
-    from avsrobust.reporting.same_build import require_one_build
+    from avsrobust.reporting.selection import requested_renames
 
-    options = report_options(
+    if format_name is None and output is not None:
+        format_name = format_of_file(output)
+    if output is not None:
+        require_no_file_of_ours(output)
+    rendered = api.report(
+        results or None,
+        protocols=protocols,
+        by=by,
+        format=format_name or "md",
+        task=task,
+        negatives=negatives or None,
+        scores=scores,
         layout=layout,
         preset=preset,
         columns=columns,
@@ -171,52 +180,20 @@ def report(
         width=width,
         caption=caption,
         label=label,
-        renames=renames,
+        renames=requested_renames(renames),
         reported=reported,
         reported_files=reported_files,
-        protocols=protocols,
-    )
-    if format_name is None and output is not None:
-        format_name = format_of_file(output)
-    if output is not None:
-        require_no_file_of_ours(output)
-    check_report(
-        by=by,
-        format=format_name or "md",
-        task=task,
-        scores=scores,
         intervals=intervals,
         aggregate=aggregate,
-        compare=compare,
-        gallery=gallery is not None,
-        rerun=rerun,
-        protocols=options["protocols"],
-        layout=options["layout"],
-        style=options["style"],
-    )
-    loaded = load_results(results or None)
-    require_complete(loaded, allow_limited=allow_limited)
-    if not allow_different_builds:
-        require_one_build(loaded, aggregate=aggregate)
-    media = None
-    if gallery is not None:
-        from avsrobust.api import make_gallery
-
-        folder = None if output is None else output.absolute().parent
-        media = make_gallery(loaded, gallery, data_root=data_root, relative_to=folder, rerun=rerun, on_message=note)
-    rendered = render_report(
-        loaded,
-        by=by,
-        format=format_name or "md",
-        task=task,
-        negatives=negatives or None,
-        scores=scores,
-        intervals=intervals,
         common_clips=common_clips,
         compare=compare,
-        aggregate=aggregate,
-        gallery=media,
-        **options,
+        gallery=gallery,
+        rerun=rerun,
+        data_root=data_root,
+        allow_limited=allow_limited,
+        allow_different_builds=allow_different_builds,
+        relative_to=None if output is None else output.absolute().parent,
+        on_message=note,
     )
     for message in rendered.warnings:
         warn(message)

@@ -14,7 +14,10 @@ from avsrobust.cli.options import ANYWHERE, HERE, complete_recipe, data_root_opt
 from avsrobust.cli.progress import Reporter, note, print_result, progress_bar
 from avsrobust.defaults import BUILDS_ROOT
 from avsrobust.errors import OptionError
+from avsrobust.optional_packages import import_obstacle
 from avsrobust.vocabulary import counted
+
+_INSTALL = "'avsrobust[train]'"
 
 
 @click.command(short_help="Train a model, or go on where it was stopped.")
@@ -109,7 +112,8 @@ def train(
         from avsrobust.training.engine import train as run_training
         from avsrobust.training.lineage import LINEAGE
     except ImportError as error:
-        raise OptionError(f"train: needs more packages ({error}); run 'pip install \"avsrobust[train]\"'") from error
+        package = (error.name or "").partition(".")[0] or "a package"
+        raise OptionError(f"train: {import_obstacle(error, package, _INSTALL)}") from error
 
     check_device(device)
     processes = int(os.environ.get("WORLD_SIZE", "1"))

@@ -69,7 +69,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """Why a clip can be given no audio under a condition."""
+    """Reason why a clip can be given no audio under a condition."""
 
     reason: str
 
@@ -83,7 +83,7 @@ class PlannedRecording:
 
     Attributes:
         name: Its path in the user's folder, for people.
-        stored: Where the build keeps it, mono and 16-bit, relative to the build's folder.
+        stored: Path of the build's copy, mono and 16-bit, relative to the build's folder.
         sha256: Checksum of the user's file.
         sample_rate: In Hz.
         num_samples: Samples that are kept.
@@ -111,14 +111,14 @@ class RecordingPool:
 
 @dataclass(frozen=True)
 class PlannedDataset:
-    """The clips that a plan is made for, and what else a condition may look at.
+    """The clips that a plan is made for, and the other facts that a condition may use.
 
     Attributes:
         dataset: Name of the data set.
         clips: Its clips, those that rows are made for.
         seed: Seed of the build.
-        off_screen_obstacle: Why off-screen sounds cannot be chosen; None where they can.
-        listing: What the released generator finds on disk (None: as the table of clips has it).
+        off_screen_obstacle: Reason why off-screen sounds cannot be chosen; None: they can.
+        listing: Files that the released generator finds on disk (None: those of the table of clips).
         pool: Clips of other splits and data sets of the same release, whose sounds may be lent to clips.
         recordings: Recordings of a user's folder, by condition (`avsrobust.conditions.unseen`).
     """
@@ -195,9 +195,9 @@ class LendingChooser(Protocol):
         """Return the answer to one request."""
 
     def first_draws(self, clips: Sequence[Clip], seeds: NDArray[np.uint64]) -> Sequence[Clip | None]:
-        """Return the source clip of each clip's first draw by the seed of its row, sooner than by asking one after the other.
+        """Return the source clip of each clip's first draw by the seed of its row: faster than one request after the other.
 
-        None where the answer to the request has to be asked for.
+        None for clips that need a request of their own.
         """
 
 
@@ -236,7 +236,7 @@ class Condition:
 
     @property
     def needs_listing(self) -> bool:
-        """Tell whether the condition depends on what the released generator finds on disk."""
+        """Whether the condition depends on the files that the released generator finds on disk."""
         return False
 
     @property

@@ -43,7 +43,7 @@ class NoiseSound(MadeSound):
 
     @property
     def definition(self) -> NoiseDefinition:
-        """How the sound is made."""
+        """Definition of the sound."""
         return NoiseDefinition(
             color="white", seed=self.seed, sample_rate=self.sample_rate, num_samples=self.num_samples
         )
@@ -89,7 +89,7 @@ class Noise(Condition):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Say what the released noise is."""
+        """A remark on the released noise."""
         if self.generator == STANDARD:
             return ()
         return (

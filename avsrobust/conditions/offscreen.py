@@ -48,13 +48,13 @@ class LendingCondition(Condition):
     """Base class of conditions that need a source clip."""
 
     def obstacle(self, planned: PlannedDataset) -> str | None:
-        """Return what the data set lacks for off-screen sounds, or None."""
+        """Return the reason why the data set has no off-screen sounds, or None."""
         return planned.off_screen_obstacle
 
 
 @dataclass(frozen=True)
 class Offscreen(LendingCondition):
-    """The sound of another clip, of another kind."""
+    """The sound of a clip of another supercategory."""
 
     name: ClassVar[str] = "offscreen"
     polarity: ClassVar[str] = NEGATIVE
@@ -70,7 +70,7 @@ class Offscreen(LendingCondition):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Say whose draws these are."""
+        """A remark on the released draws."""
         if self.generator == STANDARD:
             return ()
         return (
@@ -94,7 +94,7 @@ class Lender:
 
     Args:
         planned: The clips.
-        pool: Where source clips come from: `SPLIT`, `DATASET` or `RELEASE`.
+        pool: Origin of the source clips: `SPLIT`, `DATASET` or `RELEASE`.
         needs_masks: A source clip has as many frames as the clip, and masks on the same ones.
     """
 

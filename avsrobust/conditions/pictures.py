@@ -43,7 +43,7 @@ class MadePicture:
 
     @property
     def path(self) -> str:
-        """Where it lies in the build's folder."""
+        """Path in the build's folder."""
         digest = hashlib.sha256(repr(self).encode("utf-8", "backslashreplace")).hexdigest()[:32]
         return f"{PICTURES_FOLDER}/{digest[:2]}/{digest}{self.suffix}"
 

@@ -44,8 +44,8 @@ class RecipeEntry:
     Attributes:
         name: Its name in the recipe, the manifest and the results.
         condition: The condition with its options.
-        front_end: What its log-mels are made by (`avsrobust.audio.front_ends.FRONT_ENDS`).
-        plugin: Where the condition's class is, where the name alone does not say it: the name of another condition,
+        front_end: Front end of its log-mels (`avsrobust.audio.front_ends.FRONT_ENDS`).
+        plugin: Spec of the condition's class, where it is not the name: the name of another condition,
             ``package.module:Class`` or ``file.py:Class``; empty otherwise.
         plugin_sha256: Checksum of the file of ``file.py:Class``; empty otherwise.
         front_end_sha256: Checksum of the file of a front end ``file.py:function``; empty otherwise.
@@ -194,7 +194,7 @@ def parse_recipe(content: Mapping[str, Any], where: str, folder: Path | None = N
     Args:
         content: Keys and values, as YAML or a manifest has them.
         where: Their origin, for messages.
-        folder: Where ``file.py:Class`` starts from (None: the current folder).
+        folder: Folder that ``file.py:Class`` is relative to (None: the current folder).
 
     Raises:
         RecipeError: A key is unknown or has a wrong value, or a condition cannot be imported.
@@ -208,7 +208,8 @@ def parse_recipe(content: Mapping[str, Any], where: str, folder: Path | None = N
     _refuse_unknown(content, _KEYS, where, "key")
     conditions = content.get("conditions")
     if not isinstance(conditions, dict) or not conditions:
-        raise RecipeError(f"{where}: key conditions: found {_type_of(conditions)}; expected a mapping of conditions")
+        found = "an empty mapping" if conditions == {} else _type_of(conditions)
+        raise RecipeError(f"{where}: key conditions: found {found}; expected a mapping with one condition or more")
     front_end = _front_end(content.get("front_end", DEFAULT_FRONT_END), where, "front_end", folder)
     store_audio = content.get("store_audio", True)
     if not isinstance(store_audio, bool):
@@ -273,7 +274,7 @@ def _entry(name: object, given: object, front_end: str, where: str, folder: Path
 
 
 def _problem_of(condition: Condition) -> str | None:
-    """Return what is wrong with the facts that a condition states, those of plug-ins included; None where nothing is."""
+    """Return the fault in the facts that a condition states, those of plug-ins included; None: there is none."""
     levels, draws, unit = condition.levels, condition.draws, condition.level_unit
     if not isinstance(levels, tuple) or not 1 <= len(levels) <= _MOST_LEVELS:
         return f"levels: found {levels!r:.100}; expected a tuple of 1 to {_MOST_LEVELS} levels"

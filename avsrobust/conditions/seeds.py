@@ -1,4 +1,4 @@
-"""Seeds: where every random number of a build comes from.
+"""Seeds: the origin of every random number of a build.
 
 Conventions
     A row's seed is a function of (seed, data set, clip, condition, level, draw) alone: no other clip, no order of listing, no
@@ -86,8 +86,8 @@ def rendezvous_many(
 ) -> NDArray[np.intp]:
     """Return the index that `rendezvous` draws for each of `seeds`, [M]; of large tables by a compiled loop on all cores.
 
-    `work` is the number of scores of all the draws that this one is among (default: of this one), which tells whether compiling
-    pays.
+    `work` is the number of scores of all the draws that this one is among (default: of this one): it decides
+    whether compiling pays.
 
     The work is M x N scores: a score mixes the bits of seed + candidate, so that nothing about the highest one follows from a
     part of them, and a table that answers for all seeds at once would solve 3SUM faster than quadratically.

@@ -63,7 +63,7 @@ class ComputedSound(MadeSound):
     """A sound that a `SignalCondition` makes from a clip's own; named, not held, so that any process can import it.
 
     Attributes:
-        condition: Where the class is, as `avsrobust.plugins.Registry.find` takes it.
+        condition: Spec of the class, as `avsrobust.plugins.Registry.find` takes it.
         options: Its options, sorted.
         own: The clip's own sound.
         level: The row's level.

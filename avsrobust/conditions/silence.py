@@ -27,7 +27,7 @@ class SilentSound(MadeSound):
 
     @property
     def definition(self) -> Zeros:
-        """How the sound is made."""
+        """Definition of the sound."""
         return Zeros(sample_rate=self.sample_rate, num_samples=self.num_samples)
 
     def samples(self, read: ReadFile) -> NDArray[np.int16]:
@@ -46,7 +46,7 @@ class Silence(Condition):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Say what the released silence is."""
+        """A remark on the released silence."""
         if self.generator == STANDARD:
             return ()
         return ("silence: as the released AVSBench-Robust generator makes it, 5 s at 11025 Hz for every clip",)

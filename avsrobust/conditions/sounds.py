@@ -24,7 +24,7 @@ SHARED = "shared"
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A sound file: where it is, its rate in Hz and its samples per channel."""
+    """A sound file: its path, rate in Hz and samples per channel."""
 
     audio: str
     home: str
@@ -38,7 +38,7 @@ class Sound:
 
     @property
     def definition(self) -> Definition | None:
-        """How the sound is made, where a manifest can say it."""
+        """Definition of the sound, where a manifest can hold it."""
         return None
 
 
@@ -70,7 +70,7 @@ class DefinedSound(MadeSound):
 
     @property
     def definition(self) -> Definition:
-        """How the sound is made."""
+        """Definition of the sound."""
         return self.text
 
     @property
@@ -103,7 +103,7 @@ def lent_sound(clip: Clip, source: Clip) -> Recording:
 
 
 def made_path(clip: Clip, condition: str, detail: str = "") -> str:
-    """Return where the sound of a row lies, or would lie, in the build's folder."""
+    """Return the path of a row's sound in the build's folder, whether or not it is stored."""
     return "/".join(part for part in ("audio", condition, detail, clip.split, f"{clip.clip_id}.wav") if part)
 
 
@@ -126,5 +126,5 @@ def unstored(sound: Sound) -> Sound:
 
 
 def is_unstored(sound: Sound) -> bool:
-    """Tell whether a sound has no file."""
+    """Return whether a sound has no file."""
     return sound.audio.startswith(MADE_PREFIX)

@@ -28,12 +28,12 @@ Flags = NDArray[np.bool_]
 
 
 def is_source(clip: Clip) -> bool:
-    """Tell whether a clip may lend its sound at all: its categories are known, and it is not muted."""
+    """Return whether a clip may lend its sound at all: its categories are known, and it is not muted."""
     return bool(clip.labels and clip.broad) and not clip.is_muted
 
 
 def is_eligible(clip: Clip, source: Clip) -> bool:
-    """Tell whether the sound of `source` may be off-screen for `clip` by kind: none shared, none the least suitable.
+    """Return whether the sound of `source` may be off-screen for `clip` by kind: none shared, none the least suitable.
 
     The definition; `SourceClips` applies it to sets of supercategories.
     """

@@ -23,8 +23,9 @@ from avsrobust.callbacks import ProgressCallback
 from avsrobust.clips import Clip, DeclaredClip, SoundContents, SoundHeader
 from avsrobust.datasets.dataset import Finding
 from avsrobust.datasets.pictures import PictureHeader, read_header
-from avsrobust.datasets.sound_contents import read_whole
-from avsrobust.errors import AudioError, AvsRobustError, DataSetError
+from avsrobust.datasets.sound_contents import SHORTEST_S, read_whole
+from avsrobust.errors import AudioError, AvsRobustError, DataSetError, did_you_mean
+from avsrobust.vocabulary import counted
 
 _TOLD_AT_ONCE = 16
 
@@ -140,12 +141,14 @@ def _check_pictures(
     `names` are the names in the pictures' folder (`_names_in`).
     """
     headers: dict[str, PictureHeader] = {}
+    others = (names or frozenset()) - {path.rpartition("/")[2] for path in paths}
     if names is None:
         findings.append(Finding(_folder(paths), "no folder", f"{len(paths)} {noun}s in it", clip.clip_id))
         return headers
     for number, path in enumerate(paths, start=1):
         if path.rpartition("/")[2] not in names:
-            findings.append(Finding(path, "no file", f"{noun} {number} of {len(paths)}", clip.clip_id))
+            hint = did_you_mean(path.rpartition("/")[2], others)
+            findings.append(Finding(path, "no file", f"{noun} {number} of {len(paths)}{hint}", clip.clip_id))
             continue
         try:
             headers[path] = read_header(root / path)
@@ -188,11 +191,19 @@ def _check_sound(
     path = root / clip.audio
     try:
         if path.exists():
-            return read_whole(path, clip.num_frames) if whole else (check_sound(path), None)
+            sound = read_whole(path, clip.num_frames) if whole else (check_sound(path), None)
+            findings += _too_short(clip, sound[0])
+            return sound
         findings.append(Finding(clip.audio, "no file", "the clip's sound, a wav file", clip.clip_id))
     except AudioError as error:
         findings.append(as_finding(root, clip.audio, error, clip.clip_id))
     return None
+
+
+def _too_short(clip: DeclaredClip, header: SoundHeader) -> Iterable[Finding]:
+    if header.duration_s < SHORTEST_S:
+        found = f"{counted(header.num_samples, 'sample')} at {header.sample_rate} Hz"
+        yield Finding(clip.audio, found, f"a recording of at least {SHORTEST_S:g} s", clip.clip_id)
 
 
 def as_finding(root: Path, path: str, error: AvsRobustError, clip_id: str) -> Finding:
@@ -202,4 +213,5 @@ def as_finding(root: Path, path: str, error: AvsRobustError, clip_id: str) -> Fi
     """
     text = str(error).removeprefix(f"{root / path}: ")
     found, _, expected = text.partition("; expected ")
-    return Finding(path, found.removeprefix("found "), expected or "a file that can be read", clip_id)
+    noun = found.removeprefix("found ") if found.startswith("found ") else f"a file that {found}"
+    return Finding(path, noun, expected or "a file that can be read", clip_id)

@@ -6,7 +6,7 @@ Conventions
     touches nothing on disk.
     Findings about a row carry the clip's id as the table has it, or ``line N`` where it has none; either way it is a text
     to show, not a path to use.
-    Rows of splits that were not requested are passed over, but their ids count when ids are compared.
+    Rows of splits that were not requested are skipped, but their ids count when ids are compared.
 """
 
 from __future__ import annotations
@@ -158,7 +158,8 @@ def _name_problems(row: ClipRow) -> Iterable[tuple[str, str]]:
         if not name:
             yield f"an empty {noun}", f"the {noun} of a clip"
         elif "/" in name or not is_safe_relative(name) or len(name.encode()) > _LONGEST_NAME:
-            yield f"the {noun} '{printable(name)[:100]}'", "a name that is part of a file name, without '/' or '..'"
+            expected = f"part of a file's name, without '/', '\\', '..' or control characters, of at most {_LONGEST_NAME} bytes"
+            yield f"the {noun} '{printable(name)[:100]}'", expected
 
 
 def _split_problems(row: ClipRow) -> Iterable[tuple[str, str]]:

@@ -19,12 +19,12 @@ from avsrobust.clips import Clip
 from avsrobust.datasets.avss import RGB_MASKS, SEMANTIC_MASKS
 from avsrobust.datasets.checks import as_finding
 from avsrobust.datasets.dataset import Finding
-from avsrobust.datasets.mask_values import MaskValues, level_list, level_set, measure
+from avsrobust.datasets.mask_values import MaskValues, hidden_shape, level_list, level_set, measure
 from avsrobust.datasets.masks import class_mask
 from avsrobust.datasets.pictures import check_structure, decode_content, read_content
 from avsrobust.datasets.sound_contents import MUTED_KINDS, sound_kinds, still_holds
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
-from avsrobust.errors import AvsRobustError
+from avsrobust.errors import AvsRobustError, DataSetError
 from avsrobust.manifest import DATA_PREFIX
 from avsrobust.vocabulary import CLASS_DATASET
 
@@ -52,7 +52,7 @@ class ClipContents:
 
     @property
     def is_muted(self) -> bool:
-        """Tell whether the clip's sound is silent or nearly so."""
+        """Whether the clip's sound is silent or nearly so."""
         return any(kind in MUTED_KINDS for kind in self.sound_kinds)
 
 
@@ -116,6 +116,11 @@ class _Reader:
         picture = decode_content(path, content)
         if self._clip.dataset == CLASS_DATASET:
             return MaskValues(level_set(class_mask(path, picture, self._clip.labels)), False, picture.mode)
+        if (hidden := hidden_shape(picture)) is not None:
+            raise DataSetError(
+                f"{path}: found {hidden}; expected a mask whose background is black and whose foreground is not; "
+                "save it as a grey picture of 0 and 255"
+            )
         values = measure(picture)
         if path.parent.name == RGB_MASKS:
             return replace(values, is_soft=False)

@@ -9,12 +9,14 @@ Conventions
     pixel above half is foreground. Where no soft mask of a folder holds a level above half, they are no grey values but numbers
     of classes or objects, and again any pixel that is not black is foreground.
     The rule is one for all masks of a clip and stands in the manifest's column `foreground`.
+    A picture of one colour whose alpha channel, or whose palette's indices, hold the shape is no mask that can be read
+    (`hidden_shape`): it is a finding, not an empty or a full mask.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,15 +40,17 @@ class MaskValues:
         levels: The set of its levels, a whole number (see the module's conventions).
         is_soft: It holds grey values.
         mode: Pillow's mode.
+        corner: The lowest level of its four corners: where it is foreground, so are all four.
     """
 
     levels: int
     is_soft: bool
     mode: str
+    corner: int = field(default=0, compare=False)
 
     @property
     def has_alpha(self) -> bool:
-        """Tell whether the picture has an alpha channel, which is ignored."""
+        """Whether the picture has an alpha channel, which is ignored."""
         return self.mode in ("LA", "PA", "RGBA")
 
 
@@ -70,7 +74,44 @@ def measure(picture: Image.Image) -> MaskValues:
     levels, is_coloured = _levels(picture)
     found = level_set(levels)
     few_colours = is_coloured and picture.convert("RGB").getcolors(_MOST_COLOURS) is not None
-    return MaskValues(found, not few_colours and _is_grey(found), picture.mode)
+    corner = int(levels[[0, 0, -1, -1], [0, -1, 0, -1]].min())
+    return MaskValues(found, not few_colours and _is_grey(found), picture.mode, corner)
+
+
+def hidden_shape(picture: Image.Image) -> str | None:
+    """Return where a mask of one colour holds a shape that its colours do not show, for messages; None where there is none.
+
+    >>> hidden_shape(Image.new("L", (2, 2)))
+    """
+    has_palette = picture.mode in ("P", "PA")
+    if not (has_palette or picture.mode in ("LA", "RGBA")) or _differs(np.asarray(picture.convert("RGB"))):
+        return None
+    channels = np.atleast_3d(np.asarray(picture))
+    if has_palette and _differs(channels[..., 0]):
+        return "a palette that gives all its indices one colour"
+    has_alpha = channels.shape[2] in (2, 4)
+    return (
+        "one colour throughout, and a shape in the alpha channel" if has_alpha and _differs(channels[..., -1]) else None
+    )
+
+
+def marks_all(values: MaskValues, rule: str) -> bool:
+    """Tell whether a mask, read by a rule, has no background."""
+    return values.levels & ((1 << _lowest(rule)) - 1) == 0
+
+
+def marks_corners(values: MaskValues, rule: str) -> bool:
+    """Tell whether all four corners of a mask, read by a rule, are foreground."""
+    return values.corner >= _lowest(rule)
+
+
+def _lowest(rule: str) -> int:
+    """Return the lowest level that is foreground."""
+    return HALF + 1 if rule == ABOVE_HALF else 1
+
+
+def _differs(values: NDArray[np.uint8]) -> bool:
+    return bool((values != values[:1, :1]).any())
 
 
 def foreground(picture: Image.Image, rule: str = NON_ZERO) -> NDArray[np.bool_]:
@@ -85,17 +126,17 @@ def foreground(picture: Image.Image, rule: str = NON_ZERO) -> NDArray[np.bool_]:
 
 def foreground_of_levels(levels: NDArray[np.uint8], rule: str = NON_ZERO) -> NDArray[np.bool_]:
     """Return the foreground of a mask's levels, as `foreground` does of a picture."""
-    above: NDArray[np.bool_] = levels > (HALF if rule == ABOVE_HALF else 0)
+    above: NDArray[np.bool_] = levels >= _lowest(rule)
     return above
 
 
 def is_graded(masks: Iterable[MaskValues]) -> bool:
-    """Tell whether the soft ones of a folder's masks hold grey values up to more than half, rather than numbers of objects."""
+    """Return whether the soft ones of a folder's masks hold grey values up to more than half, rather than numbers of objects."""
     return any(mask.is_soft and mask.levels >> (HALF + 1) for mask in masks)
 
 
 def may_ignore(masks: Iterable[MaskValues]) -> bool:
-    """Tell whether 255 may mean "ignore" in a folder's masks: some hold numbers of classes next to it, none a grey value."""
+    """Return whether 255 may mean "ignore" in a folder's masks: some hold numbers of classes next to it, none a grey value."""
     union = 0
     for mask in masks:
         union |= mask.levels if mask.is_soft else 0
@@ -114,7 +155,7 @@ def foreground_rule(masks: Iterable[MaskValues], folder_is_graded: bool) -> str:
 
 
 def _is_grey(levels: int) -> bool:
-    """Tell whether a set holds more than black and one other level; one level alone is black, 1 or white."""
+    """Return whether a set holds more than black and one other level; one level alone is black, 1 or white."""
     values = level_list(levels)
     if len(values) == 1:
         return values[0] not in (0, 1, HIGHEST)

@@ -15,18 +15,20 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
+from avsrobust.beginnings import LENGTH, recognise
 from avsrobust.errors import DataSetError
 from avsrobust.files import open_regular, read_regular
 from avsrobust.limits import PICTURE_BYTES, PICTURE_PIXELS
 
 FORMATS = ("PNG", "JPEG")
+_OWN = ("a PNG picture", "a JPEG picture")
 # Called with a file's path and its bytes, before they are decoded; raises where they are not the right ones.
 ContentCheck = Callable[[Path, bytes], None]
 # The end of a whole file: PNG's IEND chunk, JPEG's end-of-image marker.
@@ -110,7 +112,7 @@ def check_structure(path: Path, content: bytes) -> None:
     elif content.startswith(_JPEG_START):
         _check_jpeg(path, content)
     else:
-        raise DataSetError(f"{path}: found a file that is no PNG or JPEG, or one cut off in its header; {_REPLACE}")
+        raise _of_another_kind(path, content)
 
 
 def size_of_content(path: Path, content: bytes) -> tuple[int, int]:
@@ -209,9 +211,9 @@ def _data_set_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataSetError(f"{path}: found no file; {_REPLACE}") from error
     except UnidentifiedImageError as error:
-        raise DataSetError(
-            f"{path}: found a file that is no PNG or JPEG, or one cut off in its header; {_REPLACE}"
-        ) from error
+        with suppress(OSError), open_regular(path) as stream:
+            raise _of_another_kind(path, stream.read(LENGTH)) from error
+        raise _of_another_kind(path, b"") from error
     except (SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
         raise DataSetError(f"{path}: found a damaged picture ({error}); {_REPLACE}") from error
     except OSError as error:
@@ -261,6 +263,13 @@ def _check_jpeg(path: Path, content: bytes) -> None:
         has_scan |= marker == _SOS and has_frame
         position += length
     raise DataSetError(f"{path}: found a damaged picture (more than {_MOST_CHUNKS} segments); {_REPLACE}")
+
+
+def _of_another_kind(path: Path, beginning: bytes) -> DataSetError:
+    if (found := recognise(beginning)) is None or found.noun in _OWN:
+        return DataSetError(f"{path}: found a file that is no PNG or JPEG, or one cut off in its header; {_REPLACE}")
+    remedy = found.remedy or "save it as PNG"
+    return DataSetError(f"{path}: found {found.noun}; expected a whole PNG or JPEG picture; {remedy}")
 
 
 def _without_end(path: Path, kind: str) -> DataSetError:

@@ -16,6 +16,7 @@ from avsrobust.callbacks import ProgressCallback
 from avsrobust.caveats import OVERLAP, overlap_caveat, release_caveat
 from avsrobust.clips import Clip
 from avsrobust.datasets.checks import CheckedClip, check_clips
+from avsrobust.datasets.clip_rows import printable
 from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.registry import find_dataset
 from avsrobust.datasets.spec import DataSetSpec, DeclaredDataSet, checked_declaration
@@ -24,6 +25,7 @@ from avsrobust.plugins import one_line
 from avsrobust.vocabulary import DATASETS, SPLITS
 
 _SIZES_SHOWN = 4
+_SPLITS_SHOWN = 5
 
 
 def read_dataset(
@@ -139,11 +141,14 @@ def _declare(spec: DataSetSpec, data_root: Path, splits: Collection[str], releas
 
 
 def _require_known(splits: Sequence[str] | None) -> None:
+    if isinstance(splits, str):
+        raise DataSetError(f"splits: found the text '{splits}'; expected a list of names, such as ['{SPLITS[-1]}']")
     for split in splits or ():
         if split not in SPLITS:
-            raise DataSetError(
-                f"--split: found '{split}'; expected {', '.join(SPLITS[:-1])} or {SPLITS[-1]}{did_you_mean(split, SPLITS)}"
+            hint = (
+                "; name several as --split val --split test" if "," in str(split) else did_you_mean(str(split), SPLITS)
             )
+            raise DataSetError(f"--split: found '{split}'; expected {', '.join(SPLITS[:-1])} or {SPLITS[-1]}{hint}")
 
 
 def _require_clips(declared: DeclaredDataSet, data_root: Path, splits: Sequence[str] | None) -> None:
@@ -152,7 +157,9 @@ def _require_clips(declared: DeclaredDataSet, data_root: Path, splits: Sequence[
     for split in splits or ():
         if not declared.count_rows().get(split):
             rows = declared.count_rows()
-            found = ", ".join(f"{rows[known]} in {known}" for known in SPLITS if rows.get(known))
+            others = sorted(set(rows) - set(SPLITS))[:_SPLITS_SHOWN]
+            named = [(known, known) for known in SPLITS] + [(other, f"'{printable(other)}'") for other in others]
+            found = ", ".join(f"{rows[key]} in {name}" for key, name in named if rows.get(key))
             raise DataSetError(
                 f"--split {split}: found no clip of this split in {data_root} ({declared.layout}; clips: {found or 'none'}); "
                 "expected one at least; name another split or complete the table"

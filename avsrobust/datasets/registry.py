@@ -41,7 +41,7 @@ def find_dataset(spec: str | type[DataSetSpec]) -> DataSetSpec:
         OptionError: The name is unknown, or the object is no data set.
     """
     if not isinstance(spec, str):
-        return _check(spec_of(spec), spec)
+        return _check(spec_of(spec) if isinstance(spec, type) else "", spec)
     built_in = _built_in_name(spec)
     if built_in is not None:
         # Not by the registry's names: a package's data set must not take a built-in one's place.
@@ -78,7 +78,8 @@ def _unknown(name: str, known: tuple[str, ...]) -> OptionError:
 def _check(spec: str, found: object) -> DataSetSpec:
     if not isinstance(found, type) or not issubclass(found, DataSetSpec):
         raise OptionError(
-            f"--dataset {spec}: found {found!r:.80}; expected a class derived from avsrobust's DataSetSpec"
+            f"{f'--dataset {spec}' if spec else 'dataset'}: found {found!r:.80}; expected a class derived from avsrobust's "
+            "DataSetSpec" + ("" if spec else f", or a name: {', '.join(DATASETS)}")
         )
     name, categories, releases = (getattr(found, field, None) for field in ("name", "categories", "releases"))
     if not is_dataset_name(name) or (name in DATASETS and spec not in _BUILT_IN.values()):

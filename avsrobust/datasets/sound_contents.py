@@ -3,6 +3,8 @@
 Conventions
     A sound is judged as far as the clip lasts. It is *muted* where it is silent or nearly so: all samples are zero
     ("silent"), all are equal ("constant"), or their deviation from the mean is below `QUIETEST_DB` ("nearly silent").
+    Front ends read the mean of the channels. Where that is silent or nearly so, and a channel is not (two channels of opposite
+    phase), the sound is muted as well ("silent in mono").
 """
 
 from __future__ import annotations
@@ -24,11 +26,14 @@ QUIETEST_DB = -80.0
 CLIPPED_SHARE = 0.001
 # Seconds by which a sound may differ from the clip's length: containers end on whole packets.
 LENGTH_TOLERANCE_S = 0.5
+# A recording shorter than this is a slip of whoever cut it; manifests hold none (`avsrobust.manifest_values`, `duration_s`).
+SHORTEST_S = 0.001
 
-SILENT, NEARLY_SILENT, CONSTANT = "silent", "nearly silent", "constant"
+SILENT, NEARLY_SILENT, CONSTANT, CANCELLED = "silent", "nearly silent", "constant", "silent in mono"
 CLIPPED, LONGER, SHORTER, STREAMED = "clipped", "longer than the clip", "shorter than the clip", "of a made-up size"
-MUTED_KINDS = (SILENT, NEARLY_SILENT, CONSTANT)
-SOUND_KINDS = (*MUTED_KINDS, CLIPPED, LONGER, SHORTER, STREAMED)
+UNDECLARED = "longer than declared"
+MUTED_KINDS = (SILENT, NEARLY_SILENT, CONSTANT, CANCELLED)
+SOUND_KINDS = (*MUTED_KINDS, CLIPPED, LONGER, SHORTER, STREAMED, UNDECLARED)
 
 # Every so many-th sample is enough to see that a sound is loud.
 _THINNED = 32
@@ -62,7 +67,7 @@ def read_whole(path: Path, num_frames: int) -> tuple[SoundHeader, SoundContents 
 
 
 def still_holds(path: Path, contents: SoundContents) -> bool:
-    """Tell whether a file is, by size and time of its last change, the one that these facts are about."""
+    """Return whether a file is, by size and time of its last change, the one that these facts are about."""
     try:
         status = path.stat()
     except OSError:
@@ -85,26 +90,36 @@ def sound_kinds(header: SoundHeader, samples: Samples, num_frames: int) -> tuple
         LONGER: excess_s > LENGTH_TOLERANCE_S,
         SHORTER: excess_s < -LENGTH_TOLERANCE_S,
         STREAMED: header.streamed,
+        UNDECLARED: header.undeclared > LENGTH_TOLERANCE_S * header.sample_rate,
     }
-    muted = _muted_kind(lasting)
+    muted = muted_kind(lasting)
     return (*([muted] if muted else []), *(kind for kind, holds in flags.items() if holds))
 
 
-def _muted_kind(samples: Samples) -> str | None:
-    """Return which of `MUTED_KINDS` samples [S, channels] are, None where it is audible."""
+def muted_kind(samples: Samples) -> str | None:
+    """Return which of `MUTED_KINDS` samples [S, channels] are, None where they can be heard."""
     scale = 32768.0 if samples.dtype == np.int16 else 1.0
     # Squares of deviations from the mean, summed up over a part, are no more than those over the whole.
     least = len(samples) * (scale * 10.0 ** (QUIETEST_DB / 20.0)) ** 2
-    if (_deviations(samples[::_THINNED]) >= least).any():
+    # The mean of channels deviates no more than the channel that deviates most.
+    if (_deviations(_mono(samples[::_THINNED])) >= least).any():
         return None
     if not samples.any():
         return SILENT
     if (samples == samples[0]).all():
         return CONSTANT
-    return NEARLY_SILENT if (_deviations(samples) < least).all() else None
+    if (_deviations(samples) < least).all():
+        return NEARLY_SILENT
+    return CANCELLED if (_deviations(_mono(samples)) < least).all() else None
 
 
-def _deviations(samples: Samples) -> NDArray[np.float64]:
+def _mono(samples: Samples) -> NDArray[np.float64]:
+    """Return the mean of the channels, [S, 1]."""
+    mean: NDArray[np.float64] = samples.mean(axis=1, keepdims=True, dtype=np.float64)
+    return mean
+
+
+def _deviations(samples: Samples | NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each channel's sum of squared deviations from its mean, float64 [channels]."""
     channels = np.ascontiguousarray(samples.T, dtype=np.float64)
     squares: NDArray[np.float64] = ((channels - channels.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)

@@ -17,18 +17,31 @@ from avsrobust.checksums import FileSum
 from avsrobust.clips import Clip
 from avsrobust.datasets.contents import ClipContents
 from avsrobust.datasets.dataset import Finding
-from avsrobust.datasets.mask_values import HIGHEST, MaskValues, foreground_rule, is_graded, level_list, may_ignore
+from avsrobust.datasets.mask_values import (
+    HIGHEST,
+    MaskValues,
+    foreground_rule,
+    is_graded,
+    level_list,
+    marks_all,
+    marks_corners,
+    may_ignore,
+)
 from avsrobust.datasets.sound_contents import (
+    CANCELLED,
     CLIPPED,
+    CONSTANT,
     LONGER,
     MUTED_KINDS,
     NEARLY_SILENT,
     QUIETEST_DB,
     SHORTER,
+    SILENT,
     SOUND_KINDS,
     STREAMED,
+    UNDECLARED,
 )
-from avsrobust.vocabulary import ABOVE_HALF, CLASS_DATASET, NON_ZERO
+from avsrobust.vocabulary import ABOVE_HALF, CLASS_DATASET, NON_ZERO, counted
 
 MOST_NAMED = 20
 _NAMED_IN_LINE = 3
@@ -103,12 +116,17 @@ def survey_contents(clips: Sequence[Clip], contents: Iterable[ClipContents]) -> 
                 for clip in looked_at
                 if not clip.labels and any(values.levels > 1 for _, values in seen[clip.clip_id].masks)
             ),
-            "sounds": {
-                kind: _named(clip.clip_id for clip in looked_at if kind in seen[clip.clip_id].sound_kinds)
-                for kind in SOUND_KINDS
-            },
+            "sounds": _sound_summary(looked_at, seen),
         },
     )
+
+
+def _sound_summary(clips: Iterable[Clip], seen: Mapping[str, ClipContents]) -> dict[str, Any]:
+    """Return the clips of each kind of sound; kinds that came later only where there are any, so that builds keep their bytes."""
+    named = {
+        kind: _named(clip.clip_id for clip in clips if kind in seen[clip.clip_id].sound_kinds) for kind in SOUND_KINDS
+    }
+    return {kind: clips for kind, clips in named.items() if kind not in _LATER_KINDS or clips["count"]}
 
 
 _Masks = list[tuple[str, str, MaskValues]]
@@ -168,7 +186,26 @@ def _mask_summary(masks: _Masks, rules: Mapping[str, str]) -> dict[str, Any]:
         "grey": len(halved),
         "grey_clips": _named({clip_id for clip_id, _ in halved}),
         "grey_first": halved[0][1] if halved else None,
+        **_odd_masks(masks, rules),
     }
+
+
+def _odd_masks(masks: _Masks, rules: Mapping[str, str]) -> dict[str, Any]:
+    """Return entries about masks that may not be meant so, none where there is none: builds without them keep their bytes.
+
+    The survey knows no rule for class masks, of which `corner` is not measured: they mark no corner.
+    """
+    whole = [(clip_id, path) for clip_id, path, values in masks if marks_all(values, rules[clip_id])]
+    parts = [(clip_id, values) for clip_id, _, values in masks if values.levels != 1]
+    corners = sum(marks_corners(values, rules[clip_id]) for clip_id, values in parts) - len(whole)
+    found: dict[str, Any] = {}
+    if whole:
+        clips = _named({clip_id for clip_id, _ in whole})
+        found |= {"whole": len(whole), "whole_clips": clips, "whole_first": whole[0][1]}
+    # More often than not: objects seen from near touch all four corners now and then.
+    if 2 * corners > len(parts) - len(whole):
+        found["corners"] = corners
+    return found
 
 
 def _named(ids: Iterable[str]) -> dict[str, Any]:
@@ -188,48 +225,50 @@ def survey_lines(summary: Mapping[str, Any], dataset: str, *, brief: bool = Fals
         return []
     extent = "all" if summary["looked_at"] == summary["clips"] else f"{summary['looked_at']:,} of"
     lines = [
-        f"contents: looked at {extent} {summary['clips']:,} clips ({summary['frames']:,} frames, {summary['masks']:,} masks, "
-        f"{summary['looked_at']:,} sounds, {summary['bytes'] / 1e6:,.0f} MB)"
+        f"contents: looked at {extent} {counted(summary['clips'], 'clip')} ({counted(summary['frames'], 'frame')}, "
+        f"{counted(summary['masks'], 'mask')}, {counted(summary['looked_at'], 'sound')}, {summary['bytes'] / 1e6:,.0f} MB)"
     ]
     if not brief:
         lines += [_mask_line(name, folder, dataset) for name, folder in summary["mask_folders"].items()]
     lines += [_grey_line(name, folder) for name, folder in summary["mask_folders"].items() if folder["grey"]]
+    lines += [line for name, folder in summary["mask_folders"].items() for line in _odd_lines(name, folder)]
     unlabelled = summary["unlabelled_with_masks"]
     if unlabelled["count"]:
         lines.append(f"masks of clips without a label on screen hold objects: {_count_line(unlabelled)}")
-    sounds = summary["sounds"]
-    if any(sounds[kind]["count"] for kind in MUTED_KINDS):
-        kinds = ", ".join(
-            f"{sounds[kind]['count']} {_MUTED_WORDS[kind]}" for kind in MUTED_KINDS if sounds[kind]["count"]
-        )
-        names = sorted(name for kind in MUTED_KINDS for name in sounds[kind]["first"])
-        total = sum(sounds[kind]["count"] for kind in MUTED_KINDS)
+    sounds = {kind: named for kind, named in summary["sounds"].items() if named["count"]}
+    muted = {kind: sounds[kind] for kind in MUTED_KINDS if kind in sounds}
+    if muted:
+        kinds = ", ".join(f"{named['count']} {_MUTED_WORDS[kind]}" for kind, named in muted.items())
+        names = sorted(name for named in muted.values() for name in named["first"])
+        total = sum(named["count"] for named in muted.values())
         lines.append(
             f"muted: {_count_line({'count': total, 'first': names})}, {kinds}; there clean rows equal silence, and none of them "
             "is a source of off-screen sounds"
         )
-    lines += [
-        f"sounds {_SOUND_WORDS[kind]}: {_count_line(sounds[kind])}" for kind in _SOUND_WORDS if sounds[kind]["count"]
-    ]
+    lines += [f"sounds {_SOUND_WORDS[kind]}: {_count_line(sounds[kind])}" for kind in _SOUND_WORDS if kind in sounds]
     return lines
 
 
+_LATER_KINDS = (CANCELLED, UNDECLARED)
 _MUTED_WORDS = {
-    kind: f"{kind} (below {QUIETEST_DB:g} dB of full scale)" if kind == NEARLY_SILENT else f"digitally {kind}"
-    for kind in MUTED_KINDS
+    SILENT: "digitally silent",
+    NEARLY_SILENT: f"nearly silent (below {QUIETEST_DB:g} dB of full scale)",
+    CONSTANT: "digitally constant",
+    CANCELLED: "silent in mono (their channels cancel each other out, and front ends read the mean of both)",
 }
 _SOUND_WORDS = {
     CLIPPED: "clipped (0.1 % of the samples or more at full scale)",
     LONGER: "longer than the clip (cut)",
     SHORTER: "shorter than the clip (the last second is repeated)",
     STREAMED: "with a stream's made-up size in the header (read to the end of the file)",
+    UNDECLARED: "with more in the file than the header declares (read as far as declared)",
 }
 
 
 def _count_line(named: Mapping[str, Any]) -> str:
     names = list(named["first"])[:_NAMED_IN_LINE]
     more = f" and {named['count'] - len(names)} more" if named["count"] > len(names) else ""
-    return f"{named['count']} clips ({', '.join(names)}{more})"
+    return f"{counted(named['count'], 'clip')} ({', '.join(names)}{more})"
 
 
 def _mask_line(name: str, folder: Mapping[str, Any], dataset: str) -> str:
@@ -256,6 +295,22 @@ def _grey_line(name: str, folder: Mapping[str, Any]) -> str:
         f"grey masks in {name}: {folder['grey']:,} of {_count_line(folder['grey_clips'])} hold grey values (first: "
         f"{folder['grey_first']}); their foreground is above half, as AVSBench's own loader splits them"
     )
+
+
+def _odd_lines(name: str, folder: Mapping[str, Any]) -> Iterable[str]:
+    """Yield remarks about masks that may not be meant as they are."""
+    if folder["masks"] == folder["only_0"]:
+        yield f"masks in {name}: all {folder['masks']:,} are empty, so no object can be found there"
+    if "whole" in folder:
+        yield (
+            f"masks in {name}: {folder['whole']:,} of {_count_line(folder['whole_clips'])} mark the whole picture, none of "
+            f"their pixels is 0 (first: {folder['whole_first']})"
+        )
+    if "corners" in folder:
+        yield (
+            f"masks in {name}: {folder['corners']:,} of {folder['masks']:,} mark all four corners of the picture; are "
+            "foreground and background swapped?"
+        )
 
 
 def _ranges(values: Sequence[int]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from avsrobust.beginnings import LENGTH, is_lfs_pointer, is_web_page, recognise
 from avsrobust.datasets.dataset import Finding
 from avsrobust.errors import DataSetError
 from avsrobust.files import read_regular
@@ -22,6 +23,8 @@ from avsrobust.limits import TABLE_BYTES, TABLE_ROWS
 
 # AVSBench's widest table has seven.
 _MOST_COLUMNS = 1000
+# What spreadsheets write where a comma stands in numbers.
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "'|'"}
 _MOST_NAMED, _MOST_SHOWN = 10, 50
 
 
@@ -81,9 +84,14 @@ class Table:
         if missing:
             raise DataSetError(
                 f"{self.path}: has no column {', '.join(missing)}; found the columns {_named(self.columns)}; "
-                f"expected {', '.join(names)}; take the table that comes with {self.source}"
+                f"expected {', '.join(names)}{self._separated_otherwise()}; take the table that comes with {self.source}"
             )
         return {name: index for name, index in found.items() if index is not None}
+
+    def _separated_otherwise(self) -> str:
+        """Return that other signs than commas separate the cells, where that is likely, for messages."""
+        signs = [sign for sign in _OTHER_SEPARATORS if len(self.columns) == 1 and sign in self.columns[0]]
+        return f", separated by commas, not by {_OTHER_SEPARATORS[signs[0]]}" if signs else ""
 
     def where(self, row: TableRow) -> str:
         """Return the file and line of a row, for findings."""
@@ -104,7 +112,9 @@ def read_table(root: Path, path: str, source: str = "AVSBench") -> Table:
     advice = f"expected the csv table that comes with {source}"
     lines: list[TableRow] = []
     try:
-        text = read_regular(root / path, TABLE_BYTES, DataSetError).decode("utf-8-sig")
+        content = read_regular(root / path, TABLE_BYTES, DataSetError)
+        _require_text(path, content[:LENGTH], advice)
+        text = content.decode("utf-8-sig")
         # strict: an unclosed quote would otherwise swallow the rest of the table.
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         for cells in reader:
@@ -118,12 +128,24 @@ def read_table(root: Path, path: str, source: str = "AVSBench") -> Table:
     except OSError as error:
         raise DataSetError(f"{path}: cannot be read ({error.strerror or error}); {advice}") from error
     except UnicodeDecodeError as error:
-        raise DataSetError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); {advice}") from error
+        raise DataSetError(
+            f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); {advice}; take that, or save yours as csv in UTF-8"
+        ) from error
     except csv.Error as error:
         raise DataSetError(f"{path}: is no well-formed csv, line {reader.line_num} ({error}); {advice}") from error
     if len(lines) < 2:
         raise DataSetError(f"{path}: found {'a header without rows' if lines else 'no header'}; {advice}")
     return _table(path, source, lines[0].cells, lines[1:])
+
+
+def _require_text(path: str, beginning: bytes, advice: str) -> None:
+    """Raise `DataSetError` for what a table never begins with: binary files, web pages, pointers of Git LFS."""
+    is_binary = any(byte < 9 or byte > 127 for byte in beginning)
+    found = recognise(beginning) if is_binary or is_web_page(beginning) or is_lfs_pointer(beginning) else None
+    if found is not None:
+        raise DataSetError(
+            f"{path}: is {found.noun}; {advice}; {found.remedy or 'take that, or save yours as csv in UTF-8'}"
+        )
 
 
 def _named(columns: Sequence[str]) -> str:

@@ -53,6 +53,8 @@ SEMANTIC = TreeKind(
 )
 KINDS = (SINGLE, MULTI, SEMANTIC)
 
+# Where macOS puts what its archives hold of each file besides its content, under the same names.
+_OF_MACOS = "__MACOSX"
 # metadata.csv is a common name: without data next to it, it counts only where the papers' READMEs put it.
 _METADATA_FOLDERS = (*SEMANTIC.usual_names, *MULTI.usual_names)
 
@@ -119,7 +121,7 @@ class FoundTrees:
         return found[0] if found else None
 
     def is_incomplete(self, kind: TreeKind) -> bool:
-        """Tell whether there is a tree of this kind that lacks its table or its data."""
+        """Return whether there is a tree of this kind that lacks its table or its data."""
         return any(incomplete is kind for incomplete, _ in self.incomplete)
 
     def semantic_table(self) -> str | None:
@@ -212,7 +214,7 @@ def _places(root: Path, entries: Iterable[str]) -> Iterator[tuple[TreeKind, str]
     for kind in KINDS:
         yield kind, ""
     for name in entries:
-        if name.startswith(".") or not is_safe_relative(name) or not is_folder(root / name):
+        if name.startswith(".") or name == _OF_MACOS or not is_safe_relative(name) or not is_folder(root / name):
             continue
         for kind in KINDS:
             yield kind, name
@@ -233,7 +235,7 @@ def _is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Tell whether there is a folder that can be looked at."""
+    """Return whether there is a folder that can be looked at."""
     try:
         return path.is_dir()
     except OSError:

@@ -12,6 +12,7 @@ import ast
 import hashlib
 import inspect
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from avsrobust.files import sha256_of_file
@@ -72,19 +73,27 @@ def _imported(path: Path, root: Path) -> set[Path]:
 def _neighbours(path: Path, root: Path) -> Iterator[Path]:
     """Yield the files below `root` that a file's import statements name."""
     try:
-        tree = ast.parse(path.read_bytes())
+        statements = _imports(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return
-    for node in ast.walk(tree):
+    for level, module, names in statements:
+        base = root if level == 0 else path.parents[min(level, len(path.parents)) - 1]
+        yield from _files(root, base, module)
+        for name in names:
+            yield from _files(root, base, [*module, name])
+
+
+@lru_cache(maxsize=_MOST_FILES)
+def _imports(source: bytes) -> list[tuple[int, list[str], list[str]]]:
+    """Return a file's import statements: the level, the parts of the module's name, and the names imported from it."""
+    found: list[tuple[int, list[str], list[str]]] = []
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _files(root, root, alias.name.split("."))
+            found += [(0, alias.name.split("."), []) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = root if node.level == 0 else path.parents[min(node.level, len(path.parents)) - 1]
             module = node.module.split(".") if node.module else []
-            yield from _files(root, base, module)
-            for alias in node.names:
-                yield from _files(root, base, [*module, alias.name])
+            found.append((node.level, module, [alias.name for alias in node.names]))
+    return found
 
 
 def _files(root: Path, base: Path, names: list[str]) -> Iterator[Path]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from avsrobust.evaluation.clip_data import ClipRows, order_in_clip
-from avsrobust.manifest import COLUMNS, Row
-from avsrobust.manifest_rows import RowTable
-from avsrobust.row_keys import ClipKey, RowKey, row_key
+from avsrobust.manifest import Row
+from avsrobust.manifest_rows import column_of, rows_at
+from avsrobust.row_keys import ClipKey
+from avsrobust.row_sets import RowSet, aligned, coded, numbered_rows
 from avsrobust.vocabulary import NEGATIVE
 
 Positions = npt.NDArray[np.int64]
@@ -33,15 +34,22 @@ class ClipTable(Sequence[ClipRows]):
         positions: Those that belong to the clips, in any order; None: all.
     """
 
-    def __init__(self, rows: Sequence[Row], positions: Iterable[int] | None = None) -> None:
-        chosen = np.arange(len(rows)) if positions is None else np.unique(np.fromiter(positions, dtype=np.int64))
-        splits, ids = (_column(rows, name) for name in ("split", "clip_id"))
-        names = [(splits[position], ids[position]) for position in chosen.tolist()]
-        is_first = np.array([now != before for now, before in zip(names, [None, *names], strict=False)], dtype=np.bool_)
+    def __init__(self, rows: Sequence[Row], positions: Iterable[int] | Positions | None = None) -> None:
+        chosen = np.arange(len(rows))
+        if positions is not None:
+            given = positions if isinstance(positions, np.ndarray) else np.fromiter(positions, dtype=np.int64)
+            chosen = np.unique(given)
+        splits, ids = (column_of(rows, name) for name in ("split", "clip_id"))
+        is_first = np.zeros(len(chosen), dtype=np.bool_)
+        is_first[:1] = True
+        for column in (splits, ids):
+            codes = coded(column).indices.to_numpy()[chosen]
+            is_first[1:] |= codes[1:] != codes[:-1]
         start = np.flatnonzero(is_first)
-        keys = [names[first] for first in start.tolist()]
+        keys = [(splits[position], ids[position]) for position in chosen[start].tolist()]
         if any(now <= before for before, now in pairwise(keys)):
             # Not sorted, or clips in pieces: in memory manifests may have them in any order.
+            names = [(splits[position], ids[position]) for position in chosen.tolist()]
             order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
             chosen, names = chosen[order], [names[position] for position in order]
             start = np.flatnonzero([now != before for now, before in zip(names, [None, *names], strict=False)])
@@ -91,22 +99,19 @@ class ClipTable(Sequence[ClipRows]):
 
     def distinct(self, name: str) -> set[str]:
         """Return the different values of a column of texts."""
-        values = _column(self._rows, name)
+        values = column_of(self._rows, name)
         return {values[position] for position in self._chosen.tolist()}
 
     def among(self, clips: Container[ClipKey]) -> ClipTable:
         """Return those of the clips (split, clip_id) that are among others."""
-        splits, ids = (_column(self._rows, name) for name in ("split", "clip_id"))
+        splits, ids = (column_of(self._rows, name) for name in ("split", "clip_id"))
         return ClipTable(
             self._rows, [position for position in self._chosen.tolist() if (splits[position], ids[position]) in clips]
         )
 
-    def keys(self, known: KnownRows) -> set[RowKey]:
+    def keys(self, known: KnownRows) -> RowSet:
         """Return the keys of all rows, where `known` are those of `source`."""
-        if len(self._chosen) == len(known.position):
-            return set(known.position)
-        chosen = set(self._chosen.tolist())
-        return {key for key, position in known.position.items() if position in chosen}
+        return known.keys_at(self._chosen)
 
     def _make(self, first: int) -> list[ClipRows]:
         """Return the clips from `first` on, at least one."""
@@ -123,46 +128,27 @@ class KnownRows:
 
     Attributes:
         rows: The rows.
-        position: Position of each row among them, by its key.
+        keys: Their keys.
+        is_negative: Tells of each of these, bool [N], whether the row is under a negative condition.
+        is_composed: Tells whether it has a picture of several clips.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
-        self.position: dict[RowKey, int] = {key: position for position, key in enumerate(_keys(rows))}
-        negative = [value == NEGATIVE for value in _column(rows, "polarity")]
-        composed = [value is not None for value in _column(rows, "tiles")]
-        self._negative, self._composed = np.array(negative, dtype=np.bool_), np.array(composed, dtype=np.bool_)
+        names, self._number = numbered_rows(rows)
+        self.keys = RowSet(names, np.unique(self._number))
+        # Where a key is there twice, the last row counts.
+        self._position = np.zeros(len(self.keys), dtype=np.int64)
+        self._position[np.searchsorted(self.keys.numbers, self._number)] = np.arange(len(rows))
+        negative = np.array([value == NEGATIVE for value in column_of(rows, "polarity")], dtype=np.bool_)
+        composed = np.array([value is not None for value in column_of(rows, "tiles")], dtype=np.bool_)
+        self.is_negative, self.is_composed = negative[self._position], composed[self._position]
 
-    def __contains__(self, key: object) -> bool:
-        return key in self.position
+    def keys_at(self, positions: Positions) -> RowSet:
+        """Return the keys of the rows at some positions."""
+        return RowSet(self.keys.names, np.unique(self._number[positions]))
 
-    def is_negative(self, key: RowKey) -> bool:
-        """Tell whether a row is under a negative condition."""
-        return bool(self._negative[self.position[key]])
-
-    def is_composed(self, key: RowKey) -> bool:
-        """Tell whether a row has a picture of several clips."""
-        return bool(self._composed[self.position[key]])
-
-    def clips(self, keys: Iterable[RowKey]) -> ClipTable:
+    def clips(self, keys: RowSet) -> ClipTable:
         """Return the clips of some rows."""
-        return ClipTable(self.rows, [self.position[key] for key in keys])
-
-
-def rows_at(rows: Sequence[Row], positions: Positions) -> list[Row]:
-    """Return the rows at some positions, in their order."""
-    if isinstance(rows, RowTable):
-        found: list[Row] = rows.take(positions)
-        return found
-    return [rows[position] for position in positions.tolist()]
-
-
-def _column(rows: Sequence[Row], name: str) -> Sequence[Any]:
-    if not isinstance(rows, RowTable):
-        return [getattr(row, name) for row in rows]
-    return rows.values(name) if name in rows.columns else [COLUMNS[name].default] * len(rows)
-
-
-def _keys(rows: Sequence[Row]) -> Iterator[RowKey]:
-    columns = [_column(rows, name) for name in ("split", "clip_id", "condition", "level", "draw")]
-    return (row_key(*entry) for entry in zip(*columns, strict=True))
+        _, (mine, its) = aligned(self.keys, keys)
+        return ClipTable(self.rows, self._position[np.searchsorted(mine, its)])

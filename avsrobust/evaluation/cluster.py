@@ -60,7 +60,7 @@ class ClusterAdapter:
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to make its scorer.
+    """The arguments from which a worker makes its scorer.
 
     Attributes:
         manifest: File of the build, or its URL.
@@ -95,7 +95,7 @@ class Job:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What comes back of a piece, and from whom."""
+    """The result of a piece, and the worker that it is from."""
 
     worker: str
     facts: AdapterFacts
@@ -113,7 +113,7 @@ class ClusterScorer:
 
     Args:
         adapter: The adapter.
-        job: What the workers need.
+        job: The arguments of the workers' scorers.
     """
 
     def __init__(self, adapter: ClusterAdapter, job: Job) -> None:
@@ -132,7 +132,7 @@ class ClusterScorer:
         self._forms: dict[str, tuple[object, str]] = {}
 
     def facts(self, output: Path) -> AdapterFacts:
-        """Load the adapter in some worker, and return what is known of it."""
+        """Load the adapter in some worker, and return the facts about it."""
         self._job = replace(self._job, output=output.absolute())
         self._facts = self._one(_describe, self._job).facts
         return self._facts
@@ -197,7 +197,7 @@ class ClusterScorer:
             except TimeoutError:
                 if self._workers():
                     began = time.monotonic()
-            # Some future was given up by the cluster: whoever asks for its result is told.
+            # Some future was given up by the cluster: asking for its result raises the reason.
             except CancelledError:
                 return [future for future in futures if future.done() or future.cancelled()]
         raise OptionError(

@@ -7,6 +7,8 @@ Conventions
     in place, state that is kept from call to call, layers in training mode, random numbers.
     Probabilities may differ by `TOLERANCE` and class ids in that share of the pixels: kernels that are chosen anew (cuDNN's
     autotuner, TF32) differ by less than a thousandth; dropout, state and in-place changes by far more.
+    Where batches have several clips, one row of each is run again with its clip alone: kernels may round otherwise for another
+    batch size, and the model may amplify that here and there (`BATCH_TOLERANCE`), but not in `BATCH_SHARE` of the values.
     An adapter with `needs_seed` repeats its masks even where dropout is left on, since its generators are seeded: layers in
     training mode and calls of dropout functions are refused for it whatever the masks are.
     States of torch's, numpy's and Python's generators are put back, so that the evaluation does not depend on the check.
@@ -39,6 +41,8 @@ from avsrobust.vocabulary import BACKGROUND
 
 MOST_CLIPS = 2
 TOLERANCE = 1e-3
+BATCH_TOLERANCE = 0.05
+BATCH_SHARE = 0.02
 # Of larger outputs every n-th value is compared.
 _MOST_VALUES = 1 << 20
 _SEED = 20261127
@@ -97,6 +101,14 @@ class _Answer:
             scale = max(1.0, float(np.abs(values).max(initial=0.0)))
             found = max(found, float(np.abs(values - other.extras[name]).max(initial=0.0)) / scale)
         return max([found, *(part.difference(other.parts[name]) for name, part in self.parts.items())])
+
+    def share_apart(self, other: _Answer) -> float:
+        """Return the share of values that differ by over `BATCH_TOLERANCE`, or of ids that differ; 1 for other shapes."""
+        if self.probability.shape != other.probability.shape or (self.ids is None) != (other.ids is None):
+            return 1.0
+        if self.ids is not None and other.ids is not None:
+            return float((self.ids != other.ids).mean())
+        return float((np.abs(self.probability - other.probability) > BATCH_TOLERANCE).mean())
 
 
 def check_consistency(
@@ -164,6 +176,8 @@ class _Comparison:
         for number in reversed(range(len(batches))):
             segmented = [position for key, position in reversed(first) if key == number]
             self._compare(batches[number], number, segmented, first)
+            if segmented and len(batches[number]) > 1:
+                self._compare_alone(batches[number], segmented[0])
         for layer, versions in _running_statistics(self._adapter).items():
             if versions != statistics.get(layer):
                 raise AdapterError(
@@ -192,6 +206,31 @@ class _Comparison:
             # NaN is a difference too.
             if not difference <= TOLERANCE:
                 raise AdapterError(self._explain(batch, key[1], difference))
+
+    def _compare_alone(self, batch: Sequence[LoadedClip], position: int) -> None:
+        """Raise `AdapterError` where a clip's masks are others without the rest of the batch."""
+        try:
+            together = self._output(batch, position)
+            alone = [self._output([clip], position) for clip in batch]
+        except AdapterError:
+            # The evaluation finds it again, or has larger batches only.
+            return
+        for index, (clip, own) in enumerate(zip(batch, alone, strict=True)):
+            share = _Answer.of(CheckedOutput(together.masks[index : index + 1], {})).share_apart(
+                _Answer.of(CheckedOutput(own.masks, {}))
+            )
+            if share > BATCH_SHARE:
+                row = clip.sample.rows[position]
+                raise AdapterError(
+                    f"{self._name}: {share:.0%} of the mask of {row.split}/{row.clip_id} under {row.condition} is another when "
+                    "the clip is segmented alone: masks depend on the other clips of a batch, or on the place in it; compute "
+                    f"and draw nothing across the first axis, or take --batch-size 1; {_SKIP}"
+                )
+
+    def _output(self, batch: Sequence[LoadedClip], position: int) -> CheckedOutput:
+        outputs: list[CheckedOutput] = []
+        segment_batch(self._caller, ClipGroup.of(batch), [position], lambda _position, output: outputs.append(output))
+        return outputs[0]
 
     def _explain(self, batch: Sequence[LoadedClip], position: int, difference: float) -> str:
         row = batch[0].sample.rows[position]

@@ -130,7 +130,7 @@ class ClipCounter:
 
 @dataclass
 class _Counted:
-    """What was counted of the output of one row: a model that does not listen gives the next row the same output, mostly.
+    """The counts of one row's output, kept for the next row: a model that ignores the audio mostly gives that the same output.
 
     Attributes:
         target: Position of the row's masks in the clip.

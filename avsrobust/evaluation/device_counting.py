@@ -39,7 +39,7 @@ _COPIES, _MOST_BINS = 32, 1 << 15
 
 @dataclass(frozen=True)
 class _Row:
-    """What one row's counts on the device are: columns of `counts`, int64 [N, K]."""
+    """The counts of one row on the device: columns of `counts`, int64 [N, K]."""
 
     counts: Tensor
     compared: bool

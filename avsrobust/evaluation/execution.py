@@ -229,7 +229,6 @@ class Evaluation:
         ready = write_next_files(
             self.output,
             scores,
-            lambda: scores.rows,
             stored,
             masks=store.mask_files(),
             extras=store.extras_files(),
@@ -274,7 +273,7 @@ class Evaluation:
             failed=tuple(FailedClip(*clip, error) for clip, error in failed.items()),
             notes=notes,
             masks=self._masks(),
-            rows_added=len({key for key in plan.due - plan.kept if clip_of(key) not in failed}),
+            rows_added=sum(clip_of(key) not in failed for key in plan.due - plan.kept),
             rows_kept=len(plan.kept),
         )
 

@@ -36,6 +36,7 @@ from avsrobust.results import (
     vouches_for,
 )
 from avsrobust.row_keys import RowKey, row_key
+from avsrobust.row_sets import RowSet
 from avsrobust.stored_masks import rows_of_masks
 
 
@@ -58,8 +59,8 @@ class ExistingResults:
     scores: StoredScores | None = None
     masks: Path | None = None
     extras: Path | None = None
-    masked: frozenset[RowKey] = frozenset()
-    described: frozenset[RowKey] = frozenset()
+    masked: RowSet = field(default_factory=RowSet)
+    described: RowSet = field(default_factory=RowSet)
     damaged: tuple[str, ...] = ()
     readouts: Mapping[str, StoredScores] = field(default_factory=dict)
 
@@ -218,10 +219,7 @@ def _readouts(
                 "away, or choose another folder"
             )
         try:
-            if run is not None and not vouches_for(run, path):
-                raise ResultsError(f"{path}: is not a file that {RUN_NAME} vouches for")
-            if run is None and (scores is None or evaluation != scores.info.evaluation):
-                raise ResultsError(f"{path}: is of another evaluation")
+            _require_same_evaluation(path, run, scores, evaluation)
             readout = StoredScores.of(read_scores(path, vouched=False))
             found[readout.info.readout] = readout
         except (OSError, ResultsError) as error:
@@ -231,14 +229,14 @@ def _readouts(
 
 def _optional(
     path: Path, run: Run | None, scores: StoredScores | None, damaged: list[str]
-) -> tuple[Path | None, frozenset[RowKey]]:
+) -> tuple[Path | None, RowSet]:
     """Return a file next to the scores and the rows it holds, where it is there, ours and whole."""
     files = run.details.get("files") if run is not None else None
     named = isinstance(files, Mapping) and path.name in files
     if not path.exists():
         if named:
             damaged.append(f"{path}: is missing")
-        return None, frozenset()
+        return None, RowSet()
     evaluation = _evaluation_of(path)
     if not named and evaluation is None:
         raise OptionError(
@@ -246,15 +244,23 @@ def _optional(
             "or choose another folder"
         )
     try:
-        if run is not None and not vouches_for(run, path):
-            raise ResultsError(f"{path}: is not the file that {RUN_NAME} vouches for")
-        if run is None and (scores is None or evaluation != scores.info.evaluation):
-            raise ResultsError(f"{path}: is of another evaluation")
+        _require_same_evaluation(path, run, scores, evaluation)
         rows = rows_of_masks(path) if path.name == MASKS_NAME else rows_of_extras(path)
     except (OSError, ResultsError, AdapterError) as error:
         damaged.append(str(error))
-        return None, frozenset()
-    return path, frozenset(rows)
+        return None, RowSet()
+    return path, rows
+
+
+def _require_same_evaluation(path: Path, run: Run | None, scores: StoredScores | None, evaluation: str | None) -> None:
+    """Raise `ResultsError` unless ``run.json`` vouches for a file or, without it, the file is of the scores' evaluation.
+
+    Raises `OSError` where the file cannot be read.
+    """
+    if run is not None and not vouches_for(run, path):
+        raise ResultsError(f"{path}: is not the file that {RUN_NAME} vouches for")
+    if run is None and (scores is None or evaluation != scores.info.evaluation):
+        raise ResultsError(f"{path}: is of another evaluation")
 
 
 def _evaluation_of(path: Path) -> str | None:

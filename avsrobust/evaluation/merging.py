@@ -11,7 +11,7 @@ Conventions
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -44,7 +44,8 @@ from avsrobust.results import (
     read_run,
     write_run,
 )
-from avsrobust.row_keys import ClipKey, RowKey, clip_of
+from avsrobust.row_keys import ClipKey, clip_of
+from avsrobust.row_sets import RowSet
 from avsrobust.vocabulary import counted
 
 COMMAND = "avsrobust merge"
@@ -79,11 +80,12 @@ class _Part:
     stored: ExistingResults
     run: Run
     scores: StoredScores
-    rows: frozenset[RowKey]
+    rows: RowSet
 
     @property
-    def clips(self) -> frozenset[ClipKey]:
-        return frozenset(map(clip_of, self.rows)) | self.stored.failed_rows().keys()
+    def failed(self) -> Collection[ClipKey]:
+        """Clips that failed."""
+        return self.stored.failed_rows().keys()
 
 
 def merge_shards(output: Path | str, *, replace: bool = False, wait: bool = False) -> MergeReport:
@@ -201,14 +203,13 @@ def _read(shard: Shard, folder: Path) -> _Part:
             f"{folder}: holds results of {stored.scores.info.shard or 'all clips'}; expected those of shard {shard}, as its name "
             "says; move it away, or back to where it was"
         )
-    return _Part(shard, folder, stored, run, stored.scores, frozenset(stored.scores.rows))
+    return _Part(shard, folder, stored, run, stored.scores, stored.scores.rows)
 
 
 def _require_one_evaluation(parts: Sequence[_Part]) -> None:
     """Check that shards are of one model, were asked for the same, and share no clip."""
     first = parts[0]
-    owners: dict[ClipKey, _Part] = {}
-    for part in parts:
+    for number, part in enumerate(parts):
         if found := differences(first.stored.model_key(), _mapping(part.stored.model_key())):
             raise ResultsError(
                 f"{part.folder}: is of another model or build than {first.folder}; different are: {'; '.join(found)}; evaluate "
@@ -221,12 +222,7 @@ def _require_one_evaluation(parts: Sequence[_Part]) -> None:
                 f"{one.folder}: was not evaluated on split {split} under {condition}, as {other.folder} was; expected the same "
                 f"splits and conditions of all shards; run 'evaluate' with --shard {one.shard} on these too"
             )
-        for clip in part.clips:
-            if (owner := owners.setdefault(clip, part)) is not part:
-                raise ResultsError(
-                    f"{part.folder}: holds clip {clip[0]}/{clip[1]}, as {owner.folder} does; expected each clip in one shard; "
-                    "evaluate the shards anew, from one manifest"
-                )
+        _require_own_clips(part, parts[:number])
     filled = [part for part in parts if part.rows]
     for noun, option, held in (
         ("masks", " and --save-masks", [part.stored.masks is not None for part in filled]),
@@ -241,6 +237,21 @@ def _require_one_evaluation(parts: Sequence[_Part]) -> None:
                 )
 
 
+def _require_own_clips(part: _Part, before: Sequence[_Part]) -> None:
+    """Check that a shard has no clip, scored or failed, of those before it."""
+    failed = set(part.failed)
+    for other in before:
+        shared = [*part.rows.of_clips(other.rows).clips(), *failed.intersection(other.failed)]
+        for failures, rows in ((failed, other.rows), (set(other.failed), part.rows)):
+            shared += failures.intersection(rows.clips()) if failures else ()
+        if shared:
+            split, clip_id = min(shared)
+            raise ResultsError(
+                f"{part.folder}: holds clip {split}/{clip_id}, as {other.folder} does; expected each clip in one shard; "
+                "evaluate the shards anew, from one manifest"
+            )
+
+
 def _stored(output: Path, parts: Sequence[_Part], *, replace: bool) -> ExistingResults:
     """Return the results that are in the folder already and are kept."""
     stored = read_existing(output, replace=replace)
@@ -251,9 +262,10 @@ def _stored(output: Path, parts: Sequence[_Part], *, replace: bool) -> ExistingR
         raise ResultsError(f"{'; '.join(stored.damaged)}; restore it, or give it up with --replace")
     if stored.scores is None:
         return ExistingResults()
-    rows: set[RowKey] = set().union(*(part.rows for part in parts))
-    clips: set[ClipKey] = set().union(*(part.clips for part in parts))
-    if lacking := [key for key in stored.scores.rows - rows if clip_of(key) in clips]:
+    rows = RowSet.union(part.rows for part in parts)
+    failed: set[ClipKey] = set().union(*(part.failed for part in parts))
+    left = stored.scores.rows - rows
+    if lacking := left.of_clips(rows) | [key for key in left if failed and clip_of(key) in failed]:
         split, clip_id, condition, *_ = min(lacking)
         raise ResultsError(
             f"{output}: holds {counted(len(lacking), 'row')} that the shards lack, such as {split}/{clip_id} under {condition}; "
@@ -270,7 +282,7 @@ def _publish(output: Path, parts: Sequence[_Part], stored: ExistingResults) -> M
         if isinstance(other.model_key(), Mapping):
             model_key = with_states(other.model_key(), model_key)
     sources = [*(part.scores for part in parts), *([stored.scores] if stored.scores else [])]
-    rows: set[RowKey] = set(stored.scores.rows if stored.scores else ()).union(*(part.rows for part in parts))
+    rows = RowSet.union([*(part.rows for part in parts), *([stored.scores.rows] if stored.scores else [])])
     failed_rows = _failures(parts, stored, rows)
     if not rows:
         (split, clip_id), (error, _) = min(failed_rows.items(), key=lambda entry: entry[0])
@@ -296,9 +308,7 @@ def _publish(output: Path, parts: Sequence[_Part], stored: ExistingResults) -> M
     extras = [shard.extras for shard in (*shards, stored) if shard.extras is not None]
     _require_described(output, rows, shards, stored)
     release_unused()
-    ready = write_next_files(
-        output, scores, lambda: rows, ExistingResults(), masks=masks, extras=extras, readouts=readouts
-    )
+    ready = write_next_files(output, scores, ExistingResults(), masks=masks, extras=extras, readouts=readouts)
     details = {
         **_effort(parts),
         "identity": model_key,
@@ -317,14 +327,12 @@ def _together(sources: Sequence[StoredScores], info: ScoreInfo) -> StoredScores:
     return StoredScores(info, frames_of((source.frames for source in sources), info, use_up=True))
 
 
-def _require_described(
-    output: Path, rows: set[RowKey], shards: Sequence[ExistingResults], stored: ExistingResults
-) -> None:
+def _require_described(output: Path, rows: RowSet, shards: Sequence[ExistingResults], stored: ExistingResults) -> None:
     """Check that every row has what some rows have: a mask, further values, the scores of a readout."""
     all_of = (*shards, stored)
-    held: dict[str, set[RowKey]] = {
-        MASKS_NAME: set().union(*(found.masked for found in all_of)),
-        EXTRAS_NAME: set().union(*(found.described for found in all_of)),
+    held = {
+        MASKS_NAME: RowSet.union(found.masked for found in all_of),
+        EXTRAS_NAME: RowSet.union(found.described for found in all_of),
     }
     for name, of_rows in held.items():
         if of_rows and (lacking := rows - of_rows):
@@ -336,13 +344,17 @@ def _require_described(
             )
 
 
-def _failures(parts: Sequence[_Part], stored: ExistingResults, rows: set[RowKey]) -> dict[ClipKey, Failure]:
+def _failures(parts: Sequence[_Part], stored: ExistingResults, rows: RowSet) -> dict[ClipKey, Failure]:
     """Return all clips that lack rows because they failed."""
-    clips: set[ClipKey] = set().union(*(part.clips for part in parts))
-    left = {clip: failure for clip, failure in stored.failed_rows().items() if clip not in clips}
+    before = stored.failed_rows()
+    clips = {clip for part in parts for clip in part.rows.clips()} if before else set[ClipKey]()
+    left = {clip: failure for clip, failure in before.items() if clip not in clips}
     for part in parts:
         left.update(part.stored.failed_rows())
-    lacking = {clip: (error, missing and missing - rows) for clip, (error, missing) in left.items()}
+    lacking = {
+        clip: (error, missing and frozenset(key for key in missing if key not in rows))
+        for clip, (error, missing) in left.items()
+    }
     return {clip: failure for clip, failure in lacking.items() if failure[1] is None or failure[1]}
 
 

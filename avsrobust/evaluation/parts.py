@@ -42,6 +42,7 @@ from avsrobust.results import (
     write_scores,
 )
 from avsrobust.row_keys import rows_in
+from avsrobust.row_sets import RowSet
 from avsrobust.score_frames import FrameTable
 from avsrobust.stored_masks import rows_of_masks, write_masks
 from avsrobust.textfiles import parse_json
@@ -92,6 +93,7 @@ class PartStore:
         self._written = time.monotonic()
         self._yielded: set[str] = set()
         self._frames = FrameTable()
+        self._masked: list[RowSet] = []
         self._on_saved = on_saved
 
     def begin(self) -> None:
@@ -177,7 +179,8 @@ class PartStore:
                 scores = read_scores(path, in_memory=0)
                 if scores.info.evaluation != self.info.evaluation:
                     raise ResultsError(f"{path}: is of another evaluation")
-                if masks.exists() and not rows_in(scores) <= rows_of_masks(masks):
+                masked = rows_of_masks(masks) if masks.exists() else RowSet()
+                if masks.exists() and not RowSet.of(rows_in(scores)) <= masked:
                     raise ResultsError(f"{masks}: lacks rows")
                 for readout in self._readout_files(path):
                     read_scores(readout)
@@ -188,7 +191,13 @@ class PartStore:
                     _beside(path, suffix).unlink(missing_ok=True)
                 continue
             self._yielded.add(path.name)
+            self._masked.append(masked)
             yield scores
+
+    def masked(self) -> RowSet:
+        """Return the rows that have a mask in the parts that were yielded."""
+        self._masked = [RowSet.union(self._masked)]
+        return self._masked[0]
 
     def readout_names(self) -> list[str]:
         """Return the names of the further readouts that the parts have scores of, sorted."""

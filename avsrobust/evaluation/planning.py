@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+import numpy as np
+
 from avsrobust.evaluation.clip_data import ClipRows
 from avsrobust.evaluation.clip_table import ClipTable, KnownRows
 from avsrobust.evaluation.existing_results import ExistingResults
@@ -22,7 +24,7 @@ from avsrobust.evaluation.parts import PartStore
 from avsrobust.evaluation.stored_scores import StoredScores
 from avsrobust.manifest import Manifest, Row, load_manifest
 from avsrobust.row_keys import ClipKey, RowKey, clip_of, key_of
-from avsrobust.stored_masks import rows_of_masks
+from avsrobust.row_sets import RowSet, aligned, are_in
 from avsrobust.vocabulary import CLASS_DATASET, CLEAN
 
 # Error and rows of a clip that failed; None where it is not known which rows.
@@ -43,16 +45,16 @@ class EvaluationPlan:
     """
 
     clips: Sequence[ClipRows]
-    due: frozenset[RowKey]
-    wanted: frozenset[RowKey]
-    kept: frozenset[RowKey]
+    due: Set[RowKey]
+    wanted: Set[RowKey]
+    kept: Set[RowKey]
     unfinished: bool
     classes: bool | None
 
     @property
     def clips_due(self) -> set[ClipKey]:
         """Clips that are run."""
-        return {clip_of(key) for key in self.due}
+        return set(self.due.clips()) if isinstance(self.due, RowSet) else {clip_of(key) for key in self.due}
 
 
 def plan_evaluation(
@@ -67,37 +69,36 @@ def plan_evaluation(
         store: Parts of an interrupted evaluation.
         save_masks: Rows without a stored mask are run again.
     """
-    # Keys are made once and shared: there are as many as rows.
     known = KnownRows(wanted.source)
     keys = wanted.keys(known)
-    kept = stored.scores.rows if stored.scores else set[RowKey]()
+    kept = stored.scores.rows if stored.scores else RowSet()
     parts = StoredScores(store.info, store.frames())
     scored = parts.rows
-    masked: set[RowKey] = set().union(*map(rows_of_masks, store.mask_files()))
-    again: set[RowKey] = set()
+    masked = store.masked()
+    again = RowSet()
     if save_masks:
         again |= keys - stored.masked - masked
     if stored.extras_names:
         again |= keys - stored.described - scored
     for name in stored.readout_names:
         # A damaged readout is scored again as far as requested.
-        again |= keys - (stored.readouts[name].rows if name in stored.readouts else set()) - scored
+        again |= keys - (stored.readouts[name].rows if name in stored.readouts else RowSet()) - scored
     sources = [*([stored.scores] if stored.scores else []), parts]
-    compared = parts.rows_with_overlap.union(stored.scores.rows_with_overlap if stored.scores else ())
+    compared = parts.rows_with_overlap | (stored.scores.rows_with_overlap if stored.scores else ())
     every = kept | scored
     clips, due = _rows_to_run(_known(manifest, known, keys, every), keys, every, compared, again)
     return EvaluationPlan(
         clips,
-        frozenset(due),
-        frozenset(keys),
-        frozenset(kept),
+        due,
+        keys,
+        kept,
         bool(scored - kept or masked - stored.masked),
         _has_classes(sources),
     )
 
 
 def failures(
-    stored: ExistingResults, scored: set[RowKey], plan: EvaluationPlan, failed: Mapping[ClipKey, str]
+    stored: ExistingResults, scored: Set[RowKey], plan: EvaluationPlan, failed: Mapping[ClipKey, str]
 ) -> dict[ClipKey, Failure]:
     """Return all clips that lack rows because they failed, in this evaluation or an earlier one.
 
@@ -111,8 +112,8 @@ def failures(
     for clip, (error, rows) in stored.failed_rows().items():
         if rows is None and clip not in plan.clips_due:
             left[clip] = (error, None)
-        elif rows is not None and rows - scored:
-            left[clip] = (error, rows - scored)
+        elif rows is not None and (lacks := frozenset(key for key in rows if key not in scored)):
+            left[clip] = (error, lacks)
     lacking: dict[ClipKey, set[RowKey]] = {clip: set() for clip in failed}
     for key in plan.due if failed else ():
         if clip_of(key) in lacking and key not in scored:
@@ -129,7 +130,7 @@ def limited_splits(
     rows: Iterable[Row],
     limited: Sequence[str],
     stored: ExistingResults,
-    scored: set[RowKey],
+    scored: Set[RowKey],
     failed: Mapping[ClipKey, Failure],
     requested: Collection[tuple[str, str]] = (),
 ) -> tuple[str, ...]:
@@ -155,26 +156,21 @@ def limited_splits(
     return tuple(sorted(found))
 
 
-def _known(manifest: Manifest, known: KnownRows, wanted: set[RowKey], scored: set[RowKey]) -> KnownRows:
+def _known(manifest: Manifest, known: KnownRows, wanted: RowSet, scored: RowSet) -> KnownRows:
     """Return the rows that a plan may be about: those known, or, where others of their clips were scored, the manifest's.
 
     The manifest's are those of the whole one where `manifest` is a selection that lacks rows scored before.
     """
-    clips = {clip_of(key) for key in wanted} if scored else set()
-    of_clips = {key for key in scored if clip_of(key) in clips}
-    if of_clips <= known.position.keys():
+    of_clips = scored.of_clips(wanted)
+    if of_clips <= known.keys:
         return known
     of_manifest = KnownRows(manifest.rows)
-    return of_manifest if of_clips <= of_manifest.position.keys() else KnownRows(load_manifest(manifest.path).rows)
+    return of_manifest if of_clips <= of_manifest.keys else KnownRows(load_manifest(manifest.path).rows)
 
 
 def _rows_to_run(
-    known: KnownRows,
-    wanted: Collection[RowKey],
-    scored: Set[RowKey],
-    compared: Set[RowKey],
-    again: Collection[RowKey] = (),
-) -> tuple[ClipTable, set[RowKey]]:
+    known: KnownRows, wanted: RowSet, scored: RowSet, compared: RowSet, again: RowSet
+) -> tuple[ClipTable, RowSet]:
     """Return the clips to run, each with its rows, and the keys of those rows that results come of.
 
     A clip that is (or is to be) scored under clean audio is run under it too, first, for the overlap; a clip that is run under
@@ -187,29 +183,36 @@ def _rows_to_run(
         compared: Those of them that are compared with the clean mask.
         again: Keys of rows that are scored but lack something else that is requested.
     """
-    clean = {clip_of(key): key for key in (*scored, *wanted) if key[2] == CLEAN}
-    touched = {clip_of(key) for key in wanted}
-    stale = {
-        key
-        for key in scored - compared
-        if key in known
-        and key[2] != CLEAN
-        and not known.is_composed(key)
-        and clip_of(key) in clean
-        and clip_of(key) in touched
-    }
-    further = {key for key in wanted if key not in scored and key in known}
-    first: dict[ClipKey, RowKey] = {}
-    for key in further:
-        if known.is_negative(key):
-            first[clip_of(key)] = min(key, first.get(clip_of(key), key))
-    scored_negatives = {key for key in scored if key in known and known.is_negative(key)}
-    stale |= {key for key in scored_negatives if clip_of(key) in first and key > first[clip_of(key)]}
-    due = further | {key for key in again if key in wanted and key in known} | stale
-    helpers = {clean[clip_of(key)] for key in due if key[2] != CLEAN and clip_of(key) in clean}
-    compared_clips = {clip_of(key) for key in due if known.is_negative(key)}
-    helpers |= {key for key in scored_negatives if clip_of(key) in compared_clips}
-    return known.clips(due | {key for key in helpers if key in known}), due
+    names, (of_known, of_wanted, of_scored, of_compared, of_again) = aligned(
+        known.keys, wanted, scored, compared, again
+    )
+    if not len(names.variants):
+        return known.clips(RowSet()), RowSet()
+    is_wanted, is_scored, is_compared, is_again = (
+        are_in(of_known, rows) for rows in (of_wanted, of_scored, of_compared, of_again)
+    )
+    clip, variant = np.divmod(of_known, len(names.variants))
+    is_clean = names.variants_where(CLEAN)[variant]
+    everywhere = len(names.split)
+    # Clips that are scored, or to be scored, under clean audio: of rows that the manifest lacks too.
+    has_clean, touched = np.zeros(everywhere, np.bool_), np.zeros(everywhere, np.bool_)
+    for rows in (of_scored, of_wanted):
+        of_clip, of_variant = np.divmod(rows, len(names.variants))
+        has_clean[of_clip[names.variants_where(CLEAN)[of_variant]]] = True
+    touched[of_wanted // len(names.variants)] = True
+    stale = is_scored & ~is_compared & ~is_clean & ~known.is_composed & has_clean[clip] & touched[clip]
+    further = is_wanted & ~is_scored
+    # Keys have the order of their numbers.
+    first = np.full(everywhere, np.iinfo(np.int64).max)
+    np.minimum.at(first, clip[further & known.is_negative], of_known[further & known.is_negative])
+    scored_negative = is_scored & known.is_negative
+    stale |= scored_negative & (of_known > first[clip])
+    due = further | (is_again & is_wanted) | stale
+    needs_clean, needs_negatives = np.zeros(everywhere, np.bool_), np.zeros(everywhere, np.bool_)
+    needs_clean[clip[due & ~is_clean]] = True
+    needs_negatives[clip[due & known.is_negative]] = True
+    helpers = (is_clean & (is_scored | is_wanted) & needs_clean[clip]) | (scored_negative & needs_negatives[clip])
+    return known.clips(RowSet(names, of_known[due | helpers])), RowSet(names, of_known[due])
 
 
 def _has_classes(sources: Sequence[StoredScores]) -> bool | None:

@@ -1,4 +1,4 @@
-"""``run.json``: how results came about.
+"""``run.json``: the provenance of results.
 
 Conventions
     Times in seconds. `runs` has an entry per evaluation that added something to the folder; the last one is repeated at the top
@@ -79,7 +79,7 @@ def run_details(
 
     Args:
         model_key: Key of the model.
-        content: What the scores of the folder hold.
+        content: Content of the folder's scores.
         info: Their metadata.
         spec: Text that named the adapter.
         manifest: The build.
@@ -116,7 +116,7 @@ def content_details(
     files: Mapping[str, Mapping[str, Any]],
     extras: Sequence[str],
 ) -> dict[str, Any]:
-    """Return what ``run.json`` says of the content of a folder, whoever put it together; arguments as `run_details`."""
+    """Return the entries of ``run.json`` about the content of a folder, evaluated or merged; arguments as `run_details`."""
     return {
         "splits": content.splits,
         "conditions": content.conditions,
@@ -136,7 +136,7 @@ def content_details(
 
 
 def requested_pairs(run: Run) -> set[tuple[str, str]]:
-    """Return the (split, condition) pairs that the evaluations of a ``run.json`` were asked for."""
+    """Return the (split, condition) pairs requested of the evaluations in a ``run.json``."""
     found = set[tuple[str, str]]()
     runs = run.details.get("runs")
     for entry in runs if isinstance(runs, list) else []:

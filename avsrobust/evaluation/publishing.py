@@ -9,7 +9,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from avsrobust.results import (
     readout_file,
     readout_of,
 )
-from avsrobust.row_keys import RowKey
+from avsrobust.row_sets import RowSet
 from avsrobust.stored_masks import merge_masks
 
 _FILES = (SCORES_NAME, MASKS_NAME, EXTRAS_NAME)
@@ -50,7 +50,7 @@ class NextFiles:
     Attributes:
         files: Entry of each file in ``run.json``.
         extras: Names of the further values.
-        content: What the scores hold.
+        content: Content of the scores.
     """
 
     files: dict[str, Mapping[str, Any]]
@@ -61,7 +61,6 @@ class NextFiles:
 def write_next_files(
     output: Path,
     scores: StoredScores,
-    rows: Callable[[], set[RowKey]],
     stored: ExistingResults,
     *,
     masks: Sequence[Path] = (),
@@ -75,7 +74,6 @@ def write_next_files(
     Args:
         output: The results folder.
         scores: All scores, put together; its frames are used up.
-        rows: Returns the rows that the scores hold.
         stored: Earlier results.
         masks: New files of masks.
         extras: New files of further values.
@@ -83,7 +81,8 @@ def write_next_files(
     """
     folder, evaluation, content = next_folder(output), scores.info.evaluation, scores.content
     valued = [*([stored.extras] if stored.extras else []), *extras]
-    names = merge_extras(folder / EXTRAS_NAME, valued, rows(), evaluation) if valued else []
+    # Before the frames are used up.
+    rows = scores.rows if valued else RowSet()
     scores.write(folder / SCORES_NAME, use_up=True)
     files: dict[str, Mapping[str, Any]] = {SCORES_NAME: file_entry(folder / SCORES_NAME)}
     for readout in readouts:
@@ -96,6 +95,7 @@ def write_next_files(
         files[MASKS_NAME] = file_entry(folder / MASKS_NAME)
     elif stored.masks or stored.named(MASKS_NAME):
         files[MASKS_NAME] = stored.entry(MASKS_NAME) or file_entry(output / MASKS_NAME)
+    names = merge_extras(folder / EXTRAS_NAME, valued, rows, evaluation) if valued else []
     if names:
         files[EXTRAS_NAME] = file_entry(folder / EXTRAS_NAME)
     return NextFiles(files, names, content)

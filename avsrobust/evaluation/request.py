@@ -1,8 +1,8 @@
-"""What is asked of an evaluation: which rows of a build, all of them or a shard's, and whether results tell of them already.
+"""A requested evaluation: the rows of a build, all of them or a shard's, and whether results hold them already.
 
 Conventions
-    Splits and conditions are those that are asked of all shards together; the clips are the ones of this shard. A shard's results
-    folder is for its own clips of the whole build, whatever part of them was asked for so far.
+    Splits and conditions are those requested of all shards together; the clips are the ones of this shard. A shard's results
+    folder is for its own clips of the whole build, whatever part of them was requested so far.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from avsrobust.row_keys import ClipKey
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of an evaluation.
+    """A requested evaluation.
 
     Attributes:
         manifest: The build.
-        clips: The clips, each with the rows that are asked for.
-        splits: Splits that are asked for, sorted.
-        conditions: Conditions that are asked for, sorted.
+        clips: The clips, each with the requested rows.
+        splits: Requested splits, sorted.
+        conditions: Requested conditions, sorted.
         shard: The shard whose clips these are; None: there are no shards.
-        limited: Splits of which only the first clips are asked for.
+        limited: Splits of which only the first clips are requested.
     """
 
     manifest: Manifest
@@ -49,7 +49,7 @@ class Request:
         limit: int | None = None,
         shard: Shard | None = None,
     ) -> Request:
-        """Return what is asked for.
+        """Return the request for these rows.
 
         Args:
             manifest: The build.
@@ -77,13 +77,13 @@ class Request:
         return "" if self.shard is None else str(self.shard)
 
     def pairs(self) -> set[tuple[str, str]]:
-        """Return the (split, condition) pairs that are asked of all shards; none where there are no shards."""
+        """Return the (split, condition) pairs requested of all shards; none where there are no shards."""
         if self.shard is None:
             return set()
         return {(split, name) for split in self.splits for name in self.conditions}
 
     def is_recorded(self, stored: ExistingResults) -> bool:
-        """Return whether ``run.json`` tells of what is asked for; a shard without any of its clips is recorded too."""
+        """Return whether ``run.json`` holds the request; a shard without any of its clips is recorded too."""
         if self.shard is None:
             return stored.run is not None or stored.scores is None
         return stored.run is not None and self.pairs() <= requested_pairs(stored.run)

@@ -43,12 +43,12 @@ Outcomes = Generator[ScoredClip | FailedClip, None, None]
 
 @dataclass(frozen=True)
 class AdapterFacts:
-    """What is known of an adapter once it is loaded, wherever that is.
+    """Facts about a loaded adapter, here or in a worker.
 
     Attributes:
         model_key: Key of the model on the build (`evaluation.model_key`).
         device: Name of its device.
-        device_name: What that is.
+        device_name: Model of the processor or GPU, for people.
         versions: Versions of what scores depend on.
         file: File that defines its class; None: there is none.
         sees_targets: It is given the annotated masks.
@@ -64,7 +64,7 @@ class AdapterFacts:
 
 @dataclass(frozen=True)
 class ScoringChoices:
-    """How the clips of an evaluation are scored.
+    """Choices about the scoring of an evaluation's clips.
 
     Attributes:
         keep_masks: Keep each row's binary masks.
@@ -91,7 +91,7 @@ class Scorer(Protocol):
     remarks: list[str]
 
     def facts(self, output: Path) -> AdapterFacts:
-        """Return what is known of the adapter; `output` is the results folder."""
+        """Return the facts about the adapter; `output` is the results folder."""
         ...
 
     def begin(self, clips: Sequence[ClipRows], choices: ScoringChoices) -> None:
@@ -158,7 +158,7 @@ class LocalScorer:
         self._arrivals = Arrivals(manifest, data_root)
 
     def facts(self, output: Path) -> AdapterFacts:
-        """Return what is known of the adapter; `output` is the results folder."""
+        """Return the facts about the adapter; `output` is the results folder."""
         key = make_model_key(
             self._manifest,
             self._adapter,

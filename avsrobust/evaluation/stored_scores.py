@@ -16,18 +16,18 @@ import numpy.typing as npt
 
 from avsrobust.errors import ResultsError
 from avsrobust.results import ScoreInfo, Scores, write_table
-from avsrobust.row_keys import RowKey
+from avsrobust.row_sets import RowSet
 from avsrobust.score_frames import FrameTable
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a file of scores holds.
+    """The content of a file of scores, in numbers.
 
     Attributes:
         splits: Splits, sorted.
         conditions: Conditions, sorted.
-        has_classes: Tells whether there are counts of classes.
+        has_classes: Whether there are counts of classes.
         clips: Number of clips.
         frames: Number of frames, each counted once for all rows of its clip.
         frames_with_empty_target: Those of them whose target is empty.
@@ -63,18 +63,18 @@ class StoredScores:
         return self.frames.first_of_each_row()
 
     @property
-    def rows(self) -> set[RowKey]:
+    def rows(self) -> RowSet:
         """Keys of the rows."""
-        return set(self.frames.rows())
+        return RowSet.of_columns(*self.frames.row_columns())
 
     @property
-    def rows_with_overlap(self) -> set[RowKey]:
+    def rows_with_overlap(self) -> RowSet:
         """Keys of the rows that are compared with the clean mask."""
-        return set(self.frames.rows(self.frames.is_compared))
+        return RowSet.of_columns(*self.frames.row_columns(self.frames.is_compared))
 
     @property
     def has_classes(self) -> bool:
-        """Tell whether there are counts of classes."""
+        """Whether there are counts of classes."""
         return self.frames.has_classes is True
 
     @property

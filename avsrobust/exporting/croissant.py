@@ -1,4 +1,4 @@
-"""A build described in Croissant 1.0 (MLCommons): what its files are, their checksums, and the columns of its tables.
+"""A build described in Croissant 1.0 (MLCommons): its files, their checksums, and the columns of its tables.
 
 Source: https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
 
@@ -106,7 +106,7 @@ DESCRIPTIONS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Publication:
-    """What only the publisher knows, each None where it is not said: the licence, how to cite, and the day (``2026-01-31``)."""
+    """Facts that only the publisher knows, each None where it is not given: licence, citation, and day (``2026-01-31``)."""
 
     license: str | None = None
     cite_as: str | None = None
@@ -130,7 +130,7 @@ def croissant(manifest: Manifest, relative_to: Path | str | None = None, publica
     Args:
         manifest: The build, whole.
         relative_to: Folder that the description will lie in; None: the build's own.
-        publication: What the publisher says; None: nothing, of which mlcroissant warns.
+        publication: The publisher's facts; None: none, of which mlcroissant warns.
 
     Raises:
         ManifestError: The manifest or the checksums cannot be read.
@@ -181,7 +181,8 @@ def export_croissant(manifest: Manifest, output: Path | str, publication: Public
     """
     path = Path(output)
     if os.path.lexists(path):
-        raise OptionError(f"--output {path}: is there already; expected a new file; delete it, or choose another name")
+        found = "is a folder" if path.is_dir() else "is there already"
+        raise OptionError(f"--output {path}: {found}; expected a new file; choose another name")
     write_text(path, croissant(manifest, path.absolute().parent, publication))
 
 

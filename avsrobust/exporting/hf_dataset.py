@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +65,7 @@ _BYTES_COLUMNS = ("frames.list.element.bytes", "masks.list.element.bytes", "audi
 
 @dataclass(frozen=True)
 class WrittenDataset:
-    """What was written: the folder, and the number of rows of each split."""
+    """Outcome of an export: the folder, and the number of rows of each split."""
 
     folder: Path
     rows: Mapping[str, int]
@@ -102,12 +101,11 @@ def export_hf(
     with new_folder(folder) as temporary:
         done = 0
         for split, name in names.items():
-            rows = [row for row in manifest.rows if row.split == split]
-            for _ in _write_split(temporary / _DATA, name, rows, media):
-                done += 1
+            counts[split] = 0
+            for _ in _write_split(temporary / _DATA, name, manifest.select([split]).rows, media):
+                done, counts[split] = done + 1, counts[split] + 1
                 if progress is not None:
                     progress(done, len(manifest.rows))
-            counts[split] = len(rows)
         write_text(temporary / README_NAME, _readme(manifest, names, counts, embed))
     return WrittenDataset(folder, counts)
 
@@ -115,7 +113,7 @@ def export_hf(
 def _split_names(manifest: Manifest) -> dict[str, str]:
     """Names of splits as `datasets` takes them."""
     names: dict[str, str] = {}
-    for split in sorted({row.split for row in manifest.rows}):
+    for split in manifest.distinct("split"):
         name = re.sub(r"[^\w.]", "_", split, flags=re.ASCII)
         if not _SPLIT.fullmatch(name) or name in names.values():
             raise OptionError(
@@ -170,8 +168,10 @@ class _Media:
 
 def _write_split(folder: Path, name: str, rows: Sequence[Row], media: _Media) -> Iterator[None]:
     """Write the files of a split; yield after each row."""
-    remaining, shard = deque(rows), 0
-    while remaining:
+    # One row ahead, so that no file is begun that has none.
+    remaining, shard = iter(rows), 0
+    row = next(remaining, None)
+    while row is not None:
         with (
             atomic_path(folder / f"{name}-{shard:05d}.parquet") as temporary,
             pq.ParquetWriter(
@@ -183,11 +183,12 @@ def _write_split(folder: Path, name: str, rows: Sequence[Row], media: _Media) ->
             ) as writer,
         ):
             written = 0
-            while remaining and written < _SHARD_BYTES:
+            while row is not None and written < _SHARD_BYTES:
                 group: list[dict[str, Any]] = []
                 size = 0
-                while remaining and len(group) < _ROWS_PER_GROUP and size < _GROUP_BYTES:
-                    cells = _cells(remaining.popleft(), media)
+                while row is not None and len(group) < _ROWS_PER_GROUP and size < _GROUP_BYTES:
+                    cells = _cells(row, media)
+                    row = next(remaining, None)
                     group.append(cells)
                     size += _size(cells)
                     yield
@@ -237,7 +238,7 @@ def _readme(manifest: Manifest, names: Mapping[str, str], counts: Mapping[str, i
         "task_categories": ["image-segmentation"],
     }
     recipe = str(info.recipe.get("name", ""))
-    conditions = ", ".join(sorted({row.condition for row in manifest.rows}))
+    conditions = ", ".join(manifest.distinct("condition"))
     media = (
         "Pictures and sounds are in the files, as they are in the data set and the build."
         if embed

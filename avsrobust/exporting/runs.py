@@ -4,7 +4,7 @@ Conventions
     A score's name is ``<dataset>/<split>/<protocol>/<condition>/<measure>``, a condition with a level reads
     ``<condition>:<level>``, and the scores over all conditions have the condition ``G``. The parts of a name are letters, digits
     and ``_.:+-``, which every tracker takes; of another part what is safe is kept, with a checksum behind it.
-    Scores are fractions in [0, 1]; undefined ones are left out. Names of parameters are fixed, but for the options of adapters.
+    Scores are fractions in [0, 1]; undefined ones are skipped. Names of parameters are fixed, but for the options of adapters.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ResultRun:
         name: ``<model>/<build>``, inert.
         folder: The same as two folders' names, safe on every system.
         key: SHA-256, in hex, of everything but `table` and `files`: equal for exports of the same values.
-        parameters: What the scores came from: adapter, checksums of checkpoint and manifest, seed, recipe and so on.
+        parameters: Origin of the scores: adapter, checksums of checkpoint and manifest, seed, recipe and so on.
         scores: The scores by name (see the module's conventions).
         table: The report's table of this result, in Markdown.
         files: The result's own files: the scores and ``run.json``.

@@ -24,7 +24,7 @@ PROJECT = "avsrobust"
 
 @dataclass(frozen=True)
 class Target:
-    """Where runs are written.
+    """Destination of runs.
 
     Attributes:
         output: A folder, or, for MLflow, the address of a store as well.
@@ -39,7 +39,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Written:
-    """Where a run is, and whether it was written now; False: it was there already."""
+    """A run: its path or address, and whether it was written now; False: it was there already."""
 
     place: str
     is_new: bool = True
@@ -72,7 +72,7 @@ TRACKERS: Mapping[str, Tracker] = MappingProxyType(
 
 @dataclass(frozen=True)
 class ExportedRuns:
-    """What was written: where each run is, and warnings."""
+    """Outcome of an export: the runs, and warnings."""
 
     places: tuple[str, ...]
     warnings: tuple[str, ...]

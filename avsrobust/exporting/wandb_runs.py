@@ -1,4 +1,4 @@
-"""Runs for Weights & Biases, offline: what ``wandb sync`` sends when the user runs it, and nothing before.
+"""Runs for Weights & Biases, offline: nothing is sent before the user runs ``wandb sync``.
 
 Conventions
     ``OUTPUT/wandb/offline-run-<time>-<id>/``; the id is the first half of the run's key, which tells whether it is there

@@ -22,6 +22,7 @@ from avsrobust.checksums import Checksums, load_checksums
 from avsrobust.datasets.masks import read_frame, read_mask
 from avsrobust.errors import ResultsError
 from avsrobust.manifest import MADE_PREFIX, Manifest, Row, load_manifest, picture_entry
+from avsrobust.manifest_rows import column_of, rows_at
 from avsrobust.remote.inputs import local_data_root, with_folder
 from avsrobust.reporting.build_files import manifest_file
 from avsrobust.results import Run
@@ -48,14 +49,16 @@ class Build:
         self._root = manifest.data_root(local_data_root(data_root, [manifest]))
         self._sums: Checksums | None = load_checksums(manifest)
         self._files = FileReader(self._checked)
-        clips: dict[ClipKey, list[Row]] = {}
-        for row in manifest.rows:
-            clips.setdefault((row.split, row.clip_id), []).append(row)
-        self._clips = {clip: sorted(rows, key=_order) for clip, rows in clips.items()}
+        # Rows are made when they are asked for: those of a large build would take ten times the manifest's memory.
+        self._positions: dict[ClipKey, list[int]] = {}
+        clips = zip(*(column_of(manifest.rows, name) for name in ("split", "clip_id")), strict=True)
+        for position, clip in enumerate(clips):
+            self._positions.setdefault(clip, []).append(position)
 
     def rows(self, clip: ClipKey) -> tuple[Row, ...]:
         """Return the rows of a clip, clean first, then silence, noise and off-screen; none where the build does not have it."""
-        return tuple(self._clips.get(clip, ()))
+        positions = np.array(self._positions.get(clip, ()), dtype=np.int64)
+        return tuple(sorted(rows_at(self.manifest.rows, positions), key=_order))
 
     def frames(self, row: Row) -> npt.NDArray[np.uint8]:
         """Return a row's frames. Raises `AvsRobustError` where one cannot be read or is not the one that was built."""

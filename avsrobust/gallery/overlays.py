@@ -7,11 +7,12 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from avsrobust.callbacks import ProgressCallback
 from avsrobust.errors import AvsRobustError, OptionError, did_you_mean
@@ -19,21 +20,24 @@ from avsrobust.files import resolve_inside, write_bytes
 from avsrobust.folders import hold_output_dir
 from avsrobust.gallery.builds import Build, find_manifest
 from avsrobust.gallery.pictures import overlay
+from avsrobust.heap import release_unused
 from avsrobust.manifest import Row
+from avsrobust.manifest_rows import column_of, rows_at
 from avsrobust.remote import is_remote
 from avsrobust.remote.inputs import with_file
 from avsrobust.reporting.loading import load_result
 from avsrobust.results import MASKS_NAME, RUN_NAME, read_run
-from avsrobust.row_keys import key_of
+from avsrobust.row_sets import numbered_rows
 from avsrobust.stored_masks import StoredMasks, rows_of_masks
 
 OVERLAYS_KIND = "overlays"
 OVERLAYS_FORMAT = 1
+_ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
 class WrittenOverlays:
-    """What was written: the folder, the number of pictures, and a line for each row that was skipped."""
+    """Outcome: the folder, the number of pictures, and a line for each row that was skipped."""
 
     folder: Path
     pictures: int
@@ -64,8 +68,9 @@ def write_overlays(
         ResultsError: The build is not there any more.
         ManifestError: The build's data is not there any more.
     """
-    scores = load_result(_folder_of(result))
-    home = Path(str(scores.source)).parent
+    home = Path(str(load_result(_folder_of(result)).source)).parent
+    # Of the scores only the folder is of interest.
+    release_unused()
     path = home / MASKS_NAME
     if not with_file(path).is_file():
         raise OptionError(
@@ -73,19 +78,20 @@ def write_overlays(
         )
     masks = StoredMasks(path)
     build = Build(find_manifest(home, read_run(home / RUN_NAME)), data_root)
-    stored = rows_of_masks(path)
-    rows = [row for row in build.manifest.rows if key_of(row) in stored]
-    rows = _chosen("--condition", path, rows, conditions, [row.condition for row in rows])
-    rows = _chosen("--clip", path, rows, clips, [row.clip_id for row in rows])
+    rows = build.manifest.rows
+    chosen = rows_of_masks(path).positions(*numbered_rows(rows)) >= 0
+    for option, wanted, column in (("--condition", conditions, "condition"), ("--clip", clips, "clip_id")):
+        chosen &= _are_wanted(option, path, wanted, column_of(rows, column), chosen)
+    positions = np.flatnonzero(chosen)
     pictures, skipped = 0, []
     with hold_output_dir(folder, OVERLAYS_KIND, OVERLAYS_FORMAT, "masks"):
-        for done, row in enumerate(rows, start=1):
+        for done, row in enumerate(_each(rows, positions), start=1):
             try:
                 pictures += _write_row(build, masks, row, folder)
             except (AvsRobustError, ValueError) as error:
                 skipped.append(f"{row.split}/{row.clip_id} under {row.condition}: {error}")
             if progress is not None:
-                progress(done, len(rows))
+                progress(done, len(positions))
     return WrittenOverlays(folder, pictures, tuple(skipped))
 
 
@@ -97,11 +103,23 @@ def _folder_of(result: Path | str) -> Path | str:
     return result
 
 
-def _chosen(option: str, path: Path, rows: list[Row], wanted: Sequence[str], values: Sequence[str]) -> list[Row]:
+def _are_wanted(
+    option: str, path: Path, wanted: Sequence[str], values: Sequence[str], chosen: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Return which rows have one of the values wanted (none: any), which rows chosen so far must have."""
+    if not wanted:
+        return np.ones(len(values), dtype=np.bool_)
+    there = {values[position] for position in np.flatnonzero(chosen).tolist()}
     for name in wanted:
-        if name not in values:
-            raise OptionError(f"{option} {name}: {path} has no masks of it{did_you_mean(name, set(values))}")
-    return [row for row, value in zip(rows, values, strict=True) if not wanted or value in wanted]
+        if name not in there:
+            raise OptionError(f"{option} {name}: {path} has no masks of it{did_you_mean(name, there)}")
+    return np.array([value in wanted for value in values], dtype=np.bool_)
+
+
+def _each(rows: Sequence[Row], positions: npt.NDArray[np.int64]) -> Iterator[Row]:
+    """Yield rows, made some at a time."""
+    for first in range(0, len(positions), _ROWS_AT_ONCE):
+        yield from rows_at(rows, positions[first : first + _ROWS_AT_ONCE])
 
 
 def _write_row(build: Build, masks: StoredMasks, row: Row, folder: Path) -> int:

@@ -77,7 +77,7 @@ class ResampledScores:
     """A model's scores on some clips, and on resamples of them.
 
     Args:
-        terms: What the N clips add to the scores.
+        terms: Terms that the N clips add to the scores.
         resampling: Resamples of these clips.
         conditions: The C conditions.
     """
@@ -101,7 +101,7 @@ class ResampledScores:
         return statistic.value(self._resampled[id(grouping)]), grouping.clusters
 
     def resample_with(self, other: ResampledScores, statistic: Statistic) -> None:
-        """Compute what `resampled` needs of both models in one pass through the draws, where neither has it."""
+        """Compute the resampled scores of both models in one pass through the draws, where neither has it."""
         grouping = self._resampling.grouping([self._keys[at] for at in statistic.of])
         lacking = [side for side in (self, other) if id(grouping) not in side._resampled]
         if self is not other and self._resampling is other._resampling and len(lacking) > 1:

@@ -87,7 +87,7 @@ def clusters_of(clusters: Sequence[Hashable] | Clusters) -> Clusters:
 
 @dataclass(frozen=True, eq=False)
 class ClipTerms:
-    """What N clips add to a model's scores under C conditions.
+    """Terms that N clips add to a model's scores under C conditions.
 
     Attributes:
         terms: float64 [N, C, ...]; 0 where a clip has no row.
@@ -110,10 +110,10 @@ class ClipTerms:
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """How the clips count under some conditions.
+    """Grouping of the clips under some conditions: clips of one cell count equally often.
 
     Attributes:
-        cell: Cell of each clip, int64 [N]: clips of one cell count equally often.
+        cell: Cell of each clip, int64 [N].
         ways: Of each way that has a say: the cluster of each clip, and that of each cell, -1 where the way has none.
         clusters: Clusters of the coarsest way.
     """
@@ -200,7 +200,7 @@ class Resampling:
             ]
 
     def _draws(self, way: Ints) -> _Kept | _DrawnAgain:
-        """How often each cluster of a way was drawn, [samples, clusters]."""
+        """Number of times that each cluster of a way was drawn, [samples, clusters]."""
         name = way.tobytes()
         if name in self._counts:
             return _Kept(self._counts[name])
@@ -316,7 +316,7 @@ def _drawn(clusters: int, samples: int, generator: np.random.Generator) -> Itera
 
 
 def _whole(clusters: int, samples: int, generator: np.random.Generator) -> Counts:
-    """How often each cluster was drawn in each resample, [samples, clusters]."""
+    """Number of times that each cluster was drawn in each resample, [samples, clusters]."""
     counts: Counts = np.zeros((samples, clusters), dtype=np.uint8)
     first = 0
     for found in _drawn(clusters, samples, generator):

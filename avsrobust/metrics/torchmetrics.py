@@ -23,14 +23,15 @@ from avsrobust.metrics.binary.dataset import dataset_score
 from avsrobust.metrics.binary.frames import ScoredFrames
 from avsrobust.metrics.binary.protocols import DEFAULT_PROTOCOL, Protocol
 from avsrobust.metrics.protocols import find_protocol
+from avsrobust.optional_packages import import_obstacle
 from avsrobust.vocabulary import CLEAN, NEGATIVE, NEGATIVES, POSITIVE, counted
+
+_INSTALL = "'avsrobust[torchmetrics]'"
 
 try:
     from torchmetrics import Metric
 except ImportError as error:
-    raise OptionError(
-        "avsrobust.metrics.torchmetrics: found no torchmetrics; install it with pip install 'avsrobust[torchmetrics]'"
-    ) from error
+    raise OptionError(f"avsrobust.metrics.torchmetrics: {import_obstacle(error, 'torchmetrics', _INSTALL)}") from error
 
 CONDITIONS = (CLEAN, *NEGATIVES)
 _POLARITIES = {name: POSITIVE if name == CLEAN else NEGATIVE for name in CONDITIONS}

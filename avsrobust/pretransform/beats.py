@@ -8,7 +8,7 @@ Conventions
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import AudioInput
+from avsrobust.audio.resample import torchaudio_remedy
 from avsrobust.errors import OptionError
+from avsrobust.optional_packages import import_obstacle
 from avsrobust.pretransform.base import Encoder, Encoding, encoding_of, files_checksum
 from avsrobust.weights import check_weights_file
 
@@ -53,12 +55,20 @@ class Beats(Encoder):
 def _import_beats() -> Any:
     try:
         network: Any = importlib.import_module("speechbrain.lobes.models.beats").BEATs
-    except ImportError as error:
-        raise OptionError(
-            f"--encoder beats: needs speechbrain and torchaudio ({error}); run 'pip install speechbrain torchaudio', with "
-            "the torchaudio of your torch, or take --encoder ast"
-        ) from error
+    except (ImportError, OSError) as error:
+        raise OptionError(f"--encoder beats: {_obstacle(error)}, or take --encoder ast") from error
     return network
+
+
+def _obstacle(error: ImportError | OSError) -> str:
+    """Return why speechbrain's BEATs cannot be imported, and what to do: torchaudio, which it imports, has causes of its own."""
+    if importlib.util.find_spec("speechbrain") is None:
+        return import_obstacle(error, "speechbrain", "speechbrain torchaudio (the torchaudio of your torch)")
+    try:
+        importlib.import_module("torchaudio")
+    except (ImportError, OSError) as cause:
+        return f"torchaudio {torchaudio_remedy(cause)}"
+    return import_obstacle(error, "speechbrain", "speechbrain")
 
 
 def _read(path: Path) -> Mapping[str, Any]:

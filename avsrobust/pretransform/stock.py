@@ -21,6 +21,7 @@ from torch import Tensor
 from avsrobust.adapters.base import AudioInput
 from avsrobust.checkpoint_folder import WEIGHTS, check_folder, require_parameters
 from avsrobust.errors import OptionError
+from avsrobust.optional_packages import import_obstacle
 from avsrobust.pretransform.base import Encoder, Encoding, encoding_of, files_checksum, windows
 from avsrobust.textfiles import read_json
 
@@ -33,6 +34,7 @@ _EXAMPLES = {
     "hubert": "facebook/hubert-base-ls960",
     "clap": "laion/clap-htsat-unfused",
 }
+_INSTALL = "'avsrobust[m2f]'"
 # Stands for masked input in pre-training; nothing masks here.
 _NEVER_USED = "masked_spec_embed"
 
@@ -121,9 +123,7 @@ def load_stock(
     try:
         import transformers
     except ImportError as error:
-        raise OptionError(
-            f"--encoder {name}: needs transformers ({error}); run 'pip install \"avsrobust[m2f]\"'"
-        ) from error
+        raise OptionError(f"--encoder {name}: {import_obstacle(error, 'transformers', _INSTALL)}") from error
     kind = {
         "ast": transformers.ASTForAudioClassification if classes else transformers.ASTModel,
         "hubert": transformers.HubertModel,

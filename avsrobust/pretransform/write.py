@@ -33,7 +33,7 @@ from avsrobust.pretransform.clusters import fit_clusters
 from avsrobust.pretransform.encoders import load_encoder, names_classes
 from avsrobust.pretransform.layout import QueryLayout, class_map_of, read_class_map, read_layout, require_room
 from avsrobust.remote.inputs import local_data_root
-from avsrobust.vocabulary import CLEAN
+from avsrobust.vocabulary import CLEAN, counted
 
 CLASSES_KIND = "classes"
 # The format of class files: as `manifest.BUILD_FORMAT`.
@@ -118,7 +118,7 @@ def pretransform(
         manifest: The manifest.
         output: Folder of the class files; one process at a time holds it.
         choices: The user's choices.
-        data_root: Where the data lies now; None: where the manifest remembers it.
+        data_root: Folder of the data set; None: the one that the build remembers.
         device: Device of the encoder; None: the CPU.
         wait: Whether to wait while another process holds the folder.
         progress: Called with (sounds done, sounds in total).
@@ -306,8 +306,8 @@ def _check_numbers(choices: Choices, clusters: int, threshold: float, encoder: E
     if clusters > choices.queries - bool(encoder.labels and choices.class_map is None):
         room = " and one class" if encoder.labels else ""
         raise OptionError(
-            f"--clusters {clusters}: found {choices.queries} queries (--queries); expected room for the clusters{room}; "
-            "take fewer clusters" + (", or --no-classes" if encoder.labels else "")
+            f"--clusters {clusters}: found {counted(choices.queries, 'query')} (--queries); expected room for the "
+            f"clusters{room}; take fewer clusters" + (", or --no-classes" if encoder.labels else "")
         )
     if not 0 < threshold < 1:
         raise OptionError(

@@ -1,4 +1,4 @@
-"""What commands read, by a path or by a URL: builds, data, results, weights.
+"""Inputs of commands, by a path or by a URL: builds, data, results, weights.
 
 Conventions
     Paths are handed through. Of a URL the part that is needed is copied to this machine (`copies`), and the copy's path returned.

@@ -17,14 +17,16 @@ from typing import Any
 from avsrobust.errors import OptionError
 from avsrobust.files import is_safe_relative
 from avsrobust.limits import TEXT_BYTES
+from avsrobust.optional_packages import import_causes, import_obstacle
 from avsrobust.remote.conditional import ConditionalWriter, writer_of
 from avsrobust.remote.failures import CHECK, because, reason, words
 from avsrobust.remote.messages import telling_of_silence
 
+_S3 = "'avsrobust[s3]'"
 # Schemes that were tried, and the package that opens them.
 SCHEMES = {
-    "s3": "'avsrobust[s3]'",
-    "s3a": "'avsrobust[s3]'",
+    "s3": _S3,
+    "s3a": _S3,
     "gs": "gcsfs",
     "gcs": "gcsfs",
     "abfs": "adlfs",
@@ -45,7 +47,7 @@ class RemoteFile:
 
     Attributes:
         size: Its size in bytes.
-        version: What changes when it does.
+        version: Text that changes when the file does.
     """
 
     size: int
@@ -90,15 +92,22 @@ class Store:
         try:
             import fsspec
         except ImportError as error:
-            raise OptionError(f"{url}: fsspec is not installed; run: pip install 'avsrobust[s3]'") from error
+            raise OptionError(f"{url}: {import_obstacle(error, 'fsspec', _S3)}") from error
         try:
             # Listings that are kept would be out of date: other machines write there.
             system, root = fsspec.core.url_to_fs(
                 url, use_listings_cache=False, **_connections(scheme, fsspec.config.conf)
             )
         except ImportError as error:
-            advice = f"run: pip install {SCHEMES[scheme]}"
-            raise OptionError(f"{url}: needs a package that is not here ({words(error)}); {advice}") from error
+            # fsspec says "install it" whatever the cause.
+            if error.__cause__ is not None and not isinstance(error.__cause__, ModuleNotFoundError):
+                raise OptionError(
+                    f"{url}: needs a package that is installed, but cannot be imported ({import_causes(error.__cause__)}); "
+                    f"run: pip install --upgrade {SCHEMES[scheme]}"
+                ) from error
+            raise OptionError(
+                f"{url}: needs a package that is not here ({words(error)}); run: pip install {SCHEMES[scheme]}"
+            ) from error
         # Each file system has errors of its own.
         except Exception as error:
             raise OptionError(f"{url}: cannot be opened ({words(error)}); {CHECK}") from error

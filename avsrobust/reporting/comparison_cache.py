@@ -1,4 +1,4 @@
-"""What the pairs of a comparison share: every model's terms and resampled scores are computed once.
+"""A cache for the pairs of a comparison: every model's terms and resampled scores are computed once.
 
 Conventions
     Clips are numbered alike for all results of a group and split. The resamples of a split depend on its name, the seed and the
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 class Cache:
-    """What is computed once for all pairs.
+    """Values that are computed once for all pairs.
 
     Args:
         samples: Number of resamples.
@@ -110,7 +110,7 @@ class Cache:
         ]
 
     def terms(self, group: Group, number: int, split: str, protocol: AnyProtocol, of: Conditions) -> ClipTerms:
-        """What the clips add to a model's scores under some conditions."""
+        """Terms that the clips add to a model's scores under some conditions."""
 
         def rows() -> SemanticSums | ClipScores:
             result = self.result(group, number, split)

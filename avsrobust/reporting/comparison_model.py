@@ -1,4 +1,4 @@
-"""What a comparison of models holds: pairs, splits, differences, and the clips that changed most.
+"""The values of a comparison of models: pairs, splits, differences, and the clips that changed most.
 
 Conventions
     Differences are A minus B. Scores are fractions; None is undefined.
@@ -61,7 +61,7 @@ class SplitComparison:
         only_b: Clips with a scored frame of B alone.
         differences: Differences of the scores of the G scores' conditions.
         further: Differences under each further condition that both were scored under.
-        changed: The clips whose scores differ most, where they were asked for.
+        changed: The clips whose scores differ most, where they were requested.
     """
 
     split: str

@@ -20,6 +20,9 @@ from typing import Any
 from avsrobust.inert import is_unseen, reveal
 
 _FORMULA = re.compile("'*[\\s\ufeff\u200b]*[=+\\-@＝＋－＠]|'*[\t\r\n]")  # noqa: RUF001 - the wide ones are taken for the same
+# The last character of Latin Extended-A, which LaTeX's own encodings reach to.
+_LATIN = 0x17F
+_MOST_NAMED = 20
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -67,6 +70,21 @@ def latex(text: str) -> str:
     m2f\_debias 50\% \{a\}
     """
     return "".join(_LATEX.get(character, character) for character in one_line(text))
+
+
+def latex_needs(text: str) -> str:
+    r"""Return a comment for the head of a LaTeX file whose text has characters that pdflatex and its fonts lack, "" for none.
+
+    >>> print(latex_needs("Müller & ours"), end="")
+    >>> print(latex_needs("模型 & ours\n% 注"), end="")
+    % holds 模型: compile with lualatex or xelatex and a font that has them, or give other names with --rename
+    """
+    lines = (line for line in text.splitlines() if not line.startswith("%"))
+    found = dict.fromkeys(character for line in lines for character in line if ord(character) > _LATIN)
+    if not found:
+        return ""
+    named = "".join(list(found)[:_MOST_NAMED])
+    return f"% holds {named}: compile with lualatex or xelatex and a font that has them, or give other names with --rename\n"
 
 
 def latex_row(cells: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Extra scores of a line, in groups that a report prints where it is asked for them.
+"""Extra scores of a line, in groups that a report shows on request.
 
 Conventions
     All follow from the stored statistics per frame. A score has a column of its own in csv and parquet, after all others, and a
@@ -81,7 +81,7 @@ class ExtraScore:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the extra scores of a line are made of.
+    """The data that the extra scores of a line are computed from.
 
     Attributes:
         frames: The scored frames.

@@ -60,7 +60,7 @@ class Subject:
         recipe: Recipe of the build; empty where the results do not say.
         release: Release of the data; empty where the results do not say.
         source: The results' file, or None for results in memory.
-        diagnostics: Whether sound changes the masks, and what is missing.
+        diagnostics: Whether audio changes the masks, and which rows are missing.
         failed: Clips that could not be scored.
         run: The content of ``run.json``; empty where there is none.
         task: "semantic" or "binary".
@@ -193,8 +193,8 @@ class Table:
         classes: Lines of single classes, whether or not `lines` holds them too.
         negatives: The negative conditions that the G scores average over.
         reported: Published scores to show next to the measured ones.
-        gallery: Clips to look at and listen to, which the format html shows; None: none were asked for.
-        comparisons: All pairs of models under each protocol, which the format html shows; empty: none were asked for.
+        gallery: Clips to look at and listen to, which the format html shows; None: none were requested.
+        comparisons: All pairs of models under each protocol, which the format html shows; empty: none were requested.
     """
 
     lines: tuple[Line, ...]

@@ -55,12 +55,12 @@ def _of_negatives(result: SplitResult) -> dict[Pair, tuple[MaskOverlap, MaskOver
     other = (
         np.searchsorted(names, others.astype(str)).clip(max=len(names) - 1) if len(others) else np.zeros(0, np.int64)
     )
-    partner = _frames_under(result, code[rows.of_frame], frame, other)
-    known = (partner >= 0) & (names[other] == others.astype(str))
-    frame, partner, both = frame[known], partner[known], both[known]
+    paired = _frames_under(result, code[rows.of_frame], frame, other)
+    known = (paired >= 0) & (names[other] == others.astype(str))
+    frame, paired, both = frame[known], paired[known], both[known]
     activated = frames.statistics.tp_050 + frames.statistics.fp_050
-    union = activated[frame] + activated[partner] - both
-    sides = np.sort(np.stack([position[code[rows.of_frame[side]]] for side in (frame, partner)]), axis=0)
+    union = activated[frame] + activated[paired] - both
+    sides = np.sort(np.stack([position[code[rows.of_frame[side]]] for side in (frame, paired)]), axis=0)
     found = {}
     for first, second in sorted(set(zip(*sides.tolist(), strict=True))):
         chosen = (sides[0] == first) & (sides[1] == second)
@@ -77,8 +77,8 @@ def _frames_under(result: SplitResult, code: Ints, frame: Ints, other: Ints) -> 
     order = np.argsort(combined)
     wanted = picture[frame] * (int(code.max(initial=0)) + 1) + other
     at = np.searchsorted(combined[order], wanted).clip(max=max(len(order) - 1, 0))
-    partner: Ints = order[at] if len(order) else np.zeros(0, dtype=np.int64)
-    return np.where(combined[partner] == wanted, partner, -1)
+    paired: Ints = order[at] if len(order) else np.zeros(0, dtype=np.int64)
+    return np.where(combined[paired] == wanted, paired, -1)
 
 
 def _both(intersection: Ints, union: Ints, clip: Ints) -> tuple[MaskOverlap, MaskOverlap]:

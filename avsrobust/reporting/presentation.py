@@ -81,7 +81,7 @@ class ReportedRow:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Parts of a block's clips or classes: what they are parts of, whether a clip may be in several, and each part's lines."""
+    """Parts of a block's clips or classes: their noun, whether a clip may be in several, and each part's lines."""
 
     name: str
     overlapping: bool
@@ -331,7 +331,7 @@ def _extra_heading(measure: str, scores: Sequence[ExtraScore]) -> str:
 
 
 def uncertainty_text(line: Line, column: str) -> str:
-    """Return what stands behind a score in percent: its spread over several runs, or its 95 % interval; empty without one."""
+    """Return the uncertainty of a score in percent: its spread over several runs, or its 95 % interval; empty without one."""
     if column in line.spread:
         return f" ± {percent(line.spread[column])}"
     text = interval_text(line.interval(column))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -23,7 +23,15 @@ from avsrobust.reporting.selection import requested_renames
 from avsrobust.reporting.table_builder import build_table, check_choices
 from avsrobust.results import Scores
 
-__all__ = ["Rendered", "ReportOptions", "load_results", "report", "report_options"]
+__all__ = [
+    "Rendered",
+    "ReportOptions",
+    "ReportRequest",
+    "load_results",
+    "render_report",
+    "report",
+    "report_options",
+]
 
 _PAGE_OPTIONS = {"--gallery": "a gallery", "--compare": "pairs of models"}
 
@@ -88,105 +96,145 @@ def report(
             such layout, or a plug-in fails.
         ResultsError: The results cannot be true, or none can be shown.
     """
-    chosen = check_report(
-        protocols,
-        by,
-        format,
-        task,
-        scores,
+    request = ReportRequest(
+        protocols=protocols,
+        by=by,
+        format=format,
+        task=task,
+        negatives=negatives,
+        scores=scores,
         layout=layout,
         style=style,
+        renames=renames or {},
+        reported=reported,
         intervals=intervals,
         aggregate=aggregate,
+        common_clips=common_clips,
         compare=compare,
     )
-    left_out: list[str] = []
-    if common_clips:
-        results, left_out = on_common_clips(results)
-    names = dict(renames or {})
-    if layout == WIDE:
+    return render_report(results, request, gallery)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRequest:
+    """All choices of one report but its results: those of `report`, under the same names.
+
+    Attributes:
+        protocols: As in `report`, as are those that are not listed here.
+        by: A breakdown.
+        format: A format.
+        task: A task.
+        negatives: Negative conditions.
+        scores: Groups of extra scores.
+        layout: A layout.
+        style: Choices about the wide layout.
+        renames: Names to show.
+        reported: Published scores.
+        intervals: Whether intervals are shown.
+        aggregate: An aggregation.
+        common_clips: Whether splits are scored on the clips of all results alone.
+        compare: Whether models are compared.
+        gallery: Number of clips of each split that a gallery is to show; None: there is none.
+        rerun: Whether models are run again for the gallery.
+    """
+
+    protocols: Sequence[str] = (DEFAULT_PROTOCOL,)
+    by: str | None = None
+    format: str | Format = "md"
+    task: str | None = None
+    negatives: Sequence[str] | None = None
+    scores: Sequence[str] = ()
+    layout: str = FULL
+    style: Style | None = None
+    renames: Mapping[str, str] = field(default_factory=dict)
+    reported: Sequence[ReportedLine] = ()
+    intervals: bool = False
+    aggregate: str | None = None
+    common_clips: bool = False
+    compare: bool = False
+    gallery: int | None = None
+    rerun: bool = False
+
+    def checked_format(self) -> Format:
+        """Return the format, once all that is right or wrong whatever the results are has been checked.
+
+        Raises:
+            OptionError: A name is unknown, or two options exclude one another.
+        """
+        chosen = find_format(self.format) if isinstance(self.format, str) else self.format
+        check_layout(self.layout, chosen.name, self.style)
+        if self.intervals and self.aggregate is not None:
+            raise OptionError(
+                "--intervals, --aggregate: a mean over seeds has a spread, no interval; leave one of the two out"
+            )
+        if self.rerun and self.gallery is None:
+            raise OptionError("--rerun: found no --gallery; expected --gallery N, for whose clips models are run again")
+        if self.gallery is not None:
+            _check_page_option("--gallery", chosen.name, self.layout)
+        if self.compare:
+            _check_page_option("--compare", chosen.name, self.layout)
+            if self.aggregate is not None:
+                raise OptionError(
+                    "--compare, --aggregate: single results are compared, no means over seeds; leave one of the two out"
+                )
+        check_choices(self.protocols, self.by, self.task, self.scores, self.aggregate)
+        return chosen
+
+
+def render_report(results: Sequence[Scores], request: ReportRequest, gallery: Gallery | None = None) -> Rendered:
+    """Render `results` as one table.
+
+    Args:
+        results: Stored results (`load_results`).
+        request: The choices.
+        gallery: The gallery that the request asks for.
+
+    Raises:
+        OptionError: As `report`.
+        ResultsError: As `report`.
+    """
+    chosen = request.checked_format()
+    protocols, style, names = request.protocols, request.style, dict(request.renames)
+    notes: list[str] = []
+    if request.common_clips:
+        results, notes = on_common_clips(results)
+    if request.layout == WIDE:
         style = style or Style()
         models = {entry.info.model for entry in results}
         style = replace(style, names={**style.names, **{old: new for old, new in names.items() if old not in models}})
         names = {old: new for old, new in names.items() if old in models}
         protocols = tuple(dict.fromkeys(style.protocols.values())) or protocols
     runs, damaged = load_runs(results)
-    table = build_table(results, protocols, by, runs, task, negatives, scores, names, intervals, aggregate)
+    table = build_table(
+        results,
+        protocols,
+        request.by,
+        runs,
+        request.task,
+        request.negatives,
+        request.scores,
+        names,
+        request.intervals,
+        request.aggregate,
+    )
     compared: tuple[Comparisons, ...] = ()
-    if compare:
-        compared, unpaired = compare_all(results, runs, protocols, task, negatives, names)
-        left_out += unpaired
+    if request.compare:
+        compared, unpaired = compare_all(results, runs, protocols, request.task, request.negatives, names)
+        notes += unpaired
     table = replace(
         table,
-        reported=tuple(reported),
+        reported=tuple(request.reported),
         gallery=gallery,
         comparisons=compared,
-        notes=(*table.notes, *left_out),
+        notes=(*table.notes, *notes),
     )
-    content = chosen(table) if layout == FULL or style is None else render_paper(table, style, chosen.name)
+    content = chosen(table) if request.layout == FULL or style is None else render_paper(table, style, chosen.name)
     remarks = (*damaged, *table.warnings, *(gallery.notes if gallery else ()))
     return Rendered(content, tuple(one_line(text) for text in remarks), chosen.suffix)
 
 
-def check_report(
-    protocols: Sequence[str] = (DEFAULT_PROTOCOL,),
-    by: str | None = None,
-    format: str | Format = "md",  # noqa: A002 - the option's name
-    task: str | None = None,
-    scores: Sequence[str] = (),
-    *,
-    layout: str = FULL,
-    style: Style | None = None,
-    intervals: bool = False,
-    aggregate: str | None = None,
-    compare: bool = False,
-    gallery: bool = False,
-    rerun: bool = False,
-) -> Format:
-    """Check arguments of `report` that are right or wrong whatever the results are: before these are read.
-
-    Args:
-        protocols: As of `report`, as are those that are not listed here.
-        by: A breakdown.
-        format: A format.
-        task: A task.
-        scores: Groups of extra scores.
-        layout: A layout.
-        style: Choices about the wide layout.
-        intervals: Whether intervals are shown.
-        aggregate: An aggregation.
-        compare: Whether models are compared.
-        gallery: Whether a gallery is to be shown.
-        rerun: Whether models are run again for it.
-
-    Returns:
-        The format.
-
-    Raises:
-        OptionError: A name is unknown, or two options exclude one another.
-    """
-    chosen = find_format(format) if isinstance(format, str) else format
-    check_layout(layout, chosen.name, style)
-    if intervals and aggregate is not None:
-        raise OptionError(
-            "--intervals, --aggregate: a mean over seeds has a spread, no interval; leave one of the two out"
-        )
-    if rerun and not gallery:
-        raise OptionError("--rerun: found no --gallery; expected --gallery N, for whose clips models are run again")
-    if gallery:
-        _check_page_option("--gallery", chosen.name, layout)
-    if compare:
-        _check_page_option("--compare", chosen.name, layout)
-        if aggregate is not None:
-            raise OptionError(
-                "--compare, --aggregate: single results are compared, no means over seeds; leave one of the two out"
-            )
-    check_choices(protocols, by, task, scores, aggregate)
-    return chosen
-
-
-def _check_page_option(option: str, format: str, layout: str = FULL) -> None:  # noqa: A002 - the option's name
-    """Raise `OptionError` for a format or a layout that does not show what an option of the page asks for."""
+def _check_page_option(option: str, format: str, layout: str) -> None:  # noqa: A002 - the option's name
+    """Raise `OptionError` for a format or a layout that cannot show a gallery or pairs of models."""
     if format != "html" or layout != FULL:
         raise OptionError(
             f"{option}: found --format {format}{'' if layout == FULL else f' --layout {layout}'}; expected --format html in the "

@@ -44,7 +44,7 @@ class ReportedLine:
         source: The publication.
         table: The table, or how the numbers were found.
         comparable: Whether the protocol and data are the same as here.
-        reason: What differs, or holds.
+        reason: The differences, or their absence, in words.
     """
 
     model: str

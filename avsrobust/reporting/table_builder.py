@@ -309,7 +309,7 @@ def _semantic_bounds(
 
 @dataclass(frozen=True)
 class _Request:
-    """What a table is to hold of one result besides its protocols."""
+    """The requested content of a table for one result, besides its protocols."""
 
     by: str | None
     negatives: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Clips of the toy in the layouts of AVSBench's two releases.
 
 Conventions
-    The object release (S4, MS3) counts frames from 1 and marks what sounds with 255; the semantic release (AVSS) counts
+    The object release (S4, MS3) counts frames from 1 and marks sounding objects with 255; the semantic release (AVSS) counts
     from 0 and marks it with class ids 0..70. Names, sizes and modes are those of the originals. In ``labels_rgb`` the
     channels are reversed, as they are in the released files (OpenNLPLab/AVSBench#24).
 """

@@ -328,7 +328,7 @@ def _belongs(audio: Row, picture: Row) -> bool:
 def _audio_labels(
     queries: Sequence[tuple[int, Row]], drawn: Sequence[_Draw], positive: NDArray[np.bool_], empty: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Return the categories of the audio of each second, float32 [B, T, 71], 1 for those that sound, as far as labels tell.
+    """Return the categories of the audio of each second, float32 [B, T, 71], 1 for those that sound according to the labels.
 
     Labels are the clip's. In a second whose mask is empty (`empty`, [P, T]) none of a clean clip's objects sounds.
     """

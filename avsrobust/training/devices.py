@@ -1,4 +1,4 @@
-"""Devices of a run: what ``--device`` means here, and whether a precision is computed by the device itself."""
+"""Devices of a run: the device that ``--device`` names here, and whether it computes a precision itself."""
 
 from __future__ import annotations
 

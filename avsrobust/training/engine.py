@@ -127,7 +127,7 @@ def train(
         progress: Called with (steps done, steps in total).
         on_message: Called with lines for people.
         on_saved: Called in the main process after each validation and checkpoint but the last, while nothing is written.
-        on_stage: Called with what is being done from now on, for progress: a step may take minutes.
+        on_stage: Called with the name of each stage as it begins, for progress: a step may take minutes.
 
     Raises:
         RecipeError: The recipe does not fit the model.

@@ -47,7 +47,7 @@ def open_builds(
         recipe: The recipe.
         manifests: Builds that the user names. Without any, the recipe's toy is made, or, where it has none, the builds below
             `builds_root` are taken.
-        data_root: Where the data of all builds lies now; None: where each build remembers it.
+        data_root: Folder of all builds' data; None: the one that each build remembers.
         builds_root: Folder below which builds are looked for.
         make_toy: Makes a toy data set's build; None: recipes with a toy need `manifests`.
         on_message: Called with lines for people.

@@ -95,7 +95,7 @@ class PictureCache:
 
     Attributes:
         folder: Its folder.
-        content: What it holds.
+        content: "pictures" or "presence".
         count: Number M of pictures.
     """
 
@@ -145,8 +145,8 @@ def open_cache(
 
     Args:
         root: Folder of the caches; made, or one of ours.
-        key: What the pictures depend on, plain JSON types.
-        content: What is kept of each.
+        key: Everything that the pictures depend on, plain JSON types.
+        content: The kept content of each, "pictures" or "presence".
         size: Side S of the resized pictures.
         pictures: The pictures, in the order of their numbers.
         most_bytes: Bound of the cache's size in bytes.

@@ -26,7 +26,7 @@ _PERMUTATION, _SAMPLE, _NOISE = 1, 2, 3
 
 @dataclass(frozen=True)
 class SampleIndex:
-    """What a `TrainingSet` is indexed by: a sample and the epoch it is drawn in.
+    """Index into a `TrainingSet`: a sample and the epoch it is drawn in.
 
     Attributes:
         sample: Number of the sample.

@@ -1,4 +1,4 @@
-"""What a checkout's code finds instead of a GPU and of the network: the checkout's device, and a refusal.
+"""Redirects for a checkout's code: calls to a GPU go to the checkout's device, downloads are refused.
 
 Conventions
     Published code names GPUs in many ways: ``x.cuda()``, ``module.cuda()``, ``x.to("cuda")``, ``x.to("cuda:0")``,

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, AudioInput, ClipView
 from avsrobust.errors import AdapterError
+from avsrobust.optional_packages import import_obstacle
 from avsrobust.vocabulary import counted
 from model_adapters.m2f.debias import AllQueries, Contrast, NoisyAudio, VisualOnly, alpha_bars, row_noise
 from model_adapters.m2f.queries import ClassFiles
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from model_adapters.m2f.readout import QueryLogits
 
 WEIGHTS = Path(__file__).parent / "weights"
+_INSTALL = "'avsrobust[m2f]'"
 # The published code compares at this size (bias_in_AVS, avs_m2f_base.py).
 _REFERENCE_SIZE = (256, 256)
 # Of the decoder, for conditions that pass it at once, and per query and position of a level: logits, mask and attention weight.
@@ -307,7 +309,7 @@ def _load_network(path: Path, device: torch.device, settings: Settings) -> Loade
         from model_adapters.m2f.checkpoint import load_checkpoint
     except ImportError as error:
         raise AdapterError(
-            f"m2f: needs transformers 5.23 or later ({error}); run 'pip install \"avsrobust[m2f]\"'"
+            f"m2f needs transformers 5.23 or later; {import_obstacle(error, 'transformers', _INSTALL)}"
         ) from error
     return load_checkpoint(
         path,

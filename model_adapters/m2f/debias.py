@@ -39,7 +39,7 @@ class Branch(NamedTuple):
 
 
 class Contrast(Protocol):
-    """A biased branch, and how it is subtracted."""
+    """A biased branch, and the way of subtracting it."""
 
     def branch(self, audio: Tensor, gate: Tensor) -> Branch | None:
         """Return the biased branch for projected audio [N, H] and its gate [N, Q], or None where the decoder is not needed."""

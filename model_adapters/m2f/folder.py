@@ -34,7 +34,7 @@ def config_text(config: M2FConfig) -> str:
 
 
 def is_own(folder: Path) -> bool:
-    """Tell whether a folder's ``config.json`` says that it is one of these."""
+    """Return whether a folder's ``config.json`` says that it is one of these."""
     try:
         content = read_json(folder / CONFIG_NAME, AdapterError)
     except (OSError, ValueError, AdapterError):

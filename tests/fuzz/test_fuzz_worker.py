@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from avsrobust.adapters.pipes import WorkerProcess
 from avsrobust.adapters.remote import avsrobust_worker as protocol
 
@@ -22,7 +24,9 @@ def read_there(path: Path) -> None:
     protocol.read_message(io.BytesIO(path.read_bytes()))
 
 
-def test_answers(fuzz: Any) -> None:
+def test_answers(fuzz: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The process waits for more, and is given this long to end by itself before it is ended.
+    monkeypatch.setattr("avsrobust.adapters.child_process._GRACE_S", 0.2)
     fuzz("messages", read_here, good=False, share=0.2)
 
 

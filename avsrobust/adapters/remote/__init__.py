@@ -1,1 +1,1 @@
-"""What runs in other environments; only `avsrobust_worker.py`, which stands alone."""
+"""Code for other environments: `avsrobust_worker.py` alone, which imports nothing of avsrobust."""

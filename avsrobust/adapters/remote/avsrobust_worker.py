@@ -184,7 +184,8 @@ def encode_message(kind: str, fields: Any = None, arrays: Any = (), area: Any = 
     given = [np.asarray(array) for array in arrays]
     for array in given:
         if array.dtype.str not in DTYPES:
-            raise ProtocolError(f"cannot send arrays of dtype {array.dtype}; expected one of {', '.join(DTYPES)}")
+            expected = ", ".join(str(np.dtype(dtype)) for dtype in DTYPES)
+            raise ProtocolError(f"the model returned an array of dtype {array.dtype}; expected one of {expected}")
     header = dict(fields or {}, type=kind, arrays=[[array.dtype.str, list(array.shape)] for array in given])
     starts, end = place(header["arrays"])
     if area is not None and 0 < end <= len(area[1]):
@@ -321,7 +322,12 @@ def _sendable(masks: Any) -> Any:
 
 
 def _describe(error: Exception) -> dict[str, str]:
-    return {"message": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    try:
+        text = str(error)
+    except Exception:
+        # Of an exception whose own code fails.
+        text = ""
+    return {"message": f"{type(error).__name__}: {text}", "traceback": traceback.format_exc()}
 
 
 def serve(model_class: Any) -> None:

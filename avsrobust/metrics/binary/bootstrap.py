@@ -109,7 +109,7 @@ def _scores(sums: Floats, draws: Floats) -> Floats:
 
 
 def binary_terms(scores: ClipScores, clips: Ints, conditions: Conditions) -> ClipTerms:
-    """Return what some clips add to a model's scores under some conditions.
+    """Return the terms that some clips add to a model's scores under some conditions.
 
     Args:
         scores: The model's scores.

@@ -104,7 +104,7 @@ def frame_statistics(pred: npt.NDArray[np.floating], target: Mask) -> FrameStati
 
 
 def count_frames(prediction: Probabilities, mask: Mask) -> FrameStatistics:
-    """Return what `frame_statistics` does of arrays that were checked before."""
+    """Return the `frame_statistics` of arrays that were checked before."""
     if (found := _binary_statistics(prediction, mask)) is not None:
         return found
     inside, outside = histograms(prediction, mask, thresholds(NUM_THRESHOLDS))

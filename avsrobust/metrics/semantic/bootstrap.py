@@ -55,7 +55,7 @@ class SemanticSums:
         negative: Whether none of the picture's objects makes the sound, bool [R].
         terms: float64 [R, 215]: three sums for each of 71 classes (of IoU, of F, and the number of frames; where the protocol
             pools pixels: intersection, predicted, target), then numerator and denominator of FPR.
-        shares: What a row adds to the share of pixels given each class, float64 [R, 71]; the denominator is that of FPR.
+        shares: Term that a row adds to the share of pixels given each class, float64 [R, 71]; the denominator is that of FPR.
             None: not known, and single classes have no intervals.
     """
 
@@ -251,7 +251,7 @@ def _ratio(above: Floats | Ints, below: Floats | Ints) -> Floats:
 
 
 def semantic_terms(sums: SemanticSums, clips: Ints, conditions: Conditions) -> ClipTerms:
-    """Return what some clips add to a model's scores under some conditions.
+    """Return the terms that some clips add to a model's scores under some conditions.
 
     Args:
         sums: The model's sums.

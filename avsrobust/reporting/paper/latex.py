@@ -13,7 +13,7 @@ from itertools import groupby
 
 from avsrobust.reporting.columns import MISSING
 from avsrobust.reporting.escape import latex as escape
-from avsrobust.reporting.escape import latex_row
+from avsrobust.reporting.escape import latex_needs, latex_row
 from avsrobust.reporting.paper.latex_width import SIZES, SMALL, Fit, Headed, fit, name_width, split, text_width
 from avsrobust.reporting.paper.model import (
     BASELINE,
@@ -49,7 +49,8 @@ class _Panel:
 
 def render_latex(tables: Sequence[PaperTable], style: Style) -> str:
     """Return the tables as LaTeX."""
-    return "% \\usepackage{booktabs}\n" + "\n".join(_table(table, style) for table in tables)
+    floats = "\n".join(_table(table, style) for table in tables)
+    return "% \\usepackage{booktabs}\n" + latex_needs(floats) + floats
 
 
 def _table(table: PaperTable, style: Style) -> str:

@@ -13,7 +13,7 @@ from itertools import groupby
 
 from avsrobust.reporting.columns import METRICS, MISSING, Metric, condition_title, percent
 from avsrobust.reporting.escape import latex as escape
-from avsrobust.reporting.escape import latex_row
+from avsrobust.reporting.escape import latex_needs, latex_row
 from avsrobust.reporting.formats import Format
 from avsrobust.reporting.model import Subject, Table
 from avsrobust.reporting.naming import split_title
@@ -45,7 +45,8 @@ def render_latex(table: Table) -> str:
             parts += [_reported(block)] if block.reported else []
     remarks = [*(f"warning: {text}" for text in table.warnings), *table.notes]
     comments = "".join(f"% {escape(remark)}\n" for remark in remarks)
-    return "% \\usepackage{booktabs}\n" + comments + "\n".join(parts)
+    tabulars = "\n".join(parts)
+    return "% \\usepackage{booktabs}\n" + latex_needs(tabulars) + comments + tabulars
 
 
 def _scores(block: Block) -> str:

@@ -1,4 +1,4 @@
-"""What every object of the toy looks like: one module per broad kind, one `Look` per object."""
+"""The look of every object of the toy: one module per supercategory, one `Look` per object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every object of the toy sounds like: one module per broad kind, one `Voice` per object."""
+"""The voice of every object of the toy: one module per supercategory, one `Voice` per object."""
 
 from __future__ import annotations
 

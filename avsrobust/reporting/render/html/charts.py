@@ -205,13 +205,12 @@ def area_chart(subject: Subject) -> AreaChart | None:
     if not clean or not negatives:
         return None
     shares = [_shares(clean), _shares(negatives)]
-    highest = max(float(share.max()) for share in shares)
     empty = ", ".join(f"{name} {percent(float(share[0]))}" for name, share in zip(_AREA_NAMES, shares, strict=True))
     return AreaChart(
         name=subject.name,
-        axes=_curve_axes((Tick(_curve_x(value), f"{100 * value:.0f}") for value in _TICKS), highest),
+        axes=_curve_axes(Tick(_curve_x(value), f"{100 * value:.0f}") for value in _TICKS),
         curves=tuple(
-            Curve(kind, name, _steps(share / highest))
+            Curve(kind, name, _steps(share))
             for kind, name, share in zip(("positive", "negative"), _AREA_NAMES, shares, strict=True)
         ),
         description=f"{subject.name}: share of the clips over the marked share of the frame; marked below "
@@ -277,8 +276,8 @@ def _curve_texts(thresholds: tuple[float, ...]) -> tuple[str, ...]:
     return tuple(f"{_curve_x(value):g}" for value in thresholds)
 
 
-def _curve_axes(x_ticks: Iterable[Tick], highest: float = 1.0) -> Axes:
-    """The axes of a chart of curves, whose y axis reaches up to `highest`, a fraction."""
+def _curve_axes(x_ticks: Iterable[Tick]) -> Axes:
+    """The axes of a chart of curves; y is in percent, up to 100 in every chart, so that charts compare."""
     return Axes(
         width=_CHART_WIDTH,
         height=_CURVE_HEIGHT,
@@ -287,7 +286,7 @@ def _curve_axes(x_ticks: Iterable[Tick], highest: float = 1.0) -> Axes:
         top=_CURVE_TOP,
         bottom=_CURVE_BOTTOM,
         x_ticks=tuple(x_ticks),
-        y_ticks=tuple(Tick(_curve_y(value), f"{100 * value * highest:.0f}") for value in _TICKS),
+        y_ticks=tuple(Tick(_curve_y(value), f"{100 * value:.0f}") for value in _TICKS),
     )
 
 

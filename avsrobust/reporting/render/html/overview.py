@@ -1,4 +1,4 @@
-"""What the page shows once for all data sets: the leaderboard of the models, and the baselines.
+"""The parts of the page that stand above all data sets: the leaderboard of the models, and the baselines.
 
 Conventions
     A model is the same on several data sets where it has the same name there. The leaderboard's order is that of the mean G-mIoU
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from avsrobust.reporting.columns import METRICS, Metric
+from avsrobust.reporting.columns import METRICS, Metric, percent
 from avsrobust.reporting.model import Line
 from avsrobust.reporting.presentation import Block, MarkedLine, Section
 
@@ -38,6 +38,12 @@ class Leaderboard:
     groups: tuple[str, ...]
     metrics: tuple[Metric, ...]
     rows: tuple[LeaderboardRow, ...]
+
+    @property
+    def best_mean(self) -> str | None:
+        """The best mean as it is shown; None: fewer than two models have one."""
+        means = [row.mean for row in self.rows if row.mean is not None]
+        return percent(means[0]) if len(means) > 1 else None
 
 
 @dataclass(frozen=True)
