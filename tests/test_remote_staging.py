@@ -20,7 +20,19 @@ from avsrobust.errors import OptionError
 from avsrobust.folders import MARKER_NAME, ensure_output_dir
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.locks import LOCK_NAME, OWNER_NAME
-from avsrobust.remote import lease, local_copy, output_folder, published, put_so_far, stage, staging, telling, upload
+from avsrobust.remote import (
+    lease,
+    local_copy,
+    output_folder,
+    published,
+    put_so_far,
+    reconcile,
+    stage,
+    staging,
+    telling,
+    upload,
+)
+from avsrobust.remote.reconcile import HERE, THERE, Lineage, Sides, Verdict
 from avsrobust.remote.store import Store
 
 fsspec = pytest.importorskip("fsspec")
@@ -447,6 +459,84 @@ def test_parts_that_nobody_continued_stay(filled: str) -> None:
         write(folder, parts__2="more")
         assert (folder / "parts" / "1").read_text() == "mine"
     assert there(filled)["parts/2"] == b"more"
+
+
+def compare(sides: Sides) -> Verdict:
+    """By the number in a file; there is none once it was set aside."""
+    here, there = (int(path.read_text()) if path.is_file() else 0 for path in (sides.here / "a", sides.there / "a"))
+    return Verdict("" if here == there else HERE if here > there else THERE, f"here {here}, there {there}")
+
+
+@pytest.mark.parametrize("died", ["", "while files are set aside", "before the others are brought"])
+def test_of_a_folder_that_tells_how_far_it_is_the_side_ahead_wins(
+    filled: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, died: str
+) -> None:
+    told: list[str] = []
+
+    def interrupted(**contents: str) -> None:
+        with output_folder(filled, COMMAND, "results", lineage=Lineage(("a",), compare)) as folder:
+            write(folder, **contents)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(a="2", b="mine", deep__c="mine", d="mine")
+    cache = os.environ["AVSROBUST_CACHE"]
+    elsewhere(monkeypatch, tmp_path)
+    with output_folder(filled, COMMAND, "results") as folder:
+        write(folder, a="3", d="theirs")
+    monkeypatch.setenv("AVSROBUST_CACHE", cache)
+    if died:
+        with monkeypatch.context() as patch:
+            patch.setattr(reconcile, "tell" if died.startswith("while") else "_restore", _interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                interrupted()
+    with telling(told.append), output_folder(filled, COMMAND, "results", lineage=Lineage(("a",), compare)) as folder:
+        assert {name: (folder / name).read_text() for name in ("a", "b", "deep/c", "d")} == {
+            "a": "3",
+            "b": "1",
+            "deep/c": "1",
+            "d": "theirs",
+        }
+    (stale,) = (tmp_path / "cache" / "staging").glob("*/stale-*")
+    assert {path.name: path.read_text() for path in stale.rglob("*") if path.is_file()} == {
+        "a": "2",
+        "b": "mine",
+        "c": "mine",
+        "d": "mine",
+    }
+    if not died:
+        assert next(line for line in told if "moved" in line).endswith(
+            f"here 2, there 3; goes on from there; 4 files (0.0 MB) that this machine alone had moved to {stale}; delete that "
+            "folder when you need nothing of it"
+        )
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_is_ahead_here_stays_and_two_histories_are_refused(
+    filled: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lineage = Lineage(("a",), compare)
+
+    def interrupted(**contents: str) -> None:
+        with output_folder(filled, COMMAND, "results", lineage=lineage) as folder:
+            write(folder, **contents)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(a="4", d="mine")
+    put(filled, "a", b"4")
+    put(filled, "d", b"theirs")
+    message = refuse(filled, lineage=lineage)
+    assert f"{filled}: here 4, there 4; expected nobody else to write there; nothing more was put there" in message
+    put(filled, "a", b"3")
+    put(filled, "b", b"2")
+    with output_folder(filled, COMMAND, "results", lineage=lineage) as folder:
+        assert (folder / "b").read_text() == "2"
+    assert (there(filled)["a"], there(filled)["d"]) == (b"4", b"mine")
+    assert not list((tmp_path / "cache" / "staging").glob("*/stale-*"))
 
 
 def test_what_cannot_be_put_yet_is_put_later(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

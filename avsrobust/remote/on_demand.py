@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 
 try:
@@ -111,6 +112,7 @@ class OnDemand:
         self._held: Counter[str] = Counter()
         self._held_bytes = sum(self.sizes.get(name, 0) for name in copy.held)
         self._told_s = -_TELL_EVERY_S
+        self._context = copy_context()
 
     def missing(self, names: Collection[str]) -> list[str]:
         """Return those of some files that are not in the copy, or are of another version there; sorted."""
@@ -162,7 +164,8 @@ class OnDemand:
         now = time.monotonic()
         if now - self._told_s >= _TELL_EVERY_S:
             self._told_s = now
-            tell(line)
+            # Readers are threads of others, which have nobody who listens.
+            self._context.run(tell, line)
 
     def bring(self, names: Collection[str]) -> dict[str, str]:
         """Fetch those of some files, which are held, that are not here, and wait for those that others fetch.

@@ -87,7 +87,10 @@ def take(stage: Stage, lineage: Lineage | None = None) -> None:
     theirs = {name: None if copy is None or name not in there else sha256_of_file(copy.files / name) for name in others}
     mine = {name: stage.sha256(name) for name in others}
     is_here_ahead = False
-    if lineage is not None and (new := [name for name in stage.here() if stage.is_new(name)]):
+    new = [] if lineage is None else [name for name in stage.here() if stage.is_new(name)]
+    # What is gone here may have been set aside by a process that died before it was done.
+    is_gone = any(not (stage.files / name).is_file() for name in stage.known)
+    if lineage is not None and (new or is_gone):
         found = _compared(stage, lineage, there)
         if not found.ahead:
             raise stage.clash(found.why)
