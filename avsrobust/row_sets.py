@@ -280,8 +280,8 @@ def numbered(
         for number in used.tolist()
     ]
     variants = tuple(sorted(set(found)))
-    rank = np.array([variants.index(entry) for entry in found], np.int64)
     names = RowNames(names.splits, names.split, names.clip_id, variants)
+    rank = np.array([names.variant_numbers[entry] for entry in found], np.int64)
     return names, clip * len(variants) + rank[variant]
 
 
