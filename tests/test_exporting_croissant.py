@@ -141,7 +141,10 @@ def test_the_command(
     before = Path("c.json").read_bytes()
     assert json.loads(before)["license"] == "CC-BY-4.0"
     assert invoke(["export", "croissant", build, "--output", "c.json"]) == 2
-    assert capsys.readouterr().err == "error: --output c.json: is there already; expected a new file; choose another name\n"
+    assert (
+        capsys.readouterr().err
+        == "error: --output c.json: is there already; expected a new file; choose another name\n"
+    )
     assert Path("c.json").read_bytes() == before
     assert invoke(["export", "croissant", build, "--date", "yesterday"]) == 2
     assert "--date yesterday: expected a day such as 2026-01-31" in capsys.readouterr().err
