@@ -93,6 +93,13 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
             read(tmp_path / "none.png")
 
 
+def test_grey_of_16_bits_is_read_by_its_upper_eight(tmp_path: Path) -> None:
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(levels * 257).save(tmp_path / "deep.png")
+    assert Image.open(tmp_path / "deep.png").mode.startswith("I")
+    np.testing.assert_array_equal(np.asarray(decode(tmp_path / "deep.png", "RGB")), np.dstack([levels] * 3))
+
+
 def test_missing_and_empty_files_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(DataSetError, match=r"a.png: found no file"):
         decode(tmp_path / "a.png")

@@ -106,7 +106,7 @@ def odd_lines(root: Path, change, clips: slice = slice(None)) -> list[str]:
 def test_masks_that_mark_the_whole_picture_are_named(root: Path) -> None:
     [line] = odd_lines(root, lambda mask: np.where(mask > 0, 2, 1).astype(np.uint8), slice(1))
     assert re.fullmatch(
-        r"masks in .*: \d of 1 clip \(.*\) mark the whole picture, none of their pixels is 0 \(first: .*\)", line
+        r"masks in .*: \d, of 1 clip \(.*\), mark the whole picture: none of their pixels is 0 \(first: .*\)", line
     )
 
 

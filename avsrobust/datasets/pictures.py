@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from avsrobust.beginnings import LENGTH, recognise
@@ -28,6 +29,7 @@ from avsrobust.files import open_regular, read_regular
 from avsrobust.limits import PICTURE_BYTES, PICTURE_PIXELS
 
 FORMATS = ("PNG", "JPEG")
+_DEEP_MODES = ("I", "I;16", "I;16L", "I;16B")
 _OWN = ("a PNG picture", "a JPEG picture")
 # Called with a file's path and its bytes, before they are decoded; raises where they are not the right ones.
 ContentCheck = Callable[[Path, bytes], None]
@@ -168,7 +170,14 @@ def decode_content(path: Path, content: bytes, mode: str | None = None) -> Image
     with _data_set_errors(path), _opened(path, io.BytesIO(content)) as picture:
         picture.load()
         # Its pixels stay when its file is closed.
-        return picture if mode in (None, picture.mode) else picture.convert(mode)
+        if mode is None or mode == picture.mode:
+            return picture
+        return (_upper_bits(picture) if picture.mode in _DEEP_MODES else picture).convert(mode)
+
+
+def _upper_bits(picture: Image.Image) -> Image.Image:
+    """Return a grey picture of 16 bits by its upper eight, as colours of 16 bits are read; Pillow makes all above 255 white."""
+    return Image.fromarray((np.asarray(picture).clip(0, 0xFFFF) >> 8).astype(np.uint8))
 
 
 @contextmanager

@@ -303,7 +303,7 @@ def _odd_lines(name: str, folder: Mapping[str, Any]) -> Iterable[str]:
         yield f"masks in {name}: all {folder['masks']:,} are empty, so no object can be found there"
     if "whole" in folder:
         yield (
-            f"masks in {name}: {folder['whole']:,} of {_count_line(folder['whole_clips'])} mark the whole picture, none of "
+            f"masks in {name}: {folder['whole']:,}, of {_count_line(folder['whole_clips'])}, mark the whole picture: none of "
             f"their pixels is 0 (first: {folder['whole_first']})"
         )
     if "corners" in folder:
