@@ -137,6 +137,8 @@ class InputMaker:
         """
         generator = torch.Generator().manual_seed(seed)
         frames = torch.randint(0, 256, (batch, num_frames, 3, *size), dtype=torch.uint8, generator=generator)
+        # Darker, so that a mean over the batch is another than that of each clip.
+        frames[1::2] //= 3
         sounds = [self._make_native(num_frames, generator) for _ in range(batch)] if self._needs_sounds() else []
         audio: Audio = sounds if self._audio.kind == "native" else self._make_sound(batch, num_frames, generator)
         target = torch.rand((batch, num_frames, *size), generator=generator) > 0.5

@@ -78,6 +78,11 @@ class Registry(Generic[T]):
         place, separator, attribute = spec.rpartition(":")
         if place.endswith(".py"):
             return self.check(spec, self._attribute(spec, import_file(Path(place), self.noun, self.error), attribute))
+        if separator and not (place and attribute):
+            raise self.error(
+                f"{self.option} {spec}: names no {'module' if attribute else self.object_noun or 'object'}; "
+                f"expected package.module:{self._form} or file.py:{self._form}"
+            )
         if separator:
             if str(Path.cwd()) not in sys.path:
                 # Last, so that nothing in the user's folder shadows an installed package.
@@ -102,9 +107,11 @@ class Registry(Generic[T]):
         if spec in self.built_in:
             return self._import(spec, self.built_in[spec])
         names = self.names()
+        module, dot, last = spec.rpartition(".")
+        meant = f"; did you mean '{module}:{last}'?" if dot and last[:1].isupper() else did_you_mean(spec, names)
         raise self.error(
             f"{self.option} {spec}: unknown; expected a name, package.module:{self._form} or file.py:{self._form}; known names: "
-            f"{', '.join(names)}{did_you_mean(spec, names)}"
+            f"{', '.join(names)}{meant}"
         )
 
     @property

@@ -133,6 +133,15 @@ def test_missing_file_and_module_are_named(tmp_path: Path) -> None:
         find_adapter("avsrobust.no_such:Model")
 
 
+def test_a_name_that_lacks_its_colon_or_a_part_is_explained() -> None:
+    with pytest.raises(AdapterError, match=r"my_models\.avs\.Net: unknown; .*; did you mean 'my_models\.avs:Net'\?"):
+        find_adapter("my_models.avs.Net")
+    with pytest.raises(AdapterError, match=r"--adapter :Net: names no module; expected package\.module:Class"):
+        find_adapter(":Net")
+    with pytest.raises(AdapterError, match=r"--adapter models:: names no class; expected package\.module:Class"):
+        find_adapter("models:")
+
+
 def test_a_module_that_misses_a_dependency_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "needy_module.py", "import detectron_not_here\n")
     monkeypatch.chdir(tmp_path)

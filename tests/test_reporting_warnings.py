@@ -149,11 +149,21 @@ def test_baselines_are_binary_by_nature(make_scores: Make) -> None:
     assert build_table([make_scores(name) for name in ("oracle", "visual_prior", "empty")], ["avsbench"]).warnings == ()
 
 
-def with_ids(scores: Scores) -> Scores:
-    """Scores of a model of class ids: class 5 wherever its mask is."""
+def with_ids(scores: Scores, predicted: int = 5) -> Scores:
+    """Scores of a model of class ids: class 5 wherever its mask is, or another."""
     sizes = np.stack([scores.statistics.tp_050 + scores.statistics.fp_050, scores.statistics.target_pixels])
-    masks = (np.arange(12 * 16) < sizes[..., None]).reshape(2, -1, 12, 16) * 5
+    masks = (np.arange(12 * 16) < sizes[..., None]).reshape(2, -1, 12, 16) * np.array([predicted, 5]).reshape(
+        2, 1, 1, 1
+    )
     return replace(scores, classes=class_statistics(masks[0], masks[1]))
+
+
+def test_binary_masks_that_were_taken_for_class_ids_are_named(make_scores: Make) -> None:
+    (warning,) = build_table([with_ids(make_scores(hard, dataset="avss"), predicted=1)], ["avsbench"]).warnings
+    assert warning.startswith(
+        "net on avss/test: every foreground pixel has class 1 (1 class annotated); integers are class ids"
+    )
+    assert build_table([with_ids(make_scores(hard, dataset="avss"), predicted=2)], ["avsbench"]).warnings == ()
 
 
 def test_class_ids_are_called_so(make_scores: Make) -> None:

@@ -103,6 +103,12 @@ class BatchNorm(Good):
         return encoded - encoded.mean() + torch.rand(()) * 0 + 0.5 * len(frames) - 0.5
 
 
+class MeanOfTheBatch(Good):
+    def encode_frames(self, frames: Tensor) -> Any:
+        encoded = super().encode_frames(frames)
+        return (encoded - encoded.mean() + 0.5).clamp(0, 1)
+
+
 class Random(Good):
     def segment(self, encoded: Any, audio: Tensor) -> Tensor:
         return torch.rand(encoded.shape)
@@ -184,6 +190,7 @@ def test_good_adapters_pass(adapter: Any) -> None:
         (FiveFrames, "clips of 10 frames", r"returned shape \[1, 5, 8, 8\]; expected probabilities \[B=1, T=10"),
         (OneSize, "frames of 24x40", "encode_frames raised RuntimeError: size mismatch .*; .*resize .* inside"),
         (BatchNorm, "two clips in a batch", "the batch changes a clip's mask"),
+        (MeanOfTheBatch, "two clips in a batch", "the batch changes a clip's mask"),
         (BatchClasses, "two clips in a batch", "class ids differ in 1 of the pixels: the batch changes a clip's mask"),
         (NowAndThenClasses, "two clips in a batch", "probabilities or logits here, class ids there"),
         (Random, "the same input gives the same output", "training mode, or does it draw random numbers"),

@@ -106,7 +106,8 @@ def _open(path: Path, *, semantic: bool) -> _Source:
         return MaskTable(path) if path.suffix == ".parquet" else MaskJson(path)
     if path.is_dir():
         return MaskFolder(path, semantic=semantic)
-    raise AdapterError(f"--option masks={path}: found no such folder; expected a folder, a .parquet or a .json file")
+    found = f"found a file '{path.suffix}'" if path.exists() else "found no such folder"
+    raise AdapterError(f"--option masks={path}: {found}; expected a folder, a .parquet or a .json file")
 
 
 class MaskTable:

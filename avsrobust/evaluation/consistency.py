@@ -176,14 +176,17 @@ class _Comparison:
         for number in reversed(range(len(batches))):
             segmented = [position for key, position in reversed(first) if key == number]
             self._compare(batches[number], number, segmented, first)
-            if segmented and len(batches[number]) > 1:
-                self._compare_alone(batches[number], segmented[0])
         for layer, versions in _running_statistics(self._adapter).items():
             if versions != statistics.get(layer):
                 raise AdapterError(
                     f"{self._name}: {layer} is in training mode: masks depend on the other clips of a batch, and its running "
                     f"statistics change while it segments; call .eval() in load; {_SKIP}"
                 )
+
+        for number, batch in enumerate(batches):
+            segmented = [position for key, position in first if key == number]
+            if segmented and len(batch) > 1:
+                self._compare_alone(batch, segmented[0])
 
     def _compare(
         self, batch: Sequence[LoadedClip], number: int, positions: Sequence[int], first: Mapping[_Key, _Answer]

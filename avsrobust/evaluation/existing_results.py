@@ -198,7 +198,7 @@ def _scores(output: Path, run: Run | None, damaged: list[str], *, replace: bool)
                 f"{path}: cannot be read, and no {RUN_NAME} says whose it is ({error}); expected results of avsrobust; restore "
                 "it, choose another folder, or replace what is there with --replace"
             ) from error
-        damaged.append(str(error))
+        damaged.append(_said(path, error))
         return None
 
 
@@ -223,8 +223,15 @@ def _readouts(
             readout = StoredScores.of(read_scores(path, vouched=False))
             found[readout.info.readout] = readout
         except (OSError, ResultsError) as error:
-            damaged.append(str(error))
+            damaged.append(_said(path, error))
     return found
+
+
+def _said(path: Path, error: Exception) -> str:
+    """Return an error about a file in words."""
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: is missing"
+    return f"{path}: cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
 
 
 def _optional(
@@ -247,7 +254,7 @@ def _optional(
         _require_same_evaluation(path, run, scores, evaluation)
         rows = rows_of_masks(path) if path.name == MASKS_NAME else rows_of_extras(path)
     except (OSError, ResultsError, AdapterError) as error:
-        damaged.append(str(error))
+        damaged.append(_said(path, error))
         return None, RowSet()
     return path, rows
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+
 from avsrobust.metrics.dataset_score import negative_key
 from avsrobust.reporting.breakdowns import CATEGORY, GROUPINGS
 from avsrobust.reporting.columns import ALL_CATEGORIES
@@ -22,7 +24,7 @@ from avsrobust.reporting.extra_scores import OVERLAP
 from avsrobust.reporting.model import Line, Subject, Table
 from avsrobust.reporting.naming import build_title, split_name
 from avsrobust.reporting.split_results import SplitResult
-from avsrobust.vocabulary import BINARY, CLASS_DATASET, CLEAN, SEMANTIC, counted
+from avsrobust.vocabulary import BACKGROUND, BINARY, CLASS_DATASET, CLEAN, SEMANTIC, counted
 
 _CHECKSUM_SHOWN = 12
 # Options that name folders of data, which differ from one data set to another.
@@ -46,6 +48,7 @@ def find_warnings(
         *(() if several_seeds else (*_same_model(results), *_unlike_models(table.subjects))),
         *per_subject,
         *_swept_binary_masks(table, results),
+        *_one_class(table, results),
         *_unlike_results(table.subjects, results, several_seeds),
         *(() if every_protocol else _without_line(table)),
         *_unlike_tasks(table.subjects),
@@ -142,6 +145,21 @@ def _swept_binary_masks(table: Table, results: Sequence[SplitResult]) -> Iterato
             f"{', '.join(swept)} has two points, the mask and the whole picture, and F is never below that of the whole picture; "
             f"use --protocol strict, or {remedy}"
         )
+
+
+def _one_class(table: Table, results: Sequence[SplitResult]) -> Iterator[str]:
+    """Models that predict no class but 1 where others are annotated: a binary mask, stored as the integers 0 and 1."""
+    for subject, entry in zip(table.subjects, results, strict=True):
+        if subject.task != SEMANTIC or subject.is_baseline or entry.classes is None:
+            continue
+        predicted = set(np.unique(entry.classes.class_id[entry.classes.predicted > 0]).tolist())
+        annotated = set(np.unique(entry.classes.class_id[entry.classes.target > 0]).tolist())
+        if 1 in predicted and predicted <= {BACKGROUND, 1} and annotated - {BACKGROUND, 1}:
+            yield (
+                f"{_title(subject)}: every foreground pixel has class 1 ({counted(len(annotated - {BACKGROUND}), 'class')} "
+                "annotated); integers are class ids: where they are a binary mask, return it as floating point and evaluate "
+                "again; --task binary scores them as foreground"
+            )
 
 
 def _is_binary(subject: Subject) -> bool:
