@@ -1,12 +1,12 @@
 """How long a GPU would take for the published network, estimated without one, and which operations cost most.
 
 Encoding, four conditions of two branches, and a step of training run on tensors without data (torch's `FakeTensorMode`). Every
-operation that reaches the dispatcher is counted at its true size: bytes read and written, and the multiplications and additions of
-products. It takes the longest of a launch, its bytes over a bandwidth and its operations over a rate, which differ by the kind of
-kernel. Those are an H200's, read off profiles of this network there (torch 2.11, bfloat16), see `_BANDWIDTHS` and `_RATES`.
+operation that reaches the dispatcher is counted at its true size: bytes read and written, and the multiplications and additions
+of products. It takes the longest of a launch, its bytes over a bandwidth and its operations over a rate, which differ by the kind
+of kernel. Those are an H200's, read off profiles of this network there (torch 2.11, bfloat16): `_BANDWIDTHS`, `_RATES`.
 
-What is estimated is the device's own time, one kernel after the other. Beside it stands the host's: launches, at the time that one
-took there. The larger of the two is what a step takes; as a CUDA graph the device's alone. autocast has cuda's lists in place of the
+What is estimated is the device's own time, one kernel after the other. Beside it stands the host's, launches times what one took
+there. The larger of the two is what a step takes; as a CUDA graph the device's alone. autocast has cuda's lists in place of the
 CPU's, and attention is one operation forward and one backward, as on a GPU. Backward operations stand at the line whose forward
 they undo. An estimate says what to look at first; whether a change is faster, a GPU tells.
 
@@ -24,7 +24,7 @@ import sys
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,13 @@ PARTS = ("encode", "segment", "training")
 RECIPE = "m2f_debias_s4"
 
 # Bytes per second of an H200's kernels, from profiles: copies and sums of tensors that lie alike; copies that change the order;
-# bytes (masks) broadcast; and kernels that are slower than their traffic.
+# bytes (masks) broadcast; and kernels that are slower than their traffic. "cache" and "atomic" (rows read from the second cache, and
+# added to there) are guesses: no kernel of ours has been timed.
 _BANDWIDTHS = {
     "elementwise": 2.6e12, "reordering": 1.7e12, "bytes": 1.2e12, "reduction": 1.1e12, "layer norm backward": 2.2e12,
     "grid_sampler_2d": 1.2e12, "grid_sampler_2d_backward": 0.2e12, "upsample_bilinear2d": 0.45e12,
-    "upsample_bilinear2d_backward": 0.3e12, "gather": 1.3e12, "index_backward": 0.2e12, "attention": 0.85e12, "product": 2.4e12,
+    "upsample_bilinear2d_backward": 0.3e12, "gather": 1.3e12, "index_backward": 0.2e12, "attention": 0.7e12, "product": 2.4e12,
+    "cache": 2.5e12, "atomic": 2e12,
 }  # fmt: skip
 # Shrinking, one output pixel per thread and all channels in one: 3.7 ms for [32, 256, 96, 96].
 _SHRINKING = 0.05e12
@@ -59,9 +61,9 @@ _RATES = {"bfloat16": 550e12, "float32": 45e12, "attention": 115e12}
 # Convolutions in float32 take TF32.
 _TF32 = 250e12
 # A kernel that does nothing, and the host's time to launch one, in a forward pass under autocast and in autograd.
-_KERNEL_S, _LAUNCH_S = 2e-6, 8e-6
+_KERNEL_S, _LAUNCH_S = 2e-6, 20e-6
 
-_ATTENTION = "attention"
+_ATTENTION, _DEFORMABLE = "attention", "deformable attention"
 _NO_LAUNCH = (
     "detach", "empty", "empty_like", "empty_strided", "is_same_size", "lift_fresh", "_local_scalar_dense", "new_empty",
     "new_empty_strided", "_unsafe_view", "device",
@@ -77,7 +79,13 @@ _CUDA_FLOAT32 = (
     "softmax.int", "log_softmax.int", "sum", "sum.dim_IntList", "cumsum", "prod", "linalg_vector_norm",
 )  # fmt: skip
 # In the CPU's list of float32, and not in cuda's.
-_CPU_FLOAT32_ALONE = ("upsample_bilinear2d.vec", "upsample_bilinear2d", "grid_sampler", "grid_sampler_2d", "binary_cross_entropy")
+_CPU_FLOAT32_ALONE = (
+    "upsample_bilinear2d.vec",
+    "upsample_bilinear2d",
+    "grid_sampler",
+    "grid_sampler_2d",
+    "binary_cross_entropy",
+)
 _OURS = (f"{os.sep}model_adapters{os.sep}", f"{os.sep}avsrobust{os.sep}")
 
 
@@ -127,7 +135,9 @@ class Roofline(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
         if name not in _NO_LAUNCH and not _is_view(function):
             inputs = [each for each in tree_leaves((args, kwargs or {})) if isinstance(each, Tensor)]
-            self._count(function, name, inputs, [each for each in tree_leaves(result) if isinstance(each, Tensor)], args)
+            self._count(
+                function, name, inputs, [each for each in tree_leaves(result) if isinstance(each, Tensor)], args
+            )
         elif torch._C._current_autograd_node() is None:
             self._mark(_line())
         return result
@@ -179,7 +189,12 @@ class Roofline(TorchDispatchMode):
             operations = 2.0 * gradient.numel() * weight[0].numel() * sum(args[-1][:2])
         elif counter is not None:
             operations = float(counter(*args, out_val=outputs[0] if len(outputs) == 1 else tuple(outputs)))
-        self.add(name, direction, line, (read + written, operations, _seconds(name, inputs, outputs, read + written, operations)))
+        self.add(
+            name,
+            direction,
+            line,
+            (read + written, operations, _seconds(name, inputs, outputs, read + written, operations)),
+        )
 
 
 def _seconds(name: str, inputs: list[Tensor], outputs: list[Tensor], number: float, operations: float) -> float:
@@ -259,15 +274,16 @@ class _Attention(torch.autograd.Function):
         ctx.save_for_backward(query, key, value, mask)
         ctx.line = _line()
         heads = query.shape[1]
-        # A mask that all heads share is read for each of them.
-        bytes_of_mask = 0 if mask is None else 2 * mask.numel() * (heads if mask.shape[1] == 1 else 1)
+        bytes_of_mask = 0 if mask is None else 2 * mask.numel()
         ctx.bytes = 2 * _extent(query) + _extent(key) + _extent(value) + bytes_of_mask
         ctx.operations = 4.0 * query.numel() * key.shape[2]
         if mask is not None and mask.dtype == torch.bool:
             # Made a summand first.
             number = 3 * mask.numel()
             counter.add("where", "forward", ctx.line, (number, 0, number / _BANDWIDTHS["bytes"]))
-        counter.add(_ATTENTION, "forward", ctx.line, (ctx.bytes, ctx.operations, _of_attention(ctx.bytes, ctx.operations)))
+        counter.add(
+            _ATTENTION, "forward", ctx.line, (ctx.bytes, ctx.operations, _of_attention(ctx.bytes, ctx.operations))
+        )
         return query.new_empty((*query.shape[:1], query.shape[2], heads, value.shape[3])).transpose(1, 2)
 
     @staticmethod
@@ -276,7 +292,50 @@ class _Attention(torch.autograd.Function):
         number, operations = 2.5 * ctx.bytes, 2.5 * ctx.operations
         ctx.counter.add(_ATTENTION, "backward", ctx.line, (number, operations, _of_attention(number, operations)))
         needed = ctx.needs_input_grad[1:]
-        return (None, *(torch.empty_like(each) if wanted else None for each, wanted in zip(tensors, needed, strict=True)))
+        return (
+            None,
+            *(torch.empty_like(each) if wanted else None for each, wanted in zip(tensors, needed, strict=True)),
+        )
+
+
+class _AttendLevels(torch.autograd.Function):
+    """The kernel of deformable attention, `model_adapters.m2f.sampling_kernel`."""
+
+    @staticmethod
+    def forward(ctx: Any, counter: Roofline, values: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        ctx.counter, ctx.line = counter, _line()
+        ctx.save_for_backward(values, locations, weights)
+        # Four neighbours of each point, from the cache.
+        ctx.gathered = 4 * weights.numel() * values.shape[-1]
+        number = ctx.gathered * values.element_size() + _extent(locations) + _extent(weights) + _extent(values)
+        counter.add(_DEFORMABLE, "forward", ctx.line, (number, 0, number / _BANDWIDTHS["cache"]))
+        return torch.empty_like(values).flatten(2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors
+        number = ctx.gathered * tensors[0].element_size() + 2 * sum(map(_extent, tensors)) + 4 * tensors[0].numel()
+        seconds = number / _BANDWIDTHS["cache"] + 4 * ctx.gathered / _BANDWIDTHS["atomic"]
+        ctx.counter.add(_DEFORMABLE, "backward", ctx.line, (number + 4 * ctx.gathered, 0, seconds))
+        return (None, *map(torch.empty_like, tensors))
+
+
+@contextmanager
+def _fused(counter: Roofline) -> Iterator[None]:
+    """Inside, deformable attention is its kernel, where the checkout has one."""
+    import model_adapters.m2f.network as network
+    import model_adapters.m2f.pixel_decoder as pixel_decoder
+
+    if not hasattr(network, "can_fuse"):
+        yield
+        return
+    plain = network.can_fuse, pixel_decoder.fused
+    network.can_fuse = lambda _device: True
+    pixel_decoder.fused = lambda values, _sizes, *rest: _AttendLevels.apply(counter, values, *rest)
+    try:
+        yield
+    finally:
+        network.can_fuse, pixel_decoder.fused = plain
 
 
 def _of_attention(number: float, operations: float) -> float:
@@ -346,7 +405,7 @@ def emptied(module: nn.Module, mode: FakeTensorMode) -> None:
                     tensors[name] = empty(tensor)  # type: ignore[assignment]
 
 
-def evaluation(clips: int, toy: bool) -> dict[str, dict[tuple[str, str, str], Work]]:
+def evaluation(clips: int, toy: bool, kernel: bool) -> dict[str, dict[tuple[str, str, str], Work]]:
     """Return the work of encoding clips of five frames, and of the masks of their conditions."""
     from avsrobust.adapters.base import ClipView
     from model_adapters.m2f.adapter import M2FDebias
@@ -369,10 +428,10 @@ def evaluation(clips: int, toy: bool) -> dict[str, dict[tuple[str, str, str], Wo
         frames = torch.zeros(clips, SECONDS, 3, FRAME_SIDE, FRAME_SIDE, dtype=torch.uint8)
         shape = (1, 96, 64) if network.config.audio == "log_mel" else (128,)
         audio = torch.zeros(CONDITIONS, clips, SECONDS, *shape)
-        with _counted() as counter:
+        with _counted(kernel) as counter:
             encoded = adapter.encode_frames(frames)
         found["encode"] = counter.work
-        with _counted() as counter:
+        with _counted(kernel) as counter:
             if hasattr(adapter, "segment_many"):
                 list(adapter.segment_many(encoded, audio, views))
             else:
@@ -383,13 +442,13 @@ def evaluation(clips: int, toy: bool) -> dict[str, dict[tuple[str, str, str], Wo
 
 
 @contextmanager
-def _counted() -> Iterator[Roofline]:
+def _counted(kernel: bool) -> Iterator[Roofline]:
     counter = Roofline()
-    with as_on_cuda(counter), counter:
+    with as_on_cuda(counter), _fused(counter) if kernel else nullcontext(), counter:
         yield counter
 
 
-def training(items: int, toy: bool, trained: str) -> dict[tuple[str, str, str], Work]:
+def training(items: int, toy: bool, trained: str, kernel: bool) -> dict[tuple[str, str, str], Work]:
     """Return the work of a step of training.
 
     Args:
@@ -435,7 +494,7 @@ def training(items: int, toy: bool, trained: str) -> dict[tuple[str, str, str], 
             counter.work.clear()
             if group:
                 optimizer.zero_grad()
-            with as_on_cuda(counter), counter:
+            with as_on_cuda(counter), _fused(counter) if kernel else nullcontext(), counter:
                 with torch.autocast("cpu", dtype=torch.bfloat16):
                     logits = network(batch).logits
                 torch.stack(list(mask_losses(logits, batch.target.flatten(0, 1), LossPart()).values())).sum().backward()
@@ -454,7 +513,10 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=8, help="clips of five frames in a batch of the evaluation")
     parser.add_argument("--items", type=int, default=32, help="frames in a batch of the training")
     parser.add_argument("--only", choices=PARTS)
-    parser.add_argument("--trained", choices=("recipe", "all"), default="all", help=f"what {RECIPE} trains, or everything")
+    parser.add_argument(
+        "--trained", choices=("recipe", "all"), default="all", help=f"what {RECIPE} trains, or everything"
+    )
+    parser.add_argument("--without-kernel", action="store_true", help="deformable attention by grid_sample")
     parser.add_argument("--top", type=int, default=20, help="operations to list of each part")
     parser.add_argument("--against", type=Path, help="another checkout of the project")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -473,9 +535,9 @@ def estimate(arguments: argparse.Namespace) -> dict[str, list[list[Any]]]:
     """Return the work of the parts that are asked for, as rows [line, direction, operation, work]."""
     found: dict[str, dict[tuple[str, str, str], Work]] = {}
     if arguments.only != "training":
-        found |= evaluation(arguments.clips, arguments.toy)
+        found |= evaluation(arguments.clips, arguments.toy, not arguments.without_kernel)
     if arguments.only in (None, "training"):
-        found["training"] = training(arguments.items, arguments.toy, arguments.trained)
+        found["training"] = training(arguments.items, arguments.toy, arguments.trained, not arguments.without_kernel)
     return {part: [[*key, asdict(work)] for key, work in rows.items()] for part, rows in found.items()}
 
 

@@ -15,12 +15,11 @@ from model_adapters.m2f.network import M2FNetwork
 from model_adapters.m2f.pixel_decoder import (
     Layer,
     decode_pixels,
-    gathered,
     gathered_layer,
-    sampled,
     sampled_layer,
     shrink,
 )
+from model_adapters.m2f.sampling import gathered, sampled
 
 LAYERS = pytest.mark.parametrize("layer", [sampled_layer, gathered_layer])
 
