@@ -44,8 +44,8 @@ PARTS = ("encode", "segment", "training")
 RECIPE = "m2f_debias_s4"
 
 # Bytes per second of an H200's kernels, from profiles: copies and sums of tensors that lie alike; copies that change the order;
-# bytes (masks) broadcast; and kernels that are slower than their traffic. "cache" and "atomic" (rows read from the second cache, and
-# added to there) are guesses: no kernel of ours has been timed.
+# bytes (masks) broadcast; and kernels that are slower than their traffic. "cache" and "atomic" (rows read from the second cache,
+# and added to there) are guesses: no kernel of ours has been timed.
 _BANDWIDTHS = {
     "elementwise": 2.6e12, "reordering": 1.7e12, "bytes": 1.2e12, "reduction": 1.1e12, "layer norm backward": 2.2e12,
     "grid_sampler_2d": 1.2e12, "grid_sampler_2d_backward": 0.2e12, "upsample_bilinear2d": 0.45e12,
@@ -60,7 +60,8 @@ _ROW, _BANDWIDTH_OF_ROWS, _EXPONENT, _MOST_OF_ROWS = 128, 0.68e12, 0.75, 2.2e12
 _RATES = {"bfloat16": 550e12, "float32": 45e12, "attention": 115e12}
 # Convolutions in float32 take TF32.
 _TF32 = 250e12
-# A kernel that does nothing, and the host's time to launch one, in a forward pass under autocast and in autograd.
+# A kernel that does nothing, and the host's time to launch one: four conditions took 17.4 ms for some 850 launches, of which
+# the device worked for 14.4.
 _KERNEL_S, _LAUNCH_S = 2e-6, 20e-6
 
 _ATTENTION, _DEFORMABLE = "attention", "deformable attention"

@@ -111,5 +111,5 @@ def difference(attend: Attend, device: torch.device) -> float:
         results = []
         for way in (attend, sampled):
             attended = way(inputs[0], sizes, inputs[1], inputs[2])
-            results.append((attended, *torch.autograd.grad(attended, inputs, gradient)))
+            results.append((attended.detach(), *torch.autograd.grad(attended, inputs, gradient)))
         return max(float((one - other).abs().max()) for one, other in zip(*results, strict=True))

@@ -2,7 +2,8 @@
 
 Conventions
     Letters as in `sampling`; the results are those of `sampling.sampled`, up to rounding. That writes every sampled point to
-    memory, S A L P D numbers per frame, and reads them again to weigh and to add them; here they stay in registers. Sums are taken in float32; the result has the values' type, to which the next product would round it.
+    memory, S A L P D numbers per frame, and reads them again to weigh and to add them; here they stay in registers. Sums are
+    taken in float32; the result has the values' type, to which the next product would round it.
     In the backward pass gradients of values are added up in float32 in an order that differs from run to run, as those of
     `grid_sample` are on a GPU.
 """
