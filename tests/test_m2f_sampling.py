@@ -115,11 +115,13 @@ def run(code: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_kernel_is_the_same_function_in_tritons_interpreter() -> None:
     pytest.importorskip("triton", reason="Triton comes with torch for GPUs")
     assert run(INTERPRETED, TRITON_INTERPRET="1").strip() == "same"
 
 
+@pytest.mark.slow
 def test_kernel_compiles_for_gpus_without_one() -> None:
     pytest.importorskip("triton", reason="Triton comes with torch for GPUs")
     assert run(COMPILED).strip() == "compiled"
