@@ -325,11 +325,12 @@ class _AttendLevels(torch.autograd.Function):
 def _fused(counter: Roofline) -> Iterator[None]:
     """Inside, deformable attention is its kernel, where the checkout has one."""
     import model_adapters.m2f.network as network
-    import model_adapters.m2f.pixel_decoder as pixel_decoder
 
     if not hasattr(network, "can_fuse"):
         yield
         return
+    import model_adapters.m2f.pixel_decoder as pixel_decoder
+
     plain = network.can_fuse, pixel_decoder.fused
     network.can_fuse = lambda _device: True
     pixel_decoder.fused = lambda values, _sizes, *rest: _AttendLevels.apply(counter, values, *rest)
