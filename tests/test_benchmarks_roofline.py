@@ -68,4 +68,5 @@ def test_the_toy_network_is_estimated_whole() -> None:
     for text in ("encode: device", "segment: device", "training: device", "clips/s estimated", "frames/s estimated"):
         assert text in done.stdout
     kernel = [line for line in done.stdout.splitlines() if "x deformable attention" in line]
-    assert [("forward" in line, "backward" in line) for line in kernel] == [(True, False), (True, False), (False, True)]
+    # Encoding, and both passes of a step.
+    assert sorted("backward" in line for line in kernel) == [False, False, True]
