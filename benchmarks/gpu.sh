@@ -7,7 +7,7 @@
 #     DEVICE=cpu QUICK=1 benchmarks/gpu.sh OUT    # a rehearsal on the CPU: toy size, a few clips and steps
 #
 # In two calls on one machine, so that neither hurries the other:
-#     DATA=.gpu/data BUDGET_S=330 PARTS="toys pipeline throughput training decoder evaluation" benchmarks/gpu.sh .gpu/measured
+#     DATA=.gpu/data BUDGET_S=360 PARTS="toys roofline pipeline throughput training decoder evaluation" benchmarks/gpu.sh .gpu/measured
 #     DATA=.gpu/data PARTS="speed chain" benchmarks/gpu.sh .gpu/trained
 # and, in the same folder, where the second left no time for them, the cards of the weights:
 #     DATA=.gpu/data PARTS=cards benchmarks/gpu.sh .gpu/trained
@@ -15,7 +15,7 @@
 # Variables: PYTHON (default .venv/bin/python, else python3), DEVICE (cuda), QUICK (0), BUDGET_S (480, the whole call; more only on a
 # CPU, where it is 3600), SLOW (1; 4 on a CPU: times each part's deadline), WHEELS (a folder of unpacked packages that a bare machine
 # lacks, put on PYTHONPATH), DATA (a folder of toys and their builds, kept between calls; made and filled where it is missing), PARTS
-# (which of "toys pipeline throughput training decoder evaluation speed chain cards"), SOUND (best.safetensors of a run of
+# (which of "toys roofline pipeline throughput training decoder evaluation speed chain cards"), SOUND (best.safetensors of a run of
 # m2f_sound_toy made before, from which the chain starts), CHAIN_STEPS and CHAIN_CLIPS (steps of each training and clips of each of its
 # toys, for a trial with fewer than its recipe's; 4 and 60 with QUICK), GRAPH (1 on a GPU, else 0: whether the chain replays each step
 # as a CUDA graph), COMPILE (0: whether it trains compiled networks).
@@ -32,7 +32,7 @@ case $PYTHON in /*) ;; */*) PYTHON=$BEFORE/$PYTHON ;; esac
 command -v "$PYTHON" > /dev/null || { echo "PYTHON: found no program '$PYTHON'; name an interpreter with the project's packages" >&2; exit 2; }
 DEVICE=${DEVICE:-cuda}
 QUICK=${QUICK:-0}
-PARTS=${PARTS:-toys pipeline throughput training decoder evaluation speed chain cards}
+PARTS=${PARTS:-toys roofline pipeline throughput training decoder evaluation speed chain cards}
 BUDGET_S=${BUDGET_S:-$([ "$DEVICE" = cpu ] && echo 3600 || echo 480)}
 [ "$DEVICE" = cpu ] || [ "$BUDGET_S" -le 480 ] || BUDGET_S=480
 SLOW=${SLOW:-$([ "$DEVICE" = cpu ] && echo 4 || echo 1)}
@@ -100,9 +100,9 @@ WORKERS=${WORKERS:-$([ "$DEVICE" = cuda ] && echo 6 || echo 0)}
 # A step of the toys is a thousand small kernels: as a graph it is launched as one.
 GRAPH=${GRAPH:-$([ "$DEVICE" = cuda ] && echo 1 || echo 0)}
 COMPILE=${COMPILE:-0}
-SIZE=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT") SPEED=() DEMO=160
+SIZE=() SMALL=() STAGES=(--rounds 2) CLIPS=240 BATCH=16 DECODER=(--repeat "$REPEAT") SPEED=() DEMO=160
 if [ "$QUICK" = 1 ]; then
-    SIZE=(--toy --clips 1 --items 2 --repeat 1) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1) STAGES=(--toy --rounds 1)
+    SIZE=(--toy --clips 1 --items 2 --repeat 1) SMALL=(--toy --clips 1 --items 2) CLIPS=12 BATCH=2 DECODER=(--toy --repeat 1) STAGES=(--toy --rounds 1)
     SPEED=(--steps 6 --clips 60) DEMO=24 CHAIN_STEPS=${CHAIN_STEPS:-4} CHAIN_CLIPS=${CHAIN_CLIPS:-60}
 fi
 export MACHINE
@@ -142,6 +142,12 @@ export PYTHON CLIPS BATCH DEVICE CORES DEMO CHAIN_CLIPS=${CHAIN_CLIPS:-}
 BUILD=data/toy-seed0/robust/s4-$CLIPS-seed42
 if wanted toys; then part toys 150 bash -c toys || FAILED=1; fi
 
+# What an H200 should take, by bytes and operations: next to what is measured below.
+if wanted roofline; then
+    part roofline 60 "$PYTHON" "$ROOT/benchmarks/roofline.py" "${SMALL[@]}" || FAILED=1
+    part roofline_recipe 40 "$PYTHON" "$ROOT/benchmarks/roofline.py" "${SMALL[@]}" --only training --trained recipe || FAILED=1
+fi
+
 # The published size: `evaluate` from the first clip read to the last one counted, and the model alone, with nothing beside it.
 if wanted pipeline; then
     PIPELINE=("$PYTHON" -u "$ROOT/benchmarks/pipeline.py" --device "$DEVICE" "${BFLOAT[@]}" "${STAGES[@]}" --clips "$CLIPS")
@@ -156,7 +162,10 @@ for what in evaluation training; do
     [ "$what" = training ] && name=training
     if wanted "$name"; then
         part "$name" 60 "${THROUGHPUT[@]}" --only "$what" || FAILED=1
+        [ "$what" = training ] && { part training_recipe 60 "${THROUGHPUT[@]}" --only training --trained recipe || FAILED=1; }
         if [ "$DEVICE" = cuda ]; then part "${name}_compiled" 90 "${THROUGHPUT[@]}" --only "$what" --compile || FAILED=1; fi
+        # How much the kernel of deformable attention is worth.
+        if [ "$DEVICE" = cuda ]; then part "${name}_grid_sample" 40 "${THROUGHPUT[@]}" --only "$what" --grid-sample || FAILED=1; fi
     fi
 done
 if wanted decoder; then
@@ -234,7 +243,8 @@ if wanted cards; then part cards 120 bash -c cards || FAILED=1; fi
 
 {
     echo
-    grep -hE "clips/s|frames/s|steps/s|apart|product|ratio" "$LOGS"/{pipeline,throughput,training,decoder,speed}*.txt 2>/dev/null |
+    grep -hE "clips/s|frames/s|steps/s|apart|product|ratio|deformable attention (by|cannot|differs)|: device " \
+        "$LOGS"/{roofline,pipeline,throughput,training,decoder,speed}*.txt 2>/dev/null |
         sed 's/^/- /'
     echo
     grep -hE "^(## |\|)" "$LOGS"/{evaluation,cards}.txt 2>/dev/null | sed 's/^##\(.*\)/\n##\1\n/'

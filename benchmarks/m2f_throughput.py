@@ -4,9 +4,10 @@ Random weights, random pictures and sounds in memory. Measured are the model beh
 `segment_many` for four conditions, clean and biased branch; the masks stay on the device, where the runner scores them) and the
 step of training (losses, backward, AdamW). The share is the matrix operations that torch counts in one call (convolutions,
 products and attention; twice their multiplications; uncompiled alone), per second, over those of a large square product of the
-same precision, measured in the same run.
+same precision, measured in the same run. `--grid-sample` leaves out the kernel of deformable attention, and
+`--trained recipe` trains what m2f_debias_s4 does in place of everything. `benchmarks/roofline.py` estimates both on a CPU.
 
-    python benchmarks/m2f_throughput.py --device cuda --bfloat16 [--compile] [--only evaluation|training]
+    python benchmarks/m2f_throughput.py --device cuda --bfloat16 [--compile] [--grid-sample] [--only evaluation|training]
     python benchmarks/m2f_throughput.py --toy --clips 2 --items 4 --repeat 2
 """
 
@@ -28,7 +29,9 @@ from avsrobust.adapters.base import ClipView
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.training.losses import mask_losses
 from avsrobust.training.model import Batch
-from avsrobust.training.recipe import LossPart
+from avsrobust.training.optimizer import choose_trained
+from avsrobust.training.recipe import LossPart, load_train_recipe
+from model_adapters.m2f import network as m2f_network
 from model_adapters.m2f.adapter import M2FDebias
 from model_adapters.m2f.checkpoint import LoadedNetwork, LoadReport
 from model_adapters.m2f.config import PUBLISHED, M2FConfig, with_readout
@@ -36,6 +39,7 @@ from model_adapters.m2f.network import M2FNetwork
 from model_adapters.m2f.settings import Settings
 from model_adapters.m2f.training import M2FTraining
 
+RECIPE = "m2f_debias_s4"
 CONDITIONS = ("clean", "silence", "noise", "offscreen")
 SECONDS = 5
 FRAME_SIDE = 224
@@ -78,20 +82,38 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=8, help="clips of five frames in a batch of the evaluation")
     parser.add_argument("--items", type=int, default=32, help="frames in a batch of the training")
     parser.add_argument("--repeat", type=int, default=10)
+    parser.add_argument("--grid-sample", action="store_true", help="deformable attention without its kernel")
+    parser.add_argument(
+        "--trained", choices=("all", "recipe"), default="all", help=f"all parameters, or those of {RECIPE}"
+    )
     parser.add_argument("--only", choices=("evaluation", "training"), help="one of the two")
     arguments = parser.parse_args()
     setting = Setting(torch.device(arguments.device), arguments.bfloat16, arguments.repeat, arguments.compile)
+    if arguments.grid_sample:
+        m2f_network.can_fuse = lambda _device: False
     peak = _product(setting)
     compiled = ", compiled" if setting.compiled else ""
+    kernel = m2f_network.can_fuse(torch.empty(0, device=setting.device).device)
     print(f"{_name(setting.device)}, {setting.dtype}, torch {torch.__version__}{compiled}")
+    print(f"deformable attention by {'its kernel' if kernel else 'grid_sample'}")
+    how = f"{compiled}{', grid_sample' if arguments.grid_sample else ''}"
     print(f"a square product: {peak / 1e12:.2f} TFLOP/s")
     if arguments.only != "training":
         adapter = _adapter(arguments.toy, setting)
         evaluation = _measure(lambda: _evaluate(adapter, arguments.clips), setting)
-        _tell(f"evaluation, 4 conditions x 2 branches{compiled}", evaluation, arguments.clips, "clips", peak)
+        _tell(f"evaluation, 4 conditions x 2 branches{how}", evaluation, arguments.clips, "clips", peak)
     if arguments.only != "evaluation":
-        training = _measure(_training_step(_training(arguments.toy, setting), arguments.items, setting), setting)
-        _tell(f"training, clean and biased branch{compiled}", training, arguments.items, "frames", peak)
+        model = _training(arguments.toy, setting)
+        if arguments.trained == "recipe":
+            choose_trained(model.network, load_train_recipe(RECIPE).model.trainable, "benchmark")
+        training = _measure(_training_step(model, arguments.items, setting), setting)
+        _tell(
+            f"training, clean and biased branch, {arguments.trained} trained{how}",
+            training,
+            arguments.items,
+            "frames",
+            peak,
+        )
     if setting.device.type == "cuda":
         print(f"most memory in use: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
     return 0

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from model_adapters.m2f import backbone as module
 from model_adapters.m2f.backbone import apply_block, feature_maps
 from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.network import M2FNetwork
@@ -75,3 +79,35 @@ def test_what_is_kept_between_calls_serves_inference_and_training() -> None:
     with torch.inference_mode():
         feature_maps(backbone, frames, apply_block)
     torch.stack([part.mean() for part in feature_maps(backbone, frames, apply_block)]).sum().backward()
+
+
+def test_windows_cut_in_bfloat16_are_those_cut_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, frames = backbone_and_frames(M2FConfig(depths=(2, 2, 2, 2), window_size=6))
+    parameters = [value for value in backbone.parameters() if value.requires_grad]
+
+    def maps_and_gradients() -> list[Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            maps = feature_maps(backbone, frames, apply_block)
+        loss = torch.stack([part.float().square().mean() for part in maps]).sum()
+        return [*maps, *torch.autograd.grad(loss, parameters)]
+
+    found = maps_and_gradients()
+
+    def former(attention: Any, windows: Tensor, mask: Tensor | None) -> Tensor:
+        # Queries, keys and values in one copy of another order; rounded to bfloat16 by the product.
+        count, length, channels = windows.shape
+        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+        weight, bias = (torch.cat([getattr(part, name) for part in parts]) for name in ("weight", "bias"))
+        heads = F.linear(windows, weight, bias).view(count, length, 3, attention.num_attention_heads, -1)
+        queries, keys, values = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        scores = attention.relative_position_bias()
+        scores = (scores if mask is None else scores + mask).to(queries.dtype)
+        if mask is not None:
+            scores = scores.expand(count // len(mask), -1, -1, -1, -1).flatten(0, 1)
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=scores, scale=attention.scaling)
+        return torch.as_tensor(attention.o_proj(attended.transpose(1, 2).reshape(count, length, channels)))
+
+    monkeypatch.setattr(module, "lowered", lambda x: x)
+    monkeypatch.setattr(module, "_attend", former)
+    for one, other in zip(found, maps_and_gradients(), strict=True):
+        assert torch.equal(one, other)

@@ -10,17 +10,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.models.mask2former.modeling_mask2former import multi_scale_deformable_attention
 
+from model_adapters.m2f import pixel_decoder as module
 from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.network import M2FNetwork
 from model_adapters.m2f.pixel_decoder import (
     Layer,
     decode_pixels,
-    gathered,
     gathered_layer,
-    sampled,
     sampled_layer,
     shrink,
 )
+from model_adapters.m2f.sampling import gathered, sampled
 
 LAYERS = pytest.mark.parametrize("layer", [sampled_layer, gathered_layer])
 
@@ -65,6 +65,28 @@ def test_gradients_are_the_librarys(layer: Layer) -> None:
         assert (found is None) == (wanted is None)
         if found is not None and wanted is not None:
             torch.testing.assert_close(found, wanted, atol=1e-4 * float(wanted.abs().max()) + 1e-6, rtol=1e-3)
+
+
+def test_queries_rounded_once_are_those_rounded_by_each_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, frames = network_and_frames()
+    decoder = network.mask2former.model.pixel_level_module.decoder
+    features = tuple(network.mask2former.model.pixel_level_module.encoder(frames).feature_maps)
+    parameters = [value for value in decoder.parameters() if value.requires_grad]
+
+    def features_and_gradients() -> tuple[Tensor, list[Tensor | None]]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mask_features = decode_pixels(decoder, tuple(part.detach() for part in features), sampled_layer)[1]
+        loss = mask_features.float().square().mean()
+        return mask_features, list(torch.autograd.grad(loss, parameters, allow_unused=True))
+
+    found, ours = features_and_gradients()
+    monkeypatch.setattr(module, "lowered", lambda x: x)
+    expected, theirs = features_and_gradients()
+    assert torch.equal(found, expected)
+    # The gradients of both products are added in bfloat16 in place of float32.
+    for one, other in zip(ours, theirs, strict=True):
+        if one is not None and other is not None:
+            torch.testing.assert_close(one, other, atol=0.02 * float(other.abs().max()) + 1e-7, rtol=0)
 
 
 @given(

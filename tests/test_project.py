@@ -21,6 +21,8 @@ INSTALLED_BY = {
     "distributed": "dask",
     "pydantic_core": "pydantic",
     "sklearn": "scikit-learn",
+    # On machines with a GPU.
+    "triton": "torch",
     "yaml": "pyyaml",
 }
 # Needed by libraries that import them in our stead: pydub, and torch.utils.tensorboard.

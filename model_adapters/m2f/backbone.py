@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model_adapters.m2f.blocks import lowered
+
 # As `apply_block`.
 Block = Callable[[Any, Tensor, int, int, Tensor | None, Tensor | None], Tensor]
 # As the library has it, of patches that are no neighbours.
@@ -61,7 +63,7 @@ def apply_block(
     """
     side, shift = layer.window_size, layer.shift_size
     frames, _, channels = states.shape
-    maps = layer.layernorm_before(states).view(frames, height, width, channels)
+    maps = lowered(layer.layernorm_before(states)).view(frames, height, width, channels)
     below, right = -height % side, -width % side
     if below or right:
         maps = F.pad(maps, (0, 0, 0, right, 0, below))
@@ -88,7 +90,7 @@ def _attend(attention: Any, windows: Tensor, mask: Tensor | None) -> Tensor:
     weight = torch.cat([part.weight for part in parts])
     bias = None if parts[0].bias is None else torch.cat([part.bias for part in parts])
     heads = F.linear(windows, weight, bias).view(count, length, 3, attention.num_attention_heads, -1)
-    queries, keys, values = heads.permute(2, 0, 3, 1, 4).unbind(0)
+    queries, keys, values = (part.transpose(1, 2) for part in heads.unbind(2))
     scores = attention.relative_position_bias()
     # Rounded as attention would round them, before they are repeated for every frame.
     scores = (scores if mask is None else scores + mask).to(queries.dtype)

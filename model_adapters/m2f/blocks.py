@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from avsrobust.errors import AdapterError
@@ -43,6 +44,12 @@ class AdaptedLinear(nn.Linear):
         plain = super().forward(input)
         adapted = cast("Tensor", self.adapter(plain))
         return adapted + plain if self.residual else adapted
+
+
+def lowered(x: Tensor) -> Tensor:
+    """Return `x` in the precision in which autocast takes products, where it is on: half the bytes to move before one."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def insert_adapters(mask2former: Any) -> None:

@@ -33,8 +33,9 @@ from model_adapters.m2f.debias import Branch, Contrast, prompt_queries
 from model_adapters.m2f.decoder import EncodedFrames, apply_layer, decode, prepare
 from model_adapters.m2f.decoder import Layer as MaskLayer
 from model_adapters.m2f.pixel_decoder import Layer as PixelLayer
-from model_adapters.m2f.pixel_decoder import decode_pixels, gathered_layer, sampled_layer
+from model_adapters.m2f.pixel_decoder import decode_pixels, fused_layer, gathered_layer, sampled_layer
 from model_adapters.m2f.readout import QueryLogits, read_out
+from model_adapters.m2f.sampling import can_fuse
 
 # Of ImageNet, as facebook/mask2former-swin-base-ade-semantic's preprocessor_config.json has them.
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -63,8 +64,10 @@ class _Layers(NamedTuple):
 
 
 _PLAIN = _Layers(apply_block, sampled_layer, apply_layer)
-# The pixel decoder's `gathered` is one kernel only where it is compiled.
-_COMPILED = _Layers(apply_block, gathered_layer, apply_layer)
+# Where deformable attention has a kernel of its own, compiled or not.
+_FUSED = _PLAIN._replace(pixel_layer=fused_layer)
+# `gathered` is one kernel only where it is compiled.
+_COMPILED = _PLAIN._replace(pixel_layer=gathered_layer)
 
 
 def prepare_frames(frames: Tensor, image_size: int) -> Tensor:
@@ -137,7 +140,7 @@ class M2FNetwork(nn.Module):
         )
         self.query_gate = nn.Linear(config.hidden_dim, config.num_queries) if config.query_gate != "all" else None
         self._freeze_what_no_output_depends_on()
-        self._compiled: _Layers | None = None
+        self._compiled: tuple[_Layers, _Layers] | None = None
         self._compiled_in_training_alone = False
 
     def compile_parts(self, backend: Any = "inductor", *, training_alone: bool = False) -> None:
@@ -154,13 +157,14 @@ class M2FNetwork(nn.Module):
         # A graph for each stage, shifted or not, in training and in evaluation, for a few sizes of the batch.
         dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, _MOST_GRAPHS)
         # Weights are arguments of a graph, so that layers of one shape share it.
-        parts = (torch.compile(part, backend=backend, dynamic=False) for part in _COMPILED)
-        self._compiled, self._compiled_in_training_alone = _Layers(*parts), training_alone
+        parts = _Layers(*(torch.compile(part, backend=backend, dynamic=False) for part in _COMPILED))
+        fused = torch.compile(fused_layer, backend=backend, dynamic=False)
+        self._compiled, self._compiled_in_training_alone = (parts, parts._replace(pixel_layer=fused)), training_alone
 
     def _layers(self) -> _Layers:
-        if self._compiled is None or (self._compiled_in_training_alone and not self.training):
-            return _PLAIN
-        return self._compiled
+        plain = self._compiled is None or (self._compiled_in_training_alone and not self.training)
+        layers, fused = (_PLAIN, _FUSED) if plain or self._compiled is None else self._compiled
+        return fused if can_fuse(self.audio_proj[0].weight.device) else layers
 
     @classmethod
     def seeded(cls, config: M2FConfig, seed: int) -> Self:
