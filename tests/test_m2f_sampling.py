@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from avsrobust.errors import OptionError
 from model_adapters.m2f import network, sampling
 from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.network import M2FNetwork
@@ -131,10 +133,21 @@ def test_difference_sees_a_way_that_is_another_function() -> None:
     def without_border(
         values: Tensor, sizes: tuple[tuple[int, int], ...], locations: Tensor, weights: Tensor
     ) -> Tensor:
-        return sampling.sampled(values, sizes, locations.clamp(0, 1), weights)
+        return sampling.sampled(values.float(), sizes, locations.clamp(0, 1), weights)
 
-    assert sampling.difference(sampling.gathered, torch.device("cpu")) < 1e-4
-    assert sampling.difference(without_border, torch.device("cpu")) > 0.1
+    cpu = torch.device("cpu")
+    assert sampling.difference(sampling.gathered, cpu, torch.float32) < 1e-4
+    assert sampling.difference(sampling.gathered, cpu, torch.bfloat16) < 2**-7
+    for dtype in (torch.float32, torch.bfloat16):
+        assert sampling.difference(without_border, cpu, dtype) > 0.1
+
+
+def test_difference_sees_what_is_not_a_number() -> None:
+    def broken(values: Tensor, sizes: tuple[tuple[int, int], ...], locations: Tensor, weights: Tensor) -> Tensor:
+        return sampling.sampled(values, sizes, locations, weights) * torch.nan
+
+    found = sampling.difference(broken, torch.device("cpu"), torch.float32)
+    assert math.isnan(found)
 
 
 def test_kernel_is_for_gpus_with_triton_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +161,12 @@ def test_kernel_is_for_gpus_with_triton_alone(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     ("outcome", "told"),
-    [(1e-6, None), (0.5, "differs from grid_sample by 0.5"), (RuntimeError("no compiler"), "no compiler")],
+    [
+        (1e-6, None),
+        (0.5, "differs from grid_sample by 0.5"),
+        (float("nan"), "differs from grid_sample by nan"),
+        (RuntimeError("no compiler"), "no compiler"),
+    ],
 )
 def test_a_gpu_is_tried_and_what_fails_is_told(
     monkeypatch: pytest.MonkeyPatch, outcome: float | Exception, told: str | None
@@ -167,6 +185,18 @@ def test_a_gpu_is_tried_and_what_fails_is_told(
         return
     with pytest.warns(UserWarning, match=told):
         assert not can_fuse(GPU)
+
+
+def test_kernel_can_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    can_fuse = sampling.can_fuse.__wrapped__
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    monkeypatch.setattr(sampling, "difference", lambda *_arguments: 0.0)
+    for wanted, expected in (("yes", True), ("", True), ("no", False)):
+        monkeypatch.setenv(sampling.ENVIRONMENT_KERNEL, wanted)
+        assert can_fuse(GPU) is expected
+    monkeypatch.setenv(sampling.ENVIRONMENT_KERNEL, "off")
+    with pytest.raises(OptionError, match="AVSROBUST_M2F_KERNEL: found 'off'; expected yes or no"):
+        can_fuse(GPU)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -12,6 +12,7 @@ Conventions
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -21,10 +22,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from avsrobust.errors import OptionError
+
 LEVELS = 3
+# Whether the kernel may be taken: "yes", as where it is not set, or "no".
+ENVIRONMENT_KERNEL = "AVSROBUST_M2F_KERNEL"
 Attend = Callable[[Tensor, tuple[tuple[int, int], ...], Tensor, Tensor], Tensor]
-# How far `fused` may be from `sampled` on the small example that they are compared on, in float32 on numbers of about 1.
-_APART = 1e-3
+# How far `fused` may be from `sampled` on the small example that they are compared on, as shares of 1 + the number: rounding.
+_APART = {torch.float32: 1e-3, torch.bfloat16: 2**-7}
 
 
 def sampled(values: Tensor, sizes: tuple[tuple[int, int], ...], locations: Tensor, weights: Tensor) -> Tensor:
@@ -78,26 +83,47 @@ def fused(values: Tensor, sizes: tuple[tuple[int, int], ...], locations: Tensor,
 
 @lru_cache(maxsize=16)
 def can_fuse(device: torch.device) -> bool:
-    """Return whether `fused` works on a device; it is tried once. Where a GPU has Triton and it fails, a warning says so."""
-    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+    """Return whether `fused` works on a device; it is tried once. Where a GPU has Triton and it fails, a warning says so.
+
+    Raises:
+        OptionError: Where ``$AVSROBUST_M2F_KERNEL`` is neither "yes" nor "no".
+    """
+    wanted = os.environ.get(ENVIRONMENT_KERNEL) or "yes"
+    if wanted not in ("yes", "no"):
+        raise OptionError(f"environment variable {ENVIRONMENT_KERNEL}: found '{wanted}'; expected yes or no")
+    if wanted == "no" or device.type != "cuda" or importlib.util.find_spec("triton") is None:
         return False
-    try:
-        found = difference(fused, device)
-    except Exception as error:
-        # Compilers and drivers raise many kinds; all mean the same here.
-        problem = f"cannot be compiled or run ({type(error).__name__}: {error})"
-    else:
-        if found <= _APART:
-            return True
-        problem = f"differs from grid_sample by {found:.2g} (expected at most {_APART})"
+    problem = next(filter(None, (_problem(device, dtype, most) for dtype, most in _APART.items())), None)
+    if problem is None:
+        return True
     warnings.warn(
         f"m2f: the kernel of deformable attention {problem}; grid_sample takes its place, more slowly", stacklevel=2
     )
     return False
 
 
-def difference(attend: Attend, device: torch.device) -> float:
-    """Return how far results and gradients of a way are from those of `sampled`, at most, on a small example."""
+def _problem(device: torch.device, dtype: torch.dtype, most: float) -> str | None:
+    """Return what is wrong with `fused` on a device, for values of a type; None where nothing is."""
+    try:
+        found = difference(fused, device, dtype)
+    except Exception as error:
+        # Compilers and drivers raise many kinds; all mean the same here.
+        return f"cannot be compiled or run ({type(error).__name__}: {error})"
+    # A comparison with NaN is false.
+    return None if found <= most else f"differs from grid_sample by {found:.2g} (expected at most {most:.2g}, {dtype})"
+
+
+def difference(attend: Attend, device: torch.device, dtype: torch.dtype) -> float:
+    """Return how far results and gradients of a way are from those of `sampled`, at most, on a small example.
+
+    Args:
+        attend: The way.
+        device: Where it is tried.
+        dtype: Type of the values; `sampled` takes them in float32.
+
+    Returns:
+        The largest difference, as a share of 1 + the number; NaN where a result is.
+    """
     generator = torch.Generator().manual_seed(0)
     sizes = ((2, 3), (4, 6), (8, 12))
     positions = sum(height * width for height, width in sizes)
@@ -107,9 +133,10 @@ def difference(attend: Attend, device: torch.device) -> float:
         locations = 0.5 + 0.4 * torch.randn(2, positions, 4, LEVELS, 4, 2, generator=generator)
         weights = torch.rand(2, positions, 4, LEVELS, 4, generator=generator)
         gradient = torch.randn(2, positions, 64, generator=generator).to(device)
-        inputs = [each.to(device).requires_grad_() for each in (values, locations, weights)]
+        inputs = [each.to(device).requires_grad_() for each in (values.to(dtype), locations, weights)]
         results = []
-        for way in (attend, sampled):
-            attended = way(inputs[0], sizes, inputs[1], inputs[2])
+        for way, taken in ((attend, inputs[0]), (sampled, inputs[0].float())):
+            attended = way(taken, sizes, inputs[1], inputs[2]).float()
             results.append((attended.detach(), *torch.autograd.grad(attended, inputs, gradient)))
-        return max(float((one - other).abs().max()) for one, other in zip(*results, strict=True))
+        apart = [((one - other).abs() / (1 + other.abs())).float().max() for one, other in zip(*results, strict=True)]
+        return float(torch.stack(apart).max())
