@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from avsrobust.beginnings import LENGTH, recognise
+from avsrobust.datasets.png_data import lacks_pixels
 from avsrobust.errors import DataSetError
 from avsrobust.files import open_regular, read_regular
 from avsrobust.limits import PICTURE_BYTES, PICTURE_PIXELS
@@ -169,6 +170,8 @@ def decode_content(path: Path, content: bytes, mode: str | None = None) -> Image
     """Return the picture that a file's bytes hold, as `decode`; `path` is for messages."""
     with _data_set_errors(path), _opened(path, io.BytesIO(content)) as picture:
         picture.load()
+        if lacks_pixels(content, picture):
+            raise DataSetError(f"{path}: found a damaged picture (fewer rows of pixels than it declares); {_REPLACE}")
         # Its pixels stay when its file is closed.
         if mode is None or mode == picture.mode:
             return picture
