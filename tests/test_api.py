@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -44,6 +45,34 @@ def test_the_three_commands_from_python(data: Path, tmp_path: Path, monkeypatch:
     assert ar.report(results, format="csv").content == ar.report("results", format="csv").content
     compared = ar.compare("results/oracle/s4-seed42", "results/empty/s4-seed42", samples=100)
     assert compared.splits[0].common == len(ar.read_dataset("s4", splits=["test"]).clips)
+
+
+def test_numbers_of_numpy_are_numbers(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = ar.build("s4", seed=42, data_root=data, splits=["test"], output="plain")
+    built = ar.build("s4", seed=np.int64(42), data_root=data, splits=[np.str_("test")], workers=np.int8(1))
+    assert built.manifest.read_bytes() == plain.manifest.read_bytes()
+    clips = ar.read_dataset("s4", data, workers=np.uint16(1)).clips
+    assert clips
+    results = [
+        ar.evaluate("oracle", built.manifest, limit=one, batch_size=one, output=output, save_masks=save)[0].scores
+        for one, output, save in ((1, "results", True), (np.int64(1), "numpy", np.True_))
+    ]
+    assert results[0].read_bytes() == results[1].read_bytes()
+    page = ar.report("results", format="html", gallery=np.int32(1), allow_limited=np.True_)
+    assert page.content == ar.report("results", format="html", gallery=1, allow_limited=True).content
+    ar.evaluate("empty", built.manifest, limit=np.int64(1), output="results")
+    a, b = (f"results/{model}/s4-seed42" for model in ("oracle", "empty"))
+    compared = [ar.compare(a, b, samples=kind(100), seed=kind(3), allow_limited=True) for kind in (int, np.int64)]
+    assert compared[0] == compared[1]
+    several = [
+        ar.compare_models([a, b], samples=kind(100), changed=kind(1), allow_limited=True) for kind in (int, np.int64)
+    ]
+    assert several[0] == several[1]
+    sized = ar.RobustDataset(built.manifest, image_size=np.int64(32), negatives=np.float32(0.5), seed=np.int64(1))
+    assert sized[0]["frames"].shape[-2:] == (32, 32)
+    with pytest.raises(ar.AvsRobustError, match=r"--seed: found 1.5; expected an integer"):
+        ar.build("s4", seed=np.float64(1.5), data_root=data)
 
 
 def test_an_adapter_class_and_a_loaded_adapter(data: Path, tmp_path: Path) -> None:

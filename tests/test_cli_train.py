@@ -8,6 +8,7 @@ from threading import Condition
 import pytest
 
 from avsrobust.cli.main import STATUS_USER, invoke
+from avsrobust.folders import hold_output_dir
 from avsrobust.results import read_run, read_scores
 
 WriteRecipe = Callable[..., Path]
@@ -136,6 +137,49 @@ def test_a_recipe_with_a_toy_makes_it_once(
     assert "making 12 toy clips of s4 in data/toy-seed3" in capsys.readouterr().err
     assert invoke(["train", f"--recipe={recipe}", "--steps=1", "--output=two"]) == 0
     assert "making" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--init=evil.pt", "evil.pt"),
+        ("--vggish=nowhere.pt", "--vggish nowhere.pt: found no such file"),
+        ("--vggish=evil.pt", "evil.pt: found a pickle that holds more than tensors, or is damaged"),
+        ("--output=evil.pt", "evil.pt"),
+        ("--output=theirs", "theirs: holds notes.txt"),
+        ("--device=tpu", "--device tpu: expected auto, cpu or cuda"),
+    ],
+)
+def test_options_are_read_before_a_toy_is_made(
+    tiny_recipe: WriteRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    message: str,
+) -> None:
+    toy = {"datasets": ["s4"], "mix": {}, "toy": {"clips": {"s4": 12}, "seed": 3}}
+    recipe = tiny_recipe(config={"audio": "embedding"} if "vggish" in option else None, data=toy)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.pt").write_bytes(b"no weights")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "notes.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    assert invoke(["train", f"--recipe={recipe}", "--steps=1", option]) == STATUS_USER
+    told = capsys.readouterr().err
+    assert message in told
+    assert "making" not in told
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_in_use_is_noticed_before_the_model_is_made(
+    toy_builds: Path, tiny_recipe: WriteRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with hold_output_dir(tmp_path / "run", "training", 1, "another"):
+        # No network has so many heads, which is found as it is made.
+        recipe = tiny_recipe(config={"num_attention_heads": 7})
+        assert invoke(arguments(recipe, toy_builds, tmp_path / "run")) == STATUS_USER
+    assert f"{tmp_path / 'run'}: is in use by another (process " in capsys.readouterr().err
 
 
 def test_a_smoke_run_says_in_two_steps_whether_all_fits_and_leaves_nothing(

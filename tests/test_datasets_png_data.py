@@ -55,7 +55,7 @@ def test_too_few_rows_are_refused_and_all_of_them_taken(kind: str, parts: int) -
     for rows in (1, HEIGHT - 1):
         content = png(kind, rows, parts=parts)
         check_structure(path, content)
-        with pytest.raises(DataSetError, match="a.png: found a damaged picture .*copy or extract"):
+        with pytest.raises(DataSetError, match=r"a.png: found a damaged picture .*copy or extract"):
             decode_content(path, content)
 
 
@@ -78,7 +78,7 @@ def test_interlaced_files_are_whole_or_refused(shape: tuple[int, int]) -> None:
     assert np.array_equal(np.asarray(decode_content(Path("a.png"), adam7(pixels))), pixels)
     # A row, with its filter byte, and the whole last pass.
     for missing in {shape[1] + 1, (shape[0] // 2) * (shape[1] + 1)} - {0}:
-        with pytest.raises(DataSetError, match="a.png: found a damaged picture"):
+        with pytest.raises(DataSetError, match=r"a.png: found a damaged picture"):
             decode_content(Path("a.png"), adam7(pixels, missing))
 
 

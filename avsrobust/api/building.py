@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from avsrobust import defaults
 from avsrobust.callbacks import ProgressCallback
+from avsrobust.plain_arguments import with_plain_arguments
 from avsrobust.remote import naming_addresses
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ AnyPath = Path | str
 
 
 @naming_addresses()
+@with_plain_arguments
 def build(
     dataset: str | type[DataSetSpec] | DataSet,
     *,
@@ -120,6 +122,7 @@ def build(
 
 
 @naming_addresses()
+@with_plain_arguments
 def read_dataset(
     name: str | type[DataSetSpec],
     data_root: AnyPath | None = None,

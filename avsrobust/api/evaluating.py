@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from avsrobust import defaults
 from avsrobust.callbacks import ProgressCallback
 from avsrobust.evaluation_setup import EvaluationOptions, set_up
+from avsrobust.plain_arguments import with_plain_arguments
 from avsrobust.remote import naming_addresses
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ AnyPath = Path | str
 
 
 @naming_addresses()
+@with_plain_arguments
 def evaluate(
     adapter: str | type[Any] | Adapter,
     manifests: AnyPath | Manifest | Sequence[AnyPath | Manifest] | None = None,

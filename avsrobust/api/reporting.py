@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from avsrobust.callbacks import MessageCallback
+from avsrobust.plain_arguments import with_plain_arguments
 from avsrobust.remote import naming_addresses
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ AnyPath = Path | str
 
 
 @naming_addresses()
+@with_plain_arguments
 def report(
     results: AnyPath | Sequence[AnyPath] | Results | None = None,
     *,
@@ -139,6 +141,7 @@ def report(
 
 
 @naming_addresses()
+@with_plain_arguments
 def make_gallery(
     results: Sequence[Scores],
     number: int,
@@ -176,6 +179,7 @@ def make_gallery(
 
 
 @naming_addresses()
+@with_plain_arguments
 def compare(
     a: AnyPath | Scores,
     b: AnyPath | Scores,
@@ -225,6 +229,7 @@ def compare(
 
 
 @naming_addresses()
+@with_plain_arguments
 def compare_models(
     results: Sequence[AnyPath | Scores],
     *,
@@ -354,6 +359,7 @@ class Results:
 
 
 @naming_addresses()
+@with_plain_arguments
 def load_results(paths: AnyPath | Sequence[AnyPath] | None = None) -> Results:
     """Read stored results.
 

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from avsrobust import __version__, limits
-from avsrobust.cli import streams
+from avsrobust.cli import ending, streams
 from avsrobust.cli.progress import note
 from avsrobust.errors import AvsRobustError, DataSetError, did_you_mean, is_out_of_memory, text_of
 
@@ -149,13 +149,14 @@ def run() -> None:
     let_threads_sleep()
     try:
         streams.prepare()
+        ending.prepare(STATUS_INTERRUPTED)
     except AvsRobustError as error:
         _explain(error, verbose=False)
         status = STATUS_USER
     else:
         status = invoke(sys.argv[1:])
     streams.end()
-    sys.exit(status)
+    ending.leave(status)
 
 
 def invoke(arguments: list[str]) -> int:
@@ -180,7 +181,7 @@ def _invoke(arguments: list[str], invocation: Invocation) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
     except click.ClickException as error:
-        _say(f"error: {error.format_message()}")
+        _say(f"error: {_with_remedy(error)}")
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted; the same command continues where this one stopped")
         return STATUS_INTERRUPTED
@@ -208,6 +209,13 @@ def _invoke(arguments: list[str], invocation: Invocation) -> int:
         )
         return STATUS_INTERNAL
     return STATUS_USER
+
+
+def _with_remedy(error: click.ClickException) -> str:
+    message = error.format_message()
+    if not isinstance(error, click.UsageError) or error.ctx is None or "--help" in message:
+        return message
+    return f"{message.removesuffix('.')}; see '{error.ctx.command_path} --help'"
 
 
 def _failed_file(error: OSError) -> str:

@@ -124,6 +124,8 @@ def train(
         )
     if full_batch and not smoke:
         raise OptionError("--full-batch: goes with --smoke, and only with it; a run has its recipe's batch anyway")
+    if vggish is not None and not vggish.is_file():
+        raise OptionError(f"--vggish {vggish}: found no such file; expected VGGish's weights (.pth or .safetensors)")
     # The recipes of a chain can be tried before the first has been trained, which takes days.
     untrained = smoke and init is None and lacks_start(chosen)
     start = None if untrained else find_start(chosen, init)
@@ -142,10 +144,14 @@ def train(
                     f"{whole.run.batch_size} in {whole.run.precision}, are tried with --full-batch or on a GPU"
                 )
             toys, output, cache = trial / "data", output or trial / "run", trial / "pictures"
-        with _bar(f"data of {chosen.name}") as bar:
-            make_toy = partial(toy_build, progress=bar, workers=1 if smoke else os.cpu_count() or 1, root=toys)
-            builds = open_builds(chosen, manifests, data_root, BUILDS_ROOT, make_toy=make_toy, on_message=on_message)
         bar = stack.enter_context(_bar(f"train {chosen.name}"))
+        make_toy = partial(toy_build, progress=bar, workers=1 if smoke else os.cpu_count() or 1, root=toys)
+        open_data = partial(
+            open_builds, chosen, manifests, data_root, BUILDS_ROOT, make_toy=make_toy, on_message=on_message
+        )
+        # A toy takes minutes: whatever else may be wrong is told before.
+        makes_toy = chosen.data.toy is not None and not manifests
+        builds = open_data if makes_toy else open_data()
         place = default_output(chosen) if output is None else output
         options = TrainOptions(
             output=stack.enter_context(

@@ -26,6 +26,7 @@ from avsrobust.errors import OptionError, did_you_mean
 from avsrobust.evaluation.clip_data import ClipRows, check_data, clips_of, load_clip
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.manifest import Manifest, Row, load_manifest
+from avsrobust.plain_arguments import with_plain_arguments
 from avsrobust.remote.inputs import local_data_root
 from avsrobust.vocabulary import CLEAN, NEGATIVE
 
@@ -78,6 +79,7 @@ class RobustDataset(Dataset[Item]):
         ManifestError: The data is not the manifest's.
     """
 
+    @with_plain_arguments
     def __init__(
         self,
         manifest: Manifest | Path | str,

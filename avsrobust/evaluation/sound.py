@@ -240,6 +240,15 @@ class SoundReader:
         return found
 
 
+def check_weights(audio: AudioInput, vggish: Path | None) -> None:
+    """Raise `AdapterError` unless there are weights of VGGish, where the audio takes them, that can be read."""
+    if audio.kind != "embedding":
+        return
+    if vggish is None:
+        raise AdapterError(_NO_WEIGHTS)
+    _load_embedding(vggish, torch.device("cpu"))
+
+
 def _load_embedding(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
     from avsrobust.audio.vggish import load_vggish
 

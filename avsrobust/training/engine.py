@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from avsrobust.callbacks import MessageCallback, ProgressCallback
 from avsrobust.errors import OptionError, RecipeError, did_you_mean
+from avsrobust.evaluation.sound import check_weights
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import hold_output_dir
 from avsrobust.training.checkpoints import (
@@ -108,7 +110,7 @@ class TrainOptions:
 
 def train(
     recipe: TrainRecipe,
-    builds: Sequence[TrainingBuild],
+    builds: Sequence[TrainingBuild] | Callable[[], Sequence[TrainingBuild]],
     options: TrainOptions,
     *,
     where: str,
@@ -121,7 +123,8 @@ def train(
 
     Args:
         recipe: The recipe.
-        builds: Builds to train and validate on.
+        builds: Builds to train and validate on, or a function that makes them: it is called when the folder is held, and the
+            recipe, the start and the other options have been found good.
         options: The user's other choices.
         where: Name of the recipe, for messages.
         progress: Called with (steps done, steps in total).
@@ -135,17 +138,27 @@ def train(
         AdapterError: The start cannot be read.
         DataSetError, AudioError, ManifestError: Data cannot be read.
     """
-    run = _Run(
-        recipe,
-        builds,
-        options,
-        where,
-        progress or (lambda _done, _total: None),
-        on_message or (lambda _line: None),
-        on_stage or (lambda _text: None),
-    )
-    run.on_saved = on_saved
-    return run.run()
+    accelerator = open_accelerator(recipe.run.precision, options.device)
+    with _held(options, is_main=accelerator.is_main_process):
+        run = _Run(
+            recipe,
+            builds,
+            options,
+            where,
+            accelerator,
+            progress or (lambda _done, _total: None),
+            on_message or (lambda _line: None),
+            on_stage or (lambda _text: None),
+        )
+        run.on_saved = on_saved
+        return run.run()
+
+
+def _held(options: TrainOptions, *, is_main: bool) -> AbstractContextManager[None]:
+    """Hold the run's folder in the main process."""
+    if not is_main:
+        return nullcontext()
+    return hold_output_dir(options.output, TRAINING_KIND, TRAINING_FORMAT, "avsrobust train", wait=options.wait)
 
 
 class _Run:
@@ -156,16 +169,16 @@ class _Run:
     def __init__(
         self,
         recipe: TrainRecipe,
-        builds: Sequence[TrainingBuild],
+        builds: Sequence[TrainingBuild] | Callable[[], Sequence[TrainingBuild]],
         options: TrainOptions,
         where: str,
+        accelerator: Accelerator,
         progress: ProgressCallback,
         on_message: MessageCallback,
         on_stage: MessageCallback,
     ) -> None:
-        self.recipe, self.builds, self.options = recipe, builds, options
+        self.recipe, self.options, self.accelerator = recipe, options, accelerator
         self.progress, self.on_message, self.on_stage = progress, on_message, on_stage
-        self.accelerator = open_accelerator(recipe.run.precision, options.device)
         on_stage("the model is made")
         family = find_family(recipe.model.family, where)
         own_losses = _own_losses(recipe, family, where)
@@ -174,12 +187,16 @@ class _Run:
         if options.compiled:
             _compile(self.model, recipe.model.family)
         self.losses = Losses(self.model.network, recipe.loss, _similarity(recipe, self.model))
-        on_stage("the samples are gathered")
         self.trained = choose_trained(self.model.network, recipe.model.trainable, where)
         groups = parameter_groups(self.losses, recipe.optimizer)
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.optimizer.lr, fused=True)
+        if callable(builds):
+            check_weights(self.model.audio, options.vggish)
+            on_stage("the data are made")
+        self.builds = builds() if callable(builds) else builds
+        on_stage("the samples are gathered")
         self.samples = TrainingSet(
-            builds,
+            self.builds,
             recipe.data,
             recipe.negatives,
             audio=self.model.audio,
@@ -199,13 +216,6 @@ class _Run:
 
     def run(self) -> TrainReport:
         """Train from the last checkpoint, or from the start, to the end."""
-        output, wait = self.options.output, self.options.wait
-        if not self.accelerator.is_main_process:
-            return self._run()
-        with hold_output_dir(output, TRAINING_KIND, TRAINING_FORMAT, "avsrobust train", wait=wait):
-            return self._run()
-
-    def _run(self) -> TrainReport:
         output, main = self.options.output, self.accelerator.is_main_process
         if main:
             acquire_run(output, self.recipe, self.builds, self.options.start)
