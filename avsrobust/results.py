@@ -190,7 +190,7 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
         ResultsError: The file is missing, damaged, of another format, or not the one that ``run.json`` vouches for.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and path.name != SCORES_NAME:
         path = path / SCORES_NAME
     is_published = path.name == SCORES_NAME or readout_of(path.name) is not None
     run = require_vouched(path, ResultsError) if vouched and is_published else None

@@ -100,11 +100,22 @@ def test_the_order_of_directory_listings_and_rows_does_not_matter(
     assert {name: read_dataset(name, s4_root.root) for name in ("s4", "ms3")} == expected
 
 
+def test_ids_that_some_disks_take_for_one_are_noted(avsbench: Any) -> None:
+    avsbench.s4([("b_1", "dog_barking", "test"), ("B_1", "dog_barking", "test"), ("a_1", "playing_piano", "val")])
+    if (avsbench.root / "SINGLE-SOURCE").exists():
+        pytest.skip("this disk takes them for one")
+    data = read_dataset("s4", avsbench.root)
+    assert data.findings == ()
+    (note,) = (note for note in data.notes if "upper and lower case" in note)
+    assert "forms of Unicode: dog_barking/B_1 and dog_barking/b_1; their files fall together on disks" in note
+
+
 def test_notes_say_what_the_files_are_like(s4_root: Any) -> None:
     notes = read_dataset("s4", s4_root.root).notes
     assert "frames: 16x12 (4 clips)" in notes
     assert "masks: mode L (4 clips)" in notes
     assert "sounds: 8000 Hz with 1 channel(s) (4 clips)" in notes
+    assert not any("upper and lower case" in note for note in notes)
 
 
 def test_a_root_given_as_the_tree_itself_is_read(s4_root: Any) -> None:

@@ -25,6 +25,15 @@ def test_the_one_result_at_or_below_a_path(results: Path) -> None:
     assert {load_result(place).info.model for place in places} == {"empty"}
 
 
+def test_a_folder_in_place_of_the_scores_is_named(results: Path) -> None:
+    scores = results / "empty/s4-seed42/scores.parquet"
+    scores.unlink()
+    scores.mkdir()
+    with pytest.raises(ResultsError, match=r"s4-seed42/scores.parquet: ") as raised:
+        load_result(results)
+    assert "scores.parquet/scores.parquet" not in str(raised.value)
+
+
 def test_several_results_are_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(results / "empty", results / "again")
     with pytest.raises(

@@ -218,6 +218,29 @@ def test_the_page_never_scrolls_sideways(browser: Browser, tmp_path: Path, width
     assert browser.complaints == []
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_very_long_name_leaves_the_table_its_place(browser: Browser, page: Path, tmp_path: Path, width: int) -> None:
+    name = "a_name_with_everything_in_it" * 8
+    content = page.read_text(encoding="utf-8")
+    cell = '<th scope="row">oracle</th>'
+    assert cell in content
+    (tmp_path / "page.html").write_text(content.replace(cell, f'<th scope="row">{name}</th>'), encoding="utf-8")
+    browser.width(width)
+    browser.open(tmp_path / "page.html")
+    browser.js("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert browser.js("document.documentElement.scrollWidth") <= width
+    shown = f"Array.from(document.querySelectorAll('th')).filter(head => head.textContent === '{name}')"
+    widths = browser.js(f"{shown}.map(head => head.clientWidth)")
+    assert widths
+    assert max(widths) <= min(22 * 16, 0.6 * width)
+    # Cut off with dots where there is room for one line, and then told when it is pointed at.
+    told = browser.js(
+        f"{shown}.filter(head => head.getClientRects().length).every(head => head.title === head.textContent)"
+    )
+    assert told or browser.js(f"{shown}.every(head => head.scrollWidth <= head.clientWidth)")
+    assert browser.complaints == []
+
+
 def test_themes_differ(browser: Browser, tmp_path: Path) -> None:
     light = browser.js("getComputedStyle(document.body).backgroundColor")
     browser.theme("dark")

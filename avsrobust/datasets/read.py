@@ -8,7 +8,7 @@ Conventions
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,11 @@ from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.registry import find_dataset
 from avsrobust.datasets.spec import DataSetSpec, DeclaredDataSet, checked_declaration
 from avsrobust.errors import DataSetError, did_you_mean
+from avsrobust.folders import same_folder
 from avsrobust.plugins import one_line
 from avsrobust.vocabulary import DATASETS, SPLITS
 
+_ALIKE_SHOWN = 3
 _SIZES_SHOWN = 4
 _SPLITS_SHOWN = 5
 
@@ -188,7 +190,23 @@ def _seen(clips: Sequence[Clip], outcomes: Sequence[CheckedClip]) -> tuple[str, 
     notes = [f"frames: {_shares(sizes)}", f"masks: mode {_shares(modes)}", f"sounds: {_shares(sounds)}"]
     if short:
         notes.append(f"{short} clips have a sound shorter than their frames last")
+    notes += _alike(clip.clip_id for clip in clips)
     return tuple(notes)
+
+
+def _alike(clip_ids: Iterable[str]) -> list[str]:
+    """Return a note about ids that name one file on some disks, if there are any: a build has files of those names."""
+    spellings: dict[str, list[str]] = {}
+    for clip_id in clip_ids:
+        spellings.setdefault(same_folder(clip_id), []).append(clip_id)
+    alike = [" and ".join(sorted(ids)) for ids in spellings.values() if len(ids) > 1]
+    if not alike:
+        return []
+    more = f", and {len(alike) - _ALIKE_SHOWN} others" if len(alike) > _ALIKE_SHOWN else ""
+    return [
+        f"clips differ only in upper and lower case, or in forms of Unicode: {', '.join(alike[:_ALIKE_SHOWN])}{more}; their "
+        "files fall together on disks that make no difference (macOS, Windows): build on another"
+    ]
 
 
 def _shares(counts: Counter[str]) -> str:

@@ -4,6 +4,8 @@
   const all = (selector, root = document) => Array.from(root.querySelectorAll(selector));
   const byId = (id) => document.getElementById(id);
 
+  for (const head of all("th[scope=row]")) if (head.scrollWidth > head.clientWidth) head.title = head.textContent.trim();
+
   /* Tables: a click on a heading sorts by its column, downwards first; bounds stay below, undefined values last. */
   const value = (cell) => {
     const text = cell ? cell.textContent.trim() : "";
