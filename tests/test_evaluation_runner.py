@@ -319,7 +319,9 @@ def test_pictures_that_cannot_be_read_cost_their_clip(make_build, tmp_path: Path
     sizes.write_bytes(sizes.read_bytes() + bytes(written - sizes.stat().st_size))
     report = run(build, Model(), tmp_path / "out", batch_size=2)
     assert [clip.clip_id for clip in report.failed] == ["group/clip0", "group/clip1"]
-    assert "2.png: found nothing but zeros where it begins; expected a whole PNG or JPEG picture" in report.failed[0].error
+    assert (
+        "2.png: found nothing but zeros where it begins; expected a whole PNG or JPEG picture" in report.failed[0].error
+    )
     assert "found frames of the sizes 32x24, 5x5" in report.failed[1].error
     assert report.clips == 1
 
