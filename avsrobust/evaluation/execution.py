@@ -114,9 +114,6 @@ class Evaluation:
         finally:
             self.scorer.end(model_key)
         report = self._report(plan, failed, ())
-        if not failed:
-            # Only clips that failed are still looked up in these.
-            plan = dataclasses.replace(plan, clips=(), due=RowSet(), wanted=RowSet())
         release_unused()
         frames = store.frames()
         if stored.scores is not None:
