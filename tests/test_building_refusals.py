@@ -148,7 +148,7 @@ def test_a_sound_that_breaks_after_reading_is_found_before_anything_is_written(o
     sound_file(dataset, 1).write_bytes(bytes(size))
     with pytest.raises(DataSetError, match="found 1 problem in") as caught:
         build(dataset, STANDARD, 42, tmp_path / "b")
-    assert "is not RIFF/WAVE" in caught.value.findings[0]
+    assert "found nothing but zeros where it begins; expected RIFF/WAVE" in caught.value.findings[0]
     assert not (tmp_path / "b").exists()
 
 

@@ -250,7 +250,7 @@ def only_this_clip(_answer: Tensor) -> Tensor:
 
 FAILURES = [
     (raise_error, "model: segment raised ValueError: out of luck"),
-    (leave, "model: segment raised SystemExit: 0"),
+    (leave, "model: segment raised SystemExit: it called exit, with the status 0 "),
     (lambda answer: answer * float("nan"), "returned NaN"),
     (lambda answer: answer[:, :3], r"returned shape \[1, 3, 6, 8\]"),
     (lambda answer: answer * 4, "returned values from"),
@@ -319,7 +319,9 @@ def test_pictures_that_cannot_be_read_cost_their_clip(make_build, tmp_path: Path
     sizes.write_bytes(sizes.read_bytes() + bytes(written - sizes.stat().st_size))
     report = run(build, Model(), tmp_path / "out", batch_size=2)
     assert [clip.clip_id for clip in report.failed] == ["group/clip0", "group/clip1"]
-    assert "2.png: found a file that is no PNG" in report.failed[0].error
+    assert (
+        "2.png: found nothing but zeros where it begins; expected a whole PNG or JPEG picture" in report.failed[0].error
+    )
     assert "found frames of the sizes 32x24, 5x5" in report.failed[1].error
     assert report.clips == 1
 
