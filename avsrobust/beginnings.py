@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, where it is not what its name says: for messages.
+"""The kind of a file by its first bytes, where its name says another: for messages.
 
 Conventions
     A picture saved in another format, a web page in place of a download, a pointer of Git LFS: whoever reads "found a file that
@@ -14,7 +14,7 @@ LENGTH = 64
 
 @dataclass(frozen=True)
 class Beginning:
-    """What begins like this: a noun with its article, and what to do, None where that depends on what was expected."""
+    """A kind of file: its noun with the article, and the remedy, None where that depends on what was expected."""
 
     noun: str
     remedy: str | None = None
@@ -24,7 +24,7 @@ _LFS_POINTER = Beginning("a pointer of Git LFS, not the file itself", "fetch it 
 _WEB_PAGE = Beginning("a web page", "download it again, in a browser if a log-in or a confirmation is needed")
 _EMPTIED = Beginning("nothing but zeros where it begins", "copy or extract it again: its copy was interrupted")
 _MACOS = Beginning("a companion file of macOS", "take the file without '._' in front of its name")
-# (offset, bytes there, what it is)
+# (offset, bytes there, kind)
 _MARKS = (
     (0, b"\x89PNG\r\n\x1a\n", Beginning("a PNG picture")),
     (0, b"\xff\xd8\xff", Beginning("a JPEG picture")),
@@ -59,17 +59,17 @@ _MARKS = (
 
 
 def is_lfs_pointer(beginning: bytes) -> bool:
-    """Tell whether a file that begins so is a pointer of Git LFS."""
+    """Return whether a file that begins so is a pointer of Git LFS."""
     return recognise(beginning) is _LFS_POINTER
 
 
 def is_web_page(beginning: bytes) -> bool:
-    """Tell whether a file that begins so is a web page."""
+    """Return whether a file that begins so is a web page."""
     return recognise(beginning) is _WEB_PAGE
 
 
 def recognise(beginning: bytes) -> Beginning | None:
-    """Return what a file is whose first `LENGTH` bytes (or all it has) are these; None for anything else.
+    """Return the kind of a file whose first `LENGTH` bytes (or all it has) are these; None for any other.
 
     >>> recognise(b"GIF89a").noun
     'a GIF picture'

@@ -32,7 +32,7 @@ def default_data_root(data_root: Path | str | None = None) -> Path:
 
 
 def is_text(path: str) -> bool:
-    """Tell whether a path is a text: Python puts surrogates in place of bytes that are none in the locale's encoding.
+    """Return whether a path is a text: Python puts surrogates in place of bytes that are none in the locale's encoding.
 
     >>> is_text("dätä"), is_text(os.fsdecode(b"d\\xe4t\\xe4"))
     (True, False)

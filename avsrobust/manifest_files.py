@@ -22,12 +22,17 @@ MADE_PREFIX = "made:"
 BUILD_PREFIX = "build:"
 
 
-def used_files(rows: Iterable[Row]) -> set[str]:
+def used_files(rows: Iterable[Row], *, sound: bool = True, log_mel: bool = True) -> set[str]:
     """Return every file that these rows name, as ``checksums.parquet`` does: with ``data:`` below the data root, else the build.
 
     Recordings that a row's sound is made from are among them.
+
+    Args:
+        rows: The rows.
+        sound: Whether sounds are among them; those that a log-mel without a file is made from are in any case.
+        log_mel: Whether files of log-mels are.
     """
-    return set(_files_of(rows))
+    return set(_files_of(rows, sound=sound, log_mel=log_mel))
 
 
 def data_files(rows: Iterable[Row]) -> set[str]:
@@ -35,7 +40,7 @@ def data_files(rows: Iterable[Row]) -> set[str]:
     return {path.removeprefix(DATA_PREFIX) for path in _files_of(rows) if path.startswith(DATA_PREFIX)}
 
 
-def _files_of(rows: Iterable[Row]) -> Iterator[str]:
+def _files_of(rows: Iterable[Row], *, sound: bool = True, log_mel: bool = True) -> Iterator[str]:
     """Yield the files of `used_files`, some of them several times."""
     before: tuple[object, ...] = ()
     for row in rows:
@@ -44,8 +49,10 @@ def _files_of(rows: Iterable[Row]) -> Iterator[str]:
         if pictures != before:
             yield from (picture_entry(name) for names in pictures for name in names or () if name is not None)
             before = pictures
-        yield from sound_files(row)
-        if not row.log_mel.startswith(MADE_PREFIX):
+        is_made = row.log_mel.startswith(MADE_PREFIX)
+        if sound or is_made:
+            yield from sound_files(row)
+        if log_mel and not is_made:
             yield row.log_mel
 
 

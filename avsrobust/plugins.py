@@ -218,9 +218,7 @@ def one_line(what: str, error_class: type[AvsRobustError]) -> Iterator[None]:
     """Turn whatever another's code raises in the block (quit() included) into one line that begins with `what`."""
     try:
         yield
-    except AvsRobustError:
-        raise
-    except KeyboardInterrupt:
+    except (AvsRobustError, KeyboardInterrupt):
         raise
     except BaseException as error:
         where = "".join(f" ({file}, line {line})" for file, line in place_of(error)[:1])

@@ -31,7 +31,7 @@ _MOST_APART = 64
 
 @dataclass(frozen=True, eq=False)
 class RowNames:
-    """What the numbers of rows stand for.
+    """The clips and variants that numbers of rows stand for.
 
     Attributes:
         splits: Splits.
@@ -46,7 +46,7 @@ class RowNames:
     variants: tuple[Variant, ...]
 
     def equals(self, other: RowNames) -> bool:
-        """Tell whether numbers stand for the same rows."""
+        """Return whether numbers stand for the same rows."""
         if self is other:
             return True
         mine, its = (self.splits, self.variants), (other.splits, other.variants)
@@ -80,7 +80,7 @@ class RowSet(Set[RowKey]):
     """A set of row keys, which does not change.
 
     Attributes:
-        names: What its numbers stand for.
+        names: The clips and variants that its numbers stand for.
         numbers: Numbers of its rows, int64 [N], sorted, each once.
     """
 
@@ -168,9 +168,6 @@ class RowSet(Set[RowKey]):
     def __le__(self, other: Set[Any]) -> bool:
         return not len(self - other) if isinstance(other, RowSet) else super().__le__(other)
 
-    def __eq__(self, other: object) -> bool:
-        return super().__eq__(other)
-
     def __and__(self, other: Iterable[Any]) -> RowSet:
         names, mine, its = self._with(other)
         return RowSet(names, mine[are_in(mine, its)])
@@ -187,8 +184,6 @@ class RowSet(Set[RowKey]):
 
     def __rsub__(self, other: Iterable[Any]) -> RowSet:
         return RowSet.of(other) - self
-
-    __hash__ = None  # type: ignore[assignment]
 
     def _with(self, other: Iterable[Any]) -> tuple[RowNames, Ints, Ints]:
         names, (mine, its) = aligned(self, RowSet.of(other))
@@ -207,14 +202,9 @@ class RowSet(Set[RowKey]):
         at = np.minimum(np.searchsorted(self.numbers, sought), len(self) - 1)
         return np.where((clip >= 0) & (variant >= 0) & (self.numbers[at] == sought), at, -1)
 
-    @property
-    def clip_numbers(self) -> Ints:
-        """The number of each row's clip, int64 [N], sorted."""
-        return self.numbers // max(1, len(self.names.variants))
-
     def clips(self) -> list[ClipKey]:
         """Return the clips that rows are of, sorted."""
-        return self.names.clips(np.unique(self.clip_numbers))
+        return self.names.clips(np.unique(self.numbers // max(1, len(self.names.variants))))
 
     def of_clips(self, other: RowSet) -> RowSet:
         """Return the rows of clips that `other` has rows of."""
@@ -348,7 +338,7 @@ def _coded(column: pa.ChunkedArray) -> pa.DictionaryArray:
 
 
 def are_in(numbers: Ints, among: Ints) -> npt.NDArray[np.bool_]:
-    """Tell of each number whether it is among others, which are sorted."""
+    """Return which numbers are among others, which are sorted."""
     if not len(among):
         return np.zeros(len(numbers), np.bool_)
     at = np.minimum(np.searchsorted(among, numbers), len(among) - 1)

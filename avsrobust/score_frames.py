@@ -9,7 +9,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import numpy as np
@@ -208,7 +208,8 @@ class FrameTable:
         """Return which frames stay where several sources hold a row, bool [N]; the module's conventions say which."""
         if self.sources < 2:
             return np.ones(self._rows, dtype=np.bool_)
-        order, starts = self._rows_in_order()
+        order = self.order()
+        starts = np.flatnonzero(self._begins(order))
         clean = self._words["condition"].get(CLEAN, -1)
         lacks_clean = (self._column("condition") != clean) & ~self.is_compared
         pairs = self._column(_OVERLAPS).astype(np.int64)
@@ -224,47 +225,29 @@ class FrameTable:
         stays[order] = rank == np.repeat(first, np.diff(np.append(starts, self._rows)))
         return stays
 
-    def _rows_in_order(self, chosen: npt.NDArray[np.bool_] | None = None) -> tuple[Positions, Positions]:
-        """Return the sorted positions of frames, and where among them another row begins."""
-        order = self.order(chosen)
-        begins = np.zeros(len(order), dtype=np.bool_)
+    def _begins(self, frames: Positions) -> npt.NDArray[np.bool_]:
+        """Return which of some frames are of another row than the one before, bool [N]."""
+        begins = np.zeros(len(frames), dtype=np.bool_)
         begins[:1] = True
         for name in _ROW:
-            values = (self._levels() if name == "level" else self._column(name))[order]
+            values = (self._levels() if name == "level" else self._column(name))[frames]
             begins[1:] |= values[1:] != values[:-1]
-        return order, np.flatnonzero(begins)
-
-    def rows(self, chosen: npt.NDArray[np.bool_] | None = None) -> Iterator[tuple[str, str, str, float, int]]:
-        """Yield the key of each row (`avsrobust.row_keys`), sorted."""
-        order, starts = self._rows_in_order(chosen)
-        firsts = order[starts]
-        texts = []
-        for name in _ROW[:3]:
-            words = list(self._words[name])
-            texts.append([words[code] for code in self._column(name)[firsts].tolist()])
-        levels, draws = self._levels()[firsts].tolist(), self._column("draw")[firsts].tolist()
-        yield from zip(*texts, levels, draws, strict=True)
+        return begins
 
     def row_columns(
         self, chosen: npt.NDArray[np.bool_] | None = None
     ) -> tuple[pa.DictionaryArray, pa.DictionaryArray, pa.DictionaryArray, npt.NDArray[np.float32], Values]:
         """Return split, clip, condition, level (minus infinity: none) and draw of the rows, an entry or more for each."""
         here = np.arange(self._rows) if chosen is None else np.flatnonzero(chosen)
-        begins = np.zeros(len(here), dtype=np.bool_)
-        begins[:1] = True
-        levels = self._levels()
         # Frames of a row mostly follow one another.
-        for name in _ROW:
-            values = (levels if name == "level" else self._column(name))[here]
-            begins[1:] |= values[1:] != values[:-1]
-        here = here[begins]
+        here = here[self._begins(here)]
         split, clip_id, condition = (
             pa.DictionaryArray.from_arrays(
                 pa.array(self._column(name)[here].astype(np.int32)), pa.array(list(self._words[name]), pa.string())
             )
             for name in _ROW[:3]
         )
-        return split, clip_id, condition, levels[here], self._column("draw")[here]
+        return split, clip_id, condition, self._levels()[here], self._column("draw")[here]
 
     @property
     def is_compared(self) -> npt.NDArray[np.bool_]:

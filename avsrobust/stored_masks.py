@@ -38,8 +38,8 @@ from avsrobust.vocabulary import counted
 __all__ = ["StoredMasks", "decode_mask", "encode_masks", "masks_table", "merge_masks", "write_masks"]
 
 CLIPS_PER_GROUP = 64
-# Column of a clip's place among those of a row group.
-_PLACE = "place"
+# Column of a clip's position among those of a row group.
+_POSITION = "position"
 # Files that are merged at once: an evaluation of 100,000 clips leaves more than a process may open.
 _MOST_OPEN = 32
 _MOST_FRAMES = 10_000
@@ -168,26 +168,28 @@ def rows_of_masks(path: Path) -> RowSet:
 def _group_table(opened: _Opened, clips: Sequence[tuple[ClipKey, Sequence[int]]]) -> pa.Table:
     """Return the masks of some clips, of which each is in some files, sorted, each clip in a piece of its own."""
     wanted: dict[int, list[int]] = {}
-    for place, (_, numbers) in enumerate(clips):
+    for position, (_, numbers) in enumerate(clips):
         for number in numbers:
-            wanted.setdefault(number, []).append(place)
+            wanted.setdefault(number, []).append(position)
     tables: list[pa.Table] = []
     seen: set[RowKey] = set()
     for number in sorted(wanted):
-        pieces = [opened[number].clip_table(clips[place][0]) for place in wanted[number]]
+        pieces = [opened[number].clip_table(clips[position][0]) for position in wanted[number]]
         table = add_draws(pa.concat_tables(pieces)).select(WITH_DRAWS.names).cast(WITH_DRAWS)
-        places = np.repeat(np.array(wanted[number], np.int32), [piece.num_rows for piece in pieces])
-        table = table.append_column(_PLACE, pa.array(places))
+        positions = np.repeat(np.array(wanted[number], np.int32), [piece.num_rows for piece in pieces])
+        table = table.append_column(_POSITION, pa.array(positions))
         if any(len(numbers) > 1 for _, numbers in clips):
             rows = row_keys_of(table)
             table = table.filter(pa.array([row not in seen for row in rows], pa.bool_()))
             seen.update(rows)
         tables.append(table)
-    order = (_PLACE, "condition", "level", "draw", "frame")
+    order = (_POSITION, "condition", "level", "draw", "frame")
     whole = pa.concat_tables(tables).sort_by([(name, "ascending") for name in order])
-    starts = np.searchsorted(whole.column(_PLACE).to_numpy(), np.arange(len(clips) + 1)).tolist()
+    starts = np.searchsorted(whole.column(_POSITION).to_numpy(), np.arange(len(clips) + 1)).tolist()
     # Where pieces meet has a say in the file's pages.
-    return pa.concat_tables(whole.drop_columns([_PLACE]).slice(start, stop - start) for start, stop in pairwise(starts))
+    return pa.concat_tables(
+        whole.drop_columns([_POSITION]).slice(start, stop - start) for start, stop in pairwise(starts)
+    )
 
 
 class StoredMasks:

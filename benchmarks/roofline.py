@@ -1,4 +1,4 @@
-"""How long a GPU would take for the published network, estimated without one, and which operations cost most.
+"""Time that a GPU would take for the published network, estimated without one, and the operations that cost most.
 
 Encoding, four conditions of two branches, and a step of training run on tensors without data (torch's `FakeTensorMode`). Every
 operation that reaches the dispatcher is counted at its true size: bytes read and written, and the multiplications and additions
@@ -92,7 +92,7 @@ _OURS = (f"{os.sep}model_adapters{os.sep}", f"{os.sep}avsrobust{os.sep}")
 
 @dataclass
 class Work:
-    """What one operation at one line costs in all.
+    """Total cost of one operation at one line.
 
     Attributes:
         calls: Launches.
@@ -408,7 +408,7 @@ def emptied(module: nn.Module, mode: FakeTensorMode) -> None:
 
 
 def evaluation(clips: int, toy: bool, kernel: bool) -> dict[str, dict[tuple[str, str, str], Work]]:
-    """Return the work of encoding clips of five frames, and of the masks of their conditions."""
+    """Return the work of encoding clips of five frames, and of the masks of their conditions; arguments as of `training`."""
     from avsrobust.adapters.base import ClipView
     from model_adapters.m2f.adapter import M2FDebias
     from model_adapters.m2f.checkpoint import LoadedNetwork, LoadReport
@@ -457,6 +457,7 @@ def training(items: int, toy: bool, trained: str, kernel: bool) -> dict[tuple[st
         items: Frames of the batch.
         toy: Whether the network is the toy's.
         trained: "all" parameters, as m2f_throughput.py has it, or those of the "recipe".
+        kernel: Whether deformable attention is its kernel, where the checkout has one.
     """
     from avsrobust.datasets.taxonomy import AVSS_CLASSES
     from avsrobust.training.losses import mask_losses

@@ -51,7 +51,7 @@ def import_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def unchanged(before: dict[str, Any]) -> bool:
-    """Tell whether settings are as before; folders to import from may have come last."""
+    """Return whether settings are as before; folders to import from may have come last."""
     now = settings()
     return {**now, "import path": now["import path"][: len(before["import path"])]} == before
 
@@ -197,3 +197,27 @@ def test_a_fork_ends_as_it_asks(tmp_path: Path) -> None:
         if child == 0:
             os._exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_the_umask_of_files_that_threads_create_meanwhile_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings()
+    taken: list[int] = []
+    set_umask = os.umask
+    monkeypatch.setattr(os, "umask", lambda value: taken.append(value) or set_umask(value))
+    before = set_umask(0o027)
+    set_umask(before)
+    with surroundings(type("Adapter", (), {})):
+        pass
+    assert set(taken) == {before}
+
+
+def test_an_import_under_way_in_another_thread_skips_no_folder() -> None:
+    adapter = type("Adapter", (), {})
+    with surroundings(adapter):
+        sys.path.insert(0, "/theirs")
+    before = list(sys.path)
+    under_way = iter(sys.path)
+    next(under_way)
+    with surroundings(adapter):
+        assert sys.path[0] == "/theirs"
+        assert [before[0], *under_way] == before

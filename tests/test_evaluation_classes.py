@@ -14,7 +14,7 @@ from torch import Tensor
 
 from avsrobust.adapters.base import Adapter
 from avsrobust.adapters.baselines import Oracle, VisualPrior
-from avsrobust.adapters.outputs import resize_classes
+from avsrobust.adapters.resizing import resize_classes
 from avsrobust.adapters.predictions import Predictions
 from avsrobust.errors import AdapterError, AdapterOutputError
 from avsrobust.evaluation import parts

@@ -145,6 +145,19 @@ def test_clips_that_failed_are_listed_until_they_are_scored(build: Manifest, tmp
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
+def test_a_clip_that_is_scored_is_listed_no_more_without_run_json(build: Manifest, tmp_path: Path) -> None:
+    from avsrobust.evaluation.clip_data import clips_of, load_clip
+
+    sample = load_clip(clips_of(build.select(["val"]).rows)[1], build, build.data_root())
+    PickyModel.bad = float(LoudnessModel().encode_frames(sample.frames[None])[0, 0, 0, 0])
+    assert len(run(build, tmp_path / "out", PickyModel()).failed) == 1
+    PickyModel.bad = None
+    # Which rows of the clip are missing is in that file alone.
+    (tmp_path / "out" / "run.json").unlink()
+    assert run(build, tmp_path / "out", PickyModel()).failed == ()
+    assert read_scores(tmp_path / "out").info.failed == ()
+
+
 def test_what_fails_in_one_split_leaves_the_other_as_it_is(build: Manifest, tmp_path: Path) -> None:
     class Tired(LoudnessModel):
         tired: ClassVar[list[bool]] = [False]

@@ -394,9 +394,17 @@ def test_a_build_that_was_killed_while_it_was_put_there_is_finished(
     assert contents(server, "lab/robust/s4-seed42") == local_contents(toy / "build")
 
 
-KILLED_BUILD = f"""{SHORT_LEASE}
+# What is put in the background is put before the command goes on.
+JOINED = """
 import threading
 from avsrobust.remote import upload
+class Joined(threading.Thread):
+    def start(self):
+        super().start()
+        self.join()
+upload.Thread = Joined
+"""
+KILLED_BUILD = f"""{SHORT_LEASE}{JOINED}
 upload.PUT_EVERY_S = 0.0
 put = Store.put
 def watched(self, files, *known):
@@ -404,11 +412,6 @@ def watched(self, files, *known):
         os.kill(os.getpid(), signal.SIGKILL)
     put(self, files, *known)
 Store.put = watched
-class Joined(threading.Thread):
-    def start(self):
-        super().start()
-        self.join()
-upload.Thread = Joined
 sys.exit(invoke(sys.argv[1:]))
 """
 
@@ -571,20 +574,13 @@ def test_training_on_a_machine_that_vanishes_goes_on_elsewhere(
         assert name.startswith(("tensorboard/", "pictures/")) or there[name] == mine[name], name
 
 
-KILLED_BEFORE = f"""{SHORT_LEASE}
-import threading
+KILLED_BEFORE = f"""{SHORT_LEASE}{JOINED}
 put, name = Store.put, sys.argv[1]
 def watched(self, files, *known):
     if name in files:
         os.kill(os.getpid(), signal.SIGKILL)
     put(self, files, *known)
 Store.put = watched
-from avsrobust.remote import upload
-class Joined(threading.Thread):
-    def start(self):
-        super().start()
-        self.join()
-upload.Thread = Joined
 sys.exit(invoke(sys.argv[2:]))
 """
 

@@ -267,9 +267,7 @@ class AdapterCaller:
                 seeded(views[0].seed) if self.needs_seed and views else nullcontext(),
             ):
                 return function()
-        except AvsRobustError:
-            raise
-        except KeyboardInterrupt:
+        except (AvsRobustError, KeyboardInterrupt):
             raise
         # A model may raise anything, and research code calls quit().
         except BaseException as error:

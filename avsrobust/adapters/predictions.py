@@ -23,7 +23,7 @@ from torch import Tensor
 
 from avsrobust.adapters import prediction_json
 from avsrobust.adapters.base import Adapter, RowView
-from avsrobust.adapters.outputs import resize_classes, resize_probability, take_task
+from avsrobust.adapters.outputs import take_task
 from avsrobust.adapters.prediction_frames import check_numbering, describe, first_frame_number, frames_with_mask
 from avsrobust.adapters.prediction_layout import Found, PredictionFolder
 from avsrobust.adapters.prediction_survey import survey_values
@@ -35,6 +35,7 @@ from avsrobust.adapters.prediction_values import (
     read_values,
     to_probability,
 )
+from avsrobust.adapters.resizing import resize_classes, resize_probability
 from avsrobust.errors import AdapterError, ClipError
 from avsrobust.rle import Mask
 from avsrobust.stored_masks import StoredMasks

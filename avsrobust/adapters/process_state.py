@@ -5,6 +5,8 @@ Conventions
     warnings as errors, the umask, folders to import from (whose ``statistics.py`` would be taken for Python's). While an
     adapter's code runs, it finds the settings that it has made; outside of it the user's hold.
     Signal handlers are put back only: Ctrl-C must work during its calls too.
+    Threads that read data run meanwhile. To read a setting changes none, and those that hold in all threads (umask, import path)
+    are replaced in one step.
     What changes no result of ours (seeds of generators, numbers of threads, environment variables, the locale) is left alone.
 """
 
@@ -120,18 +122,33 @@ def _set_errors_of_warnings(value: list[Any]) -> None:
 
 def _set_import_path(value: list[str]) -> None:
     """Import from these folders; last from those that are there now, for what a plug-in imports later."""
-    sys.path[:] = value + [entry for entry in sys.path if entry not in value]
+    # A new list: an import under way in another thread goes on through the one that it began with, and skips no folder.
+    sys.path = value + [entry for entry in sys.path if entry not in value]
 
 
-def _umask() -> int:
-    # It can only be read by setting it.
-    value = os.umask(0o022)
-    os.umask(value)
-    return value
+class _Umask:
+    """The umask, which can only be read by setting it: to the last known value, so that other threads' files keep their rights.
+
+    Before the first reading, which is that of an adapter's import, a strict one stands for it.
+    """
+
+    def __init__(self) -> None:
+        self.known = 0o077
+
+    def get(self) -> int:
+        """Return the umask."""
+        value = os.umask(self.known)
+        if value != self.known:
+            self.put(value)
+        return value
+
+    def put(self, value: int) -> None:
+        """Set the umask."""
+        os.umask(value)
+        self.known = value
 
 
-def _set_umask(value: int) -> None:
-    os.umask(value)
+_UMASK = _Umask()
 
 
 def _handlers() -> list[Any]:
@@ -158,6 +175,6 @@ _SETTINGS: Mapping[str, _Setting] = {
     "warnings as errors": _Setting(_errors_of_warnings, _set_errors_of_warnings),
     "logging": _Setting(lambda: logging.root.manager.disable, logging.disable),
     "import path": _Setting(lambda: list(sys.path), _set_import_path),
-    "umask": _Setting(_umask, _set_umask),
+    "umask": _Setting(_UMASK.get, _UMASK.put),
     "signal handlers": _Setting(_handlers, _set_handlers, is_theirs=False),
 }

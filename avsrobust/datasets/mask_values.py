@@ -96,12 +96,12 @@ def hidden_shape(picture: Image.Image) -> str | None:
 
 
 def marks_all(values: MaskValues, rule: str) -> bool:
-    """Tell whether a mask, read by a rule, has no background."""
+    """Return whether a mask, read by a rule, has no background."""
     return values.levels & ((1 << _lowest(rule)) - 1) == 0
 
 
 def marks_corners(values: MaskValues, rule: str) -> bool:
-    """Tell whether all four corners of a mask, read by a rule, are foreground."""
+    """Return whether all four corners of a mask, read by a rule, are foreground."""
     return values.corner >= _lowest(rule)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from avsrobust.adapters.base import AudioInput
 from avsrobust.evaluation.batches import Batch, LoadedClip
 from avsrobust.evaluation.clip_data import ClipRows
-from avsrobust.manifest import DATA_PREFIX, MADE_PREFIX, Manifest, Row, picture_entry, sound_files
+from avsrobust.manifest import DATA_PREFIX, Manifest, Row, used_files
 from avsrobust.remote.addresses import join
 from avsrobust.remote.eviction import ENVIRONMENT_CACHE_GB, bound
 from avsrobust.remote.messages import tell
@@ -56,20 +56,7 @@ class Forms:
 
     def files_of(self, rows: Iterable[Row]) -> set[str]:
         """Return the files of rows that are read, as `manifest.used_files` names them."""
-        found: set[str] = set()
-        before: tuple[object, ...] = ()
-        for row in rows:
-            pictures = (row.frames, row.masks, row.annotated)
-            if pictures != before:
-                found.update(picture_entry(name) for names in pictures for name in names or () if name is not None)
-                before = pictures
-            # A log-mel without a file is made from the sound.
-            is_made = row.log_mel.startswith(MADE_PREFIX)
-            if self.sound or is_made:
-                found.update(sound_files(row))
-            if self.log_mel and not is_made:
-                found.add(row.log_mel)
-        return found
+        return used_files(rows, sound=self.sound, log_mel=self.log_mel)
 
 
 class Arrivals:

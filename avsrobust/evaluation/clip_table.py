@@ -129,8 +129,8 @@ class KnownRows:
     Attributes:
         rows: The rows.
         keys: Their keys.
-        is_negative: Tells of each of these, bool [N], whether the row is under a negative condition.
-        is_composed: Tells whether it has a picture of several clips.
+        is_negative: Whether each of these rows is under a negative condition, bool [N].
+        is_composed: Whether it has a picture of several clips, bool [N].
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:

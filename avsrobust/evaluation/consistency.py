@@ -211,12 +211,12 @@ class _Comparison:
                 raise AdapterError(self._explain(batch, key[1], difference))
 
     def _compare_alone(self, batch: Sequence[LoadedClip], position: int) -> None:
-        """Raise `AdapterError` where a clip's masks are others without the rest of the batch."""
+        """Raise `AdapterError` where a clip's masks differ without the rest of the batch."""
         try:
             together = self._output(batch, position)
             alone = [self._output([clip], position) for clip in batch]
         except AdapterError:
-            # The evaluation finds it again, or has larger batches only.
+            # The evaluation meets it again where it matters: it may have no batches of one clip.
             return
         for index, (clip, own) in enumerate(zip(batch, alone, strict=True)):
             share = _Answer.of(CheckedOutput(together.masks[index : index + 1], {})).share_apart(

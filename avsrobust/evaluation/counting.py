@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.checked_output import CheckedOutput
-from avsrobust.adapters.outputs import ExtraValues, resize_classes, resize_mask, resize_probability
+from avsrobust.adapters.outputs import ExtraValues
+from avsrobust.adapters.resizing import resize_classes, resize_mask, resize_probability
 from avsrobust.evaluation.clip_data import ClipSample, Target
 from avsrobust.evaluation.scored_clips import Ints, RowCounts, is_compared, overlapping
 from avsrobust.metrics.binary.counts import FrameStatistics, count_frames

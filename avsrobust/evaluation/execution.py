@@ -34,7 +34,8 @@ from avsrobust.evaluation.stored_scores import StoredScores, frames_of
 from avsrobust.files import remove_temporaries
 from avsrobust.heap import release_unused
 from avsrobust.results import MASKS_NAME, RUN_NAME, SCORES_NAME, SHARDS_NAME, FailedClip, Run, ScoreInfo, write_run
-from avsrobust.row_keys import ClipKey, RowKey, clip_of
+from avsrobust.row_keys import ClipKey, clip_of
+from avsrobust.row_sets import RowSet
 from avsrobust.score_frames import FrameTable
 
 Progress = Callable[[int, int], None]
@@ -113,23 +114,20 @@ class Evaluation:
         finally:
             self.scorer.end(model_key)
         report = self._report(plan, failed, ())
-        if not failed:
-            # Keys of rows take as much memory as all frames.
-            plan = dataclasses.replace(plan, clips=(), due=frozenset(), wanted=frozenset())
         release_unused()
         frames = store.frames()
         if stored.scores is not None:
             frames = frames_of([stored.scores.frames, frames], store.info, use_up=True)
-        if failed and self.request.shard is None and not any(key in plan.wanted for key in frames.rows()):
+        rows = StoredScores(store.info, frames).rows
+        if failed and self.request.shard is None and not plan.wanted & rows:
             (split, clip_id), error = next(iter(failed.items()))
             raise AdapterError(
                 f"{self.name}: none of {len(self.request.clips)} clips could be scored; the first one, {split}/{clip_id}: {error}"
             )
         if plan.kept:
-            added = sum(key not in plan.kept for key in frames.rows())
-            notes.append(f"{len(plan.kept)} rows were there and are kept, {added} were added")
+            notes.append(f"{len(plan.kept)} rows were there and are kept, {len(rows - plan.kept)} were added")
         effort = self._effort(facts, num_clips - len(failed), time.perf_counter() - started)
-        self._publish(model_key, facts, stored, store, frames, plan, failed, effort)
+        self._publish(model_key, facts, stored, store, frames, rows, plan, failed, effort)
         remove_parts(self.output)
         return dataclasses.replace(report, notes=tuple(notes), masks=self._masks())
 
@@ -210,22 +208,18 @@ class Evaluation:
         stored: ExistingResults,
         store: PartStore,
         frames: FrameTable,
+        rows: RowSet,
         plan: EvaluationPlan,
         failed: Mapping[ClipKey, str],
         effort: Effort,
     ) -> None:
-        """Write all files anew under ``parts/next/``, and move them to the folder."""
-        # Most evaluations do without: it takes as much memory as all frames.
-        before = () if stored.scores is None else stored.scores.info.limited
+        """Write all files anew under ``parts/next/``, and move them to the folder; `rows` are those of the frames."""
         asked = self.request
-        asks = failed or stored.failed_rows() or asked.limited or before
-        rows = set(frames.rows()) if asks else set[RowKey]()
         failed_rows = failures(stored, rows, plan, failed)
         of_clips = tuple(FailedClip(*clip, error) for clip, (error, _) in sorted(failed_rows.items()))
         splits = limited_splits(asked.own_rows(), asked.limited, stored, rows, failed_rows, asked.pairs())
         info = dataclasses.replace(self._info(of_clips, evaluation_sha256(model_key)), limited=splits)
         scores = StoredScores(info, frames)
-        del rows
         ready = write_next_files(
             self.output,
             scores,

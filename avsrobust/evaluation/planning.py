@@ -45,16 +45,16 @@ class EvaluationPlan:
     """
 
     clips: Sequence[ClipRows]
-    due: Set[RowKey]
-    wanted: Set[RowKey]
-    kept: Set[RowKey]
+    due: RowSet
+    wanted: RowSet
+    kept: RowSet
     unfinished: bool
     classes: bool | None
 
     @property
     def clips_due(self) -> set[ClipKey]:
         """Clips that are run."""
-        return set(self.due.clips()) if isinstance(self.due, RowSet) else {clip_of(key) for key in self.due}
+        return set(self.due.clips())
 
 
 def plan_evaluation(
@@ -145,10 +145,12 @@ def limited_splits(
         requested: Splits and conditions that rows are expected of even where none is scored.
     """
     before = () if stored.scores is None else stored.scores.info.limited
-    conditions = {(key[0], key[2]) for key in scored}.union(requested)
     parts = {*limited, *before}
+    if not parts:
+        return ()
+    conditions = {(key[0], key[2]) for key in scored}.union(requested)
     found = set[str]()
-    for row in rows if parts else ():
+    for row in rows:
         if row.split in parts - found and (row.split, row.condition) in conditions:
             key = key_of(row)
             if key not in scored and clip_of(key) not in failed:

@@ -4,7 +4,7 @@ Conventions
     ``--score-size SIZE[:MODE]``: SIZE is a number of pixels, for squares, or "frame", the size of the clip's frames. MODE is
     how the annotated masks get there: "nearest" (pixel centres; the default, and the only one for class ids) or
     "bilinear" (without antialiasing, foreground above one half). Outputs of adapters are resized as always: probabilities and
-    logits bilinearly, ids and masks of their own to the nearest (`adapters.outputs`).
+    logits bilinearly, ids and masks of their own to the nearest (`adapters.resizing`).
     The annotated masks are resized before anything else sees them, so baselines answer at that size too.
 """
 
@@ -17,7 +17,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from avsrobust.adapters.outputs import resize_mask
+from avsrobust.adapters.resizing import resize_mask
 from avsrobust.errors import DataSetError, OptionError, did_you_mean
 from avsrobust.evaluation.clip_data import ClipSample, Target
 

@@ -187,14 +187,20 @@ def _files(root: Path) -> Iterator[_File]:
 
 @dataclass(frozen=True)
 class _Uses:
-    """What processes that live use of a copy: all files used since then (in ns), and these."""
+    """The files of a copy that living processes use: all used since a time, and some by name.
+
+    Attributes:
+        since: The time, in ns.
+        names: The names.
+        has_users: Whether there is such a process.
+    """
 
     since: int
     names: frozenset[str]
-    any: bool
+    has_users: bool
 
     def has(self, file: _File) -> bool:
-        if file.used_ns >= self.since or (self.any and file.path.name.endswith(TEMPORARY_SUFFIX)):
+        if file.used_ns >= self.since or (self.has_users and file.path.name.endswith(TEMPORARY_SUFFIX)):
             return True
         return file.path.relative_to(file.home / FILES_NAME).as_posix() in self.names
 
@@ -218,17 +224,17 @@ def _delete(found: Iterable[_File], own: Path, count: int) -> list[_File]:
 
 
 def _take(home: Path, own: Path, stack: ExitStack) -> _Uses:
-    """Hold the folder of a copy; return what is in use of it: all where it is held by others."""
+    """Hold the folder of a copy; return which of its files are in use: all where others hold it."""
     if home != own:
         try:
             stack.enter_context(acquire(home, "avsrobust"))
         except OptionError:
-            return _Uses(0, frozenset(), any=True)
+            return _Uses(0, frozenset(), has_users=True)
     return _uses(home)
 
 
 def _uses(home: Path) -> _Uses:
-    """Return what processes that live use of a copy, and delete the traces of those that do not."""
+    """Return the files of a copy that living processes use, and delete the traces of others."""
     mine = [own[home][0] for own in (_own, _own_lists) if home in own]
     since, names, found = time.time_ns() * 2, set[str](), False
     for path in (home / USES).glob("*"):
@@ -242,7 +248,7 @@ def _uses(home: Path) -> _Uses:
             since = min(since, int(began) - _COARSEST_NS if began.isdecimal() else 0)
         else:
             names |= listed
-    return _Uses(since, frozenset(names), any=found)
+    return _Uses(since, frozenset(names), has_users=found)
 
 
 def _listed(path: Path) -> set[str] | None:

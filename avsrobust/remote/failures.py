@@ -1,4 +1,4 @@
-"""What went wrong at a store, in words: each file system of fsspec has errors of its own."""
+"""Failures of a store, in words: each file system of fsspec has errors of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BUSY = (errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO))
 
 
 def reason(error: BaseException) -> str:
-    """Return what went wrong; of the commonest cases in plain words."""
+    """Return the cause of an error; of the commonest in plain words."""
     kind = type(error).__name__
     if kind == "NoCredentialsError":
         return "found no keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -22,7 +22,7 @@ def reason(error: BaseException) -> str:
 
 
 def because(error: BaseException) -> str:
-    """Return what went wrong, in brackets, and what to do."""
+    """Return the cause of an error, in brackets, and the remedy."""
     kind = type(error).__name__
     if isinstance(error, PermissionError):
         advice = "check the keys, and what they may do there"

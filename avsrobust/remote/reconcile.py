@@ -60,7 +60,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Tells which of two states of a folder is a continuation of the other.
+    """A comparison of two states of a folder: which one continues the other.
 
     Attributes:
         files: Names of the remote files that it reads, as far as they are there.

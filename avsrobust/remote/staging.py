@@ -51,8 +51,8 @@ def output_folder(
         part: A folder below the URL: the rest of the remote folder stays as it is, but for its marker.
         without: A folder below the URL that stays as it is.
         wait: Wait until another process gives the remote folder up.
-        lineage: Tells whether what is there is a continuation of what an earlier command left here, or the other way round;
-            None: files that both sides have changed are refused.
+        lineage: Compares the remote state with what an earlier command left here: which one continues the other; None: files
+            that both sides have changed are refused.
 
     Raises:
         OptionError: The remote folder cannot be used: it is in use, holds what is not ours, has changed, or cannot be written.
