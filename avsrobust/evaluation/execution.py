@@ -114,6 +114,8 @@ class Evaluation:
         finally:
             self.scorer.end(model_key)
         report = self._report(plan, failed, ())
+        # The table of clips is not asked for any more.
+        plan = dataclasses.replace(plan, clips=())
         release_unused()
         frames = store.frames()
         if stored.scores is not None:
