@@ -14,8 +14,8 @@ from torch import Tensor
 
 from avsrobust.adapters.base import Adapter
 from avsrobust.adapters.baselines import Oracle, VisualPrior
-from avsrobust.adapters.resizing import resize_classes
 from avsrobust.adapters.predictions import Predictions
+from avsrobust.adapters.resizing import resize_classes
 from avsrobust.errors import AdapterError, AdapterOutputError
 from avsrobust.evaluation import parts
 from avsrobust.evaluation.clip_data import clips_of, load_clip

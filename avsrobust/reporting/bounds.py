@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from avsrobust.metrics import (
-    ClipScores,
     DatasetScore,
     Protocol,
     ScoredFrames,
@@ -17,9 +17,23 @@ from avsrobust.metrics import (
     summarise,
     trivial_frames,
 )
+from avsrobust.reporting.breakdowns import ClipNumbers, scores_of_clips
 
 # Frames whose targets are hashed at once.
 _BLOCK_FRAMES = 1 << 16
+
+
+@dataclass(frozen=True)
+class BoundScores:
+    """Scores of an empty prediction and of a perfect one, in this order, under one protocol.
+
+    Attributes:
+        overall: Over all clips.
+        parts: Over the clips of each part of a breakdown, by the part's title.
+    """
+
+    overall: list[DatasetScore]
+    parts: Mapping[str, list[DatasetScore]]
 
 
 class Bounds:
@@ -31,40 +45,43 @@ class Bounds:
 
     def __init__(self, negatives: Sequence[str]) -> None:
         self._negatives = tuple(negatives)
-        self._found: dict[tuple[bytes, Protocol], tuple[list[DatasetScore], list[ClipScores]]] = {}
+        self._found: dict[tuple[bytes, Protocol], BoundScores] = {}
 
     def of(
-        self, frames: ScoredFrames, protocols: Sequence[Protocol], *, clips: bool = False
-    ) -> list[tuple[list[DatasetScore], list[ClipScores]]]:
+        self, frames: ScoredFrames, protocols: Sequence[Protocol], parts: Mapping[str, ClipNumbers]
+    ) -> list[BoundScores]:
         """Return the scores of an empty prediction and of a perfect one on the targets of `frames`, under each protocol.
 
         Args:
             frames: A model's scored frames.
             protocols: The protocols.
-            clips: Return the scores of all clips too, which take far more memory; else the second lists are empty.
+            parts: Clips of each part of a breakdown, by its title; empty: no breakdown.
         """
-        targets = _targets(frames)
+        targets = _targets(frames, parts)
         keys = [(targets, protocol) for protocol in protocols]
-        missing = [key for key in keys if len(self._found.get(key, ((), ()))[int(clips)]) == 0]
+        missing = [key for key in keys if key not in self._found]
+        for key in missing:
+            self._found[key] = BoundScores([], {title: [] for title in parts})
         for make in (trivial_frames, perfect_frames) if missing else ():
-            # One after the other: those of many frames are large.
+            # One after the other, and their clips' scores one protocol after the other: those of many frames are large.
             bound = make(frames)
             for key in missing:
-                if make is trivial_frames:
-                    self._found[key] = ([], [])
-                summaries, kept = self._found[key]
                 scores = clip_scores(bound, key[1])
-                summaries.append(summarise(scores, self._negatives))
-                if clips:
-                    kept.append(scores)
+                found = self._found[key]
+                found.overall.append(summarise(scores, self._negatives))
+                for title, clips in parts.items():
+                    found.parts[title].append(summarise(scores_of_clips(scores, clips), self._negatives))
                 del scores
             del bound
         return [self._found[key] for key in keys]
 
 
-def _targets(frames: ScoredFrames) -> bytes:
+def _targets(frames: ScoredFrames, parts: Mapping[str, ClipNumbers]) -> bytes:
     """A checksum of all that the scores of such predictions depend on."""
     found = hashlib.sha256()
+    for title, clips in parts.items():
+        found.update(repr((title, len(clips))).encode())
+        found.update(np.ascontiguousarray(clips).tobytes())
     statistics = frames.statistics
     columns = (
         statistics.pixels,

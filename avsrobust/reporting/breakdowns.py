@@ -12,13 +12,16 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import ResultsError
+from avsrobust.metrics import ClipScores, SemanticSums
 from avsrobust.reporting.split_results import SplitResult
 from avsrobust.vocabulary import BACKGROUND, CLASS_DATASET
 
@@ -44,6 +47,7 @@ AVS_V3_UNSEEN = frozenset(
 )
 
 ClipNumbers = npt.NDArray[np.int64]
+RowScores = TypeVar("RowScores", ClipScores, SemanticSums)
 
 
 def clip_parts(result: SplitResult, by: str) -> dict[str, ClipNumbers]:
@@ -57,6 +61,13 @@ def clip_parts(result: SplitResult, by: str) -> dict[str, ClipNumbers]:
     if by == AVS_V3:
         return _by_avs_v3(result)
     return {category: result.clips_of(category) for category in result.categories}
+
+
+def scores_of_clips(scores: RowScores, clips: ClipNumbers) -> RowScores:
+    """Return the rows of these clips: every row is a clip's own, so nothing has to be counted again."""
+    chosen = np.isin(scores.clip, clips)
+    rows = {entry.name: getattr(scores, entry.name)[chosen] for entry in fields(scores) if entry.name != "protocol"}
+    return replace(scores, **rows)
 
 
 def class_parts(by: str) -> dict[str, tuple[int, ...]] | None:

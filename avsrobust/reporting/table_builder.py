@@ -10,11 +10,10 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
-import numpy.typing as npt
 
 from avsrobust.datasets.taxonomy import AVSS_CLASSES
 from avsrobust.errors import OptionError, ResultsError, did_you_mean
@@ -43,7 +42,7 @@ from avsrobust.metrics.resampling import Clusters, Resamplings
 from avsrobust.remote import address_of
 from avsrobust.reporting.aggregate import aggregated, check_aggregate
 from avsrobust.reporting.bounds import Bounds
-from avsrobust.reporting.breakdowns import CATEGORY, GROUPINGS, class_parts, clip_parts
+from avsrobust.reporting.breakdowns import CATEGORY, GROUPINGS, class_parts, clip_parts, scores_of_clips
 from avsrobust.reporting.clip_clusters import clip_clusters
 from avsrobust.reporting.columns import ALL_CATEGORIES
 from avsrobust.reporting.diagnostics import Diagnostics, diagnose
@@ -236,16 +235,15 @@ def _subject(label: Label, result: SplitResult, run: RunDetails, task: str | Non
 def _lines(subject: Subject, result: SplitResult, protocols: Sequence[Protocol], request: _Request) -> Iterator[Line]:
     """The binary lines of a result: over all clips, and over those of each part."""
     parts = {} if request.by is None else clip_parts(result, request.by)
-    found = request.bounds.of(result.frames, protocols, clips=bool(parts))
-    for protocol, (of_bounds, clips_of_bounds) in zip(protocols, found, strict=True):
+    for protocol, of_bounds in zip(protocols, request.bounds.of(result.frames, protocols, parts), strict=True):
         of_model = clip_scores(result.frames, protocol)
-        bounds = [summarise(of_model, request.negatives), *of_bounds]
+        bounds = [summarise(of_model, request.negatives), *of_bounds.overall]
         extra = request.extra_scores(result, protocol.threshold, bounds)
         yield request.with_intervals(_line(subject, protocol, request.overall, bounds, extra=extra), of_model)
         for title, clips in parts.items():
-            of_part = [_of(scores, clips) for scores in (of_model, *clips_of_bounds)]
-            line = _line(subject, protocol, title, [summarise(scores, request.negatives) for scores in of_part])
-            yield request.with_intervals(line, of_part[0])
+            of_part = scores_of_clips(of_model, clips)
+            line = _line(subject, protocol, title, [summarise(of_part, request.negatives), *of_bounds.parts[title]])
+            yield request.with_intervals(line, of_part)
 
 
 def _line(
@@ -286,7 +284,7 @@ def _semantic_lines(
                 take_classes(classes, chosen), result.frames.select(chosen), protocol, request.negatives
             )
             line = _line(subject, protocol, title, [entry.headline for entry in part])
-            overall.append(request.with_intervals(line, None if sums is None else _sums_of(sums, clips)))
+            overall.append(request.with_intervals(line, None if sums is None else scores_of_clips(sums, clips)))
         class_ids = scores[0].occurring_classes()
         intervals = request.class_intervals(sums, class_ids)
         of_single = [
@@ -350,17 +348,3 @@ class _Request:
             result.frames, score, threshold, result.is_unlabelled, pairs, self.points, result.condition_title
         )
         return extra_scores(self.groups, evidence, trivial, ceiling)
-
-
-def _of(scores: ClipScores, clips: npt.NDArray[np.int64]) -> ClipScores:
-    """Return the rows of these clips: every row is a clip's own, so nothing has to be counted again."""
-    chosen = np.isin(scores.clip, clips)
-    rows = {entry.name: getattr(scores, entry.name)[chosen] for entry in fields(ClipScores) if entry.name != "protocol"}
-    return replace(scores, **rows)
-
-
-def _sums_of(sums: SemanticSums, clips: npt.NDArray[np.int64]) -> SemanticSums:
-    """Return the rows of these clips."""
-    chosen = np.isin(sums.clip, clips)
-    rows = {entry.name: getattr(sums, entry.name)[chosen] for entry in fields(SemanticSums) if entry.name != "protocol"}
-    return replace(sums, **rows)
