@@ -21,6 +21,7 @@ from avsrobust.adapters.lookup import load_adapter
 from avsrobust.cli.main import invoke
 from avsrobust.errors import OptionError, ResultsError
 from avsrobust.evaluation.runner import evaluate
+from avsrobust.gallery.builds import find_manifest
 from avsrobust.gallery.collect import _link, make_gallery
 from avsrobust.gallery.flac import RATE, encode_flac
 from avsrobust.gallery.overlays import write_overlays
@@ -30,6 +31,7 @@ from avsrobust.manifest import load_manifest
 from avsrobust.reporting.loading import load_results
 from avsrobust.reporting.media import ClipRanks, Gallery
 from avsrobust.reporting.report import report
+from avsrobust.results import read_run
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +175,24 @@ def test_a_changed_file_is_a_note(toy_builds: Path, tmp_path: Path) -> None:
     assert gallery.clips == ()
     assert len(gallery.notes) == 2
     assert all("sha256" in note for note in gallery.notes)
+
+
+def test_the_build_is_the_one_that_lies_there_now(
+    toy_builds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process a relative path names another folder's build, and the same folder another build."""
+    seen = []
+    for folder, seed in (("one", 1), ("two", 2), ("two", 3)):
+        work = tmp_path / folder
+        work.mkdir(exist_ok=True)
+        monkeypatch.chdir(work)
+        for earlier in ("b", "results"):
+            shutil.rmtree(work / earlier, ignore_errors=True)
+        avsrobust.build("s4", data_root=toy_builds, seed=seed, splits=["test"], output="b")
+        _evaluate(Path("b"), "oracle", Path("results"), save_masks=True)
+        seen.append(find_manifest(Path("results"), read_run(Path("results/run.json"))).info.seed)
+        assert make_gallery(load_results(None), 1).notes == ()
+    assert seen == [1, 2, 3]
 
 
 def test_composed_pictures_and_made_sounds(toy_builds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,9 +123,12 @@ def find_manifest(results: Path, run: Run) -> Manifest:
     Raises:
         ResultsError: ``run.json`` names none, or it is not there any more.
     """
-    return _load(with_folder(manifest_file(results, run.details)))
+    path = with_folder(manifest_file(results, run.details))
+    stat = path.stat()
+    return _load(path, path.absolute(), (stat.st_ino, stat.st_mtime_ns, stat.st_size))
 
 
+# Many results share a build. A path alone tells neither a file that has changed nor another working folder's file.
 @lru_cache(8)
-def _load(path: Path) -> Manifest:
+def _load(path: Path, _absolute: Path, _file: tuple[int, int, int]) -> Manifest:
     return load_manifest(path)
