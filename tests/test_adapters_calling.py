@@ -186,6 +186,24 @@ class OnlyOne(Many):
         return 1 - super().segment(encoded, audio)
 
 
+def test_an_output_that_is_the_last_one_again_is_copied_once() -> None:
+    class Deaf(Model):
+        held = torch.zeros(2, 5, 4, 6)
+
+        def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+            super().segment(encoded, audio)
+            # One tensor for all answers, as research code keeps it; deaf to all but silence.
+            return self.held.fill_(0.75 if audio.any() else 0.25)
+
+    model = Deaf()
+    with caller(model).encoded(FRAMES) as clips:
+        loud, quiet, silent, again = (clips.segment(AUDIO * gain, no_rows) for gain in (1, 0.5, 0, 1))
+    model.held.zero_()
+    assert loud.masks is quiet.masks
+    assert [float(output.masks.mean()) for output in (loud, quiet, silent, again)] == [0.75, 0.75, 0.25, 0.75]
+    assert loud.extras["level"].max() > quiet.extras["level"].max() > silent.extras["level"].max()
+
+
 def test_several_conditions_are_what_each_is_alone() -> None:
     sounds, views = [AUDIO, AUDIO / 2, AUDIO / 4], [no_rows] * 3
     model = Many()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from avsrobust.adapters.outputs import (
     ROUNDING,
@@ -9,6 +11,7 @@ from avsrobust.adapters.outputs import (
     check_output,
     copied,
     is_classes,
+    same_bytes,
 )
 from avsrobust.errors import AdapterOutputError
 
@@ -31,6 +34,43 @@ def test_output_is_copied() -> None:
     checked = check(output)
     output.zero_()
     assert checked.sum() > 0
+
+
+@pytest.mark.parametrize(
+    "output",
+    [torch.rand(2, 5, 3, 4), torch.rand(2, 5, 7, 3, 4), torch.zeros(2, 5, 3, 4, dtype=torch.uint8)],
+    ids=["probabilities", "logits", "ids"],
+)
+def test_the_same_bytes_under_another_condition_are_one_tensor(output: torch.Tensor) -> None:
+    def again(found: torch.Tensor) -> torch.Tensor:
+        return check_output(found, adapter="model", batch=2, num_frames=5, device=CPU, earlier=earlier)
+
+    earlier = check(output)
+    assert earlier.data_ptr() != output.data_ptr()
+    assert again(output) is again(output.clone()) is earlier
+    # What the adapter does with its memory afterwards changes neither.
+    other = output.clone()
+    other[1, 4, -1, -1] += 1
+    changed = check_output(other.clamp(0, 1), adapter="model", batch=2, num_frames=5, device=CPU, earlier=earlier)
+    assert changed is not earlier
+    assert torch.equal(changed.to(other.dtype), other.clamp(0, 1))
+    with pytest.raises(AdapterOutputError, match="expected"):
+        again(torch.full_like(output, 200) if output.dtype == torch.uint8 else torch.full_like(output, float("nan")))
+
+
+@given(st.integers(0, 2), st.sampled_from([torch.float32, torch.uint8, torch.bool]), st.data())
+def test_tensors_have_the_same_bytes_if_they_are_equal(seed: int, dtype: torch.dtype, data: st.DataObject) -> None:
+    shape = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=3))
+    one = torch.rand(shape, generator=torch.Generator().manual_seed(seed)).mul(3).to(dtype)
+    other = one.clone()
+    if one.numel():
+        place = data.draw(st.integers(0, one.numel() - 1))
+        other.view(-1)[place] = data.draw(st.sampled_from([0, 1]))
+    assert same_bytes(one, other) is torch.equal(one, other)
+    assert same_bytes(one, one)
+    assert same_bytes(None, None)
+    assert not same_bytes(one, None)
+    assert not same_bytes(one, one.to(torch.float64))
 
 
 def test_rounding_beyond_the_bounds_is_clamped() -> None:

@@ -20,14 +20,13 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import Adapter, ClipView, NativeSound, RowView
 from avsrobust.adapters.checked_output import CheckedOutput, check_answer
 from avsrobust.adapters.encodings import EncodingGuard, changed_in_place
-from avsrobust.adapters.outputs import check_extras, copied, is_classes
+from avsrobust.adapters.outputs import check_extras, copied, is_classes, same_bytes
 from avsrobust.adapters.randomness import seeded
 from avsrobust.adapters.surroundings import surroundings
 from avsrobust.errors import AdapterError, AdapterOutputError, AvsRobustError, is_out_of_memory, text_of
@@ -135,7 +134,13 @@ class AdapterCaller:
         return self._call("segment", lambda: self.adapter.segment(encoding, audio, *more), views)
 
     def check_answer(
-        self, returned: object, *, batch: int, num_frames: int, num_classes: int | None = None
+        self,
+        returned: object,
+        *,
+        batch: int,
+        num_frames: int,
+        num_classes: int | None = None,
+        earlier: CheckedOutput | None = None,
     ) -> CheckedOutput:
         """Check an answer of the adapter, as `adapters.checked_output.check_answer` does.
 
@@ -149,6 +154,7 @@ class AdapterCaller:
             num_frames=num_frames,
             device=self.device,
             num_classes=num_classes,
+            earlier=earlier,
         )
 
     def check(self, masks: object, *, batch: int, num_frames: int, num_classes: int | None = None) -> Tensor:
@@ -284,6 +290,7 @@ class EncodedClips:
         self._untouched = copied(frames, torch.uint8)
         self._encoding = encoding
         self._guard = guard
+        self._earlier: CheckedOutput | None = None
 
     def segment(
         self, audio: Audio, rows: RowViews, clips: ClipViews | None = None, *, num_classes: int | None = None
@@ -338,7 +345,9 @@ class EncodedClips:
                 yield self.segment(sound, views, maker, num_classes=num_classes)
             return
         count = 0
-        for returned in caller.iterate_many(self._encoding, _stacked_on(tensors, caller.device), rows, makers):
+        # They are stacked on the device, so that pinned memory need not be copied.
+        stacked = torch.stack([_on_device(sound, caller.device) for sound in tensors])
+        for returned in caller.iterate_many(self._encoding, stacked, rows, makers):
             count += 1
             if count > len(audio):
                 break
@@ -355,7 +364,9 @@ class EncodedClips:
         self._guard.check()
         if not _same_frames(self._frames, self._untouched):
             raise changed_in_place(caller.name)
-        output = caller.check_answer(returned, batch=batch, num_frames=num_frames, num_classes=num_classes)
+        output = self._earlier = caller.check_answer(
+            returned, batch=batch, num_frames=num_frames, num_classes=num_classes, earlier=self._earlier
+        )
         caller.require_same_kind(output.masks)
         caller.require_same_readouts(list(output.readouts))
         extras = check_extras(caller.extras_unchecked(), adapter=caller.name, batch=batch, num_frames=num_frames)
@@ -367,18 +378,10 @@ def _on_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
-def _stacked_on(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Return tensors as one on a device; they are stacked there, so that pinned memory need not be copied."""
-    return torch.stack([_on_device(tensor, device) for tensor in tensors])
-
-
 def _same_frames(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors of frames, uint8 of one shape, are equal."""
-    if one.device.type != "cpu" or not one.is_contiguous() or one.nbytes % 8:
-        return torch.equal(one, other)
-    # Eight bytes at a time: torch compares single ones, slowly.
-    words, others = (frames.flatten().view(torch.int64).numpy() for frames in (one, other))
-    return bool(np.array_equal(words, others))
+    # torch compares single bytes, slowly.
+    return same_bytes(one, other) or torch.equal(one, other)
 
 
 def message_of(error: BaseException) -> str:

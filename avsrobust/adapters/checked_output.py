@@ -57,6 +57,7 @@ def check_answer(
     num_frames: int,
     device: torch.device,
     num_classes: int | None = None,
+    earlier: CheckedOutput | None = None,
 ) -> CheckedOutput:
     """Check an answer of an adapter: a tensor, or a `Segmentation` with all its parts. Its extras are empty.
 
@@ -67,12 +68,13 @@ def check_answer(
         num_frames: Number T of frames.
         device: Device of the adapter.
         num_classes: Number of classes that logits must have; None: any, from 2.
+        earlier: Answer for the same clips under another condition; masks of the same bytes are its masks.
 
     Raises:
         AdapterOutputError: A part has a wrong type, shape, device or range.
     """
 
-    def checked(value: Any) -> CheckedOutput:
+    def checked(value: Any, earlier: CheckedOutput | None) -> CheckedOutput:
         answer = value if isinstance(value, Segmentation) else Segmentation(value)
         masks = check_output(
             answer.probabilities,
@@ -81,6 +83,7 @@ def check_answer(
             num_frames=num_frames,
             device=device,
             num_classes=num_classes,
+            earlier=None if earlier is None else earlier.masks,
         )
         if answer.mask is None:
             return CheckedOutput(masks, {})
@@ -89,8 +92,10 @@ def check_answer(
         )
         return CheckedOutput(masks, {}, mask)
 
-    output = checked(returned)
+    output = checked(returned, earlier)
     if not isinstance(returned, Segmentation):
         return output
     readouts = check_readouts(returned.readouts, adapter=adapter)
-    return CheckedOutput(output.masks, {}, output.mask, {name: checked(value) for name, value in readouts.items()})
+    before = {} if earlier is None else earlier.readouts
+    checked_readouts = {name: checked(value, before.get(name)) for name, value in readouts.items()}
+    return CheckedOutput(output.masks, {}, output.mask, checked_readouts)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.checked_output import CheckedOutput
-from avsrobust.adapters.outputs import ExtraValues
+from avsrobust.adapters.outputs import ExtraValues, same_bytes
 from avsrobust.adapters.resizing import resize_classes, resize_mask, resize_probability
 from avsrobust.evaluation.clip_data import ClipSample, Target
 from avsrobust.evaluation.scored_clips import Ints, RowCounts, is_compared, overlapping
@@ -28,8 +28,6 @@ from avsrobust.vocabulary import BACKGROUND, CLEAN, NEGATIVE
 
 MASK_THRESHOLD = 0.5
 _Value = TypeVar("_Value", bound=np.generic)
-# Words of an output that are compared first.
-_LOOK = 1024
 # Bits that are set in each byte.
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
@@ -117,13 +115,12 @@ class ClipCounter:
             clean = _overlap(annotated, annotated if same else _taken(self._clean[1], has_mask))
         if sample.rows[position].condition == CLEAN:
             self._clean = position, counted.masks
-        overlaps = {}
+        overlaps: dict[int, Ints] = {}
         if sample.rows[position].polarity == NEGATIVE:
             packed = counted.packed(annotated)
-            overlaps = {
-                other: _common_bits(packed, self._negatives[other])
-                for other in overlapping(sample, position, list(self._negatives))
-            }
+            for other in overlapping(sample, position, list(self._negatives)):
+                bits = self._negatives[other]
+                overlaps[other] = counted.ones(annotated) if bits is packed else _common_bits(packed, bits)
             self._negatives[position] = packed
         kept = counted.masks if self._keep_masks else None
         self.rows[position] = RowCounts(counted.statistics, clean, overlaps, counted.classes, kept, extras)
@@ -147,6 +144,7 @@ class _Counted:
     statistics: FrameStatistics
     classes: ClassStatistics | None
     _packed: npt.NDArray[np.uint8] | None = None
+    _ones: Ints | None = None
 
     @classmethod
     def of(cls, number: int, target: Target, output: FrameOutput) -> _Counted:
@@ -167,7 +165,7 @@ class _Counted:
         """Return whether an output has the same bytes, and its row the same target: then so are all counts."""
         if target != self.target or output.classes != self.output.classes:
             return False
-        return _same_bytes(output.values, self.output.values) and _same_bytes(output.mask, self.output.mask)
+        return same_bytes(output.values, self.output.values) and same_bytes(output.mask, self.output.mask)
 
     def packed(self, annotated: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
         """Return the masks of the annotated frames as a bit per pixel."""
@@ -175,26 +173,17 @@ class _Counted:
             self._packed = np.packbits(annotated.reshape(len(annotated), -1), axis=1)
         return self._packed
 
-
-def _same_bytes(one: Tensor | None, other: Tensor | None) -> bool:
-    """Return whether two outputs on the CPU hold the same bytes; others count as different."""
-    if one is None or other is None:
-        return one is other
-    if one.shape != other.shape or one.dtype != other.dtype or not (one.is_contiguous() and other.is_contiguous()):
-        return False
-    bits, others = (tensor.numpy().reshape(-1).view(_words(tensor.nbytes)) for tensor in (one, other))
-    # Outputs that differ mostly do so in their middle: a look at it is enough.
-    part = slice(len(bits) // 2, len(bits) // 2 + _LOOK)
-    return np.array_equal(bits[part], others[part]) and np.array_equal(bits, others)
-
-
-def _words(num_bytes: int) -> type[np.uint64 | np.uint8]:
-    return np.uint64 if num_bytes % 8 == 0 else np.uint8
+    def ones(self, annotated: npt.NDArray[np.bool_]) -> Ints:
+        """Return how many pixels the masks of the annotated frames have, int64 [N]."""
+        if self._ones is None:
+            packed = self.packed(annotated)
+            self._ones = _common_bits(packed, packed)
+        return self._ones
 
 
 def _common_bits(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> Ints:
     """Return how many bits two arrays [N, bytes] have in common, int64 [N]."""
-    counts: Ints = _BITS[one if one is other else one & other].sum(axis=1, dtype=np.int64)
+    counts: Ints = _BITS[one & other].sum(axis=1, dtype=np.int64)
     return counts
 
 
