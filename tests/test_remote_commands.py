@@ -22,6 +22,7 @@ from avsrobust.locks import LOCK_NAME
 from avsrobust.manifest import MANIFEST_NAME, load_manifest
 from avsrobust.remote import local_copy
 from avsrobust.remote.addresses import COPIES, local_home
+from avsrobust.remote.store import Store
 from avsrobust.toy.write import write_toy
 
 # In the bucket "toy", which no test changes, and in "lab", which each test finds empty.
@@ -194,6 +195,22 @@ def test_an_evaluation_from_s3_to_s3_has_the_bytes_of_a_local_one(
     # Another model under the name is refused.
     run("evaluate", "--adapter", "empty", "--name", "visual_prior", *READ, "--output", RESULTS, status=STATUS_USER)
     assert f"error: {to}: holds results of another model or build" in capsys.readouterr().err
+
+
+def test_a_build_lists_its_data_once(s3: Any, copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    listing = Store.listing
+
+    def counted(store: Store) -> Any:
+        listed.append(store.url)
+        return listing(store)
+
+    monkeypatch.setattr(Store, "listing", counted)
+    # A second time after all was copied: what changed meanwhile is copied again.
+    for expected in (2, 1):
+        run("build", "--dataset", "s4", "--data-root", DATA, "--split", "val", "--output", "here")
+        assert listed.count(DATA) == expected
+        listed.clear()
 
 
 def test_each_object_is_read_once(
