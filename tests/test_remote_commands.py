@@ -534,6 +534,26 @@ def test_a_run_of_training_from_s3_to_s3(
     assert details["checkpoint"]["path"] == checkpoint[1]
 
 
+def test_training_copies_what_it_reads(
+    s3: Any, copies: Path, toy: Path, tmp_path: Path, tiny_recipe: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("accelerate")
+    recipe = tiny_recipe(data={"datasets": ["s4"], "mix": {}}, run={"steps": 3})
+    arguments = ("train", "--recipe", recipe, "--device", "cpu", "--workers", "1")
+    run(*arguments, *READ, "--output", "there")
+    rows = load_manifest(toy / "build").rows
+    copied = {path.relative_to(tmp_path) for path in tmp_path.glob("cache/remote/*/files/**/*") if path.is_file()}
+    pictures = {path.parts[-2] for path in copied if path.suffix == ".png"}
+    # All samples, and one clip of the split that is scored.
+    assert 1 < len(pictures) < len({row.clip_id for row in rows if row.split in ("train", "val")})
+    assert "as they are read" in capsys.readouterr().err
+    run(*arguments, "--manifest", toy / "build", "--output", "here")
+    there, here = local_contents(Path("there")), local_contents(Path("here"))
+    assert there.keys() - here.keys() == set()
+    for name in here:
+        assert name.startswith("tensorboard/") or there[name] == here[name], name
+
+
 KILLED_TRAINING = f"""{SHORT_LEASE}
 import threading
 put, when = Store.put, sys.argv[1]
