@@ -5,6 +5,7 @@ Conventions
     on another one; scores do not depend on who scored a clip, nor on the order in which pieces come back.
     Each worker loads the adapter once per evaluation, on a GPU of its own (`evaluation.gpus`), in the working folder of whoever
     started the evaluation, so that relative paths mean the same. Its tasks are done one at a time, whatever its threads.
+    All workers must see the same data: each compares names and sizes with the build's before it scores a clip of a split.
     All workers must load the same adapter: each piece comes with the facts about the one that scored it, and another model key,
     type of device or version is refused. The adapter is loaded in the workers only.
     The errors are those of `evaluation.scoring`; the first piece decides whether the adapter fails on everything.
@@ -24,12 +25,13 @@ from typing import Any
 from uuid import uuid4
 
 from avsrobust.dask_client import distributed_library
-from avsrobust.errors import AdapterError, OptionError
-from avsrobust.evaluation.clip_data import ClipRows
+from avsrobust.errors import AdapterError, ManifestError, OptionError
+from avsrobust.evaluation.clip_data import ClipRows, check_data
 from avsrobust.evaluation.model_key import differences
 from avsrobust.evaluation.score_size import ScoreSize
 from avsrobust.evaluation.scored_clips import ScoredClip
 from avsrobust.evaluation.scorer import AdapterFacts, LocalScorer, Outcomes, ScoringChoices
+from avsrobust.manifest import Manifest
 from avsrobust.remote import address_of, is_remote
 from avsrobust.results import FailedClip
 from avsrobust.vocabulary import counted
@@ -130,6 +132,8 @@ class ClusterScorer:
         self._facts: AdapterFacts | None = None
         self._choices = ScoringChoices()
         self._forms: dict[str, tuple[object, str]] = {}
+        # Of each worker: clips that failed, and all.
+        self._failures: dict[str, tuple[int, int]] = {}
 
     def facts(self, output: Path) -> AdapterFacts:
         """Load the adapter in some worker, and return the facts about it."""
@@ -161,6 +165,11 @@ class ClusterScorer:
                     outcome = self._result(future, clips_of_piece)
                     self._take(outcome)
                     yield from self._checked(outcome)
+            if len(self._failures) > 1 and any(failed for failed, _ in self._failures.values()):
+                named = ", ".join(
+                    f"{failed} of {count} on {name}" for name, (failed, count) in sorted(self._failures.items())
+                )
+                self.remarks.append(f"clips that failed, by worker: {named}")
         finally:
             for future in running:
                 with contextlib.suppress(Exception):
@@ -259,6 +268,9 @@ class ClusterScorer:
 
     def _checked(self, outcome: _Outcome) -> Iterator[ScoredClip | FailedClip]:
         """Yield the clips of a piece, of which those scored have the form of all others."""
+        failed, count = self._failures.get(outcome.worker, (0, 0))
+        failed += sum(isinstance(clip, FailedClip) for clip in outcome.clips)
+        self._failures[outcome.worker] = failed, count + len(outcome.clips)
         for clip in outcome.clips:
             if isinstance(clip, ScoredClip):
                 extras = {str(entry["name"]) for entry in clip.extras}
@@ -296,11 +308,27 @@ _SOURCES: dict[str, object] = {}
 
 @dataclass
 class _Loaded:
-    """The scorer of a job in this worker; `choices` are those that it has begun with."""
+    """The scorer of a job in this worker; `choices` are those that it has begun with, `splits` those whose data are here."""
 
     scorer: LocalScorer
     facts: AdapterFacts
+    manifest: Manifest
+    data_root: Path
     choices: ScoringChoices | None = None
+    splits: set[str] = field(default_factory=set)
+
+    def require_data(self, clips: Sequence[ClipRows]) -> None:
+        """Check that the data of the splits of some clips are here. Raises `ManifestError`."""
+        for split in sorted({clip[0].split for clip in clips} - self.splits):
+            try:
+                check_data(self.manifest, self.data_root, [split])
+            except ManifestError as error:
+                raise ManifestError(
+                    f"worker {_address()}: sees other data than the command ({error}); expected data, builds and checkpoints "
+                    "under the same paths on all machines; mount them there, or stop that worker; run the same 'evaluate' "
+                    "again: finished clips are kept"
+                ) from error
+            self.splits.add(split)
 
 
 def _describe(job: Job) -> _Outcome:
@@ -310,6 +338,7 @@ def _describe(job: Job) -> _Outcome:
 
 def _check(job: Job, clips: Sequence[ClipRows], choices: ScoringChoices) -> _Outcome:
     with _at_work(job) as loaded:
+        loaded.require_data(clips)
         loaded.scorer.begin(clips, choices)
         loaded.choices = None
         return _outcome(loaded)
@@ -317,6 +346,7 @@ def _check(job: Job, clips: Sequence[ClipRows], choices: ScoringChoices) -> _Out
 
 def _score(job: Job, clips: Sequence[ClipRows], choices: ScoringChoices, any_scored: bool) -> _Outcome:
     with _at_work(job) as loaded:
+        loaded.require_data(clips)
         if loaded.choices != choices:
             loaded.scorer.begin(clips, choices)
             loaded.choices = choices
@@ -325,11 +355,14 @@ def _score(job: Job, clips: Sequence[ClipRows], choices: ScoringChoices, any_sco
 
 
 def _outcome(loaded: _Loaded, clips: tuple[ScoredClip | FailedClip, ...] = ()) -> _Outcome:
+    return _Outcome(_address(), loaded.facts, clips, loaded.scorer.batch_size, tuple(loaded.scorer.remarks))
+
+
+def _address() -> str:
+    """Return the address of this worker."""
     from distributed import get_worker
 
-    return _Outcome(
-        str(get_worker().address), loaded.facts, clips, loaded.scorer.batch_size, tuple(loaded.scorer.remarks)
-    )
+    return str(get_worker().address)
 
 
 @contextlib.contextmanager
@@ -338,8 +371,8 @@ def _at_work(job: Job) -> Iterator[_Loaded]:
     with _LOCK:
         if not job.folder.is_dir():
             raise OptionError(
-                f"{job.folder}: is not there for a worker of the cluster; expected the folder of 'evaluate', data, builds and "
-                "checkpoints under the same paths on all machines"
+                f"{job.folder}: is not there for worker {_address()} of the cluster; expected the folder of 'evaluate', data, "
+                "builds and checkpoints under the same paths on all machines"
             )
         with contextlib.chdir(job.folder):
             if job.number not in _LOADED:
@@ -385,4 +418,4 @@ def _load(job: Job) -> _Loaded:
         raise AdapterError(
             f"--adapter {job.spec}: its source has changed since a worker of the cluster imported it; restart the workers"
         )
-    return _Loaded(scorer, facts)
+    return _Loaded(scorer, facts, manifest, manifest.data_root(data_root))
