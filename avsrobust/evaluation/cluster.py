@@ -132,6 +132,7 @@ class ClusterScorer:
         self._facts: AdapterFacts | None = None
         self._choices = ScoringChoices()
         self._forms: dict[str, tuple[object, str]] = {}
+        self._most_workers = 0
         # Of each worker: clips that failed, and all.
         self._failures: dict[str, tuple[int, int]] = {}
 
@@ -179,6 +180,7 @@ class ClusterScorer:
         """Let go of the adapters in the workers, as they become free."""
 
     def _one(self, function: Callable[..., _Outcome], *arguments: object) -> _Outcome:
+        self._workers()
         future = self._submit(function, *arguments)
         try:
             while not self._finished([future]):
@@ -210,8 +212,8 @@ class ClusterScorer:
             except CancelledError:
                 return [future for future in futures if future.done() or future.cancelled()]
         raise OptionError(
-            f"--scheduler: the cluster has had no worker for {_PATIENCE_SECONDS:.0f} s; start 'dask worker' processes with its "
-            "address; run the same 'evaluate' again: finished clips are kept"
+            f"--scheduler: the cluster has had no worker for {_PATIENCE_SECONDS:.0f} s{self._before()}; start 'dask worker' "
+            "processes with its address; run the same 'evaluate' again: finished clips are kept"
         )
 
     def _result(self, future: Any, clips: int) -> _Outcome:
@@ -231,11 +233,22 @@ class ClusterScorer:
             ) from error
         return outcome
 
+    def _before(self) -> str:
+        """Return what to look for where there were workers before."""
+        if not self._most_workers:
+            return ""
+        return (
+            f" ({self._most_workers} before: see their logs; one without this version of avsrobust ends as soon as it is given "
+            "work)"
+        )
+
     def _workers(self) -> int:
         try:
-            return len(self._client.nthreads())
+            count = len(self._client.nthreads())
         except (OSError, TimeoutError):
             return 0
+        self._most_workers = max(self._most_workers, count)
+        return count
 
     def _piece_size(self, clips: int) -> int:
         """Return the number of clips in a piece: all workers get several, and batches stay whole."""
