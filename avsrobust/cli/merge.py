@@ -32,7 +32,11 @@ def merge(results: tuple[Path | str, ...], replace: bool, wait: bool) -> int:
             report = merge_shards(folder, replace=replace, wait=wait)
         show_failures(report.failed, report.clips)
         if report.limited:
-            note("a smoke run: tables refuse these results")
+            some = report.limited_shards if len(report.limited_shards) < report.shards else ()
+            which = f"{'shards' if some[1:] else 'shard'} {', '.join(some)} with --limit" if some else "a smoke run"
+            note(
+                f"{which}: tables refuse these results; run the shards without --limit, and merge again, for all clips"
+            )
         note(f"{counted(report.shards, 'shard')}, {counted(report.clips, 'clip')}")
         print_result(report.scores)
         complete &= not report.failed

@@ -337,7 +337,7 @@ class _Loaded:
                 check_data(self.manifest, self.data_root, [split])
             except ManifestError as error:
                 raise ManifestError(
-                    f"worker {_address()}: sees other data than the command ({error}); expected data, builds and checkpoints "
+                    f"sees other data than the command ({error}); expected data, builds and checkpoints "
                     "under the same paths on all machines; mount them there, or stop that worker; run the same 'evaluate' "
                     "again: finished clips are kept"
                 ) from error
@@ -381,10 +381,10 @@ def _address() -> str:
 @contextlib.contextmanager
 def _at_work(job: Job) -> Iterator[_Loaded]:
     """Yield the scorer of a job, in the job's working folder; another task waits."""
-    with _LOCK:
+    with _LOCK, _named():
         if not job.folder.is_dir():
             raise OptionError(
-                f"{job.folder}: is not there for worker {_address()} of the cluster; expected the folder of 'evaluate', data, "
+                f"{job.folder}: is not there; expected the folder of 'evaluate', data, "
                 "builds and checkpoints under the same paths on all machines"
             )
         with contextlib.chdir(job.folder):
@@ -393,6 +393,15 @@ def _at_work(job: Job) -> Iterator[_Loaded]:
                 _LOADED.clear()
                 _LOADED[job.number] = _load(job)
             yield _LOADED[job.number]
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """Let errors that are of this worker's machine, not of the adapter, name it."""
+    try:
+        yield
+    except (OptionError, ManifestError) as error:
+        raise type(error)(f"worker {_address()}: {error}") from error
 
 
 def _load(job: Job) -> _Loaded:
