@@ -6,6 +6,7 @@ Conventions
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -65,5 +66,19 @@ def connect(scheduler: str, timeout: float = CONNECT_SECONDS) -> Iterator[Any]:
             f"--scheduler {scheduler}: cannot be reached ({' '.join(str(error).split())}); "
             "expected the address of a running dask scheduler, such as tcp://host:8786"
         ) from error
-    with client:
+    with client, _without_its_log():
         yield client
+
+
+@contextmanager
+def _without_its_log() -> Iterator[None]:
+    """Keep the traces that dask logs where a connection breaks out of the block: it ends with an error of ours."""
+    logs = [logging.getLogger(f"distributed.{name}") for name in ("client", "core", "comm")]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)

@@ -56,6 +56,11 @@ def _files_of(rows: Iterable[Row], *, sound: bool = True, log_mel: bool = True) 
             yield row.log_mel
 
 
+def audio_files(row: Row, *, log_mel: bool) -> tuple[str, ...]:
+    """Return the files that a row's sound, or its log-mel, is read or made from, as `used_files` names them."""
+    return (row.log_mel,) if log_mel and not row.log_mel.startswith(MADE_PREFIX) else sound_files(row)
+
+
 def picture_entry(picture: str) -> str:
     """Return the name by which ``checksums.parquet`` knows a row's picture.
 

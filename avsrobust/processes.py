@@ -29,6 +29,11 @@ _WATCH_SECONDS = 0.5
 _MANAGER = "ExecutorManagerThread"
 
 
+def usable_cores() -> int:
+    """Return the number of cores that this process may use: of a node that many share, a scheduler gives a job some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def map_in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], processes: int) -> Iterator[Result]:
     """Start the work, and return an iterator over ``function(task)`` for every task, in order.
 

@@ -19,7 +19,7 @@ from commands import call
 import avsrobust as ar
 from avsrobust.adapters.baselines import VisualPrior
 from avsrobust.dask_client import connect
-from avsrobust.errors import AdapterError, OptionError
+from avsrobust.errors import AdapterError, ManifestError, OptionError
 from avsrobust.evaluation import cluster as cluster_module
 from avsrobust.evaluation.cluster import ClusterAdapter
 from avsrobust.evaluation.gpus import claim
@@ -282,6 +282,39 @@ def test_workers_may_come_later_and_all_may_go(
         found.start_worker("late")
         report = run(build, tmp_path / "out", found.address)
     assert digests(report.scores.parent) == whole
+
+
+def test_workers_without_avsrobust_are_told_of(
+    build: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_PATIENCE_SECONDS", 2.0)
+    (tmp_path / "hidden/avsrobust").mkdir(parents=True)
+    (tmp_path / "hidden/avsrobust/__init__.py").write_text("raise ModuleNotFoundError('avsrobust')")
+    with started(tmp_path / "cluster", 0) as found:
+        with monkeypatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(tmp_path / "hidden"))
+            found.start_worker("bare")
+            found.wait_for(1)
+        with pytest.raises(
+            OptionError, match=r"has had no worker for 2 s \(1 before: see their logs; one without this version"
+        ):
+            run(build, tmp_path / "out", found.address)
+
+
+def test_a_worker_that_sees_other_data_is_refused(
+    cluster: Cluster, build: Manifest, whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = build.data_root() / build.rows[-1].frames[0]
+    hidden = picture.with_suffix(".hidden")
+    picture.rename(hidden)
+    try:
+        # The command's own machine has all of them.
+        monkeypatch.setattr("avsrobust.evaluation.runner.check_data", lambda *_: None)
+        with pytest.raises(ManifestError, match=r"worker tcp://.*: sees other data than the command \(.*not found"):
+            run(build, tmp_path / "out", cluster.address)
+    finally:
+        hidden.rename(picture)
+    assert digests(run(build, tmp_path / "out", cluster.address).scores.parent) == whole
 
 
 def test_a_model_that_ends_its_workers_is_named(build: Manifest, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from loudness_model import LoudnessModel, PickyModel
 
 from avsrobust.adapters.base import Adapter
+from avsrobust.cli.main import invoke
 from avsrobust.errors import OptionError, ResultsError
 from avsrobust.evaluation.merging import MergeReport, merge_shards, results_with_shards
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
@@ -227,6 +228,21 @@ def test_a_smoke_run_in_shards_is_marked_as_one(build: Manifest, tmp_path: Path,
     report = run_shards(build, tmp_path / "out", number, splits=["test"])
     assert report.limited == ()
     run(build, tmp_path / "one", splits=["test"])
+    assert digests(tmp_path / "out") == digests(tmp_path / "one")
+
+
+def test_a_shard_with_a_limit_of_its_own_is_named(
+    build: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(build, tmp_path / "out", shard="1/2", splits=["test"])
+    run(build, tmp_path / "out", shard="2/2", splits=["test"], limit=2)
+    assert invoke(["merge", str(tmp_path / "out")]) == 0
+    assert (
+        "shard 2/2 with --limit: tables refuse these results; run the shards without --limit" in capsys.readouterr().err
+    )
+    run(build, tmp_path / "out", shard="2/2", splits=["test"])
+    run(build, tmp_path / "one", splits=["test"])
+    assert merge_shards(tmp_path / "out").limited_shards == ()
     assert digests(tmp_path / "out") == digests(tmp_path / "one")
 
 

@@ -19,6 +19,7 @@ SCRIPT = Path(__file__).parents[1] / "examples/slurm/evaluate.sbatch"
 BIN = Path(sys.executable).parent
 # As srun does: every task runs the command with its own number, and the status is the worst of theirs.
 SRUN = """#!/bin/bash
+echo "srun with ${SRUN_CPUS_PER_TASK:-1} cores per task" >&2
 while [[ $1 == --* ]]; do shift; done
 for ((task = 0; task < SLURM_NTASKS; task++)); do
     SLURM_PROCID=$task "$@" &
@@ -50,6 +51,7 @@ def run_script(folder: Path, tasks: int, *arguments: str) -> subprocess.Complete
         "SLURM_NTASKS": str(tasks),
         # The script itself runs as the first task of the first node.
         "SLURM_PROCID": "0",
+        "SLURM_CPUS_PER_TASK": "8",
         "OMP_NUM_THREADS": "1",
     }
     return subprocess.run(
@@ -62,6 +64,7 @@ def test_the_tasks_come_to_what_one_process_does(build: Manifest, tmp_path: Path
     done = run_script(tmp_path, 2, *chosen)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "results/visual_prior/s4-seed42/scores.parquet"
+    assert "srun with 8 cores per task" in done.stderr
     runs = read_run(tmp_path / "results/visual_prior/s4-seed42/run.json").details["runs"]
     assert [(entry["shard"], entry["clips_run"]) for entry in runs] == [("1/2", 3), ("2/2", 2)]
     one = call(tmp_path, "evaluate", *chosen, "--output", "one")

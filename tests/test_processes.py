@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from avsrobust.processes import map_in_processes
+from avsrobust.processes import map_in_processes, usable_cores
 
 
 def slow_at_first(number: int) -> int:
@@ -22,6 +22,17 @@ def slow_at_first(number: int) -> int:
 
 def ignores_interrupts(_number: int) -> bool:
     return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be kept from a process here")
+def test_the_cores_of_a_job_count_not_those_of_the_node() -> None:
+    before = os.sched_getaffinity(0)
+    assert usable_cores() == len(before)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_results_come_in_the_order_of_the_tasks() -> None:
@@ -37,7 +48,7 @@ def test_ctrl_c_is_the_commands_alone() -> None:
 
 COMMAND = """
 import os, sys, threading, time
-from avsrobust.processes import map_in_processes
+from avsrobust.processes import map_in_processes, usable_cores
 from tasks import wait
 
 def parent(pid):

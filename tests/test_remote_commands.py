@@ -22,6 +22,7 @@ from avsrobust.locks import LOCK_NAME
 from avsrobust.manifest import MANIFEST_NAME, load_manifest
 from avsrobust.remote import local_copy
 from avsrobust.remote.addresses import COPIES, local_home
+from avsrobust.remote.store import Store
 from avsrobust.toy.write import write_toy
 
 # In the bucket "toy", which no test changes, and in "lab", which each test finds empty.
@@ -194,6 +195,22 @@ def test_an_evaluation_from_s3_to_s3_has_the_bytes_of_a_local_one(
     # Another model under the name is refused.
     run("evaluate", "--adapter", "empty", "--name", "visual_prior", *READ, "--output", RESULTS, status=STATUS_USER)
     assert f"error: {to}: holds results of another model or build" in capsys.readouterr().err
+
+
+def test_a_build_lists_its_data_once(s3: Any, copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    listing = Store.listing
+
+    def counted(store: Store) -> Any:
+        listed.append(store.url)
+        return listing(store)
+
+    monkeypatch.setattr(Store, "listing", counted)
+    # A second time after all was copied: what changed meanwhile is copied again.
+    for expected in (2, 1):
+        run("build", "--dataset", "s4", "--data-root", DATA, "--split", "val", "--output", "here")
+        assert listed.count(DATA) == expected
+        listed.clear()
 
 
 def test_each_object_is_read_once(
@@ -515,6 +532,25 @@ def test_a_run_of_training_from_s3_to_s3(
     run("evaluate", "--adapter", "model_adapters.m2f.adapter:M2F", *READ, *checkpoint, "--limit", "1")
     details = json.loads(Path("results/M2F/s4-seed42/run.json").read_text())
     assert details["checkpoint"]["path"] == checkpoint[1]
+
+
+def test_training_copies_what_it_reads(
+    s3: Any, copies: Path, toy: Path, tmp_path: Path, tiny_recipe: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("accelerate")
+    recipe = tiny_recipe(data={"datasets": ["s4"], "mix": {}}, run={"steps": 3})
+    arguments = ("train", "--recipe", recipe, "--device", "cpu", "--workers", "1")
+    run(*arguments, *READ, "--output", "there")
+    rows = load_manifest(toy / "build").rows
+    copied = {path.relative_to(tmp_path) for path in tmp_path.glob("cache/remote/*/files/**/*") if path.is_file()}
+    pictures = {path.parts[-2] for path in copied if path.suffix == ".png"}
+    # All samples, and one clip of the split that is scored.
+    assert 1 < len(pictures) < len({row.clip_id for row in rows if row.split in ("train", "val")})
+    assert "as they are read" in capsys.readouterr().err
+    run(*arguments, "--manifest", toy / "build", "--output", "here")
+    there, here = local_contents(Path("there")), local_contents(Path("here"))
+    for name in here.keys() | there.keys():
+        assert name.startswith("tensorboard/") or there[name] == here[name], name
 
 
 KILLED_TRAINING = f"""{SHORT_LEASE}

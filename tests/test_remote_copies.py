@@ -11,7 +11,8 @@ import pytest
 
 from avsrobust.errors import DataSetError, OptionError
 from avsrobust.remote import local_copy, telling
-from avsrobust.remote.store import Store
+from avsrobust.remote.copies import make_copy
+from avsrobust.remote.store import RemoteFile, Store
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -127,3 +128,30 @@ def test_without_the_package_of_a_protocol(monkeypatch: pytest.MonkeyPatch) -> N
         Store.open("s3://lab/x")
     with pytest.raises(OptionError, match=r"is not here \(Install .*\); run: pip install gcsfs"):
         Store.open("gs://lab/x")
+
+
+def test_a_folder_that_is_copied_in_two_steps_is_listed_once_before_and_once_after(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listings: list[str] = []
+    listing, fetch = Store.listing, Store.fetch
+
+    def counted(store: Store) -> dict[str, RemoteFile]:
+        listings.append(store.url)
+        return listing(store)
+
+    def overtaken(store: Store, found: Sequence[str], paths: Sequence[Path]) -> None:
+        fetch(store, found, paths)
+        # While the pictures come, somebody writes another table.
+        if "a/1.png" in found:
+            put(url, "table.csv", b"another")
+
+    monkeypatch.setattr(Store, "listing", counted)
+    monkeypatch.setattr(Store, "fetch", overtaken)
+    tables = make_copy(url, lambda name: name.endswith(".csv"), settled=False)
+    assert (tables.files / "table.csv").read_bytes() == b"table.csv"
+    assert make_copy(url, since=tables).files == tables.files
+    assert (tables.files / "table.csv").read_bytes() == b"another"
+    assert names(tables.files) == ["a/1.png", "a/2.png", "b/3.png", "table.csv"]
+    # The table was looked at alone.
+    assert listings == [url, url]

@@ -9,7 +9,6 @@ Conventions
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from avsrobust.adapters.prediction_values import (
     stored_kind,
 )
 from avsrobust.errors import AdapterError, ClipError
+from avsrobust.processes import usable_cores
 from avsrobust.vocabulary import NUM_CLASSES, counted
 
 # label2idx.json counts the 71 classes from 1.
@@ -202,7 +202,7 @@ def survey_values(paths: Sequence[Path], *, semantic: bool = False) -> ValueSurv
             return None
 
     survey = ValueSurvey()
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(8, usable_cores())) as pool:
         for path, summary in zip(paths, pool.map(look, paths), strict=True):
             if summary is not None:
                 survey.add(path, summary)

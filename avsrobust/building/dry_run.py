@@ -8,7 +8,6 @@ Conventions
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from avsrobust.clips import Clip
 from avsrobust.datasets.contents import ClipContents, read_contents
 from avsrobust.datasets.dataset import DataSet
 from avsrobust.datasets.survey import ContentSurvey, survey_contents
+from avsrobust.processes import usable_cores
 
 LIMIT_S = 60.0
 
@@ -36,7 +36,7 @@ def survey_sample(
     """
     clips = sorted(dataset.clips, key=_order)
     deadline = time.monotonic() + limit_s
-    contents = _look_until(deadline, dataset.root.resolve(), clips, threads or os.cpu_count() or 1, progress)
+    contents = _look_until(deadline, dataset.root.resolve(), clips, threads or usable_cores(), progress)
     return survey_contents(dataset.clips, contents)
 
 

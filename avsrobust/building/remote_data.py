@@ -22,6 +22,7 @@ from avsrobust.datasets.registry import find_dataset
 from avsrobust.defaults import ENVIRONMENT_DATA_ROOT, default_data_root
 from avsrobust.errors import DataSetError, OptionError
 from avsrobust.remote import is_remote_place, local_copy
+from avsrobust.remote.copies import make_copy
 from avsrobust.vocabulary import DATASETS, RELEASES
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def local_data_set(
     url, spec = str(place), find_dataset(dataset)
     if spec.name not in DATASETS:
         return local_copy(url)
-    root = local_copy(url, lambda name: not _is_media(name), folders=True, lenient=True)
+    tables = make_copy(url, lambda name: not _is_media(name), folders=True, lenient=True, settled=False)
+    root = tables.files
     clips = list_dataset(dataset, root, splits=splits or None, release=release).declared.clips
     wanted = {_parent(file) for clip in clips for file in _files(clip)}
     if recipe is not None and recipe.pool != SPLIT:
@@ -65,7 +67,13 @@ def local_data_set(
         wanted |= {_parent(file) for name in others for clip in _all_clips(name, root) for file in _files(clip)}
     elif recipe is not None and any(entry.condition.needs_listing for entry in recipe.entries):
         wanted |= {_parent(clip.audio) for clip in _all_clips(spec.name, root)}
-    return local_copy(url, lambda name: not _is_media(name) or _parent(name) in wanted, folders=True, lenient=True)
+    return make_copy(
+        url,
+        lambda name: not _is_media(name) or _parent(name) in wanted,
+        folders=True,
+        lenient=True,
+        since=tables,
+    ).files
 
 
 def _all_clips(dataset: str, root: Path) -> Iterator[DeclaredClip]:

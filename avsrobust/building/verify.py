@@ -9,7 +9,6 @@ Conventions
 
 from __future__ import annotations
 
-import os
 import stat
 from array import array
 from collections import Counter
@@ -51,12 +50,13 @@ from avsrobust.manifest import (
     sound_files,
 )
 from avsrobust.manifest_rows import RowTable
+from avsrobust.processes import usable_cores
 from avsrobust.remote.inputs import local_build, local_data_root
 from avsrobust.seal import SEAL_NAME, broken_seals
 from avsrobust.vocabulary import counted
 
 # Hashing leaves other threads their turn; two more than there are processors keep the disk busy.
-_THREADS = (os.cpu_count() or 1) + 2
+_THREADS = usable_cores() + 2
 _AHEAD = 64 * _THREADS
 _ROWS_AT_ONCE = 1024
 _TOLD_AT_ONCE = 64
@@ -286,7 +286,7 @@ class _MadeSounds:
         silent: Counter[str] = Counter()
         totals: Counter[str] = Counter()
         read = FileReader(lambda name: located(name, self.manifest.folder, self.root))
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             for row, made in map_ahead(pool, lambda row: _make(row, read), self.rows(), _AHEAD):
                 self.counter.advance(1)
                 totals[row.condition] += 1

@@ -13,6 +13,7 @@ from avsrobust.cli.options import (
     complete_protocol,
     negatives_option,
 )
+from avsrobust.cli.progress import progress_bar
 from avsrobust.vocabulary import TASKS
 
 
@@ -82,18 +83,19 @@ def compare(
     from avsrobust import api
     from avsrobust.reporting.compare import comparisons_json, render_comparisons
 
-    found = api.compare_models(
-        results,
-        reference=reference,
-        protocol=protocol,
-        samples=samples,
-        seed=seed,
-        task=task,
-        negatives=negatives or None,
-        changed=changed,
-        common_clips=common_clips,
-        allow_limited=allow_limited,
-        allow_different_builds=allow_different_builds,
-    )
+    with progress_bar("compare"):
+        found = api.compare_models(
+            results,
+            reference=reference,
+            protocol=protocol,
+            samples=samples,
+            seed=seed,
+            task=task,
+            negatives=negatives or None,
+            changed=changed,
+            common_clips=common_clips,
+            allow_limited=allow_limited,
+            allow_different_builds=allow_different_builds,
+        )
     click.echo(comparisons_json(found) if format_name == "json" else render_comparisons(found), nl=False)
     return 0

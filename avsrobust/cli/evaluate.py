@@ -154,13 +154,17 @@ def evaluate(
         replace=replace,
         wait=wait,
     )
-    setup = set_up(options, dict.fromkeys(adapters), name)
+    with progress_bar("evaluate") as progress:
+        progress.stage("builds and options are read")
+        setup = set_up(options, dict.fromkeys(adapters), name)
     complete = True
     clips = [_count(manifest, splits, conditions, limit, setup.shard) for manifest in setup.builds]
     log, number, done = ProgressLog(clips * len(setup.models)), 0, list[Path]()
     with setup.connect() as client:
         for spec, model in setup.models.items():
-            adapter = setup.load(spec, client)
+            with progress_bar(model) as progress:
+                progress.stage("the model is loaded")
+                adapter = setup.load(spec, client)
             for manifest, folder in zip(setup.builds, setup.folders[spec], strict=True):
                 title = f"{model} on {manifest.info.dataset}"
                 with progress_bar(title, log.part(number, title)) as progress:
@@ -194,8 +198,9 @@ def _print_scores(folders: list[Path]) -> None:
     from avsrobust.reporting.report import report as render
 
     try:
-        results = load_results(folders)
-        content = "\n".join(_first_tables(str(render(results).content)))
+        with progress_bar("the table of scores"):
+            results = load_results(folders)
+            content = "\n".join(_first_tables(str(render(results).content)))
     # The results stand all the same; the command report names the cause too.
     except AvsRobustError as error:
         note(f"no table: {error}")

@@ -58,19 +58,20 @@ def results_command(
 
     check_target(tracker, output, project=project, artifacts=artifacts)
     requested_protocols(protocols or (DEFAULT_PROTOCOL,))
-    loaded = load_results(results or None)
-    if artifacts:
-        for scores in loaded:
-            with_folder(Path(str(scores.source)))
-    exported = export_results(
-        loaded,
-        tracker,
-        output,
-        protocols=protocols or (DEFAULT_PROTOCOL,),
-        task=task,
-        project=project,
-        artifacts=artifacts,
-    )
+    with progress_bar(f"exporting to {tracker}"):
+        loaded = load_results(results or None)
+        if artifacts:
+            for scores in loaded:
+                with_folder(Path(str(scores.source)))
+        exported = export_results(
+            loaded,
+            tracker,
+            output,
+            protocols=protocols or (DEFAULT_PROTOCOL,),
+            task=task,
+            project=project,
+            artifacts=artifacts,
+        )
     for message in exported.warnings:
         warn(message)
     for place in exported.places:

@@ -8,7 +8,7 @@ import click
 
 from avsrobust.cli.main import STATUS_INCOMPLETE
 from avsrobust.cli.options import ANYWHERE, wait_option
-from avsrobust.cli.progress import note, print_result, show_failures
+from avsrobust.cli.progress import note, print_result, progress_bar, show_failures
 from avsrobust.defaults import RESULTS_ROOT
 from avsrobust.vocabulary import counted
 
@@ -28,10 +28,15 @@ def merge(results: tuple[Path | str, ...], replace: bool, wait: bool) -> int:
     folders = [folder for path in results or (RESULTS_ROOT,) for folder in results_with_shards(path)]
     complete = True
     for folder in dict.fromkeys(folders):
-        report = merge_shards(folder, replace=replace, wait=wait)
+        with progress_bar(f"merging {folder}"):
+            report = merge_shards(folder, replace=replace, wait=wait)
         show_failures(report.failed, report.clips)
         if report.limited:
-            note("a smoke run: tables refuse these results")
+            some = report.limited_shards if len(report.limited_shards) < report.shards else ()
+            which = f"{'shards' if some[1:] else 'shard'} {', '.join(some)} with --limit" if some else "a smoke run"
+            note(
+                f"{which}: tables refuse these results; run the shards without --limit, and merge again, for all clips"
+            )
         note(f"{counted(report.shards, 'shard')}, {counted(report.clips, 'clip')}")
         print_result(report.scores)
         complete &= not report.failed

@@ -16,7 +16,7 @@ from avsrobust.cli.options import (
     negatives_option,
     protocols_option,
 )
-from avsrobust.cli.progress import note, print_result, warn
+from avsrobust.cli.progress import note, print_result, progress_bar, warn
 from avsrobust.vocabulary import TASKS
 
 # As `reporting.breakdowns.GROUPINGS`, which is not imported here for the sake of --help's speed.
@@ -165,36 +165,37 @@ def report(
         format_name = format_of_file(output)
     if output is not None:
         require_no_file_of_ours(output)
-    rendered = api.report(
-        results or None,
-        protocols=protocols,
-        by=by,
-        format=format_name or "md",
-        task=task,
-        negatives=negatives or None,
-        scores=scores,
-        layout=layout,
-        preset=preset,
-        columns=columns,
-        digits=digits,
-        width=width,
-        caption=caption,
-        label=label,
-        renames=requested_renames(renames),
-        reported=reported,
-        reported_files=reported_files,
-        intervals=intervals,
-        aggregate=aggregate,
-        common_clips=common_clips,
-        compare=compare,
-        gallery=gallery,
-        rerun=rerun,
-        data_root=data_root,
-        allow_limited=allow_limited,
-        allow_different_builds=allow_different_builds,
-        relative_to=None if output is None else output.absolute().parent,
-        on_message=note,
-    )
+    with progress_bar("report"):
+        rendered = api.report(
+            results or None,
+            protocols=protocols,
+            by=by,
+            format=format_name or "md",
+            task=task,
+            negatives=negatives or None,
+            scores=scores,
+            layout=layout,
+            preset=preset,
+            columns=columns,
+            digits=digits,
+            width=width,
+            caption=caption,
+            label=label,
+            renames=requested_renames(renames),
+            reported=reported,
+            reported_files=reported_files,
+            intervals=intervals,
+            aggregate=aggregate,
+            common_clips=common_clips,
+            compare=compare,
+            gallery=gallery,
+            rerun=rerun,
+            data_root=data_root,
+            allow_limited=allow_limited,
+            allow_different_builds=allow_different_builds,
+            relative_to=None if output is None else output.absolute().parent,
+            on_message=note,
+        )
     for message in rendered.warnings:
         warn(message)
     content = rendered.content.encode() if isinstance(rendered.content, str) else rendered.content

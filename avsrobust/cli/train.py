@@ -99,6 +99,7 @@ def train(
     \b
     On several GPUs: accelerate launch --num_processes 4 -m avsrobust train --recipe NAME
     """
+    from avsrobust.processes import usable_cores
     from avsrobust.remote import is_remote, output_folder, published, put_so_far
     from avsrobust.toy.build import toy_build
     from avsrobust.training.inputs import PICTURES_ROOT, find_start, lacks_start, open_builds
@@ -145,7 +146,7 @@ def train(
                 )
             toys, output, cache = trial / "data", output or trial / "run", trial / "pictures"
         bar = stack.enter_context(_bar(f"train {chosen.name}"))
-        make_toy = partial(toy_build, progress=bar, workers=1 if smoke else os.cpu_count() or 1, root=toys)
+        make_toy = partial(toy_build, progress=bar, workers=1 if smoke else usable_cores(), root=toys)
         open_data = partial(
             open_builds, chosen, manifests, data_root, BUILDS_ROOT, make_toy=make_toy, on_message=on_message
         )

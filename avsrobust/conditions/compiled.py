@@ -6,7 +6,6 @@ Conventions
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -14,6 +13,8 @@ from functools import lru_cache
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from avsrobust.processes import usable_cores
 
 _SEEDS_AT_ONCE = 1024
 Numbers = NDArray[np.uint64]
@@ -55,8 +56,6 @@ def highest_scores(seeds: Numbers, candidates: Numbers, multipliers: tuple[int, 
         part = slice(begin, begin + _SEEDS_AT_ONCE)
         loop(seeds[part], candidates, found[part])
 
-    with ThreadPoolExecutor(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    ) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(fill, range(0, len(seeds), _SEEDS_AT_ONCE)))
     return found

@@ -9,7 +9,6 @@ Conventions
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +29,7 @@ from avsrobust.evaluation.clip_views import ClipViewer
 from avsrobust.evaluation.score_size import ScoreSize
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.manifest import Manifest
+from avsrobust.processes import usable_cores
 from avsrobust.results import FailedClip
 
 Batch = tuple[ClipRows, ...]
@@ -163,7 +163,7 @@ def load_batch(
 
 def default_readers() -> int:
     """Return the number of threads that read clips on this machine: one core is the adapter's."""
-    return max(1, min(_MOST_READERS, (os.cpu_count() or 1) - 1))
+    return max(1, min(_MOST_READERS, usable_cores() - 1))
 
 
 def read_ahead(

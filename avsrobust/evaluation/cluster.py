@@ -5,6 +5,7 @@ Conventions
     on another one; scores do not depend on who scored a clip, nor on the order in which pieces come back.
     Each worker loads the adapter once per evaluation, on a GPU of its own (`evaluation.gpus`), in the working folder of whoever
     started the evaluation, so that relative paths mean the same. Its tasks are done one at a time, whatever its threads.
+    All workers must see the same data: each compares names and sizes with the build's before it scores a clip of a split.
     All workers must load the same adapter: each piece comes with the facts about the one that scored it, and another model key,
     type of device or version is refused. The adapter is loaded in the workers only.
     The errors are those of `evaluation.scoring`; the first piece decides whether the adapter fails on everything.
@@ -24,12 +25,13 @@ from typing import Any
 from uuid import uuid4
 
 from avsrobust.dask_client import distributed_library
-from avsrobust.errors import AdapterError, OptionError
-from avsrobust.evaluation.clip_data import ClipRows
+from avsrobust.errors import AdapterError, ManifestError, OptionError
+from avsrobust.evaluation.clip_data import ClipRows, check_data
 from avsrobust.evaluation.model_key import differences
 from avsrobust.evaluation.score_size import ScoreSize
 from avsrobust.evaluation.scored_clips import ScoredClip
 from avsrobust.evaluation.scorer import AdapterFacts, LocalScorer, Outcomes, ScoringChoices
+from avsrobust.manifest import Manifest
 from avsrobust.remote import address_of, is_remote
 from avsrobust.results import FailedClip
 from avsrobust.vocabulary import counted
@@ -130,6 +132,9 @@ class ClusterScorer:
         self._facts: AdapterFacts | None = None
         self._choices = ScoringChoices()
         self._forms: dict[str, tuple[object, str]] = {}
+        self._most_workers = 0
+        # Of each worker: clips that failed, and all.
+        self._failures: dict[str, tuple[int, int]] = {}
 
     def facts(self, output: Path) -> AdapterFacts:
         """Load the adapter in some worker, and return the facts about it."""
@@ -161,6 +166,11 @@ class ClusterScorer:
                     outcome = self._result(future, clips_of_piece)
                     self._take(outcome)
                     yield from self._checked(outcome)
+            if len(self._failures) > 1 and any(failed for failed, _ in self._failures.values()):
+                named = ", ".join(
+                    f"{failed} of {count} on {name}" for name, (failed, count) in sorted(self._failures.items())
+                )
+                self.remarks.append(f"clips that failed, by worker: {named}")
         finally:
             for future in running:
                 with contextlib.suppress(Exception):
@@ -170,6 +180,7 @@ class ClusterScorer:
         """Let go of the adapters in the workers, as they become free."""
 
     def _one(self, function: Callable[..., _Outcome], *arguments: object) -> _Outcome:
+        self._workers()
         future = self._submit(function, *arguments)
         try:
             while not self._finished([future]):
@@ -201,8 +212,8 @@ class ClusterScorer:
             except CancelledError:
                 return [future for future in futures if future.done() or future.cancelled()]
         raise OptionError(
-            f"--scheduler: the cluster has had no worker for {_PATIENCE_SECONDS:.0f} s; start 'dask worker' processes with its "
-            "address; run the same 'evaluate' again: finished clips are kept"
+            f"--scheduler: the cluster has had no worker for {_PATIENCE_SECONDS:.0f} s{self._before()}; start 'dask worker' "
+            "processes with its address; run the same 'evaluate' again: finished clips are kept"
         )
 
     def _result(self, future: Any, clips: int) -> _Outcome:
@@ -222,11 +233,22 @@ class ClusterScorer:
             ) from error
         return outcome
 
+    def _before(self) -> str:
+        """Return what to look for where there were workers before."""
+        if not self._most_workers:
+            return ""
+        return (
+            f" ({self._most_workers} before: see their logs; one without this version of avsrobust ends as soon as it is given "
+            "work)"
+        )
+
     def _workers(self) -> int:
         try:
-            return len(self._client.nthreads())
+            count = len(self._client.nthreads())
         except (OSError, TimeoutError):
             return 0
+        self._most_workers = max(self._most_workers, count)
+        return count
 
     def _piece_size(self, clips: int) -> int:
         """Return the number of clips in a piece: all workers get several, and batches stay whole."""
@@ -259,6 +281,9 @@ class ClusterScorer:
 
     def _checked(self, outcome: _Outcome) -> Iterator[ScoredClip | FailedClip]:
         """Yield the clips of a piece, of which those scored have the form of all others."""
+        failed, count = self._failures.get(outcome.worker, (0, 0))
+        failed += sum(isinstance(clip, FailedClip) for clip in outcome.clips)
+        self._failures[outcome.worker] = failed, count + len(outcome.clips)
         for clip in outcome.clips:
             if isinstance(clip, ScoredClip):
                 extras = {str(entry["name"]) for entry in clip.extras}
@@ -296,11 +321,27 @@ _SOURCES: dict[str, object] = {}
 
 @dataclass
 class _Loaded:
-    """The scorer of a job in this worker; `choices` are those that it has begun with."""
+    """The scorer of a job in this worker; `choices` are those that it has begun with, `splits` those whose data are here."""
 
     scorer: LocalScorer
     facts: AdapterFacts
+    manifest: Manifest
+    data_root: Path
     choices: ScoringChoices | None = None
+    splits: set[str] = field(default_factory=set)
+
+    def require_data(self, clips: Sequence[ClipRows]) -> None:
+        """Check that the data of the splits of some clips are here. Raises `ManifestError`."""
+        for split in sorted({clip[0].split for clip in clips} - self.splits):
+            try:
+                check_data(self.manifest, self.data_root, [split])
+            except ManifestError as error:
+                raise ManifestError(
+                    f"sees other data than the command ({error}); expected data, builds and checkpoints "
+                    "under the same paths on all machines; mount them there, or stop that worker; run the same 'evaluate' "
+                    "again: finished clips are kept"
+                ) from error
+            self.splits.add(split)
 
 
 def _describe(job: Job) -> _Outcome:
@@ -310,6 +351,7 @@ def _describe(job: Job) -> _Outcome:
 
 def _check(job: Job, clips: Sequence[ClipRows], choices: ScoringChoices) -> _Outcome:
     with _at_work(job) as loaded:
+        loaded.require_data(clips)
         loaded.scorer.begin(clips, choices)
         loaded.choices = None
         return _outcome(loaded)
@@ -317,6 +359,7 @@ def _check(job: Job, clips: Sequence[ClipRows], choices: ScoringChoices) -> _Out
 
 def _score(job: Job, clips: Sequence[ClipRows], choices: ScoringChoices, any_scored: bool) -> _Outcome:
     with _at_work(job) as loaded:
+        loaded.require_data(clips)
         if loaded.choices != choices:
             loaded.scorer.begin(clips, choices)
             loaded.choices = choices
@@ -325,21 +368,24 @@ def _score(job: Job, clips: Sequence[ClipRows], choices: ScoringChoices, any_sco
 
 
 def _outcome(loaded: _Loaded, clips: tuple[ScoredClip | FailedClip, ...] = ()) -> _Outcome:
+    return _Outcome(_address(), loaded.facts, clips, loaded.scorer.batch_size, tuple(loaded.scorer.remarks))
+
+
+def _address() -> str:
+    """Return the address of this worker."""
     from distributed import get_worker
 
-    return _Outcome(
-        str(get_worker().address), loaded.facts, clips, loaded.scorer.batch_size, tuple(loaded.scorer.remarks)
-    )
+    return str(get_worker().address)
 
 
 @contextlib.contextmanager
 def _at_work(job: Job) -> Iterator[_Loaded]:
     """Yield the scorer of a job, in the job's working folder; another task waits."""
-    with _LOCK:
+    with _LOCK, _named():
         if not job.folder.is_dir():
             raise OptionError(
-                f"{job.folder}: is not there for a worker of the cluster; expected the folder of 'evaluate', data, builds and "
-                "checkpoints under the same paths on all machines"
+                f"{job.folder}: is not there; expected the folder of 'evaluate', data, "
+                "builds and checkpoints under the same paths on all machines"
             )
         with contextlib.chdir(job.folder):
             if job.number not in _LOADED:
@@ -347,6 +393,15 @@ def _at_work(job: Job) -> Iterator[_Loaded]:
                 _LOADED.clear()
                 _LOADED[job.number] = _load(job)
             yield _LOADED[job.number]
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """Let errors that are of this worker's machine, not of the adapter, name it."""
+    try:
+        yield
+    except (OptionError, ManifestError) as error:
+        raise type(error)(f"worker {_address()}: {error}") from error
 
 
 def _load(job: Job) -> _Loaded:
@@ -385,4 +440,4 @@ def _load(job: Job) -> _Loaded:
         raise AdapterError(
             f"--adapter {job.spec}: its source has changed since a worker of the cluster imported it; restart the workers"
         )
-    return _Loaded(scorer, facts)
+    return _Loaded(scorer, facts, manifest, manifest.data_root(data_root))

@@ -7,7 +7,6 @@ Conventions
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from avsrobust.evaluation.batches import ClipGroup
 from avsrobust.evaluation.counting import ClipCounter, FrameOutput
 from avsrobust.evaluation.device_counting import GroupCounter
 from avsrobust.evaluation.scored_clips import RowCounts, ScoredClip, scored_clip
+from avsrobust.processes import usable_cores
 
 # More cores than that wait for memory.
 _MOST_THREADS = 4
@@ -43,7 +43,7 @@ class Counters:
 
     def __init__(self, threads: int | None, *, keep_masks: bool, as_foreground: bool) -> None:
         # One core is the adapter's: a thread more than there are cores costs more than it does.
-        cores = max(1, (os.cpu_count() or 1) - 1)
+        cores = max(1, usable_cores() - 1)
         count = min(_MOST_THREADS, cores) if threads is None else threads
         share = max(1, cores // count)
         self._pool = ThreadPoolExecutor(

@@ -62,6 +62,7 @@ class MergeReport:
         clips: Number of clips that the results hold now.
         failed: Clips that they lack because these failed.
         limited: Splits of which a smoke run scored a part.
+        limited_shards: The shards that were such a smoke run.
     """
 
     scores: Path
@@ -69,6 +70,7 @@ class MergeReport:
     clips: int
     failed: tuple[FailedClip, ...]
     limited: tuple[str, ...] = ()
+    limited_shards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -319,7 +321,8 @@ def _publish(output: Path, parts: Sequence[_Part], stored: ExistingResults) -> M
     }
     write_run(next_folder(output) / RUN_NAME, Run(info.model, info.dataset, details))
     finish_publishing(output)
-    return MergeReport(output / SCORES_NAME, len(parts), int(details["clips"]), failed, limited)
+    smoke_runs = tuple(str(part.shard) for part in parts if part.scores.info.limited)
+    return MergeReport(output / SCORES_NAME, len(parts), int(details["clips"]), failed, limited, smoke_runs)
 
 
 def _together(sources: Sequence[StoredScores], info: ScoreInfo) -> StoredScores:

@@ -28,6 +28,7 @@ from avsrobust.gallery.flac import RATE, encode_flac
 from avsrobust.gallery.pictures import Mosaic, spectrogram_picture
 from avsrobust.gallery.ranking import RowScores, rank_clips, row_scores, worst_clips
 from avsrobust.manifest import Manifest, Row
+from avsrobust.processes import usable_cores
 from avsrobust.remote import address_of
 from avsrobust.remote.inputs import with_file
 from avsrobust.reporting.columns import condition_title
@@ -204,7 +205,7 @@ def _clip(
     frames = build.frames(rows[0])
     mosaic = Mosaic.of(len(frames), frames.shape[2], frames.shape[1])
     # Making a sound needs the interpreter's lock for a part of the time only.
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(_MOST_THREADS, usable_cores())) as pool:
         sounds = list(pool.map(lambda row: _sound(build, row), rows))
     for row, (sound, spectrogram, duration_s) in zip(rows, sounds, strict=True):
         if row.frames not in pictures:

@@ -60,6 +60,7 @@ class Copy:
         versions: Version of each file that was fetched.
         there: The remote files at the last listing.
         held: Files that a process which fetches others later needs all the time.
+        unsettled: Files that were fetched, and not compared with what is there since.
     """
 
     home: Path
@@ -67,6 +68,7 @@ class Copy:
     versions: dict[str, str] = field(default_factory=dict)
     there: Mapping[str, RemoteFile] = field(default_factory=dict)
     held: Collection[str] = frozenset()
+    unsettled: Mapping[str, RemoteFile] = field(default_factory=dict)
 
     @classmethod
     def read(cls, url: str) -> Copy:
@@ -234,10 +236,14 @@ def make_copy(
     lenient: bool = False,
     folders: bool = False,
     later: Names = (),
+    since: Copy | None = None,
+    settled: bool = True,
 ) -> Copy:
     """Return the copy whose files `local_copy` returns, with the same arguments and errors.
 
     `later`: files that others fetch (`avsrobust.remote.on_demand`): they are looked for, and stay where they are here already.
+    `since`: what this command copied of the folder before, which it does not list again. `settled`: compare what was fetched
+    with what is there then; where it is not, a call with `since` does so.
     """
     is_for_later = later is None or callable(later) or len(later) > 0
     store = Store.open(url)
@@ -248,18 +254,21 @@ def make_copy(
         copy = Copy.read(store.url)
         if not is_for_later:
             begin_use(home)
-        there: dict[str, RemoteFile] = {}
+        there: Mapping[str, RemoteFile] = {} if since is None else since.there
+        unsettled: dict[str, RemoteFile] = {} if since is None else dict(since.unsettled)
         due: dict[str, RemoteFile] = {}
         for attempt in range(_TRIES):
             few = names if isinstance(names, Collection) and len(names) <= _FEW and not is_for_later else None
-            if due and few is None:
-                # What was fetched is compared with what is there now: it may have changed meanwhile.
-                there = {name: file for name, file in there.items() if name not in due} | store.look_again(
-                    due, len(there)
-                )
-            else:
-                there = store.listing() if few is None else store.look(few)
-            there = {name: file for name, file in there.items() if name.rpartition("/")[2] != LOCK_NAME}
+            if since is None or attempt > 0:
+                if unsettled and few is None:
+                    # What was fetched is compared with what is there now: it may have changed meanwhile.
+                    there = {name: file for name, file in there.items() if name not in unsettled} | store.look_again(
+                        unsettled, len(there)
+                    )
+                else:
+                    there = store.listing() if few is None else store.look(few)
+                there = {name: file for name, file in there.items() if name.rpartition("/")[2] != LOCK_NAME}
+                unsettled = {}
             copy.forget({name for name in copy.versions if name not in there and (few is None or name in few)})
             wanted = _wanted(store.url, there, names, lenient=lenient or is_for_later)
             anew = fresh and attempt == 0
@@ -271,14 +280,19 @@ def make_copy(
                     copy.held = frozenset(wanted)
                     hold(home, copy.held, copy)
             due = {name: there[name] for name in wanted if anew or not copy.has(name, there[name])}
-            if not due:
+            if not due and not unsettled:
                 break
-            copy.fetch(store, due)
+            if due:
+                copy.fetch(store, due)
+            unsettled |= due
+            if not settled:
+                break
         else:
             raise DataSetError(
                 f"{store.url}: {min(due)} changed each time that it was fetched; expected files that stay; run the same command "
                 "again when nobody writes there"
             )
+        copy.unsettled = unsettled
         copy.files.mkdir(exist_ok=True)
         if folders:
             copy.make_folders({parent for name in there for parent in PurePosixPath(name).parents})

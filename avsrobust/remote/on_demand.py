@@ -39,7 +39,7 @@ from avsrobust.files import TEMPORARY_SUFFIX
 from avsrobust.locks import acquire
 from avsrobust.remote.addresses import copy_home
 from avsrobust.remote.copies import ARRIVED, Copy, Names, make_copy
-from avsrobust.remote.eviction import SPARE_BYTES, hold, make_room
+from avsrobust.remote.eviction import SPARE_BYTES, begin_use, hold, make_room, note_use
 from avsrobust.remote.messages import tell
 from avsrobust.remote.store import RemoteFile, Store
 
@@ -145,11 +145,18 @@ class OnDemand:
             self._held.update(names)
             self._held_bytes += sum(self.sizes.get(name, 0) for name in new)
             hold(self._copy.home, {*self._copy.held, *self._held}, self._copy)
-            due = sum(self.sizes[name] for name in self.missing(new) if name in self.sizes)
-            if due and (line := make_room(self._copy.home, due, coming=lambda: _coming(but=new, of=self))):
-                self._tell_now_and_then(line)
-            if due and due + SPARE_BYTES > shutil.disk_usage(self._copy.home).free:
-                raise self._copy.no_room(due)
+            self._make_room(new)
+
+    def keep(self, names: Collection[str]) -> None:
+        """Keep files from being deleted while this process lives, without a list of them; make room for those that are missing.
+
+        Raises:
+            OptionError: The disk has no room.
+        """
+        with acquire(self._copy.home, "avsrobust", wait=True), self._lock:
+            begin_use(self._copy.home)
+            note_use(self._copy.files / name for name in names)
+            self._make_room(names)
 
     def release(self, names: Collection[str]) -> None:
         """Let go of files that were held; they may be deleted once others are held."""
@@ -159,6 +166,14 @@ class OnDemand:
                 if not self._held[name]:
                     del self._held[name]
                     self._held_bytes -= self.sizes.get(name, 0)
+
+    def _make_room(self, names: Collection[str]) -> None:
+        """Make room for files as far as they are missing; the caller holds the copy's folder and the lock of threads."""
+        due = sum(self.sizes[name] for name in self.missing(names) if name in self.sizes)
+        if due and (line := make_room(self._copy.home, due, coming=lambda: _coming(but=names, of=self))):
+            self._tell_now_and_then(line)
+        if due and due + SPARE_BYTES > shutil.disk_usage(self._copy.home).free:
+            raise self._copy.no_room(due)
 
     def _tell_now_and_then(self, line: str) -> None:
         now = time.monotonic()

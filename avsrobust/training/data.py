@@ -10,7 +10,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,10 +28,12 @@ from avsrobust.datasets.taxonomy import AVSS_CLASSES, S4_CATEGORY
 from avsrobust.evaluation.clip_data import ClipRows, clips_of
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import sha256_of_file
-from avsrobust.manifest import Manifest, Row
+from avsrobust.manifest import Manifest, Row, picture_entry
+from avsrobust.manifest_files import audio_files
+from avsrobust.training.arrivals import BuildFiles, TrainingArrivals
 from avsrobust.training.model import Batch
 from avsrobust.training.negatives import Negatives
-from avsrobust.training.pictures import Content, Picture, PictureCache, open_cache
+from avsrobust.training.pictures import Arriving, Content, Picture, PictureCache, open_cache
 from avsrobust.training.recipe import DataPart, NegativesPart
 from avsrobust.training.sampler import SampleIndex
 from avsrobust.training.samples import AudioQuery, Sample, collate
@@ -104,6 +106,7 @@ class TrainingSet(Dataset[Sample]):
         self._size = image_size
         self._mirror = data.mirror
         self._is_waveform = audio.kind == "waveform"
+        self._is_sound = audio.kind in ("waveform", "native")
         self._cuts_audio = data.excerpt == "frame"
         self._builds = tuple(builds)
         self._sounds = [SoundReader(build.manifest, build.data_root, audio, vggish) for build in builds]
@@ -144,11 +147,13 @@ class TrainingSet(Dataset[Sample]):
         *,
         progress: ProgressCallback | None = None,
         on_message: MessageCallback = lambda _line: None,
+        arrivals: TrainingArrivals | None = None,
     ) -> None:
         """Take pictures from the caches below `root`, one per build, which are filled on all cores where they are missing.
 
         Args:
             root: Folder of the caches (`open_cache`).
+            arrivals: Brings the pictures' files, which may go when they were decoded; None: they are here.
             progress: Called with (pictures decoded, pictures in total) of each build.
             on_message: Called with a line before pictures are decoded.
 
@@ -165,11 +170,33 @@ class TrainingSet(Dataset[Sample]):
             }
             pictures = [self._picture_files(*where) for where in self._numbers[number]]
             cache = open_cache(
-                root, key, self._content, self._size, pictures, left, progress=progress, on_message=on_message
+                root,
+                key,
+                self._content,
+                self._size,
+                pictures,
+                left,
+                progress=progress,
+                on_message=on_message,
+                arriving=None if arrivals is None or arrivals.is_local else self._arriving(number, arrivals),
             )
             self._on_disk[number] = cache
             left -= 0 if cache is None else cache.nbytes
         self._cache = _Cache(left)
+
+    def files_of(self, indices: Iterable[SampleIndex]) -> list[BuildFiles]:
+        """Return the files that `read_batch` reads for some samples."""
+        found: list[set[str]] = [set() for _ in self._builds]
+        for index in indices:
+            drawn = self._draw(index)
+            for second in drawn.excerpt.seconds:
+                build = self._build_of_clip[drawn.excerpt.clip]
+                if not self._is_on_disk(drawn.excerpt.clip, second):
+                    found[build].update(self._names(drawn.excerpt.clip, second))
+            for row in drawn.audio_rows:
+                build = self._build_of_key[row.dataset, row.split, row.clip_id]
+                found[build].update(audio_files(row, log_mel=not self._is_sound))
+        return [BuildFiles(build, frozenset(names)) for build, names in enumerate(found) if names]
 
     def __getitem__(self, index: SampleIndex) -> Sample:
         """Return a sample. Raises `DataSetError`, `AudioError` or `ManifestError` for files that are bad."""
@@ -243,7 +270,7 @@ class TrainingSet(Dataset[Sample]):
         """Return what is kept of a picture (`avsrobust.training.pictures`): frame and mask, or its presence, [1, 1]."""
         build = self._build_of_clip[clip]
         cache, number = self._on_disk[build], self._numbers[build][clip, second]
-        if cache is not None and number < cache.count:
+        if cache is not None and self._is_on_disk(clip, second):
             found = cache.views(number)
         else:
             kept = self._cache.get((clip, second))
@@ -252,6 +279,32 @@ class TrainingSet(Dataset[Sample]):
                 self._cache.put((clip, second), kept)
             found = tuple(part.numpy() for part in kept)
         return found if self._content == "pictures" else (found[0].reshape(1, 1),)
+
+    def _is_on_disk(self, clip: int, second: int) -> bool:
+        build = self._build_of_clip[clip]
+        cache = self._on_disk[build]
+        return cache is not None and self._numbers[build][clip, second] < cache.count
+
+    def _arriving(self, build: int, arrivals: TrainingArrivals) -> Arriving:
+        where = list(self._numbers[build])
+
+        def arriving(parts: Sequence[range]) -> Iterator[range]:
+            works = [
+                (part, [BuildFiles(build, frozenset(name for one in part for name in self._names(*where[one])))])
+                for part in parts
+            ]
+            arrivals.announce(files for _, some in works for files in some)
+            return arrivals.passing(works)
+
+        return arriving
+
+    def _names(self, clip: int, second: int) -> Iterator[str]:
+        """Yield the files that are read for what is kept of a picture, as ``checksums.parquet`` names them."""
+        row = self._clips[clip]
+        if self._content == "pictures":
+            yield picture_entry(row.frames[second])
+        if (mask := row.masks[second]) is not None:
+            yield picture_entry(mask)
 
     def _picture_files(self, clip: int, second: int) -> Picture:
         row, build = self._clips[clip], self._builds[self._build_of_clip[clip]]

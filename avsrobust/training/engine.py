@@ -24,6 +24,7 @@ from avsrobust.errors import OptionError, RecipeError, did_you_mean
 from avsrobust.evaluation.sound import check_weights
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import hold_output_dir
+from avsrobust.training.arrivals import TrainingArrivals
 from avsrobust.training.checkpoints import (
     TRAINING_FORMAT,
     TRAINING_KIND,
@@ -204,6 +205,7 @@ class _Run:
             vggish=options.vggish,
             sees=getattr(self.model, "reads_pictures", True),
         )
+        self.arrivals = TrainingArrivals((build.data_root, build.manifest.folder) for build in self.builds)
         run = recipe.run
         stages = stages_of(recipe, self.samples.datasets, self.samples.parts)
         self.sampler = Sampler(run.seed, run.batch_size, stages)
@@ -260,7 +262,7 @@ class _Run:
         root = self.options.pictures or self.options.output / PICTURES
         self.on_stage("pictures are decoded")
         if self.accelerator.is_main_process:
-            self.samples.decode_once(root, progress=self.progress, on_message=self.on_message)
+            self.samples.decode_once(root, progress=self.progress, on_message=self.on_message, arrivals=self.arrivals)
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             self.samples.decode_once(root)
@@ -325,7 +327,8 @@ class _Run:
         ]
         # Put together in the workers: a batch's tensors are then passed on as a few large ones.
         reading = TrainingBatches(self.samples, [part for parts in indices for part in parts])
-        batches = iter(reading.loader(self.options.workers, pinned=self.accelerator.device.type == "cuda"))
+        pinned = self.accelerator.device.type == "cuda"
+        batches = iter(reading.loader(self.options.workers, pinned=pinned, arrivals=self.arrivals))
         for step in range(first, self.recipe.run.steps):
             self.on_stage(self._named(step, "its samples are read"))
             seeds = (noise_seed(self.recipe.run.seed, step, rank * accumulate + part) for part in range(accumulate))

@@ -15,7 +15,7 @@ from avsrobust.callbacks import MessageCallback
 from avsrobust.errors import ManifestError, OptionError
 from avsrobust.evaluation.clip_data import check_data
 from avsrobust.manifest import MANIFEST_NAME, Manifest, load_manifest
-from avsrobust.remote.inputs import local_data_root, local_place
+from avsrobust.remote.inputs import local_build, local_data_root, local_place
 from avsrobust.training.data import TrainingBuild
 from avsrobust.training.recipe import TrainRecipe
 
@@ -43,6 +43,8 @@ def open_builds(
 ) -> list[TrainingBuild]:
     """Return the builds that a recipe is trained on, in the order of its data sets.
 
+    Files of those on other machines are copied as they are read (`avsrobust.training.arrivals`).
+
     Args:
         recipe: The recipe.
         manifests: Builds that the user names. Without any, the recipe's toy is made, or, where it has none, the builds below
@@ -58,7 +60,7 @@ def open_builds(
     """
     datasets = recipe.data.datasets
     if manifests:
-        found = [load_manifest(path) for path in manifests]
+        found = [load_manifest(local_build(path, on_demand=True)) for path in manifests]
     elif recipe.data.toy is not None and make_toy is not None:
         found = [_toy(recipe, dataset, make_toy, on_message) for dataset in datasets]
     else:
@@ -67,23 +69,23 @@ def open_builds(
     if len(by_dataset) < len(found):
         raise OptionError("--manifest: found two builds of one data set; expected one of each; name one of the two")
     named = ", ".join(sorted(by_dataset))
-    builds = []
     for dataset in datasets:
         if dataset not in by_dataset:
             raise OptionError(
                 f"--manifest: found builds of {named}; recipe '{recipe.name}' also needs {dataset}; "
                 "add --manifest with a build of it"
             )
-        manifest = by_dataset.pop(dataset)
-        splits = [recipe.data.split, VALIDATION_SPLIT]
-        root = manifest.data_root(local_data_root(data_root, [manifest], splits))
-        check_data(manifest, root, splits)
-        builds.append(TrainingBuild(manifest, root))
-    if by_dataset:
+    if by_dataset.keys() - set(datasets):
         raise OptionError(
-            f"--manifest: found a build of {', '.join(sorted(by_dataset))}; recipe '{recipe.name}' is for "
+            f"--manifest: found a build of {', '.join(sorted(by_dataset.keys() - set(datasets)))}; recipe '{recipe.name}' is for "
             f"{', '.join(datasets)}; leave it out"
         )
+    splits = [recipe.data.split, VALIDATION_SPLIT]
+    chosen = [by_dataset[dataset] for dataset in datasets]
+    place = local_data_root(data_root, chosen, splits, on_demand=True)
+    builds = [TrainingBuild(manifest, manifest.data_root(place)) for manifest in chosen]
+    for build in builds:
+        check_data(build.manifest, build.data_root, splits)
     return builds
 
 

@@ -16,7 +16,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -43,10 +43,14 @@ from avsrobust.vocabulary import counted
 PICTURES_KIND = "pictures"
 PICTURES_FORMAT = 1
 Content = Literal["pictures", "presence"]
+# Given ranges of numbers of pictures, yields each once their files are here.
+Arriving = Callable[[Sequence[range]], Iterator[range]]
 
 _RECORD = "cache.json"
 # Pictures per call of a worker, and below which number of them no worker is worth its start.
 _CHUNK, _FEW = 64, 512
+# Chunks per process for whose files decoding waits, where these come from other machines.
+_CHUNKS_AWAITED = 4
 # Share of a disk's free space that a cache may take.
 _SHARE_OF_DISK = 0.5
 _NAME_LENGTH = 24
@@ -140,6 +144,7 @@ def open_cache(
     *,
     progress: ProgressCallback | None = None,
     on_message: MessageCallback = lambda _line: None,
+    arriving: Arriving | None = None,
 ) -> PictureCache | None:
     """Return the cache of some pictures below `root`, filled by all cores unless it is there; None where none of them fits.
 
@@ -152,6 +157,7 @@ def open_cache(
         most_bytes: Bound of the cache's size in bytes.
         progress: Called with (pictures decoded, pictures in total).
         on_message: Called with a line before pictures are decoded.
+        arriving: Brings the pictures' files; None: they are here.
 
     Raises:
         OptionError: `root` is not ours, in use by another process for long, or cannot be written.
@@ -172,7 +178,7 @@ def open_cache(
         on_message(
             f"decodes {count:,} of {counted(len(pictures), 'picture')} once, into {folder} ({count * each / 2**20:,.1f} MiB)"
         )
-        _fill(folder, whole, content, size, pictures[:count], progress)
+        _fill(folder, whole, content, size, pictures[:count], progress, arriving)
         return PictureCache(folder, content, count)
 
 
@@ -210,6 +216,7 @@ def _fill(
     size: int,
     pictures: Sequence[Picture],
     progress: ProgressCallback | None,
+    arriving: Arriving | None,
 ) -> None:
     count = len(pictures)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
@@ -221,7 +228,7 @@ def _fill(
             np.lib.format.open_memmap(path, "w+", np.uint8, (count, *shape)).flush()
             _reserve(path)
         done = 0
-        for decoded in _decoded(pictures, paths, content, size):
+        for decoded in _decoded(pictures, paths, content, size, arriving):
             done += decoded
             if progress is not None:
                 progress(done, count)
@@ -247,16 +254,24 @@ def _reserve(path: Path) -> None:
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
-def _decoded(pictures: Sequence[Picture], paths: Sequence[Path], content: Content, size: int) -> Iterator[int]:
+def _decoded(
+    pictures: Sequence[Picture], paths: Sequence[Path], content: Content, size: int, arriving: Arriving | None
+) -> Iterator[int]:
     """Decode pictures on all cores; yield the number of pictures of each chunk as it is done."""
-    chunks = [(start, pictures[start : start + _CHUNK]) for start in range(0, len(pictures), _CHUNK)]
-    decode = partial(_decode_chunk, paths=paths, content=content, size=size)
-    if len(pictures) < _FEW:
-        yield from map(decode, chunks)
-        return
     from joblib import cpu_count
 
-    yield from map_in_processes(decode, chunks, cpu_count())
+    decode = partial(_decode_chunk, paths=paths, content=content, size=size)
+    processes = cpu_count()
+    parts = [range(len(pictures))]
+    if arriving is not None:
+        step = _CHUNK * processes * _CHUNKS_AWAITED
+        parts = [parts[0][start : start + step] for start in range(0, len(pictures), step)]
+    for part in parts if arriving is None else arriving(parts):
+        chunks = [(start, pictures[start : min(start + _CHUNK, part.stop)]) for start in part[::_CHUNK]]
+        if len(pictures) < _FEW:
+            yield from map(decode, chunks)
+        else:
+            yield from map_in_processes(decode, chunks, processes)
 
 
 def _decode_chunk(chunk: tuple[int, Sequence[Picture]], *, paths: Sequence[Path], content: Content, size: int) -> int:

@@ -19,12 +19,14 @@ from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.adapters.calling import AdapterCaller
 from avsrobust.callbacks import MessageCallback
 from avsrobust.errors import OptionError
-from avsrobust.evaluation.batches import load_batch, plan_batches
+from avsrobust.evaluation.arrivals import Arrivals, Forms
+from avsrobust.evaluation.batches import Batch, LoadedClip, each_batch, load_batch
 from avsrobust.evaluation.clip_data import ClipRows, clips_of
 from avsrobust.evaluation.scoring import ScoredClip, score_clips
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.metrics import ScoredFrames, concatenate, dataset_score, get_protocol
 from avsrobust.metrics.dataset_score import DatasetScore
+from avsrobust.results import FailedClip
 from avsrobust.training.data import TrainingBuild
 from avsrobust.vocabulary import NEGATIVE, NEGATIVES
 
@@ -104,19 +106,24 @@ def _score(
 ) -> DatasetScore:
     sounds = SoundReader(build.manifest, build.data_root, AudioInput.of(adapter.audio), vggish, device)
     caller = AdapterCaller(adapter, "validation", device)
-    outcomes = score_clips(
-        caller,
-        plan_batches(clips, build.manifest, build.data_root, caller.batch_size(_BATCH)),
-        lambda batch: load_batch(batch, build.manifest, build.data_root, sounds),
-        as_foreground=True,
-        keep_going=False,
-    )
+    arrivals = Arrivals(build.manifest, build.data_root)
+    arrivals.forms = Forms.of(adapter)
+    arrivals.expect(clips)
+
+    def load(batch: Batch) -> list[LoadedClip | FailedClip]:
+        return arrivals.loaded(batch, lambda some: load_batch(some, build.manifest, build.data_root, sounds))
+
+    batches = each_batch(arrivals.awaited(clips), build.manifest, build.data_root, caller.batch_size(_BATCH))
     scored: list[ScoredClip] = []
     on_stage(f"{build.manifest.info.dataset}, {len(clips)} clip{'s' if len(clips) > 1 else ''} to score")
-    for outcome in outcomes:
-        if isinstance(outcome, ScoredClip):
-            scored.append(outcome)
-            on_stage(f"{build.manifest.info.dataset}, {len(scored)} of {len(clips)} clips scored")
+    try:
+        for outcome in score_clips(caller, batches, load, as_foreground=True, keep_going=False):
+            if isinstance(outcome, ScoredClip):
+                scored.append(outcome)
+                arrivals.done((outcome.split, outcome.clip_id))
+                on_stage(f"{build.manifest.info.dataset}, {len(scored)} of {len(clips)} clips scored")
+    finally:
+        arrivals.end()
     return dataset_score(_frames(scored), get_protocol(PROTOCOL))
 
 
