@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from avsrobust.errors import OptionError
-from avsrobust.pretransform.choices import Choices, check_choices
+from avsrobust.pretransform.choices import Choices, check_choices, require_weights
 
 RUN = """
 import sys
@@ -52,8 +52,8 @@ def test_what_is_wrong_is_said_before_torch_is_loaded(options: list[str], messag
 def test_a_folder_of_another_model_is_told_apart_by_its_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "hubert"}')
     with pytest.raises(OptionError, match=r"found a model of type hubert; .*take --encoder hubert"):
-        check_choices(Choices("ast", tmp_path))
-    check_choices(Choices("hubert", tmp_path))
+        require_weights("ast", tmp_path)
+    require_weights("hubert", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def pretransform(
     avsrobust evaluate --adapter m2f --option queries=classes --option classes=classes/s4-seed42-ast
     """
     from avsrobust.manifest import load_manifest
-    from avsrobust.pretransform.choices import DEFAULT_QUERIES, Choices, check_choices, names_classes
+    from avsrobust.pretransform.choices import DEFAULT_QUERIES, Choices, check_choices, names_classes, require_weights
     from avsrobust.remote import output_folder
     from avsrobust.remote.inputs import local_place
 
@@ -96,6 +96,7 @@ def pretransform(
         seed,
     )
     check_choices(choices)
+    require_weights(encoder, choices.checkpoint)
     build = load_manifest(manifest)
     # They load torch, and so take seconds.
     from avsrobust.evaluation_targets import find_device

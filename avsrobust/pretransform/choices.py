@@ -77,10 +77,9 @@ def check_choices(choices: Choices) -> None:
     """Check all that can be known without the weights and the data.
 
     Raises:
-        OptionError: The encoder is unknown, its weights are not named or not there, or choices do not fit together.
+        OptionError: The encoder is unknown, or choices do not fit together.
     """
     classes = names_classes(choices.encoder, choices.classes)
-    require_weights(choices.encoder, choices.checkpoint)
     if choices.clusters_from is None:
         _check_numbers(choices, classes)
         return
