@@ -8,8 +8,9 @@ Conventions
 
 from __future__ import annotations
 
+import io
 import math
-import warnings
+import re
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -25,6 +26,13 @@ from avsrobust.limits import ARRAY_BYTES, Limit
 
 _PLAIN = "biuf"
 _MOST_DIMENSIONS = 32
+# Bytes of a header's length by the format's version; numpy reads no longer headers of files that are not trusted.
+_LENGTHS = {(1, 0): 2, (2, 0): 4}
+_LONGEST_HEADER = 10_000
+# Whole numbers as numpy under Python 2 wrote them.
+_LONG = re.compile(rb"(?<=\d)L\b")
+# An escape, a number that runs into a word, a name of a type that numpy has dropped.
+_ODD = re.compile(rb"\\|(?<![\w<>|=])\d+[A-Za-z_]|descr['\"]\s*:\s*['\"][<>|=]?a\d*['\"]")
 
 
 def read_npz(
@@ -104,10 +112,7 @@ def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, n
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"found version {version} of the format; expected 1.0 or 2.0")
-    with warnings.catch_warnings():
-        # Of Python about odd literals, of numpy about files of Python 2.
-        warnings.simplefilter("ignore")
-        shape, fortran, dtype = readers[version](stream)
+    shape, fortran, dtype = readers[version](_plain_header(stream, _LENGTHS[version]))
     if dtype.kind not in _PLAIN or dtype.subdtype is not None:
         raise ValueError(f"found values of type {dtype}; expected plain numbers")
     if len(shape) > _MOST_DIMENSIONS or any(isinstance(length, bool) or length < 0 for length in shape):
@@ -117,6 +122,23 @@ def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, n
     if declared != found:
         raise ValueError(f"declares {declared:,} bytes of numbers and holds {found:,}")
     return shape, fortran, dtype
+
+
+def _plain_header(stream: IO[bytes], length: int) -> IO[bytes]:
+    """Return a header as a stream of its own, without what numpy and Python would warn of.
+
+    Warnings cannot be silenced in threads: `warnings.catch_warnings` changes the filters of them all.
+    """
+    declared = int.from_bytes(stream.read(length), "little")
+    if declared > _LONGEST_HEADER:
+        raise ValueError(f"Header info length ({declared}) is large")
+    found = stream.read(declared)
+    if len(found) < declared:
+        raise ValueError("EOF in its header")
+    header = _LONG.sub(b"", found)
+    if _ODD.search(header):
+        raise ValueError("its header is no plain literal")
+    return io.BytesIO(len(header).to_bytes(length, "little") + header)
 
 
 def _damaged(path: Path, reason: str, error: type[AvsRobustError], remedy: str = "write it again") -> AvsRobustError:

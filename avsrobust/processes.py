@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 _WATCH_SECONDS = 0.5
-_MANAGER = "ExecutorManagerThread"
+POOL_THREAD = "ExecutorManagerThread"
 
 
 def usable_cores() -> int:
@@ -76,7 +76,7 @@ def _until_closed(outcomes: Generator[Result, None, None], pool: Parallel) -> Ge
     def tell(failure: threading.ExceptHookArgs) -> None:
         # loky's thread looks for a task that it has just given up with all others; the processes have ended by then.
         name = "" if failure.thread is None else failure.thread.name
-        if not (name == _MANAGER and failure.exc_type is KeyError and pool._aborting):
+        if not (name == POOL_THREAD and failure.exc_type is KeyError and pool._aborting):
             before(failure)
 
     threading.excepthook = tell

@@ -70,6 +70,39 @@ BAD_NPY = {
 }
 
 
+ODD_HEADERS = {
+    "escape in a name": "{'descr': '<f4\\d', 'fortran_order': False, 'shape': (1,), }",
+    "a number runs into a word": "{'descr': '<f4', 'fortran_order': False, 'shape': (1if True else 2,), }",
+    "a type's name of long ago": "{'descr': '|a4', 'fortran_order': False, 'shape': (1,), }",
+}
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_of_python_2_are_read_and_odd_headers_refused_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It changes the filters of all threads, and arrays are read in several.
+    monkeypatch.delattr("warnings.catch_warnings")
+    array = np.arange(6, dtype="<f4").reshape(2, 3)
+    for version in (1, 2):
+        text = "{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 3L), }        \n"
+        (tmp_path / "a.npy").write_bytes(header(text, version) + array.tobytes())
+        np.testing.assert_array_equal(read_npy(tmp_path / "a.npy", ClipError), array)
+        np.testing.assert_array_equal(map_npy(tmp_path / "a.npy", ClipError), array)
+    for text in ODD_HEADERS.values():
+        (tmp_path / "a.npy").write_bytes(header(text) + bytes(4))
+        with pytest.raises(ClipError, match="its header is no plain literal"):
+            read_npy(tmp_path / "a.npy", ClipError)
+
+
+def test_a_header_that_breaks_off_is_named(tmp_path: Path) -> None:
+    whole = npy(np.zeros(3))
+    for length in (6, 7, 9, 20, 100):
+        (tmp_path / "a.npy").write_bytes(whole[:length])
+        with pytest.raises(ClipError, match=r"a.npy: cannot be read as numpy's arrays \(.*EOF"):
+            read_npy(tmp_path / "a.npy", ClipError)
+
+
 @pytest.mark.parametrize("name", BAD_NPY)
 def test_bad_arrays_are_one_line(name: str, tmp_path: Path) -> None:
     content, message = BAD_NPY[name]

@@ -84,6 +84,20 @@ threading.Thread(target=late).start()
     assert (tmp_path / "late").exists()
 
 
+def test_a_pool_of_processes_that_ends_slowly_is_not_told(tmp_path: Path) -> None:
+    more = """
+from avsrobust.processes import map_in_processes
+assert list(map_in_processes(abs, [-1, -2], 2)) == [1, 2]
+import threading, time
+names = [thread.name for thread in threading.enumerate() if not thread.daemon]
+assert "ExecutorManagerThread" in names, names
+"""
+    process = started(tmp_path, "--version", more=more, grace=600, told=0)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("avsrobust, version ")
+
+
 def test_an_interrupted_command_has_its_status_wherever_it_was(tmp_path: Path) -> None:
     # As in a module that makes a dataclass: Python would end itself by the signal.
     more = """

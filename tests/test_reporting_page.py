@@ -218,6 +218,37 @@ def test_the_page_never_scrolls_sideways(browser: Browser, tmp_path: Path, width
     assert browser.complaints == []
 
 
+@pytest.fixture(scope="module")
+def page_with_a_model(toy_builds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a model and two baselines, whose scores stand in a table of their own."""
+    folder = tmp_path_factory.mktemp("page_with_a_model")
+    manifest = load_manifest(toy_builds / "robust/s4-seed42")
+    (folder / "grey.py").write_text(
+        "from avsrobust.adapters.base import Adapter\n"
+        "class Grey(Adapter):\n"
+        "    def segment(self, frames, audio):\n"
+        "        return frames.float().mean(2) / 255\n"
+    )
+    for adapter in ("visual_prior", "match_gate", f"{folder}/grey.py:Grey"):
+        loaded = load_adapter(adapter, checkpoint=None, device=torch.device("cpu"), options={})
+        name = adapter.rpartition(":")[2]
+        evaluate(manifest, loaded, name=name, output=folder / f"results/{name}/s4-seed42", check=False)
+    rendered = report(load_results([folder / "results"]), ["strict", "avsbench"], None, "html", intervals=True)
+    (folder / "report.html").write_text(str(rendered.content), encoding="utf-8")
+    return folder / "report.html"
+
+
+def test_tables_fit_a_common_screen_with_intervals_too(browser: Browser, page_with_a_model: Path) -> None:
+    browser.width(1280)
+    browser.open(page_with_a_model)
+    browser.js("document.querySelectorAll('details').forEach(part => part.open = true)")
+    tables = "Array.from(document.querySelectorAll('.scroll'))"
+    names = f"{tables}.map(part => part.getAttribute('aria-labelledby'))"
+    wider = f"{tables}.filter(part => part.scrollWidth > part.clientWidth).map(part => part.getAttribute('aria-labelledby'))"
+    assert "baselines" in browser.js(names)
+    assert browser.js(wider) == []
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_very_long_name_leaves_the_table_its_place(browser: Browser, page: Path, tmp_path: Path, width: int) -> None:
     name = "a_name_with_everything_in_it" * 8

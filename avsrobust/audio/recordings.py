@@ -156,11 +156,12 @@ def _by_ffmpeg(path: Path, longest_s: float | None) -> tuple[NDArray[np.float64]
 
 @lru_cache(maxsize=1)
 def _pydub() -> Any:
-    with warnings.catch_warnings():
-        # Of pydub's own syntax and of modules that Python deprecates.
-        warnings.simplefilter("ignore")
-        import pydub
-        import pydub.utils
+    # Of pydub's own syntax, of modules that Python deprecates, and of ffmpeg, which is looked for above. For good: a build's
+    # threads may come here, and what `warnings.catch_warnings` puts back there are filters of them all.
+    warnings.filterwarnings("ignore", module=r"(.*[\\/])?pydub([.\\/]|$)")
+    import pydub
+    import pydub.utils
+
     return pydub
 
 

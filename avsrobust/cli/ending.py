@@ -50,10 +50,12 @@ def leave(status: int) -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda _number, _frame: _end_now(status))
     if any(_others()):
+        from avsrobust.processes import POOL_THREAD
+
         ended = threading.Event()
         # Called when Python has waited for the threads.
         atexit.register(ended.set)
-        threading.Thread(target=_end_without, args=(ended, status), daemon=True).start()
+        threading.Thread(target=_end_without, args=(ended, status, POOL_THREAD), daemon=True).start()
     sys.exit(status)
 
 
@@ -61,10 +63,11 @@ def _others() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
 
 
-def _end_without(ended: threading.Event, status: int) -> None:
+def _end_without(ended: threading.Event, status: int, own: str) -> None:
     if ended.wait(_TOLD_AFTER_S):
         return
-    if others := _others():
+    # Pools of our own end by themselves; on a busy machine their processes take longer.
+    if others := [thread for thread in _others() if thread.name != own]:
         names = ", ".join(thread.name for thread in others[:_MOST_NAMES]) + (", .." if others[_MOST_NAMES:] else "")
         note(
             f"all is written; {counted(len(others), 'thread')} of the adapter's code or a library's did not end ({names}): the "

@@ -77,17 +77,12 @@ def pretransform(
     avsrobust pretransform --manifest robust/s4-seed42 --encoder ast --checkpoint FOLDER
     avsrobust evaluate --adapter m2f --option queries=classes --option classes=classes/s4-seed42-ast
     """
-    from avsrobust.evaluation_targets import find_device
     from avsrobust.manifest import load_manifest
-    from avsrobust.pretransform.encoders import names_classes
-    from avsrobust.pretransform.write import CLASSES_KIND, DEFAULT_QUERIES, Choices
-    from avsrobust.pretransform.write import pretransform as write_class_files
+    from avsrobust.pretransform.choices import DEFAULT_QUERIES, Choices, check_choices, names_classes, require_weights
     from avsrobust.remote import output_folder
     from avsrobust.remote.inputs import local_place
 
-    on = find_device(device)
     names_classes(encoder, classes)
-    build = load_manifest(manifest)
     choices = Choices(
         encoder,
         local_place(checkpoint),
@@ -100,6 +95,15 @@ def pretransform(
         fit_splits,
         seed,
     )
+    check_choices(choices)
+    require_weights(encoder, choices.checkpoint)
+    build = load_manifest(manifest)
+    # They load torch, and so take seconds.
+    from avsrobust.evaluation_targets import find_device
+    from avsrobust.pretransform.write import CLASSES_KIND
+    from avsrobust.pretransform.write import pretransform as write_class_files
+
+    on = find_device(device)
     if output is None:
         recipe = str(build.info.recipe.get("name", "standard"))
         name = build_name(build.info.dataset, build.info.seed, recipe, build.info.release)

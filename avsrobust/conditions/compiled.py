@@ -56,6 +56,8 @@ def highest_scores(seeds: Numbers, candidates: Numbers, multipliers: tuple[int, 
         part = slice(begin, begin + _SEEDS_AT_ONCE)
         loop(seeds[part], candidates, found[part])
 
+    # Compiles it in this thread: numba silences warnings meanwhile, which in others is not safe.
+    loop(seeds[:0], candidates, found[:0])
     with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(fill, range(0, len(seeds), _SEEDS_AT_ONCE)))
     return found

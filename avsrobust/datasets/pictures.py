@@ -11,7 +11,6 @@ Conventions
 from __future__ import annotations
 
 import io
-import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from avsrobust.beginnings import LENGTH, recognise
+from avsrobust.datasets.jpeg_data import EOI, FRAME_HEADERS, MARKER, SOS, START, TEM, lacks_blocks, segments
 from avsrobust.datasets.png_data import lacks_pixels
 from avsrobust.errors import DataSetError
 from avsrobust.files import open_regular, read_regular
@@ -41,13 +41,8 @@ _HEAD = 1 << 16
 # Enough for the size of most.
 _START = 1 << 12
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_START = b"\xff\xd8"
 # Chunks of 4 KB make a file of the largest size; keeps a hostile one from being walked 12 bytes at a time.
 _MOST_CHUNKS = 1 << 17
-# JPEG: any marker but the ones inside of entropy-coded data (stuffed zero, restart, fill).
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_EOI, _SOS, _TEM = 0xD9, 0xDA, 0x01
-_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _REPLACE = "expected a whole PNG or JPEG picture; copy or extract it again"
 
 
@@ -112,7 +107,7 @@ def check_structure(path: Path, content: bytes) -> None:
         raise DataSetError(f"{path}: found an empty file (0 bytes); {_REPLACE}")
     if content.startswith(_PNG_SIGNATURE):
         _check_png(path, content)
-    elif content.startswith(_JPEG_START):
+    elif content.startswith(START):
         _check_jpeg(path, content)
     else:
         raise _of_another_kind(path, content)
@@ -172,6 +167,10 @@ def decode_content(path: Path, content: bytes, mode: str | None = None) -> Image
         picture.load()
         if lacks_pixels(content, picture):
             raise DataSetError(f"{path}: found a damaged picture (fewer rows of pixels than it declares); {_REPLACE}")
+        if lacks_blocks(content, picture):
+            raise DataSetError(
+                f"{path}: found a damaged picture (its data end early; the remainder is grey); {_REPLACE}"
+            )
         # Its pixels stay when its file is closed.
         if mode is None or mode == picture.mode:
             return picture
@@ -203,15 +202,15 @@ def _declared_size(head: bytes) -> tuple[int, int] | None:
     if head.startswith(_PNG_SIGNATURE) and len(head) >= 24:
         width, height = struct.unpack_from(">II", head, 16)
         return width, height
-    position = len(_JPEG_START)
-    while head.startswith(_JPEG_START) and (found := _MARKER.search(head, position)) is not None:
+    position = len(START)
+    while head.startswith(START) and (found := MARKER.search(head, position)) is not None:
         marker, position = head[found.start() + 1], found.end()
-        if marker in _FRAME_HEADERS and len(head) >= position + 7:
+        if marker in FRAME_HEADERS and len(head) >= position + 7:
             height, width = struct.unpack_from(">HH", head, position + 3)
             return width, height
-        if marker in (_SOS, _EOI):
+        if marker in (SOS, EOI):
             break
-        position += 0 if marker == _TEM else int.from_bytes(head[position : position + 2], "big")
+        position += 0 if marker == TEM else int.from_bytes(head[position : position + 2], "big")
     return None
 
 
@@ -255,26 +254,17 @@ def _check_png(path: Path, content: bytes) -> None:
 
 
 def _check_jpeg(path: Path, content: bytes) -> None:
-    position = 2
     has_frame = has_scan = False
-    for _ in range(_MOST_CHUNKS):
-        found = _MARKER.search(content, position)
-        if found is None:
-            raise _without_end(path, "JPEG")
-        marker, position = content[found.start() + 1], found.end()
-        if marker == _EOI:
-            if not has_scan:
-                raise DataSetError(f"{path}: found a damaged picture (a JPEG without a scan); {_REPLACE}")
-            return
-        if marker == _TEM:
-            continue
-        length = int.from_bytes(content[position : position + 2], "big")
-        if length < 2 or position + length > len(content):
-            raise _without_end(path, "JPEG")
-        has_frame |= marker in _FRAME_HEADERS
-        has_scan |= marker == _SOS and has_frame
-        position += length
-    raise DataSetError(f"{path}: found a damaged picture (more than {_MOST_CHUNKS} segments); {_REPLACE}")
+    try:
+        for number, (marker, _) in enumerate(segments(content)):
+            if number == _MOST_CHUNKS:
+                raise DataSetError(f"{path}: found a damaged picture (more than {_MOST_CHUNKS} segments); {_REPLACE}")
+            has_frame |= marker in FRAME_HEADERS
+            has_scan |= marker == SOS and has_frame
+    except EOFError as error:
+        raise _without_end(path, "JPEG") from error
+    if not has_scan:
+        raise DataSetError(f"{path}: found a damaged picture (a JPEG without a scan); {_REPLACE}")
 
 
 def _of_another_kind(path: Path, beginning: bytes) -> DataSetError:

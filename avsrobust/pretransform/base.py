@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avsrobust.adapters.base import AudioInput
-from avsrobust.errors import OptionError
 from avsrobust.files import sha256_of_file
 
 Floats = NDArray[np.float32]
@@ -74,17 +73,3 @@ def files_checksum(files: Iterable[Path]) -> str:
     for path in sorted(files):
         digest.update(f"{path.name}\t{sha256_of_file(path)}\n".encode())
     return digest.hexdigest()
-
-
-def require_file(path: Path | None, encoder: str) -> Path:
-    """Return the checkpoint file of an encoder.
-
-    Raises:
-        OptionError: No file is named, or there is none of that name.
-    """
-    if path is None or not path.is_file():
-        found = "found none" if path is None else "found no file"
-        raise OptionError(
-            f"--checkpoint{'' if path is None else f' {path}'}: {found}; expected the weights' file of {encoder}; name it"
-        )
-    return path

@@ -14,18 +14,8 @@ import torch
 from torch import Tensor
 
 from avsrobust.adapters.base import AudioInput
-from avsrobust.errors import OptionError, did_you_mean
-from avsrobust.pretransform.base import Encoder, Encoding, encoding_of, files_checksum, require_file
-
-# Name -> whether its classes are used by default; None: it has none.
-ENCODERS: dict[str, bool | None] = {
-    "ast": True,
-    "beats": True,
-    "clap": False,
-    "hubert": None,
-    "vggish": None,
-    "log_mel": None,
-}
+from avsrobust.pretransform.base import Encoder, Encoding, encoding_of, files_checksum
+from avsrobust.pretransform.choices import names_classes, require_weights
 
 
 class LogMel(Encoder):
@@ -57,34 +47,13 @@ class VGGishEncoder(Encoder):
         return encoding_of(self._network(sound.to(self._device)))
 
 
-def names_classes(encoder: str, requested: bool | None) -> bool:
-    """Return whether classes are scored.
-
-    Args:
-        encoder: Name of the encoder.
-        requested: The user's choice; None: the encoder's default.
-
-    Raises:
-        OptionError: The encoder is unknown, or has no classes and these are requested.
-    """
-    if encoder not in ENCODERS:
-        raise OptionError(
-            f"--encoder {encoder}: unknown; expected one of {', '.join(ENCODERS)}{did_you_mean(encoder, ENCODERS)}"
-        )
-    default = ENCODERS[encoder]
-    if requested and default is None:
-        able = ", ".join(name for name, ability in ENCODERS.items() if ability is not None)
-        raise OptionError(f"--classes: {encoder} names no classes; take --encoder {able}, or leave --classes out")
-    return bool(default if requested is None else requested)
-
-
 def load_encoder(
     name: str, checkpoint: Path | None, device: torch.device, *, classes: bool, vocabulary: Sequence[str] = ()
 ) -> Encoder:
     """Return an encoder with its weights.
 
     Args:
-        name: Key of `ENCODERS`.
+        name: Key of `choices.ENCODERS`.
         checkpoint: A transformers folder (ast, clap, hubert) or a file (beats, vggish); None for log_mel.
         device: Device that it runs on.
         classes: Whether it scores classes.
@@ -95,18 +64,15 @@ def load_encoder(
         AdapterError: The weights cannot be read.
     """
     names_classes(name, classes)
+    require_weights(name, checkpoint)
     if name == "log_mel":
-        if checkpoint is not None:
-            raise OptionError(
-                f"--checkpoint {checkpoint}: log_mel has no weights; leave it out, or name another --encoder"
-            )
         return LogMel()
-    if name == "vggish":
-        return VGGishEncoder(require_file(checkpoint, "VGGish (torchvggish's, .pth or .safetensors)"), device)
-    if name == "beats":
+    if name == "vggish" and checkpoint is not None:
+        return VGGishEncoder(checkpoint, device)
+    if name == "beats" and checkpoint is not None:
         from avsrobust.pretransform.beats import Beats
 
-        return Beats(require_file(checkpoint, "BEATs (.pt, from its authors' page)"), device, classes=classes)
+        return Beats(checkpoint, device, classes=classes)
     from avsrobust.pretransform.stock import load_stock
 
     return load_stock(name, checkpoint, device, classes=classes, vocabulary=vocabulary)

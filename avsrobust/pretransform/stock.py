@@ -23,17 +23,11 @@ from avsrobust.checkpoint_folder import WEIGHTS, check_folder, require_parameter
 from avsrobust.errors import OptionError
 from avsrobust.optional_packages import import_obstacle
 from avsrobust.pretransform.base import Encoder, Encoding, encoding_of, files_checksum, windows
-from avsrobust.textfiles import read_json
+from avsrobust.pretransform.choices import require_folder
 
 HUBERT_LAYER = 7
 PROMPT = "This is a sound of {}."
-_MODEL_TYPES = {"ast": "audio-spectrogram-transformer", "hubert": "hubert", "clap": "clap"}
 _TOKENIZERS = ("tokenizer.json", "vocab.json")
-_EXAMPLES = {
-    "ast": "MIT/ast-finetuned-audioset-10-10-0.4593",
-    "hubert": "facebook/hubert-base-ls960",
-    "clap": "laion/clap-htsat-unfused",
-}
 _INSTALL = "'avsrobust[m2f]'"
 # Stands for masked input in pre-training; nothing masks here.
 _NEVER_USED = "masked_spec_embed"
@@ -119,7 +113,8 @@ def load_stock(
     Raises:
         OptionError: The folder is missing, of another model, or lacks weights.
     """
-    folder = _require_folder(name, folder)
+    folder = require_folder(name, folder)
+    check_folder(folder, "--checkpoint")
     try:
         import transformers
     except ImportError as error:
@@ -177,26 +172,6 @@ def _embed_texts(network: Any, folder: Path, vocabulary: Sequence[str], device: 
         input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
     ).pooler_output
     return texts
-
-
-def _require_folder(name: str, folder: Path | None) -> Path:
-    wanted = (
-        f"expected a transformers checkpoint folder of {_MODEL_TYPES[name]}, for example a copy of {_EXAMPLES[name]}"
-    )
-    if folder is None:
-        raise OptionError(f"--checkpoint: not given; {wanted}; nothing is downloaded")
-    try:
-        config = read_json(folder / "config.json", OptionError)
-    except (OSError, ValueError) as error:
-        found = "no folder" if not folder.is_dir() else "no readable config.json in it"
-        raise OptionError(f"--checkpoint {folder}: found {found}; {wanted}; nothing is downloaded") from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind != _MODEL_TYPES[name]:
-        able = [encoder for encoder, model_type in _MODEL_TYPES.items() if model_type == kind]
-        hint = f"take --encoder {able[0]}" if able else "name another folder"
-        raise OptionError(f"--checkpoint {folder}: found a model of type {str(kind)[:50]}; {wanted}; {hint}")
-    check_folder(folder, "--checkpoint")
-    return folder
 
 
 def _load_network(kind: Any, folder: Path) -> Any:

@@ -22,65 +22,32 @@ import numpy as np
 import torch
 
 from avsrobust.callbacks import ProgressCallback
-from avsrobust.conditions.seeds import check_seed
 from avsrobust.errors import ManifestError, OptionError, did_you_mean
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.files import remove_temporaries, resolve_inside, write_bytes, write_text
 from avsrobust.folders import hold_output_dir
 from avsrobust.manifest import Manifest, Row
 from avsrobust.pretransform.base import Encoder, Encoding
+from avsrobust.pretransform.choices import (
+    DEFAULT_CLUSTERS,
+    DEFAULT_SEED,
+    DEFAULT_THRESHOLD,
+    Choices,
+    check_choices,
+    names_classes,
+)
 from avsrobust.pretransform.clusters import fit_clusters
-from avsrobust.pretransform.encoders import load_encoder, names_classes
+from avsrobust.pretransform.encoders import load_encoder
 from avsrobust.pretransform.layout import QueryLayout, class_map_of, read_class_map, read_layout, require_room
 from avsrobust.remote.inputs import local_data_root
-from avsrobust.vocabulary import CLEAN, counted
+from avsrobust.vocabulary import CLEAN
 
 CLASSES_KIND = "classes"
 # The format of class files: as `manifest.BUILD_FORMAT`.
 CLASSES_FORMAT = 1
 CLUSTERS_NAME = "clusters.safetensors"
 CLASSES_NAME = "classes.json"
-DEFAULT_QUERIES = 100
-# Leaves 70 of 100 queries to classes: as many as AVSBench-semantic's foreground has.
-DEFAULT_CLUSTERS = 30
-# The threshold in the folder name of the published files (README of bias_in_AVS).
-DEFAULT_THRESHOLD = 0.4
-DEFAULT_SEED = 42
 _Key = tuple[str, int, int]
-
-
-@dataclass(frozen=True)
-class Choices:
-    """A user's choices; None stands for the default, or for the choice stored in `clusters_from`. Paths may be text.
-
-    Attributes:
-        encoder: Name of the encoder.
-        checkpoint: Its weights.
-        queries: Queries that the network has.
-        clusters_from: File of an earlier run, whose clusters and classes are used; excludes all choices below.
-        clusters: Number of clusters.
-        classes: Whether the encoder's classes are used.
-        class_threshold: Score above which a class is active.
-        class_map: File of label: query.
-        fit_splits: Splits that clusters and classes are fitted on.
-        seed: Seed of k-means.
-    """
-
-    encoder: str
-    checkpoint: Path | None = None
-    queries: int = DEFAULT_QUERIES
-    clusters_from: Path | None = None
-    clusters: int | None = None
-    classes: bool | None = None
-    class_threshold: float | None = None
-    class_map: Path | None = None
-    fit_splits: tuple[str, ...] = ()
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("checkpoint", "clusters_from", "class_map"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(getattr(self, name)))
 
 
 @dataclass(frozen=True)
@@ -129,6 +96,7 @@ def pretransform(
         AudioError, ManifestError: Sounds cannot be read.
     """
     output = Path(output)
+    check_choices(choices)
     root = local_data_root(data_root, [manifest])
     stored = _stored_layout(choices)
     classes = names_classes(choices.encoder, choices.classes) if stored is None else bool(stored.labels)
@@ -208,19 +176,6 @@ class _Encodings:
 def _stored_layout(choices: Choices) -> QueryLayout | None:
     if choices.clusters_from is None:
         return None
-    settled = {
-        "--clusters": choices.clusters,
-        "--classes": choices.classes,
-        "--class-threshold": choices.class_threshold,
-        "--class-map": choices.class_map,
-        "--fit-split": choices.fit_splits or None,
-        "--seed": choices.seed,
-    }
-    given = [name for name, value in settled.items() if value is not None]
-    if given:
-        raise OptionError(
-            f"{given[0]}: has no part with --clusters-from {choices.clusters_from}, which settles it; leave one out"
-        )
     layout = read_layout(choices.clusters_from)
     if choices.encoder != layout.encoder:
         raise OptionError(
@@ -270,8 +225,6 @@ def _plan(choices: Choices, encoder: Encoder) -> _Plan:
     clusters = DEFAULT_CLUSTERS if choices.clusters is None else choices.clusters
     threshold = DEFAULT_THRESHOLD if choices.class_threshold is None else choices.class_threshold
     seed = DEFAULT_SEED if choices.seed is None else choices.seed
-    check_seed(seed)
-    _check_numbers(choices, clusters, threshold, encoder)
     class_map = None
     if choices.class_map is not None:
         class_map = read_class_map(choices.class_map, encoder.labels, choices.queries)
@@ -298,25 +251,6 @@ def _fit(
     }
     layout = QueryLayout(plan.encoder, encoder.checksum, encoder.labels, class_map, plan.threshold, centers, fitted_on)
     return layout, skipped
-
-
-def _check_numbers(choices: Choices, clusters: int, threshold: float, encoder: Encoder) -> None:
-    if clusters < 1:
-        raise OptionError(f"--clusters {clusters}: expected at least 1; every frame has one cluster")
-    if clusters > choices.queries - bool(encoder.labels and choices.class_map is None):
-        room = " and one class" if encoder.labels else ""
-        raise OptionError(
-            f"--clusters {clusters}: found {counted(choices.queries, 'query')} (--queries); expected room for the "
-            f"clusters{room}; take fewer clusters" + (", or --no-classes" if encoder.labels else "")
-        )
-    if not 0 < threshold < 1:
-        raise OptionError(
-            f"--class-threshold {threshold:g}: expected a number between 0 and 1, such as {DEFAULT_THRESHOLD}"
-        )
-    if not encoder.labels:
-        for option, value in (("--class-threshold", choices.class_threshold), ("--class-map", choices.class_map)):
-            if value is not None:
-                raise OptionError(f"{option} {value}: has no part without classes; leave it out, or take --classes")
 
 
 def _begin(output: Path, layout: QueryLayout) -> None:
