@@ -5,7 +5,7 @@ Conventions
     bits here: what is measured are the samples as they are given.
     Loudness is the integrated loudness of ITU-R BS.1770-4 in LUFS: the mean square after K-weighting, over blocks of 400 ms
     every 100 ms, without those below -70 LUFS and those more than 10 LU below the others' mean. A sine of 997 Hz at full
-    scale in one channel has -3.01 LUFS. pyloudnorm weights it, with the recommendation's own filter ("DeMan").
+    scale in one channel has -3.01 LUFS. pyloudnorm computes it, with the recommendation's own filter ("DeMan").
     Silence, and any sound of which every block is below -70 LUFS, has a loudness of -inf.
     Gains are in dB: samples times 10 ** (gain / 20).
 """
@@ -22,11 +22,6 @@ from avsrobust.errors import AudioError
 BLOCK_S, STEP_S = 0.4, 0.1
 
 _MOST_CHANNELS = 5
-_OVERLAP = 0.75
-# LUFS, and LU below the mean (BS.1770-4, annex 1).
-_ABSOLUTE_GATE, _RELATIVE_GATE = -70.0, 10.0
-# Left, right, centre, left and right surround (BS.1770-4, table 3).
-_CHANNEL_GAINS = np.array([1.0, 1.0, 1.0, 1.41, 1.41])
 # Gating at -70 LUFS makes loudness of faint sounds grow by other steps than the gain; a few corrections settle that.
 _CORRECTIONS = 8
 _SETTLED_DB = 1e-6
@@ -65,49 +60,9 @@ def integrated_loudness(samples: NDArray[np.float64], sample_rate: int) -> float
     # pyloudnorm counts a last block that is more than half there.
     steps = int((len(samples) - block) / step + 1e-9)
     samples = samples[: block + math.ceil(steps * step - 1e-9)]
-    meter = pyloudnorm.Meter(sample_rate, filter_class="DeMan", block_size=BLOCK_S, overlap=_OVERLAP)
-    weighted = samples.reshape(len(samples), -1).copy()
-    for stage in meter._filters.values():
-        for channel in range(weighted.shape[1]):
-            weighted[:, channel] = stage.apply_filter(weighted[:, channel])
-    return _gated(_block_powers(weighted, sample_rate))
-
-
-def _block_powers(weighted: NDArray[np.float64], sample_rate: int) -> NDArray[np.float64]:
-    """Return the mean square of each block of each channel, float64 [channels, blocks] (BS.1770-4, equation 1).
-
-    As `pyloudnorm.Meter.integrated_loudness` has it, to the bit; that silences warnings by `warnings.catch_warnings`, which
-    is not safe in threads that read data.
-    """
-    step = 1.0 - _OVERLAP
-    blocks = int(np.round((len(weighted) / sample_rate - BLOCK_S) / (BLOCK_S * step)) + 1)
-    powers = np.zeros((weighted.shape[1], blocks))
-    for block in range(blocks):
-        begin, end = (int(BLOCK_S * (block * step + length) * sample_rate) for length in (0, 1))
-        for channel in range(len(powers)):
-            powers[channel, block] = 1.0 / (BLOCK_S * sample_rate) * np.sum(np.square(weighted[begin:end, channel]))
-    return powers
-
-
-def _gated(powers: NDArray[np.float64]) -> float:
-    """Return the loudness of blocks behind both gates, in LUFS (BS.1770-4, equations 4 to 7); -inf where none is left."""
-    loudness = np.array([_of_powers(block) for block in powers.T])
-    kept = loudness >= _ABSOLUTE_GATE
-    if not kept.any():
-        return -math.inf
-    gate = _of_powers(_means(powers, kept)) - _RELATIVE_GATE
-    kept = (loudness > gate) & (loudness > _ABSOLUTE_GATE)
-    return _of_powers(_means(powers, kept)) if kept.any() else -math.inf
-
-
-def _means(powers: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.array([np.mean(channel[kept]) for channel in powers])
-
-
-def _of_powers(powers: NDArray[np.float64]) -> float:
-    """Return the loudness of one mean square per channel."""
-    with np.errstate(divide="ignore"):
-        return float(-0.691 + 10.0 * np.log10(np.sum(_CHANNEL_GAINS[: len(powers)] * powers)))
+    meter = pyloudnorm.Meter(sample_rate, filter_class="DeMan", block_size=BLOCK_S)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(meter.integrated_loudness(samples))
 
 
 def gain_to_loudness(samples: NDArray[np.float64], sample_rate: int, target_lufs: float) -> float:
