@@ -44,6 +44,10 @@ _DEVICES = frozenset(
 )
 
 
+# Times of a file's last change and of that of its entry in ns, which nobody can set, its size in bytes, and its number.
+FileState = tuple[int, int, int, int]
+
+
 @contextmanager
 def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to `path`; rename it to `path` when the block succeeds, delete it when it fails.
@@ -249,6 +253,15 @@ def sha256_of_file(path: Path) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def file_state(path: Path) -> FileState | None:
+    """Return what tells a file at the same path from an earlier one without reading it; None where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def is_safe_name(text: object) -> bool:

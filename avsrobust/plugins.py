@@ -3,7 +3,8 @@
 Conventions
     A registry has built-in names, each a lazy ``module:object`` string, so that listing them imports nothing. Other packages
     register names in an entry-point group; a user's definition wins over a built-in one of the same name, with a warning that
-    names both. ``package.module:Object`` and ``file.py:Object`` name an object without registering it.
+    names both. ``package.module:Object`` and ``file.py:Object`` name an object without registering it. A file is imported anew
+    each time (`avsrobust.plugin_sources`), a module once, as Python does it.
     Whatever a plug-in's code raises while it is imported becomes one line.
 """
 
@@ -15,25 +16,32 @@ import importlib.util
 import logging
 import os
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
 from avsrobust.errors import AvsRobustError, did_you_mean, text_of
+from avsrobust.plugin_sources import (
+    FILE_MODULE,
+    INSTALLED,
+    PYTHON,
+    importing_by_name,
+    importing_from,
+    is_current,
+    note_file,
+    settled_state,
+)
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _MOST_CHARACTERS = 400
-_FILE_MODULE = "avsrobust_file_"
-_INSTALLED = {"site-packages", "dist-packages"}
-_PYTHON = f"{sysconfig.get_paths()['stdlib']}{os.sep}"
 _NOT_THEIRS = (f"{Path(__file__).parent}{os.sep}",)
 
 
@@ -84,10 +92,8 @@ class Registry(Generic[T]):
                 f"expected package.module:{self._form} or file.py:{self._form}"
             )
         if separator:
-            if str(Path.cwd()) not in sys.path:
-                # Last, so that nothing in the user's folder shadows an installed package.
-                sys.path.append(str(Path.cwd()))
-            return self._import(spec, spec)
+            with importing_by_name(place):
+                return self._import(spec, spec)
         if spec.endswith(".py"):
             raise self.error(
                 f"{self.option} {spec}: names no {self.object_noun or 'object'}; expected file.py:{self._form}"
@@ -113,6 +119,14 @@ class Registry(Generic[T]):
             f"{self.option} {spec}: unknown; expected a name, package.module:{self._form} or file.py:{self._form}; known names: "
             f"{', '.join(names)}{meant}"
         )
+
+    def find_current(self, spec: str) -> T:
+        """Return what `find` returns, without importing a file again that holds, with its neighbours, what was imported."""
+        place, _, attribute = spec.rpartition(":")
+        module = sys.modules.get(_module_name(Path(place).resolve(), self.noun)) if place.endswith(".py") else None
+        if module is None or module.__spec__ is None or not is_current(module.__spec__):
+            return self.find(spec)
+        return self.check(spec, self._attribute(spec, module, attribute))
 
     @property
     def _form(self) -> str:
@@ -148,7 +162,7 @@ class Registry(Generic[T]):
 def registered_in(group: str, noun: str, error: type[AvsRobustError]) -> dict[str, EntryPoint]:
     """Return the entry points of a group by name. Raises `error` where two packages register one name."""
     found: dict[str, EntryPoint] = {}
-    for point in _entry_points(group, tuple((entry, _changed(entry)) for entry in sys.path)):
+    for point in _entry_points(group, tuple((str(Path(entry).absolute()), _changed(entry)) for entry in sys.path)):
         other = found.get(point.name)
         if other is not None and other.value != point.value:
             raise error(
@@ -174,27 +188,36 @@ def _changed(folder: str) -> int:
 
 
 def import_file(path: Path, noun: str, error: type[AvsRobustError]) -> ModuleType:
-    """Import a Python file; its own folder can be imported from meanwhile, as when Python runs the file.
+    """Import a Python file anew; its own folder can be imported from meanwhile, as when Python runs the file.
 
     Raises `error` where it is not there or cannot be imported; `noun` says what it defines.
     """
     path = path.resolve()
     if not path.is_file():
         raise error(f"{path}: not found; expected a Python file that defines the {noun}")
-    name = f"{_FILE_MODULE}{noun.replace(' ', '_')}_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    if not (found := importlib.util.spec_from_file_location(name, path)) or found.loader is None:
-        raise error(f"{path}: cannot be imported; expected a Python file that defines the {noun}")
+    name = _module_name(path, noun)
+    loader = SourceFileLoader(name, str(path))
+    found = ModuleSpec(name, loader, origin=str(path))
+    found.has_location = True
     module = importlib.util.module_from_spec(found)
-    with _folder_on_path(path.parent), one_line(f"{path}: importing it", error):
-        _forget_namesakes(path.parent)
+    with importing_from(path.parent), one_line(f"{path}: importing it", error):
+        state = settled_state(path)
+        content = loader.get_data(str(path))
         # Dataclasses and pickle look a class's module up by name.
         sys.modules[name] = module
         try:
-            found.loader.exec_module(module)
+            # Not by what was compiled before: within one second it may be of another content.
+            exec(loader.source_to_code(content, str(path)), module.__dict__)  # noqa: S102
         except BaseException:
             del sys.modules[name]
             raise
+        note_file(found, path, content, state)
     return module
+
+
+def _module_name(path: Path, noun: str) -> str:
+    """Return the name of the module that a file is imported as."""
+    return f"{FILE_MODULE}{noun.replace(' ', '_')}_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def spec_of(plugin: type) -> str:
@@ -204,7 +227,7 @@ def spec_of(plugin: type) -> str:
     'avsrobust.plugins:Registry'
     """
     module = sys.modules[plugin.__module__]
-    is_file = plugin.__module__.startswith(_FILE_MODULE) and module.__file__ is not None
+    is_file = plugin.__module__.startswith(FILE_MODULE) and module.__file__ is not None
     return f"{module.__file__ if is_file else plugin.__module__}:{plugin.__qualname__}"
 
 
@@ -256,40 +279,5 @@ def place_of(error: BaseException) -> list[tuple[str, int]]:
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith(("<", *_NOT_THEIRS))
     ]
-    own = [entry for entry in outside if not (entry[0].startswith(_PYTHON) or _INSTALLED & set(Path(entry[0]).parts))]
+    own = [entry for entry in outside if not (entry[0].startswith(PYTHON) or INSTALLED & set(Path(entry[0]).parts))]
     return (own or outside)[-1:]
-
-
-_FOLDERS: set[Path] = set()
-
-
-def _forget_namesakes(folder: Path) -> None:
-    """Let the file in `folder` import its own neighbours, not those of the same name in an earlier plug-in's folder.
-
-    Two checkouts that both hold a ``network.py`` are common; the earlier plug-in keeps the modules it has imported.
-    """
-    neighbours = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if file is None or name.partition(".")[0] not in neighbours or Path(file).is_relative_to(folder):
-            continue
-        if any(Path(file).is_relative_to(other) for other in _FOLDERS):
-            del sys.modules[name]
-    _FOLDERS.add(folder)
-
-
-@contextmanager
-def _folder_on_path(folder: Path) -> Iterator[None]:
-    """Import from `folder` first; afterwards last, for what a plug-in imports later without shadowing anything."""
-    entry = str(folder)
-    known = entry in sys.path
-    if not known:
-        sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        if not known:
-            # The file's own code may have taken it away.
-            if entry in sys.path:
-                sys.path.remove(entry)
-            sys.path.append(entry)

@@ -1,7 +1,8 @@
 """A pool of processes on this machine: a function over tasks, with the results in the order of the tasks.
 
 Conventions
-    Function and tasks are picklable. Processes are joblib's (loky), which are kept for the next call.
+    Function and tasks are picklable. Processes are joblib's (loky), which are kept for the next call as long as they are what
+    new ones would be: working folder, environment, import path and the files of plug-ins stay as they were.
     Nothing is passed by file, so that a killed command leaves nothing in shared memory, and its processes end with it.
     Ctrl-C reaches every process of a terminal; here the command alone takes it, and ends the others: a process that is
     interrupted while it starts would print where it was.
@@ -11,14 +12,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from avsrobust.plugin_sources import imported_files
 
 if TYPE_CHECKING:
     from joblib import Parallel
@@ -56,7 +61,8 @@ def map_in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], 
             # With a folder named, none is made in shared memory.
             temp_folder=tempfile.gettempdir(),
             initializer=_end_with,
-            initargs=(os.getpid(),),
+            # joblib keeps processes while these are the same.
+            initargs=(os.getpid(), _surroundings()),
         )
         # Each lets Ctrl-C through where it is started, whatever was held.
         for tracker in (resource_tracker, loky_tracker):
@@ -121,7 +127,18 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with(parent: int) -> None:
+def _surroundings() -> Hashable:
+    """Return what a process takes over from this one where it starts, and what its modules are made of."""
+    # pytest's changes with every test, and within one.
+    environment = frozenset((name, value) for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST")
+    try:
+        folder = Path.cwd()
+    except OSError:
+        folder = None
+    return folder, environment, tuple(sys.path), imported_files()
+
+
+def _end_with(parent: int, _surroundings: Hashable) -> None:
     """End this process when its parent has gone: a killed one cannot tell it, and it would wait for work for minutes."""
 
     def watch() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from avsrobust import plugins
+from avsrobust import plugin_sources, plugins
 from avsrobust.adapters.baselines import Empty, Oracle
 from avsrobust.adapters.catalogue import BUILT_IN, ENTRY_POINT_GROUP, AdapterEntry, known_adapters
 from avsrobust.adapters.lookup import find_adapter, load_adapter
@@ -44,7 +44,8 @@ def write(path: Path, content: str) -> Path:
 @pytest.fixture(autouse=True)
 def restored_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(plugins, "_FOLDERS", set())
+    for name in ("_FOLDERS", "_WORKING", "_ADDED"):
+        monkeypatch.setattr(plugin_sources, name, set())
 
 
 @pytest.fixture

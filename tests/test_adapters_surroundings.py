@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import pytest
 import torch
 
 from avsrobust.adapters import surroundings as module
-from avsrobust.adapters.lookup import load_adapter
+from avsrobust.adapters.calling import AdapterCaller
+from avsrobust.adapters.lookup import find_adapter, load_adapter
 from avsrobust.adapters.surroundings import surroundings
 from avsrobust.errors import AdapterError
 from avsrobust.evaluation.runner import evaluate
@@ -56,7 +58,8 @@ class Net(Adapter):
 
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FOLDERS", {})
+    monkeypatch.setattr(module, "_LEFT", {})
+    monkeypatch.setattr(module, "_IMPORTS", WeakKeyDictionary())
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
@@ -116,6 +119,50 @@ def test_an_adapter_finds_its_own_folder_at_every_call(tiny_build: Manifest, tmp
     assert Path.cwd() == tmp_path
     assert (tmp_path / "out" / "scores.parquet").is_file()
     assert check_adapter(adapter).passed
+
+
+CHANGES_BOTH = """
+import os
+import torch
+
+class Net:
+    audio = "log_mel"
+
+    @classmethod
+    def load(cls, checkpoint, device, folder, dtype):
+        net = cls()
+        net.began = os.getcwd(), torch.get_default_dtype()
+        os.chdir(folder)
+        torch.set_default_dtype(getattr(torch, dtype))
+        return net
+
+    def encode_frames(self, frames):
+        return os.getcwd(), torch.get_default_dtype()
+
+    def segment(self, encoded, audio): ...
+"""
+
+
+@pytest.mark.parametrize("holder", ["", "    __slots__ = ('began', '__weakref__')\n"])
+def test_adapters_of_one_class_have_a_folder_and_settings_each(holder: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "model.py").write_text(CHANGES_BOTH.replace("class Net:\n", f"class Net:\n{holder}"))
+    net = find_adapter("model.py:Net")
+    first, second = (
+        load_adapter(net, checkpoint=None, device=CPU, options={"folder": folder, "dtype": dtype})
+        for folder, dtype in (("a", "float64"), ("b", "float32"))
+    )
+    # A load begins where the user is, not where an earlier one went.
+    assert first.began == second.began == (str(tmp_path), torch.float32)  # type: ignore[attr-defined]
+    frames = torch.zeros(1, 1, 3, 2, 2, dtype=torch.uint8)
+    found = [AdapterCaller(adapter, "net", CPU).encode(frames) for adapter in (first, second, first)]
+    assert found == [
+        (str(tmp_path / folder), getattr(torch, dtype))
+        for folder, dtype in (("a", "float64"), ("b", "float32"), ("a", "float64"))
+    ]
+    assert (Path.cwd(), torch.get_default_dtype()) == (tmp_path, torch.float32)
 
 
 def test_a_folder_changed_at_import_is_kept_for_the_calls(tmp_path: Path, monkeypatch) -> None:

@@ -66,6 +66,24 @@ def test_one_of_your_own(s4_root, recipe, tmp_path: Path) -> None:
     assert verify(tmp_path / "b1").problems == ()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_edited_one_is_that_of_the_next_build(workers, s4_root, recipe, tmp_path: Path) -> None:
+    for value in (1.0, 2.0):
+        loaded = load_recipe(recipe(f"return np.full((num_frames, 1, 96, 64), {value}, np.float32)"))
+        build(read_dataset("s4", s4_root.root), loaded, 1, tmp_path / f"b{value}", workers=workers)
+        manifest = load_manifest(tmp_path / f"b{value}")
+        row = next(row for row in manifest.rows if row.condition == "noise")
+        assert (np.load(manifest.log_mel_path(row))[row.log_mel_row] == value).all()
+
+
+def test_one_that_changed_after_the_recipe_was_read_is_refused(s4_root, recipe, tmp_path: Path) -> None:
+    loaded = load_recipe(recipe())
+    recipe("return np.zeros((num_frames, 1, 96, 64), np.float32)")
+    with pytest.raises(RecipeError, match=r"own\.py: has changed since the recipe was read"):
+        build(read_dataset("s4", s4_root.root), loaded, 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 BAD = {
     "another shape": (
         "return np.zeros((num_frames, 96, 64), np.float32)",

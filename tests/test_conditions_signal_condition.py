@@ -92,6 +92,31 @@ def test_a_recipe_with_a_plugin_survives_the_manifest(recipe, monkeypatch):
         parse_recipe(loaded.as_dict(), "x", path.parent)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_edited_condition_is_that_of_the_next_build(workers, data, recipe, tmp_path):
+    """In the session's own process, and in those that are kept from the build before."""
+    for number, body in enumerate(("return samples * 0.5", "return samples * HALF", "return samples * HALF")):
+        # The last one differs by a file beside it alone.
+        (tmp_path / "recipe").mkdir(exist_ok=True)
+        (tmp_path / "recipe/fade_part.py").write_text(f"HALF = 0.{number}")
+        text = FADE if number == 0 else f"from fade_part import HALF\n{FADE}"
+        output = tmp_path / str(number)
+        build(read_dataset("s4", data), load_recipe(recipe(body, text=text)), 42, output, workers=workers)
+        manifest = load_manifest(output)
+        row = next(row for row in manifest.rows if row.condition == "fade")
+        own = next(r for r in manifest.rows if r.clip_id == row.clip_id and r.condition == "clean")
+        samples, made = (read_samples(manifest.audio_path(entry, data))[0][:, 0] for entry in (own, row))
+        assert np.abs(made - samples * (0.5, 0.1, 0.2)[number]).max() <= 0.51 / 32768
+
+
+def test_a_recipe_that_was_read_before_its_condition_changed_is_refused(data, recipe, tmp_path):
+    loaded = load_recipe(recipe())
+    recipe("return samples")
+    with pytest.raises(RecipeError, match=r"fade\.py: has changed since the recipe was read.*; read the recipe again"):
+        build(read_dataset("s4", data), loaded, 42, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 BAD_RESULTS = {
     "another length": (
         "return samples[:-1]",

@@ -102,6 +102,28 @@ def test_what_is_given_up_ends_without_a_warning(recwarn: pytest.WarningsRecorde
     assert next(results) == 0
     del results
     assert threading.excepthook is before
-    assert not recwarn.list
+    assert not [str(one.message) for one in recwarn.list]
     # The next one has processes again.
     assert list(map_in_processes(slow_at_first, [2, 3], 2)) == [4, 9]
+
+
+def place_and_word(_number: int) -> tuple[str, str | None, bool]:
+    return os.getcwd(), os.environ.get("AVSROBUST_TEST_WORD"), "added-folder" in sys.path  # noqa: PTH109
+
+
+def own_process(_number: int) -> int:
+    time.sleep(0.1)
+    return os.getpid()
+
+
+def test_processes_are_kept_only_while_they_are_what_new_ones_would_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = set(map_in_processes(own_process, range(4), 2))
+    assert first & set(map_in_processes(own_process, range(4), 2))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AVSROBUST_TEST_WORD", "here")
+    monkeypatch.setattr(sys, "path", [*sys.path, "added-folder"])
+    assert set(map_in_processes(place_and_word, range(4), 2)) == {(str(tmp_path), "here", True)}
+    monkeypatch.delenv("AVSROBUST_TEST_WORD")
+    assert set(map_in_processes(place_and_word, range(4), 2)) == {(str(tmp_path), None, True)}

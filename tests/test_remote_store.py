@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import secrets
+import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +52,34 @@ def test_a_few_files_are_looked_at_again_in_as_few_requests_as_can_be(
     assert store.look_again(names[:2], 2000).keys() == set(names[:2])
     assert store.look_again(names[:1], 3).keys() == {"a"}
     assert len(listings) == 1
+
+
+def test_a_session_that_names_another_endpoint_or_new_keys_means_it(
+    s3: Any, serve: Callable[..., AbstractContextManager[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Store.open("s3://lab/x")
+    first.write("a", b"first")
+    assert Store.open("s3://lab/x").system is first.system
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p"]
+    with serve(lambda port: [*command, str(port)], tmp_path) as port:
+        endpoint = os.environ["AWS_ENDPOINT_URL"]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        with pytest.raises(OptionError, match="s3://lab/x"):
+            Store.open("s3://lab/x").write("a", b"second")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    again = Store.open("s3://lab/x")
+    assert again.read("a") == b"first"
+    keys = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    found = []
+    for number in range(2):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name, raising=False)
+        keys.write_text(f"[default]\naws_access_key_id = key{number}\naws_secret_access_key = {'x' * (number + 1)}\n")
+        store = Store.open("s3://lab/x")
+        store.listing()
+        found.append(store.system._s3._request_signer._credentials.access_key)
+    assert found == ["key0", "key1"]
 
 
 class ReadTimeoutError(Exception):

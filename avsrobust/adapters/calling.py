@@ -268,7 +268,7 @@ class AdapterCaller:
     def _call(self, method: str, function: Callable[[], Any], views: Sequence[ClipView] = ()) -> Any:
         try:
             with (
-                surroundings(type(self.adapter)),
+                surroundings(self.adapter),
                 torch.no_grad(),
                 seeded(views[0].seed) if self.needs_seed and views else nullcontext(),
             ):

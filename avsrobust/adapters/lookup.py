@@ -16,7 +16,7 @@ import torch
 
 from avsrobust.adapters.base import VGGISH_OPTION, Adapter, AudioInput
 from avsrobust.adapters.catalogue import BUILT_IN, ENTRY_POINT_GROUP
-from avsrobust.adapters.surroundings import remember, surroundings
+from avsrobust.adapters.surroundings import hand_over, remember, surroundings
 from avsrobust.errors import AdapterError, did_you_mean
 from avsrobust.plugins import Registry, one_line
 
@@ -62,8 +62,9 @@ def load_adapter(
         raise AdapterError(f"--checkpoint {checkpoint}: not found; expected the weights of {name}")
     own = {key: value for key, value in options.items() if key not in RUNNER_OPTIONS}
     _require_options(name, adapter_class, own)
-    with surroundings(adapter_class), one_line(f"--adapter {name}: load", AdapterError):
+    with surroundings(adapter_class, anew=True), one_line(f"--adapter {name}: load", AdapterError):
         adapter = adapter_class.load(checkpoint, device, **own)
+    hand_over(adapter_class, adapter)
     _require_loaded(name, adapter)
     return adapter
 

@@ -22,15 +22,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary, ref
 
 from avsrobust.adapters import process_state
 from avsrobust.errors import text_of
+from avsrobust.plugin_sources import note_imports
 
 _STDOUT, _STDERR = 1, 2
-# The folder that an adapter's code has changed to, by the adapter's class, which outlives its adapters.
-_FOLDERS: dict[type, str] = {}
-# Settings that its code has made.
-_SETTINGS: dict[type, dict[str, Any]] = {}
 _end_process = os._exit
 
 
@@ -47,22 +45,28 @@ class Departure:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+# What the import of a class has changed, with which every load begins: it is imported once, and may be loaded often.
+_IMPORTS: WeakKeyDictionary[type, Departure] = WeakKeyDictionary()
+# What their code has changed since, by the identity of adapters, and of classes; each with a reference that tells its end.
+_LEFT: dict[int, tuple[ref[object], Departure]] = {}
+
+
 @contextmanager
-def surroundings(adapter_class: type | None = None) -> Iterator[Departure]:
+def surroundings(owner: object = None, *, anew: bool = False) -> Iterator[Departure]:
     """Run the block as code of an adapter: prints go to stderr; working folder and settings are the adapter's own.
 
     Args:
-        adapter_class: Class of the adapter; None where it is not known yet, as in its import: `remember` then names it.
+        owner: The adapter, or its class; None where none is known yet, as in its import: `remember` then names the class.
+        anew: Begin with what the import of the class has changed: an earlier adapter's folder is not that of a new one.
     """
     ours = _working_folder()
     settings = process_state.settings()
-    theirs = _FOLDERS.get(adapter_class) if adapter_class is not None else None
-    if theirs is not None:
+    theirs = _theirs(owner, anew=anew)
+    if theirs.folder is not None:
         # Where it is gone meanwhile, the adapter's own error says so.
         with contextlib.suppress(OSError):
-            os.chdir(theirs)
-    if adapter_class in _SETTINGS:
-        process_state.apply(_SETTINGS[adapter_class])
+            os.chdir(theirs.folder)
+    process_state.apply(theirs.settings)
     departure = Departure()
     process = os.getpid()
     try:
@@ -80,18 +84,56 @@ def surroundings(adapter_class: type | None = None) -> Iterator[Departure]:
         if ours is not None and now != ours:
             os.chdir(ours)
         departure.settings = process_state.put_back(settings)
-        if adapter_class is not None:
-            _FOLDERS.pop(adapter_class, None)
-            _SETTINGS.pop(adapter_class, None)
-            remember(adapter_class, departure)
+        if owner is not None:
+            _leave(owner, departure)
+        # Such as a network that is imported when it is loaded.
+        note_imports()
 
 
 def remember(adapter_class: type, departure: Departure) -> None:
-    """Let the calls of an adapter find the folder and the settings that its import has changed to, if any."""
-    if departure.folder is not None:
-        _FOLDERS[adapter_class] = departure.folder
-    if departure.settings:
-        _SETTINGS[adapter_class] = departure.settings
+    """Let every load of an adapter begin in the folder, and with the settings, that its import has changed to, if any."""
+    # A module that is imported already changes nothing.
+    if departure.folder is not None or departure.settings:
+        _IMPORTS[adapter_class] = departure
+
+
+def hand_over(adapter_class: type, adapter: object) -> None:
+    """Let the calls of an adapter find the folder and the settings that its load has changed to, and no later load's."""
+    found = _LEFT.get(id(adapter_class))
+    if found is not None and _owner(adapter) is adapter:
+        _leave(adapter, found[1])
+        _LEFT.pop(id(adapter_class), None)
+
+
+def _theirs(owner: object, *, anew: bool) -> Departure:
+    if owner is None:
+        return Departure()
+    kind = owner if isinstance(owner, type) else type(owner)
+    for one in () if anew else (owner, kind):
+        reference, departure = _LEFT.get(id(one), (None, None))
+        if reference is not None and departure is not None and reference() is one:
+            return departure
+    return _IMPORTS.get(kind, Departure())
+
+
+def _leave(owner: object, departure: Departure) -> None:
+    held = _owner(owner)
+    key = id(held)
+
+    def end(reference: ref[object]) -> None:
+        if _LEFT.get(key, (None,))[0] is reference:
+            del _LEFT[key]
+
+    _LEFT[key] = ref(held, end), departure
+
+
+def _owner(adapter: object) -> object:
+    """Return what an adapter's state is kept by: itself, or its class where nothing can refer to it weakly."""
+    try:
+        ref(adapter)
+    except TypeError:
+        return type(adapter)
+    return adapter
 
 
 def _end_child(error: BaseException | None) -> NoReturn:

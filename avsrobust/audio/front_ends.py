@@ -13,7 +13,6 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -68,7 +67,8 @@ def log_mel_of(
     Raises:
         RecipeError: There is no such front end, it raises, or it returns anything else than a finite log-mel of that shape.
     """
-    function = _found(front_end)
+    # A file is imported once for all sounds, unless it has changed since.
+    function = FRONT_ENDS.find_current(front_end)
     with one_line(f"front end {front_end}: {of}", RecipeError):
         made = function(samples, sample_rate, num_frames)
     expected = (num_frames, 1, STEPS, BANDS)
@@ -78,12 +78,6 @@ def log_mel_of(
     if not np.isfinite(made).all():
         raise RecipeError(f"front end {front_end}: {of}: returned NaN or infinity; expected finite values")
     return made
-
-
-@lru_cache(maxsize=16)
-def _found(front_end: str) -> FrontEnd:
-    # A file is imported once per process, not once per sound.
-    return FRONT_ENDS.find(front_end)
 
 
 def log_mel_of_file(front_end: str, path: Path, num_frames: int) -> NDArray[np.float32]:

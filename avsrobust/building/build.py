@@ -127,6 +127,7 @@ def build(
     check_options(dataset.name, seed, workers, engine, scheduler, on_error, export)
     if on_error == FAIL:
         _refuse(dataset, [str(finding) for finding in dataset.findings])
+    recipe.require_current()
     roots = Roots(output.absolute(), dataset.root.resolve())
     job = _Job(
         dataset,

@@ -23,7 +23,8 @@ from avsrobust.conditions.base import POOLS, SPLIT, Condition, options_of
 from avsrobust.conditions.registry import CONDITIONS
 from avsrobust.errors import RecipeError, did_you_mean
 from avsrobust.files import SAFE_NAME, is_safe_name, sha256_of_file
-from avsrobust.plugins import one_line
+from avsrobust.plugin_sources import changed_file
+from avsrobust.plugins import one_line, spec_of
 from avsrobust.schemas import read_schema
 
 KIND = "build"
@@ -127,6 +128,28 @@ class Recipe:
             others = (entry for entry in entries if entry.name != UNSEEN)
             entries = tuple(sorted((*others, entry), key=lambda entry: entry.name))
         return replace(self, entries=entries, store_audio=self.store_audio if store_audio is None else store_audio)
+
+    def require_current(self) -> None:
+        """Check that the code of plug-ins is what it was when the recipe was read: processes of a build import it anew.
+
+        Raises:
+            RecipeError: A file has changed.
+        """
+        for entry in self.entries:
+            for spec, expected in (
+                (spec_of(type(entry.condition)), entry.plugin_sha256),
+                (entry.front_end, entry.front_end_sha256),
+            ):
+                file = _plugin_file(spec, None)
+                if file is not None and not (file.is_file() and sha256_of_file(file) == expected):
+                    raise RecipeError(
+                        f"recipe {self.name}: {file}: has changed since the recipe was read; read the recipe again"
+                    )
+                if file is None and (changed := changed_file(spec.rpartition(":")[0])) is not None:
+                    raise RecipeError(
+                        f"recipe {self.name}: {changed}: has changed since it was imported; start Python again, or import it "
+                        "anew (importlib.reload) and read the recipe again"
+                    )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe in full, every default filled in, as plain JSON types; `parse_recipe` reads it back."""

@@ -8,7 +8,6 @@ Conventions
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -106,7 +105,8 @@ class ComputedSound(MadeSound):
         Raises:
             RecipeError: The condition raises, or returns anything but finite samples of the right length.
         """
-        condition = _made(self.condition, self.options)
+        # A file is imported once for all rows, unless it has changed since.
+        condition: Any = CONDITIONS.find_current(self.condition)(**dict(self.options))
         own = render_samples(self.own, read)
         generator = np.random.Generator(np.random.PCG64(self.seed))
         with one_line(f"condition {self.asked_by}: make()", RecipeError):
@@ -118,9 +118,3 @@ class ComputedSound(MadeSound):
         if not np.isfinite(made).all():
             raise RecipeError(f"condition {self.asked_by}: make() returned NaN or infinity; expected {expected}")
         return mixing.to_pcm16(mixing.fit_peak(made.astype(np.float64)).samples)
-
-
-@lru_cache(maxsize=16)
-def _made(spec: str, options: tuple[tuple[str, Any], ...]) -> Any:
-    # A file is imported once per process, not once per row.
-    return CONDITIONS.find(spec)(**dict(options))

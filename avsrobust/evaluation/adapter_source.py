@@ -4,6 +4,7 @@ Conventions
     Imports are followed as they are written, through the adapter's own package, or, where it is a file by itself, through the
     files and packages in its folder; modules that are loaded by name at run time are not seen. Of installed packages, and of
     avsrobust itself, only the adapter's own package, or file, is read.
+    Files that have changed since this process imported them are refused: what runs is no more what they hold.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+from avsrobust.errors import AdapterError
 from avsrobust.files import sha256_of_file
+from avsrobust.plugin_sources import checksum_when_imported
 
 _INSTALLED = ("site-packages", "dist-packages")
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -34,16 +39,53 @@ def source_sha256(adapter: object) -> str | None:
     """Return a checksum of an adapter's source code, or None where there is no file.
 
     Neither the folder of the files nor the name of the first one enters the checksum.
+
+    Raises:
+        AdapterError: A file has changed since it was imported.
     """
     path = source_file(adapter)
     if path is None or not path.is_file():
         return None
     path = path.resolve()
     root = _root(path)
-    lines = [sha256_of_file(path)]
-    for file in sorted(_imported(path, root) - {path}):
-        lines.append(f"{file.relative_to(root).as_posix()}\t{sha256_of_file(file)}")
+    others = sorted(_imported(path, root) - {path})
+    specs = _specs(others)
+    lines = [_checksum(path, _spec_of(type(adapter)))]
+    for file in others:
+        lines.append(f"{file.relative_to(root).as_posix()}\t{_checksum(file, specs.get(file))}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _checksum(path: Path, spec: ModuleSpec | None) -> str:
+    found = sha256_of_file(path)
+    if spec is not None and checksum_when_imported(spec, path) != found:
+        raise AdapterError(
+            f"{path}: has changed since this process imported it, so that a run would be of other code than its results say; "
+            "start Python again, or import it anew (importlib.reload) and make the adapter again"
+        )
+    return found
+
+
+def _spec_of(adapter_class: type) -> ModuleSpec | None:
+    """Return the spec of the module that defines a class, by its methods: another one may have the module's name by now."""
+    for value in vars(adapter_class).values():
+        spec = getattr(getattr(value, "__func__", value), "__globals__", {}).get("__spec__")
+        if isinstance(spec, ModuleSpec) and spec.name == adapter_class.__module__:
+            return spec
+    return getattr(sys.modules.get(adapter_class.__module__), "__spec__", None)
+
+
+def _specs(files: Sequence[Path]) -> dict[Path, ModuleSpec]:
+    """Return the specs of the loaded modules that are of some files."""
+    names, wanted = {file.name for file in files}, set(files)
+    found: dict[Path, ModuleSpec] = {}
+    for module in list(sys.modules.values()) if files else ():
+        file, spec = getattr(module, "__file__", None), getattr(module, "__spec__", None)
+        if isinstance(file, str) and Path(file).name in names and isinstance(spec, ModuleSpec):
+            path = Path(file).resolve()
+            if path in wanted:
+                found[path] = spec
+    return found
 
 
 def _root(path: Path) -> Path:

@@ -3,11 +3,14 @@
 Conventions
     Names are paths relative to the folder, with forward slashes. A version is a text that changes when a file does: its size and
     ETag, or, of file systems without one, the time of its last change.
+    fsspec keeps file systems, with their connections, for the life of the process. Where the environment, or a file of keys, that
+    they were opened by has changed, they are opened anew: a session that names another endpoint, or new keys, means it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import os
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from avsrobust.errors import OptionError
-from avsrobust.files import is_safe_relative
+from avsrobust.files import file_state, is_safe_relative
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.optional_packages import import_causes, import_obstacle
 from avsrobust.remote.conditional import ConditionalWriter, writer_of
@@ -35,6 +38,15 @@ SCHEMES = {
     "memory": "fsspec",
 }
 _EXPECTED = "expected s3://bucket/folder, gs://bucket/folder (Google) or abfs://container/folder (Azure)"
+# Variables of the environment that SDKs and fsspec read, in small letters, and files of keys: the variable, and the default.
+_VARIABLES = ("aws_", "azure_", "boto", "fsspec_", "gcsfs_", "google_", "http_proxy", "https_proxy", "no_proxy", "storage_")
+_KEY_FILES = {
+    "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
+    "AWS_CONFIG_FILE": "~/.aws/config",
+    "GOOGLE_APPLICATION_CREDENTIALS": "~/.config/gcloud/application_default_credentials.json",
+}
+# What the file systems of each scheme were opened by.
+_OPENED_BY: dict[str, Hashable] = {}
 _THREADS = 16
 # Files that S3 names in one answer.
 _LISTED = 1000
@@ -94,6 +106,7 @@ class Store:
         except ImportError as error:
             raise OptionError(f"{url}: {import_obstacle(error, 'fsspec', _S3)}") from error
         try:
+            _forget_others(fsspec.get_filesystem_class(scheme), scheme)
             # Listings that are kept would be out of date: other machines write there.
             system, root = fsspec.core.url_to_fs(
                 url, use_listings_cache=False, **_connections(scheme, fsspec.config.conf)
@@ -345,6 +358,17 @@ def _connections(scheme: str, configured: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     chosen = configured.get("s3", {}).get("config_kwargs", {})
     return {"config_kwargs": {"max_pool_connections": _CONNECTIONS, **chosen}}
+
+
+def _forget_others(system: Any, scheme: str) -> None:
+    """Let go of the kept file systems of a scheme where they were opened by other keys or addresses than would be used now."""
+    opened_by = (
+        frozenset((name, value) for name, value in os.environ.items() if name.lower().startswith(_VARIABLES)),
+        tuple(file_state(Path(os.environ.get(name) or default).expanduser()) for name, default in _KEY_FILES.items()),
+    )
+    if _OPENED_BY.setdefault(scheme, opened_by) != opened_by:
+        _OPENED_BY[scheme] = opened_by
+        system.clear_instance_cache()
 
 
 def size_text(count: int) -> str:

@@ -81,7 +81,6 @@ def fused(values: Tensor, sizes: tuple[tuple[int, int], ...], locations: Tensor,
     return cast("Tensor", attend_levels(values, locations, weights, sides)).flatten(2)
 
 
-@lru_cache(maxsize=16)
 def can_fuse(device: torch.device) -> bool:
     """Return whether `fused` works on a device; it is tried once. Where a GPU has Triton and it fails, a warning says so.
 
@@ -91,7 +90,12 @@ def can_fuse(device: torch.device) -> bool:
     wanted = os.environ.get(ENVIRONMENT_KERNEL) or "yes"
     if wanted not in ("yes", "no"):
         raise OptionError(f"environment variable {ENVIRONMENT_KERNEL}: found '{wanted}'; expected yes or no")
-    if wanted == "no" or device.type != "cuda" or importlib.util.find_spec("triton") is None:
+    return wanted == "yes" and device.type == "cuda" and _works(device)
+
+
+@lru_cache(maxsize=16)
+def _works(device: torch.device) -> bool:
+    if importlib.util.find_spec("triton") is None:
         return False
     problem = next(filter(None, (_problem(device, dtype, most) for dtype, most in _APART.items())), None)
     if problem is None:
