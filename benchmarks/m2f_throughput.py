@@ -134,7 +134,9 @@ def _adapter(toy: bool, setting: Setting) -> M2FDebias:
 
 
 def _training(toy: bool, setting: Setting) -> M2FTraining:
-    size = {"size": "toy"} if toy else {"size": "published", "config": {"readout": "foreground", "readout_labels": 22}}
+    # The recipe's patterns name the class predictor, which the toy's own readout would leave frozen.
+    labels = {"readout": "foreground", "readout_labels": 22, **({"num_labels": 22} if toy else {})}
+    size = {"size": "toy" if toy else "published", "config": labels}
     model = M2FTraining.open({**size, "debias": "noise"}, None, seed=0, where="benchmark")
     model.network.to(setting.device)
     if setting.compiled:

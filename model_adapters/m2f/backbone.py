@@ -70,9 +70,9 @@ def apply_block(
     if mask is not None:
         maps = torch.roll(maps, (-shift, -shift), (1, 2))
     rows, columns = (height + below) // side, (width + right) // side
-    windows = maps.view(frames, rows, side, columns, side, channels).transpose(2, 3).reshape(-1, side * side, channels)
-    attended = _attend(layer.attention, windows, mask)
-    maps = attended.view(frames, rows, columns, side, side, channels).transpose(2, 3)
+    windows = maps.view(frames, rows, side, columns, side, channels).permute(0, 2, 4, 1, 3, 5)
+    attended = _attend(layer.attention, windows.reshape(frames, side * side, rows * columns, channels), mask)
+    maps = attended.view(frames, side, side, rows, columns, channels).permute(0, 3, 1, 4, 2, 5)
     maps = maps.reshape(frames, rows * side, columns * side, channels)
     if mask is not None:
         maps = torch.roll(maps, (shift, shift), (1, 2))
@@ -84,20 +84,26 @@ def apply_block(
 
 
 def _attend(attention: Any, windows: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the projected attention within windows, [N W, L, C]."""
-    count, length, channels = windows.shape
-    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-    weight = torch.cat([part.weight for part in parts])
-    bias = None if parts[0].bias is None else torch.cat([part.bias for part in parts])
-    heads = F.linear(windows, weight, bias).view(count, length, 3, attention.num_attention_heads, -1)
-    queries, keys, values = (part.transpose(1, 2) for part in heads.unbind(2))
+    """Return the projected attention within windows, [N, L, W, C], as these lie.
+
+    The windows of a frame stand beside its heads, as W A heads: what is added to their scores is the same for all frames, and so is
+    one array that is read for each, not one per frame.
+    """
+    frames, length, count, channels = windows.shape
+    heads, parts = attention.num_attention_heads, (attention.q_proj, attention.k_proj, attention.v_proj)
+    # Query, key and value of a head side by side: windows and heads are one dimension of all three.
+    weight = torch.stack([part.weight.view(heads, -1, channels) for part in parts], dim=1).flatten(0, 2)
+    bias = None
+    if parts[0].bias is not None:
+        bias = torch.stack([part.bias.view(heads, -1) for part in parts], dim=1).flatten()
+    projected = F.linear(windows, weight, bias).view(frames, length, count * heads, 3, -1)
+    queries, keys, values = (part.transpose(1, 2) for part in projected.unbind(3))
     scores = attention.relative_position_bias()
-    # Rounded as attention would round them, before they are repeated for every frame.
-    scores = (scores if mask is None else scores + mask).to(queries.dtype)
-    if mask is not None:
-        scores = scores.expand(count // len(mask), -1, -1, -1, -1).flatten(0, 1)
+    scores = scores.expand(count, -1, -1, -1) if mask is None else scores + mask
+    # Rounded as attention would round them.
+    scores = scores.to(queries.dtype).reshape(1, count * heads, length, length)
     attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=scores, scale=attention.scaling)
-    return cast("Tensor", attention.o_proj(attended.transpose(1, 2).reshape(count, length, channels)))
+    return cast("Tensor", attention.o_proj(attended.transpose(1, 2).reshape(frames, length, count, channels)))
 
 
 def _merged(merging: Any, states: Tensor, height: int, width: int) -> Tensor:
