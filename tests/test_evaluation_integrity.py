@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -102,19 +103,19 @@ def test_what_vouches_for_the_files_must_be_whole(folder: Path, name: str) -> No
         )
 
 
+# Results folders that a model moves away, each before one of its calls.
+UNMOUNTED: dict[int, Path] = {}
+CALLS = count()
+
+
 class Unmounts(Adapter):
     """A model that moves the results folder away in the middle of an evaluation, as a share that is unmounted."""
 
     audio = AudioInput.log_mel()
 
-    def __init__(self, results: Path | None = None) -> None:
-        self._results = results
-        self._calls = 0
-
     def segment(self, encoded: Any, audio: Tensor) -> Tensor:
-        self._calls += 1
-        if self._calls == 6 and self._results is not None:
-            self._results.rename(self._results.with_name("gone"))
+        if (results := UNMOUNTED.get(next(CALLS))) is not None:
+            results.rename(results.with_name("gone"))
         return (encoded.float().mean(dim=2) / 255 + audio.mean(dim=(2, 3, 4))[..., None, None].sigmoid()) / 2
 
 
@@ -128,8 +129,10 @@ def test_results_whose_folder_goes_away_are_not_taken_for_whole(folder: Path, mo
         return evaluate(manifest, model, name="model", output=output, **chosen)
 
     expected = evaluated(Unmounts(), folder / "whole").scores.read_bytes()
+    # In the middle of the second clip.
+    UNMOUNTED[next(CALLS) + 6] = results
     with pytest.raises(OptionError, match="is no more the folder that this command began to write to"):
-        evaluated(Unmounts(results), results)
+        evaluated(Unmounts(), results)
     # Nothing is written to the path, where it would be a part of the results alone.
     assert not results.exists()
     (folder / "gone").rename(results)
