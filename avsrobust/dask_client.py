@@ -66,7 +66,7 @@ def connect(scheduler: str, timeout: float = CONNECT_SECONDS) -> Iterator[Any]:
             f"--scheduler {scheduler}: cannot be reached ({' '.join(str(error).split())}); "
             "expected the address of a running dask scheduler, such as tcp://host:8786"
         ) from error
-    with client, _without_its_log():
+    with _without_its_log(), client:
         yield client
 
 

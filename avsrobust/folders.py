@@ -22,7 +22,7 @@ from pathlib import Path
 from avsrobust.defaults import NO_TEXT, is_text
 from avsrobust.errors import OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, flush_files, is_safe_name, make_folder, write_text
-from avsrobust.locks import LOCK_NAME, OWNER_NAME, acquire
+from avsrobust.locks import LOCK_NAME, OWNER_NAME, acquire, require_held
 from avsrobust.textfiles import parse_json
 
 MARKER_NAME = ".avsrobust.json"
@@ -127,6 +127,7 @@ def hold_output_dir(
             stack.pop_all().close()
         try:
             yield
+            require_held(folder)
         finally:
             _give_up(folder, absent)
 

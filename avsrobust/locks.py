@@ -29,6 +29,8 @@ from avsrobust.files import TEMPORARY_SUFFIX
 
 LOCK_NAME = ".avsrobust.lock"
 OWNER_NAME = ".avsrobust.owner"
+# Of each folder that this process holds: device and number of the lock's file.
+_HELD: dict[Path, tuple[int, int]] = {}
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
@@ -55,12 +57,43 @@ def acquire(folder: Path, command: str, *, wait: bool = False) -> Iterator[None]
         raise OptionError(
             f"{folder}: cannot be locked ({error.strerror or error}); choose another output folder"
         ) from error
+    place = folder.absolute()
     try:
+        _HELD[place] = _file_of(folder)
         _name_owner(folder, command)
         yield
     finally:
+        _HELD.pop(place, None)
         (folder / OWNER_NAME).unlink(missing_ok=True)
         lock.release()
+
+
+def require_held(folder: Path) -> None:
+    """Check that a folder which this process holds is still the one it was: a share may go away, or be moved.
+
+    Files written to its path then would be a part of the whole that nobody can tell from it.
+
+    Raises:
+        OptionError: It is another one, or gone.
+    """
+    place = folder.absolute()
+    if place not in _HELD:
+        return
+    try:
+        is_same = _file_of(folder) == _HELD[place]
+    except OSError:
+        is_same = False
+    if not is_same:
+        raise OptionError(
+            f"{folder}: is no more the folder that this command began to write to (a share that went away, or a folder that was "
+            "moved); nothing more is written; bring it back under this path, in place of what may lie there, and run the same "
+            "command again"
+        )
+
+
+def _file_of(folder: Path) -> tuple[int, int]:
+    found = (folder / LOCK_NAME).stat()
+    return found.st_dev, found.st_ino
 
 
 def _require_locks(folder: Path) -> None:

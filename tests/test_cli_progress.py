@@ -37,6 +37,29 @@ def test_a_line_every_half_minute_about_all_parts(clock: list[float], capsys: py
     ]
 
 
+def test_work_with_lines_ends_with_one(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    log = ProgressLog([3, 2])
+    for number, title in enumerate(("one on s4", "one on ms3")):
+        with progress_bar(title, log.part(number, title)) as update:
+            total = 3 - number
+            for done in range(total + 1):
+                clock[0] += 21
+                update(done, total)
+    assert capsys.readouterr().err.splitlines()[-1] == "one on ms3: 5 of 5 in all, done in 2 min"
+
+    # Work that was given up is not done.
+    def cut_off() -> None:
+        with progress_bar("cut off") as update:
+            update(0, 1)
+            clock[0] += 31
+            update(1, 1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut_off()
+    assert "done in" not in capsys.readouterr().err
+
+
 def test_nothing_is_said_of_short_work(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar("short") as update:
         update(0, 10)

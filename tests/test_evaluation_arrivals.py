@@ -414,7 +414,7 @@ def test_a_store_that_does_not_answer_ends_the_evaluation(
 ) -> None:
     from avsrobust.remote.store import Store
 
-    monkeypatch.setattr("avsrobust.remote.on_demand._PAUSES_S", ())
+    monkeypatch.setattr("avsrobust.remote.store.PAUSES_S", ())
 
     def silent(self: Store, *_: object) -> None:
         raise OSError("EndpointConnectionError: no route")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,6 +96,7 @@ class Cluster:
     address: str
     folder: Path
     workers: list[subprocess.Popen[bytes]]
+    scheduler: subprocess.Popen[bytes]
 
     def start_worker(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         # Without a nanny, so that the number of the process is that of the worker.
@@ -130,7 +132,7 @@ def started(folder: Path, workers: int, **environment: str) -> Iterator[Cluster]
     scheduler = subprocess.Popen(
         [*command, "--scheduler-file", str(file)], cwd=folder, stdout=log, stderr=log, env={**os.environ, **environment}
     )
-    found = Cluster("", folder, [])
+    found = Cluster("", folder, [], scheduler)
     try:
         wait_until(lambda: file.exists() and file.read_text().rstrip().endswith("}"))
         import json
@@ -282,6 +284,32 @@ def test_workers_may_come_later_and_all_may_go(
         found.start_worker("late")
         report = run(build, tmp_path / "out", found.address)
     assert digests(report.scores.parent) == whole
+
+
+def test_a_scheduler_that_dies_ends_the_evaluation_in_one_line(
+    build: Manifest, whole: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    forget_calls(build)
+    with started(tmp_path / "cluster", 1) as found:
+        # The worker waits in its first clip.
+        hold = build.folder.parent / f"hold-{found.workers[0].pid}"
+        hold.touch()
+
+        def end() -> None:
+            wait_until(lambda: bool(calls(build)))
+            found.scheduler.kill()
+
+        killer = threading.Thread(target=end)
+        killer.start()
+        try:
+            with pytest.raises(OptionError, match=r"the cluster gave the work up .*run the same 'evaluate' again"):
+                run(build, tmp_path / "out", found.address)
+        finally:
+            killer.join()
+            hold.unlink()
+    assert "Traceback" not in capfd.readouterr().err
+    # Nothing half-written: the same command does the rest here.
+    assert digests(run(build, tmp_path / "out", None).scores.parent) == whole
 
 
 def test_workers_without_avsrobust_are_told_of(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import pickle
 import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor
 
-from avsrobust.adapters.base import AudioInput
+from avsrobust.adapters.base import Adapter, AudioInput
 from avsrobust.adapters.baselines import Oracle
 from avsrobust.building.build import build
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
-from avsrobust.errors import AvsRobustError, ManifestError
+from avsrobust.errors import AvsRobustError, ManifestError, OptionError
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
 from avsrobust.evaluation.sound import SoundReader
 from avsrobust.manifest import load_manifest
@@ -98,3 +101,39 @@ def test_what_vouches_for_the_files_must_be_whole(folder: Path, name: str) -> No
         evaluate(
             manifest, Listener(), name="oracle", output=folder / "results", splits=("train",), data_root=folder / "data"
         )
+
+
+# Results folders that a model moves away, each before one of its calls.
+UNMOUNTED: dict[int, Path] = {}
+CALLS = count()
+
+
+class Unmounts(Adapter):
+    """A model that moves the results folder away in the middle of an evaluation, as a share that is unmounted."""
+
+    audio = AudioInput.log_mel()
+
+    def segment(self, encoded: Any, audio: Tensor) -> Tensor:
+        if (results := UNMOUNTED.get(next(CALLS))) is not None:
+            results.rename(results.with_name("gone"))
+        return (encoded.float().mean(dim=2) / 255 + audio.mean(dim=(2, 3, 4))[..., None, None].sigmoid()) / 2
+
+
+def test_results_whose_folder_goes_away_are_not_taken_for_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avsrobust.evaluation.parts.CLIPS_PER_PART", 1)
+    monkeypatch.setattr("avsrobust.evaluation.parts._FEW_CLIPS", 1)
+    manifest, results = load_manifest(folder / "build"), folder / "results"
+
+    def evaluated(model: Adapter, output: Path) -> EvaluationReport:
+        chosen: dict[str, Any] = {"splits": ("train",), "data_root": folder / "data", "check": False, "batch_size": 1}
+        return evaluate(manifest, model, name="model", output=output, **chosen)
+
+    expected = evaluated(Unmounts(), folder / "whole").scores.read_bytes()
+    # In the middle of the second clip.
+    UNMOUNTED[next(CALLS) + 6] = results
+    with pytest.raises(OptionError, match="is no more the folder that this command began to write to"):
+        evaluated(Unmounts(), results)
+    # Nothing is written to the path, where it would be a part of the results alone.
+    assert not results.exists()
+    (folder / "gone").rename(results)
+    assert evaluated(Unmounts(), results).scores.read_bytes() == expected

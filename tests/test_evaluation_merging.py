@@ -234,13 +234,13 @@ def test_a_smoke_run_in_shards_is_marked_as_one(build: Manifest, tmp_path: Path,
 def test_a_shard_with_a_limit_of_its_own_is_named(
     build: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(build, tmp_path / "out", shard="1/2", splits=["test"])
-    run(build, tmp_path / "out", shard="2/2", splits=["test"], limit=2)
+    run(build, tmp_path / "out", shard="1/2", splits=["test"], limit=2)
+    run(build, tmp_path / "out", shard="2/2", splits=["test"])
     assert invoke(["merge", str(tmp_path / "out")]) == 0
     assert (
-        "shard 2/2 with --limit: tables refuse these results; run the shards without --limit" in capsys.readouterr().err
+        "shard 1/2 with --limit: tables refuse these results; run the shards without --limit" in capsys.readouterr().err
     )
-    run(build, tmp_path / "out", shard="2/2", splits=["test"])
+    run(build, tmp_path / "out", shard="1/2", splits=["test"])
     run(build, tmp_path / "one", splits=["test"])
     assert merge_shards(tmp_path / "out").limited_shards == ()
     assert digests(tmp_path / "out") == digests(tmp_path / "one")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 from collections import namedtuple
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,3 +157,39 @@ def test_a_folder_that_is_copied_in_two_steps_is_listed_once_before_and_once_aft
     assert names(tables.files) == ["a/1.png", "a/2.png", "b/3.png", "table.csv"]
     # The table was looked at alone.
     assert listings == [url, url]
+
+
+def test_a_store_that_is_out_of_order_for_a_while_is_tried_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avsrobust.remote.store.PAUSES_S", (0.0, 0.0))
+    get = type(fsspec.filesystem("memory")).get
+    answers: list[Exception | None] = [RuntimeError("FlexibleChecksumError: no match"), OSError("reset"), None]
+    asked: list[int] = []
+
+    def moody(self: Any, names: list[str], paths: list[str], **options: Any) -> None:
+        asked.append(len(names))
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+        get(self, names, paths, **options)
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "get", moody)
+    assert names(local_copy(url)) == ["a/1.png", "a/2.png", "b/3.png", "table.csv"]
+    assert asked == [4, 4, 4]
+    for failures, asked_for, expected in (
+        ([OSError("reset")] * 3, 3, r"cannot be fetched \(OSError: reset\); run the same command again"),
+        (
+            [PermissionError("The token has expired")],
+            1,
+            "the keys have expired: renew them, and run the same command again",
+        ),
+        (
+            [PermissionError("Access Denied")],
+            1,
+            "check the keys, and what they may do there; run the same command again",
+        ),
+        ([OSError(errno.ENOSPC, "No space left on device")], 1, "No space left"),
+    ):
+        asked.clear()
+        answers[:] = failures
+        with pytest.raises(DataSetError, match=expected):
+            local_copy(url, fresh=True)
+        assert len(asked) == asked_for

@@ -21,7 +21,7 @@ import pytest
 import avsrobust as ar
 from avsrobust.errors import DataSetError, OptionError
 from avsrobust.manifest import Manifest
-from avsrobust.remote import eviction, local_copy, on_demand, telling
+from avsrobust.remote import eviction, local_copy, telling
 from avsrobust.remote.addresses import COPIES, local_home
 from avsrobust.remote.copies import ARRIVED
 from avsrobust.remote.on_demand import OnDemand, listed_sizes, open_on_demand, opened
@@ -165,7 +165,7 @@ def test_a_store_that_does_not_answer_is_tried_again(url: str, monkeypatch: pyte
         fetch(self, names, paths)
 
     monkeypatch.setattr(Store, "fetch", busy)
-    monkeypatch.setattr(on_demand, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr("avsrobust.remote.store.PAUSES_S", (0.0, 0.0))
     assert source(folder).bring(["a/1.png"]) == {}
     with pytest.raises(OptionError, match=rf"{url}/b/1.png: cannot be read \(Endpoint.*\); what is finished is kept"):
         source(folder).bring(["b/1.png"])

@@ -64,6 +64,7 @@ from avsrobust.datasets.survey import survey_lines
 from avsrobust.errors import DataSetError, ManifestError, OptionError, did_you_mean
 from avsrobust.files import flush_folders, remove_temporaries
 from avsrobust.folders import hold_output_dir
+from avsrobust.locks import require_held
 from avsrobust.manifest import (
     BUILD_FORMAT,
     DATA_PREFIX,
@@ -199,6 +200,7 @@ def _build(job: _Job, identity: Identity, on_error: str, workforce: Engine, coun
     info = replace(job.info(planned, layout, checked), version=begun_by(output))
     if not (isinstance(checked, Finished) and made.rendered == 0 and checked.would_be(info, made.files)):
         # What vouches for other files comes after them, and the manifest after everything.
+        require_held(output)
         flush_folders(output)
         info = replace(info, checksums_sha256=write_checksums(output, made.files.values()))
         write_manifest(manifest, made.rows(), info)

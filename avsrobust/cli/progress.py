@@ -46,7 +46,8 @@ class ProgressLog:
     """Progress of work in parts for a log file: a line every `EVERY_S` seconds, about all parts together.
 
     A part whose total changes, or that falls back, has begun other work: speed and time left are those of the new work. While
-    nothing is counted, a thread writes the lines (`beating`): they name the stage, and for how long nothing has changed.
+    nothing is counted, a thread writes the lines (`beating`): they name the stage, and for how long nothing has changed. Work of
+    which there were lines ends with one that says how long all of it took.
 
     Args:
         totals: Units of each part, as far as they are known.
@@ -57,7 +58,8 @@ class ProgressLog:
         self._done = [0] * len(totals)
         # Units that were done before: they say nothing of the speed.
         self._found: dict[int, int] = {}
-        self._began = self._last = self._changed = time.monotonic()
+        self._first = self._began = self._last = self._changed = time.monotonic()
+        self._has_told = False
         self._stage = ""
         self._lock = Lock()
 
@@ -106,6 +108,14 @@ class ProgressLog:
         finally:
             ended.set()
             thread.join()
+        self._conclude(title)
+
+    def _conclude(self, title: str) -> None:
+        """Write the last line, where all is done and lines were written before."""
+        total = sum(self._totals)
+        if self._has_told and self._found and sum(self._done) == total:
+            self._has_told = False
+            note(f"{title}: {total:,} of {total:,} in all, done in {_duration(time.monotonic() - self._first)}")
 
     def _state(self, now: float) -> Iterator[str]:
         """Yield the counts, the current stage, and the time since anything changed."""
@@ -120,6 +130,7 @@ class ProgressLog:
         if now - self._last < EVERY_S:
             return False
         self._last = now
+        self._has_told = True
         return True
 
     def _line(self) -> str:

@@ -33,6 +33,7 @@ from avsrobust.evaluation.scoring import ScoredClip
 from avsrobust.evaluation.stored_scores import StoredScores, frames_of
 from avsrobust.files import remove_temporaries
 from avsrobust.heap import release_unused
+from avsrobust.locks import require_held
 from avsrobust.results import MASKS_NAME, RUN_NAME, SCORES_NAME, SHARDS_NAME, FailedClip, Run, ScoreInfo, write_run
 from avsrobust.row_keys import ClipKey, clip_of
 from avsrobust.row_sets import RowSet
@@ -216,6 +217,7 @@ class Evaluation:
         effort: Effort,
     ) -> None:
         """Write all files anew under ``parts/next/``, and move them to the folder; `rows` are those of the frames."""
+        require_held(self.output)
         asked = self.request
         failed_rows = failures(stored, rows, plan, failed)
         of_clips = tuple(FailedClip(*clip, error) for clip, (error, _) in sorted(failed_rows.items()))

@@ -28,6 +28,7 @@ from avsrobust.evaluation.scored_clips import ScoredClip
 from avsrobust.evaluation.stored_scores import frames_of
 from avsrobust.files import read_regular, write_text
 from avsrobust.limits import TEXT_BYTES
+from avsrobust.locks import require_held
 from avsrobust.mask_overlaps import overlaps_array
 from avsrobust.metrics.binary.counts import concatenate
 from avsrobust.metrics.semantic.counts import concatenate_classes
@@ -136,6 +137,7 @@ class PartStore:
 
     def _write(self, clips: Sequence[ScoredClip]) -> None:
         """Write a part."""
+        require_held(self._folder.parent)
         if self._number is None:
             # Beyond those too that were never committed.
             self._number = max((int(path.name.split(".")[0]) for path in self._files(".parquet")), default=-1)

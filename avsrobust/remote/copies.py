@@ -35,6 +35,7 @@ from avsrobust.remote.eviction import (
     make_room,
     note_use,
 )
+from avsrobust.remote.failures import advice_of_fetching
 from avsrobust.remote.messages import tell
 from avsrobust.remote.store import RemoteFile, Store, size_text
 from avsrobust.textfiles import parse_json
@@ -197,7 +198,7 @@ class Copy:
         try:
             for path in paths:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            store.fetch(names, temporaries)
+            store.fetch_patiently(names, temporaries)
             for name, temporary, path in zip(names, temporaries, paths, strict=True):
                 # One that has another size has changed since it was listed: the next listing says so.
                 if temporary.stat().st_size == due[name].size:
@@ -206,7 +207,8 @@ class Copy:
                 else:
                     temporary.unlink()
         except OSError as error:
-            raise DataSetError(f"{self.url}: cannot be fetched ({error}); run the same command again") from error
+            cause = error if error.__cause__ is None else error.__cause__
+            raise DataSetError(f"{self.url}: cannot be fetched ({error}); {advice_of_fetching(cause)}") from error
 
 
 def local_copy(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+_DISK = (errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+_RENEW = "the keys have expired: renew them, and run the same command again; what is finished is kept"
 CHECK = "check the address, the keys and the endpoint"
 # What s3fs makes of answers such as SlowDown, and of errors of the server.
 _BUSY = (errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO))
@@ -24,7 +26,9 @@ def reason(error: BaseException) -> str:
 def because(error: BaseException) -> str:
     """Return the cause of an error, in brackets, and the remedy."""
     kind = type(error).__name__
-    if isinstance(error, PermissionError):
+    if is_expired(error):
+        advice = _RENEW
+    elif isinstance(error, PermissionError):
         advice = "check the keys, and what they may do there"
     elif isinstance(error, OSError) and error.errno in _BUSY:
         advice = "the store is overloaded or out of order: run the same command again later"
@@ -33,6 +37,25 @@ def because(error: BaseException) -> str:
     else:
         advice = CHECK
     return f"({reason(error)}); {advice}"
+
+
+def advice_of_fetching(error: BaseException) -> str:
+    """Return the remedy where files cannot be fetched that are there."""
+    if is_expired(error):
+        return _RENEW
+    again = "run the same command again"
+    return f"check the keys, and what they may do there; {again}" if isinstance(error, PermissionError) else again
+
+
+def is_expired(error: BaseException) -> bool:
+    """Return whether keys that hold for a time do so no more."""
+    return "expired" in str(error).lower()
+
+
+def stays(error: BaseException) -> bool:
+    """Return whether a failure to fetch stays, however often it is tried: of the file, the keys or the disk here."""
+    is_disk = isinstance(error, OSError) and error.errno in _DISK
+    return is_disk or is_expired(error) or isinstance(error, FileNotFoundError | PermissionError)
 
 
 def words(error: BaseException) -> str:

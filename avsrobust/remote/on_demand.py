@@ -40,11 +40,10 @@ from avsrobust.locks import acquire
 from avsrobust.remote.addresses import copy_home
 from avsrobust.remote.copies import ARRIVED, Copy, Names, make_copy
 from avsrobust.remote.eviction import SPARE_BYTES, begin_use, hold, make_room, note_use
+from avsrobust.remote.failures import advice_of_fetching, is_expired
 from avsrobust.remote.messages import tell
 from avsrobust.remote.store import RemoteFile, Store
 
-# Between tries of a store that does not answer; s3fs and its likes have tried several times themselves.
-_PAUSES_S = (1.0, 4.0, 16.0)
 _TELL_EVERY_S = 60.0
 # Folders that this process has opened, by the copy's folder.
 _OPENED: dict[Path, OnDemand] = {}
@@ -271,18 +270,14 @@ class OnDemand:
         return failed
 
     def _fetch_one(self, name: str, temporary: Path) -> str:
-        for pause_s in (*_PAUSES_S, None):
-            try:
-                self._store.fetch([name], [temporary])
-                break
-            except OSError as error:
-                if isinstance(error.__cause__, FileNotFoundError | PermissionError):
-                    return str(error)
-                if pause_s is None:
-                    raise OptionError(
-                        f"{self.url}/{name}: cannot be read ({error}); what is finished is kept; run the same command again"
-                    ) from error
-                time.sleep(pause_s)
+        try:
+            self._store.fetch_patiently([name], [temporary])
+        except OSError as error:
+            if isinstance(error.__cause__, FileNotFoundError | PermissionError) and not is_expired(error):
+                return str(error)
+            raise OptionError(
+                f"{self.url}/{name}: cannot be read ({error}); what is finished is kept; {advice_of_fetching(error)}"
+            ) from error
         return ""
 
     def _beside(self, name: str, kind: str) -> Path:

@@ -10,6 +10,7 @@ Conventions
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from avsrobust.files import file_state, is_safe_relative
 from avsrobust.limits import TEXT_BYTES
 from avsrobust.optional_packages import import_causes, import_obstacle
 from avsrobust.remote.conditional import ConditionalWriter, writer_of
-from avsrobust.remote.failures import CHECK, because, reason, words
+from avsrobust.remote.failures import CHECK, because, reason, stays, words
 from avsrobust.remote.messages import telling_of_silence
 
 _S3 = "'avsrobust[s3]'"
@@ -48,6 +49,8 @@ _KEY_FILES = {
 # What the file systems of each scheme were opened by.
 _OPENED_BY: dict[str, Hashable] = {}
 _THREADS = 16
+# Between tries of a store that does not answer; s3fs and its likes have tried several times themselves.
+PAUSES_S = (1.0, 4.0, 16.0)
 # Files that S3 names in one answer.
 _LISTED = 1000
 _CONNECTIONS = 32
@@ -192,6 +195,21 @@ class Store:
             self.system.get([self._path(name) for name in names], [str(path) for path in paths])
         except Exception as error:
             raise OSError(reason(error)) from error
+
+    def fetch_patiently(self, names: Sequence[str], paths: Sequence[Path]) -> None:
+        """Fetch files, and try again where the store is out of order: file systems themselves do so for some failures alone.
+
+        Raises:
+            OSError: That fails again and again, or for a reason that stays, with the reason.
+        """
+        for pause_s in (*PAUSES_S, None):
+            try:
+                self.fetch(names, paths)
+                break
+            except OSError as error:
+                if pause_s is None or stays(error.__cause__ or error):
+                    raise
+            time.sleep(pause_s)
 
     def put(self, files: Mapping[str, Path], known: Mapping[str, str] | None = None) -> None:
         """Write local files, side by side.

@@ -24,6 +24,7 @@ from avsrobust.errors import OptionError, RecipeError, did_you_mean
 from avsrobust.evaluation.sound import check_weights
 from avsrobust.files import remove_temporaries
 from avsrobust.folders import hold_output_dir
+from avsrobust.locks import require_held
 from avsrobust.training.arrivals import TrainingArrivals
 from avsrobust.training.checkpoints import (
     TRAINING_FORMAT,
@@ -285,6 +286,7 @@ class _Run:
         """Validate and save a checkpoint at the steps where that is due."""
         run = self.recipe.run
         last = done.step == run.steps
+        require_held(self.options.output)
         if last or done.step % run.validate_every == 0:
             if log is not None:
                 done = self._validate(done, log)
