@@ -24,6 +24,7 @@ from avsrobust.files import write_text
 from avsrobust.gallery.collect import make_gallery
 from avsrobust.manifest import load_manifest
 from avsrobust.reporting.columns import percent
+from avsrobust.reporting.earlier import require_replaceable
 from avsrobust.reporting.escape import text_table
 from avsrobust.reporting.report import report
 from avsrobust.results import Scores, read_scores
@@ -70,6 +71,8 @@ def run_demo(
     import torch
 
     output = Path(output)
+    page = output / "report.html"
+    require_replaceable(page, "html")
     if models is None:
         models = (*_runnable(BUNDLED, on_message), *BASELINES)
     scores: list[Scores] = []
@@ -87,7 +90,6 @@ def run_demo(
             # The demo's own results: those of a model that has changed since give way.
             outcome = evaluate(manifest, adapter, name=model, output=folder, replace=True, save_masks=True)
             scores.append(read_scores(outcome.scores))
-    page = output / "report.html"
     on_message(f"report: {page}")
     gallery = make_gallery(scores, GALLERY_CLIPS, relative_to=output)
     write_text(page, str(report(scores, PROTOCOLS, None, "html", gallery=gallery, compare=True).content))

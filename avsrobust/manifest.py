@@ -88,6 +88,7 @@ ENVIRONMENT_DATA_ROOT = "AVSROBUST_DATA"
 _ORDER = ("split", "clip_id", "condition", "level", "draw")
 # Rows that are objects at once, and those of a row group, pyarrow's default.
 _BLOCK = 1 << 14
+_MOST_BUILDS = 5
 _ROW_GROUP = 1 << 20
 
 
@@ -284,6 +285,7 @@ def load_manifest(path: Path | str, *, consistent: bool = True) -> Manifest:
     """
     path = local_build(path)
     if path.is_dir():
+        _require_no_folder_of_builds(path)
         path = path / MANIFEST_NAME
     opened = _KIND.open(path, [entry.name for entry in COLUMNS.values() if entry.type == pa.string()])
     info = _info(path, opened.schema_arrow.metadata or {})
@@ -299,6 +301,16 @@ def load_manifest(path: Path | str, *, consistent: bool = True) -> Manifest:
     # What reading and checking took would else stay with the process.
     release_unused()
     return Manifest(path, info, RowTable(columns, _make_rows))
+
+
+def _require_no_folder_of_builds(folder: Path) -> None:
+    """Raise `ManifestError` for a folder that is no build but holds some: it names them."""
+    if (folder / MANIFEST_NAME).exists():
+        return
+    builds = sorted(str(path.parent) for path in folder.glob(f"*/{MANIFEST_NAME}"))
+    if builds:
+        shown = ", ".join(builds[:_MOST_BUILDS]) + (", .." if len(builds) > _MOST_BUILDS else "")
+        raise ManifestError(f"{folder}: found a folder of builds; expected one of them; name {shown}")
 
 
 def _make_rows(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> list[Row]:

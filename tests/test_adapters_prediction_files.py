@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -493,6 +496,31 @@ def test_pictures_of_many_pixels_are_refused_before_they_are_decoded(tmp_path: P
     write(tmp_path / "clean/dog/abc_1/0.png", Image.new("1", (13_000, 13_000)))
     with pytest.raises(ClipError, match=r"0\.png: found 169,000,000 pixels; expected at most"):
         answer(tmp_path, view(masked=(0,)))
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB"])
+def test_pictures_whose_data_end_early_are_refused(mode: str, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clean/dog/abc_1", masks())
+    path = tmp_path / "clean/dog/abc_1/3.png"
+    for kept, is_whole in ((SIZE[0], True), (SIZE[0] - 1, False), (1, False)):
+        picture = np.zeros(SIZE, np.uint8)
+        picture[0] = 255
+        stream = io.BytesIO()
+        Image.fromarray(picture).convert(mode).save(stream, "PNG")
+        content = stream.getvalue()
+        start = content.index(b"IDAT")
+        length = int.from_bytes(content[start - 4 : start], "big")
+        rows = zlib.decompress(content[start + 4 : start + 4 + length])
+        data = zlib.compress(rows[: len(rows) // SIZE[0] * kept])
+        chunk = struct.pack(">I", len(data)) + b"IDAT" + data + struct.pack(">I", zlib.crc32(b"IDAT" + data))
+        path.write_bytes(content[: start - 4] + chunk + content[start + 8 + length :])
+        if is_whole:
+            answer(tmp_path)
+        else:
+            with pytest.raises(
+                ClipError, match=r"3\.png: found a damaged picture \(fewer rows of pixels .*write it again"
+            ):
+                answer(tmp_path)
 
 
 def test_whatever_is_no_regular_file_fails_its_clip(tmp_path: Path) -> None:

@@ -192,6 +192,17 @@ def test_a_manifest_that_is_none_is_an_error(tmp_path):
         verify(tmp_path / "manifest.parquet")
 
 
+def test_a_folder_of_builds_is_no_build_and_names_them(folder):
+    with pytest.raises(
+        ManifestError, match=rf"found a folder of builds; expected one of them; name {folder / 'build'}$"
+    ):
+        load_manifest(folder)
+    for number in range(5):
+        shutil.copytree(folder / "build", folder / f"build{number}")
+    with pytest.raises(ManifestError, match=r"build3, \.\.$"):
+        load_manifest(folder)
+
+
 def test_data_that_has_moved_is_an_error_until_named(pristine, tmp_path, monkeypatch):
     monkeypatch.delenv("AVSROBUST_DATA", raising=False)
     shutil.copytree(pristine / "build", tmp_path / "build", ignore=lambda *_: ["data_root"])

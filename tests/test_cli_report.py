@@ -44,6 +44,48 @@ def test_the_format_follows_the_suffix(folder: Path, name: str, start: str) -> N
     assert (folder / name).read_text().lower().startswith(start.lower())
 
 
+FORMS = {
+    "csv": (), "md": (), "latex": (), "json": (), "html": (), "parquet": (),
+    "md wide": ("--layout=wide", "--caption=A table of mine"), "latex wide": ("--layout=wide",), "html wide": ("--layout=wide",),
+    "csv by category": ("--by=category", "--intervals", "--protocol=all"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(
+    folder: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ["report", f"--format={name.split()[0]}", *FORMS[name], "--output=t"]
+    path = folder / "t"
+    path.touch()
+    assert invoke(command) == 0
+    first = path.read_bytes()
+    assert invoke(command) == 0
+    assert path.read_bytes() == first
+    for mine in (
+        b"name,start_time,category,split\n",
+        b"# A paper\n",
+        b"\\documentclass{article}",
+        b"{}",
+        b"<html>",
+        b"PAR1PAR1",
+    ):
+        path.write_bytes(mine)
+        assert invoke(command) == 2
+        assert (
+            "--output t: is there already, and is no report; expected a new file, or an earlier"
+            in capfd.readouterr().err
+        )
+        assert path.read_bytes() == mine
+
+
+def test_a_format_of_a_plug_in_may_replace_what_is_there(folder: Path) -> None:
+    (folder / "shout.py").write_text("def render(table): return 'G!'\n")
+    for _ in range(2):
+        assert invoke(["report", "--format=shout.py:render", "--output=t.txt"]) == 0
+    assert (folder / "t.txt").read_text() == "G!"
+
+
 def test_a_format_that_is_named_wins_and_an_unknown_suffix_is_refused(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from avsrobust import demo
 from avsrobust.demo import BASELINES, BUNDLED, DemoReport, run_demo
+from avsrobust.errors import OptionError
 
 CLIPS = {"s4": 20}
 
@@ -30,6 +31,15 @@ def test_baselines_have_their_known_scores(ran: tuple[Path, DemoReport]) -> None
     written = scores.stat().st_mtime_ns
     assert run_demo(folder, BASELINES, CLIPS).table == outcome.table
     assert scores.stat().st_mtime_ns == written
+
+
+def test_a_page_of_somebody_elses_is_not_replaced(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text("<html>mine</html>")
+    with pytest.raises(OptionError, match=r"report.html: is there already, and is no report"):
+        run_demo(tmp_path, models=[])
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert page.read_text() == "<html>mine</html>"
 
 
 def test_models_that_cannot_run_are_named(ran: tuple[Path, DemoReport], monkeypatch: pytest.MonkeyPatch) -> None:

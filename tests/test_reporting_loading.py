@@ -25,6 +25,14 @@ def test_the_one_result_at_or_below_a_path(results: Path) -> None:
     assert {load_result(place).info.model for place in places} == {"empty"}
 
 
+@pytest.mark.parametrize("name", ["run.json", "extras.parquet"])
+def test_a_file_beside_the_scores_is_no_result(results: Path, name: str) -> None:
+    folder = results / "empty/s4-seed42"
+    (folder / name).touch()
+    with pytest.raises(ResultsError, match=rf"{name}: found a file that describes results; .*name .*empty/s4-seed42$"):
+        load_result(folder / name)
+
+
 def test_a_folder_in_place_of_the_scores_is_named(results: Path) -> None:
     scores = results / "empty/s4-seed42/scores.parquet"
     scores.unlink()

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from avsrobust.datasets.masks import palette
 from avsrobust.metrics import class_statistics
 from avsrobust.reporting.table_builder import build_table
+from avsrobust.reporting.warnings import _EXCHANGED
 from avsrobust.results import Run, Scores
 
 Make = Callable[..., Scores]
@@ -164,6 +166,30 @@ def test_binary_masks_that_were_taken_for_class_ids_are_named(make_scores: Make)
         "net on avss/test: every foreground pixel has class 1 (1 class annotated); integers are class ids"
     )
     assert build_table([with_ids(make_scores(hard, dataset="avss"), predicted=2)], ["avsbench"]).warnings == ()
+
+
+def test_classes_exchange_as_their_colours_do() -> None:
+    colours = palette()
+    known = {tuple(colour): number for number, colour in enumerate(colours.tolist())}
+    reversed_ids = [known.get(tuple(colour[::-1]), number) for number, colour in enumerate(colours.tolist())]
+    assert _EXCHANGED.tolist() == reversed_ids
+
+
+def test_colours_with_red_and_blue_exchanged_are_named(make_scores: Make) -> None:
+    def warnings_of(predicted: int) -> tuple[str, ...]:
+        return build_table([with_ids(make_scores(hard, dataset="avss"), predicted=predicted)], ["avsbench"]).warnings
+
+    # Annotated is class 5, whose colour is the same both ways; no model is accused for it.
+    assert warnings_of(5) == warnings_of(7) == ()
+    scores = with_ids(make_scores(hard, dataset="avss"), predicted=4)
+    assert scores.classes is not None
+    ids = np.where(scores.classes.class_id == 5, 1, scores.classes.class_id)
+    exchanged = replace(scores, classes=replace(scores.classes, class_id=ids))
+    (warning,) = build_table([exchanged], ["avsbench"]).warnings
+    assert warning.startswith("net on avss/test: ")
+    assert (
+        "would fit if red and blue of AVSBench's colours were exchanged; were they written in the order BGR" in warning
+    )
 
 
 def test_class_ids_are_called_so(make_scores: Make) -> None:

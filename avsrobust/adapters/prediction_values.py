@@ -14,7 +14,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,11 @@ from avsrobust.archives import open_archive
 from avsrobust.arrays import map_npy, read_npy, read_npz
 from avsrobust.errors import ClipError
 from avsrobust.files import open_regular
-from avsrobust.limits import PICTURE_PIXELS, Limit
+from avsrobust.limits import PICTURE_BYTES, PICTURE_PIXELS, Limit
 from avsrobust.vocabulary import NUM_CLASSES
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Values = npt.NDArray[Any]
 Probability = npt.NDArray[np.float32]
@@ -214,6 +217,9 @@ def _read_picture(path: Path, *, pixels: bool = True) -> _Picture:
                 if mode in ("L", "P"):
                     used = np.flatnonzero(picture.histogram()).astype(np.uint8)
                 values = np.asarray(picture) if pixels else np.zeros(0, np.uint8)
+                # A last row that is not black has been there.
+                if pixels and (picture.info.get("interlace") or not values[-1:].any()):
+                    _require_all_rows(path, stream, picture)
                 colours = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
             if mode == "P":
                 palette[: len(colours)] = colours
@@ -233,6 +239,17 @@ def _read_picture(path: Path, *, pixels: bool = True) -> _Picture:
     ) as error:
         raise ClipError(f"{path}: cannot be read as PNG ({_reason(error)}); write it again") from error
     return _Picture(mode, values, palette, used)
+
+
+def _require_all_rows(path: Path, stream: BinaryIO, picture: Image.Image) -> None:
+    """Raise `ClipError` where the file's data end early: Pillow makes the remaining rows black."""
+    from avsrobust.datasets.png_data import lacks_pixels
+
+    size = stream.seek(0, 2)
+    PICTURE_BYTES.check(size, path, ClipError)
+    stream.seek(0)
+    if lacks_pixels(stream.read(size), picture):
+        raise ClipError(f"{path}: found a damaged picture (fewer rows of pixels than it declares); write it again")
 
 
 def _declared_pixels(start: bytes) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from avsrobust import __version__, limits
-from avsrobust.cli import ending, streams
+from avsrobust.cli import ending, python_names, streams
 from avsrobust.cli.progress import note
 from avsrobust.errors import AvsRobustError, DataSetError, did_you_mean, is_out_of_memory, text_of
 
@@ -28,6 +28,7 @@ STATUS_USER = 2
 STATUS_INTERNAL = 70
 STATUS_INTERRUPTED = 130
 _MOST_FINDINGS = 20
+_MOST_NAMES = 3
 # Looks before a thread sleeps: some microseconds, as long as most gaps between the operations of a model.
 _SPINS = "1000"
 
@@ -172,8 +173,12 @@ def invoke(arguments: list[str]) -> int:
 
 
 def _invoke(arguments: list[str], invocation: Invocation) -> int:
+    replaced: list[str] = []
     try:
-        outcome = main.main(args=arguments, prog_name="avsrobust", standalone_mode=False, obj=invocation)
+        try:
+            outcome = main.main(args=arguments, prog_name="avsrobust", standalone_mode=False, obj=invocation)
+        finally:
+            replaced = python_names.put_back()
         streams.flush_results()
         return outcome if isinstance(outcome, int) else 0
     except AvsRobustError as error:
@@ -201,6 +206,13 @@ def _invoke(arguments: list[str], invocation: Invocation) -> int:
             _say(
                 f"error: the {used_up} is used up ({type(error).__name__}); close other programs, or take fewer --workers, a "
                 "smaller --batch-size, or less in one call"
+            )
+            return STATUS_USER
+        if replaced:
+            _say(
+                f"error: {type(error).__name__}: {text_of(error)}; found {', '.join(replaced[:_MOST_NAMES])} replaced by code of "
+                "an adapter or of a library that it imports; expected Python's own; let it put back what it replaces (--verbose "
+                "shows where it failed)"
             )
             return STATUS_USER
         _say(

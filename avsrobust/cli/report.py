@@ -158,6 +158,7 @@ def report(
     from avsrobust import api
     from avsrobust.files import write_bytes
     from avsrobust.folders import require_no_file_of_ours
+    from avsrobust.reporting.earlier import require_replaceable
     from avsrobust.reporting.formats import format_of_file
     from avsrobust.reporting.selection import requested_renames
 
@@ -165,6 +166,7 @@ def report(
         format_name = format_of_file(output)
     if output is not None:
         require_no_file_of_ours(output)
+        require_replaceable(output, format_name or "md")
     with progress_bar("report"):
         rendered = api.report(
             results or None,

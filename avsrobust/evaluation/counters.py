@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -244,9 +244,11 @@ def _limit_torch(threads: int) -> None:
 
     All of its own, they would spin on the cores where the model runs.
     """
-    # Torch sets its number when a thread first asks, once.
-    torch.get_num_threads()
-    ThreadpoolController().limit(limits=threads, user_api="openmp")
+    # An error would break the pool, and whoever waits for its counts would wait for ever; without the limit it is slower.
+    with suppress(Exception):
+        # Torch sets its number when a thread first asks, once.
+        torch.get_num_threads()
+        ThreadpoolController().limit(limits=threads, user_api="openmp")
 
 
 class _Budget:

@@ -161,6 +161,8 @@ def _is_read(name: str) -> bool:
 
 def _scores_below(path: Path) -> list[Path]:
     """The files of scores at or below a path, sorted."""
+    if path.is_file() and path.name in _READ and path.name != SCORES_NAME and path.with_name(SCORES_NAME).is_file():
+        raise ResultsError(f"{path}: found a file that describes results; expected the results; name {path.parent}")
     if path.is_file():
         return [path]
     there = filter(_is_published, path.rglob(SCORES_NAME)) if path.is_dir() else ()

@@ -16,7 +16,9 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from avsrobust.metrics import ClassStatistics
 from avsrobust.metrics.dataset_score import negative_key
 from avsrobust.reporting.breakdowns import CATEGORY, GROUPINGS
 from avsrobust.reporting.columns import ALL_CATEGORIES
@@ -24,9 +26,11 @@ from avsrobust.reporting.extra_scores import OVERLAP
 from avsrobust.reporting.model import Line, Subject, Table
 from avsrobust.reporting.naming import build_title, split_name
 from avsrobust.reporting.split_results import SplitResult
-from avsrobust.vocabulary import BACKGROUND, BINARY, CLASS_DATASET, CLEAN, SEMANTIC, counted
+from avsrobust.vocabulary import BACKGROUND, BINARY, CLASS_DATASET, CLEAN, NUM_CLASSES, SEMANTIC, counted
 
 _CHECKSUM_SHOWN = 12
+# How many times more must fit the other way: some classes have the same colour both ways.
+_CLEARLY = 2
 # Options that name folders of data, which differ from one data set to another.
 _FOLDER_OPTIONS = {"predictions": ("masks",)}
 
@@ -49,6 +53,7 @@ def find_warnings(
         *per_subject,
         *_swept_binary_masks(table, results),
         *_one_class(table, results),
+        *_reversed_colours(table, results),
         *_unlike_results(table.subjects, results, several_seeds),
         *(() if every_protocol else _without_line(table)),
         *_unlike_tasks(table.subjects),
@@ -160,6 +165,44 @@ def _one_class(table: Table, results: Sequence[SplitResult]) -> Iterator[str]:
                 "annotated); integers are class ids: where they are a binary mask, return it as floating point and evaluate "
                 "again; --task binary scores them as foreground"
             )
+
+
+def _reversed_colours(table: Table, results: Sequence[SplitResult]) -> Iterator[str]:
+    """Models whose classes fit the annotated ones only with red and blue exchanged, as cv2 writes pictures."""
+    for subject, entry in zip(table.subjects, results, strict=True):
+        if subject.task != SEMANTIC or subject.is_baseline or entry.classes is None:
+            continue
+        as_they_are, exchanged = (_fitting_pixels(entry.classes, ids) for ids in (np.arange(NUM_CLASSES), _EXCHANGED))
+        if exchanged > _CLEARLY * max(as_they_are, 1):
+            yield (
+                f"{_title(subject)}: {exchanged / max(as_they_are, 1):.1f} times as many pixels of its classes would fit if red "
+                "and blue of AVSBench's colours were exchanged; were they written in the order BGR, as cv2 does? save them as "
+                "RGB, or store class ids"
+            )
+
+
+def _fitting_pixels(classes: ClassStatistics, ids: npt.NDArray[np.int64]) -> int:
+    """Return the sum, over frames and classes, of pixels that may fit, where class j is read as ``ids[j]``."""
+    annotated = (classes.target > 0) & (classes.class_id != BACKGROUND)
+    predicted = (classes.predicted > 0) & (classes.class_id != BACKGROUND)
+    there = classes.frame[annotated] * NUM_CLASSES + classes.class_id[annotated]
+    found = classes.frame[predicted] * NUM_CLASSES + ids[classes.class_id[predicted]]
+    _, of_annotated, of_predicted = np.intersect1d(there, found, assume_unique=True, return_indices=True)
+    return int(np.minimum(classes.target[annotated][of_annotated], classes.predicted[predicted][of_predicted]).sum())
+
+
+def _exchanged(class_id: int) -> int:
+    """Return the class whose colour has red and blue exchanged, or the class itself where no class has that colour.
+
+    Bits 0, 3 and 6 of an id make red, 2 and 5 blue (`avsrobust.datasets.masks.palette`).
+    """
+    if class_id >= 1 << 6:
+        return class_id
+    kept = class_id & 0b010010
+    return kept | (class_id & 0b001001) << 2 | (class_id & 0b100100) >> 2
+
+
+_EXCHANGED = np.array([_exchanged(class_id) for class_id in range(NUM_CLASSES)])
 
 
 def _is_binary(subject: Subject) -> bool:
