@@ -169,7 +169,6 @@ COMMANDS: dict[str, tuple[int, Words]] = {
         lambda data, results, out, turn: [
             *(
                 "report",
-                "--results",
                 results,
                 "--format",
                 "html",
