@@ -75,18 +75,17 @@ def importing_from(folder: Path) -> Iterator[None]:
     """Import from `folder` first; afterwards last, for what a plug-in imports later without shadowing anything."""
     _begin(folder)
     entry = str(folder)
-    known = entry in sys.path
-    if not known:
-        sys.path.insert(0, entry)
+    # Also where it is there already: other plug-ins' folders may come before it.
+    sys.path.insert(0, entry)
     try:
         yield
     finally:
-        if not known:
-            # The file's own code may have taken it away.
-            if entry in sys.path:
-                sys.path.remove(entry)
+        # The file's own code may have taken it away.
+        if entry in sys.path:
+            sys.path.remove(entry)
+        if entry not in sys.path:
             sys.path.append(entry)
-        note_imports()
+        _note_all()
 
 
 @contextmanager
@@ -115,16 +114,17 @@ def importing_by_name(name: str) -> Iterator[None]:
         yield
     finally:
         sys.path += [entry for entry in hidden if entry not in sys.path]
-        note_imports()
+        _note_all()
 
 
 def note_imports() -> None:
-    """Note the files of modules that were imported from plug-ins' folders since the last time."""
-    # Asked for after every call of an adapter.
-    newest = len(sys.modules), next(reversed(sys.modules))
-    if not _FOLDERS or [newest] == _NEWEST:
-        return
-    _NEWEST[:] = [newest]
+    """Note the files of modules that were imported from plug-ins' folders since the last time; quick where none were."""
+    if _FOLDERS and (len(sys.modules), next(reversed(sys.modules))) not in _NEWEST:
+        _note_all()
+
+
+def _note_all() -> None:
+    _NEWEST[:] = [(len(sys.modules), next(reversed(sys.modules)))]
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         if isinstance(spec, ModuleSpec) and _known(spec) is None:
@@ -183,8 +183,7 @@ def _begin(folder: Path) -> None:
 
     Two checkouts that both hold a ``network.py`` are common; the earlier plug-in keeps the modules it has imported.
     """
-    _NEWEST.clear()
-    note_imports()
+    _note_all()
     # Else a file that is new in a folder may not be found within the same tick of the folder's clock.
     importlib.invalidate_caches()
     for name in _namesakes(folder):

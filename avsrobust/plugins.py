@@ -42,6 +42,7 @@ from avsrobust.plugin_sources import (
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _MOST_CHARACTERS = 400
+_OURS = frozenset({"avsrobust", "model_adapters"})
 _NOT_THEIRS = (f"{Path(__file__).parent}{os.sep}",)
 
 
@@ -91,6 +92,8 @@ class Registry(Generic[T]):
                 f"{self.option} {spec}: names no {'module' if attribute else self.object_noun or 'object'}; "
                 f"expected package.module:{self._form} or file.py:{self._form}"
             )
+        if separator and place.partition(".")[0] in _OURS:
+            return self._import(spec, spec)
         if separator:
             with importing_by_name(place):
                 return self._import(spec, spec)

@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from weakref import proxy
 
 import numpy as np
 import pyarrow as pa
@@ -210,7 +211,8 @@ class StoredMasks:
         self._file = _KIND.open(path, dictionaries=_DICTIONARIES)
         _check_schema(path, self._file.schema_arrow)
         ROWS.check(self._file.metadata.num_rows, path, AdapterError)
-        self._group = lru_cache(maxsize=4)(self._read_group)
+        # Not of the method itself: the file is closed when nobody refers to this any more.
+        self._group = lru_cache(maxsize=4)(partial(StoredMasks._read_group, proxy(self)))
         self.smallest_frame: int | None = None
         self.clips = self._find_clips()
 

@@ -106,7 +106,7 @@ def test_an_edited_condition_is_that_of_the_next_build(workers, data, recipe, tm
         row = next(row for row in manifest.rows if row.condition == "fade")
         own = next(r for r in manifest.rows if r.clip_id == row.clip_id and r.condition == "clean")
         samples, made = (read_samples(manifest.audio_path(entry, data))[0][:, 0] for entry in (own, row))
-        assert np.abs(made - samples * (0.5, 0.1, 0.2)[number]).max() <= 0.51 / 32768
+        assert np.abs(made - samples * (0.5, 0.1, 0.2)[number]).max() <= 0.51 / 32768, (number, made[0], samples[0])
 
 
 def test_a_recipe_that_was_read_before_its_condition_changed_is_refused(data, recipe, tmp_path):

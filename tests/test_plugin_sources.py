@@ -13,6 +13,7 @@ import torch
 
 from avsrobust import plugin_sources
 from avsrobust.adapters.lookup import find_adapter, load_adapter
+from avsrobust.datasets.registry import find_dataset
 from avsrobust.errors import AdapterError
 from avsrobust.evaluation.adapter_source import source_sha256
 from avsrobust.plugins import Registry
@@ -78,6 +79,14 @@ def test_so_is_a_package_and_its_neighbours(tmp_path: Path, monkeypatch: pytest.
     assert found == ["a", "b"]
 
 
+def test_names_of_our_own_modules_leave_the_import_path_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = list(sys.path)
+    monkeypatch.chdir(tmp_path)
+    assert find_dataset("s4").name == "s4"
+    assert find_adapter("avsrobust.adapters.baselines:Oracle").__name__ == "Oracle"
+    assert sys.path == before
+
+
 def test_a_folder_that_the_user_imports_from_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a" / "own_model.py", f"NAME = 'a'{MODEL}")
     (tmp_path / "b").mkdir()
@@ -118,6 +127,15 @@ def test_a_neighbour_that_is_imported_late_is_noted_too(tmp_path: Path) -> None:
     assert loaded() == "old"
     write(tmp_path / "late_neighbour.py", "NAME = 'new'")
     assert loaded() == "new"
+
+
+def test_a_folder_that_is_on_the_path_already_comes_first_for_its_own_files(tmp_path: Path) -> None:
+    specs = {}
+    for name in ("a", "b"):
+        write(tmp_path / name / "twice_part.py", f"NAME = '{name}'")
+        path = write(tmp_path / name / "model.py", f"from twice_part import NAME{MODEL}")
+        specs[name] = f"{path}:Model"
+    assert [named(specs[name]) for name in "abbaab"] == list("abbaab")
 
 
 def test_modules_of_the_user_are_not_imported_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

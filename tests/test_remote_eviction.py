@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -211,3 +212,28 @@ def test_a_build_that_remembers_a_copy_finds_its_files_again(
     assert picture.is_file()
     (report,) = ar.evaluate("visual_prior", build, output=tmp_path / "results")
     assert report.scores.is_file()
+
+
+def test_a_copy_that_somebody_has_deleted_is_held_again(urls: dict[str, str]) -> None:
+    local_copy(urls["a"])
+    shutil.rmtree(home(urls["a"]))
+    local_copy(urls["a"])
+    held = list((home(urls["a"]) / eviction.USES).iterdir())
+    assert len(held) == 1
+    assert eviction.is_locked(held[0])
+
+
+def test_a_long_session_counts_what_others_have_fetched_meanwhile(
+    urls: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local_copy(urls["a"], ["x"])
+    # As another process does.
+    theirs = home(urls["d"]) / "files" / "z"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(bytes(2 * MB))
+    os.utime(theirs, (0, 0))
+    local_copy(urls["b"], ["x"])
+    assert theirs.exists()
+    monkeypatch.setattr(eviction, "_BELIEVED_S", 0.0)
+    local_copy(urls["c"], ["x"])
+    assert not theirs.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def test_auto_is_the_cpu_where_no_accelerator_is(is_there: bool, monkeypatch: py
 def test_other_devices_are_refused() -> None:
     with pytest.raises(OptionError, match="--device tpu: expected auto, cpu or cuda"):
         open_accelerator("float32", "tpu")
+
+
+def test_a_second_run_has_its_own_device_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    first = open_accelerator("bfloat16", "cpu")
+    assert (first.state._cpu, first.mixed_precision) == (True, "bf16")
+    # That it may take a GPU shows here without one.
+    second = open_accelerator("float32", "auto")
+    assert (second.state._cpu, second.mixed_precision) == (False, "no")
+    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "fp16"
 
 
 def test_a_precision_is_computed_by_the_device_or_not() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,8 @@ class FileReader:
 
     def __init__(self, locate: Locate) -> None:
         self._locate = locate
-        self._read = lru_cache(_MOST_KEPT)(self._from_file)
+        # Of no method: what refers to itself is freed some time later, and with it the maps of files that `locate` may hold.
+        self._read = lru_cache(_MOST_KEPT)(partial(_from_file, locate))
 
     def __call__(self, name: str, seconds: float) -> tuple[NDArray[np.float64], int]:
         """Return the samples, float64 [S, channels], `seconds` of them at least where there are as many, and the rate in Hz."""
@@ -89,7 +90,8 @@ class FileReader:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(state["_locate"])  # type: ignore[misc]
 
-    def _from_file(self, name: str, seconds: float) -> tuple[NDArray[np.float64], int]:
-        samples, sample_rate = read_samples(self._locate(name), longest_s=seconds + MARGIN_S)
-        samples.setflags(write=False)
-        return samples, sample_rate
+
+def _from_file(locate: Locate, name: str, seconds: float) -> tuple[NDArray[np.float64], int]:
+    samples, sample_rate = read_samples(locate(name), longest_s=seconds + MARGIN_S)
+    samples.setflags(write=False)
+    return samples, sample_rate

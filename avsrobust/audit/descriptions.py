@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
+from weakref import proxy
 
 import numpy as np
 import numpy.typing as npt
@@ -172,20 +173,24 @@ def describe_rows(
     known: dict[_Key, tuple[Floats, float]] = {}
     seen: dict[str, _Condition] = {}
     done = 0
-    for part, (described, conditions) in zip(parts, _results(work, parts), strict=True):
-        for one, (statistics, loudness, total) in zip(part, described, strict=True):
-            key = _key(one.row)
-            if statistics is not None:
-                known[key] = (statistics, loudness)
-            elif one.loudness:
-                # The first row of these needed none.
-                known[key] = (known[key][0], loudness)
-            seen.setdefault(one.row.condition, _Condition(one.row.condition, one.row.polarity)).count(total)
-        for condition in conditions:
-            seen[condition.name].widen(condition)
-        done += len(part)
-        if progress is not None:
-            progress(done, len(rows))
+    try:
+        for part, (described, conditions) in zip(parts, _results(work, parts), strict=True):
+            for one, (statistics, loudness, total) in zip(part, described, strict=True):
+                key = _key(one.row)
+                if statistics is not None:
+                    known[key] = (statistics, loudness)
+                elif one.loudness:
+                    # The first row of these needed none.
+                    known[key] = (known[key][0], loudness)
+                seen.setdefault(one.row.condition, _Condition(one.row.condition, one.row.polarity)).count(total)
+            for condition in conditions:
+                seen[condition.name].widen(condition)
+            done += len(part)
+            if progress is not None:
+                progress(done, len(rows))
+    finally:
+        # Its files are open.
+        _reader.cache_clear()
     keys = [_key(row) for row in rows]
     return DescribedRows(
         rows,
@@ -273,7 +278,8 @@ class _Reader:
         self._sounds = FileReader(audited.locate)
         # Every map holds a file descriptor, and a large build has hundreds of files.
         self._open = lru_cache(maxsize=MOST_OPEN)(_open)
-        self._made = lru_cache(maxsize=_MOST_MADE)(self._make)
+        # Not of the method itself: the files are closed when nobody refers to this any more.
+        self._made = lru_cache(maxsize=_MOST_MADE)(partial(_Reader._make, proxy(self)))
 
     def read(self, row: Row, *, with_loudness: bool) -> tuple[Array, float]:
         """Return a row's array, and the loudness of its sound, NaN unless that is wanted."""

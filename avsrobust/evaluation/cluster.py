@@ -315,8 +315,8 @@ def _pieces(clips: Sequence[ClipRows], size: int) -> Iterator[list[ClipRows]]:
 # In a worker: one task at a time, and the scorer of the job that it works on.
 _LOCK = threading.Lock()
 _LOADED: dict[str, _Loaded] = {}
-# Checksum of each adapter's source when it was first imported.
-_SOURCES: dict[str, object] = {}
+# Checksum of each adapter's source when it was first imported, by the folder of the job and the adapter's spec.
+_SOURCES: dict[tuple[Path, str], object] = {}
 
 
 @dataclass
@@ -436,7 +436,7 @@ def _load(job: Job) -> _Loaded:
     )
     facts = scorer.facts(job.output)
     source = facts.model_key["source_sha256"]
-    if _SOURCES.setdefault(job.spec, source) != source:
+    if _SOURCES.setdefault((job.folder, job.spec), source) != source:
         raise AdapterError(
             f"--adapter {job.spec}: its source has changed since a worker of the cluster imported it; restart the workers"
         )

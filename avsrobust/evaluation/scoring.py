@@ -136,23 +136,27 @@ class _Pipeline:
 
     def _after(self, group: ClipGroup, error: AvsRobustError) -> Iterator[ScoredClip | FailedClip]:
         """Score the clips of a group that failed one by one; of a single one, yield or raise its error."""
-        if not self._keep_going:
-            raise error
-        if len(group.clips) > 1:
-            for clip in group.clips:
-                alone = ClipGroup.of([clip])
-                try:
-                    scored = self._segment(alone).result()
-                except AvsRobustError as its_own:
-                    yield from self._after(alone, its_own)
-                else:
-                    self._any_scored = True
-                    yield from scored
-            return
-        if not self._any_scored and not isinstance(error, ClipError):
-            raise error
-        row = group.clips[0].sample.rows[0]
-        yield FailedClip(row.split, row.clip_id, message_of(error))
+        try:
+            if not self._keep_going:
+                raise error
+            if len(group.clips) > 1:
+                for clip in group.clips:
+                    alone = ClipGroup.of([clip])
+                    try:
+                        scored = self._segment(alone).result()
+                    except AvsRobustError as its_own:
+                        yield from self._after(alone, its_own)
+                    else:
+                        self._any_scored = True
+                        yield from scored
+                return
+            if not self._any_scored and not isinstance(error, ClipError):
+                raise error
+            row = group.clips[0].sample.rows[0]
+            yield FailedClip(row.split, row.clip_id, message_of(error))
+        finally:
+            # Its traceback holds this frame, and with it all that was read: they would stay until Python looks for cycles.
+            del error
 
 
 def segment_batch(

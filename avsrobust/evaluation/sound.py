@@ -17,8 +17,10 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import proxy
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +79,7 @@ class SoundReader:
         self._lock = threading.Lock()
         self._checked: set[str] = set()
         self._file_sums: Checksums | None = None
-        self._files = FileReader(self._locate)
+        self._files = self._file_reader()
         self._embed: Callable[[Tensor], Tensor] | None = None
         if vggish is not None and audio.kind == "embedding":
             self._embed = _load_embedding(vggish, self._device)
@@ -91,10 +93,14 @@ class SoundReader:
             "_file_sums": None,
             "_embed": None,
         }
-        return {name: value for name, value in {**self.__dict__, **empty}.items() if name != "_lock"}
+        return {name: value for name, value in {**self.__dict__, **empty}.items() if name not in ("_lock", "_files")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        self.__dict__.update(state, _lock=threading.Lock(), _files=self._file_reader())
+
+    def _file_reader(self) -> FileReader:
+        # Not of a method of its own: the maps of files are closed when nobody refers to this any more.
+        return FileReader(partial(SoundReader._locate, proxy(self)))
 
     @property
     def build(self) -> Manifest:

@@ -45,6 +45,8 @@ LIST_SUFFIX = ".list"
 SPARE_BYTES = 1 << 28
 # All copies are looked through to delete some: those who do so again and again delete this part of the bound at a time.
 _SLACK = 0.05
+# All are looked through again after so long: other processes fetch, too.
+_BELIEVED_S = 300.0
 # Some file systems keep times to two seconds.
 _COARSEST_NS = 2_000_000_000
 
@@ -52,7 +54,15 @@ _COARSEST_NS = 2_000_000_000
 _own: dict[Path, tuple[Path, int]] = {}
 _own_lists: dict[Path, tuple[Path, int]] = {}
 _readers: dict[Path, WeakKeyDictionary[object, frozenset[str]]] = {}
-_believed: dict[Path, int] = {}
+_believed: dict[Path, _Belief] = {}
+
+
+@dataclass
+class _Belief:
+    """What all copies take, in bytes, as this process counts on since it has looked."""
+
+    count: int
+    since_s: float
 
 
 def bound() -> float:
@@ -73,7 +83,7 @@ def bound() -> float:
 
 def begin_use(home: Path) -> None:
     """Say that this process uses a copy, until it ends; the caller holds the copy's folder."""
-    if fcntl is not None and home not in _own:
+    if fcntl is not None and not _says(_own, home):
         _own[home] = _locked_file(home, "")
 
 
@@ -84,13 +94,27 @@ def hold(home: Path, names: Collection[str], reader: object) -> None:
     """
     if fcntl is None:
         return
-    if home not in _own_lists:
+    if not _says(_own_lists, home):
         _own_lists[home] = _locked_file(home, LIST_SUFFIX)
-        _readers[home] = WeakKeyDictionary()
-    _readers[home][reader] = frozenset(names)
+    _readers.setdefault(home, WeakKeyDictionary())[reader] = frozenset(names)
     descriptor, listed = _own_lists[home][1], frozenset[str]().union(*_readers[home].values())
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(sorted(listed)).encode(), 0)
+
+
+def _says(own: dict[Path, tuple[Path, int]], home: Path) -> bool:
+    """Return whether one of this process's files for a copy is there; where somebody has deleted the copy, it is forgotten."""
+    if home not in own:
+        return False
+    path, descriptor = own[home]
+    try:
+        if os.path.samestat(path.stat(), os.fstat(descriptor)):
+            return True
+    except FileNotFoundError:
+        pass
+    del own[home]
+    os.close(descriptor)
+    return False
 
 
 def _locked_file(home: Path, suffix: str) -> tuple[Path, int]:
@@ -135,8 +159,13 @@ def make_room(home: Path, count: int, *, fetched: bool = True, coming: Callable[
     limit, root = bound(), home.parent
     free = shutil.disk_usage(home).free if fetched else count + SPARE_BYTES
     short = count + SPARE_BYTES - free
-    if fcntl is None or (short <= 0 and _believed.get(root, limit + 1) + count <= limit):
-        _believed[root] = _believed.get(root, 0) + count
+    belief = _believed.get(root)
+    if belief is not None and time.monotonic() - belief.since_s > _BELIEVED_S:
+        # Others have fetched since.
+        belief = None
+    if fcntl is None or (short <= 0 and belief is not None and belief.count + count <= limit):
+        if belief is not None:
+            belief.count += count
         return ""
     # First: what arrives in between is counted twice rather than not at all.
     expected = 0 if coming is None else coming()
@@ -145,15 +174,16 @@ def make_room(home: Path, count: int, *, fetched: bool = True, coming: Callable[
     due = max(int(total + count - limit), short + expected)
     deleted = _delete(found, home, due if coming is None or due <= 0 else due + int(_SLACK * limit))
     freed, copies = sum(file.size for file in deleted), {file.home for file in deleted}
-    _believed[root] = total - freed + count
+    taken = total - freed + count
+    _believed[root] = _Belief(taken, time.monotonic())
     lines = []
     if deleted:
         lines.append(
             f"deleted {counted(len(deleted), 'file')} ({size_text(freed)}) of {counted(len(copies), 'copy')}, used longest ago"
         )
-    if _believed[root] > limit:
+    if taken > limit:
         lines.append(
-            f"copies take {size_text(_believed[root])}, over the {size_text(int(limit))} of {ENVIRONMENT_CACHE_GB}: all else is "
+            f"copies take {size_text(taken)}, over the {size_text(int(limit))} of {ENVIRONMENT_CACHE_GB}: all else is "
             "in use"
         )
     return "; ".join(lines)

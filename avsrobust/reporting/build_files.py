@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from avsrobust.datasets.overlap import source_of_clip
 from avsrobust.errors import AvsRobustError, ResultsError
-from avsrobust.files import sha256_of_file
+from avsrobust.files import FileState, file_state, sha256_of_file
 from avsrobust.limits import MANIFEST_ROWS, MANIFEST_VALUES
 from avsrobust.metrics.dataset_score import ConditionKey
 from avsrobust.parquet import Kind
@@ -72,23 +72,21 @@ def sound_sources(manifest: Path) -> SoundSources:
     Raises:
         ResultsError: The file cannot be read.
     """
-    stat = manifest.stat()
-    return _sound_sources(manifest.absolute(), stat.st_mtime_ns, stat.st_size)
+    return _sound_sources(manifest.absolute(), file_state(manifest))
 
 
 def _checksum(path: Path) -> str:
-    stat = path.stat()
-    return _checksum_of(path.absolute(), stat.st_mtime_ns, stat.st_size)
+    return _checksum_of(path.absolute(), file_state(path))
 
 
-# A table of many results asks for the same few manifests; time and size tell a file that has changed.
+# A table of many results asks for the same few manifests.
 @lru_cache(256)
-def _checksum_of(path: Path, _mtime_ns: int, _size: int) -> str:
+def _checksum_of(path: Path, _state: FileState | None) -> str:
     return sha256_of_file(path)
 
 
 @lru_cache(8)
-def _sound_sources(path: Path, _mtime_ns: int, _size: int) -> SoundSources:
+def _sound_sources(path: Path, _state: FileState | None) -> SoundSources:
     opened = _KIND.open(path)
     _KIND.require_sizes(path, opened, MANIFEST_ROWS, MANIFEST_VALUES)
     there = [name for name in _OPTIONAL if name in opened.schema_arrow.names]

@@ -11,6 +11,8 @@ from accelerate.state import AcceleratorState
 
 from avsrobust.errors import OptionError
 
+_PRECISION = "ACCELERATE_MIXED_PRECISION"
+
 
 def trains_on_cpu(device: str) -> bool:
     """Return whether a run with ``--device`` trains on the CPU here."""
@@ -45,8 +47,16 @@ def open_accelerator(precision: str, device: str) -> Accelerator:
     """
     check_device(device)
     mixed = "bf16" if precision == "bfloat16" else "no"
+    # Accelerate keeps one precision, and one device, for the whole process; a second run of it may want others.
+    AcceleratorState._reset_state(reset_partial_state=not _is_one_of_several())
     # Set by accelerate launch; the recipe decides.
-    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
-    # Accelerate keeps one precision for the whole process; a second run of it may want another.
-    AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed, cpu=device == "cpu")
+    launched = os.environ.pop(_PRECISION, None)
+    try:
+        return Accelerator(mixed_precision=mixed, cpu=device == "cpu")
+    finally:
+        if launched is not None:
+            os.environ[_PRECISION] = launched
+
+
+def _is_one_of_several() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
