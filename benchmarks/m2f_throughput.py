@@ -90,10 +90,12 @@ def main() -> int:
     arguments = parser.parse_args()
     setting = Setting(torch.device(arguments.device), arguments.bfloat16, arguments.repeat, arguments.compile)
     if arguments.grid_sample:
-        m2f_network.can_fuse = lambda _device: False
+        m2f_network.can_fuse = lambda *_asked: False
     peak = _product(setting)
     compiled = ", compiled" if setting.compiled else ""
-    kernel = m2f_network.can_fuse(torch.empty(0, device=setting.device).device)
+    config = M2FConfig() if arguments.toy else PUBLISHED
+    heads = config.attention_heads
+    kernel = m2f_network.can_fuse(torch.empty(0, device=setting.device).device, heads, config.hidden_dim // heads)
     print(f"{_name(setting.device)}, {setting.dtype}, torch {torch.__version__}{compiled}")
     print(f"deformable attention by {'its kernel' if kernel else 'grid_sample'}")
     how = f"{compiled}{', grid_sample' if arguments.grid_sample else ''}"

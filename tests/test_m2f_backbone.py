@@ -81,7 +81,7 @@ def test_what_is_kept_between_calls_serves_inference_and_training() -> None:
     torch.stack([part.mean() for part in feature_maps(backbone, frames, apply_block)]).sum().backward()
 
 
-def test_windows_cut_in_bfloat16_are_those_cut_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_beside_heads_are_those_beside_frames_cut_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, frames = backbone_and_frames(M2FConfig(depths=(2, 2, 2, 2), window_size=6))
     parameters = [value for value in backbone.parameters() if value.requires_grad]
 
@@ -94,8 +94,10 @@ def test_windows_cut_in_bfloat16_are_those_cut_in_float32(monkeypatch: pytest.Mo
     found = maps_and_gradients()
 
     def former(attention: Any, windows: Tensor, mask: Tensor | None) -> Tensor:
-        # Queries, keys and values in one copy of another order; rounded to bfloat16 by the product.
-        count, length, channels = windows.shape
+        # One window after the other, what is added to the scores repeated for every frame; rounded to bfloat16 by the product.
+        frames, length, number, channels = windows.shape
+        windows = windows.transpose(1, 2).flatten(0, 1)
+        count = len(windows)
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
         weight, bias = (torch.cat([getattr(part, name) for part in parts]) for name in ("weight", "bias"))
         heads = F.linear(windows, weight, bias).view(count, length, 3, attention.num_attention_heads, -1)
@@ -105,9 +107,14 @@ def test_windows_cut_in_bfloat16_are_those_cut_in_float32(monkeypatch: pytest.Mo
         if mask is not None:
             scores = scores.expand(count // len(mask), -1, -1, -1, -1).flatten(0, 1)
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=scores, scale=attention.scaling)
-        return torch.as_tensor(attention.o_proj(attended.transpose(1, 2).reshape(count, length, channels)))
+        output = torch.as_tensor(attention.o_proj(attended.transpose(1, 2).reshape(count, length, channels)))
+        return output.unflatten(0, (frames, number)).transpose(1, 2).contiguous()
 
     monkeypatch.setattr(module, "lowered", lambda x: x)
     monkeypatch.setattr(module, "_attend", former)
-    for one, other in zip(found, maps_and_gradients(), strict=True):
-        assert torch.equal(one, other)
+    expected = maps_and_gradients()
+    assert all(torch.equal(one, other) for one, other in zip(found[:4], expected[:4], strict=True))
+    # Sums over the windows are taken in another order; the gradient of a bias of keys is nothing but rounding.
+    largest = max(float(each.abs().max()) for each in expected[4:])
+    for one, other in zip(found[4:], expected[4:], strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0.02 * float(other.abs().max()) + 1e-4 * largest)

@@ -67,26 +67,33 @@ def test_gradients_are_the_librarys(layer: Layer) -> None:
             torch.testing.assert_close(found, wanted, atol=1e-4 * float(wanted.abs().max()) + 1e-6, rtol=1e-3)
 
 
-def test_queries_rounded_once_are_those_rounded_by_each_product(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_rounded_before_the_position_is_added_are_as_near_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     network, frames = network_and_frames()
     decoder = network.mask2former.model.pixel_level_module.decoder
     features = tuple(network.mask2former.model.pixel_level_module.encoder(frames).feature_maps)
     parameters = [value for value in decoder.parameters() if value.requires_grad]
 
-    def features_and_gradients() -> tuple[Tensor, list[Tensor | None]]:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+    def features_and_gradients(lowered: bool = True) -> list[Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=lowered):
             mask_features = decode_pixels(decoder, tuple(part.detach() for part in features), sampled_layer)[1]
         loss = mask_features.float().square().mean()
-        return mask_features, list(torch.autograd.grad(loss, parameters, allow_unused=True))
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return [mask_features.detach().float(), *(each for each in gradients if each is not None)]
 
-    found, ours = features_and_gradients()
+    exact, found = features_and_gradients(lowered=False), features_and_gradients()
     monkeypatch.setattr(module, "lowered", lambda x: x)
-    expected, theirs = features_and_gradients()
-    assert torch.equal(found, expected)
-    # The gradients of both products are added in bfloat16 in place of float32.
-    for one, other in zip(ours, theirs, strict=True):
-        if one is not None and other is not None:
-            torch.testing.assert_close(one, other, atol=0.02 * float(other.abs().max()) + 1e-7, rtol=0)
+    # Rounded by each product alone.
+    former = features_and_gradients()
+    ours, theirs = (
+        [
+            float((each - right).norm() / right.norm())
+            for each, right in zip(way, exact, strict=True)
+            if right.norm() > 0
+        ]
+        for way in (found, former)
+    )
+    assert ours[0] <= 1.2 * theirs[0] < 0.02
+    assert sum(ours) <= 1.2 * sum(theirs)
 
 
 @given(

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from avsrobust.errors import OptionError
+from avsrobust.errors import AdapterError, OptionError
 from model_adapters.m2f import network, sampling
 from model_adapters.m2f.config import M2FConfig
 from model_adapters.m2f.network import M2FNetwork
@@ -54,9 +54,44 @@ for sizes, heads, width, spread in (
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), exact, atol=1e-4, rtol=2**-7)
 
+# Tensors that lie otherwise, and gradients of some alone.
+sizes = ((1, 2), (2, 3), (3, 4))
+given = inputs(sizes, 2, 4, 0.7)
+plain = [each.detach() for each in given]
+turned = [plain[0].transpose(1, 2).contiguous().transpose(1, 2), plain[1].transpose(0, 2).contiguous().transpose(0, 2)]
+turned.append(plain[2].flip(1).flip(1).expand_as(plain[2]).transpose(2, 3).contiguous().transpose(2, 3))
+assert not any(each.is_contiguous() for each in turned)
+expected = sampling.fused(plain[0], sizes, *plain[1:])
+gradients = torch.autograd.grad(sampling.fused(given[0], sizes, *given[1:]).sum(), given)
+for wanted in range(3):
+    part = [each.clone().requires_grad_(number == wanted) for number, each in enumerate(turned)]
+    found = sampling.fused(part[0], sizes, *part[1:])
+    assert torch.equal(found, expected)
+    # The gradient of a sum is one number, repeated.
+    found.sum().backward()
+    assert torch.equal(part[wanted].grad, gradients[wanted]) and sum(each.grad is not None for each in part) == 1
+
+# Where torch may take deterministic algorithms alone, the forward pass may run and the backward pass is refused.
+torch.use_deterministic_algorithms(True)
+found = sampling.fused(given[0], sizes, *given[1:])
+assert torch.equal(found, expected)
+try:
+    found.sum().backward()
+except RuntimeError as error:
+    assert "use_deterministic_algorithms is on" in str(error)
+else:
+    raise AssertionError("expected a refusal")
+torch.use_deterministic_algorithms(True, warn_only=True)
+sampling.fused(given[0], sizes, *given[1:]).sum().backward()
+torch.use_deterministic_algorithms(False)
+
+# What a GPU is tried with.
+assert sampling.difference(sampling.fused, torch.device("cpu"), torch.float32, 1, 32) < 1e-4
+assert sampling.difference(sampling.fused, torch.device("cpu"), torch.bfloat16, 1, 32) < 2**-5
+
 # The whole network, once with each, in float32 and in bfloat16; and traced, as torch.compile has it.
 def network_of(fused):
-    network.can_fuse = lambda _device: fused
+    network.can_fuse = lambda *_asked: fused
     model = M2FNetwork.seeded(M2FConfig(image_size=64, window_size=4, encoder_layers=1), seed=3).eval()
     for layer in model.mask2former.model.pixel_level_module.decoder.encoder.layers:
         # Fresh offsets are whole pixels, where the derivative jumps.
@@ -92,11 +127,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from model_adapters.m2f import sampling_kernel as kernels
 
-constants = dict(h0=12, w0=12, h1=24, w1=24, h2=48, w2=48, points=4, heads=8, channels=32, wide=32, block=32)
+constants = dict(points=4, heads=8, channels=32, wide=32, block=32)
 for kernel in (kernels._forward, kernels._backward):
     names = [name for name in kernel.arg_names if name not in constants]
-    types = {name: "*bf16" if name in ("values", "result", "gradient") else "*fp32" for name in names} | {"positions": "i32"}
-    signature = types | dict.fromkeys(constants, "constexpr")
+    types = {name: "*bf16" if name in ("values", "result", "gradient") else "*fp32" for name in names}
+    signature = types | dict.fromkeys(kernels._SIZES, "i32") | dict.fromkeys(constants, "constexpr")
     for capability in (80, 90):
         source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
         assert triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["cubin"]
@@ -150,25 +185,15 @@ def test_difference_sees_what_is_not_a_number() -> None:
     assert math.isnan(found)
 
 
-@pytest.fixture
-def untried() -> Iterator[None]:
-    """A process that has tried the kernel on no GPU."""
-    sampling._works.cache_clear()
-    yield
-    sampling._works.cache_clear()
-
-
-@pytest.mark.usefixtures("untried")
 def test_kernel_is_for_gpus_with_triton_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    can_fuse = sampling.can_fuse
-    assert not can_fuse(torch.device("cpu"))
+    can_fuse = sampling.can_fuse.__wrapped__
+    assert not can_fuse(torch.device("cpu"), 8, 32)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not can_fuse(GPU)
+        assert not can_fuse(GPU, 8, 32)
 
 
-@pytest.mark.usefixtures("untried")
 @pytest.mark.parametrize(
     ("outcome", "told"),
     [
@@ -189,25 +214,67 @@ def test_a_gpu_is_tried_and_what_fails_is_told(
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
     monkeypatch.setattr(sampling, "difference", difference)
-    can_fuse = sampling.can_fuse
+    monkeypatch.setattr(sampling, "fault_of", lambda _device: None)
+    can_fuse = sampling.can_fuse.__wrapped__
     if told is None:
-        assert can_fuse(GPU)
+        assert can_fuse(GPU, 8, 32)
         return
     with pytest.warns(UserWarning, match=told):
-        assert not can_fuse(GPU)
+        assert not can_fuse(GPU, 8, 32)
 
 
-@pytest.mark.usefixtures("untried")
+def test_a_gpu_that_a_fault_has_broken_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def difference(*_arguments: Any) -> float:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    monkeypatch.setattr(sampling, "difference", difference)
+    monkeypatch.setattr(sampling, "fault_of", lambda _device: "AcceleratorError: unspecified launch failure")
+    expected = (
+        r"illegal memory access.*cuda:0 is of no use to this process since.*AVSROBUST_M2F_KERNEL=no and run again"
+    )
+    with pytest.raises(AdapterError, match=expected):
+        sampling.can_fuse.__wrapped__(GPU, 8, 32)
+
+
+def test_a_device_that_computes_has_no_fault() -> None:
+    assert sampling.fault_of(torch.device("cpu")) is None
+
+
+def test_a_device_that_does_not_compute_is_told() -> None:
+    assert str(sampling.fault_of(torch.device("meta"))).startswith("NotImplementedError: Cannot copy out of meta tensor")
+
+
+def test_gradients_that_must_be_deterministic_are_taken_of_gathered_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = M2FNetwork.seeded(M2FConfig(), seed=0)
+    monkeypatch.setattr(network, "can_fuse", lambda *_asked: True)
+    # The weights of a GPU cannot be had here; whether one is asked for is.
+    monkeypatch.setattr(network, "only_deterministic", lambda _device: sampling.only_deterministic(GPU))
+    assert model._layers().pixel_layer is network.fused_layer
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert model._layers().pixel_layer is network.gathered_layer
+        assert not sampling.only_deterministic(torch.device("cpu"))
+        with torch.no_grad():
+            assert model._layers().pixel_layer is network.fused_layer
+        model.compile_parts(backend="eager")
+        compiled = model._compiled
+        assert compiled is not None
+        assert model._layers().pixel_layer is compiled[0].pixel_layer
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_kernel_can_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    can_fuse = sampling.can_fuse
+    can_fuse = sampling.can_fuse.__wrapped__
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
     monkeypatch.setattr(sampling, "difference", lambda *_arguments: 0.0)
     for wanted, expected in (("yes", True), ("", True), ("no", False)):
         monkeypatch.setenv(sampling.ENVIRONMENT_KERNEL, wanted)
-        assert can_fuse(GPU) is expected
+        assert can_fuse(GPU, 8, 32) is expected
     monkeypatch.setenv(sampling.ENVIRONMENT_KERNEL, "off")
     with pytest.raises(OptionError, match="AVSROBUST_M2F_KERNEL: found 'off'; expected yes or no"):
-        can_fuse(GPU)
+        can_fuse(GPU, 8, 32)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -216,7 +283,7 @@ def test_network_takes_the_kernel_where_it_can(monkeypatch: pytest.MonkeyPatch, 
     if compiled:
         model.compile_parts(backend="eager")
     without = model._layers()
-    monkeypatch.setattr(network, "can_fuse", lambda device: device.type == "cpu")
+    monkeypatch.setattr(network, "can_fuse", lambda device, *_widths: device.type == "cpu")
     fused = model._layers()
     assert (fused.block, fused.mask_layer) == (without.block, without.mask_layer)
     assert fused.pixel_layer is not without.pixel_layer

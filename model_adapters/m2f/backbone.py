@@ -86,8 +86,8 @@ def apply_block(
 def _attend(attention: Any, windows: Tensor, mask: Tensor | None) -> Tensor:
     """Return the projected attention within windows, [N, L, W, C], as these lie.
 
-    The windows of a frame stand beside its heads, as W A heads: what is added to their scores is the same for all frames, and so is
-    one array that is read for each, not one per frame.
+    The windows of a frame stand beside its heads, as W A heads: what is added to their scores is then one array that is read for
+    all frames, not one per frame.
     """
     frames, length, count, channels = windows.shape
     heads, parts = attention.num_attention_heads, (attention.q_proj, attention.k_proj, attention.v_proj)

@@ -35,7 +35,7 @@ from model_adapters.m2f.decoder import Layer as MaskLayer
 from model_adapters.m2f.pixel_decoder import Layer as PixelLayer
 from model_adapters.m2f.pixel_decoder import decode_pixels, fused_layer, gathered_layer, sampled_layer
 from model_adapters.m2f.readout import QueryLogits, read_out
-from model_adapters.m2f.sampling import can_fuse
+from model_adapters.m2f.sampling import can_fuse, only_deterministic
 
 # Of ImageNet, as facebook/mask2former-swin-base-ade-semantic's preprocessor_config.json has them.
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -164,7 +164,10 @@ class M2FNetwork(nn.Module):
     def _layers(self) -> _Layers:
         plain = self._compiled is None or (self._compiled_in_training_alone and not self.training)
         layers, fused = (_PLAIN, _FUSED) if plain or self._compiled is None else self._compiled
-        return fused if can_fuse(self.audio_proj[0].weight.device) else layers
+        device, heads = self.audio_proj[0].weight.device, self.config.attention_heads
+        if only_deterministic(device):
+            return layers._replace(pixel_layer=gathered_layer) if plain else layers
+        return fused if can_fuse(device, heads, self.config.hidden_dim // heads) else layers
 
     @classmethod
     def seeded(cls, config: M2FConfig, seed: int) -> Self:

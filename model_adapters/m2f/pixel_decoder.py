@@ -157,8 +157,9 @@ def _layer(
     """Return the states [N, S, H] after a layer: deformable attention to all levels, and the feed-forward block."""
     attention = layer.self_attn
     heads, points = attention.n_heads, attention.n_points
-    queries = lowered(states + position)
-    values = attention.value_proj(states).unflatten(-1, (heads, -1))
+    low = lowered(states)
+    queries = low + lowered(position)
+    values = attention.value_proj(low).unflatten(-1, (heads, -1))
     offsets = attention.sampling_offsets(queries).unflatten(-1, (heads, LEVELS, points, 2))
     weights = attention.attention_weights(queries).unflatten(-1, (heads, LEVELS * points)).softmax(-1)
     # An offset counts in the level's own pixels.

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avsrobust.errors import OptionError
+from avsrobust.errors import AdapterError, OptionError
 
 LEVELS = 3
 # Whether the kernel may be taken: "yes", as where it is not set, or "no".
@@ -81,35 +81,62 @@ def fused(values: Tensor, sizes: tuple[tuple[int, int], ...], locations: Tensor,
     return cast("Tensor", attend_levels(values, locations, weights, sides)).flatten(2)
 
 
-def can_fuse(device: torch.device) -> bool:
+@lru_cache(maxsize=16)
+def can_fuse(device: torch.device, heads: int, width: int) -> bool:
     """Return whether `fused` works on a device; it is tried once. Where a GPU has Triton and it fails, a warning says so.
+
+    Args:
+        device: The device.
+        heads: Number of heads, A.
+        width: Width of a head, D: the kernels that are tried are those that will be taken.
 
     Raises:
         OptionError: Where ``$AVSROBUST_M2F_KERNEL`` is neither "yes" nor "no".
+        AdapterError: The device is of no use to this process since.
     """
     wanted = os.environ.get(ENVIRONMENT_KERNEL) or "yes"
     if wanted not in ("yes", "no"):
         raise OptionError(f"environment variable {ENVIRONMENT_KERNEL}: found '{wanted}'; expected yes or no")
-    return wanted == "yes" and device.type == "cuda" and _works(device)
-
-
-@lru_cache(maxsize=16)
-def _works(device: torch.device) -> bool:
-    if importlib.util.find_spec("triton") is None:
+    if wanted == "no" or device.type != "cuda" or importlib.util.find_spec("triton") is None:
         return False
-    problem = next(filter(None, (_problem(device, dtype, most) for dtype, most in _APART.items())), None)
+    tried = (_problem(device, dtype, most, heads, width) for dtype, most in _APART.items())
+    problem = next(filter(None, tried), None)
     if problem is None:
         return True
+    # After a fault on a GPU every later call in the process fails, each with another message.
+    broken = fault_of(device)
+    if broken is not None:
+        raise AdapterError(
+            f"m2f: the kernel of deformable attention {problem}, and {device} is of no use to this process since ({broken}); "
+            f"set the environment variable {ENVIRONMENT_KERNEL}=no and run again"
+        )
     warnings.warn(
         f"m2f: the kernel of deformable attention {problem}; grid_sample takes its place, more slowly", stacklevel=2
     )
     return False
 
 
-def _problem(device: torch.device, dtype: torch.dtype, most: float) -> str | None:
+def only_deterministic(device: torch.device) -> bool:
+    """Return whether gradients on a device may only be taken deterministically (``torch.use_deterministic_algorithms``).
+
+    There, `gathered` can: torch adds the gradients of rows in a fixed order then. On a CPU all ways can.
+    """
+    return device.type == "cuda" and torch.is_grad_enabled() and torch.are_deterministic_algorithms_enabled()
+
+
+def fault_of(device: torch.device) -> str | None:
+    """Return why a device can no longer be computed on; None where it can."""
+    try:
+        torch.ones(1, device=device).add(1).cpu()
+    except RuntimeError as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return None
+
+
+def _problem(device: torch.device, dtype: torch.dtype, most: float, heads: int, width: int) -> str | None:
     """Return what is wrong with `fused` on a device, for values of a type; None where nothing is."""
     try:
-        found = difference(fused, device, dtype)
+        found = difference(fused, device, dtype, heads, width)
     except Exception as error:
         # Compilers and drivers raise many kinds; all mean the same here.
         return f"cannot be compiled or run ({type(error).__name__}: {error})"
@@ -117,26 +144,31 @@ def _problem(device: torch.device, dtype: torch.dtype, most: float) -> str | Non
     return None if found <= most else f"differs from grid_sample by {found:.2g} (expected at most {most:.2g}, {dtype})"
 
 
-def difference(attend: Attend, device: torch.device, dtype: torch.dtype) -> float:
+def difference(attend: Attend, device: torch.device, dtype: torch.dtype, heads: int = 4, width: int = 16) -> float:
     """Return how far results and gradients of a way are from those of `sampled`, at most, on a small example.
 
     Args:
         attend: The way.
         device: Where it is tried.
         dtype: Type of the values; `sampled` takes them in float32.
+        heads: Number of heads, A.
+        width: Width of a head, D.
 
     Returns:
         The largest difference, as a share of 1 + the number; NaN where a result is.
     """
     generator = torch.Generator().manual_seed(0)
     sizes = ((2, 3), (4, 6), (8, 12))
-    positions = sum(height * width for height, width in sizes)
+    positions = sum(rows * columns for rows, columns in sizes)
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        values = torch.randn(2, positions, 4, 16, generator=generator)
-        # Some lie beyond the border.
-        locations = 0.5 + 0.4 * torch.randn(2, positions, 4, LEVELS, 4, 2, generator=generator)
-        weights = torch.rand(2, positions, 4, LEVELS, 4, generator=generator)
-        gradient = torch.randn(2, positions, 64, generator=generator).to(device)
+        values = torch.randn(2, positions, heads, width, generator=generator)
+        # Some lie beyond the border, none so near a pixel's centre, where derivatives jump, that rounding takes it across.
+        extents = torch.tensor([(columns, rows) for rows, columns in sizes]).unsqueeze(1)
+        drawn = 0.5 + 0.4 * torch.randn(2, positions, heads, LEVELS, 4, 2, generator=generator)
+        pixels = (drawn * extents).floor() + 0.1 + 0.8 * torch.rand(drawn.shape, generator=generator)
+        locations = (pixels + 0.5) / extents
+        weights = torch.rand(2, positions, heads, LEVELS, 4, generator=generator)
+        gradient = torch.randn(2, positions, heads * width, generator=generator).to(device)
         inputs = [each.to(device).requires_grad_() for each in (values.to(dtype), locations, weights)]
         results = []
         for way, taken in ((attend, inputs[0]), (sampled, inputs[0].float())):
