@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from avsrobust.defaults import NO_TEXT, is_text
-from avsrobust.errors import OptionError
+from avsrobust.errors import AvsRobustError, OptionError
 from avsrobust.files import TEMPORARY_SUFFIX, flush_files, is_safe_name, make_folder, write_text
 from avsrobust.locks import LOCK_NAME, OWNER_NAME, acquire, require_held
 from avsrobust.textfiles import parse_json
@@ -127,6 +127,11 @@ def hold_output_dir(
             stack.pop_all().close()
         try:
             yield
+        except (OSError, AvsRobustError):
+            # A folder that is gone is named, rather than the file that was wanted next.
+            require_held(folder)
+            raise
+        else:
             require_held(folder)
         finally:
             _give_up(folder, absent)

@@ -13,7 +13,7 @@ from avsrobust.building.build import build
 from avsrobust.building.verify import verify
 from avsrobust.conditions.recipe import load_recipe
 from avsrobust.datasets.read import read_dataset
-from avsrobust.errors import ManifestError
+from avsrobust.errors import ManifestError, OptionError
 from avsrobust.manifest import data_files, load_manifest
 from avsrobust.toy.write import write_toy
 
@@ -132,3 +132,22 @@ def test_what_verify_advises_puts_it_right(place: Path, tmp_path: Path, name: st
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
     # What was made is vouched for by the checksums; without them it is made again.
     assert (report.rendered == 0) == (name != "checksums.parquet")
+
+
+def test_a_build_whose_folder_goes_away_is_ended_and_goes_on_when_it_is_back(place: Path, tmp_path: Path) -> None:
+    output, gone = tmp_path / "build", tmp_path / "gone"
+
+    def unmount(_done: int, _total: int) -> None:
+        if next(output.rglob("*.wav"), None) is not None:
+            output.rename(gone)
+
+    arguments = (read_dataset("ms3", place / "data"), load_recipe("standard"), 42, output)
+    with pytest.raises(OptionError, match=rf"{output}: is no more the folder that this command began to write to"):
+        build(*arguments, on_error="skip", progress=unmount)
+    assert next(gone.rglob("*.wav"))
+    if output.exists():
+        shutil.rmtree(output)
+    gone.rename(output)
+    build(*arguments, on_error="skip")
+    for name in SMALL:
+        assert (output / name).read_bytes() == (place / "build" / name).read_bytes()

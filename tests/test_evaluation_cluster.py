@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from avsrobust.adapters.baselines import VisualPrior
 from avsrobust.dask_client import connect
 from avsrobust.errors import AdapterError, ManifestError, OptionError
 from avsrobust.evaluation import cluster as cluster_module
-from avsrobust.evaluation.cluster import ClusterAdapter
+from avsrobust.evaluation.cluster import ClusterAdapter, ClusterScorer, Job, _Outcome
 from avsrobust.evaluation.gpus import claim
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
+from avsrobust.evaluation.scorer import AdapterFacts
 from avsrobust.files import sha256_of_file
 from avsrobust.locks import LOCK_NAME
 from avsrobust.manifest import Manifest
@@ -392,6 +393,17 @@ def test_workers_with_unequal_adapters_are_refused(cluster: Cluster, build: Mani
         match=r"worker tcp://.*: has another adapter, .*different are: setting bias in memory; expected the same",
     ):
         run(build, tmp_path, cluster.address, "Unequal")
+
+
+def test_a_worker_with_another_version_of_a_package_is_refused(build: Manifest) -> None:
+    job = Job(build.path, build.data_root(), Path(), "model", "model", "cpu", None, None, None, {}, None)
+    scorer = ClusterScorer(ClusterAdapter(None, "model"), job)
+    key: dict[str, Any] = {"options": {}, "option_files": {}, "states": {}}
+    facts = AdapterFacts(key, "cpu", "a CPU", {"numpy": "2.3.1", "python": "3.11.7"}, None, sees_targets=False)
+    scorer._facts = facts
+    scorer._take(_Outcome("tcp://a:1", replace(facts, versions={"numpy": "2.3.1", "python": "3.12.1"})))
+    with pytest.raises(AdapterError, match=r"worker tcp://b:2: .*version of numpy \(2.3.1 there, 2.2.0 here\)"):
+        scorer._take(_Outcome("tcp://b:2", replace(facts, versions={"numpy": "2.2.0", "python": "3.11.7"})))
 
 
 def test_a_model_that_is_edited_is_not_mixed_with_its_old_self(

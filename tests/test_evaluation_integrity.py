@@ -103,37 +103,47 @@ def test_what_vouches_for_the_files_must_be_whole(folder: Path, name: str) -> No
         )
 
 
-# Results folders that a model moves away, each before one of its calls.
+# Folders that a model moves away, each before one of its calls.
 UNMOUNTED: dict[int, Path] = {}
 CALLS = count()
 
 
 class Unmounts(Adapter):
-    """A model that moves the results folder away in the middle of an evaluation, as a share that is unmounted."""
+    """A model that moves a folder away in the middle of an evaluation, as a share that is unmounted."""
 
     audio = AudioInput.log_mel()
 
     def segment(self, encoded: Any, audio: Tensor) -> Tensor:
-        if (results := UNMOUNTED.get(next(CALLS))) is not None:
-            results.rename(results.with_name("gone"))
+        if (folder := UNMOUNTED.get(next(CALLS))) is not None:
+            folder.rename(folder.with_name("gone"))
         return (encoded.float().mean(dim=2) / 255 + audio.mean(dim=(2, 3, 4))[..., None, None].sigmoid()) / 2
+
+
+def evaluated(folder: Path, output: Path) -> EvaluationReport:
+    chosen: dict[str, Any] = {"splits": ("train",), "data_root": folder / "data", "check": False, "batch_size": 1}
+    return evaluate(load_manifest(folder / "build"), Unmounts(), name="model", output=output, **chosen)
 
 
 def test_results_whose_folder_goes_away_are_not_taken_for_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("avsrobust.evaluation.parts.CLIPS_PER_PART", 1)
     monkeypatch.setattr("avsrobust.evaluation.parts._FEW_CLIPS", 1)
-    manifest, results = load_manifest(folder / "build"), folder / "results"
-
-    def evaluated(model: Adapter, output: Path) -> EvaluationReport:
-        chosen: dict[str, Any] = {"splits": ("train",), "data_root": folder / "data", "check": False, "batch_size": 1}
-        return evaluate(manifest, model, name="model", output=output, **chosen)
-
-    expected = evaluated(Unmounts(), folder / "whole").scores.read_bytes()
+    results = folder / "results"
+    expected = evaluated(folder, folder / "whole").scores.read_bytes()
     # In the middle of the second clip.
     UNMOUNTED[next(CALLS) + 6] = results
     with pytest.raises(OptionError, match="is no more the folder that this command began to write to"):
-        evaluated(Unmounts(), results)
+        evaluated(folder, results)
     # Nothing is written to the path, where it would be a part of the results alone.
     assert not results.exists()
     (folder / "gone").rename(results)
-    assert evaluated(Unmounts(), results).scores.read_bytes() == expected
+    assert evaluated(folder, results).scores.read_bytes() == expected
+
+
+def test_data_that_go_away_end_the_evaluation(folder: Path) -> None:
+    results = folder / "results"
+    expected = evaluated(folder, folder / "whole").scores.read_bytes()
+    UNMOUNTED[next(CALLS) + 1] = folder / "data"
+    with pytest.raises(OptionError, match=rf"{folder}/data: is gone, or empty, since the evaluation began"):
+        evaluated(folder, results)
+    (folder / "gone").rename(folder / "data")
+    assert evaluated(folder, results).scores.read_bytes() == expected

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import pytest
@@ -186,6 +188,22 @@ def test_compiled_for_training_alone_it_evaluates_as_it_is() -> None:
         assert counter.frame_count == 0
         network.train().encode(frames)
         assert counter.frame_count > 0
+
+
+def test_kernels_are_kept_where_the_documentation_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model_adapters.m2f.network.COMPILE_CACHE", tmp_path / "kept")
+    network, _ = network_and_frames()
+    # As torch has set it by now, which each restart of a machine empties; nothing; and a folder that the user names.
+    for named, expected in (
+        (Path(gettempdir(), "torchinductor_somebody"), tmp_path / "kept"),
+        (None, tmp_path / "kept"),
+        (tmp_path / "mine", tmp_path / "mine"),
+    ):
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+        if named is not None:
+            monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(named))
+        network.compile_parts(backend="eager")
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(expected)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")

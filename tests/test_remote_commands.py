@@ -535,7 +535,12 @@ def test_a_run_of_training_from_s3_to_s3(
 
 
 def test_training_copies_what_it_reads(
-    s3: Any, copies: Path, toy: Path, tmp_path: Path, tiny_recipe: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    s3: Any,
+    copies: Path,
+    toy: Path,
+    tmp_path: Path,
+    tiny_recipe: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("accelerate")
     recipe = tiny_recipe(data={"datasets": ["s4"], "mix": {}}, run={"steps": 3})

@@ -185,6 +185,28 @@ def test_a_finished_run_is_not_run_again(builds: list[TrainingBuild], tiny_recip
     assert (tmp_path / "run/log.csv").read_text() == log
 
 
+# tensorboard's thread says so for itself.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_run_whose_folder_goes_away_goes_on_when_it_is_back(
+    builds: list[TrainingBuild], tiny_recipe: WriteRecipe, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(run={"steps": 4, "checkpoint_every": 2})
+    chosen, output = load_train_recipe(str(recipe)), tmp_path / "run"
+
+    def unmount(done: int, _total: int) -> None:
+        if done == 3 and output.exists():
+            output.rename(tmp_path / "gone")
+
+    options = TrainOptions(output, device="cpu", pictures=tmp_path / "pictures")
+    with pytest.raises(OptionError, match=rf"{output}: is no more the folder that this command began to write to"):
+        train(chosen, builds, options, where=str(recipe), progress=unmount)
+    assert not output.exists()
+    (tmp_path / "gone").rename(output)
+    assert run(recipe, builds, output).resumed_from == 2
+    run(recipe, builds, tmp_path / "whole")
+    assert_equal_weights(weights(output, 4), weights(tmp_path / "whole", 4))
+
+
 def test_another_run_in_the_same_folder_is_refused(
     builds: list[TrainingBuild], tiny_recipe: WriteRecipe, tmp_path: Path
 ) -> None:

@@ -196,6 +196,7 @@ class Evaluation:
                         keep(outcome)
                         succeeded += 1
                     else:
+                        _require_there(self.data_root, self.request.manifest.folder)
                         failed[outcome.split, outcome.clip_id] = outcome.error
                     self.progress(succeeded + len(failed), len(self.request.clips))
         finally:
@@ -283,3 +284,21 @@ class Evaluation:
         """Take the parts' folder away where no clip is finished."""
         if not store.has_parts():
             remove_parts(self.output)
+
+
+def _require_there(*folders: Path) -> None:
+    """Check that the folders of data and build are there, when a clip has failed: without them all others would.
+
+    Raises:
+        OptionError: One is gone, or an empty mount point.
+    """
+    for folder in folders:
+        try:
+            is_there = next(folder.iterdir(), None) is not None
+        except OSError:
+            is_there = False
+        if not is_there:
+            raise OptionError(
+                f"{folder}: is gone, or empty, since the evaluation began (a share that went away?); bring it back, and run the "
+                "same command again: finished clips are kept"
+            )

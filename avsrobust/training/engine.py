@@ -239,7 +239,9 @@ class _Run:
             pending = Pending(self.accelerator, log.losses if log is not None else lambda _step, _numbers: None)
             module.train()
             for step, micro in enumerate(self._batches(done.step), start=done.step):
-                self.on_stage(self._named(step, f"forward and backward pass of {_samples(micro)}"))
+                # The first takes minutes where the model is compiled, unless an earlier run did so.
+                first = ", compiled if need be" if self.options.compiled and step == resumed_from else ""
+                self.on_stage(self._named(step, f"forward and backward pass of {_samples(micro)}{first}"))
                 rate = learning_rate(self.recipe.optimizer, step, self.recipe.run.steps)
                 pending.add(step + 1, update(micro, rate))
                 done = replace(done, step=step + 1)

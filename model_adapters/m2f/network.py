@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, NamedTuple, Self, cast
 
 import torch
@@ -47,6 +48,7 @@ _CHANNELS = (1, 16, 32, 64, 128)
 _MEL_BANDS = 64
 # Mean and standard deviation of VGGish log-mels over varied sounds, rounded (golden/logmel.json "pooled").
 _LOG_MEL_MEAN, _LOG_MEL_STD = -1.0, 1.4
+_CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 # Kernels that torch.compile has made, unless TORCHINDUCTOR_CACHE_DIR names another folder.
 COMPILE_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "avsrobust" / "torch_compile"
 # Graphs that torch.compile keeps of one function before it runs it uncompiled.
@@ -87,6 +89,15 @@ def prepare_frames(frames: Tensor, image_size: int) -> Tensor:
         scaled = F.interpolate(scaled, size=(image_size, image_size), mode="bilinear", antialias=True)
     mean, std = _image_statistics(frames.device)
     return (scaled / 255.0 - mean) / std
+
+
+def _name_compile_cache() -> None:
+    """Have the kernels kept in `COMPILE_CACHE`, unless the user names another folder."""
+    named = os.environ.get(_CACHE_VARIABLE)
+    # torch itself names one for temporary files, when it is imported.
+    is_torchs = named is not None and Path(named).parent == Path(gettempdir()) and "torchinductor_" in named
+    if named is None or is_torchs:
+        os.environ[_CACHE_VARIABLE] = str(COMPILE_CACHE)
 
 
 @lru_cache(maxsize=8)
@@ -153,7 +164,7 @@ class M2FNetwork(nn.Module):
             backend: The backend of torch.compile.
             training_alone: Leave evaluation as it is: for a few clips of varying number the compilation would take longer.
         """
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILE_CACHE))
+        _name_compile_cache()
         # A graph for each stage, shifted or not, in training and in evaluation, for a few sizes of the batch.
         dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, _MOST_GRAPHS)
         # Weights are arguments of a graph, so that layers of one shape share it.
