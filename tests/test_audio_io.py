@@ -189,6 +189,17 @@ def test_samples_behind_the_declared_ones_are_not_read_but_counted(fewer: int, t
     assert check_sound(path).undeclared == 0
 
 
+def test_samples_in_a_second_chunk_are_more_than_the_header_declares(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    pcm = PCM.astype("<i2").tobytes()
+    path.write_bytes(riff(format_chunk(), chunk(b"data", pcm), chunk(b"data", pcm)))
+    found = check_sound(path)
+    # Four samples' worth of name and size.
+    assert (found.num_samples, found.undeclared) == (PCM.size, PCM.size + 4)
+    path.write_bytes(riff(format_chunk(), chunk(b"data", pcm), chunk(b"LIST", b"INFO"), chunk(b"data", b"")))
+    assert check_sound(path).undeclared == 0
+
+
 def test_an_ordinary_file_is_not_marked_as_streamed(tmp_path: Path) -> None:
     path = tmp_path / "sound.wav"
     path.write_bytes(riff(format_chunk(), DATA))

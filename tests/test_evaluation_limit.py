@@ -70,7 +70,17 @@ def test_tables_refuse_it_unless_they_are_told(build: Manifest, tmp_path: Path) 
         ar.report(tmp_path / "results")
     with pytest.raises(ResultsError, match="is of a smoke run"):
         ar.compare(one, two)
-    assert "visual_prior" in str(ar.report(tmp_path / "results", allow_limited=True).content)
+    allowed = ar.report(tmp_path / "results", allow_limited=True)
+    assert "visual_prior" in str(allowed.content)
+    (warning,) = (text for text in allowed.warnings if "smoke run" in text)
+    assert warning.endswith(
+        "of a smoke run (evaluate --limit), which scored 1 clip, a part of the split; no result to quote"
+    )
+    assert warning in str(allowed.content)
+    assert not any("smoke run" in text for text in ar.report(two).warnings)
+    compared = ar.compare(one, two, samples=100, allow_limited=True)
+    (note,) = (text for text in compared.notes if "smoke run" in text)
+    assert note.endswith("are of a smoke run (evaluate --limit): a part of the clips of test; no result to quote")
     assert ar.report(two).content
 
 

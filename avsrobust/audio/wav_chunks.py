@@ -103,7 +103,7 @@ def find_samples(path: Path, stream: BinaryIO, size: int) -> WavLayout:
         raise _truncated(path, present, declared)
     SOUND_BYTES.check(declared, path, AudioError)
     behind = offset + declared + declared % 2
-    undeclared = 0 if _is_chunks(stream, behind, size) else size - behind
+    undeclared = 0 if _is_chunks(stream, behind, size, with_samples=False) else size - behind
     stream.seek(chunks[b"fmt "][0])
     layout = _describe(path, stream.read(min(chunks[b"fmt "][1], _FORMAT_BYTES)), declared, offset, is_streamed)
     if undeclared == 0:
@@ -155,8 +155,11 @@ def _is_made_up(declared: int, present: int) -> bool:
     return near and declared != present
 
 
-def _is_chunks(stream: BinaryIO, position: int, size: int) -> bool:
-    """Return whether nothing but whole chunks (such as LIST) lies from `position` to the end: then 0 samples are meant."""
+def _is_chunks(stream: BinaryIO, position: int, size: int, *, with_samples: bool = True) -> bool:
+    """Return whether nothing but whole chunks (such as LIST) lies from `position` to the end: then 0 samples are meant.
+
+    `with_samples`: whether further chunks of samples count as such; only the first is read.
+    """
     for _ in range(_MOST_CHUNKS):
         if position >= size:
             return True
@@ -165,6 +168,8 @@ def _is_chunks(stream: BinaryIO, position: int, size: int) -> bool:
         if len(head) < 8 or not all(32 <= byte < 127 for byte in head[:4]):
             return False
         length = int.from_bytes(head[4:], "little")
+        if not with_samples and head[:4] == b"data" and length > 0:
+            return False
         position += 8 + length
         if position > size:
             return False

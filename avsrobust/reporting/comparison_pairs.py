@@ -172,6 +172,12 @@ def task_of(a: Scores, b: Scores, requested: str | None) -> str:
 
 def notes_of(a: Scores, b: Scores, protocol: AnyProtocol) -> Iterator[str]:
     """Sentences to know before quoting a difference."""
+    for info in (a.info, b.info):
+        if info.limited:
+            yield (
+                f"results of {info.model} on {info.dataset} are of a smoke run (evaluate --limit): a part of the clips of "
+                f"{', '.join(info.limited)}; no result to quote"
+            )
     if isinstance(protocol, SemanticProtocol):
         yield (
             f"mIoU and F are means over classes {protocol.headline}, computed anew from the sums per class of the clips of each "

@@ -54,6 +54,7 @@ class SplitResult:
         overlaps: Overlaps of the masks of negatives with one another, N lists (`avsrobust.mask_overlaps`); None where the results
             store none.
         renamed_from: The model as its results name it, where a report names it otherwise; else empty.
+        is_limited: Whether a smoke run scored a part of the split.
     """
 
     model: str
@@ -76,6 +77,7 @@ class SplitResult:
     units: Mapping[str, str] = field(default_factory=dict)
     overlaps: pa.ListArray | None = None
     renamed_from: str = ""
+    is_limited: bool = False
 
     def condition_title(self, condition: str, level: float | None) -> str:
         """Return a condition's name for people, with its level in its unit."""
@@ -189,6 +191,7 @@ def split_result(scores: Scores, split: str, clip_ids: Sequence[str] | None = No
             if facts.get("level_unit") is not None
         },
         overlaps=scores.overlaps if scores.overlaps is None or is_all else scores.overlaps.take(pa.array(chosen)),
+        is_limited=split in scores.info.limited,
     )
 
 

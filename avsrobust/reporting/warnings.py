@@ -50,6 +50,7 @@ def find_warnings(
     per_subject = (warning for subject in table.subjects for warning in _of_subject(subject, table.negatives))
     return (
         *(() if several_seeds else (*_same_model(results), *_unlike_models(table.subjects))),
+        *_smoke_runs(table, results),
         *per_subject,
         *_swept_binary_masks(table, results),
         *_one_class(table, results),
@@ -129,6 +130,17 @@ def _without_overlaps(table: Table, results: Sequence[SplitResult]) -> Iterator[
             yield (
                 f"{_title(subject)}: overlaps of negatives with one another are not stored in these results; evaluate again with "
                 "--replace to have them"
+            )
+
+
+def _smoke_runs(table: Table, results: Sequence[SplitResult]) -> Iterator[str]:
+    """Results of `evaluate --limit`, which are there because they were asked for."""
+    for subject, entry in zip(table.subjects, results, strict=True):
+        if entry.is_limited:
+            clips = counted(subject.diagnostics.clips, "clip")
+            yield (
+                f"{_title(subject)}: of a smoke run (evaluate --limit), which scored {clips}, a part of the split; "
+                "no result to quote"
             )
 
 
