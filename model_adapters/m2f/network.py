@@ -164,7 +164,7 @@ class M2FNetwork(nn.Module):
     def _layers(self) -> _Layers:
         plain = self._compiled is None or (self._compiled_in_training_alone and not self.training)
         layers, fused = (_PLAIN, _FUSED) if plain or self._compiled is None else self._compiled
-        return fused if can_fuse(self.audio_proj[0].weight.device) else layers
+        return fused if can_fuse(cast("torch.device", self.audio_proj[0].weight.device)) else layers
 
     @classmethod
     def seeded(cls, config: M2FConfig, seed: int) -> Self:
