@@ -68,7 +68,8 @@ def select_builds(
             "run 'avsrobust build --dataset s4 --seed 42' first, or name one with --manifest"
         )
     builds = [
-        entry if isinstance(entry, Manifest) else load_manifest(local_build(entry, on_demand=True)) for entry in found
+        entry.from_here() if isinstance(entry, Manifest) else load_manifest(local_build(entry, on_demand=True))
+        for entry in found
     ]
     if unknown is not None and dataset not in {manifest.info.dataset for manifest in builds}:
         raise unknown

@@ -264,6 +264,16 @@ def file_state(path: Path) -> FileState | None:
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
+def path_from_here(path: Path, whole: Path | None) -> Path:
+    """Return a path that was given in some working folder as one that holds in the present one.
+
+    Args:
+        path: The path as it was given.
+        whole: The same as an absolute path; None: nobody noted it.
+    """
+    return path if whole is None or path.absolute() == whole else whole
+
+
 def is_safe_name(text: object) -> bool:
     """Return whether `text` can be the name of a file or folder on every system, and nothing else (see `SAFE_NAME`).
 

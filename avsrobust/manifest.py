@@ -13,7 +13,7 @@ import html
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from math import inf
 from pathlib import Path
@@ -24,7 +24,7 @@ import pyarrow as pa
 from avsrobust import __version__
 from avsrobust.condition_facts import BASIC_FACTS
 from avsrobust.errors import ManifestError
-from avsrobust.files import atomic_path, resolve_inside, write_bytes
+from avsrobust.files import atomic_path, path_from_here, resolve_inside, write_bytes
 from avsrobust.heap import release_unused
 from avsrobust.limits import MANIFEST_ROWS, MANIFEST_VALUES
 from avsrobust.manifest_checks import Columns, parse_entries, read_texts
@@ -101,11 +101,18 @@ class Manifest:
         info: Its metadata.
         rows: Its rows, sorted: a tuple, or, of one that was loaded, a sequence that makes them when they are asked for
             (`avsrobust.manifest_rows`).
+        whole_path: The file as an absolute path, of a manifest that was loaded.
     """
 
     path: Path
     info: ManifestInfo
     rows: Sequence[Row]
+    whole_path: Path | None = field(default=None, compare=False)
+
+    def from_here(self) -> Manifest:
+        """Return the manifest with a path that holds where the working folder has changed since it was loaded."""
+        path = path_from_here(self.path, self.whole_path)
+        return self if path is self.path else replace(self, path=path)
 
     def __repr__(self) -> str:
         splits = ", ".join(self.distinct("split")) or "no split"
@@ -300,7 +307,7 @@ def load_manifest(path: Path | str, *, consistent: bool = True) -> Manifest:
         columns.check_together(info.dataset)
     # What reading and checking took would else stay with the process.
     release_unused()
-    return Manifest(path, info, RowTable(columns, _make_rows))
+    return Manifest(path, info, RowTable(columns, _make_rows), path.absolute())
 
 
 def _require_no_folder_of_builds(folder: Path) -> None:

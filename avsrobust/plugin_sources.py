@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from weakref import ref
 
 from avsrobust.files import FileState, file_state, sha256_of_file
@@ -126,8 +127,8 @@ def note_imports() -> None:
 def _note_all() -> None:
     _NEWEST[:] = [(len(sys.modules), next(reversed(sys.modules)))]
     for name, module in list(sys.modules.items()):
-        spec = getattr(module, "__spec__", None)
-        if isinstance(spec, ModuleSpec) and _known(spec) is None:
+        spec = _spec_of(module)
+        if spec is not None and _known(spec) is None:
             path = _file_from(name, module, _FOLDERS)
             if path is not None:
                 _note(spec, _source_of(path))
@@ -166,8 +167,8 @@ def checksum_when_imported(spec: ModuleSpec, path: Path) -> str:
 def changed_file(name: str) -> Path | None:
     """Return the file of a loaded module of others where it no more holds what was imported; None where it does."""
     module = sys.modules.get(name)
-    spec, path = getattr(module, "__spec__", None), _file_of(module)
-    if not isinstance(spec, ModuleSpec) or path is None or checksum_when_imported(spec, path) == _checksum(path):
+    spec, path = _spec_of(module), _file_of(module)
+    if spec is None or path is None or checksum_when_imported(spec, path) == _checksum(path):
         return None
     return path
 
@@ -190,8 +191,8 @@ def _begin(folder: Path) -> None:
         del sys.modules[name]
     if folder not in _FOLDERS:
         for name, module in list(sys.modules.items()):
-            spec, path = getattr(module, "__spec__", None), _file_from(name, module, {folder})
-            if isinstance(spec, ModuleSpec) and path is not None and _known(spec) is None:
+            spec, path = _spec_of(module), _file_from(name, module, {folder})
+            if spec is not None and path is not None and _known(spec) is None:
                 _note(spec, _source_of(path, is_users=True))
         _FOLDERS.add(folder)
     if changed := _changed(folder):
@@ -214,8 +215,8 @@ def _neighbours(folder: Path) -> list[tuple[str, _Source]]:
         return []
     found = []
     for name, module in list(sys.modules.items()):
-        spec = getattr(module, "__spec__", None)
-        source = _known(spec) if isinstance(spec, ModuleSpec) else None
+        spec = _spec_of(module)
+        source = None if spec is None else _known(spec)
         if source is not None and not source.is_users and _file_from(name, module, {folder}) is not None:
             found.append((name, source))
     return found
@@ -243,9 +244,19 @@ def _holds(folder: Path, name: str) -> bool:
     return False
 
 
+def _attributes(module: object) -> dict[str, Any]:
+    """Return a module's own attributes: asked for another, some import something, or fail."""
+    return getattr(module, "__dict__", {})
+
+
+def _spec_of(module: object) -> ModuleSpec | None:
+    spec = _attributes(module).get("__spec__")
+    return spec if isinstance(spec, ModuleSpec) else None
+
+
 def _file_of(module: object) -> Path | None:
     """Return the file of a module that is neither Python's, nor ours, nor of an installed package."""
-    file = getattr(module, "__file__", None)
+    file = _attributes(module).get("__file__")
     # Both may be in a folder below the user's, as in a virtual environment.
     if not isinstance(file, str) or file.startswith((PYTHON, *_OWN)) or INSTALLED.intersection(Path(file).parts):
         return None
@@ -267,7 +278,7 @@ def _home(module: ModuleType | None) -> Path | None:
     if file is not None:
         return file.parents[file.stem == "__init__"]
     # A folder without a file of its own is a package, too.
-    places = list(getattr(module, "__path__", ()))
+    places = list(_attributes(module).get("__path__", ()))
     return Path(places[0]).parent if places else None
 
 

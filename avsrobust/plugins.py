@@ -165,7 +165,7 @@ class Registry(Generic[T]):
 def registered_in(group: str, noun: str, error: type[AvsRobustError]) -> dict[str, EntryPoint]:
     """Return the entry points of a group by name. Raises `error` where two packages register one name."""
     found: dict[str, EntryPoint] = {}
-    for point in _entry_points(group, tuple((str(Path(entry).absolute()), _changed(entry)) for entry in sys.path)):
+    for point in _entry_points(group, tuple(_state_of(entry) for entry in sys.path)):
         other = found.get(point.name)
         if other is not None and other.value != point.value:
             raise error(
@@ -182,12 +182,13 @@ def _entry_points(group: str, _path: tuple[tuple[str, int], ...]) -> EntryPoints
     return entry_points(group=group)
 
 
-def _changed(folder: str) -> int:
-    """Return when something was last put into a folder or taken out of it, in ns; 0 where there is none."""
+def _state_of(folder: str) -> tuple[str, int]:
+    """Return an entry of the import path, and when something was last put into it or taken out, in ns; 0 where there is none."""
     try:
-        return Path(folder).stat().st_mtime_ns
+        found = Path(folder).absolute()
+        return str(found), found.stat().st_mtime_ns
     except (OSError, ValueError):
-        return 0
+        return folder, 0
 
 
 def import_file(path: Path, noun: str, error: type[AvsRobustError]) -> ModuleType:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import pandas as pd
 import pyarrow as pa
 
 from avsrobust.errors import MetricInputError, ResultsError
+from avsrobust.files import path_from_here
 from avsrobust.heap import release_unused
 from avsrobust.mask_overlaps import OVERLAPS_FIELD
 from avsrobust.metrics.binary.counts import HISTOGRAMS, NUM_THRESHOLDS, FrameStatistics
@@ -137,7 +138,7 @@ class Scores:
     `index` is a data frame of N rows with the columns `INDEX_COLUMNS` (`draw` may be missing: all 0); row i belongs to entry i
     of `statistics`, and to frame i of `classes`, which is None where the model returned no classes or the data set has none.
     `overlaps` are those of the masks of negatives with one another, N lists, or None where none are stored.
-    `source` is the file they were read from, for messages.
+    `source` is the file they were read from, and `whole_source` the same as an absolute path.
     """
 
     info: ScoreInfo
@@ -146,6 +147,12 @@ class Scores:
     source: Path | None = None
     classes: ClassStatistics | None = None
     overlaps: pa.ListArray | None = None
+    whole_source: Path | None = None
+
+    def from_here(self) -> Scores:
+        """Return the scores with a source that holds where the working folder has changed since they were read."""
+        source = None if self.source is None else path_from_here(self.source, self.whole_source)
+        return self if source is self.source else replace(self, source=source)
 
     def __repr__(self) -> str:
         splits = ", ".join(sorted(set(self.index["split"]))) or "no split"
@@ -236,7 +243,7 @@ def read_scores(path: Path | str, *, vouched: bool = True, in_memory: int = IN_M
     if rows > max(in_memory, IN_MEMORY):
         # What decoding and checking took would else stay with the process; that of a small file serves the next one.
         release_unused()
-    return Scores(info, index, statistics, path, classes, overlaps)
+    return Scores(info, index, statistics, path, classes, overlaps, path.absolute())
 
 
 def _keep(parts: Iterator[Ints32], kept: list[Ints32], are_kept: bool) -> Iterator[Ints32]:

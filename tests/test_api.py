@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import avsrobust as ar
+from avsrobust.files import sha256_of_file
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +100,29 @@ def test_the_names_are_there_and_nothing_heavy_is_imported() -> None:
         assert getattr(ar, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'biuld'"):
         ar.biuld  # noqa: B018
+
+
+def test_what_was_loaded_in_another_folder_is_still_that(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two folders have builds and results of the same relative paths; what was loaded in one is used in the other."""
+    loaded = {}
+    for folder, seed, adapter in (("a", 1, "oracle"), ("b", 2, "empty")):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        ar.build("s4", seed=seed, data_root=data, splits=["test"], output="build")
+        ar.evaluate(adapter, "build", name="net", output="results")
+        manifest, results = ar.load_manifest("build"), ar.load_results("results")
+        items = ar.RobustDataset("build", audio="log_mel")
+        table = ar.report(results, format="json").content
+        assert '"source": "results/net/' in str(table)
+        loaded[folder] = manifest, results, items, [float(item["audio"].sum()) for item in items]
+    manifest, results, items, sounds = loaded["a"]
+    assert [float(item["audio"].sum()) for item in items] == sounds
+    (evaluated,) = ar.evaluate("oracle", manifest, name="again", output="results")
+    run = json.loads(evaluated.scores.with_name("run.json").read_text())
+    assert run["manifest"]["sha256"] == sha256_of_file(tmp_path / "a/build/manifest.parquet")
+    assert f'"source": "{tmp_path / "a/results/net"}/' in str(ar.report(results, format="json").content)
+    assert set(results.table()["model"]) == {"net"}
+    compared = ar.compare(results.scores[0], loaded["b"][1].scores[0], samples=100, allow_different_builds=True)
+    assert compared.splits[0].common > 0

@@ -128,7 +128,7 @@ def report(
         ),
     )
     request.checked_format()
-    found = results if isinstance(results, Results) else load_results(results)
+    found = _from_here(results) if isinstance(results, Results) else load_results(results)
     require_complete(found.scores, allow_limited=allow_limited)
     if not allow_different_builds:
         require_one_build(found.scores, aggregate=aggregate)
@@ -169,6 +169,7 @@ def make_gallery(
     """
     from avsrobust.gallery.collect import make_gallery as collect
 
+    results = [scores.from_here() for scores in results]
     if not rerun:
         return collect(results, number, data_root=data_root, relative_to=relative_to)
     from avsrobust.clip_reruns import ClipReruns
@@ -220,7 +221,7 @@ def compare(
     from avsrobust.reporting.same_build import require_one_build
 
     check_comparison(protocol, samples, task, changed)
-    one, other = (load_result(side) if isinstance(side, Path | str) else side for side in (a, b))
+    one, other = (load_result(side) if isinstance(side, Path | str) else side.from_here() for side in (a, b))
     require_distinct([one.source, other.source])
     require_complete([one, other], allow_limited=allow_limited)
     if not allow_different_builds:
@@ -348,14 +349,19 @@ class Results:
         from avsrobust.exporting.frames import score_table
         from avsrobust.reporting.same_build import require_one_build
 
+        scores = _from_here(self).scores
         if not allow_different_builds:
-            require_one_build(self.scores, aggregate=aggregate)
+            require_one_build(scores, aggregate=aggregate)
         return score_table(
-            self.scores, protocols, task, by=by, negatives=negatives, intervals=intervals, aggregate=aggregate
+            scores, protocols, task, by=by, negatives=negatives, intervals=intervals, aggregate=aggregate
         )
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
+
+
+def _from_here(results: Results) -> Results:
+    return Results(tuple(scores.from_here() for scores in results.scores))
 
 
 @naming_addresses()

@@ -80,7 +80,9 @@ def _specs(files: Sequence[Path]) -> dict[Path, ModuleSpec]:
     names, wanted = {file.name for file in files}, set(files)
     found: dict[Path, ModuleSpec] = {}
     for module in list(sys.modules.values()) if files else ():
-        file, spec = getattr(module, "__file__", None), getattr(module, "__spec__", None)
+        # Asked for other attributes than their own, some import something, or fail.
+        own = getattr(module, "__dict__", {})
+        file, spec = own.get("__file__"), own.get("__spec__")
         if isinstance(file, str) and Path(file).name in names and isinstance(spec, ModuleSpec):
             path = Path(file).resolve()
             if path in wanted:

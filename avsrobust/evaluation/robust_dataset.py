@@ -12,7 +12,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +219,7 @@ class _Source:
         *,
         check: bool,
     ) -> _Source:
-        whole = manifest if isinstance(manifest, Manifest) else load_manifest(manifest)
+        whole = manifest.from_here() if isinstance(manifest, Manifest) else load_manifest(manifest)
         chosen = whole.select(
             _chosen(whole, "split", split, set(whole.distinct("split"))),
             _chosen(whole, "condition", conditions, set(whole.distinct("condition"))),
@@ -228,9 +228,10 @@ class _Source:
         root = whole.data_root(local_data_root(data_root, [whole], chosen.distinct("split")))
         if check:
             check_data(whole, root, chosen.distinct("split"))
-        return cls(
-            chosen, root, SoundReader(chosen, root, AudioInput.of(audio), None if vggish is None else Path(vggish))
-        )
+        # It is read for as long as the process lives, which may go to another folder.
+        chosen, root = replace(chosen, path=chosen.path.absolute()), root.absolute()
+        weights = None if vggish is None else Path(vggish).absolute()
+        return cls(chosen, root, SoundReader(chosen, root, AudioInput.of(audio), weights))
 
 
 def _chosen(manifest: Manifest, noun: str, names: str | Sequence[str] | None, there: set[str]) -> list[str] | None:

@@ -136,6 +136,7 @@ def croissant(manifest: Manifest, relative_to: Path | str | None = None, publica
         ManifestError: The manifest or the checksums cannot be read.
         OptionError: The day of publication is none.
     """
+    manifest = manifest.from_here()
     info = manifest.info
     folder = manifest.folder if relative_to is None else Path(relative_to)
     files = {"manifest": manifest.path}

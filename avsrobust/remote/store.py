@@ -40,7 +40,18 @@ SCHEMES = {
 }
 _EXPECTED = "expected s3://bucket/folder, gs://bucket/folder (Google) or abfs://container/folder (Azure)"
 # Variables of the environment that SDKs and fsspec read, in small letters, and files of keys: the variable, and the default.
-_VARIABLES = ("aws_", "azure_", "boto", "fsspec_", "gcsfs_", "google_", "http_proxy", "https_proxy", "no_proxy", "storage_")
+_VARIABLES = (
+    "aws_",
+    "azure_",
+    "boto",
+    "fsspec_",
+    "gcsfs_",
+    "google_",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "storage_",
+)
 _KEY_FILES = {
     "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
     "AWS_CONFIG_FILE": "~/.aws/config",

@@ -108,7 +108,8 @@ def load_each(results: Sequence[Path | str | Scores]) -> list[Scores]:
         ResultsError: A path holds no results, one result is named twice, or a file cannot be read.
     """
     below: list[list[Path | Scores]] = [
-        [entry] if isinstance(entry, Scores) else [*_scores_below(_local_results(entry))] for entry in results
+        [entry.from_here()] if isinstance(entry, Scores) else [*_scores_below(_local_results(entry))]
+        for entry in results
     ]
     named = [found[0] for found in below if len(found) == 1]
     require_distinct(entry.source if isinstance(entry, Scores) else entry for entry in named)
