@@ -12,6 +12,8 @@
 # and, in the same folder, where the second left no time for them, the cards of the weights:
 #     DATA=.gpu/data PARTS=cards benchmarks/gpu.sh .gpu/trained
 #
+# The packages that a bare machine lacks: benchmarks/bare_packages.sh FOLDER, then WHEELS=FOLDER.
+#
 # Variables: PYTHON (default .venv/bin/python, else python3), DEVICE (cuda), QUICK (0), BUDGET_S (480, the whole call; more only on a
 # CPU, where it is 3600), SLOW (1; 4 on a CPU: times each part's deadline), WHEELS (a folder of unpacked packages that a bare machine
 # lacks, put on PYTHONPATH), DATA (a folder of toys and their builds, kept between calls; made and filled where it is missing), PARTS
@@ -19,7 +21,7 @@
 # m2f_sound_toy made before, from which the chain starts), CHAIN_STEPS and CHAIN_CLIPS (steps of each training and clips of each of its
 # toys, for a trial with fewer than its recipe's; 4 and 60 with QUICK), GRAPH (1 on a GPU, else 0: whether the chain replays each step
 # as a CUDA graph), COMPILE (0: whether it trains compiled networks).
-# Toys are made first, on all cores, while nothing is measured. Each part has a deadline; one that fails or is cut off is named in
+# Toys are made first, on all cores, with the estimates beside them, while nothing is measured. Each part has a deadline; one that fails or is cut off is named in
 # table.md, and the rest goes on. Status 1 where one was.
 set -uo pipefail
 
@@ -140,13 +142,22 @@ CODE
 export -f toys
 export PYTHON CLIPS BATCH DEVICE CORES DEMO CHAIN_CLIPS=${CHAIN_CLIPS:-}
 BUILD=data/toy-seed0/robust/s4-$CLIPS-seed42
-if wanted toys; then part toys 150 bash -c toys || FAILED=1; fi
 
-# What an H200 should take, by bytes and operations: next to what is measured below.
+# What an H200 should take, by bytes and operations: next to what is measured below. The GPU has no part in it.
+roofline() {
+    part roofline 100 "$PYTHON" "$ROOT/benchmarks/roofline.py" "${SMALL[@]}"
+    local status=$?
+    part roofline_recipe 100 "$PYTHON" "$ROOT/benchmarks/roofline.py" "${SMALL[@]}" --only training --trained recipe && return "$status"
+}
+
+# Both at once, while nothing is measured.
+ESTIMATING=
 if wanted roofline; then
-    part roofline 60 "$PYTHON" "$ROOT/benchmarks/roofline.py" "${SMALL[@]}" || FAILED=1
-    part roofline_recipe 40 "$PYTHON" "$ROOT/benchmarks/roofline.py" "${SMALL[@]}" --only training --trained recipe || FAILED=1
+    roofline &
+    ESTIMATING=$!
 fi
+if wanted toys; then part toys 150 bash -c toys || FAILED=1; fi
+if [ -n "$ESTIMATING" ]; then wait "$ESTIMATING" || FAILED=1; fi
 
 # The published size: `evaluate` from the first clip read to the last one counted, and the model alone, with nothing beside it.
 if wanted pipeline; then

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,14 @@ if arguments[:1] == ["-c"]:
 elif arguments == ["-"]:
     compile(sys.stdin.read(), "toys", "exec")
     print(os.environ["CHAIN_CLIPS"] or "all", "clips")
+elif arguments[0].endswith("roofline.py"):
+    if os.environ.get("FAILING") == "roofline":
+        sys.exit(3)
+    if os.environ.get("ENDLESS") == "roofline":
+        # With a child, which is to end too.
+        os.fork()
+        time.sleep(600)
+    print("training: 1.0 frames/s estimated")
 elif arguments[:3] == ["-m", "avsrobust", "train"]:
     recipe = arguments[arguments.index("--recipe") + 1]
     if recipe == os.environ.get("FAILING"):
@@ -135,12 +144,37 @@ def test_a_training_that_fails_is_named_and_the_other_branch_goes_on(stand_in: P
     assert {path.name for path in (out / "weights").glob("*.md")} == {"m2f_debias_toy.md"}
 
 
+@pytest.mark.parametrize("outcome", ["done", "failed, status 3 (logs/roofline.txt)"])
+def test_estimates_are_made_beside_the_toys(stand_in: Path, tmp_path: Path, outcome: str) -> None:
+    failing = "" if outcome == "done" else "roofline"
+    done, calls = run(stand_in, tmp_path / "out", QUICK="1", PARTS="toys roofline", FAILING=failing)
+    assert done.returncode == (1 if failing else 0), done.stdout + done.stderr
+    assert f"| roofline | {outcome} |" in done.stdout
+    assert "| toys | done |" in done.stdout
+    assert ("- training: 1.0 frames/s estimated" in done.stdout) is not bool(failing)
+    estimates = [call for call in calls if call[0].endswith("roofline.py")]
+    assert [("recipe" in call, "--toy" in call) for call in estimates] == [(False, True), (True, True)]
+
+
+def test_what_goes_over_the_budget_is_cut_off_with_its_children_and_named(stand_in: Path, tmp_path: Path) -> None:
+    done, _ = run(stand_in, tmp_path / "out", QUICK="1", PARTS="toys roofline", ENDLESS="roofline", BUDGET_S="8")
+    assert done.returncode == 1
+    assert re.search(r"^\| roofline \| cut off after \d+ s \|", done.stdout, re.M)
+    assert "| roofline_recipe | not begun | |" in done.stdout
+    assert "| toys | done |" in done.stdout
+    assert not [line for line in _processes() if str(stand_in) in line]
+
+
 def test_cards_need_weights(stand_in: Path, tmp_path: Path) -> None:
     done, _ = run(stand_in, tmp_path / "out", PARTS="cards")
     assert done.returncode == 1
     assert "| cards | failed, status 1 (logs/cards.txt) |" in done.stdout
     log = (tmp_path / "out/logs/cards.txt").read_text(encoding="utf-8")
     assert "found no weights in training/; expected those of the chain; run it first" in log
+
+
+def _processes() -> list[str]:
+    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def parse(arguments: list[str]) -> None:
