@@ -22,7 +22,8 @@ from avsrobust.adapters.baselines import VisualPrior
 from avsrobust.dask_client import connect
 from avsrobust.errors import AdapterError, ManifestError, OptionError
 from avsrobust.evaluation import cluster as cluster_module
-from avsrobust.evaluation.cluster import ClusterAdapter, ClusterScorer, Job, _Outcome
+from avsrobust.evaluation.cluster import ClusterAdapter, ClusterScorer
+from avsrobust.evaluation.cluster_worker import Job, Outcome
 from avsrobust.evaluation.gpus import claim
 from avsrobust.evaluation.runner import EvaluationReport, evaluate
 from avsrobust.evaluation.scorer import AdapterFacts
@@ -401,9 +402,9 @@ def test_a_worker_with_another_version_of_a_package_is_refused(build: Manifest) 
     key: dict[str, Any] = {"options": {}, "option_files": {}, "states": {}}
     facts = AdapterFacts(key, "cpu", "a CPU", {"numpy": "2.3.1", "python": "3.11.7"}, None, sees_targets=False)
     scorer._facts = facts
-    scorer._take(_Outcome("tcp://a:1", replace(facts, versions={"numpy": "2.3.1", "python": "3.12.1"})))
+    scorer._take(Outcome("tcp://a:1", replace(facts, versions={"numpy": "2.3.1", "python": "3.12.1"})))
     with pytest.raises(AdapterError, match=r"worker tcp://b:2: .*version of numpy \(2.3.1 there, 2.2.0 here\)"):
-        scorer._take(_Outcome("tcp://b:2", replace(facts, versions={"numpy": "2.2.0", "python": "3.11.7"})))
+        scorer._take(Outcome("tcp://b:2", replace(facts, versions={"numpy": "2.2.0", "python": "3.11.7"})))
 
 
 def test_a_model_that_is_edited_is_not_mixed_with_its_old_self(

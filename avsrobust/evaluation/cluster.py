@@ -3,9 +3,7 @@
 Conventions
     Clips go out in pieces, and at most `_AHEAD` pieces per worker are under way. Dask runs the pieces of a worker that dies again
     on another one; scores do not depend on who scored a clip, nor on the order in which pieces come back.
-    Each worker loads the adapter once per evaluation, on a GPU of its own (`evaluation.gpus`), in the working folder of whoever
-    started the evaluation, so that relative paths mean the same. Its tasks are done one at a time, whatever its threads.
-    All workers must see the same data: each compares names and sizes with the build's before it scores a clip of a split.
+    What a worker does with a piece is in `evaluation.cluster_worker`.
     All workers must load the same adapter: each piece comes with the facts about the one that scored it, and another model key,
     type of device or version is refused. The adapter is loaded in the workers only.
     The errors are those of `evaluation.scoring`; the first piece decides whether the adapter fails on everything.
@@ -14,24 +12,21 @@ Conventions
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from avsrobust.dask_client import distributed_library
-from avsrobust.errors import AdapterError, ManifestError, OptionError
-from avsrobust.evaluation.clip_data import ClipRows, check_data
+from avsrobust.errors import AdapterError, OptionError
+from avsrobust.evaluation.clip_data import ClipRows
+from avsrobust.evaluation.cluster_worker import Job, Outcome, check, describe, score
 from avsrobust.evaluation.model_key import differences
-from avsrobust.evaluation.score_size import ScoreSize
 from avsrobust.evaluation.scored_clips import ScoredClip
-from avsrobust.evaluation.scorer import AdapterFacts, LocalScorer, Outcomes, ScoringChoices
-from avsrobust.manifest import Manifest
+from avsrobust.evaluation.scorer import AdapterFacts, Outcomes, ScoringChoices
 from avsrobust.remote import address_of, is_remote
 from avsrobust.results import FailedClip
 from avsrobust.vocabulary import counted
@@ -58,52 +53,6 @@ class ClusterAdapter:
     client: Any
     spec: str
     device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Job:
-    """The arguments from which a worker makes its scorer.
-
-    Attributes:
-        manifest: File of the build, or its URL.
-        data_root: Folder of the data set, or its URL: each worker copies what it reads.
-        output: The results folder.
-        spec: Text that names the adapter.
-        name: Name of the model in tables.
-        device: Name of the device, or "auto".
-        batch_size: Most clips in a batch; None: as many as a GPU's memory holds, else one, or eight where no frame is looked at.
-        readers: Threads that read clips; None: by the worker's cores.
-        checkpoint: File of weights, or its URL, or None.
-        options: The adapter's options.
-        score_size: Size of the scored masks.
-        folder: Working folder.
-        number: Differs from job to job.
-    """
-
-    manifest: Path | str
-    data_root: Path | str
-    output: Path
-    spec: str
-    name: str
-    device: str
-    batch_size: int | None
-    readers: int | None
-    checkpoint: Path | str | None
-    options: Mapping[str, str]
-    score_size: ScoreSize | None
-    folder: Path = field(default_factory=Path.cwd)
-    number: str = field(default_factory=lambda: uuid4().hex)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """The result of a piece, and the worker that it is from."""
-
-    worker: str
-    facts: AdapterFacts
-    clips: tuple[ScoredClip | FailedClip, ...] = ()
-    batch_size: int = 1
-    remarks: tuple[str, ...] = ()
 
 
 class ClusterScorer:
@@ -139,14 +88,14 @@ class ClusterScorer:
     def facts(self, output: Path) -> AdapterFacts:
         """Load the adapter in some worker, and return the facts about it."""
         self._job = replace(self._job, output=output.absolute())
-        self._facts = self._one(_describe, self._job).facts
+        self._facts = self._one(describe, self._job).facts
         return self._facts
 
     def begin(self, clips: Sequence[ClipRows], choices: ScoringChoices) -> None:
         """Let a worker check the adapter on some of the clips."""
         self._choices = replace(choices, check=False)
         if choices.check:
-            self._take(self._one(_check, self._job, list(clips[:_MOST_CLIPS]), choices))
+            self._take(self._one(check, self._job, list(clips[:_MOST_CLIPS]), choices))
 
     def score(self, clips: Sequence[ClipRows], *, any_scored: bool) -> Outcomes:
         """Yield each clip when its piece is finished."""
@@ -160,7 +109,7 @@ class ClusterScorer:
             while waiting or running:
                 while waiting and len(running) < _AHEAD * max(1, self._workers()):
                     piece, scored = waiting.popleft()
-                    running[self._submit(_score, self._job, piece, self._choices, scored)] = len(piece)
+                    running[self._submit(score, self._job, piece, self._choices, scored)] = len(piece)
                 for future in self._finished(list(running)):
                     clips_of_piece = running.pop(future)
                     outcome = self._result(future, clips_of_piece)
@@ -179,7 +128,7 @@ class ClusterScorer:
     def end(self, model_key: Mapping[str, Any]) -> None:
         """Let go of the adapters in the workers, as they become free."""
 
-    def _one(self, function: Callable[..., _Outcome], *arguments: object) -> _Outcome:
+    def _one(self, function: Callable[..., Outcome], *arguments: object) -> Outcome:
         self._workers()
         future = self._submit(function, *arguments)
         try:
@@ -190,7 +139,7 @@ class ClusterScorer:
             with contextlib.suppress(Exception):
                 future.cancel()
 
-    def _submit(self, function: Callable[..., _Outcome], *arguments: object) -> Any:
+    def _submit(self, function: Callable[..., Outcome], *arguments: object) -> Any:
         # pure=False: never to be answered from the cluster's memory of an earlier evaluation.
         return self._client.submit(function, *arguments, pure=False)
 
@@ -216,9 +165,9 @@ class ClusterScorer:
             "processes with its address; run the same 'evaluate' again: finished clips are kept"
         )
 
-    def _result(self, future: Any, clips: int) -> _Outcome:
+    def _result(self, future: Any, clips: int) -> Outcome:
         try:
-            outcome: _Outcome = future.result()
+            outcome: Outcome = future.result()
         except self._library.KilledWorker as error:
             what = f"a piece of {counted(clips, 'clip')}" if clips else "loading it"
             raise AdapterError(
@@ -257,7 +206,7 @@ class ClusterScorer:
         batch = self._job.batch_size or 1
         return -(-size // batch) * batch
 
-    def _take(self, outcome: _Outcome) -> None:
+    def _take(self, outcome: Outcome) -> None:
         """Check that a worker has the adapter that the others have, and keep its remarks."""
         self.batch_size = max(self.batch_size, outcome.batch_size)
         self.remarks += [remark for remark in outcome.remarks if remark not in self.remarks]
@@ -279,7 +228,7 @@ class ClusterScorer:
                 f"{'; '.join(found)}; expected the same files and versions on all machines; restart workers after a change"
             )
 
-    def _checked(self, outcome: _Outcome) -> Iterator[ScoredClip | FailedClip]:
+    def _checked(self, outcome: Outcome) -> Iterator[ScoredClip | FailedClip]:
         """Yield the clips of a piece, of which those scored have the form of all others."""
         failed, count = self._failures.get(outcome.worker, (0, 0))
         failed += sum(isinstance(clip, FailedClip) for clip in outcome.clips)
@@ -310,134 +259,3 @@ def _place(path: Path | str) -> Path | str:
 def _pieces(clips: Sequence[ClipRows], size: int) -> Iterator[list[ClipRows]]:
     for start in range(0, len(clips), size):
         yield list(clips[start : start + size])
-
-
-# In a worker: one task at a time, and the scorer of the job that it works on.
-_LOCK = threading.Lock()
-_LOADED: dict[str, _Loaded] = {}
-# Checksum of each adapter's source when it was first imported, by the folder of the job and the adapter's spec.
-_SOURCES: dict[tuple[Path, str], object] = {}
-
-
-@dataclass
-class _Loaded:
-    """The scorer of a job in this worker; `choices` are those that it has begun with, `splits` those whose data are here."""
-
-    scorer: LocalScorer
-    facts: AdapterFacts
-    manifest: Manifest
-    data_root: Path
-    choices: ScoringChoices | None = None
-    splits: set[str] = field(default_factory=set)
-
-    def require_data(self, clips: Sequence[ClipRows]) -> None:
-        """Check that the data of the splits of some clips are here. Raises `ManifestError`."""
-        for split in sorted({clip[0].split for clip in clips} - self.splits):
-            try:
-                check_data(self.manifest, self.data_root, [split])
-            except ManifestError as error:
-                raise ManifestError(
-                    f"sees other data than the command ({error}); expected data, builds and checkpoints "
-                    "under the same paths on all machines; mount them there, or stop that worker; run the same 'evaluate' "
-                    "again: finished clips are kept"
-                ) from error
-            self.splits.add(split)
-
-
-def _describe(job: Job) -> _Outcome:
-    with _at_work(job) as loaded:
-        return _outcome(loaded)
-
-
-def _check(job: Job, clips: Sequence[ClipRows], choices: ScoringChoices) -> _Outcome:
-    with _at_work(job) as loaded:
-        loaded.require_data(clips)
-        loaded.scorer.begin(clips, choices)
-        loaded.choices = None
-        return _outcome(loaded)
-
-
-def _score(job: Job, clips: Sequence[ClipRows], choices: ScoringChoices, any_scored: bool) -> _Outcome:
-    with _at_work(job) as loaded:
-        loaded.require_data(clips)
-        if loaded.choices != choices:
-            loaded.scorer.begin(clips, choices)
-            loaded.choices = choices
-        with contextlib.closing(loaded.scorer.score(clips, any_scored=any_scored)) as outcomes:
-            return _outcome(loaded, tuple(outcomes))
-
-
-def _outcome(loaded: _Loaded, clips: tuple[ScoredClip | FailedClip, ...] = ()) -> _Outcome:
-    return _Outcome(_address(), loaded.facts, clips, loaded.scorer.batch_size, tuple(loaded.scorer.remarks))
-
-
-def _address() -> str:
-    """Return the address of this worker."""
-    from distributed import get_worker
-
-    return str(get_worker().address)
-
-
-@contextlib.contextmanager
-def _at_work(job: Job) -> Iterator[_Loaded]:
-    """Yield the scorer of a job, in the job's working folder; another task waits."""
-    with _LOCK, _named():
-        if not job.folder.is_dir():
-            raise OptionError(
-                f"{job.folder}: is not there; expected the folder of 'evaluate', data, "
-                "builds and checkpoints under the same paths on all machines"
-            )
-        with contextlib.chdir(job.folder):
-            if job.number not in _LOADED:
-                # Another job's adapter gives its memory back.
-                _LOADED.clear()
-                _LOADED[job.number] = _load(job)
-            yield _LOADED[job.number]
-
-
-@contextlib.contextmanager
-def _named() -> Iterator[None]:
-    """Let errors that are of this worker's machine, not of the adapter, name it."""
-    try:
-        yield
-    except (OptionError, ManifestError) as error:
-        raise type(error)(f"worker {_address()}: {error}") from error
-
-
-def _load(job: Job) -> _Loaded:
-    import torch
-
-    from avsrobust.adapters.lookup import load_adapter
-    from avsrobust.evaluation.gpus import own_gpu
-    from avsrobust.evaluation_targets import find_device
-    from avsrobust.manifest import load_manifest
-    from avsrobust.remote.inputs import local_build, local_data_root, local_place
-
-    manifest = load_manifest(local_build(job.manifest, on_demand=True))
-    # Which splits are evaluated shows when clips come.
-    data_root = local_data_root(job.data_root, [manifest], on_demand=True, lenient=True)
-    checkpoint = local_place(job.checkpoint)
-    device = find_device(job.device)
-    if device.type == "cuda":
-        device = device if device.index is not None else torch.device("cuda", own_gpu())
-        torch.cuda.set_device(device)
-    adapter = load_adapter(job.spec, checkpoint=checkpoint, device=device, options=job.options)
-    scorer = LocalScorer(
-        manifest,
-        adapter,
-        name=job.name,
-        data_root=manifest.data_root(data_root),
-        device=device,
-        batch_size=job.batch_size,
-        readers=job.readers,
-        checkpoint=checkpoint,
-        options=job.options,
-        score_size=job.score_size,
-    )
-    facts = scorer.facts(job.output)
-    source = facts.model_key["source_sha256"]
-    if _SOURCES.setdefault((job.folder, job.spec), source) != source:
-        raise AdapterError(
-            f"--adapter {job.spec}: its source has changed since a worker of the cluster imported it; restart the workers"
-        )
-    return _Loaded(scorer, facts, manifest, manifest.data_root(data_root))

@@ -19,7 +19,8 @@ import torch
 
 from avsrobust.adapters.base import Adapter
 from avsrobust.evaluation.clip_data import check_data
-from avsrobust.evaluation.cluster import ClusterAdapter, ClusterScorer, Job
+from avsrobust.evaluation.cluster import ClusterAdapter, ClusterScorer
+from avsrobust.evaluation.cluster_worker import Job
 from avsrobust.evaluation.execution import Evaluation, EvaluationReport, Progress
 from avsrobust.evaluation.request import Request
 from avsrobust.evaluation.score_size import ScoreSize
