@@ -158,24 +158,30 @@ def evaluate_into(
     return dataclasses.replace(report, scores=published(report.scores), masks=masks)
 
 
+def check_device_name(name: str) -> None:
+    """Raise `OptionError` where no device has this name anywhere; torch is not loaded for it."""
+    import re
+
+    if name != "auto" and not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise OptionError(
+            f"--device {name}: expected auto, cpu, cuda or cuda:N{did_you_mean(name, ['auto', 'cpu', 'cuda'])}"
+        )
+
+
 def find_device(name: str | torch.device) -> torch.device:
     """Return a torch device; "auto" is a GPU where there is one.
 
     Raises:
         OptionError: The name is unknown, or there is no such GPU.
     """
-    import re
-
+    if isinstance(name, str):
+        check_device_name(name)
     import torch
 
     if isinstance(name, torch.device):
         return name
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise OptionError(
-            f"--device {name}: expected auto, cpu, cuda or cuda:N{did_you_mean(name, ['auto', 'cpu', 'cuda'])}"
-        )
     if name != "cpu" and not torch.cuda.is_available():
         raise OptionError(f"--device {name}: torch {torch.__version__} sees no GPU here; use --device cpu or auto")
     return torch.device(name)

@@ -33,6 +33,7 @@ finally:
         (["--encoder=beats", "--checkpoint=x"], "--checkpoint x: found no file; expected the weights' file of BEATs"),
         (["--encoder=ast"], "--checkpoint: not given; expected a transformers checkpoint folder"),
         (["--encoder=clap", "--checkpoint=x"], "--checkpoint x: found no folder; expected a transformers checkpoint"),
+        (["--encoder=ast", "--device=gpu"], "--device gpu: expected auto, cpu, cuda or cuda:N"),
         (["--encoder=log_mel", "--queries=10"], "--clusters 30: found 10 queries"),
         (["--encoder=log_mel", "--class-threshold=2"], "--class-threshold 2: expected a number between 0 and 1"),
         (["--encoder=log_mel", "--class-threshold=0.3"], "--class-threshold 0.3: has no part without classes"),

@@ -77,12 +77,14 @@ def pretransform(
     avsrobust pretransform --manifest robust/s4-seed42 --encoder ast --checkpoint FOLDER
     avsrobust evaluate --adapter m2f --option queries=classes --option classes=classes/s4-seed42-ast
     """
+    from avsrobust.evaluation_targets import check_device_name, find_device
     from avsrobust.manifest import load_manifest
     from avsrobust.pretransform.choices import DEFAULT_QUERIES, Choices, check_choices, names_classes, require_weights
     from avsrobust.remote import output_folder
     from avsrobust.remote.inputs import local_place
 
     names_classes(encoder, classes)
+    check_device_name(device)
     choices = Choices(
         encoder,
         local_place(checkpoint),
@@ -99,7 +101,6 @@ def pretransform(
     require_weights(encoder, choices.checkpoint)
     build = load_manifest(manifest)
     # They load torch, and so take seconds.
-    from avsrobust.evaluation_targets import find_device
     from avsrobust.pretransform.write import CLASSES_KIND
     from avsrobust.pretransform.write import pretransform as write_class_files
 
