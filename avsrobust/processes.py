@@ -90,6 +90,8 @@ def _until_closed(outcomes: Generator[Result, None, None], pool: Parallel) -> Ge
         yield None  # type: ignore[misc]
         yield from outcomes
     finally:
+        # By itself as well: filters are those of all threads, and another may take this one's away meanwhile.
+        pool._warn_exit_early = lambda: None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             outcomes.close()
