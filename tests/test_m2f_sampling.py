@@ -242,7 +242,9 @@ def test_a_device_that_computes_has_no_fault() -> None:
 
 
 def test_a_device_that_does_not_compute_is_told() -> None:
-    assert str(sampling.fault_of(torch.device("meta"))).startswith("NotImplementedError: Cannot copy out of meta tensor")
+    assert str(sampling.fault_of(torch.device("meta"))).startswith(
+        "NotImplementedError: Cannot copy out of meta tensor"
+    )
 
 
 def test_gradients_that_must_be_deterministic_are_taken_of_gathered_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,8 @@ class M2FNetwork(nn.Module):
     def _layers(self) -> _Layers:
         plain = self._compiled is None or (self._compiled_in_training_alone and not self.training)
         layers, fused = (_PLAIN, _FUSED) if plain or self._compiled is None else self._compiled
-        device, heads = self.audio_proj[0].weight.device, self.config.attention_heads
+        device: torch.device = self.audio_proj[0].weight.device  # type: ignore[assignment]
+        heads = self.config.attention_heads
         if only_deterministic(device):
             return layers._replace(pixel_layer=gathered_layer) if plain else layers
         return fused if can_fuse(device, heads, self.config.hidden_dim // heads) else layers
