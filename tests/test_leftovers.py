@@ -188,7 +188,9 @@ COMMANDS: dict[str, tuple[int, Words]] = {
     ),
     "masks": (
         0,
-        lambda data, results, out, turn: ["masks", results / "oracle/s4-seed42", "--overlay", out / f"masks{turn}"],
+        lambda data, results, out, turn: [
+            *("masks", results / "oracle/s4-seed42", "--overlay", out / f"masks{turn}", "--condition", "clean"),
+        ],
     ),
     "audit": (0, lambda data, results, out, turn: ["audit", data / "robust/s4-seed42"]),
 }
