@@ -2,8 +2,9 @@
 
 Without a model (the baseline visual_prior) all time goes to reading and scoring. The baseline looks at no frame, so that none is
 decoded; "with frames" it is asked as a model is that does, and all are. Each call is a process of its own, set up as the command
-of its checkout is (`avsrobust.cli.main.let_threads_sleep`), the checkouts in turn, so that a busy machine slows both; the best of
-each counts, and both must write the same bytes. Expected: 3 times as many clips/s as commit f508d87, which decodes all frames.
+of its checkout is (`avsrobust.cli.main.let_threads_sleep`), the checkouts in turn, so that a busy machine slows both; the median
+of each counts, the lowest and the highest are shown, and both must write the same bytes. Expected: 3 times as many clips/s as
+commit f508d87, which decodes all frames.
 With frames it takes imagecodecs (extra ``pictures``) to be twice as fast.
 With a model (random weights, four conditions, debiased) the rate is that of the loop over the clips, from the first one read to
 the last one counted, without start, consistency check and checksums of weights; the model alone is one batch in memory, without
@@ -97,13 +98,19 @@ def compare(arguments: argparse.Namespace, build: Path, folder: Path) -> None:
             if run.returncode:
                 raise SystemExit(f"{name}: {run.stderr[-2000:]}")
             found[name].append(json.loads(run.stdout.splitlines()[-1]))
-    rates = {name: max(float(str(each["clips_per_s"])) for each in runs) for name, runs in found.items()}
-    for name, rate in rates.items():
-        cpu = min(float(str(each["cpu_ms"])) for each in found[name])
-        print(f"without a model, {name}: {rate:.1f} clips/s, {cpu:.1f} ms of a core per clip")
+    rates, cpu = {}, {}
+    for name, runs in found.items():
+        each_rate = sorted(float(str(each["clips_per_s"])) for each in runs)
+        rates[name] = statistics.median(each_rate)
+        cpu[name] = statistics.median(float(str(each["cpu_ms"])) for each in runs)
+        print(
+            f"without a model, {name}: {rates[name]:.1f} clips/s ({each_rate[0]:.1f} to {each_rate[-1]:.1f}), "
+            f"{cpu[name]:.1f} ms of a core per clip"
+        )
     if arguments.base:
-        print(f"without a model: ratio {rates['this checkout'] / rates['the other']:.2f}")
-        print(f"without a model, with frames: ratio {rates['with frames'] / rates['the other']:.2f}")
+        for name, title in (("this checkout", "without a model"), ("with frames", "without a model, with frames")):
+            ratio, of_cpu = rates[name] / rates["the other"], cpu["the other"] / cpu[name]
+            print(f"{title}: ratio {ratio:.2f}, of a core's time {of_cpu:.2f}")
     if len({each["sha256"] for runs in found.values() for each in runs}) != 1:
         raise SystemExit("the results differ")
 
