@@ -24,6 +24,15 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
+def may_lack_pixels(picture: Image.Image) -> bool:
+    """Return whether what Pillow has decoded leaves it open if pixels are missing; most frames and masks it spares the rest.
+
+    A last row that is not black has been there, unless the picture is interlaced.
+    """
+    last = (0, picture.height - 1, picture.width, picture.height)
+    return "interlace" in picture.info or not np.asarray(picture.crop(last)).any()
+
+
 def lacks_pixels(content: bytes, picture: Image.Image) -> bool:
     """Return whether a PNG has fewer values than pixels.
 
@@ -34,8 +43,7 @@ def lacks_pixels(content: bytes, picture: Image.Image) -> bool:
     if len(content) < _HEADER_START + _HEADER.size or not content.startswith(_SIGNATURE):
         return False
     width, height, bits, colour, _, _, interlaced = _HEADER.unpack_from(content, _HEADER_START)
-    # A last row that is not black has been there; that spares frames, and most masks, the second decompression.
-    if not interlaced and np.asarray(picture.crop((0, height - 1, width, height))).any():
+    if not may_lack_pixels(picture):
         return False
     values = bits * _CHANNELS.get(colour, 1)
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)

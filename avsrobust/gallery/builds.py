@@ -21,6 +21,7 @@ from avsrobust.audio.resample import to_mono
 from avsrobust.checksums import Checksums, load_checksums
 from avsrobust.datasets.masks import read_frame, read_mask
 from avsrobust.errors import ResultsError
+from avsrobust.files import FileState, file_state
 from avsrobust.manifest import MADE_PREFIX, Manifest, Row, load_manifest, picture_entry
 from avsrobust.manifest_rows import column_of, rows_at
 from avsrobust.remote.inputs import local_data_root, with_folder
@@ -124,11 +125,10 @@ def find_manifest(results: Path, run: Run) -> Manifest:
         ResultsError: ``run.json`` names none, or it is not there any more.
     """
     path = with_folder(manifest_file(results, run.details))
-    stat = path.stat()
-    return _load(path, path.absolute(), (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    return _load(path, path.absolute(), file_state(path))
 
 
 # Many results share a build. A path alone tells neither a file that has changed nor another working folder's file.
 @lru_cache(8)
-def _load(path: Path, _absolute: Path, _file: tuple[int, int, int]) -> Manifest:
+def _load(path: Path, _absolute: Path, _state: FileState | None) -> Manifest:
     return load_manifest(path)
